@@ -1,0 +1,136 @@
+"""What the environment says: one plain function per setting, read anew at every call.
+
+Nothing here touches a database, and nothing is read at import. An unset or empty variable means its
+default; a malformed one raises `SettingError`, and is never guessed at. Whether an address leads to a
+database is `resources.database`'s business, not this file's.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import re
+from pathlib import Path
+
+DEFAULT_START_DATE = datetime.date(2015, 1, 1)
+
+_SYSTEM_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_SCHEMA_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$-]*")
+_LONGEST_IDENTIFIER = 63
+_RESERVED_SCHEMAS = frozenset({"information_schema", "tallykeeper"})
+
+
+class SettingError(ValueError):
+    """A setting is malformed: says what was expected, what came, and what to do."""
+
+    def __init__(self, variable: str, expected: str, came: str, todo: str) -> None:
+        super().__init__(f"{variable}: expected {expected}, but it is {came!r}; {todo}.")
+        self.variable = variable
+
+
+def schema_of(system: str) -> str:
+    """The schema that holds a system's tables: TALLY_SCHEMA_<SYSTEM>, else the system's name.
+
+    Raises SettingError where the variable names no schema that an application could own.
+    """
+    variable = f"TALLY_SCHEMA_{system.upper()}"
+    schema = _read(variable)
+    if schema is None:
+        return system
+    usable = (
+        _SCHEMA_NAME.fullmatch(schema) is not None
+        and len(schema) <= _LONGEST_IDENTIFIER
+        and not schema.startswith("pg_")
+        and schema not in _RESERVED_SCHEMAS
+    )
+    if not usable:
+        raise SettingError(
+            variable,
+            f"the name of a schema (letters, digits, _ $ -, at most {_LONGEST_IDENTIFIER}, "
+            "none that PostgreSQL or Tallykeeper keeps for itself)",
+            schema,
+            f"name the schema that holds the {system} tables, or unset it for {system!r}",
+        )
+    return schema
+
+
+def home() -> Path:
+    """The folder for all that Tallykeeper stores itself, absolute: TALLY_HOME, else `.tally` in the project.
+
+    The folder need not exist yet. Raises SettingError where a file stands in its place.
+    """
+    value = _read("TALLY_HOME")
+    if value is None:
+        return project_root() / ".tally"
+    path = Path(os.path.abspath(_expand_user("TALLY_HOME", value)))
+    if path.exists() and not path.is_dir():
+        raise SettingError("TALLY_HOME", "a folder", value, "name a folder, or one to be created")
+    return path
+
+
+def project_root() -> Path:
+    """The checkout that this code stands in; the current folder where it is installed without one."""
+    root = Path(__file__).resolve().parent.parent
+    return root if (root / "pyproject.toml").is_file() else Path.cwd()
+
+
+def database_url() -> str | None:
+    """The address of one's own database, TALLY_DATABASE_URL; None means the embedded server."""
+    return _read("TALLY_DATABASE_URL")
+
+
+def dagster_pg_url() -> str | None:
+    """The address of Dagster's own storage, DAGSTER_PG_URL; None means beside the tallies."""
+    return _read("DAGSTER_PG_URL")
+
+
+def start_date() -> datetime.date:
+    """The day of the first partition, TALLY_START_DATE; 2015-01-01 where unset.
+
+    Raises SettingError where it is no date, or one still to come (there would be no partition).
+    """
+    value = _read("TALLY_START_DATE")
+    if value is None:
+        return DEFAULT_START_DATE
+    todo = "write the first day to be counted as YYYY-MM-DD"
+    try:
+        day = datetime.datetime.strptime(value, "%Y-%m-%d").date()
+    except ValueError as error:
+        raise SettingError("TALLY_START_DATE", "a date like 2015-01-01", value, todo) from error
+    if day > datetime.datetime.now(datetime.UTC).date():
+        raise SettingError("TALLY_START_DATE", "a day not after today (UTC)", value, todo)
+    return day
+
+
+def wanted_systems() -> list[str] | None:
+    """The systems to keep, TALLY_SYSTEMS, in the order given; None means every one with source tables.
+
+    Only the spelling is checked here: which systems there are is known above. Raises SettingError.
+    """
+    value = _read("TALLY_SYSTEMS")
+    if value is None:
+        return None
+    names = [name.strip() for name in value.split(",")]
+    if not all(_SYSTEM_NAME.fullmatch(name) for name in names):
+        raise SettingError(
+            "TALLY_SYSTEMS",
+            "names of systems with commas between them, like media,gallery",
+            value,
+            "correct the list, or unset it for every system whose source tables exist",
+        )
+    return list(dict.fromkeys(names))
+
+
+def _read(variable: str) -> str | None:
+    """The variable without surrounding blanks; None where unset or empty."""
+    return os.environ.get(variable, "").strip() or None
+
+
+def _expand_user(variable: str, value: str) -> Path:
+    """The path with a leading ~ resolved. Raises SettingError where that user is unknown."""
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:
+        raise SettingError(
+            variable, "a folder", value, "write the path in full, without ~"
+        ) from error
