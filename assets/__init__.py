@@ -1,0 +1,1 @@
+"""The systems: one folder each, saying what is counted and nothing else."""

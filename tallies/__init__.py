@@ -1,0 +1,52 @@
+"""The engine: keeps derived tables in PostgreSQL exactly equal to their sources.
+
+What a tally is (`tally`, `additive`, `recomputed`, `system`), how changes are captured
+(`capture`, `install`), how tables are brought up to date (`refresh`), read (`live`), proven
+(`verify`) and watched (`status`). It knows SQL; it knows no Dagster and no particular system.
+"""
+
+from tallies.additive import AdditiveTally, Contribution
+from tallies.errors import (
+    BadWindow,
+    DeclarationError,
+    DoesNotFit,
+    NotInstalled,
+    TallyBusy,
+    TallyError,
+)
+from tallies.install import install
+from tallies.recomputed import Capture, RecomputedTally
+from tallies.refresh import Refreshed, Written, rebuild, refresh
+from tallies.status import Status, capture_faults, status
+from tallies.system import System
+from tallies.tally import Everything, Scope, Tally, Window
+from tallies.verify import Difference, Verification, verify
+
+__all__ = [
+    "AdditiveTally",
+    "BadWindow",
+    "Capture",
+    "Contribution",
+    "DeclarationError",
+    "Difference",
+    "DoesNotFit",
+    "Everything",
+    "NotInstalled",
+    "RecomputedTally",
+    "Refreshed",
+    "Scope",
+    "Status",
+    "System",
+    "Tally",
+    "TallyBusy",
+    "TallyError",
+    "Verification",
+    "Window",
+    "Written",
+    "capture_faults",
+    "install",
+    "rebuild",
+    "refresh",
+    "status",
+    "verify",
+]

@@ -1,0 +1,315 @@
+"""The additive way: counts and sums over one source, or over a union of them.
+
+The change log holds signed deltas by key: an INSERT adds, a DELETE subtracts, an UPDATE does
+both and leaves nothing where they cancel. A refresh adds up the pending deltas and applies them;
+the live view adds them on the fly. The sources are read only to rebuild and to verify.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Integer,
+    Numeric,
+    Select,
+    Table,
+    func,
+    null,
+    select,
+    union_all,
+)
+from sqlalchemy import literal as bound
+from sqlalchemy.sql.elements import ColumnElement, Label
+from sqlalchemy.types import TypeEngine
+
+from tallies import sql
+from tallies.errors import DeclarationError
+from tallies.tally import LOGGED_AT, Event, Scope, Tally, Window
+
+# The columns of one source row, by name: `file.created_at`.
+Row = Any
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What one row of a source adds to which key.
+
+    `key` and `measures` map a row to values by column name; for the window's column give the
+    instant, the engine takes the day or hour of it. The measure that is plainly 1 counts rows,
+    and a key whose count reaches zero leaves the derived table. A row whose key is null where
+    the derived table's column may not be, counts nowhere; a null measure counts as 0.
+    """
+
+    source: Table
+    key: Callable[[Row], Mapping[str, Any]]
+    measures: Callable[[Row], Mapping[str, Any]]
+    where: Callable[[Row], ColumnElement[bool]] | None = None
+
+
+class AdditiveTally(Tally):
+    """A tally of counts and sums."""
+
+    kind = "additive"
+
+    def __init__(
+        self,
+        *,
+        system: str,
+        table: Table,
+        contributions: Sequence[Contribution],
+        window: Window | None = None,
+        description: str = "",
+    ) -> None:
+        if not contributions:
+            raise DeclarationError(f"{system}.{table.name}: an additive tally needs contributions")
+        first = contributions[0]
+        self.contributions = tuple(contributions)
+        super().__init__(
+            system=system,
+            table=table,
+            key=tuple(first.key(first.source.c)),
+            measures=tuple(first.measures(first.source.c)),
+            sources=[c.source for c in contributions],
+            window=window,
+            description=description,
+        )
+        self.counter = self._find_counter()
+
+    def aggregate(self, scope: Scope) -> Select[tuple[object, ...]]:
+        parts = [self._aggregate_of(c, scope) for c in self.contributions]
+        if len(parts) == 1:
+            return parts[0]
+        rows = union_all(*parts).subquery("contributions")
+        key = [rows.c[n] for n in self.key]
+        sums = [func.sum(rows.c[n]).label(n) for n in self.measures]
+        return select(*key, *sums).group_by(*key)
+
+    def log_columns(self) -> list[Column[object]]:
+        keys = [Column(n, sql.lasting_type(self.table.c[n])) for n in self.key]
+        deltas = [Column(n, self._delta_type(n), nullable=False) for n in self.measures]
+        return [*keys, *deltas]
+
+    def capture_one(self, source: Table, event: Event) -> list[str]:
+        parts: list[str] = []
+        for contribution in self._contributions_of(source):
+            if event != "update":
+                relation, sign = ("new_rows", 1) if event == "insert" else ("old_rows", -1)
+                parts.append(sql.render(self._signed(contribution, source, relation, sign)))
+                continue
+            before = sql.render(self._signed(contribution, source, "old_rows", 1))
+            after = sql.render(self._signed(contribution, source, "new_rows", 1))
+            removed = sql.render(self._signed(contribution, source, "old_rows", -1))
+            parts.append(
+                f"SELECT both_sides.* FROM ({removed} UNION ALL {after}) AS both_sides\n"
+                f"    WHERE (SELECT before FROM ({before}) AS before)"
+                f" IS DISTINCT FROM (SELECT after FROM ({after}) AS after)"
+            )
+        return [self._insert_into_log("\n  UNION ALL ".join(parts))]
+
+    def capture_many(self, source: Table, event: Event) -> list[str]:
+        parts: list[str] = []
+        for contribution in self._contributions_of(source):
+            if event != "insert":
+                parts.append(sql.render(self._signed(contribution, source, "old_rows", -1)))
+            if event != "delete":
+                parts.append(sql.render(self._signed(contribution, source, "new_rows", 1)))
+        key = sql.columns(self.key)
+        sums = ", ".join(f"sum({sql.quote(n)}) AS {sql.quote(n)}" for n in self.measures)
+        changed = " OR ".join(f"sum({sql.quote(n)}) <> 0" for n in self.measures)
+        union = "\n    UNION ALL ".join(parts)
+        return [
+            self._insert_into_log(
+                f"SELECT {key}, {sums} FROM (\n    {union}\n  ) AS deltas"
+                f" GROUP BY {key} HAVING {changed}"
+            )
+        ]
+
+    def stored(self, condition: str) -> str:
+        # A row that says zero is a fault even where nothing is pending: it should not be there.
+        zero = f"bool_or(rows.is_stored AND rows.{sql.quote(self.counter)} = 0)"
+        return (
+            f"SELECT {self._summed()} FROM (\n"
+            f"  SELECT {sql.columns(self.columns, 'd')}, true AS is_stored"
+            f" FROM {sql.name_of(self.table)} AS d WHERE {condition}\n"
+            f"  UNION ALL SELECT {sql.columns(self.columns, 'd')}, false"
+            f" FROM {self.log_name} AS d WHERE {condition}\n"
+            f") AS rows GROUP BY {sql.columns(self.key, 'rows')}\n"
+            f"HAVING sum(rows.{sql.quote(self.counter)}) <> 0 OR {zero}"
+        )
+
+    def expected(self, scope: Scope) -> str:
+        return sql.render(self.aggregate(scope))
+
+    def live_rows(self, naive: frozenset[str] = frozenset()) -> str:
+        stored = ", ".join(self.derived_column(n, naive) for n in self.columns)
+        return (
+            f"SELECT {self._summed()} FROM (\n"
+            f"  SELECT {stored} FROM {sql.name_of(self.table)} AS d\n"
+            f"  UNION ALL SELECT {sql.columns(self.columns, 'l')} FROM {self.log_name} AS l\n"
+            f") AS rows WHERE {{fresh}} GROUP BY {sql.columns(self.key, 'rows')}"
+            f" HAVING sum(rows.{sql.quote(self.counter)}) <> 0"
+        )
+
+    def take_and_apply(self) -> str:
+        """One statement that consumes the pending deltas and applies them.
+
+        Returns rows of (day, taken, inserted, updated, deleted, oldest): one with the totals
+        taken, whose day is null and `taken` is not, and one for each day that was written.
+        """
+        derived = sql.name_of(self.table)
+        key = sql.columns(self.key)
+        sums = ", ".join(f"sum({sql.quote(n)}) AS {sql.quote(n)}" for n in self.measures)
+        changed = " OR ".join(f"sum({sql.quote(n)}) <> 0" for n in self.measures)
+        added = ", ".join(
+            f"{sql.quote(n)} = d.{sql.quote(n)} + c.{sql.quote(n)}" for n in self.measures
+        )
+        total = f"d.{sql.quote(self.counter)} + c.{sql.quote(self.counter)}"
+        same = self.matches("d", "c")
+        touch = ", updated_at = now()" if self.has_updated_at else ""
+        into = f", {sql.quote('updated_at')}" if self.has_updated_at else ""
+        value = ", now()" if self.has_updated_at else ""
+        return f"""
+WITH taken AS (
+  DELETE FROM {self.log_name} RETURNING {sql.columns(self.columns)}, {LOGGED_AT}
+), changed AS MATERIALIZED (
+  SELECT {key}, {sums} FROM taken GROUP BY {key} HAVING {changed}
+), deleted AS (
+  DELETE FROM {derived} AS d USING changed AS c WHERE {same} AND {total} = 0
+  RETURNING {self.day_of("d")} AS day
+), updated AS (
+  UPDATE {derived} AS d SET {added}{touch} FROM changed AS c WHERE {same} AND {total} <> 0
+  RETURNING {self.day_of("d")} AS day
+), inserted AS (
+  INSERT INTO {derived} AS d ({sql.columns(self.columns)}{into})
+  SELECT {sql.columns(self.columns, "c")}{value} FROM changed AS c
+  WHERE c.{sql.quote(self.counter)} <> 0
+    AND NOT EXISTS (SELECT FROM {derived} AS d WHERE {same})
+  RETURNING {self.day_of("d")} AS day
+)
+SELECT NULL AS day, count(*) AS taken, 0 AS inserted, 0 AS updated, 0 AS deleted,
+       min({LOGGED_AT}) AS oldest FROM taken
+UNION ALL
+SELECT day, NULL, sum(i), sum(u), sum(r), NULL FROM (
+  SELECT day, 1 AS i, 0 AS u, 0 AS r FROM inserted
+  UNION ALL SELECT day, 0, 1, 0 FROM updated
+  UNION ALL SELECT day, 0, 0, 1 FROM deleted
+) AS written GROUP BY day ORDER BY 1"""
+
+    def _contributions_of(self, source: Table) -> list[Contribution]:
+        return [c for c in self.contributions if c.source is source]
+
+    def _insert_into_log(self, rows: str) -> str:
+        return f"INSERT INTO {self.log_name} ({sql.columns(self.columns)})\n  {rows}"
+
+    def _summed(self) -> str:
+        # sum() widens; the derived table's own type keeps both sides of a comparison alike.
+        sums = ", ".join(
+            f"sum(rows.{sql.quote(n)})::{sql.type_name(self.table.c[n].type)} AS {sql.quote(n)}"
+            for n in self.measures
+        )
+        return f"{sql.columns(self.key, 'rows')}, {sums}"
+
+    def _key_of(self, contribution: Contribution, row: Row) -> dict[str, Label[object]]:
+        key: dict[str, Label[object]] = {}
+        for name, value in contribution.key(row).items():
+            if self.window is not None and name == self.window.column:
+                expression = sql.utc_start(self.window.unit, value)
+            elif isinstance(value, ColumnElement):
+                expression = value
+            else:
+                given = null() if value is None else bound(value)
+                expression = sql.cast_like(given, self.table.c[name])
+            key[name] = expression.label(name)
+        return key
+
+    def _conditions(self, contribution: Contribution, row: Row) -> list[ColumnElement[bool]]:
+        conditions = []
+        if contribution.where is not None:
+            conditions.append(contribution.where(row))
+        for name, value in contribution.key(row).items():
+            certain = isinstance(value, Column) and not value.nullable
+            if isinstance(value, ColumnElement) and not self.table.c[name].nullable and not certain:
+                conditions.append(value.is_not(None))
+        return conditions
+
+    def _aggregate_of(
+        self, contribution: Contribution, scope: Scope
+    ) -> Select[tuple[object, ...]]:
+        row = contribution.source.c
+        key = self._key_of(contribution, row)
+        instants = {
+            n: v for n, v in contribution.key(row).items() if isinstance(v, ColumnElement)
+        }
+        sums = [
+            (func.count() if _is_one(v) else func.coalesce(func.sum(v), 0)).label(n)
+            for n, v in contribution.measures(row).items()
+        ]
+        return (
+            select(*key.values(), *sums)
+            .select_from(contribution.source)
+            .where(*self._conditions(contribution, row), *scope(**instants))
+            .group_by(*(label.element for label in key.values()))
+        )
+
+    def _signed(
+        self, contribution: Contribution, source: Table, relation: str, sign: int
+    ) -> Select[tuple[object, ...]]:
+        rows = sql.relation(relation, source.c)
+        row = rows.c
+        measures = []
+        for name, value in contribution.measures(row).items():
+            if _is_one(value):
+                measures.append(bound(sign).label(name))
+            else:
+                known = func.coalesce(value, 0)
+                measures.append((known if sign > 0 else -known).label(name))
+        return (
+            select(*self._key_of(contribution, row).values(), *measures)
+            .select_from(rows)
+            .where(*self._conditions(contribution, row))
+        )
+
+    def _delta_type(self, measure: str) -> TypeEngine[object]:
+        declared = self.table.c[measure].type
+        if isinstance(declared, Integer):
+            return BigInteger()
+        if isinstance(declared, Numeric) and declared.asdecimal:
+            return Numeric()
+        raise DeclarationError(
+            f"{self.name}: the measure {measure!r} is {declared!r}; an additive measure must be"
+            " an integer or numeric (floats drift: store an integer sum)"
+        )
+
+    def _find_counter(self) -> str:
+        for contribution in self.contributions:
+            key, measures = contribution.key(contribution.source.c), contribution.measures(
+                contribution.source.c
+            )
+            if tuple(key) != self.key or tuple(measures) != self.measures:
+                raise DeclarationError(
+                    f"{self.name}: every contribution must give the same columns in the same"
+                    f" order; expected {self.columns}, {contribution.source.name} gives"
+                    f" {(*key, *measures)}"
+                )
+        counters = [
+            name
+            for name in self.measures
+            if all(_is_one(c.measures(c.source.c)[name]) for c in self.contributions)
+        ]
+        if not counters:
+            raise DeclarationError(
+                f"{self.name}: one measure must be plainly 1, the count of rows: without it"
+                " nothing says when a key is empty"
+            )
+        for name in self.measures:
+            self._delta_type(name)
+        return counters[0]
+
+
+def _is_one(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value == 1

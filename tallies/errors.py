@@ -1,0 +1,27 @@
+"""What can go wrong in the engine, each error with a sentence that says what to do about it."""
+
+from __future__ import annotations
+
+
+class TallyError(Exception):
+    """Any failure that the engine itself reports."""
+
+
+class DeclarationError(TallyError):
+    """A tally is declared in a way that cannot be kept exactly."""
+
+
+class NotInstalled(TallyError):
+    """The tally's derived table, change log or state is not in this database."""
+
+
+class DoesNotFit(TallyError):
+    """A table that exists already lacks columns that the declaration needs."""
+
+
+class TallyBusy(TallyError):
+    """Another refresh, rebuild or migration held the tally for longer than we wait."""
+
+
+class BadWindow(TallyError):
+    """A window that ends before it starts, or one on a tally that has no windows."""

@@ -1,0 +1,224 @@
+"""Putting tallies into a database: change logs, capture, live views, state.
+
+Idempotent, and quiet where nothing is to do: not even a lock is taken then. Whatever may have
+let a change slip by (capture that was missing, disabled or different) marks the tally stale in
+the same transaction, so that its next refresh rebuilds it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from sqlalchemy import Column, Connection, DateTime, MetaData, Table, func, select, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.schema import CreateTable
+
+from tallies import capture, live, sql, state
+from tallies.errors import NotInstalled
+from tallies.tally import LOGGED_AT, Tally
+from tallies.transactions import sqlstate
+
+NEVER_BUILT = "never built"
+DECLARATION_CHANGED = "its declaration changed"
+# What PostgreSQL says when a view or function cannot be replaced by one with other columns.
+OTHER_COLUMNS = {"42P16", "42P13"}
+INSTALL_LOCK = "SELECT pg_advisory_xact_lock(hashtext('tallykeeper.install'))"
+
+
+def install(connection: Connection, tallies: Sequence[Tally]) -> list[str]:
+    """Bring the database's capture, logs and live views in line with the declarations.
+
+    `tallies` are all tallies over their sources: capture is one function per source. The
+    connection's transaction is left open, so that all of it happens or nothing. Returns what was
+    done, a sentence each.
+
+    Raises NotInstalled where a source or derived table is missing.
+    """
+    connection.exec_driver_sql(INSTALL_LOCK)
+    state.create(connection)
+    for tally in tallies:
+        _require_tables(connection, tally)
+    wanted = {tally.name: _Wanted(connection, tally) for tally in tallies}
+    sources = list(dict.fromkeys(s for t in tallies for s in t.sources))
+    before = {s: capture.faults(connection, s, _over(s, tallies)) for s in sources}
+    changed = [w for w in wanted.values() if w.differs]
+    if not changed and not any(before.values()):
+        return []
+    return _bring_up(connection, tallies, changed, before)
+
+
+class _Wanted:
+    """What one tally's installation should be, against what it is."""
+
+    def __init__(self, connection: Connection, tally: Tally) -> None:
+        self.tally = tally
+        self.statements = [_log_ddl(tally), *live.create_view(tally, live.naive_columns(connection, tally))]
+        parts = list(self.statements)
+        for source in tally.sources:
+            for event in (*capture.EVENTS, capture.TRUNCATE):
+                parts.append(capture.function_body(source, event, [tally]))
+        self.capture_hash = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+        self.declaration_hash = tally.declaration_hash()
+        self.present = state.installed(connection, tally)
+        self.missing = [
+            name
+            for name in (tally.log_name, tally.live_name)
+            if connection.scalar(text("SELECT to_regclass(:name)"), {"name": name}) is None
+        ]
+
+    @property
+    def differs(self) -> bool:
+        return (
+            self.present is None
+            or self.present.declaration_hash != self.declaration_hash
+            or self.present.capture_hash != self.capture_hash
+            or bool(self.missing)
+        )
+
+
+def _bring_up(
+    connection: Connection,
+    tallies: Sequence[Tally],
+    changed: Sequence[_Wanted],
+    before: dict[Table, list[capture.Fault]],
+) -> list[str]:
+    # The refreshes' lock first, in their order; then the sources, until their writers are done:
+    # a statement that ran under the old capture must not commit under the new declaration.
+    for tally in tallies:
+        connection.exec_driver_sql(
+            f"LOCK TABLE {sql.name_of(tally.table)} IN SHARE ROW EXCLUSIVE MODE"
+        )
+    for source in before:
+        connection.exec_driver_sql(
+            f"LOCK TABLE {sql.name_of(source)} IN SHARE ROW EXCLUSIVE MODE"
+        )
+    known_before = set(connection.scalars(select(state.tally_state.c.tally)))
+    done = [_install_tally(connection, wanted) for wanted in changed]
+    broken: set[Tally] = set()
+    for source, found in before.items():
+        over = _over(source, tallies)
+        upgraded = any(w.tally in over for w in changed)
+        unexplained = [f for f in found if not (f.of_function_text and upgraded)]
+        known = [t for t in over if t.name in known_before]
+        if unexplained and known:
+            broken.update(known)
+            done += [f"mended {fault}" for fault in unexplained]
+        _install_capture(connection, source, over)
+    for tally in tallies:
+        if tally in broken:
+            state.mark_stale(connection, tally, "its capture was found broken and mended")
+            done.append(f"{tally.name} is stale: changes may have been missed")
+    return done
+
+
+def _install_tally(connection: Connection, wanted: _Wanted) -> str:
+    tally = wanted.tally
+    fresh_declaration = (
+        wanted.present is None or wanted.present.declaration_hash != wanted.declaration_hash
+    )
+    log_differs = tally.log_name in wanted.missing or not _log_fits(connection, tally)
+    if log_differs:
+        connection.exec_driver_sql(f"DROP TABLE IF EXISTS {tally.log_name} CASCADE")
+    log, *views = wanted.statements
+    if log_differs:
+        connection.exec_driver_sql(log)
+        # A publication of all tables must not make the engine's own deletes fail.
+        connection.exec_driver_sql(f"ALTER TABLE {tally.log_name} REPLICA IDENTITY FULL")
+    _create_live(connection, tally, views)
+    if wanted.present is None:
+        reason = NEVER_BUILT
+    elif fresh_declaration:
+        reason = DECLARATION_CHANGED
+    elif log_differs:
+        reason = "its change log was missing or had other columns"
+    else:
+        reason = ""
+    if reason:
+        state.mark_stale(connection, tally, reason)
+    state.record_installed(connection, tally, wanted.declaration_hash, wanted.capture_hash)
+    return f"installed {tally.name}" + (f" ({reason})" if reason else "")
+
+
+def _create_live(connection: Connection, tally: Tally, statements: Sequence[str]) -> None:
+    """Replace the live view and its functions in place, which keeps the grants on them; where
+    their columns changed that cannot be, and they are dropped first."""
+    savepoint = connection.begin_nested()
+    try:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+        savepoint.commit()
+        return
+    except DBAPIError as error:
+        savepoint.rollback()
+        if sqlstate(error) not in OTHER_COLUMNS:
+            raise
+    connection.exec_driver_sql(f"DROP VIEW IF EXISTS {tally.live_name}")
+    for function in tally.function_names():
+        connection.exec_driver_sql(f"DROP FUNCTION IF EXISTS {function}()")
+    for statement in statements:
+        connection.exec_driver_sql(statement)
+
+
+def _install_capture(connection: Connection, source: Table, tallies: Sequence[Tally]) -> None:
+    for event in (*capture.EVENTS, capture.TRUNCATE):
+        connection.exec_driver_sql(capture.create_function(source, event, tallies))
+    relations = capture.relations_of(connection, source)
+    for relation in relations:
+        for event in (*capture.EVENTS, capture.TRUNCATE):
+            for statement in capture.create_trigger(relation, source, event):
+                connection.exec_driver_sql(statement)
+    recorded, name = state.captured_relations, sql.name_of(source)
+    connection.execute(recorded.delete().where(recorded.c.source == name))
+    rows = [{"source": name, "relation": relation} for relation in relations]
+    connection.execute(recorded.insert(), rows)
+
+
+def _over(source: Table, tallies: Sequence[Tally]) -> list[Tally]:
+    return [t for t in tallies if source in t.sources]
+
+
+def _log_table(tally: Tally) -> Table:
+    schema, _, name = tally.log_name.partition(".")
+    logged_at = Column(
+        LOGGED_AT, DateTime(timezone=True), nullable=False, server_default=func.now()
+    )
+    return Table(name.strip('"'), MetaData(), *tally.log_columns(), logged_at, schema=schema)
+
+
+def _log_ddl(tally: Tally) -> str:
+    return sql.render(CreateTable(_log_table(tally))).strip()
+
+
+def _log_fits(connection: Connection, tally: Tally) -> bool:
+    rows = connection.execute(
+        text(
+            "SELECT attname, format_type(atttypid, NULL) FROM pg_attribute"
+            " WHERE attrelid = CAST(:log AS regclass) AND attnum > 0 AND NOT attisdropped"
+            " ORDER BY attnum"
+        ),
+        {"log": tally.log_name},
+    )
+    present = [(row[0], row[1]) for row in rows]
+    wanted = [
+        (c.name, connection.scalar(text("SELECT format_type(CAST(:t AS regtype), NULL)"), {"t": sql.type_name(c.type)}))
+        for c in _log_table(tally).c
+    ]
+    return present == wanted
+
+
+def _require_tables(connection: Connection, tally: Tally) -> None:
+    for table, role in [*((s, "source") for s in tally.sources), (tally.table, "derived")]:
+        kind = connection.scalar(
+            text("SELECT relkind FROM pg_class WHERE oid = to_regclass(:name)"),
+            {"name": sql.name_of(table)},
+        )
+        if kind is None:
+            raise NotInstalled(
+                f"{tally.name}: the {role} table {sql.name_of(table)} does not exist"
+            )
+        if (kind.decode() if isinstance(kind, bytes) else kind) not in {"r", "p"}:
+            raise NotInstalled(
+                f"{tally.name}: {sql.name_of(table)} is not a table; capture needs a table or a"
+                " partitioned table, not a view or a foreign table"
+            )

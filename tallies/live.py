@@ -1,0 +1,53 @@
+"""Live views: the derived table with its pending changes, exact as of the last commit.
+
+While a tally is stale its view answers from the sources. Which of the two it is, is decided by
+the same snapshot that reads the rows, and the branch not taken is not run.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, text
+
+from tallies import sql
+from tallies.state import stale_marks
+from tallies.tally import Everything, Tally
+
+
+def create_view(tally: Tally, naive: frozenset[str] = frozenset()) -> list[str]:
+    """Statements that create the live view and the functions it calls."""
+    stale = (
+        f"EXISTS (SELECT FROM {sql.name_of(stale_marks)} AS m"
+        f" WHERE m.tally = {sql.literal(tally.name)})"
+    )
+    rows = tally.live_rows(naive).replace("{fresh}", f"NOT {stale}")
+    return [
+        sql.stable_function(
+            tally.aggregate_function,
+            sql.row_type(tally.table, tally.columns),
+            _typed(tally),
+        ),
+        *tally.functions(),
+        f"CREATE OR REPLACE VIEW {tally.live_name} AS\n{rows}\nUNION ALL"
+        f" SELECT {sql.columns(tally.columns, 's')} FROM {tally.aggregate_function}() AS s"
+        f" WHERE {stale}",
+    ]
+
+
+def naive_columns(connection: Connection, tally: Tally) -> frozenset[str]:
+    """The derived table's computed columns that are timestamps without time zone."""
+    rows = connection.execute(
+        text(
+            "SELECT attname FROM pg_attribute WHERE attrelid = CAST(:relation AS regclass)"
+            " AND attnum > 0 AND NOT attisdropped AND atttypid = 'timestamp'::regtype"
+        ),
+        {"relation": sql.name_of(tally.table)},
+    )
+    return frozenset(row[0] for row in rows) & frozenset(tally.columns)
+
+
+def _typed(tally: Tally) -> str:
+    """The aggregate over all sources, each column as the derived table has it."""
+    columns = ", ".join(
+        f"s.{sql.quote(n)}::{sql.type_name(tally.table.c[n].type)}" for n in tally.columns
+    )
+    return f"SELECT {columns} FROM (\n{sql.render(tally.aggregate(Everything()))}\n) AS s"

@@ -1,0 +1,351 @@
+"""The recomputed way: joins, distinct counts, minima, gaps, several sources, explosions.
+
+The change log holds *marks*: which entity (a post, a submission) a change concerned, with the
+old and the new value of those key columns that the changed row itself carries. A refresh resolves
+the marks to keys in its own snapshot, every combination of an entity's logged and current parts,
+and computes exactly those keys anew. A trigger that did the resolving would see a snapshot in
+which a concurrent writer's row is missing, and the tally would be silently wrong.
+
+Why that is complete: an entity touched the key K before or after a change only if each part of K
+was the entity's at that time. A part it still has is current; one it has lost was logged when it
+was lost, for no source row changes without a mark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    Column,
+    FromClause,
+    Select,
+    SmallInteger,
+    String,
+    Table,
+    and_,
+    cast,
+    except_all,
+    select,
+    true,
+    tuple_,
+    union,
+    union_all,
+)
+from sqlalchemy import literal as bound
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.sql import visitors
+from sqlalchemy.sql.elements import ColumnElement, Label
+from sqlalchemy.types import Text
+
+from tallies import sql
+from tallies.errors import DeclarationError
+from tallies.tally import PART, Event, Everything, Keys, Scope, Tally, Window
+
+Row = Any
+
+
+@dataclass(frozen=True)
+class Capture:
+    """What a change to one row of a source leaves in the log.
+
+    `entity` names what the row belongs to; all captures of a tally that has split keys name it by
+    the same columns. `key` gives those key columns that this row itself carries (for the window's
+    column: the instant). Neither may look at another table.
+    """
+
+    source: Table
+    entity: Callable[[Row], Mapping[str, Any]]
+    key: Callable[[Row], Mapping[str, Any]] = lambda row: {}  # noqa: E731
+
+
+class RecomputedTally(Tally):
+    """A tally whose keys are computed anew from the sources whenever they may have changed.
+
+    `aggregate` receives a scope and must put `*scope(column=expression, ...)` into the WHERE of
+    its SELECT (of each one, where it reads sources in several), giving for each `group` column
+    the source expression, and for the window's column the instant. `group` are the key columns
+    by which rows are recomputed together, by default the key.
+    """
+
+    kind = "recomputed"
+
+    def __init__(
+        self,
+        *,
+        system: str,
+        table: Table,
+        key: Sequence[str],
+        measures: Sequence[str],
+        captures: Sequence[Capture],
+        aggregate: Callable[[Scope], Select[Any]],
+        group: Sequence[str] | None = None,
+        window: Window | None = None,
+        description: str = "",
+    ) -> None:
+        self.captures = tuple(captures)
+        self._aggregate = aggregate
+        self._group = tuple(group) if group is not None else tuple(key)
+        super().__init__(
+            system=system,
+            table=table,
+            key=key,
+            measures=measures,
+            sources=[c.source for c in captures],
+            window=window,
+            description=description,
+        )
+        self.pending_keys_function = sql.in_engine_schema(f"{system}_{table.name}_pending_keys")
+        self.pending_rows_function = sql.in_engine_schema(f"{system}_{table.name}_pending_rows")
+        self.entity = self._entity_columns()
+        self._check_captures()
+
+    @property
+    def group(self) -> tuple[str, ...]:
+        return self._group
+
+    def aggregate(self, scope: Scope) -> Select[tuple[object, ...]]:
+        return self._aggregate(scope)
+
+    def log_columns(self) -> list[Column[object]]:
+        columns: list[Column[Any]] = [Column(PART, SmallInteger, nullable=False)]
+        types = {
+            name: expression.type
+            for capture in self.captures
+            for name, expression in self._entity_of(capture, capture.source.c).items()
+        }
+        columns += [
+            Column(n, Text() if isinstance(t, String) else t)
+            for n, t in types.items()
+            if n not in self.group
+        ]
+        columns += [Column(n, sql.lasting_type(self.table.c[n])) for n in self.group]
+        return columns
+
+    def capture_one(self, source: Table, event: Event) -> list[str]:
+        if event == "update":
+            return self.capture_many(source, event)
+        return self._captured(source, event, distinct=False)
+
+    def capture_many(self, source: Table, event: Event) -> list[str]:
+        return self._captured(source, event, distinct=True)
+
+    def pending_keys(self, log: str) -> Select[Any]:
+        """The distinct group columns that the marks in the relation `log` may have altered."""
+        marks = sql.relation(log, self.log_columns()).alias("marks")
+        if self._keys_are_whole():
+            keys = select(*(marks.c[n] for n in self.group)).select_from(marks).distinct()
+            return keys.where(*self._present(marks))
+        parts = [
+            self._part(names, captures, marks) for names, captures in self._by_key_columns()
+        ]
+        joined: FromClause = parts[0]
+        for part in parts[1:]:
+            same = (joined_column(parts, n) == part.c[n] for n in self.entity)
+            joined = joined.join(part, and_(*same))
+        found = {n: joined_column(parts, n) for n in self.group}
+        return (
+            select(*(found[n].label(n) for n in self.group))
+            .select_from(joined)
+            .where(*(c.is_not(None) for n, c in found.items() if not self.table.c[n].nullable))
+            .distinct()
+        )
+
+    def stored(self, condition: str) -> str:
+        return (
+            f"SELECT {sql.columns(self.columns, 'd')} FROM {sql.name_of(self.table)} AS d\n"
+            f"WHERE ({condition}) AND NOT EXISTS ("
+            f"SELECT FROM {self.pending_keys_function}() AS k"
+            f" WHERE {self.matches('k', 'd', self.group)})"
+        )
+
+    def expected(self, scope: Scope) -> str:
+        return (
+            f"SELECT {sql.columns(self.columns, 's')} FROM (\n{sql.render(self.aggregate(scope))}\n"
+            f") AS s WHERE NOT EXISTS (SELECT FROM {self.pending_keys_function}() AS k"
+            f" WHERE {self.matches('k', 's', self.group)})"
+        )
+
+    def live_rows(self, naive: frozenset[str] = frozenset()) -> str:
+        stored = ", ".join(self.derived_column(n, naive) for n in self.columns)
+        rows = f"SELECT {stored} FROM {sql.name_of(self.table)} AS d"
+        if naive:
+            rows = f"SELECT * FROM ({rows}) AS d"
+        return (
+            f"{rows} WHERE {{fresh}} AND NOT EXISTS (SELECT FROM {self.pending_keys_function}()"
+            f" AS k WHERE {self.matches('k', 'd', self.group)})\n"
+            f"UNION ALL SELECT {sql.columns(self.columns, 'p')}"
+            f" FROM {self.pending_rows_function}() AS p WHERE {{fresh}}"
+        )
+
+    def functions(self) -> list[str]:
+        keys = sql.render(self.pending_keys(self.log_name))
+        group = ", ".join(
+            f"{sql.quote(n)} {sql.type_name(sql.lasting_type(self.table.c[n]))}" for n in self.group
+        )
+        # The relation is a CTE: materialized, so that the marks are resolved once.
+        rows = sql.render(self.aggregate(Keys(self, "pending_keys")))
+        body = f"WITH pending_keys AS MATERIALIZED (\n{keys}\n)\n{rows}"
+        return [
+            sql.stable_function(self.pending_keys_function, group, keys),
+            sql.stable_function(
+                self.pending_rows_function, sql.row_type(self.table, self.columns), body
+            ),
+        ]
+
+    def function_names(self) -> list[str]:
+        return [
+            self.aggregate_function,
+            self.pending_rows_function,
+            self.pending_keys_function,
+        ]
+
+    def relevant(self, source: Table) -> list[str]:
+        """The columns of `source` on which the tally's SELECT or its marks depend."""
+        used: set[str] = set()
+        expressions: list[Any] = [self.aggregate(Everything())]
+        for capture in self.captures:
+            if capture.source is source:
+                expressions += self._entity_of(capture, source.c).values()
+                expressions += capture.key(source.c).values()
+        for expression in expressions:
+            for element in visitors.iterate(expression):
+                if isinstance(element, ColumnElement):
+                    bases = getattr(element, "base_columns", ())
+                    used |= {c.name for c in bases if getattr(c, "table", None) is source}
+        return [c.name for c in source.c if c.name in used]
+
+    def _captured(self, source: Table, event: Event, distinct: bool) -> list[str]:
+        statements = []
+        for part, capture in enumerate(self.captures):
+            if capture.source is not source:
+                continue
+            names, marks = self._marks(part, capture, source, event, distinct)
+            statements.append(
+                f"INSERT INTO {self.log_name} ({sql.columns(names)})\n  {sql.render(marks)}"
+            )
+        return statements
+
+    def _marks(
+        self, part: int, capture: Capture, source: Table, event: Event, distinct: bool
+    ) -> tuple[list[str], Select[Any]]:
+        rows = self._changed_rows(source, event)
+        marks = {
+            **self._entity_of(capture, rows.c),
+            **self._key_of(capture, rows.c),
+        }
+        chosen = select(bound(part).label(PART), *marks.values())
+        chosen = chosen.select_from(rows)
+        return [PART, *marks], chosen.distinct() if distinct else chosen
+
+    def _changed_rows(self, source: Table, event: Event) -> FromClause:
+        """The old and new rows of a statement; of an update only those that differ in a column
+        that matters, compared as bags, which needs no primary key and lets it change too."""
+        new, old = (sql.relation(name, source.c) for name in ("new_rows", "old_rows"))
+        if event == "insert":
+            return new
+        if event == "delete":
+            return old
+        relevant = self.relevant(source)
+
+        def sides(first: FromClause, second: FromClause) -> Select[Any]:
+            gone = except_all(
+                select(*(_comparable(first.c[n]) for n in relevant)),
+                select(*(_comparable(second.c[n]) for n in relevant)),
+            ).subquery()
+            return select(*gone.c)
+
+        return union_all(sides(old, new), sides(new, old)).subquery("changed_rows")
+
+    def _entity_of(self, capture: Capture, row: Row) -> dict[str, Label[Any]]:
+        return {name: value.label(name) for name, value in capture.entity(row).items()}
+
+    def _key_of(self, capture: Capture, row: Row) -> dict[str, Label[Any]]:
+        key: dict[str, Label[Any]] = {}
+        for name, value in capture.key(row).items():
+            expression = value
+            if self.window is not None and name == self.window.column:
+                expression = sql.utc_start(self.window.unit, value)
+            elif not isinstance(value, ColumnElement):
+                expression = sql.cast_like(bound(value), self.table.c[name])
+            key[name] = expression.label(name)
+        return key
+
+    def _key_columns(self, capture: Capture) -> tuple[str, ...]:
+        given = capture.key(capture.source.c)
+        return tuple(n for n in self.group if n in given)
+
+    def _keys_are_whole(self) -> bool:
+        return all(self._key_columns(c) == self.group for c in self.captures)
+
+    def _by_key_columns(self) -> list[tuple[tuple[str, ...], list[Capture]]]:
+        sets: dict[tuple[str, ...], list[Capture]] = {}
+        for capture in self.captures:
+            names = self._key_columns(capture)
+            if names:
+                sets.setdefault(names, []).append(capture)
+        return list(sets.items())
+
+    def _part(
+        self, names: tuple[str, ...], captures: list[Capture], marks: FromClause
+    ) -> FromClause:
+        """(entity, part of the key): as logged, and as it is now, for the pending entities."""
+        wanted = (*self.entity, *names)
+        numbers = [self.captures.index(c) for c in captures]
+        logged = select(*(marks.c[n] for n in wanted)).where(
+            marks.c[PART].in_(numbers)
+        )
+        entities = select(*(marks.c[n] for n in self.entity)).distinct()
+        current = []
+        for capture in captures:
+            rows = capture.source.alias(f"current_{capture.source.name}")
+            entity = self._entity_of(capture, rows.c)
+            key = self._key_of(capture, rows.c)
+            whose = tuple_(*(entity[n].element for n in self.entity))
+            current.append(
+                select(*entity.values(), *key.values()).where(whose.in_(entities))
+            )
+        return union(logged, *current).subquery(f"part_{'_'.join(names)}")
+
+    def _present(self, marks: FromClause) -> list[ColumnElement[bool]]:
+        required = [n for n in self.group if not self.table.c[n].nullable]
+        return [marks.c[n].is_not(None) for n in required] or [true()]
+
+    def _entity_columns(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(n for c in self.captures for n in c.entity(c.source.c)))
+
+    def _check_captures(self) -> None:
+        computed = [c.name for c in self.aggregate(Everything()).selected_columns]
+        if tuple(computed) != self.columns:
+            raise DeclarationError(
+                f"{self.name}: the aggregate must give the columns {self.columns} in this order;"
+                f" it gives {tuple(computed)}"
+            )
+        if self._keys_are_whole():
+            return
+        covered = [n for names, _ in self._by_key_columns() for n in names]
+        if sorted(covered) != sorted(self.group):
+            raise DeclarationError(
+                f"{self.name}: each column of {self.group} must be given by exactly one set of"
+                f" captures; they give {tuple(covered)}"
+            )
+        for capture in self.captures:
+            given = tuple(capture.entity(capture.source.c))
+            if set(given) != set(self.entity):
+                raise DeclarationError(
+                    f"{self.name}: the capture of {capture.source.name} names its entity by"
+                    f" {given}; where the key is split over sources all must use {self.entity}"
+                )
+
+
+def joined_column(parts: list[FromClause], name: str) -> ColumnElement[Any]:
+    """The column of that name from the first part that has it."""
+    return next(part.c[name] for part in parts if name in part.c)
+
+
+def _comparable(value: ColumnElement[Any]) -> ColumnElement[Any]:
+    # json has no equality of its own; its text does, and telling too much apart is safe.
+    is_json = isinstance(value.type, JSON) and not isinstance(value.type, JSONB)
+    return cast(value, Text).label(value.key) if is_json else value

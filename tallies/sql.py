@@ -1,0 +1,139 @@
+"""Turning SQLAlchemy expressions into the text of triggers, functions and views.
+
+That text is stored in the database, so nothing in it may be a bind parameter, and nothing may
+depend on the session that happens to run it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import (
+    ClauseElement,
+    Column,
+    DateTime,
+    Interval,
+    String,
+    Text,
+    cast,
+    column,
+    func,
+    literal_column,
+    table,
+)
+from sqlalchemy.dialects.postgresql.base import PGDialect
+from sqlalchemy.sql.elements import ColumnElement, quoted_name
+from sqlalchemy.sql.schema import Table
+from sqlalchemy.sql.selectable import TableClause
+from sqlalchemy.types import TypeEngine
+
+ENGINE_SCHEMA = "tallykeeper"
+MAX_IDENTIFIER_BYTES = 63
+
+# The plain PostgreSQL dialect: the drivers' own would double every % for their parameters.
+_dialect = PGDialect(paramstyle="named")
+# The default doubles backslashes, which standard_conforming_strings would keep as two.
+_dialect._backslash_escapes = False  # type: ignore[attr-defined]
+_preparer = _dialect.identifier_preparer
+
+
+def render(element: ClauseElement) -> str:
+    """The SQL text of `element` with every value written out."""
+    return str(element.compile(dialect=_dialect, compile_kwargs={"literal_binds": True}))
+
+
+def quote(identifier: str) -> str:
+    """`identifier`, in double quotes where it needs them."""
+    return _preparer.quote(identifier)
+
+
+def literal(text: str) -> str:
+    """`text` as an SQL string."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def name_of(table: Table) -> str:
+    """The table's name with its schema, quoted: `media.media_files`."""
+    return _preparer.format_table(table)
+
+
+def in_engine_schema(identifier: str) -> str:
+    """`identifier` in the engine's own schema."""
+    if len(identifier.encode()) > MAX_IDENTIFIER_BYTES:
+        raise ValueError(
+            f"{identifier!r} is longer than PostgreSQL's {MAX_IDENTIFIER_BYTES} bytes for a name;"
+            " shorten the name of the system or of the table"
+        )
+    return f"{ENGINE_SCHEMA}.{quote(identifier)}"
+
+
+def columns(names: list[str] | tuple[str, ...], prefix: str = "") -> str:
+    """`a, b` or, with the prefix `d`, `d.a, d.b`."""
+    return ", ".join(f"{prefix}.{quote(n)}" if prefix else quote(n) for n in names)
+
+
+def relation(name: str, like: Iterable[Column[object]]) -> TableClause:
+    """A relation by its SQL name, as it stands, with columns named and typed as `like`."""
+    return table(quoted_name(name, quote=False), *(column(c.name, c.type) for c in like))
+
+
+def utc_start(unit: str, instant: ColumnElement[object]) -> ColumnElement[object]:
+    """The start of the UTC day or hour that `instant` falls in.
+
+    The form with a named zone does not follow the session's time zone, as the short form would.
+    """
+    return func.date_trunc(unit, instant, "UTC", type_=DateTime(timezone=True))
+
+
+def interval(unit: str) -> ColumnElement[object]:
+    """One `unit` as an interval."""
+    return literal_column(f"INTERVAL '1 {unit}'", Interval())
+
+
+def lasting_type(column: Column[object]) -> TypeEngine[object]:
+    """The type for a copy of `column`: its own, but text without a length.
+
+    A cast to `varchar(n)` cuts silently; the derived table's own column then refuses loudly.
+    """
+    return Text() if isinstance(column.type, String) else column.type
+
+
+def cast_like(value: ColumnElement[object], column: Column[object]) -> ColumnElement[object]:
+    """`value` as the type of the derived table's `column`.
+
+    A bare constant or NULL has no type of its own, and none that GROUP BY or UNION accepts.
+    """
+    return cast(value, lasting_type(column))
+
+
+def type_name(type_: TypeEngine[object]) -> str:
+    """The type as DDL spells it: `TIMESTAMP WITH TIME ZONE`."""
+    return _dialect.type_compiler_instance.process(type_)
+
+
+def row_type(table: Table, names: tuple[str, ...]) -> str:
+    """`name type, ...` for the RETURNS TABLE of a function that gives rows of `table`."""
+    return ", ".join(f"{quote(n)} {type_name(table.c[n].type)}" for n in names)
+
+
+def stable_function(name: str, returns: str, body: str) -> str:
+    """A set-returning function that reads the snapshot of the statement that calls it.
+
+    A function and not a part of the view, so that the planner does not pay (or compile) for what
+    is not run; in UTC, so that the reader's session cannot change a day; with the owner's rights,
+    so that a reader needs none on the sources.
+    """
+    return (
+        f"CREATE OR REPLACE FUNCTION {name}() RETURNS TABLE ({returns})\n"
+        f"LANGUAGE sql STABLE SECURITY DEFINER SET search_path TO pg_catalog, pg_temp"
+        f" SET timezone TO 'UTC' SET jit TO off\n"
+        f"AS {dollar_quoted(body)}"
+    )
+
+
+def dollar_quoted(body: str) -> str:
+    """`body` between dollar quotes that do not occur in it."""
+    tag = "$body$"
+    while tag in body:
+        tag = tag[:-1] + "_$"
+    return f"{tag}\n{body}\n{tag}"

@@ -1,0 +1,191 @@
+"""The engine's own tables, in the schema `tallykeeper`: what is installed, built, stale, verified.
+
+A tally is *stale* while `stale_marks` holds a mark of it: never built, declared anew, a source
+truncated, capture found broken. All of a stale tally's keys count as pending; its live view reads
+the sources. Rows that refreshes write are kept apart from rows that verifies write, so that
+neither makes the other's transaction fail.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    DateTime,
+    Double,
+    Index,
+    MetaData,
+    String,
+    Table,
+    Text,
+    delete,
+    func,
+    select,
+)
+from sqlalchemy.dialects.postgresql import TSTZMULTIRANGE, insert
+from sqlalchemy.exc import ProgrammingError
+
+from tallies import sql
+from tallies.errors import NotInstalled
+from tallies.tally import FIRST_DAY, LAST_DAY, Tally
+
+metadata = MetaData(schema=sql.ENGINE_SCHEMA)
+
+tally_state = Table(
+    "tally_state",
+    metadata,
+    Column("tally", Text, primary_key=True),
+    Column("declaration_hash", String(16), nullable=False, comment="what the tally must hold"),
+    Column("capture_hash", String(16), nullable=False, comment="the text of triggers and views"),
+    Column("installed_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("rows", BigInteger, comment="rows of the derived table; null until built"),
+    Column("built_at", DateTime(timezone=True), comment="last rebuild of everything"),
+    Column("refreshed_at", DateTime(timezone=True), comment="last refresh or rebuild"),
+    Column("seconds", Double, comment="how long that took"),
+    Column("pending_taken", BigInteger, comment="change-log rows it consumed"),
+    Column("keys_changed", BigInteger, comment="rows it inserted, updated or deleted"),
+)
+
+stale_marks = Table(
+    "stale_marks",
+    metadata,
+    Column("tally", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("marked_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Index("stale_marks_tally", "tally"),
+)
+
+unverified = Table(
+    "unverified",
+    metadata,
+    Column("tally", Text, nullable=False),
+    Column("windows", TSTZMULTIRANGE, nullable=False, comment="written since the last verify"),
+    Column("written_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Index("unverified_tally", "tally"),
+)
+
+verifications = Table(
+    "verifications",
+    metadata,
+    Column("tally", Text, primary_key=True),
+    Column("verified_at", DateTime(timezone=True), nullable=False),
+    Column("whole", Boolean, nullable=False, comment="all keys, or the touched windows only"),
+    Column("differing", BigInteger, nullable=False),
+    Column("seconds", Double, nullable=False),
+)
+
+captured_relations = Table(
+    "captured_relations",
+    metadata,
+    Column("source", Text, primary_key=True, comment="the source table, as its tallies name it"),
+    Column("relation", Text, primary_key=True, comment="it, or a partition of it"),
+)
+
+
+@dataclass(frozen=True)
+class Installed:
+    """What the database says of a tally's installation."""
+
+    declaration_hash: str
+    capture_hash: str
+    stale: tuple[str, ...]
+
+
+def create(connection: Connection) -> None:
+    """Create the engine's schema and tables where they are missing."""
+    connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {sql.ENGINE_SCHEMA}")
+    metadata.create_all(connection, checkfirst=True)
+
+
+def installed(connection: Connection, tally: Tally) -> Installed | None:
+    """What is installed of `tally`, and why it is stale; None where it is not installed.
+
+    Raises NotInstalled where the engine's schema itself is missing.
+    """
+    try:
+        row = connection.execute(select(tally_state).where(tally_state.c.tally == tally.name)).one_or_none()
+    except ProgrammingError as error:
+        if getattr(error.orig, "sqlstate", "") not in {"42P01", "3F000"}:
+            raise
+        raise NotInstalled(
+            "the schema 'tallykeeper' is not in this database; run `tally migrate` first"
+        ) from error
+    if row is None:
+        return None
+    return Installed(row.declaration_hash, row.capture_hash, stale_reasons(connection, tally))
+
+
+def stale_reasons(connection: Connection, tally: Tally) -> tuple[str, ...]:
+    """Why the tally is stale, oldest first; empty when it is not."""
+    marks = select(stale_marks.c.reason).where(stale_marks.c.tally == tally.name)
+    return tuple(connection.scalars(marks.order_by(stale_marks.c.marked_at)))
+
+
+def mark_stale(connection: Connection, tally: Tally, reason: str) -> None:
+    """Let the next refresh rebuild the tally, and its live view read the sources until then."""
+    connection.execute(stale_marks.insert().values(tally=tally.name, reason=reason))
+
+
+def clear_stale(connection: Connection, tally: Tally) -> None:
+    """Remove the marks that this snapshot sees; a later one stays."""
+    connection.execute(delete(stale_marks).where(stale_marks.c.tally == tally.name))
+
+
+def record_installed(
+    connection: Connection, tally: Tally, declaration_hash: str, capture_hash: str
+) -> None:
+    """Remember which declaration the database now has."""
+    values: dict[str, Any] = {
+        "declaration_hash": declaration_hash,
+        "capture_hash": capture_hash,
+        "installed_at": func.now(),
+    }
+    statement = insert(tally_state).values(tally=tally.name, **values)
+    connection.execute(statement.on_conflict_do_update(index_elements=["tally"], set_=values))
+
+
+def record_written(
+    connection: Connection, tally: Tally, days: list[str], everything: bool
+) -> None:
+    """Remember which windows have to be verified again: `days`, or everything."""
+    if not days and not everything:
+        return
+    if everything or tally.window is None or {FIRST_DAY, LAST_DAY} & set(days):
+        windows = "'{(,)}'::tstzmultirange"
+        parameters: tuple[Any, ...] = (tally.name,)
+    else:
+        windows = (
+            "(SELECT range_agg(tstzrange(day::timestamptz, day::timestamptz + interval '1 day'))"
+            " FROM unnest(%s::text[]) AS day)"
+        )
+        parameters = (tally.name, days)
+    connection.exec_driver_sql(
+        f"INSERT INTO {sql.ENGINE_SCHEMA}.unverified (tally, windows) VALUES (%s, {windows})",
+        parameters,
+    )
+
+
+def record_verified(
+    connection: Connection,
+    tally: Tally,
+    *,
+    as_of: datetime,
+    whole: bool,
+    differing: int,
+    seconds: float,
+) -> None:
+    """Remember the outcome of a verify."""
+    values = {
+        "verified_at": as_of,
+        "whole": whole,
+        "differing": differing,
+        "seconds": seconds,
+    }
+    statement = insert(verifications).values(tally=tally.name, **values)
+    connection.execute(statement.on_conflict_do_update(index_elements=["tally"], set_=values))

@@ -1,0 +1,80 @@
+"""What can be said of a tally at a glance, cheaply."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, Engine
+
+from tallies import capture, sql, state
+from tallies.errors import NotInstalled
+from tallies.tally import LOGGED_AT, Tally
+
+
+@dataclass(frozen=True)
+class Status:
+    """A tally's state as of `as_of`.
+
+    `pending` counts change-log rows, `oldest_pending` is when the oldest was logged; `rows` are
+    those of the derived table after its last refresh. `stale` says why the next refresh will
+    rebuild it; empty if it will not. `verified_at`, `verified_whole` and `differing` tell of the
+    last verify; None before the first.
+    """
+
+    tally: str
+    how: str
+    rows: int | None
+    built_at: datetime | None
+    refreshed_at: datetime | None
+    seconds: float | None
+    pending: int
+    oldest_pending: datetime | None
+    stale: tuple[str, ...]
+    verified_at: datetime | None
+    verified_whole: bool | None
+    differing: int | None
+    as_of: datetime
+
+
+def status(engine: Engine, tally: Tally) -> Status:
+    """The tally's state; the cost follows the pending changes.
+
+    Raises NotInstalled.
+    """
+    with engine.connect() as connection:
+        if state.installed(connection, tally) is None:
+            raise NotInstalled(f"{tally.name} is not installed here; run `tally migrate` first")
+        row = connection.exec_driver_sql(
+            f"SELECT s.*, v.verified_at, v.whole, v.differing, l.pending, l.oldest,"
+            f" statement_timestamp() AS as_of"
+            f" FROM {sql.ENGINE_SCHEMA}.tally_state AS s"
+            f" LEFT JOIN {sql.ENGINE_SCHEMA}.verifications AS v USING (tally)"
+            f" CROSS JOIN (SELECT count(*) AS pending, min({LOGGED_AT}) AS oldest"
+            f" FROM {tally.log_name}) AS l WHERE s.tally = %s",
+            (tally.name,),
+        ).one()
+        return Status(
+            tally=tally.name,
+            how=tally.kind,
+            rows=row.rows,
+            built_at=row.built_at,
+            refreshed_at=row.refreshed_at,
+            seconds=row.seconds,
+            pending=row.pending,
+            oldest_pending=row.oldest,
+            stale=state.stale_reasons(connection, tally),
+            verified_at=row.verified_at,
+            verified_whole=row.whole,
+            differing=row.differing,
+            as_of=row.as_of,
+        )
+
+
+def capture_faults(connection: Connection, tally: Tally) -> list[str]:
+    """What is wrong with the capture of the tally's sources, a sentence each."""
+    found: list[str] = []
+    for source in tally.sources:
+        over = [t for t in tally.siblings if source in t.sources]
+        found += [str(fault) for fault in capture.faults(connection, source, over)]
+    return found

@@ -1,0 +1,320 @@
+"""What a tally is, apart from how it is kept.
+
+A tally declares a derived table: which columns are its key, which its measures, and one plain
+SELECT over its sources that says what the table must hold. The two ways of keeping it are in
+`additive.py` and `recomputed.py`; both answer the questions that the abstract methods here ask,
+and refresh, rebuild, verify and live views are written against those alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from sqlalchemy import DateTime, Select, Table, select, tuple_
+from sqlalchemy import literal as bound
+from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.sql.schema import Column, UniqueConstraint
+
+from tallies import sql
+from tallies.errors import DeclarationError
+
+Event = Literal["insert", "update", "delete"]
+
+# Columns that a log has beside those of its tally.
+LOGGED_AT = "logged_at"
+PART = "part"
+
+FIRST_DAY = "0001-01-01"
+LAST_DAY = "9999-12-31"
+
+
+@dataclass(frozen=True)
+class Window:
+    """The time column of a tally's key: the start of each `unit`, UTC.
+
+    Windows for rebuilds are days whatever the unit, half-open.
+    """
+
+    column: str
+    unit: Literal["day", "hour"]
+
+
+class Scope(ABC):
+    """Which keys a tally's SELECT is asked for; an aggregate applies it to its own sources.
+
+    Called with source expressions by key column, it returns conditions for WHERE. For the
+    window's column the expression is the *instant*, not the truncated one, so that an index on
+    the instant serves.
+    """
+
+    @abstractmethod
+    def __call__(self, **expressions: ColumnElement[object]) -> list[ColumnElement[bool]]:
+        """Conditions that keep the rows of this scope, and may keep others too."""
+
+
+class Everything(Scope):
+    """All keys there are."""
+
+    def __call__(self, **expressions: ColumnElement[object]) -> list[ColumnElement[bool]]:
+        return []
+
+
+@dataclass(frozen=True)
+class Between(Scope):
+    """The keys of one window, half-open; None is an open end."""
+
+    window: Window
+    start: datetime | None
+    end: datetime | None
+
+    def __call__(self, **expressions: ColumnElement[object]) -> list[ColumnElement[bool]]:
+        instant = expressions.get(self.window.column)
+        if instant is None:
+            return []
+        zoned = DateTime(timezone=True)
+        conditions: list[ColumnElement[bool]] = []
+        if self.start is not None:
+            conditions.append(instant >= bound(self.start, zoned))
+        if self.end is not None:
+            conditions.append(instant < bound(self.end, zoned))
+        return conditions
+
+
+@dataclass(frozen=True)
+class Windows(Scope):
+    """The keys of several bounded windows, given as a relation of (starts_at, ends_at)."""
+
+    window: Window
+    relation: str
+
+    def __call__(self, **expressions: ColumnElement[object]) -> list[ColumnElement[bool]]:
+        instant = expressions.get(self.window.column)
+        if instant is None:
+            return []
+        zoned = DateTime(timezone=True)
+        windows = sql.relation(
+            self.relation, [Column("starts_at", zoned), Column("ends_at", zoned)]
+        ).alias("touched_windows")
+        return [instant >= windows.c.starts_at, instant < windows.c.ends_at]
+
+
+@dataclass(frozen=True)
+class Keys(Scope):
+    """The keys listed in a relation that has the tally's group columns, each key once.
+
+    The windows come first and alone: one index range per window, then the other columns as a
+    semi-join, so that the cost follows the windows touched and not an entity's whole past.
+    """
+
+    tally: Tally
+    relation: str
+
+    def __call__(self, **expressions: ColumnElement[object]) -> list[ColumnElement[bool]]:
+        columns = [self.tally.table.c[n] for n in self.tally.group]
+        keys = sql.relation(self.relation, columns).alias("keys")
+        window = self.tally.window
+        conditions: list[ColumnElement[bool]] = []
+        wanted: list[ColumnElement[object]] = []
+        offered: list[ColumnElement[object]] = []
+        for name, expression in expressions.items():
+            if window is not None and name == window.column:
+                starts = select(keys.c[name].label("starts_at")).distinct().subquery("windows")
+                step = sql.interval(window.unit)
+                conditions += [
+                    expression >= starts.c.starts_at,
+                    expression < starts.c.starts_at + step,
+                ]
+                expression = starts.c.starts_at
+            offered.append(expression)
+            wanted.append(keys.c[name])
+        if len(offered) == 1 and conditions:
+            return conditions
+        return [*conditions, tuple_(*offered).in_(select(*wanted))]
+
+
+class Tally(ABC):
+    """A derived table, and what it must hold.
+
+    `system` and the table's name make its name, `media.daily_contributions`. `key` are the
+    derived table's columns that name a row, `measures` the columns that the engine computes;
+    other columns (an identity, `created_at`, `updated_at`) are left to their defaults, but
+    `updated_at` is set to the time of each change.
+    """
+
+    kind: Literal["additive", "recomputed"]
+
+    def __init__(
+        self,
+        *,
+        system: str,
+        table: Table,
+        key: Sequence[str],
+        measures: Sequence[str],
+        sources: Sequence[Table],
+        window: Window | None = None,
+        description: str = "",
+    ) -> None:
+        self.system = system
+        self.table = table
+        self.key = tuple(key)
+        self.measures = tuple(measures)
+        self.sources = tuple(dict.fromkeys(sources))
+        self.window = window
+        self.description = description or table.comment or ""
+        self.name = f"{system}.{table.name}"
+        self.log_name = sql.in_engine_schema(f"{system}_{table.name}_log")
+        self.aggregate_function = sql.in_engine_schema(f"{system}_{table.name}_from_sources")
+        self.live_name = f"{sql.quote(table.schema or 'public')}.{sql.quote(table.name + '_live')}"
+        # The tallies that share its sources, and so its capture functions; a System sets it.
+        self.siblings: tuple[Tally, ...] = (self,)
+        self._check()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Key and measures: what the engine computes, and what a live view shows."""
+        return self.key + self.measures
+
+    @property
+    def group(self) -> tuple[str, ...]:
+        """The key columns by which rows are recomputed together."""
+        return self.key
+
+    @abstractmethod
+    def aggregate(self, scope: Scope) -> Select[tuple[object, ...]]:
+        """What the derived table must hold for the keys in `scope`: columns as `columns`."""
+
+    @abstractmethod
+    def log_columns(self) -> list[Column[object]]:
+        """The change log's columns, without `logged_at`."""
+
+    @abstractmethod
+    def capture_one(self, source: Table, event: Event) -> list[str]:
+        """INSERTs into the log for a statement that touched at most one row of `source`."""
+
+    @abstractmethod
+    def capture_many(self, source: Table, event: Event) -> list[str]:
+        """INSERTs into the log for any statement, at most one log row per key."""
+
+    @abstractmethod
+    def stored(self, condition: str) -> str:
+        """A SELECT of `columns`: what the derived table and the log claim, where `condition`
+        holds for the alias `d`."""
+
+    @abstractmethod
+    def expected(self, scope: Scope) -> str:
+        """A SELECT of `columns` from the sources, for the same keys as `stored`."""
+
+    @abstractmethod
+    def live_rows(self, naive: frozenset[str] = frozenset()) -> str:
+        """A SELECT of `columns` that is exact while the tally is not stale.
+
+        Its text has `{fresh}` where the condition for that goes. `naive` are the derived table's
+        columns that were found to be timestamps without time zone.
+        """
+
+    def functions(self) -> list[str]:
+        """CREATE FUNCTION statements that the live view needs, beyond the aggregate's."""
+        return []
+
+    def function_names(self) -> list[str]:
+        """The functions that the live view calls."""
+        return [self.aggregate_function]
+
+    @property
+    def has_updated_at(self) -> bool:
+        """Whether the derived table says when each row last changed."""
+        return "updated_at" in self.table.c
+
+    def derived_column(self, name: str, naive: frozenset[str], alias: str = "d") -> str:
+        """A column of the derived table as declared, whatever the reader's time zone."""
+        stored = f"{alias}.{sql.quote(name)}"
+        return f"{stored} AT TIME ZONE 'UTC' AS {sql.quote(name)}" if name in naive else stored
+
+    def day_of(self, alias: str) -> str:
+        """The day (`2025-11-20`) of a row's window; null for a tally without windows.
+
+        PostgreSQL's times reach beyond the years that Python's dates can hold: those are the
+        first and the last day.
+        """
+        if self.window is None:
+            return "NULL::text"
+        at = f"{alias}.{sql.quote(self.window.column)}"
+        return (
+            f"to_char(least(greatest({at}, '{FIRST_DAY}Z'::timestamptz),"
+            f" '{LAST_DAY}Z'::timestamptz) AT TIME ZONE 'UTC', 'YYYY-MM-DD')"
+        )
+
+    def in_window(self, start: datetime | None, end: datetime | None, alias: str = "d") -> str:
+        """A condition on the derived table's (or log's) own window column."""
+        if self.window is None:
+            return "true"
+        at = f"{alias}.{sql.quote(self.window.column)}"
+        conditions = []
+        if start is not None:
+            conditions.append(f"{at} >= {sql.literal(start.isoformat())}::timestamptz")
+        if end is not None:
+            conditions.append(f"{at} < {sql.literal(end.isoformat())}::timestamptz")
+        return " AND ".join(conditions) or "true"
+
+    def matches(self, left: str, right: str, names: Sequence[str] | None = None) -> str:
+        """A join condition: the same key in two relations, null being equal to null."""
+        names = self.key if names is None else names
+        plain = [n for n in names if not self.table.c[n].nullable]
+        nullable = [n for n in names if self.table.c[n].nullable]
+        conditions = [f"{left}.{sql.quote(n)} = {right}.{sql.quote(n)}" for n in plain]
+        if nullable:
+            # As records, nulls compare equal, and unlike IS NOT DISTINCT FROM it can be hashed.
+            sides = (
+                f"ROW({sql.columns(nullable, side)}, 0)::record" for side in (left, right)
+            )
+            conditions.append(" = ".join(sides))
+        return " AND ".join(conditions)
+
+    def declaration_hash(self) -> str:
+        """Changes when the derived table would have to be built anew."""
+        parts = [
+            self.kind,
+            ",".join(self.key),
+            ",".join(self.measures),
+            sql.render(self.aggregate(Everything())),
+        ]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+    def _check(self) -> None:
+        for name in self.columns:
+            if name not in self.table.c:
+                raise DeclarationError(
+                    f"{self.name}: {name!r} is declared but is no column of the table, which has"
+                    f" {', '.join(self.table.c.keys())}"
+                )
+        if not self.key or not self.sources:
+            raise DeclarationError(f"{self.name}: a tally needs a key and at least one source")
+        if self.window is not None and self.window.column not in self.key:
+            raise DeclarationError(
+                f"{self.name}: the window's column {self.window.column!r} must be part of the key"
+                f" ({', '.join(self.key)})"
+            )
+        if not self._is_unique(set(self.key)):
+            raise DeclarationError(
+                f"{self.name}: nothing makes the key ({', '.join(self.key)}) unique; declare a"
+                " primary key, a unique constraint or a unique index over it"
+            )
+
+    def _is_unique(self, key: set[str]) -> bool:
+        if {c.name for c in self.table.primary_key} == key:
+            return True
+        constraints = (c for c in self.table.constraints if isinstance(c, UniqueConstraint))
+        if any({c.name for c in constraint.columns} == key for constraint in constraints):
+            return True
+        # A nullable column is covered by two partial indexes, one of them without it.
+        nullable = {n for n in key if self.table.c[n].nullable}
+        indexed = [{c.name for c in i.columns} for i in self.table.indexes if i.unique]
+        return key in indexed and (not nullable or key - nullable in indexed)

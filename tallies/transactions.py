@@ -1,0 +1,108 @@
+"""The one kind of transaction in which derived tables are written, and the one in which they are
+compared.
+
+The lock comes first. LOCK TABLE takes no snapshot, so the snapshot of a REPEATABLE READ
+transaction begins after the lock is held, and every statement then sees the same state: what
+the log says and what the sources say belong together. The sources are locked against TRUNCATE
+alone, which would otherwise empty them under a snapshot that is older.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from tallies import sql
+from tallies.errors import NotInstalled, TallyBusy
+from tallies.tally import Tally
+
+T = TypeVar("T")
+
+SERIALIZATION_FAILURE = "40001"
+DEADLOCK = "40P01"
+LOCK_NOT_AVAILABLE = "55P03"
+UNDEFINED_TABLE = "42P01"
+RETRIED = {SERIALIZATION_FAILURE, DEADLOCK, LOCK_NOT_AVAILABLE}
+
+ATTEMPTS = 6
+LOCK_TIMEOUT_SECONDS = 10
+FIRST_PAUSE_SECONDS = 0.1
+
+
+def writing(engine: Engine, tally: Tally, work: Callable[[Connection], T]) -> T:
+    """Run `work` in a transaction that alone may write the derived table, and commit.
+
+    Readers of the derived table and writers of the sources are never blocked. Lock timeouts,
+    deadlocks and serialization failures are retried with growing pauses; TallyBusy after that.
+    """
+    return retried(lambda: _write_once(engine, tally, work), tally.name)
+
+
+def retried(attempt: Callable[[], T], what: str) -> T:
+    """Call `attempt` again while it fails for reasons that pass by themselves."""
+    for number in range(ATTEMPTS):
+        try:
+            return attempt()
+        except DBAPIError as error:
+            if sqlstate(error) not in RETRIED:
+                raise
+            if number == ATTEMPTS - 1:
+                raise TallyBusy(
+                    f"{what}: gave up after {ATTEMPTS} attempts of up to {LOCK_TIMEOUT_SECONDS} s;"
+                    " another refresh, rebuild or migration holds it"
+                    f" (the server said: {str(error.orig).strip()}). Nothing was changed; try later"
+                ) from error
+            time.sleep(FIRST_PAUSE_SECONDS * 2**number * random.uniform(0.5, 1.5))  # noqa: S311
+    raise AssertionError("unreachable")
+
+
+@contextmanager
+def comparing(engine: Engine, tally: Tally) -> Iterator[Connection]:
+    """One snapshot, in UTC, in which no source can be truncated. It may make temporary tables."""
+    with _snapshot(engine) as connection:
+        _lock_sources(connection, tally)
+        yield connection
+
+
+def sqlstate(error: DBAPIError) -> str:
+    """PostgreSQL's five-letter code for what went wrong, or nothing."""
+    return str(getattr(error.orig, "sqlstate", "") or "")
+
+
+def _write_once(engine: Engine, tally: Tally, work: Callable[[Connection], T]) -> T:
+    with _snapshot(engine) as connection:
+        try:
+            connection.exec_driver_sql(
+                f"LOCK TABLE {sql.name_of(tally.table)} IN SHARE ROW EXCLUSIVE MODE"
+            )
+        except DBAPIError as error:
+            if sqlstate(error) != UNDEFINED_TABLE:
+                raise
+            raise NotInstalled(
+                f"{tally.name}: the derived table {sql.name_of(tally.table)} does not exist;"
+                " run `tally migrate` first"
+            ) from error
+        _lock_sources(connection, tally)
+        return work(connection)
+
+
+def _lock_sources(connection: Connection, tally: Tally) -> None:
+    sources = ", ".join(sql.name_of(source) for source in tally.sources)
+    connection.exec_driver_sql(f"LOCK TABLE {sources} IN ACCESS SHARE MODE")
+
+
+@contextmanager
+def _snapshot(engine: Engine) -> Iterator[Connection]:
+    options = {"isolation_level": "REPEATABLE READ"}
+    with engine.connect().execution_options(**options) as connection, connection.begin():
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'")
+        # Everything that compares a time with or without zone does it in UTC.
+        connection.exec_driver_sql("SET LOCAL timezone = 'UTC'")
+        connection.exec_driver_sql("SET LOCAL jit = off")
+        yield connection

@@ -1,0 +1,219 @@
+"""Comparing a derived table with its sources, in one statement over one snapshot.
+
+What the derived table and its pending changes together claim must equal the aggregate over the
+sources. Nothing that writers do meanwhile can make it differ, so a difference is a real fault.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Engine
+
+from tallies import sql, state
+from tallies.errors import NotInstalled
+from tallies.tally import Between, Everything, Scope, Tally, Windows
+from tallies.transactions import comparing, retried
+
+TOUCHED = "pg_temp.tally_windows"
+SHOWN_DIFFERENCES = 100
+
+Bounds = tuple[datetime | None, datetime | None]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One key at which derived table and sources disagree.
+
+    `stored` and `expected` are the measures by name, as JSON has them; None: no such row. `day`
+    is the window to rebuild, null for a tally without windows.
+    """
+
+    day: str | None
+    key: dict[str, Any]
+    stored: dict[str, Any] | None
+    expected: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The outcome of a verify.
+
+    `differing` counts all differing keys, `differences` shows the first of them, `days` the
+    windows they are in. A stale tally has nothing to compare; `stale` then says why.
+    """
+
+    tally: str
+    whole: bool
+    compared: int
+    differing: int
+    differences: tuple[Difference, ...]
+    days: tuple[str, ...]
+    stale: tuple[str, ...]
+    as_of: datetime
+    seconds: float = field(compare=False)
+
+    @property
+    def ok(self) -> bool:
+        """Proven equal: a stale tally is not."""
+        return not self.differing and not self.stale
+
+
+def verify(
+    engine: Engine,
+    tally: Tally,
+    windows: Sequence[Bounds] | Literal["touched"] | None = None,
+    limit: int = SHOWN_DIFFERENCES,
+) -> Verification:
+    """Compare all keys, or those of `windows`, or those that were written since the last verify.
+
+    `windows` are half-open pairs of aware datetimes, None being an open end. At most `limit`
+    differences are returned with their values; all are counted.
+
+    Raises NotInstalled, or SQLAlchemy's errors.
+    """
+    started = time.perf_counter()
+    result = retried(lambda: _verify_once(engine, tally, windows, limit, started), tally.name)
+    with engine.begin() as connection:
+        state.record_verified(
+            connection,
+            tally,
+            as_of=result.as_of,
+            whole=result.whole,
+            differing=result.differing,
+            seconds=result.seconds,
+        )
+    return result
+
+
+def _verify_once(
+    engine: Engine,
+    tally: Tally,
+    windows: Sequence[Bounds] | Literal["touched"] | None,
+    limit: int,
+    started: float,
+) -> Verification:
+    with comparing(engine, tally) as connection:
+        installed = state.installed(connection, tally)
+        if installed is None:
+            raise NotInstalled(f"{tally.name} is not installed here; run `tally migrate` first")
+        stale = installed.stale
+        if installed.declaration_hash != tally.declaration_hash():
+            stale = (*stale, "its declaration changed")
+        now = connection.exec_driver_sql("SELECT now()").scalar_one()
+        if stale:
+            return Verification(
+                tally.name, windows is None, 0, 0, (), (), stale, now, _since(started)
+            )
+        seen = _unverified(connection, tally) if windows in ("touched", None) else []
+        scopes = _scopes(connection, tally, windows)
+        compared, differing, differences, days = 0, 0, [], set()
+        for scope, condition in scopes:
+            rows = connection.exec_driver_sql(_comparison(tally, scope, condition)).all()
+            compared += int(rows[0].compared) if rows else 0
+            found = [row for row in rows if row.key is not None]
+            differing += len(found)
+            days |= {row.day for row in found if row.day is not None}
+            for row in found[: max(0, limit - len(differences))]:
+                differences.append(Difference(row.day, row.key, row.stored, row.expected))
+        if not differing:
+            _forget_unverified(connection, seen)
+        whole = any(isinstance(scope, Everything) for scope, _ in scopes)
+        return Verification(
+            tally.name,
+            whole,
+            compared,
+            differing,
+            tuple(differences),
+            tuple(sorted(days)),
+            (),
+            now,
+            _since(started),
+        )
+
+
+def _since(started: float) -> float:
+    return time.perf_counter() - started
+
+
+def _scopes(
+    connection: Connection, tally: Tally, windows: Sequence[Bounds] | str | None
+) -> list[tuple[Scope, str]]:
+    """The scopes to compare, each with the condition that says the same of the alias `d`."""
+    if windows is None or tally.window is None:
+        return [(Everything(), "true")]
+    if not isinstance(windows, str):
+        return [
+            (Between(tally.window, start, end), tally.in_window(start, end))
+            for start, end in windows
+        ]
+    connection.exec_driver_sql(
+        "CREATE TEMPORARY TABLE tally_windows ON COMMIT DROP AS"
+        " SELECT lower(w) AS starts_at, upper(w) AS ends_at"
+        f" FROM (SELECT range_agg(windows) AS all_of_them FROM {sql.ENGINE_SCHEMA}.unverified"
+        f" WHERE tally = {sql.literal(tally.name)}) AS u CROSS JOIN unnest(all_of_them) AS w"
+    )
+    bounded, count = connection.exec_driver_sql(
+        "SELECT bool_and(starts_at IS NOT NULL AND ends_at IS NOT NULL), count(*)"
+        f" FROM {TOUCHED}"
+    ).one()
+    if not count:
+        return []
+    if not bounded:
+        return [(Everything(), "true")]
+    connection.exec_driver_sql(f"ANALYZE {TOUCHED}")
+    at = f"d.{sql.quote(tally.window.column)}"
+    condition = f"EXISTS (SELECT FROM {TOUCHED} AS w WHERE {at} >= w.starts_at AND {at} < w.ends_at)"
+    return [(Windows(tally.window, TOUCHED), condition)]
+
+
+def _comparison(tally: Tally, scope: Scope, condition: str) -> str:
+    """Both sides with opposite signs: what does not cancel, differs. Rows of (compared, day, key,
+    stored, expected); `compared` is the number of keys."""
+    columns = sql.columns(tally.columns)
+    key = ", ".join(f"{sql.literal(n)}, b.{sql.quote(n)}" for n in tally.key)
+    if tally.measures:
+        pairs = ", ".join(f"{sql.literal(n)}, b.{sql.quote(n)}" for n in tally.measures)
+        measures = f"jsonb_build_object({pairs})"
+    else:
+        measures = "'{}'::jsonb"
+    by_key = sql.columns(tally.key, "b")
+    return f"""
+WITH both_sides AS MATERIALIZED (
+  SELECT {columns}, sum(side) AS surplus FROM (
+    SELECT {columns}, 1 AS side FROM (
+{tally.stored(condition)}
+    ) AS stored
+    UNION ALL SELECT {columns}, -1 FROM (
+{tally.expected(scope)}
+    ) AS expected
+  ) AS rows GROUP BY {columns}
+), differing AS (
+  SELECT {tally.day_of("b")} AS day, jsonb_build_object({key}) AS key,
+         jsonb_agg({measures}) FILTER (WHERE surplus > 0) -> 0 AS stored,
+         jsonb_agg({measures}) FILTER (WHERE surplus < 0) -> 0 AS expected
+  FROM both_sides AS b WHERE surplus <> 0 GROUP BY {by_key} ORDER BY {by_key}
+)
+SELECT NULL AS day, NULL AS key, NULL AS stored, NULL AS expected, count(*) AS compared
+FROM both_sides
+UNION ALL SELECT day, key, stored, expected, NULL FROM differing"""
+
+
+def _unverified(connection: Connection, tally: Tally) -> list[str]:
+    rows = connection.exec_driver_sql(
+        f"SELECT ctid::text FROM {sql.ENGINE_SCHEMA}.unverified WHERE tally = %s", (tally.name,)
+    )
+    return [row[0] for row in rows]
+
+
+def _forget_unverified(connection: Connection, seen: Sequence[str]) -> None:
+    """The windows that this snapshot saw and found right need no further look."""
+    if seen:
+        connection.exec_driver_sql(
+            f"DELETE FROM {sql.ENGINE_SCHEMA}.unverified WHERE ctid = ANY (%s::tid[])",
+            (list(seen),),
+        )
