@@ -66,7 +66,9 @@ class AdditiveTally(Tally):
         description: str = "",
     ) -> None:
         if not contributions:
-            raise DeclarationError(f"{system}.{table.name}: an additive tally needs contributions")
+            raise DeclarationError(
+                f"{system}.{table.name}: an additive tally needs contributions"
+            )
         first = contributions[0]
         self.contributions = tuple(contributions)
         super().__init__(
@@ -80,7 +82,7 @@ class AdditiveTally(Tally):
         )
         self.counter = self._find_counter()
 
-    def aggregate(self, scope: Scope) -> Select[tuple[object, ...]]:
+    def aggregate(self, scope: Scope) -> Select[Any]:
         parts = [self._aggregate_of(c, scope) for c in self.contributions]
         if len(parts) == 1:
             return parts[0]
@@ -89,7 +91,7 @@ class AdditiveTally(Tally):
         sums = [func.sum(rows.c[n]).label(n) for n in self.measures]
         return select(*key, *sums).group_by(*key)
 
-    def log_columns(self) -> list[Column[object]]:
+    def log_columns(self) -> list[Column[Any]]:
         keys = [Column(n, sql.lasting_type(self.table.c[n])) for n in self.key]
         deltas = [Column(n, self._delta_type(n), nullable=False) for n in self.measures]
         return [*keys, *deltas]
@@ -98,8 +100,12 @@ class AdditiveTally(Tally):
         parts: list[str] = []
         for contribution in self._contributions_of(source):
             if event != "update":
-                relation, sign = ("new_rows", 1) if event == "insert" else ("old_rows", -1)
-                parts.append(sql.render(self._signed(contribution, source, relation, sign)))
+                relation, sign = (
+                    ("new_rows", 1) if event == "insert" else ("old_rows", -1)
+                )
+                parts.append(
+                    sql.render(self._signed(contribution, source, relation, sign))
+                )
                 continue
             before = sql.render(self._signed(contribution, source, "old_rows", 1))
             after = sql.render(self._signed(contribution, source, "new_rows", 1))
@@ -115,11 +121,17 @@ class AdditiveTally(Tally):
         parts: list[str] = []
         for contribution in self._contributions_of(source):
             if event != "insert":
-                parts.append(sql.render(self._signed(contribution, source, "old_rows", -1)))
+                parts.append(
+                    sql.render(self._signed(contribution, source, "old_rows", -1))
+                )
             if event != "delete":
-                parts.append(sql.render(self._signed(contribution, source, "new_rows", 1)))
+                parts.append(
+                    sql.render(self._signed(contribution, source, "new_rows", 1))
+                )
         key = sql.columns(self.key)
-        sums = ", ".join(f"sum({sql.quote(n)}) AS {sql.quote(n)}" for n in self.measures)
+        sums = ", ".join(
+            f"sum({sql.quote(n)}) AS {sql.quote(n)}" for n in self.measures
+        )
         changed = " OR ".join(f"sum({sql.quote(n)}) <> 0" for n in self.measures)
         union = "\n    UNION ALL ".join(parts)
         return [
@@ -163,10 +175,13 @@ class AdditiveTally(Tally):
         """
         derived = sql.name_of(self.table)
         key = sql.columns(self.key)
-        sums = ", ".join(f"sum({sql.quote(n)}) AS {sql.quote(n)}" for n in self.measures)
+        sums = ", ".join(
+            f"sum({sql.quote(n)}) AS {sql.quote(n)}" for n in self.measures
+        )
         changed = " OR ".join(f"sum({sql.quote(n)}) <> 0" for n in self.measures)
         added = ", ".join(
-            f"{sql.quote(n)} = d.{sql.quote(n)} + c.{sql.quote(n)}" for n in self.measures
+            f"{sql.quote(n)} = d.{sql.quote(n)} + c.{sql.quote(n)}"
+            for n in self.measures
         )
         total = f"d.{sql.quote(self.counter)} + c.{sql.quote(self.counter)}"
         same = self.matches("d", "c")
@@ -214,8 +229,8 @@ SELECT day, NULL, sum(i), sum(u), sum(r), NULL FROM (
         )
         return f"{sql.columns(self.key, 'rows')}, {sums}"
 
-    def _key_of(self, contribution: Contribution, row: Row) -> dict[str, Label[object]]:
-        key: dict[str, Label[object]] = {}
+    def _key_of(self, contribution: Contribution, row: Row) -> dict[str, Label[Any]]:
+        key: dict[str, Label[Any]] = {}
         for name, value in contribution.key(row).items():
             if self.window is not None and name == self.window.column:
                 expression = sql.utc_start(self.window.unit, value)
@@ -227,23 +242,29 @@ SELECT day, NULL, sum(i), sum(u), sum(r), NULL FROM (
             key[name] = expression.label(name)
         return key
 
-    def _conditions(self, contribution: Contribution, row: Row) -> list[ColumnElement[bool]]:
+    def _conditions(
+        self, contribution: Contribution, row: Row
+    ) -> list[ColumnElement[bool]]:
         conditions = []
         if contribution.where is not None:
             conditions.append(contribution.where(row))
         for name, value in contribution.key(row).items():
             certain = isinstance(value, Column) and not value.nullable
-            if isinstance(value, ColumnElement) and not self.table.c[name].nullable and not certain:
+            if (
+                isinstance(value, ColumnElement)
+                and not self.table.c[name].nullable
+                and not certain
+            ):
                 conditions.append(value.is_not(None))
         return conditions
 
-    def _aggregate_of(
-        self, contribution: Contribution, scope: Scope
-    ) -> Select[tuple[object, ...]]:
+    def _aggregate_of(self, contribution: Contribution, scope: Scope) -> Select[Any]:
         row = contribution.source.c
         key = self._key_of(contribution, row)
         instants = {
-            n: v for n, v in contribution.key(row).items() if isinstance(v, ColumnElement)
+            n: v
+            for n, v in contribution.key(row).items()
+            if isinstance(v, ColumnElement)
         }
         sums = [
             (func.count() if _is_one(v) else func.coalesce(func.sum(v), 0)).label(n)
@@ -258,7 +279,7 @@ SELECT day, NULL, sum(i), sum(u), sum(r), NULL FROM (
 
     def _signed(
         self, contribution: Contribution, source: Table, relation: str, sign: int
-    ) -> Select[tuple[object, ...]]:
+    ) -> Select[Any]:
         rows = sql.relation(relation, source.c)
         row = rows.c
         measures = []
@@ -274,7 +295,7 @@ SELECT day, NULL, sum(i), sum(u), sum(r), NULL FROM (
             .where(*self._conditions(contribution, row))
         )
 
-    def _delta_type(self, measure: str) -> TypeEngine[object]:
+    def _delta_type(self, measure: str) -> TypeEngine[Any]:
         declared = self.table.c[measure].type
         if isinstance(declared, Integer):
             return BigInteger()
@@ -287,8 +308,9 @@ SELECT day, NULL, sum(i), sum(u), sum(r), NULL FROM (
 
     def _find_counter(self) -> str:
         for contribution in self.contributions:
-            key, measures = contribution.key(contribution.source.c), contribution.measures(
-                contribution.source.c
+            key, measures = (
+                contribution.key(contribution.source.c),
+                contribution.measures(contribution.source.c),
             )
             if tuple(key) != self.key or tuple(measures) != self.measures:
                 raise DeclarationError(

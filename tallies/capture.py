@@ -90,11 +90,11 @@ def create_function(source: Table, event: str, tallies: Sequence[Tally]) -> str:
 def create_trigger(relation: str, source: Table, event: str) -> list[str]:
     """Statements that put the trigger on `relation`, the source or a partition of it."""
     name = trigger_name(event)
-    return [
+    create = (
         f"CREATE OR REPLACE TRIGGER {name} AFTER {event.upper()} ON {relation}"
-        f" {TRANSITIONS[event]}FOR EACH STATEMENT EXECUTE FUNCTION {function_name(source, event)}()",
-        f"ALTER TABLE ONLY {relation} ENABLE ALWAYS TRIGGER {name}",
-    ]
+        f" {TRANSITIONS[event]}FOR EACH STATEMENT EXECUTE FUNCTION {function_name(source, event)}()"
+    )
+    return [create, f"ALTER TABLE ONLY {relation} ENABLE ALWAYS TRIGGER {name}"]
 
 
 def relations_of(connection: Connection, source: Table) -> list[str]:
@@ -113,7 +113,9 @@ def relations_of(connection: Connection, source: Table) -> list[str]:
     return [row[0] for row in rows]
 
 
-def faults(connection: Connection, source: Table, tallies: Sequence[Tally]) -> list[Fault]:
+def faults(
+    connection: Connection, source: Table, tallies: Sequence[Tally]
+) -> list[Fault]:
     """What is wrong with the capture of `source` for `tallies`: nothing, if all is intact."""
     name = sql.name_of(source)
     relations = relations_of(connection, source)
@@ -142,13 +144,14 @@ def _function_faults(
         function = function_name(source, event)
         row = connection.execute(
             text(
-                "SELECT prosrc, prosecdef FROM pg_proc"
-                " WHERE oid = to_regproc(:function)"
+                "SELECT prosrc, prosecdef FROM pg_proc WHERE oid = to_regproc(:function)"
             ),
             {"function": function},
         ).one_or_none()
         if row is None:
-            found.append(Fault(sql.name_of(source), function, "the capture function is missing"))
+            found.append(
+                Fault(sql.name_of(source), function, "the capture function is missing")
+            )
         elif row.prosrc.strip() != function_body(source, event, tallies).strip():
             found.append(
                 Fault(
@@ -160,12 +163,18 @@ def _function_faults(
             )
         elif not row.prosecdef:
             found.append(
-                Fault(sql.name_of(source), function, "the capture function lost SECURITY DEFINER")
+                Fault(
+                    sql.name_of(source),
+                    function,
+                    "the capture function lost SECURITY DEFINER",
+                )
             )
     return found
 
 
-def _trigger_faults(connection: Connection, source: Table, relation: str) -> list[Fault]:
+def _trigger_faults(
+    connection: Connection, source: Table, relation: str
+) -> list[Fault]:
     rows = connection.execute(
         text(
             "SELECT t.tgname, t.tgenabled, t.tgfoid = to_regproc(p.function) AS calls_ours"

@@ -35,7 +35,7 @@ def install(connection: Connection, tallies: Sequence[Tally]) -> list[str]:
 
     Raises NotInstalled where a source or derived table is missing.
     """
-    connection.exec_driver_sql(INSTALL_LOCK)
+    sql.execute(connection, INSTALL_LOCK)
     state.create(connection)
     for tally in tallies:
         _require_tables(connection, tally)
@@ -53,7 +53,10 @@ class _Wanted:
 
     def __init__(self, connection: Connection, tally: Tally) -> None:
         self.tally = tally
-        self.statements = [_log_ddl(tally), *live.create_view(tally, live.naive_columns(connection, tally))]
+        self.statements = [
+            _log_ddl(tally),
+            *live.create_view(tally, live.naive_columns(connection, tally)),
+        ]
         parts = list(self.statements)
         for source in tally.sources:
             for event in (*capture.EVENTS, capture.TRUNCATE):
@@ -64,7 +67,8 @@ class _Wanted:
         self.missing = [
             name
             for name in (tally.log_name, tally.live_name)
-            if connection.scalar(text("SELECT to_regclass(:name)"), {"name": name}) is None
+            if connection.scalar(text("SELECT to_regclass(:name)"), {"name": name})
+            is None
         ]
 
     @property
@@ -86,12 +90,13 @@ def _bring_up(
     # The refreshes' lock first, in their order; then the sources, until their writers are done:
     # a statement that ran under the old capture must not commit under the new declaration.
     for tally in tallies:
-        connection.exec_driver_sql(
-            f"LOCK TABLE {sql.name_of(tally.table)} IN SHARE ROW EXCLUSIVE MODE"
+        sql.execute(
+            connection,
+            f"LOCK TABLE {sql.name_of(tally.table)} IN SHARE ROW EXCLUSIVE MODE",
         )
     for source in before:
-        connection.exec_driver_sql(
-            f"LOCK TABLE {sql.name_of(source)} IN SHARE ROW EXCLUSIVE MODE"
+        sql.execute(
+            connection, f"LOCK TABLE {sql.name_of(source)} IN SHARE ROW EXCLUSIVE MODE"
         )
     known_before = set(connection.scalars(select(state.tally_state.c.tally)))
     done = [_install_tally(connection, wanted) for wanted in changed]
@@ -107,7 +112,9 @@ def _bring_up(
         _install_capture(connection, source, over)
     for tally in tallies:
         if tally in broken:
-            state.mark_stale(connection, tally, "its capture was found broken and mended")
+            state.mark_stale(
+                connection, tally, "its capture was found broken and mended"
+            )
             done.append(f"{tally.name} is stale: changes may have been missed")
     return done
 
@@ -115,16 +122,17 @@ def _bring_up(
 def _install_tally(connection: Connection, wanted: _Wanted) -> str:
     tally = wanted.tally
     fresh_declaration = (
-        wanted.present is None or wanted.present.declaration_hash != wanted.declaration_hash
+        wanted.present is None
+        or wanted.present.declaration_hash != wanted.declaration_hash
     )
     log_differs = tally.log_name in wanted.missing or not _log_fits(connection, tally)
     if log_differs:
-        connection.exec_driver_sql(f"DROP TABLE IF EXISTS {tally.log_name} CASCADE")
+        sql.execute(connection, f"DROP TABLE IF EXISTS {tally.log_name} CASCADE")
     log, *views = wanted.statements
     if log_differs:
-        connection.exec_driver_sql(log)
+        sql.execute(connection, log)
         # A publication of all tables must not make the engine's own deletes fail.
-        connection.exec_driver_sql(f"ALTER TABLE {tally.log_name} REPLICA IDENTITY FULL")
+        sql.execute(connection, f"ALTER TABLE {tally.log_name} REPLICA IDENTITY FULL")
     _create_live(connection, tally, views)
     if wanted.present is None:
         reason = NEVER_BUILT
@@ -136,38 +144,44 @@ def _install_tally(connection: Connection, wanted: _Wanted) -> str:
         reason = ""
     if reason:
         state.mark_stale(connection, tally, reason)
-    state.record_installed(connection, tally, wanted.declaration_hash, wanted.capture_hash)
+    state.record_installed(
+        connection, tally, wanted.declaration_hash, wanted.capture_hash
+    )
     return f"installed {tally.name}" + (f" ({reason})" if reason else "")
 
 
-def _create_live(connection: Connection, tally: Tally, statements: Sequence[str]) -> None:
+def _create_live(
+    connection: Connection, tally: Tally, statements: Sequence[str]
+) -> None:
     """Replace the live view and its functions in place, which keeps the grants on them; where
     their columns changed that cannot be, and they are dropped first."""
     savepoint = connection.begin_nested()
     try:
         for statement in statements:
-            connection.exec_driver_sql(statement)
+            sql.execute(connection, statement)
         savepoint.commit()
         return
     except DBAPIError as error:
         savepoint.rollback()
         if sqlstate(error) not in OTHER_COLUMNS:
             raise
-    connection.exec_driver_sql(f"DROP VIEW IF EXISTS {tally.live_name}")
+    sql.execute(connection, f"DROP VIEW IF EXISTS {tally.live_name}")
     for function in tally.function_names():
-        connection.exec_driver_sql(f"DROP FUNCTION IF EXISTS {function}()")
+        sql.execute(connection, f"DROP FUNCTION IF EXISTS {function}()")
     for statement in statements:
-        connection.exec_driver_sql(statement)
+        sql.execute(connection, statement)
 
 
-def _install_capture(connection: Connection, source: Table, tallies: Sequence[Tally]) -> None:
+def _install_capture(
+    connection: Connection, source: Table, tallies: Sequence[Tally]
+) -> None:
     for event in (*capture.EVENTS, capture.TRUNCATE):
-        connection.exec_driver_sql(capture.create_function(source, event, tallies))
+        sql.execute(connection, capture.create_function(source, event, tallies))
     relations = capture.relations_of(connection, source)
     for relation in relations:
         for event in (*capture.EVENTS, capture.TRUNCATE):
             for statement in capture.create_trigger(relation, source, event):
-                connection.exec_driver_sql(statement)
+                sql.execute(connection, statement)
     recorded, name = state.captured_relations, sql.name_of(source)
     connection.execute(recorded.delete().where(recorded.c.source == name))
     rows = [{"source": name, "relation": relation} for relation in relations]
@@ -183,7 +197,9 @@ def _log_table(tally: Tally) -> Table:
     logged_at = Column(
         LOGGED_AT, DateTime(timezone=True), nullable=False, server_default=func.now()
     )
-    return Table(name.strip('"'), MetaData(), *tally.log_columns(), logged_at, schema=schema)
+    return Table(
+        name.strip('"'), MetaData(), *tally.log_columns(), logged_at, schema=schema
+    )
 
 
 def _log_ddl(tally: Tally) -> str:
@@ -201,14 +217,23 @@ def _log_fits(connection: Connection, tally: Tally) -> bool:
     )
     present = [(row[0], row[1]) for row in rows]
     wanted = [
-        (c.name, connection.scalar(text("SELECT format_type(CAST(:t AS regtype), NULL)"), {"t": sql.type_name(c.type)}))
+        (
+            c.name,
+            connection.scalar(
+                text("SELECT format_type(CAST(:t AS regtype), NULL)"),
+                {"t": sql.type_name(c.type)},
+            ),
+        )
         for c in _log_table(tally).c
     ]
     return present == wanted
 
 
 def _require_tables(connection: Connection, tally: Tally) -> None:
-    for table, role in [*((s, "source") for s in tally.sources), (tally.table, "derived")]:
+    for table, role in [
+        *((s, "source") for s in tally.sources),
+        (tally.table, "derived"),
+    ]:
         kind = connection.scalar(
             text("SELECT relkind FROM pg_class WHERE oid = to_regclass(:name)"),
             {"name": sql.name_of(table)},

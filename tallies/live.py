@@ -20,6 +20,11 @@ def create_view(tally: Tally, naive: frozenset[str] = frozenset()) -> list[str]:
         f" WHERE m.tally = {sql.literal(tally.name)})"
     )
     rows = tally.live_rows(naive).replace("{fresh}", f"NOT {stale}")
+    view = (
+        f"CREATE OR REPLACE VIEW {tally.live_name} AS\n{rows}\nUNION ALL"
+        f" SELECT {sql.columns(tally.columns, 's')} FROM {tally.aggregate_function}() AS s"
+        f" WHERE {stale}"
+    )
     return [
         sql.stable_function(
             tally.aggregate_function,
@@ -27,9 +32,7 @@ def create_view(tally: Tally, naive: frozenset[str] = frozenset()) -> list[str]:
             _typed(tally),
         ),
         *tally.functions(),
-        f"CREATE OR REPLACE VIEW {tally.live_name} AS\n{rows}\nUNION ALL"
-        f" SELECT {sql.columns(tally.columns, 's')} FROM {tally.aggregate_function}() AS s"
-        f" WHERE {stale}",
+        view,
     ]
 
 
@@ -48,6 +51,9 @@ def naive_columns(connection: Connection, tally: Tally) -> frozenset[str]:
 def _typed(tally: Tally) -> str:
     """The aggregate over all sources, each column as the derived table has it."""
     columns = ", ".join(
-        f"s.{sql.quote(n)}::{sql.type_name(tally.table.c[n].type)}" for n in tally.columns
+        f"s.{sql.quote(n)}::{sql.type_name(tally.table.c[n].type)}"
+        for n in tally.columns
     )
-    return f"SELECT {columns} FROM (\n{sql.render(tally.aggregate(Everything()))}\n) AS s"
+    return (
+        f"SELECT {columns} FROM (\n{sql.render(tally.aggregate(Everything()))}\n) AS s"
+    )

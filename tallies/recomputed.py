@@ -58,7 +58,7 @@ class Capture:
 
     source: Table
     entity: Callable[[Row], Mapping[str, Any]]
-    key: Callable[[Row], Mapping[str, Any]] = lambda row: {}  # noqa: E731
+    key: Callable[[Row], Mapping[str, Any]] = lambda row: {}
 
 
 class RecomputedTally(Tally):
@@ -97,8 +97,12 @@ class RecomputedTally(Tally):
             window=window,
             description=description,
         )
-        self.pending_keys_function = sql.in_engine_schema(f"{system}_{table.name}_pending_keys")
-        self.pending_rows_function = sql.in_engine_schema(f"{system}_{table.name}_pending_rows")
+        self.pending_keys_function = sql.in_engine_schema(
+            f"{system}_{table.name}_pending_keys"
+        )
+        self.pending_rows_function = sql.in_engine_schema(
+            f"{system}_{table.name}_pending_rows"
+        )
         self.entity = self._entity_columns()
         self._check_captures()
 
@@ -106,10 +110,10 @@ class RecomputedTally(Tally):
     def group(self) -> tuple[str, ...]:
         return self._group
 
-    def aggregate(self, scope: Scope) -> Select[tuple[object, ...]]:
+    def aggregate(self, scope: Scope) -> Select[Any]:
         return self._aggregate(scope)
 
-    def log_columns(self) -> list[Column[object]]:
+    def log_columns(self) -> list[Column[Any]]:
         columns: list[Column[Any]] = [Column(PART, SmallInteger, nullable=False)]
         types = {
             name: expression.type
@@ -136,10 +140,13 @@ class RecomputedTally(Tally):
         """The distinct group columns that the marks in the relation `log` may have altered."""
         marks = sql.relation(log, self.log_columns()).alias("marks")
         if self._keys_are_whole():
-            keys = select(*(marks.c[n] for n in self.group)).select_from(marks).distinct()
+            keys = (
+                select(*(marks.c[n] for n in self.group)).select_from(marks).distinct()
+            )
             return keys.where(*self._present(marks))
         parts = [
-            self._part(names, captures, marks) for names, captures in self._by_key_columns()
+            self._part(names, captures, marks)
+            for names, captures in self._by_key_columns()
         ]
         joined: FromClause = parts[0]
         for part in parts[1:]:
@@ -149,7 +156,13 @@ class RecomputedTally(Tally):
         return (
             select(*(found[n].label(n) for n in self.group))
             .select_from(joined)
-            .where(*(c.is_not(None) for n, c in found.items() if not self.table.c[n].nullable))
+            .where(
+                *(
+                    c.is_not(None)
+                    for n, c in found.items()
+                    if not self.table.c[n].nullable
+                )
+            )
             .distinct()
         )
 
@@ -183,7 +196,8 @@ class RecomputedTally(Tally):
     def functions(self) -> list[str]:
         keys = sql.render(self.pending_keys(self.log_name))
         group = ", ".join(
-            f"{sql.quote(n)} {sql.type_name(sql.lasting_type(self.table.c[n]))}" for n in self.group
+            f"{sql.quote(n)} {sql.type_name(sql.lasting_type(self.table.c[n]))}"
+            for n in self.group
         )
         # The relation is a CTE: materialized, so that the marks are resolved once.
         rows = sql.render(self.aggregate(Keys(self, "pending_keys")))
@@ -214,7 +228,9 @@ class RecomputedTally(Tally):
             for element in visitors.iterate(expression):
                 if isinstance(element, ColumnElement):
                     bases = getattr(element, "base_columns", ())
-                    used |= {c.name for c in bases if getattr(c, "table", None) is source}
+                    used |= {
+                        c.name for c in bases if getattr(c, "table", None) is source
+                    }
         return [c.name for c in source.c if c.name in used]
 
     def _captured(self, source: Table, event: Event, distinct: bool) -> list[str]:
@@ -294,9 +310,7 @@ class RecomputedTally(Tally):
         """(entity, part of the key): as logged, and as it is now, for the pending entities."""
         wanted = (*self.entity, *names)
         numbers = [self.captures.index(c) for c in captures]
-        logged = select(*(marks.c[n] for n in wanted)).where(
-            marks.c[PART].in_(numbers)
-        )
+        logged = select(*(marks.c[n] for n in wanted)).where(marks.c[PART].in_(numbers))
         entities = select(*(marks.c[n] for n in self.entity)).distinct()
         current = []
         for capture in captures:
@@ -314,7 +328,9 @@ class RecomputedTally(Tally):
         return [marks.c[n].is_not(None) for n in required] or [true()]
 
     def _entity_columns(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(n for c in self.captures for n in c.entity(c.source.c)))
+        return tuple(
+            dict.fromkeys(n for c in self.captures for n in c.entity(c.source.c))
+        )
 
     def _check_captures(self) -> None:
         computed = [c.name for c in self.aggregate(Everything()).selected_columns]

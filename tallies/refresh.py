@@ -15,8 +15,8 @@ from sqlalchemy import Connection, Engine, func, select, update
 
 from tallies import sql, state
 from tallies.additive import AdditiveTally
-from tallies.install import install
 from tallies.errors import BadWindow, NotInstalled
+from tallies.install import install
 from tallies.recomputed import RecomputedTally
 from tallies.tally import LOGGED_AT, Between, Everything, Keys, Scope, Tally
 from tallies.transactions import writing
@@ -93,7 +93,9 @@ def refresh(engine: Engine, tally: Tally) -> Refreshed:
         reasons = state.stale_reasons(connection, tally)
         if reasons:
             outcome = _rebuild(connection, tally, Everything(), None, None)
-            return _record(connection, tally, "rebuild", "; ".join(reasons), outcome, started, True)
+            return _record(
+                connection, tally, "rebuild", "; ".join(reasons), outcome, started, True
+            )
         if isinstance(tally, AdditiveTally):
             outcome = _outcome(connection, tally.take_and_apply())
         elif isinstance(tally, RecomputedTally):
@@ -108,7 +110,10 @@ def refresh(engine: Engine, tally: Tally) -> Refreshed:
 
 
 def rebuild(
-    engine: Engine, tally: Tally, start: datetime | None = None, end: datetime | None = None
+    engine: Engine,
+    tally: Tally,
+    start: datetime | None = None,
+    end: datetime | None = None,
 ) -> Refreshed:
     """Compute the keys of a window anew from the sources, and write those rows that differ.
 
@@ -158,7 +163,9 @@ def _adopt_declaration(engine: Engine, tally: Tally) -> None:
     with engine.connect() as connection:
         installed = state.installed(connection, tally)
     if installed is None:
-        raise NotInstalled(f"{tally.name} is not installed in this database; run `tally migrate`")
+        raise NotInstalled(
+            f"{tally.name} is not installed in this database; run `tally migrate`"
+        )
     if installed.declaration_hash != tally.declaration_hash():
         with engine.begin() as connection:
             install(connection, tally.siblings)
@@ -175,11 +182,12 @@ def _rebuild(
     taken, oldest = 0, None
     if whole or isinstance(tally, AdditiveTally):
         taken, oldest = _forget(connection, tally, tally.in_window(start, end, "l"))
-    connection.exec_driver_sql(
+    sql.execute(
+        connection,
         f"CREATE TEMPORARY TABLE {_unqualified(FRESH)} ON COMMIT DROP AS\n"
-        f"{sql.render(tally.aggregate(scope))}"
+        f"{sql.render(tally.aggregate(scope))}",
     )
-    connection.exec_driver_sql(f"ANALYZE {FRESH}")
+    sql.execute(connection, f"ANALYZE {FRESH}")
     windows = _write_differences(connection, tally, tally.in_window(start, end))
     if whole:
         state.clear_stale(connection, tally)
@@ -188,34 +196,42 @@ def _rebuild(
 
 def _recompute(connection: Connection, tally: RecomputedTally) -> _Outcome:
     names = sql.columns([c.name for c in tally.log_columns()])
-    connection.exec_driver_sql(
+    sql.execute(
+        connection,
         f"CREATE TEMPORARY TABLE {_unqualified(PENDING)} ON COMMIT DROP AS"
-        f" SELECT {names}, {LOGGED_AT} FROM {tally.log_name}"
+        f" SELECT {names}, {LOGGED_AT} FROM {tally.log_name}",
     )
     taken, oldest = _forget(connection, tally, "true")
     if not taken:
         return _Outcome(0, None, ())
-    connection.exec_driver_sql(f"ANALYZE {PENDING}")
+    sql.execute(connection, f"ANALYZE {PENDING}")
     keys = sql.render(tally.pending_keys(PENDING))
-    connection.exec_driver_sql(
-        f"CREATE TEMPORARY TABLE {_unqualified(KEYS)} ON COMMIT DROP AS\n{keys}"
+    sql.execute(
+        connection,
+        f"CREATE TEMPORARY TABLE {_unqualified(KEYS)} ON COMMIT DROP AS\n{keys}",
     )
-    connection.exec_driver_sql(f"ANALYZE {KEYS}")
-    connection.exec_driver_sql(
+    sql.execute(connection, f"ANALYZE {KEYS}")
+    sql.execute(
+        connection,
         f"CREATE TEMPORARY TABLE {_unqualified(FRESH)} ON COMMIT DROP AS\n"
-        f"{sql.render(tally.aggregate(Keys(tally, KEYS)))}"
+        f"{sql.render(tally.aggregate(Keys(tally, KEYS)))}",
     )
-    connection.exec_driver_sql(f"ANALYZE {FRESH}")
-    within = f"EXISTS (SELECT FROM {KEYS} AS k WHERE {tally.matches('k', 'd', tally.group)})"
+    sql.execute(connection, f"ANALYZE {FRESH}")
+    within = (
+        f"EXISTS (SELECT FROM {KEYS} AS k WHERE {tally.matches('k', 'd', tally.group)})"
+    )
     return _Outcome(taken, oldest, _write_differences(connection, tally, within))
 
 
-def _forget(connection: Connection, tally: Tally, condition: str) -> tuple[int, datetime | None]:
-    row = connection.exec_driver_sql(
+def _forget(
+    connection: Connection, tally: Tally, condition: str
+) -> tuple[int, datetime | None]:
+    row = sql.execute(
+        connection,
         f"WITH taken AS (DELETE FROM {tally.log_name} AS l WHERE {condition} RETURNING {LOGGED_AT})"
-        f" SELECT count(*), min({LOGGED_AT}) FROM taken"
+        f" SELECT count(*) AS entries, min({LOGGED_AT}) AS oldest FROM taken",
     ).one()
-    return int(row[0]), row[1]
+    return int(row.entries), row.oldest
 
 
 def _write_differences(
@@ -260,7 +276,7 @@ FROM (
 def _outcome(connection: Connection, statement: str) -> _Outcome:
     taken, oldest = 0, None
     windows = []
-    for row in connection.exec_driver_sql(statement):
+    for row in sql.execute(connection, statement):
         if row.taken is not None:
             taken, oldest = int(row.taken), row.oldest
         else:
@@ -304,7 +320,9 @@ def _record(
     ).one()
     days = [w.day for w in outcome.windows if w.day is not None]
     # A rebuild of everything is verified whole, even where it found nothing to write.
-    state.record_written(connection, tally, days, everything or (bool(changed) and not days))
+    state.record_written(
+        connection, tally, days, everything or (bool(changed) and not days)
+    )
     return Refreshed(
         tally=tally.name,
         how=how,
@@ -323,7 +341,7 @@ def _vacuum_log(engine: Engine, tally: Tally, taken: int) -> None:
     if taken < VACUUM_AFTER_ROWS:
         return
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.exec_driver_sql(f"VACUUM (SKIP_LOCKED, ANALYZE) {tally.log_name}")
+        sql.execute(connection, f"VACUUM (SKIP_LOCKED, ANALYZE) {tally.log_name}")
 
 
 VACUUM_AFTER_ROWS = 1_000
@@ -331,5 +349,3 @@ VACUUM_AFTER_ROWS = 1_000
 
 def _unqualified(name: str) -> str:
     return name.partition(".")[2]
-
-

@@ -7,10 +7,13 @@ depend on the session that happens to run it.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from sqlalchemy import (
     ClauseElement,
     Column,
+    Connection,
+    CursorResult,
     DateTime,
     Interval,
     String,
@@ -39,7 +42,9 @@ _preparer = _dialect.identifier_preparer
 
 def render(element: ClauseElement) -> str:
     """The SQL text of `element` with every value written out."""
-    return str(element.compile(dialect=_dialect, compile_kwargs={"literal_binds": True}))
+    return str(
+        element.compile(dialect=_dialect, compile_kwargs={"literal_binds": True})
+    )
 
 
 def quote(identifier: str) -> str:
@@ -72,12 +77,14 @@ def columns(names: list[str] | tuple[str, ...], prefix: str = "") -> str:
     return ", ".join(f"{prefix}.{quote(n)}" if prefix else quote(n) for n in names)
 
 
-def relation(name: str, like: Iterable[Column[object]]) -> TableClause:
+def relation(name: str, like: Iterable[Column[Any]]) -> TableClause:
     """A relation by its SQL name, as it stands, with columns named and typed as `like`."""
-    return table(quoted_name(name, quote=False), *(column(c.name, c.type) for c in like))
+    return table(
+        quoted_name(name, quote=False), *(column(c.name, c.type) for c in like)
+    )
 
 
-def utc_start(unit: str, instant: ColumnElement[object]) -> ColumnElement[object]:
+def utc_start(unit: str, instant: ColumnElement[Any]) -> ColumnElement[Any]:
     """The start of the UTC day or hour that `instant` falls in.
 
     The form with a named zone does not follow the session's time zone, as the short form would.
@@ -85,12 +92,12 @@ def utc_start(unit: str, instant: ColumnElement[object]) -> ColumnElement[object
     return func.date_trunc(unit, instant, "UTC", type_=DateTime(timezone=True))
 
 
-def interval(unit: str) -> ColumnElement[object]:
+def interval(unit: str) -> ColumnElement[Any]:
     """One `unit` as an interval."""
     return literal_column(f"INTERVAL '1 {unit}'", Interval())
 
 
-def lasting_type(column: Column[object]) -> TypeEngine[object]:
+def lasting_type(column: Column[Any]) -> TypeEngine[Any]:
     """The type for a copy of `column`: its own, but text without a length.
 
     A cast to `varchar(n)` cuts silently; the derived table's own column then refuses loudly.
@@ -98,7 +105,7 @@ def lasting_type(column: Column[object]) -> TypeEngine[object]:
     return Text() if isinstance(column.type, String) else column.type
 
 
-def cast_like(value: ColumnElement[object], column: Column[object]) -> ColumnElement[object]:
+def cast_like(value: ColumnElement[Any], column: Column[Any]) -> ColumnElement[Any]:
     """`value` as the type of the derived table's `column`.
 
     A bare constant or NULL has no type of its own, and none that GROUP BY or UNION accepts.
@@ -106,7 +113,7 @@ def cast_like(value: ColumnElement[object], column: Column[object]) -> ColumnEle
     return cast(value, lasting_type(column))
 
 
-def type_name(type_: TypeEngine[object]) -> str:
+def type_name(type_: TypeEngine[Any]) -> str:
     """The type as DDL spells it: `TIMESTAMP WITH TIME ZONE`."""
     return _dialect.type_compiler_instance.process(type_)
 
@@ -137,3 +144,11 @@ def dollar_quoted(body: str) -> str:
     while tag in body:
         tag = tag[:-1] + "_$"
     return f"{tag}\n{body}\n{tag}"
+
+
+def execute(connection: Connection, statement: str) -> CursorResult[Any]:
+    """Run SQL text that has no parameters.
+
+    The driver would take a % in it (LIKE, modulo) for a placeholder.
+    """
+    return connection.exec_driver_sql(statement.replace("%", "%%"))

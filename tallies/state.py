@@ -41,9 +41,24 @@ tally_state = Table(
     "tally_state",
     metadata,
     Column("tally", Text, primary_key=True),
-    Column("declaration_hash", String(16), nullable=False, comment="what the tally must hold"),
-    Column("capture_hash", String(16), nullable=False, comment="the text of triggers and views"),
-    Column("installed_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column(
+        "declaration_hash",
+        String(16),
+        nullable=False,
+        comment="what the tally must hold",
+    ),
+    Column(
+        "capture_hash",
+        String(16),
+        nullable=False,
+        comment="the text of triggers and views",
+    ),
+    Column(
+        "installed_at",
+        DateTime(timezone=True),
+        nullable=False,
+        server_default=func.now(),
+    ),
     Column("rows", BigInteger, comment="rows of the derived table; null until built"),
     Column("built_at", DateTime(timezone=True), comment="last rebuild of everything"),
     Column("refreshed_at", DateTime(timezone=True), comment="last refresh or rebuild"),
@@ -57,7 +72,9 @@ stale_marks = Table(
     metadata,
     Column("tally", Text, nullable=False),
     Column("reason", Text, nullable=False),
-    Column("marked_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column(
+        "marked_at", DateTime(timezone=True), nullable=False, server_default=func.now()
+    ),
     Index("stale_marks_tally", "tally"),
 )
 
@@ -65,8 +82,15 @@ unverified = Table(
     "unverified",
     metadata,
     Column("tally", Text, nullable=False),
-    Column("windows", TSTZMULTIRANGE, nullable=False, comment="written since the last verify"),
-    Column("written_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column(
+        "windows",
+        TSTZMULTIRANGE,
+        nullable=False,
+        comment="written since the last verify",
+    ),
+    Column(
+        "written_at", DateTime(timezone=True), nullable=False, server_default=func.now()
+    ),
     Index("unverified_tally", "tally"),
 )
 
@@ -75,7 +99,12 @@ verifications = Table(
     metadata,
     Column("tally", Text, primary_key=True),
     Column("verified_at", DateTime(timezone=True), nullable=False),
-    Column("whole", Boolean, nullable=False, comment="all keys, or the touched windows only"),
+    Column(
+        "whole",
+        Boolean,
+        nullable=False,
+        comment="all keys, or the touched windows only",
+    ),
     Column("differing", BigInteger, nullable=False),
     Column("seconds", Double, nullable=False),
 )
@@ -83,7 +112,12 @@ verifications = Table(
 captured_relations = Table(
     "captured_relations",
     metadata,
-    Column("source", Text, primary_key=True, comment="the source table, as its tallies name it"),
+    Column(
+        "source",
+        Text,
+        primary_key=True,
+        comment="the source table, as its tallies name it",
+    ),
     Column("relation", Text, primary_key=True, comment="it, or a partition of it"),
 )
 
@@ -99,7 +133,7 @@ class Installed:
 
 def create(connection: Connection) -> None:
     """Create the engine's schema and tables where they are missing."""
-    connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {sql.ENGINE_SCHEMA}")
+    sql.execute(connection, f"CREATE SCHEMA IF NOT EXISTS {sql.ENGINE_SCHEMA}")
     metadata.create_all(connection, checkfirst=True)
 
 
@@ -109,7 +143,9 @@ def installed(connection: Connection, tally: Tally) -> Installed | None:
     Raises NotInstalled where the engine's schema itself is missing.
     """
     try:
-        row = connection.execute(select(tally_state).where(tally_state.c.tally == tally.name)).one_or_none()
+        row = connection.execute(
+            select(tally_state).where(tally_state.c.tally == tally.name)
+        ).one_or_none()
     except ProgrammingError as error:
         if getattr(error.orig, "sqlstate", "") not in {"42P01", "3F000"}:
             raise
@@ -118,7 +154,9 @@ def installed(connection: Connection, tally: Tally) -> Installed | None:
         ) from error
     if row is None:
         return None
-    return Installed(row.declaration_hash, row.capture_hash, stale_reasons(connection, tally))
+    return Installed(
+        row.declaration_hash, row.capture_hash, stale_reasons(connection, tally)
+    )
 
 
 def stale_reasons(connection: Connection, tally: Tally) -> tuple[str, ...]:
@@ -147,7 +185,9 @@ def record_installed(
         "installed_at": func.now(),
     }
     statement = insert(tally_state).values(tally=tally.name, **values)
-    connection.execute(statement.on_conflict_do_update(index_elements=["tally"], set_=values))
+    connection.execute(
+        statement.on_conflict_do_update(index_elements=["tally"], set_=values)
+    )
 
 
 def record_written(
@@ -188,4 +228,6 @@ def record_verified(
         "seconds": seconds,
     }
     statement = insert(verifications).values(tally=tally.name, **values)
-    connection.execute(statement.on_conflict_do_update(index_elements=["tally"], set_=values))
+    connection.execute(
+        statement.on_conflict_do_update(index_elements=["tally"], set_=values)
+    )

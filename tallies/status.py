@@ -44,7 +44,9 @@ def status(engine: Engine, tally: Tally) -> Status:
     """
     with engine.connect() as connection:
         if state.installed(connection, tally) is None:
-            raise NotInstalled(f"{tally.name} is not installed here; run `tally migrate` first")
+            raise NotInstalled(
+                f"{tally.name} is not installed here; run `tally migrate` first"
+            )
         row = connection.exec_driver_sql(
             f"SELECT s.*, v.verified_at, v.whole, v.differing, l.pending, l.oldest,"
             f" statement_timestamp() AS as_of"

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import DateTime, Select, Table, select, tuple_
 from sqlalchemy import literal as bound
@@ -53,14 +53,14 @@ class Scope(ABC):
     """
 
     @abstractmethod
-    def __call__(self, **expressions: ColumnElement[object]) -> list[ColumnElement[bool]]:
+    def __call__(self, **expressions: ColumnElement[Any]) -> list[ColumnElement[bool]]:
         """Conditions that keep the rows of this scope, and may keep others too."""
 
 
 class Everything(Scope):
     """All keys there are."""
 
-    def __call__(self, **expressions: ColumnElement[object]) -> list[ColumnElement[bool]]:
+    def __call__(self, **expressions: ColumnElement[Any]) -> list[ColumnElement[bool]]:
         return []
 
 
@@ -72,7 +72,7 @@ class Between(Scope):
     start: datetime | None
     end: datetime | None
 
-    def __call__(self, **expressions: ColumnElement[object]) -> list[ColumnElement[bool]]:
+    def __call__(self, **expressions: ColumnElement[Any]) -> list[ColumnElement[bool]]:
         instant = expressions.get(self.window.column)
         if instant is None:
             return []
@@ -92,7 +92,7 @@ class Windows(Scope):
     window: Window
     relation: str
 
-    def __call__(self, **expressions: ColumnElement[object]) -> list[ColumnElement[bool]]:
+    def __call__(self, **expressions: ColumnElement[Any]) -> list[ColumnElement[bool]]:
         instant = expressions.get(self.window.column)
         if instant is None:
             return []
@@ -114,16 +114,20 @@ class Keys(Scope):
     tally: Tally
     relation: str
 
-    def __call__(self, **expressions: ColumnElement[object]) -> list[ColumnElement[bool]]:
+    def __call__(self, **expressions: ColumnElement[Any]) -> list[ColumnElement[bool]]:
         columns = [self.tally.table.c[n] for n in self.tally.group]
         keys = sql.relation(self.relation, columns).alias("keys")
         window = self.tally.window
         conditions: list[ColumnElement[bool]] = []
-        wanted: list[ColumnElement[object]] = []
-        offered: list[ColumnElement[object]] = []
+        wanted: list[ColumnElement[Any]] = []
+        offered: list[ColumnElement[Any]] = []
         for name, expression in expressions.items():
             if window is not None and name == window.column:
-                starts = select(keys.c[name].label("starts_at")).distinct().subquery("windows")
+                starts = (
+                    select(keys.c[name].label("starts_at"))
+                    .distinct()
+                    .subquery("windows")
+                )
                 step = sql.interval(window.unit)
                 conditions += [
                     expression >= starts.c.starts_at,
@@ -168,8 +172,12 @@ class Tally(ABC):
         self.description = description or table.comment or ""
         self.name = f"{system}.{table.name}"
         self.log_name = sql.in_engine_schema(f"{system}_{table.name}_log")
-        self.aggregate_function = sql.in_engine_schema(f"{system}_{table.name}_from_sources")
-        self.live_name = f"{sql.quote(table.schema or 'public')}.{sql.quote(table.name + '_live')}"
+        self.aggregate_function = sql.in_engine_schema(
+            f"{system}_{table.name}_from_sources"
+        )
+        self.live_name = (
+            f"{sql.quote(table.schema or 'public')}.{sql.quote(table.name + '_live')}"
+        )
         # The tallies that share its sources, and so its capture functions; a System sets it.
         self.siblings: tuple[Tally, ...] = (self,)
         self._check()
@@ -188,11 +196,11 @@ class Tally(ABC):
         return self.key
 
     @abstractmethod
-    def aggregate(self, scope: Scope) -> Select[tuple[object, ...]]:
+    def aggregate(self, scope: Scope) -> Select[Any]:
         """What the derived table must hold for the keys in `scope`: columns as `columns`."""
 
     @abstractmethod
-    def log_columns(self) -> list[Column[object]]:
+    def log_columns(self) -> list[Column[Any]]:
         """The change log's columns, without `logged_at`."""
 
     @abstractmethod
@@ -236,7 +244,11 @@ class Tally(ABC):
     def derived_column(self, name: str, naive: frozenset[str], alias: str = "d") -> str:
         """A column of the derived table as declared, whatever the reader's time zone."""
         stored = f"{alias}.{sql.quote(name)}"
-        return f"{stored} AT TIME ZONE 'UTC' AS {sql.quote(name)}" if name in naive else stored
+        return (
+            f"{stored} AT TIME ZONE 'UTC' AS {sql.quote(name)}"
+            if name in naive
+            else stored
+        )
 
     def day_of(self, alias: str) -> str:
         """The day (`2025-11-20`) of a row's window; null for a tally without windows.
@@ -252,7 +264,9 @@ class Tally(ABC):
             f" '{LAST_DAY}Z'::timestamptz) AT TIME ZONE 'UTC', 'YYYY-MM-DD')"
         )
 
-    def in_window(self, start: datetime | None, end: datetime | None, alias: str = "d") -> str:
+    def in_window(
+        self, start: datetime | None, end: datetime | None, alias: str = "d"
+    ) -> str:
         """A condition on the derived table's (or log's) own window column."""
         if self.window is None:
             return "true"
@@ -273,7 +287,8 @@ class Tally(ABC):
         if nullable:
             # As records, nulls compare equal, and unlike IS NOT DISTINCT FROM it can be hashed.
             sides = (
-                f"ROW({sql.columns(nullable, side)}, 0)::record" for side in (left, right)
+                f"ROW({sql.columns(nullable, side)}, 0)::record"
+                for side in (left, right)
             )
             conditions.append(" = ".join(sides))
         return " AND ".join(conditions)
@@ -296,7 +311,9 @@ class Tally(ABC):
                     f" {', '.join(self.table.c.keys())}"
                 )
         if not self.key or not self.sources:
-            raise DeclarationError(f"{self.name}: a tally needs a key and at least one source")
+            raise DeclarationError(
+                f"{self.name}: a tally needs a key and at least one source"
+            )
         if self.window is not None and self.window.column not in self.key:
             raise DeclarationError(
                 f"{self.name}: the window's column {self.window.column!r} must be part of the key"
@@ -311,8 +328,12 @@ class Tally(ABC):
     def _is_unique(self, key: set[str]) -> bool:
         if {c.name for c in self.table.primary_key} == key:
             return True
-        constraints = (c for c in self.table.constraints if isinstance(c, UniqueConstraint))
-        if any({c.name for c in constraint.columns} == key for constraint in constraints):
+        constraints = (
+            c for c in self.table.constraints if isinstance(c, UniqueConstraint)
+        )
+        if any(
+            {c.name for c in constraint.columns} == key for constraint in constraints
+        ):
             return True
         # A nullable column is covered by two partial indexes, one of them without it.
         nullable = {n for n in key if self.table.c[n].nullable}

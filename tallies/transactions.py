@@ -58,7 +58,7 @@ def retried(attempt: Callable[[], T], what: str) -> T:
                     " another refresh, rebuild or migration holds it"
                     f" (the server said: {str(error.orig).strip()}). Nothing was changed; try later"
                 ) from error
-            time.sleep(FIRST_PAUSE_SECONDS * 2**number * random.uniform(0.5, 1.5))  # noqa: S311
+            time.sleep(FIRST_PAUSE_SECONDS * 2**number * random.uniform(0.5, 1.5))
     raise AssertionError("unreachable")
 
 
@@ -78,8 +78,9 @@ def sqlstate(error: DBAPIError) -> str:
 def _write_once(engine: Engine, tally: Tally, work: Callable[[Connection], T]) -> T:
     with _snapshot(engine) as connection:
         try:
-            connection.exec_driver_sql(
-                f"LOCK TABLE {sql.name_of(tally.table)} IN SHARE ROW EXCLUSIVE MODE"
+            sql.execute(
+                connection,
+                f"LOCK TABLE {sql.name_of(tally.table)} IN SHARE ROW EXCLUSIVE MODE",
             )
         except DBAPIError as error:
             if sqlstate(error) != UNDEFINED_TABLE:
@@ -94,15 +95,18 @@ def _write_once(engine: Engine, tally: Tally, work: Callable[[Connection], T]) -
 
 def _lock_sources(connection: Connection, tally: Tally) -> None:
     sources = ", ".join(sql.name_of(source) for source in tally.sources)
-    connection.exec_driver_sql(f"LOCK TABLE {sources} IN ACCESS SHARE MODE")
+    sql.execute(connection, f"LOCK TABLE {sources} IN ACCESS SHARE MODE")
 
 
 @contextmanager
 def _snapshot(engine: Engine) -> Iterator[Connection]:
     options = {"isolation_level": "REPEATABLE READ"}
-    with engine.connect().execution_options(**options) as connection, connection.begin():
-        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'")
+    with (
+        engine.connect().execution_options(**options) as connection,
+        connection.begin(),
+    ):
+        sql.execute(connection, f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'")
         # Everything that compares a time with or without zone does it in UTC.
-        connection.exec_driver_sql("SET LOCAL timezone = 'UTC'")
-        connection.exec_driver_sql("SET LOCAL jit = off")
+        sql.execute(connection, "SET LOCAL timezone = 'UTC'")
+        sql.execute(connection, "SET LOCAL jit = off")
         yield connection

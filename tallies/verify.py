@@ -77,7 +77,9 @@ def verify(
     Raises NotInstalled, or SQLAlchemy's errors.
     """
     started = time.perf_counter()
-    result = retried(lambda: _verify_once(engine, tally, windows, limit, started), tally.name)
+    result = retried(
+        lambda: _verify_once(engine, tally, windows, limit, started), tally.name
+    )
     with engine.begin() as connection:
         state.record_verified(
             connection,
@@ -100,26 +102,32 @@ def _verify_once(
     with comparing(engine, tally) as connection:
         installed = state.installed(connection, tally)
         if installed is None:
-            raise NotInstalled(f"{tally.name} is not installed here; run `tally migrate` first")
+            raise NotInstalled(
+                f"{tally.name} is not installed here; run `tally migrate` first"
+            )
         stale = installed.stale
         if installed.declaration_hash != tally.declaration_hash():
             stale = (*stale, "its declaration changed")
-        now = connection.exec_driver_sql("SELECT now()").scalar_one()
+        now = sql.execute(connection, "SELECT now()").scalar_one()
         if stale:
             return Verification(
                 tally.name, windows is None, 0, 0, (), (), stale, now, _since(started)
             )
         seen = _unverified(connection, tally) if windows in ("touched", None) else []
         scopes = _scopes(connection, tally, windows)
-        compared, differing, differences, days = 0, 0, [], set()
+        compared, differing = 0, 0
+        differences: list[Difference] = []
+        days: set[str] = set()
         for scope, condition in scopes:
-            rows = connection.exec_driver_sql(_comparison(tally, scope, condition)).all()
+            rows = sql.execute(connection, _comparison(tally, scope, condition)).all()
             compared += int(rows[0].compared) if rows else 0
             found = [row for row in rows if row.key is not None]
             differing += len(found)
             days |= {row.day for row in found if row.day is not None}
             for row in found[: max(0, limit - len(differences))]:
-                differences.append(Difference(row.day, row.key, row.stored, row.expected))
+                differences.append(
+                    Difference(row.day, row.key, row.stored, row.expected)
+                )
         if not differing:
             _forget_unverified(connection, seen)
         whole = any(isinstance(scope, Everything) for scope, _ in scopes)
@@ -151,21 +159,23 @@ def _scopes(
             (Between(tally.window, start, end), tally.in_window(start, end))
             for start, end in windows
         ]
-    connection.exec_driver_sql(
+    sql.execute(
+        connection,
         "CREATE TEMPORARY TABLE tally_windows ON COMMIT DROP AS"
         " SELECT lower(w) AS starts_at, upper(w) AS ends_at"
         f" FROM (SELECT range_agg(windows) AS all_of_them FROM {sql.ENGINE_SCHEMA}.unverified"
-        f" WHERE tally = {sql.literal(tally.name)}) AS u CROSS JOIN unnest(all_of_them) AS w"
+        f" WHERE tally = {sql.literal(tally.name)}) AS u CROSS JOIN unnest(all_of_them) AS w",
     )
-    bounded, count = connection.exec_driver_sql(
-        "SELECT bool_and(starts_at IS NOT NULL AND ends_at IS NOT NULL), count(*)"
-        f" FROM {TOUCHED}"
+    seen = sql.execute(
+        connection,
+        "SELECT bool_and(starts_at IS NOT NULL AND ends_at IS NOT NULL) AS bounded,"
+        f" count(*) AS windows FROM {TOUCHED}",
     ).one()
-    if not count:
+    if not seen.windows:
         return []
-    if not bounded:
+    if not seen.bounded:
         return [(Everything(), "true")]
-    connection.exec_driver_sql(f"ANALYZE {TOUCHED}")
+    sql.execute(connection, f"ANALYZE {TOUCHED}")
     at = f"d.{sql.quote(tally.window.column)}"
     condition = f"EXISTS (SELECT FROM {TOUCHED} AS w WHERE {at} >= w.starts_at AND {at} < w.ends_at)"
     return [(Windows(tally.window, TOUCHED), condition)]
@@ -205,7 +215,8 @@ UNION ALL SELECT day, key, stored, expected, NULL FROM differing"""
 
 def _unverified(connection: Connection, tally: Tally) -> list[str]:
     rows = connection.exec_driver_sql(
-        f"SELECT ctid::text FROM {sql.ENGINE_SCHEMA}.unverified WHERE tally = %s", (tally.name,)
+        f"SELECT ctid::text FROM {sql.ENGINE_SCHEMA}.unverified WHERE tally = %s",
+        (tally.name,),
     )
     return [row[0] for row in rows]
 
