@@ -17,7 +17,7 @@ from sqlalchemy.schema import CreateTable
 from tallies import capture, live, sql, state
 from tallies.errors import NotInstalled
 from tallies.tally import LOGGED_AT, Tally
-from tallies.transactions import sqlstate
+from tallies.transactions import LOCK_TIMEOUT_SECONDS, sqlstate
 
 NEVER_BUILT = "never built"
 DECLARATION_CHANGED = "its declaration changed"
@@ -89,6 +89,8 @@ def _bring_up(
 ) -> list[str]:
     # The refreshes' lock first, in their order; then the sources, until their writers are done:
     # a statement that ran under the old capture must not commit under the new declaration.
+    # New writers queue behind that lock, so it is not waited for long.
+    sql.execute(connection, f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'")
     for tally in tallies:
         sql.execute(
             connection,

@@ -19,7 +19,7 @@ from tallies.errors import BadWindow, NotInstalled
 from tallies.install import install
 from tallies.recomputed import RecomputedTally
 from tallies.tally import LOGGED_AT, Between, Everything, Keys, Scope, Tally
-from tallies.transactions import writing
+from tallies.transactions import retried, writing
 
 FRESH = "pg_temp.tally_fresh"
 PENDING = "pg_temp.tally_pending"
@@ -166,9 +166,14 @@ def _adopt_declaration(engine: Engine, tally: Tally) -> None:
         raise NotInstalled(
             f"{tally.name} is not installed in this database; run `tally migrate`"
         )
-    if installed.declaration_hash != tally.declaration_hash():
+    if installed.declaration_hash == tally.declaration_hash():
+        return
+
+    def adopt() -> None:
         with engine.begin() as connection:
             install(connection, tally.siblings)
+
+    retried(adopt, tally.name)
 
 
 def _rebuild(
