@@ -1,0 +1,72 @@
+# The commands of the project. Each sets up what it needs; `make` alone lists them.
+# Needs Python 3.11 or later and make. ARGS="..." is passed on, as in: make test ARGS="tests/unit -x"
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up down test lint format bench screenshots lock clean
+
+help: ## list these commands
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+
+setup: $(READY) ## virtual environment .venv with the locked dependencies
+	@echo "Ready: .venv"
+
+demo: $(READY) ## demo data for every system, all tallies built and checked; ends by itself
+	@$(BIN)/tally demo $(ARGS)
+
+up: $(READY) ## the Dagster UI and daemon, hourly schedules on; Ctrl-C ends it
+	@$(BIN)/tally up $(ARGS)
+
+down: $(READY) ## stop what still runs
+	@$(BIN)/tally stop $(ARGS)
+
+test: $(READY) ## all tests
+	@$(BIN)/pytest $(ARGS)
+
+lint: $(READY) ## style, formatting and types, nothing changed
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(READY) ## mend style and formatting where a machine can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(READY) ## measure every claim of the benchmark table
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+screenshots: $(READY) ## take the pictures of the documentation anew from the running UI
+	@$(BIN)/python -m docs.screenshots $(ARGS)
+
+# Not after $(READY): a dependency that pyproject.toml names and the lock does not would stop that first.
+lock: ## write requirements.lock from pyproject.toml; ARGS=--upgrade for the latest versions
+	@test -x $(BIN)/uv || $(MAKE) --no-print-directory setup
+	@$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --all-extras \
+	    --generate-hashes --no-strip-extras --no-emit-index-url --no-emit-find-links \
+	    --no-header --output-file requirements.lock $(ARGS)
+	@{ echo '# Every package that Tallykeeper is run and tested with, by version and hash.'; \
+	   echo '# Written by `make lock`; not for editing.'; cat requirements.lock; } > requirements.lock.part
+	@mv requirements.lock.part requirements.lock
+
+clean: ## remove .venv and what tests and builds left; the data in .tally stays
+	@rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Complete or absent: the stamp comes last, so an interrupted set-up is taken up again.
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null || { \
+	    echo "Tallykeeper needs Python 3.11 to 3.14, but '$(PYTHON)' is" \
+	        "$$($(PYTHON) --version 2>/dev/null || echo 'not there');" \
+	        "name another, as in: make setup PYTHON=python3.12" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
+	    echo "Creating the virtual environment .venv ..."; $(PYTHON) -m venv --clear .venv; }
+	@echo "Installing the locked dependencies (about 1 GB; a minute or two the first time) ..."
+	@$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip check --quiet
+	@touch $(READY)
