@@ -1,14 +1,12 @@
 """Capture: the triggers that record, in the writer's own transaction, what a change may alter.
 
-One function per source table and event, for all tallies over that source; a trigger that calls it
-on the source and on every partition, because a write that names a partition fires only that
-partition's triggers. A trigger never looks at another table (see `recomputed.py` for why), and
-never fails a write that the source itself accepts.
+One function per source table and event, for all tallies over that source, called by triggers on
+the source, its partitions and the tables that it is a partition of. A trigger never looks at
+another table (see `recomputed.py` for why).
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,6 +26,7 @@ TRANSITIONS = {
 }
 # Fires also under session_replication_role = replica, which some loaders set.
 ENABLED_ALWAYS = "A"
+QUALIFIED = "quote_ident(n.nspname) || '.' || quote_ident(c.relname)"
 
 
 @dataclass(frozen=True)
@@ -44,68 +43,160 @@ class Fault:
         return f"{self.relation}: {self.what}"
 
 
-def function_name(source: Table, event: str) -> str:
+@dataclass(frozen=True)
+class Hook:
+    """One trigger that should exist, and the function that it calls."""
+
+    relation: str
+    event: str
+    trigger: str
+    function: str
+    body: str
+
+    def create_function(self) -> str:
+        """CREATE FUNCTION; several hooks may share one."""
+        return (
+            f"CREATE OR REPLACE FUNCTION {self.function}() RETURNS trigger\n"
+            "LANGUAGE plpgsql SECURITY DEFINER SET search_path TO pg_catalog, pg_temp"
+            " SET timezone TO 'UTC'\n"
+            f"AS {sql.dollar_quoted(self.body)}"
+        )
+
+    def create_trigger(self) -> list[str]:
+        """Statements that put the trigger on the relation."""
+        create = (
+            f"CREATE OR REPLACE TRIGGER {self.trigger} AFTER {self.event.upper()}"
+            f" ON {self.relation} {TRANSITIONS[self.event]}"
+            f"FOR EACH STATEMENT EXECUTE FUNCTION {self.function}()"
+        )
+        return [create, f"ALTER TABLE ONLY {self.relation} ENABLE ALWAYS TRIGGER {self.trigger}"]
+
+
+def hooks(connection: Connection, source: Table, tallies: Sequence[Tally]) -> list[Hook]:
+    """All triggers that `source` needs in this database.
+
+    On the source and its partitions or heirs, because a statement fires the triggers of the table
+    that it names and of no other. Where the source is itself a partition, on the tables above it
+    too: those see rows of all partitions, and keep the ones that belong to the source.
+    """
+    wanted = []
+    for relation in _relations_below(connection, source):
+        for event in (*EVENTS, TRUNCATE):
+            wanted.append(
+                Hook(
+                    relation=relation,
+                    event=event,
+                    trigger=f"tallykeeper_{event}",
+                    function=function_name(source, event),
+                    body=function_body(source, event, tallies),
+                )
+            )
+    for relation, belongs in _relations_above(connection, source):
+        # A TRUNCATE of a parent fires the partitions' own triggers.
+        for event in EVENTS:
+            suffix = f"{source.schema or 'public'}_{source.name}"
+            wanted.append(
+                Hook(
+                    relation=relation,
+                    event=event,
+                    trigger=sql.quote(sql.shortened(f"tallykeeper_{event}_{suffix}")),
+                    function=function_name(source, event, through=relation),
+                    body=function_body(source, event, tallies, belongs),
+                )
+            )
+    return wanted
+
+
+def function_name(source: Table, event: str, through: str = "") -> str:
     """The qualified name of the trigger function of one source and event."""
     plain = f"capture_{source.schema or 'public'}_{source.name}_{event}"
-    if len(plain.encode()) > sql.MAX_IDENTIFIER_BYTES:
-        digest = hashlib.sha256(plain.encode()).hexdigest()[:8]
-        plain = f"{plain.encode()[:40].decode(errors='ignore')}_{digest}_{event}"
-    return sql.in_engine_schema(plain)
+    return sql.in_engine_schema(sql.shortened(f"{plain}_through_{through}" if through else plain))
 
 
-def trigger_name(event: str) -> str:
-    """The trigger's name; the same on every table."""
-    return f"tallykeeper_{event}"
+def function_body(
+    source: Table, event: str, tallies: Sequence[Tally], belongs: str | None = None
+) -> str:
+    """The PL/pgSQL of the trigger function of one source and event.
 
-
-def function_body(source: Table, event: str, tallies: Sequence[Tally]) -> str:
-    """The PL/pgSQL of the trigger function of one source and event."""
+    `belongs` is a condition on the rows of a table above the source: which are the source's.
+    """
     if event == TRUNCATE:
         return f"BEGIN\n{_truncated(source, tallies)}\n  RETURN NULL;\nEND"
     watched: Event = next(e for e in EVENTS if e == event)
     one = [s for t in tallies for s in t.capture_one(source, watched)]
     many = [s for t in tallies for s in t.capture_many(source, watched)]
-    rows = "new_rows" if event == "insert" else "old_rows"
+    sides = [r for r in ("old_rows", "new_rows") if f" {r} " in TRANSITIONS[event]]
+    where, narrowed = "", ""
+    if belongs is not None:
+        where = f" WHERE {belongs}"
+        narrowed = "WITH " + ", ".join(f"{r} AS (SELECT * FROM {r}{where})" for r in sides) + "\n  "
+    else:
+        # Both sides of an update have the same number of rows, unless some move to a sibling.
+        sides = sides[:1]
+    several = " OR ".join(f"EXISTS (SELECT FROM {r}{where} OFFSET 1)" for r in sides)
     # Grouping costs more than the rest of the capture of a single row, and gains nothing there.
     return (
         "BEGIN\n"
-        f"  IF EXISTS (SELECT FROM {rows} OFFSET 1) THEN\n{_statements(many)}"
-        f"  ELSE\n{_statements(one)}"
+        f"  IF {several} THEN\n{_statements(many, narrowed)}"
+        f"  ELSE\n{_statements(one, narrowed)}"
         "  END IF;\n"
         "  RETURN NULL;\n"
         "END"
     )
 
 
-def create_function(source: Table, event: str, tallies: Sequence[Tally]) -> str:
-    """CREATE FUNCTION for one source and event."""
-    return (
-        f"CREATE OR REPLACE FUNCTION {function_name(source, event)}() RETURNS trigger\n"
-        "LANGUAGE plpgsql SECURITY DEFINER SET search_path TO pg_catalog, pg_temp"
-        " SET timezone TO 'UTC'\n"
-        f"AS {sql.dollar_quoted(function_body(source, event, tallies))}"
+def faults(connection: Connection, source: Table, tallies: Sequence[Tally]) -> list[Fault]:
+    """What is wrong with the capture of `source` for `tallies`: nothing, if all is intact."""
+    wanted = hooks(connection, source, tallies)
+    found = _function_faults(connection, source, wanted)
+    for hook in wanted:
+        what = _trigger_fault(connection, hook)
+        if what is not None:
+            found.append(Fault(sql.name_of(source), hook.relation, what))
+    return found + [
+        Fault(
+            sql.name_of(source),
+            relation,
+            "was captured with the source, but does not belong to it any more",
+        )
+        for relation in left_behind(connection, source, wanted)
+    ]
+
+
+def left_behind(connection: Connection, source: Table, wanted: Sequence[Hook]) -> list[str]:
+    """Relations that carried the source's capture and should not: detached or dropped ones."""
+    recorded = connection.scalars(
+        captured_relations.select()
+        .with_only_columns(captured_relations.c.relation)
+        .where(captured_relations.c.source == sql.name_of(source))
+        .order_by(captured_relations.c.relation)
     )
+    present = {hook.relation for hook in wanted}
+    return [relation for relation in recorded if relation not in present]
 
 
-def create_trigger(relation: str, source: Table, event: str) -> list[str]:
-    """Statements that put the trigger on `relation`, the source or a partition of it."""
-    name = trigger_name(event)
-    create = (
-        f"CREATE OR REPLACE TRIGGER {name} AFTER {event.upper()} ON {relation}"
-        f" {TRANSITIONS[event]}FOR EACH STATEMENT EXECUTE FUNCTION {function_name(source, event)}()"
+def drop_triggers(connection: Connection, source: Table, relation: str) -> None:
+    """Remove the source's capture from a relation that is no part of it any more."""
+    functions = [function_name(source, event) for event in (*EVENTS, TRUNCATE)]
+    functions += [function_name(source, event, through=relation) for event in EVENTS]
+    rows = connection.execute(
+        text(
+            "SELECT quote_ident(tgname) FROM pg_trigger WHERE tgrelid = to_regclass(:relation)"
+            " AND tgfoid IN (SELECT to_regproc(f) FROM unnest(CAST(:functions AS text[])) AS f)"
+        ),
+        {"relation": relation, "functions": functions},
     )
-    return [create, f"ALTER TABLE ONLY {relation} ENABLE ALWAYS TRIGGER {name}"]
+    for (trigger,) in rows.all():
+        sql.execute(connection, f"DROP TRIGGER {trigger} ON {relation}")
 
 
-def relations_of(connection: Connection, source: Table) -> list[str]:
-    """The source and all its partitions or heirs, qualified and quoted."""
+def _relations_below(connection: Connection, source: Table) -> list[str]:
     rows = connection.execute(
         text(
             "WITH RECURSIVE tree AS ("
             " SELECT CAST(:source AS regclass)::oid AS relation"
             " UNION SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.relation)"
-            " SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname)"
-            " FROM tree JOIN pg_class c ON c.oid = tree.relation"
+            f" SELECT {QUALIFIED} FROM tree JOIN pg_class c ON c.oid = tree.relation"
             " JOIN pg_namespace n ON n.oid = c.relnamespace ORDER BY c.oid"
         ),
         {"source": sql.name_of(source)},
@@ -113,95 +204,61 @@ def relations_of(connection: Connection, source: Table) -> list[str]:
     return [row[0] for row in rows]
 
 
-def faults(
-    connection: Connection, source: Table, tallies: Sequence[Tally]
-) -> list[Fault]:
-    """What is wrong with the capture of `source` for `tallies`: nothing, if all is intact."""
-    name = sql.name_of(source)
-    relations = relations_of(connection, source)
-    found = _function_faults(connection, source, tallies)
-    for relation in relations:
-        found += _trigger_faults(connection, source, relation)
-    recorded = connection.scalars(
-        captured_relations.select()
-        .with_only_columns(captured_relations.c.relation)
-        .where(captured_relations.c.source == name)
-        .order_by(captured_relations.c.relation)
-    )
-    found += [
-        Fault(name, relation, "was captured, but is no part of the source any more")
-        for relation in recorded
-        if relation not in relations
-    ]
-    return found
+def _relations_above(connection: Connection, source: Table) -> list[tuple[str, str]]:
+    """The partitioned tables that the source is a partition of, with what its rows fulfil."""
+    # What is in the search path is written without its schema, which the function would not find.
+    path = connection.scalar(text("SELECT current_setting('search_path')"))
+    connection.execute(text("SELECT set_config('search_path', 'pg_catalog', true)"))
+    rows = connection.execute(
+        text(
+            f"SELECT {QUALIFIED}, pg_get_partition_constraintdef(CAST(:source AS regclass))"
+            " FROM pg_partition_ancestors(CAST(:source AS regclass)) AS a (relation)"
+            " JOIN pg_class c ON c.oid = a.relation"
+            " JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE a.relation <> CAST(:source AS regclass) ORDER BY c.oid"
+        ),
+        {"source": sql.name_of(source)},
+    ).all()
+    connection.execute(text("SELECT set_config('search_path', :path, true)"), {"path": path})
+    return [(row[0], row[1] or "true") for row in rows]
 
 
 def _function_faults(
-    connection: Connection, source: Table, tallies: Sequence[Tally]
+    connection: Connection, source: Table, wanted: Sequence[Hook]
 ) -> list[Fault]:
     found = []
-    for event in (*EVENTS, TRUNCATE):
-        function = function_name(source, event)
+    for function, body in {hook.function: hook.body for hook in wanted}.items():
         row = connection.execute(
-            text(
-                "SELECT prosrc, prosecdef FROM pg_proc WHERE oid = to_regproc(:function)"
-            ),
+            text("SELECT prosrc, prosecdef FROM pg_proc WHERE oid = to_regproc(:function)"),
             {"function": function},
         ).one_or_none()
         if row is None:
-            found.append(
-                Fault(sql.name_of(source), function, "the capture function is missing")
-            )
-        elif row.prosrc.strip() != function_body(source, event, tallies).strip():
-            found.append(
-                Fault(
-                    sql.name_of(source),
-                    function,
-                    "the capture function is not the one that the declarations make",
-                    of_function_text=True,
-                )
-            )
+            what, of_text = "the capture function is missing", False
+        elif row.prosrc.strip() != body.strip():
+            what, of_text = "the capture function is not the one that the declarations make", True
         elif not row.prosecdef:
-            found.append(
-                Fault(
-                    sql.name_of(source),
-                    function,
-                    "the capture function lost SECURITY DEFINER",
-                )
-            )
-    return found
-
-
-def _trigger_faults(
-    connection: Connection, source: Table, relation: str
-) -> list[Fault]:
-    rows = connection.execute(
-        text(
-            "SELECT t.tgname, t.tgenabled, t.tgfoid = to_regproc(p.function) AS calls_ours"
-            " FROM pg_trigger t CROSS JOIN unnest(CAST(:names AS text[]), CAST(:functions AS text[]))"
-            " AS p (name, function)"
-            " WHERE t.tgrelid = CAST(:relation AS regclass) AND t.tgname = p.name"
-        ),
-        {
-            "names": [trigger_name(e) for e in (*EVENTS, TRUNCATE)],
-            "functions": [function_name(source, e) for e in (*EVENTS, TRUNCATE)],
-            "relation": relation,
-        },
-    )
-    present = {row.tgname: row for row in rows}
-    found = []
-    for event in (*EVENTS, TRUNCATE):
-        row = present.get(trigger_name(event))
-        if row is None:
-            what = f"the {event} trigger is missing"
-        elif row.tgenabled not in {ENABLED_ALWAYS, ENABLED_ALWAYS.encode()}:
-            what = f"the {event} trigger is disabled, or not enabled always"
-        elif not row.calls_ours:
-            what = f"the {event} trigger calls another function"
+            what, of_text = "the capture function lost SECURITY DEFINER", False
         else:
             continue
-        found.append(Fault(sql.name_of(source), relation, what))
+        found.append(Fault(sql.name_of(source), function, what, of_text))
     return found
+
+
+def _trigger_fault(connection: Connection, hook: Hook) -> str | None:
+    row = connection.execute(
+        text(
+            "SELECT tgenabled, tgfoid = to_regproc(:function) AS calls_ours FROM pg_trigger"
+            " WHERE tgrelid = CAST(:relation AS regclass) AND quote_ident(tgname) = :trigger"
+        ),
+        {"relation": hook.relation, "trigger": hook.trigger, "function": hook.function},
+    ).one_or_none()
+    if row is None:
+        return f"the {hook.event} trigger is missing"
+    if row.tgenabled not in {ENABLED_ALWAYS, ENABLED_ALWAYS.encode()}:
+        return f"the {hook.event} trigger is disabled, or not enabled always"
+    if not row.calls_ours:
+        return f"the {hook.event} trigger calls another function"
+    return None
 
 
 def _truncated(source: Table, tallies: Sequence[Tally]) -> str:
@@ -210,5 +267,5 @@ def _truncated(source: Table, tallies: Sequence[Tally]) -> str:
     return f"  INSERT INTO {sql.name_of(stale_marks)} (tally, reason) VALUES {marks};"
 
 
-def _statements(statements: Sequence[str]) -> str:
-    return "".join(f"  {s};\n" for s in statements)
+def _statements(statements: Sequence[str], narrowed: str) -> str:
+    return "".join(f"  {narrowed}{s};\n" for s in statements)

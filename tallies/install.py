@@ -177,15 +177,17 @@ def _create_live(
 def _install_capture(
     connection: Connection, source: Table, tallies: Sequence[Tally]
 ) -> None:
-    for event in (*capture.EVENTS, capture.TRUNCATE):
-        sql.execute(connection, capture.create_function(source, event, tallies))
-    relations = capture.relations_of(connection, source)
-    for relation in relations:
-        for event in (*capture.EVENTS, capture.TRUNCATE):
-            for statement in capture.create_trigger(relation, source, event):
-                sql.execute(connection, statement)
+    wanted = capture.hooks(connection, source, tallies)
+    for relation in capture.left_behind(connection, source, wanted):
+        capture.drop_triggers(connection, source, relation)
+    for statement in dict.fromkeys(hook.create_function() for hook in wanted):
+        sql.execute(connection, statement)
+    for hook in wanted:
+        for statement in hook.create_trigger():
+            sql.execute(connection, statement)
     recorded, name = state.captured_relations, sql.name_of(source)
     connection.execute(recorded.delete().where(recorded.c.source == name))
+    relations = dict.fromkeys(hook.relation for hook in wanted)
     rows = [{"source": name, "relation": relation} for relation in relations]
     connection.execute(recorded.insert(), rows)
 

@@ -6,6 +6,7 @@ depend on the session that happens to run it.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -60,6 +61,14 @@ def literal(text: str) -> str:
 def name_of(table: Table) -> str:
     """The table's name with its schema, quoted: `media.media_files`."""
     return _preparer.format_table(table)
+
+
+def shortened(identifier: str) -> str:
+    """`identifier`, or where it is too long for PostgreSQL its beginning with a digest."""
+    if len(identifier.encode()) <= MAX_IDENTIFIER_BYTES:
+        return identifier
+    digest = hashlib.sha256(identifier.encode()).hexdigest()[:10]
+    return f"{identifier.encode()[: MAX_IDENTIFIER_BYTES - 11].decode(errors='ignore')}_{digest}"
 
 
 def in_engine_schema(identifier: str) -> str:
