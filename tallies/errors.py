@@ -16,7 +16,11 @@ class NotInstalled(TallyError):
 
 
 class DoesNotFit(TallyError):
-    """A table that exists already lacks columns that the declaration needs."""
+    """A table that exists already is not what the declaration needs; says each column."""
+
+
+class NotPermitted(TallyError):
+    """The role that connects lacks a right that installing needs."""
 
 
 class TallyBusy(TallyError):

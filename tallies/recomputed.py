@@ -36,7 +36,6 @@ from sqlalchemy import (
 )
 from sqlalchemy import literal as bound
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import ColumnElement, Label
 from sqlalchemy.types import Text
 
@@ -216,22 +215,13 @@ class RecomputedTally(Tally):
             self.pending_keys_function,
         ]
 
-    def relevant(self, source: Table) -> list[str]:
-        """The columns of `source` on which the tally's SELECT or its marks depend."""
-        used: set[str] = set()
-        expressions: list[Any] = [self.aggregate(Everything())]
+    def capture_reads(self, source: Table) -> list[ColumnElement[Any]]:
+        expressions: list[Any] = []
         for capture in self.captures:
             if capture.source is source:
                 expressions += self._entity_of(capture, source.c).values()
-                expressions += capture.key(source.c).values()
-        for expression in expressions:
-            for element in visitors.iterate(expression):
-                if isinstance(element, ColumnElement):
-                    bases = getattr(element, "base_columns", ())
-                    used |= {
-                        c.name for c in bases if getattr(c, "table", None) is source
-                    }
-        return [c.name for c in source.c if c.name in used]
+                expressions += self._key_of(capture, source.c).values()
+        return expressions
 
     def _captured(self, source: Table, event: Event, distinct: bool) -> list[str]:
         statements = []

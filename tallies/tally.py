@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from sqlalchemy import DateTime, Select, Table, select, tuple_
 from sqlalchemy import literal as bound
+from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.schema import Column, UniqueConstraint
 
@@ -227,6 +228,22 @@ class Tally(ABC):
         Its text has `{fresh}` where the condition for that goes. `naive` are the derived table's
         columns that were found to be timestamps without time zone.
         """
+
+    def relevant(self, source: Table) -> list[str]:
+        """The columns of `source` on which the tally's SELECT or its capture depend."""
+        used: set[str] = set()
+        for expression in [self.aggregate(Everything()), *self.capture_reads(source)]:
+            for element in visitors.iterate(expression):
+                if isinstance(element, ColumnElement):
+                    bases = getattr(element, "base_columns", ())
+                    used |= {
+                        c.name for c in bases if getattr(c, "table", None) is source
+                    }
+        return [c.name for c in source.c if c.name in used]
+
+    def capture_reads(self, source: Table) -> list[ColumnElement[Any]]:
+        """What capture reads of a row of `source` beyond what `aggregate` does."""
+        return []
 
     def functions(self) -> list[str]:
         """CREATE FUNCTION statements that the live view needs, beyond the aggregate's."""

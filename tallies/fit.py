@@ -1,0 +1,222 @@
+"""Does a table that exists already fit its declaration?
+
+Values flow from a source table through capture into a derived table, so the question is asked in
+that direction: the declared type must hold whatever the source has, and the derived table's type
+whatever is declared. Timestamps without time zone fit: they are read and written as UTC. Of a
+source only those columns matter that a tally reads; of a derived table all, but those that the
+engine does not write need only fill themselves. Nothing is changed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Column, Connection, Numeric, String, Table, text
+
+from tallies import sql
+from tallies.column_types import Type, holds
+from tallies.errors import DoesNotFit
+from tallies.tally import Tally
+
+UPDATED_AT = "updated_at"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A column as the database has it."""
+
+    name: str
+    type: Type
+    nullable: bool
+    fills_itself: bool
+    computed: bool
+
+
+def require_fit(connection: Connection, tallies: Sequence[Tally]) -> None:
+    """Check the source and derived tables of `tallies`, as far as they exist.
+
+    Raises DoesNotFit, which lists everything that does not fit in any of them.
+    """
+    misfits: dict[str, list[str]] = {}
+    for source in dict.fromkeys(s for t in tallies for s in t.sources):
+        misfits[f"the source table {sql.name_of(source)}"] = source_misfits(
+            connection, source, tallies
+        )
+    for tally in tallies:
+        misfits[f"the derived table {sql.name_of(tally.table)}"] = derived_misfits(
+            connection, tally
+        )
+    found = [f"{name}: {', '.join(what)}" for name, what in misfits.items() if what]
+    if found:
+        raise DoesNotFit(
+            f"existing tables do not fit what their tallies declare: {'; '.join(found)}."
+            " Nothing was changed; alter those columns, or move the table out of the way"
+        )
+
+
+def source_misfits(connection: Connection, source: Table, tallies: Iterable[Tally]) -> list[str]:
+    """What keeps `tallies` from reading the source; empty where it fits or does not exist."""
+    kind, columns = _columns_of(connection, source)
+    if kind is None:
+        return []
+    if kind not in "rp":
+        return ["it is not a table (capture needs a table, plain or partitioned)"]
+    read = {n for t in tallies if source in t.sources for n in t.relevant(source)}
+    found: list[str] = []
+    for column in source.c:
+        if column.name not in read:
+            continue
+        there = columns.get(column.name)
+        if there is None:
+            found.append(_missing(connection, column))
+            continue
+        declared = _declared(connection, column)
+        # The change log keeps text at any length, so only its length may differ.
+        if not holds(declared.as_logged(), there.type):
+            found.append(f"{column.name} is {there.type}, expected {declared}")
+        if there.nullable and not column.nullable:
+            found.append(f"{column.name} may be null, expected NOT NULL")
+    return found
+
+
+def derived_misfits(connection: Connection, tally: Tally) -> list[str]:
+    """What keeps the engine from writing the derived table; empty where it fits or is not there."""
+    kind, columns = _columns_of(connection, tally.table)
+    if kind is None:
+        return []
+    if kind not in "rp":
+        return ["it is not a table"]
+    written = {*tally.columns, *([UPDATED_AT] if tally.has_updated_at else [])}
+    found: list[str] = []
+    for column in tally.table.c:
+        there = columns.get(column.name)
+        if there is None:
+            found.append(_missing(connection, column))
+        elif column.name in written:
+            found += _written_misfits(connection, tally, column, there)
+        else:
+            found += _unwritten_misfits(column, there)
+    for there in columns.values():
+        if there.name not in tally.table.c and not there.fills_itself:
+            found.append(f"{there.name} is NOT NULL without a default, and nothing fills it")
+    if all(n in columns for n in tally.key) and not _key_is_unique(connection, tally, columns):
+        found.append(f"no unique index on ({', '.join(tally.key)})")
+    return found
+
+
+def _written_misfits(
+    connection: Connection, tally: Tally, column: Column[object], there: Found
+) -> list[str]:
+    found = []
+    declared = _declared(connection, column)
+    type_ = there.type
+    # Whole hours and the time of a change lose nothing by a coarser clock.
+    if column.name == UPDATED_AT or (tally.window and column.name == tally.window.column):
+        type_ = type_.without_limits()
+    # Nullable keys are compared as records, which have to be of the same types.
+    alike = column.name in tally.key and bool(column.nullable)
+    if not (type_ == declared if alike else holds(type_, declared)):
+        found.append(f"{column.name} is {there.type}, expected {declared}")
+    if there.computed:
+        found.append(f"{column.name} is generated, but Tallykeeper has to write it")
+    if column.nullable and not there.nullable:
+        found.append(f"{column.name} is NOT NULL, but nulls belong in it")
+    if there.nullable and not column.nullable:
+        found.append(f"{column.name} may be null, expected NOT NULL")
+    return found
+
+
+def _unwritten_misfits(column: Column[object], there: Found) -> list[str]:
+    if column.computed is not None and not there.computed:
+        return [f"{column.name} is not generated, expected {_generated(column)}"]
+    if not there.fills_itself:
+        return [f"{column.name} is NOT NULL without a default, and nothing fills it"]
+    return []
+
+
+def _generated(column: Column[object]) -> str:
+    assert column.computed is not None
+    return f"GENERATED ALWAYS AS ({column.computed.sqltext}) STORED"
+
+
+def _missing(connection: Connection, column: Column[object]) -> str:
+    return f"{column.name} is missing, expected {_declared(connection, column)}"
+
+
+def _declared(connection: Connection, column: Column[object]) -> Type:
+    """The column's declared type, by the name that PostgreSQL gives it."""
+    name = connection.scalar(
+        text("SELECT format_type(CAST(:type AS regtype), NULL)"),
+        {"type": sql.type_name(column.type)},
+    )
+    limits: tuple[int, ...] = ()
+    if isinstance(column.type, String) and column.type.length:
+        limits = (column.type.length,)
+    elif isinstance(column.type, Numeric) and column.type.precision:
+        limits = (column.type.precision, column.type.scale or 0)
+    return Type(str(name), limits)
+
+
+def _columns_of(connection: Connection, table: Table) -> tuple[str | None, dict[str, Found]]:
+    """The relation's kind, None where there is none, and its columns by name."""
+    where = {"schema": table.schema or "public", "name": table.name}
+    kind = connection.scalar(
+        text(
+            "SELECT CAST(c.relkind AS text) FROM pg_class AS c"
+            " JOIN pg_namespace AS n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = :schema AND c.relname = :name"
+        ),
+        where,
+    )
+    rows = connection.execute(
+        text(
+            "SELECT a.attname AS name, format_type(a.atttypid, NULL) AS type,"
+            " CASE WHEN a.atttypmod < 0 THEN NULL"
+            "  ELSE substring(format_type(a.atttypid, a.atttypmod) FROM '[(]([0-9,-]+)[)]')"
+            " END AS limits,"
+            " NOT a.attnotnull AS nullable,"
+            " NOT a.attnotnull OR a.atthasdef OR a.attidentity <> '' AS fills_itself,"
+            " a.attgenerated <> '' OR a.attidentity = 'a' AS computed"
+            " FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid"
+            " JOIN pg_namespace AS n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = :schema AND c.relname = :name"
+            " AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"
+        ),
+        where,
+    )
+    columns = {
+        row.name: Found(
+            row.name,
+            Type(row.type, tuple(int(n) for n in (row.limits or "").split(",") if n)),
+            row.nullable,
+            row.fills_itself,
+            row.computed,
+        )
+        for row in rows
+    }
+    return kind, columns
+
+
+def _key_is_unique(connection: Connection, tally: Tally, columns: dict[str, Found]) -> bool:
+    """Whether an index keeps each key to one row, those with nulls in it included."""
+    rows = connection.execute(
+        text(
+            "SELECT (SELECT array_agg(CAST(a.attname AS text)) FROM pg_attribute AS a"
+            "  WHERE a.attrelid = i.indrelid"
+            "  AND a.attnum = ANY ((CAST(i.indkey AS int2[]))[0 : i.indnkeyatts - 1])) AS names,"
+            " i.indpred IS NOT NULL AS partial, i.indnullsnotdistinct AS nulls_are_equal"
+            " FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indrelid"
+            " JOIN pg_namespace AS n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = :schema AND c.relname = :name"
+            " AND i.indisunique AND i.indisvalid AND i.indexprs IS NULL"
+        ),
+        {"schema": tally.table.schema or "public", "name": tally.table.name},
+    ).all()
+    key = set(tally.key)
+    nullable = {n for n in key if columns[n].nullable}
+    whole = [row for row in rows if set(row.names) == key]
+    if any(not row.partial and (row.nulls_are_equal or not nullable) for row in whole):
+        return True
+    # As declared: one index over the key, and one without what is null in it.
+    return bool(nullable and whole) and any(set(row.names) == key - nullable for row in rows)

@@ -1,0 +1,73 @@
+"""May the role that connects install tallies here? Asked before anything is tried.
+
+PostgreSQL would refuse as well, but one right at a time and half-way through. Only an owner may
+hang a trigger on a table that fires always, so the sources have to be owned, directly or through a
+role; the engine's own schema, the live views and the triggers' functions have to be created.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, text
+
+from tallies import sql
+from tallies.errors import NotPermitted
+from tallies.tally import Tally
+
+
+def require_privileges(connection: Connection, tallies: Sequence[Tally]) -> None:
+    """Check that the role may install `tallies`, as far as their schemas and tables exist.
+
+    Raises NotPermitted, which lists everything that is missing.
+    """
+    tables = dict.fromkeys(x for t in tallies for x in (*t.sources, t.table))
+    schemas = dict.fromkeys([sql.ENGINE_SCHEMA, *(x.schema or "public" for x in tables)])
+    found = [m for s in schemas if (m := _missing_on_schema(connection, s))]
+    names = [(x.schema or "public", x.name) for x in tables]
+    found += [m for s, t in names if (m := _missing_on_table(connection, s, t))]
+    if not found:
+        return
+    role = connection.scalar(text("SELECT current_user"))
+    raise NotPermitted(
+        f"the role {role!r} may not install tallies here: {'; '.join(dict.fromkeys(found))}."
+        " Nothing was changed; connect as the owner of these tables, or have an administrator"
+        f" grant what is missing (a table's owner with `GRANT <owner> TO {role}`)"
+    )
+
+
+def _missing_on_schema(connection: Connection, schema: str) -> str | None:
+    exists = connection.scalar(
+        text("SELECT true FROM pg_namespace WHERE nspname = :schema"), {"schema": schema}
+    )
+    if not exists:
+        row = connection.execute(
+            text(
+                "SELECT current_database() AS name,"
+                " has_database_privilege(current_database(), 'CREATE') AS allowed"
+            )
+        ).one()
+        return None if row.allowed else f"it may not create schemas in the database {row.name}"
+    allowed = connection.scalar(
+        text(
+            "SELECT has_schema_privilege(CAST(:schema AS text), 'USAGE')"
+            " AND has_schema_privilege(CAST(:schema AS text), 'CREATE')"
+        ),
+        {"schema": schema},
+    )
+    return None if allowed else f"it may not create anything in the schema {schema}"
+
+
+def _missing_on_table(connection: Connection, schema: str, table: str) -> str | None:
+    row = connection.execute(
+        text(
+            "SELECT pg_has_role(c.relowner, 'USAGE') AS owned,"
+            " pg_get_userbyid(c.relowner) AS owner"
+            " FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = :schema AND c.relname = :table"
+        ),
+        {"schema": schema, "table": table},
+    ).one_or_none()
+    if row is None or row.owned:
+        return None
+    return f"it does not own {schema}.{table}, which belongs to {row.owner!r}"
