@@ -141,7 +141,8 @@ class AdditiveTally(Tally):
             )
         ]
 
-    def stored(self, condition: str) -> str:
+    def stored(self, scope: Scope) -> str:
+        condition = scope.condition(self, "d")
         # A row that says zero is a fault even where nothing is pending: it should not be there.
         zero = f"bool_or(rows.is_stored AND rows.{sql.quote(self.counter)} = 0)"
         return (
@@ -155,7 +156,7 @@ class AdditiveTally(Tally):
         )
 
     def expected(self, scope: Scope) -> str:
-        return sql.render(self.aggregate(scope))
+        return self.rows(scope)
 
     def live_rows(self, naive: frozenset[str] = frozenset()) -> str:
         stored = ", ".join(self.derived_column(n, naive) for n in self.columns)

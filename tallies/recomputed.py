@@ -165,19 +165,16 @@ class RecomputedTally(Tally):
             .distinct()
         )
 
-    def stored(self, condition: str) -> str:
+    def stored(self, scope: Scope) -> str:
         return (
             f"SELECT {sql.columns(self.columns, 'd')} FROM {sql.name_of(self.table)} AS d\n"
-            f"WHERE ({condition}) AND NOT EXISTS ("
-            f"SELECT FROM {self.pending_keys_function}() AS k"
-            f" WHERE {self.matches('k', 'd', self.group)})"
+            f"WHERE {scope.condition(self, 'd')} AND {self._not_pending('d')}"
         )
 
     def expected(self, scope: Scope) -> str:
         return (
-            f"SELECT {sql.columns(self.columns, 's')} FROM (\n{sql.render(self.aggregate(scope))}\n"
-            f") AS s WHERE NOT EXISTS (SELECT FROM {self.pending_keys_function}() AS k"
-            f" WHERE {self.matches('k', 's', self.group)})"
+            f"SELECT {sql.columns(self.columns, 'r')} FROM (\n{self.rows(scope)}\n) AS r\n"
+            f"WHERE {self._not_pending('r')}"
         )
 
     def live_rows(self, naive: frozenset[str] = frozenset()) -> str:
@@ -186,10 +183,15 @@ class RecomputedTally(Tally):
         if naive:
             rows = f"SELECT * FROM ({rows}) AS d"
         return (
-            f"{rows} WHERE {{fresh}} AND NOT EXISTS (SELECT FROM {self.pending_keys_function}()"
-            f" AS k WHERE {self.matches('k', 'd', self.group)})\n"
+            f"{rows} WHERE {{fresh}} AND {self._not_pending('d')}\n"
             f"UNION ALL SELECT {sql.columns(self.columns, 'p')}"
             f" FROM {self.pending_rows_function}() AS p WHERE {{fresh}}"
+        )
+
+    def _not_pending(self, alias: str) -> str:
+        return (
+            f"NOT EXISTS (SELECT FROM {self.pending_keys_function}() AS k"
+            f" WHERE {self.matches('k', alias, self.group)})"
         )
 
     def functions(self) -> list[str]:
@@ -199,7 +201,7 @@ class RecomputedTally(Tally):
             for n in self.group
         )
         # The relation is a CTE: materialized, so that the marks are resolved once.
-        rows = sql.render(self.aggregate(Keys(self, "pending_keys")))
+        rows = self.rows(Keys(self, "pending_keys"))
         body = f"WITH pending_keys AS MATERIALIZED (\n{keys}\n)\n{rows}"
         return [
             sql.stable_function(self.pending_keys_function, group, keys),

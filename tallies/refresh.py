@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, func, select, update
 
 from tallies import sql, state
 from tallies.additive import AdditiveTally
-from tallies.errors import BadWindow, NotInstalled
+from tallies.errors import BadWindow, NotInstalled, TallyBusy
 from tallies.install import install
 from tallies.recomputed import RecomputedTally
 from tallies.tally import LOGGED_AT, Between, Everything, Keys, Scope, Tally
@@ -90,9 +90,10 @@ def refresh(engine: Engine, tally: Tally) -> Refreshed:
     started = time.perf_counter()
 
     def work(connection: Connection) -> Refreshed:
+        _require_same_declaration(connection, tally)
         reasons = state.stale_reasons(connection, tally)
         if reasons:
-            outcome = _rebuild(connection, tally, Everything(), None, None)
+            outcome = _rebuild(connection, tally, Everything())
             return _record(
                 connection, tally, "rebuild", "; ".join(reasons), outcome, started, True
             )
@@ -132,7 +133,8 @@ def rebuild(
     started = time.perf_counter()
 
     def work(connection: Connection) -> Refreshed:
-        outcome = _rebuild(connection, tally, scope, start, end)
+        _require_same_declaration(connection, tally)
+        outcome = _rebuild(connection, tally, scope)
         return _record(connection, tally, "rebuild", None, outcome, started, everything)
 
     result = writing(engine, tally, work)
@@ -176,24 +178,27 @@ def _adopt_declaration(engine: Engine, tally: Tally) -> None:
     retried(adopt, tally.name)
 
 
-def _rebuild(
-    connection: Connection,
-    tally: Tally,
-    scope: Scope,
-    start: datetime | None,
-    end: datetime | None,
-) -> _Outcome:
+def _require_same_declaration(connection: Connection, tally: Tally) -> None:
+    installed = state.installed(connection, tally)
+    if installed is None or installed.declaration_hash != tally.declaration_hash():
+        raise TallyBusy(
+            f"{tally.name}: another process has installed another declaration of it just now;"
+            " nothing was changed. Run only one version of the code against a database"
+        )
+
+
+def _rebuild(connection: Connection, tally: Tally, scope: Scope) -> _Outcome:
     whole = isinstance(scope, Everything)
     taken, oldest = 0, None
     if whole or isinstance(tally, AdditiveTally):
-        taken, oldest = _forget(connection, tally, tally.in_window(start, end, "l"))
+        taken, oldest = _forget(connection, tally, scope.condition(tally, "l"))
     sql.execute(
         connection,
         f"CREATE TEMPORARY TABLE {_unqualified(FRESH)} ON COMMIT DROP AS\n"
-        f"{sql.render(tally.aggregate(scope))}",
+        f"{tally.rows(scope)}",
     )
     sql.execute(connection, f"ANALYZE {FRESH}")
-    windows = _write_differences(connection, tally, tally.in_window(start, end))
+    windows = _write_differences(connection, tally, scope)
     if whole:
         state.clear_stale(connection, tally)
     return _Outcome(taken, oldest, windows)
@@ -216,16 +221,14 @@ def _recompute(connection: Connection, tally: RecomputedTally) -> _Outcome:
         f"CREATE TEMPORARY TABLE {_unqualified(KEYS)} ON COMMIT DROP AS\n{keys}",
     )
     sql.execute(connection, f"ANALYZE {KEYS}")
+    keys_in_log = Keys(tally, KEYS)
     sql.execute(
         connection,
         f"CREATE TEMPORARY TABLE {_unqualified(FRESH)} ON COMMIT DROP AS\n"
-        f"{sql.render(tally.aggregate(Keys(tally, KEYS)))}",
+        f"{tally.rows(keys_in_log)}",
     )
     sql.execute(connection, f"ANALYZE {FRESH}")
-    within = (
-        f"EXISTS (SELECT FROM {KEYS} AS k WHERE {tally.matches('k', 'd', tally.group)})"
-    )
-    return _Outcome(taken, oldest, _write_differences(connection, tally, within))
+    return _Outcome(taken, oldest, _write_differences(connection, tally, keys_in_log))
 
 
 def _forget(
@@ -240,9 +243,9 @@ def _forget(
 
 
 def _write_differences(
-    connection: Connection, tally: Tally, within: str
+    connection: Connection, tally: Tally, scope: Scope
 ) -> tuple[Written, ...]:
-    """Make the derived table's rows `within` equal to the fresh ones; write only what differs."""
+    """Make the derived table's rows in `scope` equal to the fresh ones; write only what differs."""
     derived = sql.name_of(tally.table)
     same = tally.matches("d", "f")
     stored, fresh = (sql.columns(tally.measures, alias) for alias in ("d", "f"))
@@ -261,7 +264,7 @@ def _write_differences(
         f"""
 WITH deleted AS (
   DELETE FROM {derived} AS d
-  WHERE ({within}) AND NOT EXISTS (SELECT FROM {FRESH} AS f WHERE {same})
+  WHERE {scope.condition(tally, "d")} AND NOT EXISTS (SELECT FROM {FRESH} AS f WHERE {same})
   RETURNING {tally.day_of("d")} AS day{updated if tally.measures else ""}
 ), inserted AS (
   INSERT INTO {derived} AS d ({sql.columns(tally.columns)}{into})

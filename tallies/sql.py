@@ -26,7 +26,7 @@ from sqlalchemy import (
     table,
 )
 from sqlalchemy.dialects.postgresql.base import PGDialect
-from sqlalchemy.sql.elements import ColumnElement, quoted_name
+from sqlalchemy.sql.elements import ColumnElement, TextClause, quoted_name
 from sqlalchemy.sql.schema import Table
 from sqlalchemy.sql.selectable import TableClause
 from sqlalchemy.types import TypeEngine
@@ -84,6 +84,12 @@ def in_engine_schema(identifier: str) -> str:
 def columns(names: list[str] | tuple[str, ...], prefix: str = "") -> str:
     """`a, b` or, with the prefix `d`, `d.a, d.b`."""
     return ", ".join(f"{prefix}.{quote(n)}" if prefix else quote(n) for n in names)
+
+
+def is_opaque(element: object) -> bool:
+    """Whether an element is SQL text, in which no columns can be told. The * of count(*) is none."""
+    literal_text = getattr(element, "is_literal", False) and getattr(element, "name", "") != "*"
+    return isinstance(element, TextClause) or bool(literal_text)
 
 
 def relation(name: str, like: Iterable[Column[Any]]) -> TableClause:

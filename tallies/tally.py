@@ -50,8 +50,12 @@ class Scope(ABC):
 
     Called with source expressions by key column, it returns conditions for WHERE. For the
     window's column the expression is the *instant*, not the truncated one, so that an index on
-    the instant serves.
+    the instant serves. What an aggregate gives for other keys is dropped (`Tally.rows`).
     """
+
+    @abstractmethod
+    def condition(self, tally: Tally, alias: str) -> str:
+        """The same in SQL, for rows that have the tally's own key columns."""
 
     @abstractmethod
     def __call__(self, **expressions: ColumnElement[Any]) -> list[ColumnElement[bool]]:
@@ -60,6 +64,9 @@ class Scope(ABC):
 
 class Everything(Scope):
     """All keys there are."""
+
+    def condition(self, tally: Tally, alias: str) -> str:
+        return "true"
 
     def __call__(self, **expressions: ColumnElement[Any]) -> list[ColumnElement[bool]]:
         return []
@@ -72,6 +79,15 @@ class Between(Scope):
     window: Window
     start: datetime | None
     end: datetime | None
+
+    def condition(self, tally: Tally, alias: str) -> str:
+        at = f"{alias}.{sql.quote(self.window.column)}"
+        conditions = []
+        if self.start is not None:
+            conditions.append(f"{at} >= {sql.literal(self.start.isoformat())}::timestamptz")
+        if self.end is not None:
+            conditions.append(f"{at} < {sql.literal(self.end.isoformat())}::timestamptz")
+        return " AND ".join(conditions) or "true"
 
     def __call__(self, **expressions: ColumnElement[Any]) -> list[ColumnElement[bool]]:
         instant = expressions.get(self.window.column)
@@ -92,6 +108,13 @@ class Windows(Scope):
 
     window: Window
     relation: str
+
+    def condition(self, tally: Tally, alias: str) -> str:
+        at = f"{alias}.{sql.quote(self.window.column)}"
+        return (
+            f"EXISTS (SELECT FROM {self.relation} AS w"
+            f" WHERE {at} >= w.starts_at AND {at} < w.ends_at)"
+        )
 
     def __call__(self, **expressions: ColumnElement[Any]) -> list[ColumnElement[bool]]:
         instant = expressions.get(self.window.column)
@@ -114,6 +137,12 @@ class Keys(Scope):
 
     tally: Tally
     relation: str
+
+    def condition(self, tally: Tally, alias: str) -> str:
+        return (
+            f"EXISTS (SELECT FROM {self.relation} AS k"
+            f" WHERE {tally.matches('k', alias, tally.group)})"
+        )
 
     def __call__(self, **expressions: ColumnElement[Any]) -> list[ColumnElement[bool]]:
         columns = [self.tally.table.c[n] for n in self.tally.group]
@@ -213,9 +242,8 @@ class Tally(ABC):
         """INSERTs into the log for any statement, at most one log row per key."""
 
     @abstractmethod
-    def stored(self, condition: str) -> str:
-        """A SELECT of `columns`: what the derived table and the log claim, where `condition`
-        holds for the alias `d`."""
+    def stored(self, scope: Scope) -> str:
+        """A SELECT of `columns`: what the derived table and the log claim for the scope."""
 
     @abstractmethod
     def expected(self, scope: Scope) -> str:
@@ -234,11 +262,13 @@ class Tally(ABC):
         used: set[str] = set()
         for expression in [self.aggregate(Everything()), *self.capture_reads(source)]:
             for element in visitors.iterate(expression):
-                if isinstance(element, ColumnElement):
-                    bases = getattr(element, "base_columns", ())
-                    used |= {
-                        c.name for c in bases if getattr(c, "table", None) is source
-                    }
+                if sql.is_opaque(element):
+                    return [c.name for c in source.c]
+                used |= {
+                    c.name
+                    for c in getattr(element, "base_columns", ())
+                    if getattr(c, "table", None) is source
+                }
         return [c.name for c in source.c if c.name in used]
 
     def capture_reads(self, source: Table) -> list[ColumnElement[Any]]:
@@ -281,19 +311,10 @@ class Tally(ABC):
             f" '{LAST_DAY}Z'::timestamptz) AT TIME ZONE 'UTC', 'YYYY-MM-DD')"
         )
 
-    def in_window(
-        self, start: datetime | None, end: datetime | None, alias: str = "d"
-    ) -> str:
-        """A condition on the derived table's (or log's) own window column."""
-        if self.window is None:
-            return "true"
-        at = f"{alias}.{sql.quote(self.window.column)}"
-        conditions = []
-        if start is not None:
-            conditions.append(f"{at} >= {sql.literal(start.isoformat())}::timestamptz")
-        if end is not None:
-            conditions.append(f"{at} < {sql.literal(end.isoformat())}::timestamptz")
-        return " AND ".join(conditions) or "true"
+    def rows(self, scope: Scope) -> str:
+        """A SELECT of `columns` from the sources for exactly the keys in `scope`."""
+        wanted = f"SELECT {sql.columns(self.columns, 's')} FROM (\n{{}}\n) AS s WHERE {{}}"
+        return wanted.format(sql.render(self.aggregate(scope)), scope.condition(self, "s"))
 
     def matches(self, left: str, right: str, names: Sequence[str] | None = None) -> str:
         """A join condition: the same key in two relations, null being equal to null."""

@@ -118,8 +118,8 @@ def _verify_once(
         compared, differing = 0, 0
         differences: list[Difference] = []
         days: set[str] = set()
-        for scope, condition in scopes:
-            rows = sql.execute(connection, _comparison(tally, scope, condition)).all()
+        for scope in scopes:
+            rows = sql.execute(connection, _comparison(tally, scope)).all()
             compared += int(rows[0].compared) if rows else 0
             found = [row for row in rows if row.key is not None]
             differing += len(found)
@@ -130,7 +130,7 @@ def _verify_once(
                 )
         if not differing:
             _forget_unverified(connection, seen)
-        whole = any(isinstance(scope, Everything) for scope, _ in scopes)
+        whole = any(isinstance(scope, Everything) for scope in scopes)
         return Verification(
             tally.name,
             whole,
@@ -150,15 +150,12 @@ def _since(started: float) -> float:
 
 def _scopes(
     connection: Connection, tally: Tally, windows: Sequence[Bounds] | str | None
-) -> list[tuple[Scope, str]]:
-    """The scopes to compare, each with the condition that says the same of the alias `d`."""
+) -> list[Scope]:
+    """What is to be compared."""
     if windows is None or tally.window is None:
-        return [(Everything(), "true")]
+        return [Everything()]
     if not isinstance(windows, str):
-        return [
-            (Between(tally.window, start, end), tally.in_window(start, end))
-            for start, end in windows
-        ]
+        return [Between(tally.window, start, end) for start, end in windows]
     sql.execute(
         connection,
         "CREATE TEMPORARY TABLE tally_windows ON COMMIT DROP AS"
@@ -174,14 +171,12 @@ def _scopes(
     if not seen.windows:
         return []
     if not seen.bounded:
-        return [(Everything(), "true")]
+        return [Everything()]
     sql.execute(connection, f"ANALYZE {TOUCHED}")
-    at = f"d.{sql.quote(tally.window.column)}"
-    condition = f"EXISTS (SELECT FROM {TOUCHED} AS w WHERE {at} >= w.starts_at AND {at} < w.ends_at)"
-    return [(Windows(tally.window, TOUCHED), condition)]
+    return [Windows(tally.window, TOUCHED)]
 
 
-def _comparison(tally: Tally, scope: Scope, condition: str) -> str:
+def _comparison(tally: Tally, scope: Scope) -> str:
     """Both sides with opposite signs: what does not cancel, differs. Rows of (compared, day, key,
     stored, expected); `compared` is the number of keys."""
     columns = sql.columns(tally.columns)
@@ -196,7 +191,7 @@ def _comparison(tally: Tally, scope: Scope, condition: str) -> str:
 WITH both_sides AS MATERIALIZED (
   SELECT {columns}, sum(side) AS surplus FROM (
     SELECT {columns}, 1 AS side FROM (
-{tally.stored(condition)}
+{tally.stored(scope)}
     ) AS stored
     UNION ALL SELECT {columns}, -1 FROM (
 {tally.expected(scope)}

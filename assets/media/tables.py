@@ -49,7 +49,11 @@ daily_contributions = Table(
     metadata,
     Column("id", BigInteger, Identity(), primary_key=True),
     Column(
-        "date", DateTime(timezone=True), nullable=False, unique=True, comment="midnight UTC of the day"
+        "date",
+        DateTime(timezone=True),
+        nullable=False,
+        unique=True,
+        comment="midnight UTC of the day",
     ),
     Column("count", Integer, nullable=False, server_default="0", comment="files taken on that day"),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
@@ -63,9 +67,15 @@ hourly_contributions = Table(
     metadata,
     Column("id", BigInteger, Identity(), primary_key=True),
     Column(
-        "hour", DateTime(timezone=True), nullable=False, unique=True, comment="start of the hour, UTC"
+        "hour",
+        DateTime(timezone=True),
+        nullable=False,
+        unique=True,
+        comment="start of the hour, UTC",
     ),
-    Column("count", Integer, nullable=False, server_default="0", comment="files taken in that hour"),
+    Column(
+        "count", Integer, nullable=False, server_default="0", comment="files taken in that hour"
+    ),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("updated_at", DateTime(timezone=True)),
     Index("hourly_contributions_hour", "hour"),
