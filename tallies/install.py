@@ -142,6 +142,9 @@ def _install_tally(connection: Connection, wanted: _Wanted) -> str:
         reason = DECLARATION_CHANGED
     elif log_differs:
         reason = "its change log was missing or had other columns"
+    elif tally.live_name in wanted.missing:
+        # A derived table cannot be dropped without its view: it may be another table by now.
+        reason = "its live view was missing"
     else:
         reason = ""
     if reason:

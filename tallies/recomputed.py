@@ -36,6 +36,7 @@ from sqlalchemy import (
 )
 from sqlalchemy import literal as bound
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import ColumnElement, Label
 from sqlalchemy.types import Text
 
@@ -325,7 +326,15 @@ class RecomputedTally(Tally):
         )
 
     def _check_captures(self) -> None:
-        computed = [c.name for c in self.aggregate(Everything()).selected_columns]
+        aggregate = self.aggregate(Everything())
+        read = {e for e in visitors.iterate(aggregate) if isinstance(e, Table)}
+        unwatched = sorted(t.name for t in read - set(self.sources))
+        if unwatched:
+            raise DeclarationError(
+                f"{self.name}: the aggregate reads {', '.join(unwatched)}, which no capture"
+                " watches: changes there would go unnoticed"
+            )
+        computed = [c.name for c in aggregate.selected_columns]
         if tuple(computed) != self.columns:
             raise DeclarationError(
                 f"{self.name}: the aggregate must give the columns {self.columns} in this order;"
