@@ -1,0 +1,72 @@
+"""Which systems there are, and which of them a database keeps.
+
+A new system is a folder beside this file and one line in `all_systems`. Nothing is read from a
+database at import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, Engine, text
+
+from resources.settings import SettingError, wanted_systems
+from tallies import System
+
+
+def all_systems() -> tuple[System, ...]:
+    """Every system there is, in the order in which they are listed.
+
+    Raises SettingError where a TALLY_SCHEMA_<SYSTEM> is malformed.
+    """
+    from assets.media.tallies import system as media
+
+    return (media,)
+
+
+def chosen_systems() -> tuple[System, ...]:
+    """The systems that TALLY_SYSTEMS names, in its order; every one where it is unset.
+
+    Raises SettingError where it names one that there is not.
+    """
+    systems = {system.name: system for system in all_systems()}
+    wanted = wanted_systems()
+    if wanted is None:
+        return tuple(systems.values())
+    unknown = [name for name in wanted if name not in systems]
+    if unknown:
+        raise SettingError(
+            "TALLY_SYSTEMS",
+            f"systems that there are ({', '.join(systems)})",
+            ",".join(unknown),
+            "correct the list, or unset it for every system whose source tables exist",
+        )
+    return tuple(systems[name] for name in wanted)
+
+
+def active_systems(engine: Engine) -> tuple[System, ...]:
+    """The systems that TALLY_SYSTEMS names; unset: every one whose source tables all exist.
+
+    Raises SettingError, or SQLAlchemy's errors where the database is not to be reached.
+    """
+    chosen = chosen_systems()
+    if wanted_systems() is not None:
+        return chosen
+    with engine.connect() as connection:
+        return tuple(s for s in chosen if not missing_sources(connection, s))
+
+
+def missing_sources(connection: Connection, system: System) -> Sequence[str]:
+    """The system's source tables that are not in the database, as `media.media_files`."""
+    missing = []
+    for source in system.sources:
+        found = connection.scalar(
+            text(
+                "SELECT true FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
+                " WHERE n.nspname = :schema AND c.relname = :name AND c.relkind <> 'i'"
+            ),
+            {"schema": source.schema or "public", "name": source.name},
+        )
+        if not found:
+            missing.append(f"{source.schema or 'public'}.{source.name}")
+    return missing

@@ -1,0 +1,161 @@
+"""`tally migrate`: everything that tallies need in a database, in one transaction.
+
+The derived tables by Alembic, one branch per system (`migrations/`), then capture, change logs and
+live views by the engine. A failure anywhere changes nothing. Existing derived tables are adopted
+where their columns fit; source tables are never altered or dropped, and created only on request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, Table, inspect, text
+
+import migrations
+from assets.systems import chosen_systems, missing_sources
+from tallies import System, Tally, install, state
+from tallies.fit import require_fit
+from tallies.install import INSTALL_LOCK
+from tallies.privileges import require_privileges
+from tallies.sql import name_of, quote
+from tallies.transactions import LOCK_TIMEOUT_SECONDS, retried
+
+VERSION_TABLE = "alembic_version"
+ALEMBIC_INI = Path(migrations.__file__).parent / "alembic.ini"
+
+
+@dataclass
+class Migrated:
+    """What a migration did, a sentence each, and which systems it left out for want of sources."""
+
+    done: list[str] = field(default_factory=list)
+    systems: list[System] = field(default_factory=list)
+    skipped: dict[str, Sequence[str]] = field(default_factory=dict)
+
+
+def migrate(
+    engine: Engine, systems: Sequence[System] | None = None, *, with_sources: bool = False
+) -> Migrated:
+    """Bring the database in line with the declarations of `systems`, by default the chosen ones.
+
+    A system whose source tables are missing is skipped, or gets them `with_sources`. Idempotent.
+
+    Raises SettingError, NotPermitted, DoesNotFit, TallyBusy, or SQLAlchemy's errors; nothing is
+    changed then.
+    """
+    chosen = chosen_systems() if systems is None else systems
+
+    def attempt() -> Migrated:
+        with engine.begin() as connection:
+            # New writers queue behind the locks on their tables, so they are not waited for long.
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'")
+            connection.exec_driver_sql(INSTALL_LOCK)
+            return _migrate(connection, chosen, with_sources)
+
+    return retried(attempt, "the migration")
+
+
+def _migrate(connection: Connection, systems: Sequence[System], with_sources: bool) -> Migrated:
+    result = Migrated()
+    for system in systems:
+        missing = missing_sources(connection, system)
+        if missing and not with_sources:
+            result.skipped[system.name] = missing
+        else:
+            result.systems.append(system)
+    if not result.systems:
+        return result
+    require_privileges(connection, _tallies_of(result.systems))
+    histories = [History(connection, system) for system in result.systems]
+    # A table that is behind its declaration by known migrations is judged after them.
+    require_fit(connection, _tallies_of([h.system for h in histories if not h.is_behind]))
+    state.create(connection)
+    for history in histories:
+        if with_sources:
+            result.done += _create_sources(connection, history.system)
+        result.done += history.bring_up()
+    require_fit(connection, _tallies_of(result.systems))
+    for system in result.systems:
+        result.done += install(connection, system.tallies)
+    return result
+
+
+class History:
+    """One system's branch of migrations, and how far this database has come in it.
+
+    Whatever a migration finds there already it passes over, so that running the branch from its
+    start creates what is missing and adopts the rest.
+    """
+
+    def __init__(self, connection: Connection, system: System) -> None:
+        self.system = system
+        self._connection = connection
+        self._config = Config(str(ALEMBIC_INI), attributes={"connection": connection})
+        script = ScriptDirectory.from_config(self._config)
+        head = f"{system.name}@head"
+        self._revisions = [r.revision for r in script.iterate_revisions(head, "base")]
+        context = MigrationContext.configure(
+            connection,
+            opts={"version_table": VERSION_TABLE, "version_table_schema": state.metadata.schema},
+        )
+        heads = set(context.get_current_heads())
+        self._head = self._revisions[0]
+        self._version = next((r for r in self._revisions if r in heads), None)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether there are migrations after those that ran here."""
+        return self._version is not None and self._version != self._head
+
+    def bring_up(self) -> list[str]:
+        """Run what has not run yet; all of it where a derived table is not there (any more)."""
+        derived = [tally.table for tally in self.system.tallies]
+        before = [t for t in derived if _exists(self._connection, t)]
+        if self._version == self._head and before == derived:
+            return []
+        if before != derived and self._version is not None:
+            self._forget()
+        command.upgrade(self._config, f"{self.system.name}@head")
+        created = [f"created the derived table {name_of(t)}" for t in derived if t not in before]
+        if self._version is None:
+            return created + [f"adopted the derived table {name_of(t)}" for t in before]
+        if self.is_behind:
+            created.append(f"brought the derived tables of {self.system.name} to {self._head}")
+        return created
+
+    def _forget(self) -> None:
+        self._connection.execute(
+            text(
+                f"DELETE FROM {state.metadata.schema}.{VERSION_TABLE}"
+                " WHERE version_num = ANY (:revisions)"
+            ),
+            {"revisions": self._revisions},
+        )
+
+
+def _create_sources(connection: Connection, system: System) -> list[str]:
+    """Create the tables that the system's application would have, as far as they are missing."""
+    derived = {tally.table for tally in system.tallies}
+    wanted = [t for t in system.metadata.sorted_tables if t not in derived]
+    missing = [t for t in wanted if not _exists(connection, t)]
+    done = []
+    for schema in dict.fromkeys(t.schema for t in missing if t.schema):
+        if not inspect(connection).has_schema(schema):
+            connection.exec_driver_sql(f"CREATE SCHEMA {quote(schema)}")
+            done.append(f"created the schema {schema}")
+    system.metadata.create_all(connection, tables=missing, checkfirst=False)
+    return done + [f"created the source table {name_of(t)}" for t in missing]
+
+
+def _exists(connection: Connection, table: Table) -> bool:
+    return inspect(connection).has_table(table.name, schema=table.schema)
+
+
+def _tallies_of(systems: Sequence[System]) -> list[Tally]:
+    return [tally for system in systems for tally in system.tallies]
