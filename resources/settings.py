@@ -13,6 +13,8 @@ import re
 from pathlib import Path
 
 DEFAULT_START_DATE = datetime.date(2015, 1, 1)
+DEFAULT_FRESH_SECONDS = 2 * 60 * 60
+DEFAULT_PRESSURE_ROWS = 100_000
 
 _SYSTEM_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _SCHEMA_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$-]*")
@@ -119,6 +121,37 @@ def wanted_systems() -> list[str] | None:
             "correct the list, or unset it for every system whose source tables exist",
         )
     return list(dict.fromkeys(names))
+
+
+def fresh_seconds() -> int:
+    """How long a change may be pending before the check `fresh` warns: TALLY_FRESH_SECONDS, 2 hours.
+
+    Raises SettingError where it is no whole number from 1.
+    """
+    return _count("TALLY_FRESH_SECONDS", DEFAULT_FRESH_SECONDS, "seconds")
+
+
+def pressure_rows() -> int:
+    """How many pending changes of a tally call for an early refresh: TALLY_PRESSURE_ROWS, 100,000.
+
+    Raises SettingError where it is no whole number from 1.
+    """
+    return _count("TALLY_PRESSURE_ROWS", DEFAULT_PRESSURE_ROWS, "change-log rows")
+
+
+def _count(variable: str, default: int, unit: str) -> int:
+    """A whole number from 1. Raises SettingError."""
+    value = _read(variable)
+    if value is None:
+        return default
+    if not value.isascii() or not value.isdigit() or int(value) < 1:
+        raise SettingError(
+            variable,
+            f"a whole number of {unit} from 1",
+            value,
+            f"correct it, or unset it for {default:,}",
+        )
+    return int(value)
 
 
 def _read(variable: str) -> str | None:

@@ -17,7 +17,7 @@ from tallies.errors import (
 from tallies.install import install
 from tallies.recomputed import Capture, RecomputedTally
 from tallies.refresh import Refreshed, Written, rebuild, refresh
-from tallies.status import Status, capture_faults, status
+from tallies.status import Status, capture_faults, pending_up_to, status
 from tallies.system import System
 from tallies.tally import Everything, Scope, Tally, Window
 from tallies.verify import Difference, Verification, verify
@@ -45,6 +45,7 @@ __all__ = [
     "Written",
     "capture_faults",
     "install",
+    "pending_up_to",
     "rebuild",
     "refresh",
     "status",

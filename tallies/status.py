@@ -73,6 +73,15 @@ def status(engine: Engine, tally: Tally) -> Status:
         )
 
 
+def pending_up_to(connection: Connection, tally: Tally, most: int) -> int:
+    """How many changes are pending, counted no further than `most`: cheap however many there are."""
+    return int(
+        connection.exec_driver_sql(
+            f"SELECT count(*) FROM (SELECT FROM {tally.log_name} LIMIT %s) AS pending", (most,)
+        ).scalar_one()
+    )
+
+
 def capture_faults(connection: Connection, tally: Tally) -> list[str]:
     """What is wrong with the capture of the tally's sources, a sentence each."""
     found: list[str] = []
