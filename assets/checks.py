@@ -1,0 +1,208 @@
+"""The three checks of every derived table, as Dagster asset checks.
+
+`matches_source`: derived table and sources agree. `capture_intact`: no change can slip by.
+`fresh`: no change waits for long. Each is an op of its own, so that they run with the asset or
+alone. A check judges the data only: a database that cannot be asked is an error of the run, never
+a failed check.
+"""
+
+# No `from __future__ import annotations` here: Dagster judges an op's `context` by the annotation as
+# it stands.
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import dagster as dg
+
+import tallies
+from assets.windows import runs_of_days, spelled_out
+from resources.dagster_database import Database
+from resources.settings import fresh_seconds
+from tallies import Difference, Tally, Verification
+from tallies.tally import FIRST_DAY, LAST_DAY
+
+MATCHES_SOURCE = "matches_source"
+CAPTURE_INTACT = "capture_intact"
+FRESH = "fresh"
+
+# With more runs of days than this, one command for everything is easier than one for each.
+MOST_COMMANDS = 5
+NO_ROW = "no row"
+
+
+def checks_of(tally: Tally, key: dg.AssetKey) -> list[dg.AssetChecksDefinition]:
+    """The checks of the asset `key`, which keeps `tally`."""
+    return [_matches_source(tally, key), _capture_intact(tally, key), _fresh(tally, key)]
+
+
+def _matches_source(tally: Tally, key: dg.AssetKey) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=key,
+        name=MATCHES_SOURCE,
+        description=(
+            "The derived table, with its pending changes, is exactly what the sources say. Run with"
+            " the asset it compares the windows that were written since they were last found"
+            " right; run alone (the audit, or Execute) it compares everything."
+        ),
+    )
+    def matches_source(
+        context: dg.AssetCheckExecutionContext, database: Database
+    ) -> dg.AssetCheckResult:
+        with_asset = key in context.job_def.asset_layer.selected_asset_keys
+        found = tallies.verify(database.engine(), tally, "touched" if with_asset else None)
+        return verdict(tally, found)
+
+    return matches_source
+
+
+def _capture_intact(tally: Tally, key: dg.AssetKey) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=key,
+        name=CAPTURE_INTACT,
+        description=(
+            "Every capture trigger exists, is enabled and is the declared one, on each source"
+            " table and each partition of it."
+        ),
+    )
+    def capture_intact(database: Database) -> dg.AssetCheckResult:
+        with database.engine().connect() as connection:
+            faults = tallies.capture_faults(connection, tally)
+        metadata: dict[str, dg.MetadataValue] = {"faults": dg.MetadataValue.int(len(faults))}
+        if not faults:
+            return dg.AssetCheckResult(passed=True, metadata=metadata)
+        metadata["what"] = dg.MetadataValue.md("\n".join(f"- {fault}" for fault in faults))
+        metadata["to_mend"] = dg.MetadataValue.md("`tally migrate`")
+        return dg.AssetCheckResult(
+            passed=False,
+            severity=dg.AssetCheckSeverity.ERROR,
+            description=(
+                "Changes may be missed. `tally migrate` mends the capture; the next refresh then"
+                " rebuilds the tally."
+            ),
+            metadata=metadata,
+        )
+
+    return capture_intact
+
+
+def _fresh(tally: Tally, key: dg.AssetKey) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=key,
+        name=FRESH,
+        description=(
+            "No change has been pending for longer than TALLY_FRESH_SECONDS. Live reads are exact"
+            " all the same; they only pay for what is pending."
+        ),
+    )
+    def fresh(database: Database) -> dg.AssetCheckResult:
+        status = tallies.status(database.engine(), tally)
+        limit = fresh_seconds()
+        age = 0.0
+        if status.oldest_pending is not None:
+            age = max(0.0, (status.as_of - status.oldest_pending).total_seconds())
+        metadata: dict[str, dg.MetadataValue] = {
+            "pending": dg.MetadataValue.int(status.pending),
+            "age_seconds": dg.MetadataValue.float(round(age, 1)),
+            "limit_seconds": dg.MetadataValue.int(limit),
+        }
+        if status.oldest_pending is not None:
+            metadata["oldest_pending"] = dg.MetadataValue.timestamp(status.oldest_pending)
+        if age <= limit:
+            return dg.AssetCheckResult(passed=True, metadata=metadata)
+        metadata["to_mend"] = dg.MetadataValue.md(f"`tally refresh {tally.name}`")
+        return dg.AssetCheckResult(
+            passed=False,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=(
+                f"The oldest pending change has waited {timedelta(seconds=int(age))}; the limit is"
+                f" {timedelta(seconds=limit)}. Does the hourly schedule run?"
+            ),
+            metadata=metadata,
+        )
+
+    return fresh
+
+
+def verdict(tally: Tally, found: Verification) -> dg.AssetCheckResult:
+    """The outcome of a verify as a check result: what differs, and what mends it."""
+    metadata: dict[str, dg.MetadataValue] = {
+        "compared": dg.MetadataValue.int(found.compared),
+        "differing": dg.MetadataValue.int(found.differing),
+        "scope": dg.MetadataValue.text("everything" if found.whole else "touched windows"),
+        "seconds": dg.MetadataValue.float(round(found.seconds, 3)),
+        "as_of": dg.MetadataValue.timestamp(found.as_of),
+    }
+    if found.stale:
+        metadata["stale"] = dg.MetadataValue.text("; ".join(found.stale))
+        metadata["to_mend"] = dg.MetadataValue.md(f"`tally refresh {tally.name}`")
+        return dg.AssetCheckResult(
+            passed=False,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=(
+                f"Nothing to compare yet: {'; '.join(found.stale)}. The next refresh rebuilds it;"
+                " until then its live view answers from the sources."
+            ),
+            metadata=metadata,
+        )
+    if not found.differing:
+        return dg.AssetCheckResult(passed=True, metadata=metadata)
+    runs = runs_of_days(found.days)
+    if runs:
+        metadata["windows"] = dg.MetadataValue.text(spelled_out(runs))
+    metadata["keys"] = differences_table(tally, found.differences)
+    metadata["to_mend"] = dg.MetadataValue.md(
+        "\n".join(f"    {command}" for command in mending_commands(tally, found.days))
+    )
+    keys = "key differs" if found.differing == 1 else "keys differ"
+    where = f", on {spelled_out(runs)}" if runs else ""
+    return dg.AssetCheckResult(
+        passed=False,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=f"{found.differing:,} {keys} from the sources{where}.",
+        metadata=metadata,
+    )
+
+
+def differences_table(
+    tally: Tally, differences: Sequence[Difference]
+) -> dg.TableMetadataValue:
+    """One record per differing key: the key, and each measure as stored and as expected."""
+    measures = tally.measures or ("row",)
+    columns = [
+        *tally.key,
+        *(f"{m} ({side})" for m in measures for side in ("stored", "expected")),
+    ]
+    records = []
+    for difference in differences:
+        values = {name: _shown(difference.key.get(name)) for name in tally.key}
+        for measure in measures:
+            values[f"{measure} (stored)"] = _side(difference.stored, measure)
+            values[f"{measure} (expected)"] = _side(difference.expected, measure)
+        records.append(dg.TableRecord(values))
+    schema = dg.TableSchema([dg.TableColumn(name) for name in columns])
+    return dg.MetadataValue.table(records, schema)
+
+
+def mending_commands(tally: Tally, days: Sequence[str]) -> list[str]:
+    """The commands that rebuild the windows of `days`, or the whole tally if they are many."""
+    runs = runs_of_days(days)
+    if not runs or len(runs) > MOST_COMMANDS:
+        return [f"tally rebuild {tally.name}"]
+    return [f"tally rebuild {tally.name}{_bounds(first, last)}" for first, last in runs]
+
+
+def _bounds(first: str, last: str) -> str:
+    # What lies beyond Python's dates is reported on the first or the last day there is.
+    start = "" if first == FIRST_DAY else f" --from {first}"
+    end = "" if last == LAST_DAY else f" --to {last}"
+    return start + end
+
+
+def _side(values: dict[str, object] | None, measure: str) -> str:
+    if values is None:
+        return NO_ROW
+    return _shown(values[measure]) if measure in values else "present"
+
+
+def _shown(value: object) -> str:
+    return "null" if value is None else str(value)

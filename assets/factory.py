@@ -1,0 +1,182 @@
+"""From a system's declarations to its Dagster assets and checks; it knows no particular system.
+
+Source tables become external assets, so that the lineage begins at the raw data; each tally an
+asset, with daily partitions where it has windows. What a materialization does is in `keeping.py`,
+the checks are in `checks.py`. Building all this touches no database.
+"""
+
+# No `from __future__ import annotations` here: Dagster reads the types of an op's context and config
+# from the annotations as they stand.
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import dagster as dg
+from pydantic import Field
+from sqlalchemy import Engine, Table
+
+from assets import columns, keeping
+from assets.checks import checks_of
+from assets.windows import Span
+from resources.dagster_database import Database
+from tallies import System, Tally
+
+Extra = Callable[[Engine], Mapping[str, dg.MetadataValue]]
+"""Metadata of a tally's own for its materializations, read from the database after the refresh."""
+
+
+class Scope(Enum):
+    """What a materialization of a partitioned tally does."""
+
+    partitions = "partitions"
+    changes = "changes"
+
+
+class WindowedConfig(dg.Config):
+    """How to materialize a tally that has partitions."""
+
+    scope: Scope = Field(
+        default=Scope.partitions,
+        description=(
+            "partitions: compute the run's partitions anew from the sources. changes: take all"
+            " pending changes, on whichever day they are, and report each partition they touched."
+        ),
+    )
+
+
+class WholeConfig(dg.Config):
+    """How to materialize a tally without partitions."""
+
+    rebuild: bool = Field(
+        default=False,
+        description="Compute all of it anew from the sources, instead of taking pending changes.",
+    )
+
+
+@dataclass(frozen=True)
+class SystemAssets:
+    """One system in Dagster's terms.
+
+    `refresh_config` is the run config with which its assets take pending changes.
+    """
+
+    system: System
+    sources: list[dg.AssetSpec]
+    assets: list[dg.AssetsDefinition]
+    checks: list[dg.AssetChecksDefinition]
+    refresh_config: dict[str, dict[str, object]]
+
+
+def build_assets(
+    system: System,
+    partitions: dg.DailyPartitionsDefinition,
+    *,
+    extras: Mapping[Tally, Extra] | None = None,
+    owners: Sequence[str] = (),
+) -> SystemAssets:
+    """The assets and checks of `system`; `extras` adds metadata of a tally's own."""
+    assets = {
+        tally: _asset(tally, partitions, (extras or {}).get(tally), owners)
+        for tally in system.tallies
+    }
+    return SystemAssets(
+        system=system,
+        sources=[_source(system, source) for source in system.sources],
+        assets=list(assets.values()),
+        checks=[check for tally in system.tallies for check in checks_of(tally, key_of(tally))],
+        refresh_config={
+            "ops": {
+                asset.op.name: {"config": {"scope": Scope.changes.value}}
+                for tally, asset in assets.items()
+                if tally.window is not None
+            }
+        },
+    )
+
+
+def key_of(tally: Tally) -> dg.AssetKey:
+    """The asset that keeps `tally`."""
+    return dg.AssetKey([tally.system, tally.table.name])
+
+
+def _source(system: System, table: Table) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        [system.name, table.name],
+        description=table.comment,
+        group_name=system.name,
+        kinds={"postgres", "table"},
+        tags={"tallykeeper/role": "source"},
+        metadata=_metadata(table),
+    )
+
+
+def _asset(
+    tally: Tally,
+    partitions: dg.DailyPartitionsDefinition,
+    extra: Extra | None,
+    owners: Sequence[str],
+) -> dg.AssetsDefinition:
+    windowed = tally.window is not None
+    as_asset = dg.asset(
+        key=key_of(tally),
+        deps=[dg.AssetKey([tally.system, source.name]) for source in tally.sources],
+        description=tally.description,
+        group_name=tally.system,
+        owners=list(owners),
+        kinds={"postgres", "table"},
+        tags={"tallykeeper/role": "derived", "tallykeeper/kept": tally.kind},
+        metadata={
+            **_metadata(tally.table),
+            "key": ", ".join(tally.key),
+            "live_view": tally.live_name,
+        },
+        partitions_def=partitions if windowed else None,
+        # One run whatever the range: the rebuild is one statement.
+        backfill_policy=dg.BackfillPolicy.single_run() if windowed else None,
+    )
+    body = _windowed(tally, partitions, extra) if windowed else _whole(tally, extra)
+    return as_asset(body)
+
+
+def _windowed(
+    tally: Tally, partitions: dg.DailyPartitionsDefinition, extra: Extra | None
+) -> Callable[..., dg.MaterializeResult[None]]:
+    def materialize(
+        context: dg.AssetExecutionContext, config: WindowedConfig, database: Database
+    ) -> dg.MaterializeResult[None]:
+        act = (
+            keeping.refresh_windowed
+            if config.scope is Scope.changes
+            else keeping.rebuild_windowed
+        )
+        span = Span(partitions.get_first_partition_key(), partitions.get_last_partition_key())
+        engine = database.engine()
+        return act(context, engine, tally, span, lambda: _more(tally, extra, engine))
+
+    return materialize
+
+
+def _whole(tally: Tally, extra: Extra | None) -> Callable[..., dg.MaterializeResult[None]]:
+    def materialize(config: WholeConfig, database: Database) -> dg.MaterializeResult[None]:
+        engine = database.engine()
+        return keeping.keep_whole(
+            engine, tally, config.rebuild, lambda: _more(tally, extra, engine)
+        )
+
+    return materialize
+
+
+def _more(
+    tally: Tally, extra: Extra | None, engine: Engine
+) -> Mapping[str, dg.MetadataValue]:
+    # The UI draws the lineage of columns from materializations, not from definitions.
+    lineage = dg.MetadataValue.column_lineage(columns.lineage(tally, tally.system))
+    return {"dagster/column_lineage": lineage, **(extra(engine) if extra else {})}
+
+
+def _metadata(table: Table) -> dict[str, object]:
+    return {
+        "dagster/table_name": columns.table_name(table),
+        "dagster/column_schema": columns.schema_of_table(table),
+    }

@@ -1,0 +1,107 @@
+"""What a materialization does: call the engine, and report what it did on the right partitions.
+
+A run's own partitions are reported by Dagster, each once. Whatever else a refresh touched gets an
+event of its own, so that late data shows on its own day. What concerns the whole table (rows,
+seconds, a picture) stands on the run's last event only: copied to each of thousands of partitions
+it would fill the storage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+import dagster as dg
+from sqlalchemy import Engine
+
+import tallies
+from assets import events
+from assets.windows import Span, runs_of_days, spelled_out
+from tallies import Tally, TallyBusy
+
+# Another refresh or a long rebuild holds the tally: worth waiting for, not for ever.
+BUSY_RETRIES = 5
+BUSY_PAUSE_SECONDS = 60
+
+T = TypeVar("T")
+Metadata = Mapping[str, dg.MetadataValue]
+Result = dg.MaterializeResult
+
+
+def refresh_windowed(
+    context: dg.AssetExecutionContext, engine: Engine, tally: Tally, span: Span, more: MoreMetadata
+) -> Result:
+    """Take all pending changes; report each partition that they touched."""
+    done = [_patiently(lambda: tallies.refresh(engine, tally))]
+    return _report(context, events.by_partition(done, span), events.of_run(done), more)
+
+
+def rebuild_windowed(
+    context: dg.AssetExecutionContext, engine: Engine, tally: Tally, span: Span, more: MoreMetadata
+) -> Result:
+    """Compute the run's partitions anew; neighbours in one go.
+
+    Raises dagster.Failure in a run without partitions.
+    """
+    own = own_partitions(context)
+    if not own:
+        raise dg.Failure(
+            f"{tally.name} was to be rebuilt for this run's partitions, but the run has none."
+            " Choose partitions, or set `scope: changes` in the run config to refresh instead.",
+            allow_retries=False,
+        )
+    reason = f"{events.ON_REQUEST}: {spelled_out(runs_of_days(own))}"
+    done = [
+        _patiently(lambda bounds=bounds: tallies.rebuild(engine, tally, *bounds))
+        for bounds in span.windows(own)
+    ]
+    return _report(context, events.by_partition(done, span), events.of_run(done, reason), more)
+
+
+def keep_whole(
+    engine: Engine, tally: Tally, rebuild: bool, more: MoreMetadata
+) -> Result:
+    """Refresh or rebuild a tally that has no windows."""
+    act = tallies.rebuild if rebuild else tallies.refresh
+    done = [_patiently(lambda: act(engine, tally))]
+    return dg.MaterializeResult(metadata={**events.of_run(done), **more()})
+
+
+def own_partitions(context: dg.AssetExecutionContext) -> Sequence[str]:
+    """The partitions that the run was launched for; none in a run without partitions."""
+    if context.has_partition_key or context.has_partition_key_range:
+        return context.partition_keys
+    return ()
+
+
+MoreMetadata = Callable[[], Metadata]
+"""What else is to stand on the run's last event, computed after the engine is done."""
+
+
+def _report(
+    context: dg.AssetExecutionContext,
+    touched: Mapping[str, Metadata],
+    of_run: Metadata,
+    more: MoreMetadata,
+) -> Result:
+    own = own_partitions(context)
+    for partition, metadata in touched.items():
+        if partition in own:
+            context.add_asset_metadata(metadata, partition_key=partition)
+        else:
+            context.log_event(
+                dg.AssetMaterialization(context.asset_key, partition=partition, metadata=metadata)
+            )
+    whole = {**of_run, **more()}
+    if not own:
+        return dg.MaterializeResult(metadata=whole)
+    context.add_asset_metadata(whole, partition_key=own[-1])
+    return dg.MaterializeResult()
+
+
+def _patiently(work: Callable[[], T]) -> T:
+    """Call the engine; where the tally is held by another, let Dagster try the step again."""
+    try:
+        return work()
+    except TallyBusy as error:
+        raise dg.RetryRequested(BUSY_RETRIES, BUSY_PAUSE_SECONDS) from error

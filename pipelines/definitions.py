@@ -1,0 +1,53 @@
+"""The Dagster code location: assets, checks, jobs, schedules and sensors of every chosen system.
+
+Assembled by one function, so that tests and other code locations can swap the database. Loading
+touches no database, and imports what is heavy (drawing, migrations) only where it is used. Which
+systems there are stands in `assets/systems.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+
+import dagster as dg
+
+from assets.factory import SystemAssets
+from assets.systems import chosen_systems
+from pipelines import jobs, partitions, schedules, sensors
+from resources.dagster_database import Database
+from tallies import System
+
+
+def build_definitions(
+    *, systems: Sequence[System] | None = None, database: Database | None = None
+) -> dg.Definitions:
+    """Everything that Dagster runs, for `systems` (by default those that TALLY_SYSTEMS chooses).
+
+    `database` is by default the one that the environment names when a run starts.
+
+    Raises SettingError.
+    """
+    chosen = chosen_systems() if systems is None else systems
+    daily = partitions.daily()
+    built = [assets_of(system, daily) for system in chosen]
+    hourly = [jobs.hourly(s) for s in built]
+    return dg.Definitions(
+        assets=[asset for s in built for asset in (*s.sources, *s.assets)],
+        asset_checks=[check for s in built for check in s.checks],
+        jobs=[*hourly, jobs.audit()],
+        schedules=[*(schedules.hourly_schedule(s) for s in built), schedules.audit_schedule(built)],
+        sensors=[sensors.pending_pressure(built, hourly)],
+        resources={"database": database or Database()},
+        # A process for each step would cost seconds, for steps that take milliseconds.
+        executor=dg.in_process_executor,
+    )
+
+
+def assets_of(system: System, daily: dg.DailyPartitionsDefinition) -> SystemAssets:
+    """What `assets/<system>/assets.py` builds."""
+    built: SystemAssets = import_module(f"assets.{system.name}.assets").build(daily)
+    return built
+
+
+defs = build_definitions()

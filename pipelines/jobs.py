@@ -1,0 +1,50 @@
+"""The jobs: for each system the hourly refresh, and for all of them the audit.
+
+A backfill or a click on Materialize needs no job of its own: the assets' own default is to rebuild
+the partitions chosen.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from assets.factory import SystemAssets
+
+if TYPE_CHECKING:
+    from dagster._core.definitions.unresolved_asset_job_definition import (
+        UnresolvedAssetJobDefinition as AssetJob,
+    )
+
+AUDIT = "audit"
+
+
+def hourly_name(system: str) -> str:
+    """The name of a system's hourly job, and of its schedule."""
+    return f"{system}_hourly"
+
+
+def hourly(built: SystemAssets) -> AssetJob:
+    """Take all pending changes of a system's tallies, and check them."""
+    name = built.system.name
+    return dg.define_asset_job(
+        hourly_name(name),
+        selection=dg.AssetSelection.groups(name),
+        config=built.refresh_config,
+        description=(
+            f"Bring the tallies of {name} up to date: the cost follows the changes, wherever they"
+            " are. Then check what was touched. Run it for today's partition."
+        ),
+        executor_def=dg.in_process_executor,
+    )
+
+
+def audit() -> AssetJob:
+    """Verify everything: all checks, without their assets."""
+    return dg.define_asset_job(
+        AUDIT,
+        selection=dg.AssetSelection.all_asset_checks(),
+        description="Compare every derived table with its sources, all of it; change nothing.",
+        executor_def=dg.in_process_executor,
+    )

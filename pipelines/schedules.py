@@ -1,0 +1,101 @@
+"""When it runs by itself: each system every hour, everything audited every night. On by default.
+
+A system whose source tables are not in the database is passed over, with the reason on the tick;
+that is looked up at the tick, never while definitions load.
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+from sqlalchemy import Engine
+
+from assets.factory import SystemAssets
+from assets.systems import active_systems, missing_sources
+from pipelines.jobs import AUDIT, hourly_name
+from pipelines.partitions import today
+from resources.dagster_database import Database
+from tallies import System
+
+EVERY_HOUR = "0 * * * *"
+# A quiet hour in UTC, and not on the hour, where the refreshes are.
+EVERY_NIGHT = "30 2 * * *"
+
+
+def hourly_schedule(built: SystemAssets) -> dg.ScheduleDefinition:
+    """The hourly refresh of one system."""
+    system = built.system
+
+    @dg.schedule(
+        name=hourly_name(system.name),
+        job_name=hourly_name(system.name),
+        cron_schedule=EVERY_HOUR,
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description=f"Every hour: take the pending changes of {system.name}, and check them.",
+    )
+    def every_hour(
+        context: dg.ScheduleEvaluationContext, database: Database
+    ) -> dg.RunRequest | dg.SkipReason:
+        why_not = why_passed_over(database.engine(), system)
+        if why_not:
+            return dg.SkipReason(why_not)
+        return refresh_request(built, today(context.scheduled_execution_time))
+
+    return every_hour
+
+
+def audit_schedule(systems: list[SystemAssets]) -> dg.ScheduleDefinition:
+    """The nightly audit of all systems that the database keeps."""
+
+    @dg.schedule(
+        name=AUDIT,
+        job_name=AUDIT,
+        cron_schedule=EVERY_NIGHT,
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Every night: compare every derived table with its sources, all of it.",
+    )
+    def every_night(database: Database) -> dg.RunRequest | dg.SkipReason:
+        engine = database.engine()
+        passed_over = {s.system.name: why_passed_over(engine, s.system) for s in systems}
+        kept = [s for s in systems if not passed_over[s.system.name]]
+        if not kept:
+            return dg.SkipReason("; ".join(why for why in passed_over.values() if why))
+        if len(kept) == len(systems):
+            return dg.RunRequest()
+        checks = [key for built in kept for check in built.checks for key in check.check_keys]
+        return dg.RunRequest(asset_selection=[], asset_check_keys=checks)
+
+    return every_night
+
+
+def refresh_request(
+    built: SystemAssets,
+    partition: str,
+    run_key: str | None = None,
+    tags: dict[str, str] | None = None,
+) -> dg.RunRequest:
+    """A run of the system's hourly job.
+
+    It is launched for today's partition, so that the UI shows each day materialized from its
+    first hour on; what else it touches it reports itself.
+    """
+    return dg.RunRequest(
+        job_name=hourly_name(built.system.name),
+        partition_key=partition,
+        run_config=built.refresh_config,
+        run_key=run_key,
+        tags=tags,
+    )
+
+
+def why_passed_over(engine: Engine, system: System) -> str | None:
+    """Why nothing is to be done for a system in this database; None where something is."""
+    if system in active_systems(engine):
+        return None
+    with engine.connect() as connection:
+        missing = missing_sources(connection, system)
+    return (
+        f"{system.name} is not kept here: no table {', '.join(missing)}. Create the source tables"
+        " and run `tally migrate`, or name the systems that you want in TALLY_SYSTEMS"
+    )
