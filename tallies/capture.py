@@ -72,6 +72,30 @@ class Hook:
         return [create, f"ALTER TABLE ONLY {self.relation} ENABLE ALWAYS TRIGGER {self.trigger}"]
 
 
+class MergeGuard(Hook):
+    """A trigger that never runs, but makes MERGE into partitions report what it did.
+
+    After an INSERT that it routed to a partition, a MERGE shows that row again as the new row of
+    each UPDATE that follows (seen on PostgreSQL 15.18, 16.14 and 18.4). Where a partition has a
+    BEFORE INSERT row trigger it does not. The trigger at the root of the partitions is on them
+    all, later ones too. It costs a COPY into partitions the insertion in batches: 0.4 us a row.
+    """
+
+    def create_function(self) -> str:
+        return (
+            f"CREATE OR REPLACE FUNCTION {self.function}() RETURNS trigger\n"
+            "LANGUAGE plpgsql SECURITY DEFINER SET search_path TO pg_catalog, pg_temp\n"
+            f"AS {sql.dollar_quoted(self.body)}"
+        )
+
+    def create_trigger(self) -> list[str]:
+        create = (
+            f"CREATE OR REPLACE TRIGGER {self.trigger} BEFORE INSERT ON {self.relation}"
+            f" FOR EACH ROW WHEN (false) EXECUTE FUNCTION {self.function}()"
+        )
+        return [create, f"ALTER TABLE ONLY {self.relation} ENABLE ALWAYS TRIGGER {self.trigger}"]
+
+
 def hooks(connection: Connection, source: Table, tallies: Sequence[Tally]) -> list[Hook]:
     """All triggers that `source` needs in this database.
 
@@ -79,7 +103,7 @@ def hooks(connection: Connection, source: Table, tallies: Sequence[Tally]) -> li
     that it names and of no other. Where the source is itself a partition, on the tables above it
     too: those see rows of all partitions, and keep the ones that belong to the source.
     """
-    wanted = []
+    wanted: list[Hook] = []
     for relation in _relations_below(connection, source):
         for event in (*EVENTS, TRUNCATE):
             wanted.append(
@@ -104,6 +128,17 @@ def hooks(connection: Connection, source: Table, tallies: Sequence[Tally]) -> li
                     body=function_body(source, event, tallies, belongs),
                 )
             )
+    root = _root_of_partitions(connection, source)
+    if root is not None:
+        wanted.append(
+            MergeGuard(
+                relation=root,
+                event="merge",
+                trigger="tallykeeper_merge",
+                function=sql.in_engine_schema("guard_merge"),
+                body="BEGIN\n  RETURN NEW;\nEND",
+            )
+        )
     return wanted
 
 
@@ -221,6 +256,18 @@ def _relations_above(connection: Connection, source: Table) -> list[tuple[str, s
     ).all()
     connection.execute(text("SELECT set_config('search_path', :path, true)"), {"path": path})
     return [(row[0], row[1] or "true") for row in rows]
+
+
+def _root_of_partitions(connection: Connection, source: Table) -> str | None:
+    """The uppermost table of the partitions that the source has, or is one of."""
+    root: str | None = connection.scalar(
+        text(
+            f"SELECT {QUALIFIED} FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE c.oid = pg_partition_root(CAST(:source AS regclass))"
+        ),
+        {"source": sql.name_of(source)},
+    )
+    return root
 
 
 def _function_faults(
