@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine, Table, inspect, text
 
 import migrations
 from assets.systems import chosen_systems, missing_sources
-from tallies import System, Tally, install, state
+from tallies import DoesNotFit, System, Tally, install, state
 from tallies.fit import require_fit
 from tallies.install import INSTALL_LOCK
 from tallies.privileges import require_privileges
@@ -105,6 +105,12 @@ class History:
             opts={"version_table": VERSION_TABLE, "version_table_schema": state.metadata.schema},
         )
         heads = set(context.get_current_heads())
+        unknown = [h for h in heads if h.startswith(f"{system.name}_") and h not in self._revisions]
+        if unknown:
+            raise DoesNotFit(
+                f"the database's {system.name} tables are at {unknown[0]}, which this version does"
+                " not know; update Tallykeeper. Nothing was changed"
+            )
         self._head = self._revisions[0]
         self._version = next((r for r in self._revisions if r in heads), None)
 

@@ -11,6 +11,7 @@ from tallies.errors import (
     DeclarationError,
     DoesNotFit,
     NotInstalled,
+    NotPermitted,
     TallyBusy,
     TallyError,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "DoesNotFit",
     "Everything",
     "NotInstalled",
+    "NotPermitted",
     "RecomputedTally",
     "Refreshed",
     "Scope",

@@ -18,7 +18,7 @@ LADDERS = (("smallint", "integer", "bigint"), ("real", "double precision"))
 
 @dataclass(frozen=True)
 class Type:
-    """A type by the name that PostgreSQL gives it, and its limits: length, or precision and scale."""
+    """A type by PostgreSQL's name for it, and its limits: length, or precision and scale."""
 
     name: str
     limits: tuple[int, ...] = ()
@@ -64,7 +64,7 @@ def _longer(container: tuple[int, ...], content: tuple[int, ...]) -> bool:
 
 
 def _roomier(container: tuple[int, ...], content: tuple[int, ...]) -> bool:
-    """Numbers: digits before and after the point. Other limits (of times, bits) must be the same."""
+    """Numbers: digits before and after the point. Other limits (times, bits) must be the same."""
     if not container or container == content:
         return True
     if len(container) != 2 or len(content) != 2:

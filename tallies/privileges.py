@@ -1,4 +1,4 @@
-"""May the role that connects install tallies here? Asked before anything is tried.
+"""Whether the role that connects may install tallies here; asked before anything is tried.
 
 PostgreSQL would refuse as well, but one right at a time and half-way through. Only an owner may
 hang a trigger on a table that fires always, so the sources have to be owned, directly or through a

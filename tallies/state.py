@@ -133,7 +133,9 @@ class Installed:
 
 def create(connection: Connection) -> None:
     """Create the engine's schema and tables where they are missing."""
-    sql.execute(connection, f"CREATE SCHEMA IF NOT EXISTS {sql.ENGINE_SCHEMA}")
+    # IF NOT EXISTS would ask for the right to create schemas even where there is nothing to do.
+    if not connection.scalar(select(func.to_regnamespace(sql.ENGINE_SCHEMA).is_not(None))):
+        sql.execute(connection, f"CREATE SCHEMA {sql.ENGINE_SCHEMA}")
     metadata.create_all(connection, checkfirst=True)
 
 

@@ -1,0 +1,279 @@
+"""The `tally` command line: what each command takes and says, and nothing of how it is done.
+
+One place turns errors into sentences and exit codes (`main`): 0 done, 1 failed or found something
+wrong, 2 called wrongly, 130 interrupted. What is heavy (Dagster, pandas, matplotlib, Alembic) is
+imported by the commands that need it, so that the others start at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from sqlalchemy import Engine
+
+    from tallies import Tally
+
+FAILED, INTERRUPTED = 1, 130
+
+names = click.argument("names", nargs=-1, metavar="[NAME ...]")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+day = click.DateTime(formats=["%Y-%m-%d"])
+
+
+def _example(*lines: str) -> str:
+    # Click would fill the lines up; the backspace is its mark for text to be left as it is.
+    return "\b\n" + "\n".join(["Example:", *(f"    {line}" for line in lines)])
+
+
+def main() -> None:
+    """Run the command line, and end the process with its exit code."""
+    try:
+        code = tally.main(prog_name="tally", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "tally"
+        _complain(f"{error.format_message().rstrip('.')}; see `{command} --help`")
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        _complain(error.format_message())
+        sys.exit(error.exit_code)
+    except click.Abort:
+        _complain("interrupted; what was under way was undone")
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has had enough; nor may the interpreter flush it at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
+    except Exception as error:
+        from pipelines.failures import explain
+
+        sentence = explain(error)
+        if sentence is None:
+            raise
+        _complain(sentence)
+        sys.exit(FAILED)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="tallykeeper", prog_name="tally")
+def tally() -> None:
+    """Keep derived tables in PostgreSQL exactly equal to what their source tables say.
+
+    The database is the one that TALLY_DATABASE_URL names; without it an embedded PostgreSQL is
+    started. NAME is a tally: daily_contributions, media.daily_contributions or
+    media/daily_contributions.
+    """
+
+
+@tally.command(
+    epilog=_example(
+        "tally migrate --with-sources",
+        "TALLY_SYSTEMS=media TALLY_SCHEMA_MEDIA=public tally migrate",
+    )
+)
+@click.option("--with-sources", is_flag=True, help="Also create source tables that are missing.")
+def migrate(with_sources: bool) -> None:
+    """Create or adopt the derived tables, and install capture.
+
+    All of it happens, or nothing. An existing derived table is adopted where its columns fit. A
+    source table is never altered or dropped; a system whose source tables are missing is skipped.
+    """
+    from pipelines.migrate import migrate as run
+
+    result = run(_engine(), with_sources=with_sources)
+    for sentence in result.done:
+        click.echo(sentence)
+    for system, missing in result.skipped.items():
+        click.echo(f"skipped {system}: there is no {', '.join(missing)}")
+    if not result.systems:
+        raise click.ClickException(
+            "no system has its source tables here, so nothing was changed; make them with"
+            " `tally migrate --with-sources`, or name the schema that has them in"
+            " TALLY_SCHEMA_<SYSTEM>"
+        )
+    if not result.done:
+        click.echo("nothing to do")
+
+
+@tally.command(
+    epilog=_example("tally status", "tally status --json | jq '.tallies[] | {tally, pending}'")
+)
+@as_json
+def status(as_json: bool) -> None:
+    """Show for each tally: rows, built, refreshed, pending changes, age of the oldest, verified."""
+    from pipelines.names import named_tallies
+    from pipelines.printing import show_status, status_as_json
+    from tallies import NotInstalled, Status
+    from tallies import status as status_of
+
+    engine = _engine()
+    found: list[tuple[Tally, Status | None]] = []
+    for each in named_tallies(engine, ()):
+        try:
+            found.append((each, status_of(engine, each)))
+        except NotInstalled:
+            found.append((each, None))
+    if as_json:
+        click.echo(status_as_json(found))
+    else:
+        show_status(found, _console())
+
+
+@tally.command(epilog=_example("tally refresh", "tally refresh daily_contributions"))
+@names
+def refresh(names: Sequence[str]) -> None:
+    """Take all pending changes and bring the named tallies (or all) up to date.
+
+    A tally that was never built, or whose declaration changed, is rebuilt.
+    """
+    from pipelines.printing import refreshed_line
+    from tallies import refresh as run
+
+    engine = _engine()
+    for each in _named(engine, names):
+        click.echo(refreshed_line(run(engine, each)))
+
+
+@tally.command(
+    epilog=_example("tally rebuild media.daily_contributions --from 2025-11-01 --to 2025-12-01")
+)
+@click.argument("name")
+@click.option("--from", "start", type=day, metavar="D", help="First day, UTC, as in 2025-11-01.")
+@click.option("--to", "end", type=day, metavar="D", help="Day after the last, UTC: not included.")
+def rebuild(name: str, start: datetime | None, end: datetime | None) -> None:
+    """Compute a tally anew from its sources: the days from --from up to, not including, --to.
+
+    Without --from the window has no beginning, without --to no end. Only rows that differ are
+    written.
+    """
+    from pipelines.printing import refreshed_line
+    from tallies import rebuild as run
+
+    engine = _engine()
+    (each,) = _named(engine, [name])
+    result = run(engine, each, _midnight(start), _midnight(end))
+    click.echo(refreshed_line(result))
+
+
+@tally.command(epilog=_example("tally verify", "tally verify daily_contributions --json"))
+@names
+@as_json
+def verify(names: Sequence[str], as_json: bool) -> int:
+    """Compare the named tallies (or all) with their sources, and name every key that differs.
+
+    Exact while writers run: a difference is a real fault. Ends with 1 where anything differs, and
+    where a tally was never built.
+    """
+    from pipelines.printing import show_verification, verifications_as_json
+    from tallies import verify as run
+
+    engine = _engine()
+    results = []
+    for each in _named(engine, names):
+        results.append(run(engine, each))
+        if not as_json:
+            show_verification(results[-1], _console())
+    if as_json:
+        click.echo(verifications_as_json(results))
+    return 0 if all(result.ok for result in results) else FAILED
+
+
+@tally.command(epilog=_example("tally load media ~/Pictures", "tally load media files.csv.gz"))
+@click.argument("system")
+@click.argument("path", type=click.Path(exists=True, path_type=Path))
+def load(system: str, path: Path) -> None:
+    """Load real input into the source tables of a system.
+
+    media: a folder of images and videos, or a CSV with path, original_created_at, created_at. What
+    cannot be read is listed in a reject file beside the input. Loading it again changes nothing.
+    In the embedded database the tables are made first.
+    """
+    from assets.progress import progress_bar
+    from pipelines.loaders import loader_of, prepare
+
+    found = loader_of(system)
+    engine = _engine()
+    for sentence in prepare(engine, found):
+        click.echo(sentence)
+    with progress_bar(f"{path.name or path}", unit=found.unit) as progress:
+        loaded = found.load(engine, path, progress=progress)
+    click.echo(loaded.summary(found.unit))
+
+
+@tally.command(epilog=_example('eval "$(tally env)"', "dagster dev"))
+def env() -> None:
+    """Print shell exports for plain `dagster dev`, `psql` and friends.
+
+    Starts the embedded server where that is in use, and leaves it running (`tally stop`).
+    Passwords are not printed: the exports refer to TALLY_DATABASE_URL, which is set already.
+    """
+    from pipelines.environment import exports
+
+    for line in exports():
+        click.echo(line)
+
+
+@tally.command(epilog=_example("tally stop"))
+def stop() -> None:
+    """Stop the embedded server; one's own is left alone."""
+    from resources import embedded
+
+    click.echo("stopped" if embedded.stop() else "nothing was running")
+
+
+@tally.command(epilog=_example("tally up --port 3001"))
+@click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True)
+def up(port: int) -> None:
+    """Start the Dagster UI and daemon, with the hourly schedules on; Ctrl-C ends it."""
+    from pipelines.up import run_up
+
+    run_up(port)
+
+
+@tally.command(epilog=_example("tally demo"))
+def demo() -> None:
+    """Make demo data, build all tallies through Dagster, run all checks, print a summary; ends."""
+    from pipelines.demo import run_demo
+
+    run_demo()
+
+
+def _engine() -> Engine:
+    from resources.database import open_engine
+
+    return open_engine()
+
+
+def _named(engine: Engine, names: Sequence[str]) -> list[Tally]:
+    from pipelines.names import UnknownTally, named_tallies
+
+    try:
+        return named_tallies(engine, names)
+    except UnknownTally as error:
+        raise click.UsageError(str(error), ctx=click.get_current_context()) from error
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 80)
+
+
+def _midnight(day: datetime | None) -> datetime | None:
+    return day.replace(tzinfo=UTC) if day is not None else None
+
+
+def _complain(sentence: str) -> None:
+    click.echo(f"tally: {sentence}", err=True)

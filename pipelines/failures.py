@@ -1,0 +1,52 @@
+"""What the command line says when something goes wrong: where errors become sentences.
+
+Errors that can be expected (a setting, the database, the data, a table) get one sentence and no
+traceback. Everything else is a bug, and is not explained away: `explain` knows nothing of it.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from assets.loading import LoadError
+from resources.database import DatabaseUnavailable
+from resources.settings import SettingError
+from tallies import TallyError
+from tallies.transactions import sqlstate
+
+NO_PRIVILEGE = "42501"
+READ_ONLY = "25006"
+EXPECTED = (TallyError, SettingError, DatabaseUnavailable, LoadError)
+
+
+def explain(error: BaseException) -> str | None:
+    """One sentence for an error that can be expected; None for one that is a bug."""
+    if isinstance(error, EXPECTED):
+        return str(error)
+    if not isinstance(error, DBAPIError):
+        return None
+    said = _said_by_the_server(error)
+    if sqlstate(error) == NO_PRIVILEGE:
+        return (
+            f"the role that connects may not do this ({said}); connect as the owner of the tables,"
+            " or have an administrator grant it. What was under way was undone"
+        )
+    if sqlstate(error) == READ_ONLY:
+        return (
+            f"the database takes no writes ({said}); name one that does in TALLY_DATABASE_URL:"
+            " a standby cannot keep tallies"
+        )
+    if error.connection_invalidated:
+        return (
+            f"the database went away ({said}); what was under way was undone, so start the server"
+            " and run the command again"
+        )
+    if isinstance(error, OperationalError):
+        return f"the database refused: {said}. What was under way was undone"
+    return None
+
+
+def _said_by_the_server(error: DBAPIError) -> str:
+    """The server's message without its context: on one line, and never with the SQL."""
+    lines = [line.strip() for line in str(error.orig).splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines else type(error.orig).__name__

@@ -1,0 +1,66 @@
+"""How each system's real input is brought in, and what has to be there before.
+
+A system that can be loaded is one line in `_loaders`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import Engine
+
+from assets.loading import Loaded, LoadError
+from assets.systems import all_systems, missing_sources
+from resources.settings import database_url
+from tallies import System
+
+
+@dataclass(frozen=True)
+class Loader:
+    """A system, the function that loads it, and what its input is counted in."""
+
+    system: System
+    load: Callable[..., Loaded]
+    unit: str
+
+
+def loader_of(system: str) -> Loader:
+    """The loader of the system of that name.
+
+    Raises LoadError, which lists the systems that can be loaded.
+    """
+    loaders = _loaders()
+    if system not in loaders:
+        raise LoadError(
+            f"no system is called {system!r}; input can be loaded into {', '.join(loaders)}"
+        )
+    return loaders[system]
+
+
+def prepare(engine: Engine, loader: Loader) -> list[str]:
+    """See to it that the system's source tables are there, and return what was done for that.
+
+    In the embedded database they are made; in one's own they have to be there.
+
+    Raises LoadError, and what a migration raises.
+    """
+    if database_url() is None:
+        from pipelines.migrate import migrate
+
+        return migrate(engine, [loader.system], with_sources=True).done
+    with engine.connect() as connection:
+        missing = missing_sources(connection, loader.system)
+    if missing:
+        raise LoadError(
+            f"there is no {', '.join(missing)} in the database that TALLY_DATABASE_URL names;"
+            f" make it with `TALLY_SYSTEMS={loader.system.name} tally migrate --with-sources`"
+        )
+    return []
+
+
+def _loaders() -> dict[str, Loader]:
+    from assets.media.load import load_media
+
+    systems = {system.name: system for system in all_systems()}
+    return {"media": Loader(systems["media"], load_media, "files")}

@@ -1,0 +1,174 @@
+"""What the command line shows of tallies: to people within 80 columns, to programs as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from tallies import Difference, Refreshed, Status, Tally, Verification
+
+NEVER = "-"
+SPANS = (("s", 60), ("min", 60), ("h", 24), ("d", 365), ("y", None))
+SHOWN_DIFFERENCES = 20
+
+
+def age(since: datetime | None, now: datetime) -> str:
+    """How long ago that was, in one unit: `40 s`, `3 min`, `5 h`, `2 d`, `1 y`."""
+    if since is None:
+        return NEVER
+    amount = max(0, int((now - since).total_seconds()))
+    for unit, per_next in SPANS:
+        if per_next is None or amount < per_next:
+            return f"{amount} {unit}"
+        amount //= per_next
+    raise AssertionError("the last span has no end")
+
+
+def show_status(found: Sequence[tuple[Tally, Status | None]], console: Console) -> None:
+    """A table of what is known of each tally, and below it what wants doing."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("tally", overflow="fold")
+    for heading in ("rows", "built", "refreshed", "pending", "oldest", "verified"):
+        table.add_column(heading, justify="right", overflow="fold")
+    system = ""
+    for tally, status in found:
+        if tally.system != system:
+            system = tally.system
+            table.add_row(f"[bold]{system}[/bold]")
+        table.add_row(f"  {tally.table.name}", *_cells(status))
+    console.print(table)
+    for tally, status in found:
+        for advice in _advice(tally, status):
+            console.print(advice, highlight=False, markup=False, soft_wrap=True)
+
+
+def _cells(status: Status | None) -> list[str]:
+    if status is None:
+        return [NEVER] * 6
+    return [
+        NEVER if status.rows is None else f"{status.rows:,}",
+        age(status.built_at, status.as_of),
+        age(status.refreshed_at, status.as_of),
+        f"{status.pending:,}",
+        age(status.oldest_pending, status.as_of),
+        _verified(status),
+    ]
+
+
+def _verified(status: Status) -> str:
+    if status.verified_at is None:
+        return NEVER
+    if status.differing:
+        return f"{status.differing:,} WRONG"
+    return f"ok {age(status.verified_at, status.as_of)}"
+
+
+def _advice(tally: Tally, status: Status | None) -> list[str]:
+    if status is None:
+        return [f"{tally.name} is not installed: run `tally migrate`"]
+    advice = []
+    if status.stale:
+        why = "; ".join(dict.fromkeys(status.stale))
+        advice.append(f"{tally.name} will be rebuilt by `tally refresh`: {why}")
+    if status.differing:
+        advice.append(f"{tally.name} was wrong when last verified: run `tally verify {tally.name}`")
+    return advice
+
+
+def status_as_json(found: Sequence[tuple[Tally, Status | None]]) -> str:
+    """An object with `tallies`: names, counts, ISO times; `pending_seconds` is the oldest's age."""
+    listed = []
+    for tally, status in found:
+        entry: dict[str, Any] = {"tally": tally.name, "installed": status is not None}
+        if status is not None:
+            entry |= asdict(status)
+            oldest = status.oldest_pending
+            entry["pending_seconds"] = (status.as_of - oldest).total_seconds() if oldest else None
+        listed.append(entry)
+    return _as_json({"tallies": listed})
+
+
+def refreshed_line(result: Refreshed) -> str:
+    """What a refresh or rebuild did, in one line."""
+    how = "rebuilt" if result.how == "rebuild" else "refreshed"
+    why = f" ({result.reason})" if result.reason else ""
+    return (
+        f"{result.tally}: {how} in {result.seconds:.2f} s{why};"
+        f" {_counted(result.pending_taken, 'pending change')} taken,"
+        f" {_counted(result.keys_changed, 'key')} changed, {_counted(result.rows, 'row')}"
+    )
+
+
+def show_verification(result: Verification, console: Console) -> None:
+    """One line where all is well; else the keys that differ, with both values."""
+    console.print(verified_line(result), highlight=False, markup=False, soft_wrap=True)
+    if not result.differences:
+        return
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in ("key", "stored", "expected"):
+        table.add_column(heading, overflow="fold")
+    shown = result.differences[:SHOWN_DIFFERENCES]
+    for difference in shown:
+        table.add_row(*_sides(difference))
+    console.print(table)
+    more = result.differing - len(shown)
+    if more:
+        console.print(f"... and {_counted(more, 'more key')}", highlight=False)
+
+
+def verified_line(result: Verification) -> str:
+    """The outcome of a verify, in one line."""
+    if result.stale:
+        why = "; ".join(dict.fromkeys(result.stale))
+        return f"{result.tally}: nothing to compare ({why}); run `tally refresh {result.tally}`"
+    keys = f"{_counted(result.compared, 'key')} compared in {result.seconds:.2f} s"
+    if not result.differing:
+        return f"{result.tally}: ok, {keys}"
+    days = f", on {_days(result.days)}" if result.days else ""
+    return (
+        f"{result.tally}: {_counted(result.differing, 'key')} WRONG, {keys}{days};"
+        f" `tally rebuild {result.tally}` mends it"
+    )
+
+
+def verifications_as_json(results: Sequence[Verification]) -> str:
+    """An object with `ok` and `tallies`: each verification with its differing keys."""
+    listed = [asdict(result) | {"ok": result.ok} for result in results]
+    return _as_json({"ok": all(result.ok for result in results), "tallies": listed})
+
+
+def _sides(difference: Difference) -> tuple[str, str, str]:
+    return (
+        _values(difference.key),
+        _values(difference.stored) if difference.stored is not None else "no such row",
+        _values(difference.expected) if difference.expected is not None else "no such row",
+    )
+
+
+def _values(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def _days(days: Sequence[str]) -> str:
+    return days[0] if len(days) == 1 else f"{len(days)} days from {days[0]} to {days[-1]}"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _as_json(value: object) -> str:
+    return json.dumps(value, indent=2, default=_plain, ensure_ascii=False)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} has no place in JSON")

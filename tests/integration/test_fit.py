@@ -1,0 +1,286 @@
+"""An existing table fits where the engine can read or write it, and every misfit is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Computed,
+    Connection,
+    DateTime,
+    Engine,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    func,
+)
+
+from tallies import AdditiveTally, Contribution, DoesNotFit, System, Window
+from tallies.fit import derived_misfits, require_fit, source_misfits
+
+metadata = MetaData(schema="shop")
+
+sales = Table(
+    "sales",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("region", String(40)),
+    Column("amount", Integer, nullable=False),
+    Column("note", Text, nullable=False),
+)
+
+daily_sales = Table(
+    "daily_sales",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("date", DateTime(timezone=True), nullable=False),
+    Column("region", String(40), nullable=True),
+    Column("count", Integer, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("average", BigInteger, Computed("amount / count")),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("updated_at", DateTime(timezone=True)),
+)
+Index("daily_sales_key", daily_sales.c.date, daily_sales.c.region, unique=True)
+Index(
+    "daily_sales_without_region",
+    daily_sales.c.date,
+    unique=True,
+    postgresql_where=daily_sales.c.region.is_(None),
+)
+
+tally = AdditiveTally(
+    system="shop",
+    table=daily_sales,
+    window=Window("date", "day"),
+    contributions=[
+        Contribution(
+            sales,
+            key=lambda sale: {"date": sale.at, "region": sale.region},
+            measures=lambda sale: {"count": 1, "amount": sale.amount},
+        )
+    ],
+)
+system = System("shop", metadata, [tally])
+
+
+@pytest.fixture
+def connection(engine: Engine) -> Iterator[Connection]:
+    with engine.connect() as connection:
+        connection.exec_driver_sql("CREATE SCHEMA shop")
+        yield connection
+        connection.rollback()
+
+
+@pytest.fixture
+def made(connection: Connection) -> Connection:
+    metadata.create_all(connection)
+    return connection
+
+
+def alter(connection: Connection, table: str, change: str) -> None:
+    connection.exec_driver_sql(f"ALTER TABLE shop.{table} {change}")
+
+
+def test_tables_made_from_the_declaration_fit(made: Connection) -> None:
+    assert source_misfits(made, sales, [tally]) == []
+    assert derived_misfits(made, tally) == []
+
+
+def test_tables_that_are_not_there_are_no_misfits(connection: Connection) -> None:
+    require_fit(connection, [tally])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER at TYPE timestamp USING at AT TIME ZONE 'UTC'",
+        "ALTER at TYPE timestamp(3) USING at AT TIME ZONE 'UTC'",
+        "ALTER amount TYPE smallint",
+        "ALTER region TYPE text",
+        "ALTER region TYPE varchar(10)",
+        "ALTER region SET NOT NULL",
+        "ADD extra text NOT NULL",
+        # No tally reads these.
+        "DROP id",
+        "DROP note",
+        "ALTER note TYPE jsonb USING to_jsonb(note)",
+        "ALTER note DROP NOT NULL",
+    ],
+)
+def test_a_source_fits_if_the_declared_types_hold_what_it_has(
+    made: Connection, change: str
+) -> None:
+    alter(made, "sales", change)
+    assert source_misfits(made, sales, [tally]) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "misfit"),
+    [
+        ("DROP at", "at is missing, expected timestamp with time zone"),
+        (
+            "ALTER at TYPE date USING at::date",
+            "at is date, expected timestamp with time zone",
+        ),
+        ("ALTER at TYPE text", "at is text, expected timestamp with time zone"),
+        ("ALTER amount TYPE bigint", "amount is bigint, expected integer"),
+        ("ALTER amount DROP NOT NULL", "amount may be null, expected NOT NULL"),
+        (
+            "ALTER region TYPE text[] USING ARRAY[region]",
+            "region is text[], expected character varying(40)",
+        ),
+    ],
+)
+def test_a_source_does_not_fit_if_it_can_hold_more_than_is_declared(
+    made: Connection, change: str, misfit: str
+) -> None:
+    alter(made, "sales", change)
+    assert source_misfits(made, sales, [tally]) == [misfit]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER date TYPE timestamp USING date AT TIME ZONE 'UTC'",
+        "ALTER date TYPE timestamp(0) USING date AT TIME ZONE 'UTC'",
+        "ALTER updated_at TYPE timestamp(3) USING updated_at AT TIME ZONE 'UTC'",
+        "ALTER created_at TYPE timestamp USING created_at AT TIME ZONE 'UTC'",
+        "ADD extra text",
+        "ADD extra text NOT NULL DEFAULT 'none'",
+        "ADD extra bigint GENERATED ALWAYS AS IDENTITY",
+        "ADD extra bigint GENERATED ALWAYS AS (amount * 2) STORED",
+        # The engine does not write these: they have to fill themselves, no more.
+        "DROP id, ADD id uuid PRIMARY KEY DEFAULT gen_random_uuid()",
+        "ALTER id DROP IDENTITY, ALTER id TYPE integer, ALTER id SET DEFAULT 7",
+        "ALTER created_at DROP NOT NULL, ALTER created_at DROP DEFAULT",
+        # It writes this one always.
+        "ALTER updated_at SET NOT NULL",
+    ],
+)
+def test_a_derived_table_fits_if_its_types_hold_what_is_declared(
+    made: Connection, change: str
+) -> None:
+    alter(made, "daily_sales", change)
+    assert derived_misfits(made, tally) == []
+
+
+def test_a_derived_table_may_have_wider_measures(made: Connection) -> None:
+    alter(made, "daily_sales", "DROP average")
+    alter(made, "daily_sales", "ALTER count TYPE bigint")
+    alter(made, "daily_sales", "ADD average bigint GENERATED ALWAYS AS (amount / count) STORED")
+    assert derived_misfits(made, tally) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "misfit"),
+    [
+        ("DROP updated_at", "updated_at is missing, expected timestamp with time zone"),
+        ("DROP created_at", "created_at is missing, expected timestamp with time zone"),
+        ("DROP average", "average is missing, expected bigint"),
+        (
+            "DROP average, ADD average bigint",
+            "average is not generated, expected GENERATED ALWAYS AS (amount / count) STORED",
+        ),
+        (
+            "DROP average, ALTER amount TYPE integer,"
+            " ADD average bigint GENERATED ALWAYS AS (1) STORED",
+            "amount is integer, expected bigint",
+        ),
+        (
+            "ALTER date TYPE date USING date::date",
+            "date is date, expected timestamp with time zone",
+        ),
+        (
+            "ALTER updated_at TYPE text",
+            "updated_at is text, expected timestamp with time zone",
+        ),
+        (
+            "ALTER region TYPE varchar(20)",
+            "region is character varying(20), expected character varying(40)",
+        ),
+        # Nullable keys are compared as records, which are strict about types.
+        ("ALTER region TYPE text", "region is text, expected character varying(40)"),
+        ("ALTER region SET NOT NULL", "region is NOT NULL, but nulls belong in it"),
+        ("ALTER amount DROP NOT NULL", "amount may be null, expected NOT NULL"),
+        (
+            "DROP updated_at, ADD updated_at timestamptz GENERATED ALWAYS AS (NULL) STORED",
+            "updated_at is generated, but Tallykeeper has to write it",
+        ),
+        ("ALTER id DROP IDENTITY", "id is NOT NULL without a default, and nothing fills it"),
+        (
+            "ADD extra text NOT NULL",
+            "extra is NOT NULL without a default, and nothing fills it",
+        ),
+    ],
+)
+def test_a_derived_table_does_not_fit_if_the_engine_could_not_write_it(
+    made: Connection, change: str, misfit: str
+) -> None:
+    alter(made, "daily_sales", change)
+    assert derived_misfits(made, tally) == [misfit]
+
+
+def test_a_derived_table_without_a_unique_key_does_not_fit(made: Connection) -> None:
+    misfit = ["no unique index on (date, region)"]
+    made.exec_driver_sql("DROP INDEX shop.daily_sales_without_region")
+    assert derived_misfits(made, tally) == misfit
+    made.exec_driver_sql("DROP INDEX shop.daily_sales_key")
+    made.exec_driver_sql("CREATE INDEX ON shop.daily_sales (date, region)")
+    made.exec_driver_sql("CREATE UNIQUE INDEX ON shop.daily_sales (date, region, count)")
+    made.exec_driver_sql("CREATE UNIQUE INDEX ON shop.daily_sales (date, coalesce(region, ''))")
+    made.exec_driver_sql("CREATE UNIQUE INDEX ON shop.daily_sales (date, region) WHERE count > 5")
+    assert derived_misfits(made, tally) == misfit
+
+
+@pytest.mark.parametrize(
+    "unique",
+    [
+        "CREATE UNIQUE INDEX ON shop.daily_sales (region, date) NULLS NOT DISTINCT",
+        "CREATE UNIQUE INDEX ON shop.daily_sales (date, region) INCLUDE (count) NULLS NOT DISTINCT",
+        "ALTER TABLE shop.daily_sales ADD UNIQUE NULLS NOT DISTINCT (date, region)",
+    ],
+)
+def test_one_index_that_takes_nulls_for_equal_makes_the_key_unique(
+    made: Connection, unique: str
+) -> None:
+    made.exec_driver_sql("DROP INDEX shop.daily_sales_without_region, shop.daily_sales_key")
+    made.exec_driver_sql(unique)
+    assert derived_misfits(made, tally) == []
+
+
+@pytest.mark.parametrize("table", ["sales", "daily_sales"])
+def test_a_view_in_place_of_a_table_does_not_fit(connection: Connection, table: str) -> None:
+    connection.exec_driver_sql(f"CREATE VIEW shop.{table} AS SELECT 1 AS id")
+    with pytest.raises(DoesNotFit, match="is not a table"):
+        require_fit(connection, [tally])
+
+
+def test_a_partitioned_source_fits(connection: Connection) -> None:
+    connection.exec_driver_sql(
+        "CREATE TABLE shop.sales (id bigint, at timestamptz NOT NULL, region varchar(40),"
+        " amount integer NOT NULL) PARTITION BY RANGE (at)"
+    )
+    assert source_misfits(connection, sales, [tally]) == []
+
+
+def test_everything_that_does_not_fit_is_said_at_once(made: Connection) -> None:
+    alter(made, "sales", "DROP at")
+    alter(made, "daily_sales", "DROP updated_at, ALTER amount DROP NOT NULL")
+    with pytest.raises(DoesNotFit) as caught:
+        require_fit(made, [tally])
+    assert str(caught.value) == (
+        "existing tables do not fit what their tallies declare:"
+        " the source table shop.sales: at is missing, expected timestamp with time zone;"
+        " the derived table shop.daily_sales: amount may be null, expected NOT NULL,"
+        " updated_at is missing, expected timestamp with time zone."
+        " Nothing was changed; alter those columns, or move the table out of the way"
+    )
