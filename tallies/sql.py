@@ -107,9 +107,9 @@ def utc_start(unit: str, instant: ColumnElement[Any]) -> ColumnElement[Any]:
     return func.date_trunc(unit, instant, "UTC", type_=DateTime(timezone=True))
 
 
-def interval(unit: str) -> ColumnElement[Any]:
-    """One `unit` as an interval."""
-    return literal_column(f"INTERVAL '1 {unit}'", Interval())
+def to_last_instant(unit: str) -> ColumnElement[Any]:
+    """From the first instant of a `unit` to its last: PostgreSQL counts microseconds."""
+    return literal_column(f"(INTERVAL '1 {unit}' - INTERVAL '1 microsecond')", Interval())
 
 
 def lasting_type(column: Column[Any]) -> TypeEngine[Any]:

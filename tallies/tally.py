@@ -158,11 +158,10 @@ class Keys(Scope):
                     .distinct()
                     .subquery("windows")
                 )
-                step = sql.interval(window.unit)
-                conditions += [
-                    expression >= starts.c.starts_at,
-                    expression < starts.c.starts_at + step,
-                ]
+                # Up to the last instant, not before the next window: at the ends of time, where
+                # no interval leads anywhere, a half-open window would be empty.
+                last = starts.c.starts_at + sql.to_last_instant(window.unit)
+                conditions += [expression >= starts.c.starts_at, expression <= last]
                 expression = starts.c.starts_at
             offered.append(expression)
             wanted.append(keys.c[name])
