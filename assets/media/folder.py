@@ -21,7 +21,6 @@ from assets.media.metadata import (
     VIDEOS,
     Unreadable,
     capture_date,
-    headers_only,
     modification_time,
 )
 
@@ -53,19 +52,18 @@ class Folder:
         return self._seen
 
     def __iter__(self) -> Iterator[tuple[str, str | None, str | None]]:
-        with headers_only():
-            for path in find_media(self._path, self._report):
-                self._seen += 1
-                fault = indexed_text_fault(path)
-                if fault is not None:
-                    self._report(path, f"its path {fault}")
-                    continue
-                try:
-                    taken, modified = dates_of(Path(path))
-                except Unreadable as reason:
-                    self._report(path, str(reason))
-                    continue
-                yield path, _iso(taken), _iso(modified)
+        for path in find_media(self._path, self._report):
+            self._seen += 1
+            fault = indexed_text_fault(path)
+            if fault is not None:
+                self._report(path, f"its path {fault}")
+                continue
+            try:
+                taken, modified = dates_of(Path(path))
+            except Unreadable as reason:
+                self._report(path, str(reason))
+                continue
+            yield path, _iso(taken), _iso(modified)
 
 
 def dates_of(path: Path) -> tuple[datetime | None, datetime | None]:

@@ -112,7 +112,7 @@ def _camtrap_reader(file: CsvFile) -> Callable[[list[str]], Row]:
 def _absolute(folder: Path, file_path: str) -> str:
     if _URL.match(file_path):
         return file_path
-    return os.path.normpath(os.path.join(folder, file_path))
+    return os.path.normpath(folder / file_path)
 
 
 def _field(fields: list[str], place: int | None) -> str:

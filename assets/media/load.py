@@ -15,7 +15,6 @@ What is written to the database, and how. Where the rows come from is in `folder
 
 from __future__ import annotations
 
-import os
 import stat
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -87,8 +86,8 @@ def load_media(engine: Engine, path: Path, *, progress: ProgressCallback | None 
     `media_files`.
     """
     started = time.monotonic()
-    source = Path(os.path.abspath(path.expanduser()))
-    is_folder = _is_folder(source)
+    is_folder = _is_folder(path)
+    source = path.resolve() if is_folder else path.absolute()
     _require_table(engine)
     with RejectFile(source) as rejects:
         if is_folder:

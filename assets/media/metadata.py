@@ -6,6 +6,7 @@ holds, the answer is a moment, None, or `Unreadable`; a date that cannot be one 
 
 from __future__ import annotations
 
+import logging
 import re
 import struct
 import warnings
@@ -32,10 +33,11 @@ OTHER_IMAGES = _extensions("heic heif hif jxl dng nef nrw cr2 cr3 arw srf sr2 ra
 VIDEOS = _extensions("mp4 m4v mov avi mkv webm mts m2ts mpg mpeg 3gp 3g2 wmv flv ogv")
 
 # Only formats of photographs: the others of Pillow's readers would be work and risk for nothing.
-_FORMATS = ["JPEG", "MPO", "PNG", "TIFF", "WEBP", "GIF", "BMP", "AVIF"]
+# (MPO, several JPEGs in one file, comes with JPEG.)
+_FORMATS = ["JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP", "AVIF"]
 
-# What Pillow raises on hostile bytes, beside its own errors (which are OSErrors): found by mutating
-# images.
+# What Pillow's readers raise on broken bytes: OSErrors of its own, and by accident much of what
+# Python knows. Nothing but calls of Pillow stands under their protection.
 _DECODER_ERRORS = (
     OSError,
     SyntaxError,
@@ -44,6 +46,7 @@ _DECODER_ERRORS = (
     LookupError,
     ArithmeticError,
     AttributeError,
+    AssertionError,
     EOFError,
     RuntimeError,
     struct.error,
@@ -61,6 +64,7 @@ _EXIF_TIME = re.compile(
     r"(\d{4})[:/-](\d{1,2})[:/-](\d{1,2})[ T](\d{1,2}):(\d{1,2}):(\d{1,2})(?:\.\d*)?", re.ASCII
 )
 _EXIF_OFFSET = re.compile(r"([+-])(\d{1,2}):?(\d{2})", re.ASCII)
+_pillow_log = logging.getLogger("PIL")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -69,19 +73,22 @@ class Unreadable(Exception):
 
 
 @contextmanager
-def headers_only() -> Iterator[None]:
-    """Let Pillow open images of any size, without warnings, while no pixel is decoded.
+def _headers_only() -> Iterator[None]:
+    """Let Pillow open images of any size, and silently, while no pixel is decoded.
 
     Its limit on pixels protects against images that explode when decoded; here it would only cost
-    large panoramas their capture date.
+    large panoramas their capture date. What it has to say about broken files is said by Unreadable.
     """
     limit = Image.MAX_IMAGE_PIXELS
+    level = _pillow_log.level
     Image.MAX_IMAGE_PIXELS = None
+    _pillow_log.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
+        _pillow_log.setLevel(level)
         Image.MAX_IMAGE_PIXELS = limit
 
 
@@ -95,7 +102,7 @@ def capture_date(path: Path) -> datetime | None:
     if extension in VIDEOS:
         return None
     try:
-        with path.open("rb") as stream:
+        with path.open("rb") as stream, _headers_only():
             return _capture_date(stream, must_open=extension in READABLE_IMAGES)
     except OSError as error:
         raise Unreadable(error.strerror or str(error)) from error
@@ -123,10 +130,17 @@ def _capture_date(stream: BinaryIO, must_open: bool) -> datetime | None:
     if image.format == "PNG" and not {"exif", "Raw profile type exif"} & image.info.keys():
         return None
     try:
-        return _date_of(image.getexif())
+        exif = image.getexif()
+        details = exif.get_ifd(_EXIF_FOLDER)
+        said = [
+            ((details if detailed else exif).get(date_tag), details.get(offset_tag))
+            for date_tag, offset_tag, detailed in _DATE_TAGS
+        ]
     except _DECODER_ERRORS:
         # The picture is good and its EXIF is broken: it does not say when it was taken.
         return None
+    moments = (exif_time(value, offset) for value, offset in said)
+    return next((moment for moment in moments if moment is not None), None)
 
 
 def _reason(head: bytes, error: BaseException) -> str:
@@ -135,15 +149,6 @@ def _reason(head: bytes, error: BaseException) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "no image that can be read"
     return f"no image that can be read: {error}"
-
-
-def _date_of(exif: Image.Exif) -> datetime | None:
-    details = exif.get_ifd(_EXIF_FOLDER)
-    for date_tag, offset_tag, detailed in _DATE_TAGS:
-        moment = exif_time((details if detailed else exif).get(date_tag), details.get(offset_tag))
-        if moment is not None:
-            return moment
-    return None
 
 
 def exif_time(value: object, offset: object = None) -> datetime | None:
