@@ -113,7 +113,7 @@ def _counts(
     if last is not None:
         query = query.where(moment <= last)
     try:
-        return dict(connection.execute(query).tuples().all())
+        return dict(connection.execute(query).all())
     except ProgrammingError as error:
         if getattr(error.orig, "sqlstate", None) not in _UNDEFINED:
             raise
