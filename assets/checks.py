@@ -6,16 +6,16 @@ alone. A check judges the data only: a database that cannot be asked is an error
 a failed check.
 """
 
-# No `from __future__ import annotations` here: Dagster judges an op's `context` by the annotation as
-# it stands.
+# No `from __future__ import annotations` here: Dagster judges an op's context by the annotation
+# as it stands.
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import date, timedelta
 
 import dagster as dg
 
 import tallies
-from assets.windows import runs_of_days, spelled_out
+from assets.windows import ONE_DAY, runs_of_days, spelled_out
 from resources.dagster_database import Database
 from resources.settings import fresh_seconds
 from tallies import Difference, Tally, Verification
@@ -133,14 +133,15 @@ def verdict(tally: Tally, found: Verification) -> dg.AssetCheckResult:
         "as_of": dg.MetadataValue.timestamp(found.as_of),
     }
     if found.stale:
-        metadata["stale"] = dg.MetadataValue.text("; ".join(found.stale))
+        why = "; ".join(dict.fromkeys(found.stale))
+        metadata["stale"] = dg.MetadataValue.text(why)
         metadata["to_mend"] = dg.MetadataValue.md(f"`tally refresh {tally.name}`")
         return dg.AssetCheckResult(
             passed=False,
             severity=dg.AssetCheckSeverity.WARN,
             description=(
-                f"Nothing to compare yet: {'; '.join(found.stale)}. The next refresh rebuilds it;"
-                " until then its live view answers from the sources."
+                f"Nothing to compare yet: {why}. The next refresh rebuilds it; until then its live"
+                " view answers from the sources."
             ),
             metadata=metadata,
         )
@@ -163,9 +164,7 @@ def verdict(tally: Tally, found: Verification) -> dg.AssetCheckResult:
     )
 
 
-def differences_table(
-    tally: Tally, differences: Sequence[Difference]
-) -> dg.TableMetadataValue:
+def differences_table(tally: Tally, differences: Sequence[Difference]) -> dg.TableMetadataValue:
     """One record per differing key: the key, and each measure as stored and as expected."""
     measures = tally.measures or ("row",)
     columns = [
@@ -194,7 +193,7 @@ def mending_commands(tally: Tally, days: Sequence[str]) -> list[str]:
 def _bounds(first: str, last: str) -> str:
     # What lies beyond Python's dates is reported on the first or the last day there is.
     start = "" if first == FIRST_DAY else f" --from {first}"
-    end = "" if last == LAST_DAY else f" --to {last}"
+    end = "" if last == LAST_DAY else f" --to {date.fromisoformat(last) + ONE_DAY}"
     return start + end
 
 

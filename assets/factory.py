@@ -5,8 +5,8 @@ asset, with daily partitions where it has windows. What a materialization does i
 the checks are in `checks.py`. Building all this touches no database.
 """
 
-# No `from __future__ import annotations` here: Dagster reads the types of an op's context and config
-# from the annotations as they stand.
+# No `from __future__ import annotations` here: Dagster reads the types of an op's context and
+# config from the annotations as they stand.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -146,13 +146,10 @@ def _windowed(
         context: dg.AssetExecutionContext, config: WindowedConfig, database: Database
     ) -> dg.MaterializeResult[None]:
         act = (
-            keeping.refresh_windowed
-            if config.scope is Scope.changes
-            else keeping.rebuild_windowed
+            keeping.refresh_windowed if config.scope is Scope.changes else keeping.rebuild_windowed
         )
-        span = Span(partitions.get_first_partition_key(), partitions.get_last_partition_key())
         engine = database.engine()
-        return act(context, engine, tally, span, lambda: _more(tally, extra, engine))
+        return act(context, engine, tally, _span(partitions), lambda: _more(tally, extra, engine))
 
     return materialize
 
@@ -167,9 +164,14 @@ def _whole(tally: Tally, extra: Extra | None) -> Callable[..., dg.MaterializeRes
     return materialize
 
 
-def _more(
-    tally: Tally, extra: Extra | None, engine: Engine
-) -> Mapping[str, dg.MetadataValue]:
+def _span(partitions: dg.DailyPartitionsDefinition) -> Span:
+    first, last = partitions.get_first_partition_key(), partitions.get_last_partition_key()
+    if first is None or last is None:
+        raise dg.Failure(f"{partitions} has no partition: its first day is still to come")
+    return Span(first, last)
+
+
+def _more(tally: Tally, extra: Extra | None, engine: Engine) -> Mapping[str, dg.MetadataValue]:
     # The UI draws the lineage of columns from materializations, not from definitions.
     lineage = dg.MetadataValue.column_lineage(columns.lineage(tally, tally.system))
     return {"dagster/column_lineage": lineage, **(extra(engine) if extra else {})}

@@ -9,6 +9,7 @@ it would fill the storage.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TypeVar
 
 import dagster as dg
@@ -25,15 +26,19 @@ BUSY_PAUSE_SECONDS = 60
 
 T = TypeVar("T")
 Metadata = Mapping[str, dg.MetadataValue]
-Result = dg.MaterializeResult
+Result = dg.MaterializeResult[None]
+
+MoreMetadata = Callable[[], Metadata]
+"""What else is to stand on the run's last event, computed when the engine is done."""
 
 
 def refresh_windowed(
     context: dg.AssetExecutionContext, engine: Engine, tally: Tally, span: Span, more: MoreMetadata
 ) -> Result:
     """Take all pending changes; report each partition that they touched."""
-    done = [_patiently(lambda: tallies.refresh(engine, tally))]
-    return _report(context, events.by_partition(done, span), events.of_run(done), more)
+    done = _patiently(lambda: tallies.refresh(engine, tally))
+    touched = events.by_partition([done], span, events.why_rebuilt(done))
+    return _report(context, touched, events.of_run([done], events.why_refreshed(done)), more)
 
 
 def rebuild_windowed(
@@ -50,21 +55,22 @@ def rebuild_windowed(
             " Choose partitions, or set `scope: changes` in the run config to refresh instead.",
             allow_retries=False,
         )
-    reason = f"{events.ON_REQUEST}: {spelled_out(runs_of_days(own))}"
+    reason = f"{events.REQUESTED}: {spelled_out(runs_of_days(own))}"
     done = [
-        _patiently(lambda bounds=bounds: tallies.rebuild(engine, tally, *bounds))
-        for bounds in span.windows(own)
+        _patiently(partial(tallies.rebuild, engine, tally, start, end))
+        for start, end in span.windows(own)
     ]
-    return _report(context, events.by_partition(done, span), events.of_run(done, reason), more)
+    touched = events.by_partition(done, span, reason)
+    return _report(context, touched, events.of_run(done, reason), more)
 
 
-def keep_whole(
-    engine: Engine, tally: Tally, rebuild: bool, more: MoreMetadata
-) -> Result:
+def keep_whole(engine: Engine, tally: Tally, rebuild: bool, more: MoreMetadata) -> Result:
     """Refresh or rebuild a tally that has no windows."""
     act = tallies.rebuild if rebuild else tallies.refresh
-    done = [_patiently(lambda: act(engine, tally))]
-    return dg.MaterializeResult(metadata={**events.of_run(done), **more()})
+    done = _patiently(lambda: act(engine, tally))
+    return dg.MaterializeResult(
+        metadata={**events.of_run([done], events.why_refreshed(done)), **more()}
+    )
 
 
 def own_partitions(context: dg.AssetExecutionContext) -> Sequence[str]:
@@ -72,10 +78,6 @@ def own_partitions(context: dg.AssetExecutionContext) -> Sequence[str]:
     if context.has_partition_key or context.has_partition_key_range:
         return context.partition_keys
     return ()
-
-
-MoreMetadata = Callable[[], Metadata]
-"""What else is to stand on the run's last event, computed after the engine is done."""
 
 
 def _report(
@@ -96,7 +98,7 @@ def _report(
     if not own:
         return dg.MaterializeResult(metadata=whole)
     context.add_asset_metadata(whole, partition_key=own[-1])
-    return dg.MaterializeResult()
+    return dg.MaterializeResult(metadata={"reason": of_run["reason"]})
 
 
 def _patiently(work: Callable[[], T]) -> T:

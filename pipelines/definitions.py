@@ -33,7 +33,7 @@ def build_definitions(
     built = [assets_of(system, daily) for system in chosen]
     hourly = [jobs.hourly(s) for s in built]
     return dg.Definitions(
-        assets=[asset for s in built for asset in (*s.sources, *s.assets)],
+        assets=[*(a for s in built for a in s.sources), *(a for s in built for a in s.assets)],
         asset_checks=[check for s in built for check in s.checks],
         jobs=[*hourly, jobs.audit()],
         schedules=[*(schedules.hourly_schedule(s) for s in built), schedules.audit_schedule(built)],

@@ -21,7 +21,9 @@ from tallies import NotInstalled, System, Tally, pending_up_to
 from tallies.state import installed, tally_state
 
 if TYPE_CHECKING:
-    from pipelines.jobs import AssetJob
+    from dagster._core.definitions.unresolved_asset_job_definition import (
+        UnresolvedAssetJobDefinition as AssetJob,
+    )
 
 PENDING_PRESSURE = "pending_pressure"
 WHY_TAG = "tallykeeper/why"
@@ -31,7 +33,7 @@ LOOK_EVERY_SECONDS = 60
 def pending_pressure(
     systems: Sequence[SystemAssets], hourly: Sequence[AssetJob]
 ) -> dg.SensorDefinition:
-    """Request a refresh of each system that has a tally with TALLY_PRESSURE_ROWS pending changes."""
+    """Request a refresh of each system that has a tally with very many pending changes."""
 
     @dg.sensor(
         name=PENDING_PRESSURE,

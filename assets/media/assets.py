@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 
 import dagster as dg
 from sqlalchemy import Engine
 
 from assets.factory import SystemAssets, build_assets
+from assets.media.heatmap import first_day_of, heatmap_markdown
+from assets.media.reads import daily_counts
 from assets.media.tallies import daily_contributions, system
 
 
 def build(partitions: dg.DailyPartitionsDefinition) -> SystemAssets:
     """The assets and checks of the media system."""
-    return build_assets(
-        system, partitions, extras={daily_contributions: contribution_graph}
-    )
+    return build_assets(system, partitions, extras={daily_contributions: contribution_graph})
 
 
 def contribution_graph(engine: Engine) -> Mapping[str, dg.MetadataValue]:
-    """The year's files per day as a calendar heat map, from the live view."""
-    return {}
+    """A year of files per day as a calendar heat map, from the live view.
+
+    The year up to today; for a library without files in it, the year up to the newest one.
+    """
+    today = datetime.now(UTC).date()
+    with engine.connect() as connection:
+        counts = daily_counts(connection, end=today)["daily_counts"]
+    # Days that Python cannot hold are written at other lengths, and are in nobody's last year.
+    by_day = {
+        date.fromisoformat(day): n for day, n in counts.items() if len(day) == len("0000-00-00")
+    }
+    newest = max(by_day, default=today)
+    last_day = today if newest >= first_day_of(today) else newest
+    return {"contribution_graph": dg.MetadataValue.md(heatmap_markdown(by_day, last_day))}
