@@ -1,21 +1,22 @@
 """What the environment says: one plain function per setting, read anew at every call.
 
-Nothing here touches a database, and nothing is read at import. An unset or empty variable means its
-default; a malformed one raises `SettingError`, and is never guessed at. Whether an address leads to a
-database is `resources.database`'s business, not this file's.
+Nothing here touches a database, and nothing is read at import. An unset or empty variable means
+its default; a malformed one raises `SettingError`, and is never guessed at. Whether an address
+leads to a database is `resources.database`'s business, not this file's.
 """
 
 from __future__ import annotations
 
-import datetime
 import os
 import re
+from datetime import UTC, date, datetime
 from pathlib import Path
 
-DEFAULT_START_DATE = datetime.date(2015, 1, 1)
+DEFAULT_START_DATE = date(2015, 1, 1)
 DEFAULT_FRESH_SECONDS = 2 * 60 * 60
 DEFAULT_PRESSURE_ROWS = 100_000
 
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _SYSTEM_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _SCHEMA_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$-]*")
 _LONGEST_IDENTIFIER = 63
@@ -57,21 +58,22 @@ def schema_of(system: str) -> str:
 
 
 def home() -> Path:
-    """The folder for all that Tallykeeper stores itself, absolute: TALLY_HOME, else `.tally` in the project.
+    """The folder for all that Tallykeeper stores itself, absolute: TALLY_HOME, else `.tally`.
 
-    The folder need not exist yet. Raises SettingError where a file stands in its place.
+    The default is in the project's root. The folder need not exist yet. Raises SettingError where
+    a file stands in its place.
     """
     value = _read("TALLY_HOME")
     if value is None:
         return project_root() / ".tally"
-    path = Path(os.path.abspath(_expand_user("TALLY_HOME", value)))
+    path = _expand_user("TALLY_HOME", value).resolve()
     if path.exists() and not path.is_dir():
         raise SettingError("TALLY_HOME", "a folder", value, "name a folder, or one to be created")
     return path
 
 
 def project_root() -> Path:
-    """The checkout that this code stands in; the current folder where it is installed without one."""
+    """The checkout that this code stands in; the current folder where there is none."""
     root = Path(__file__).resolve().parent.parent
     return root if (root / "pyproject.toml").is_file() else Path.cwd()
 
@@ -86,7 +88,7 @@ def dagster_pg_url() -> str | None:
     return _read("DAGSTER_PG_URL")
 
 
-def start_date() -> datetime.date:
+def start_date() -> date:
     """The day of the first partition, TALLY_START_DATE; 2015-01-01 where unset.
 
     Raises SettingError where it is no date, or one still to come (there would be no partition).
@@ -96,16 +98,19 @@ def start_date() -> datetime.date:
         return DEFAULT_START_DATE
     todo = "write the first day to be counted as YYYY-MM-DD"
     try:
-        day = datetime.datetime.strptime(value, "%Y-%m-%d").date()
+        # Only this way of writing a date: fromisoformat also takes 20150101 and 2015-W01-4.
+        if not _DATE.fullmatch(value):
+            raise ValueError(value)
+        day = date.fromisoformat(value)
     except ValueError as error:
         raise SettingError("TALLY_START_DATE", "a date like 2015-01-01", value, todo) from error
-    if day > datetime.datetime.now(datetime.UTC).date():
+    if day > datetime.now(UTC).date():
         raise SettingError("TALLY_START_DATE", "a day not after today (UTC)", value, todo)
     return day
 
 
 def wanted_systems() -> list[str] | None:
-    """The systems to keep, TALLY_SYSTEMS, in the order given; None means every one with source tables.
+    """The systems to keep, TALLY_SYSTEMS, in the order given; None means all with source tables.
 
     Only the spelling is checked here: which systems there are is known above. Raises SettingError.
     """
@@ -124,7 +129,7 @@ def wanted_systems() -> list[str] | None:
 
 
 def fresh_seconds() -> int:
-    """How long a change may be pending before the check `fresh` warns: TALLY_FRESH_SECONDS, 2 hours.
+    """How long a change may be pending before `fresh` warns: TALLY_FRESH_SECONDS, 2 hours.
 
     Raises SettingError where it is no whole number from 1.
     """

@@ -1,0 +1,237 @@
+"""The database of sources and tallies: how it is opened, and what is said when it cannot be.
+
+One place knows addresses: any PostgreSQL address is opened with psycopg 3, and Dagster's own
+storage is put beside the tallies, in a schema of its own. Nothing connects before the first use.
+What must stay true: every failure to connect, whoever asks and whenever, is a `DatabaseUnavailable`
+of one sentence, and no password reaches a message, a repr or a log. What happens inside an open
+connection is not this file's.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any
+from weakref import WeakSet
+
+import psycopg
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from resources import settings
+
+OLDEST_VERSION = 15
+NEWEST_VERSION = 18
+APPLICATION_NAME = "tallykeeper"
+DAGSTER_SCHEMA = "dagster"
+
+_DEFAULTS = {"application_name": APPLICATION_NAME, "connect_timeout": "10"}
+_EXAMPLE = "postgresql://user:password@host:5432/database"
+_LOG = logging.getLogger(__name__)
+
+# How servers and libpq put it, and what helps. In another language only the advice is general.
+_ADVICE = (
+    (
+        r"password authentication failed|no password supplied|authentication failed",
+        "check user and password",
+    ),
+    (r"no pg_hba\.conf entry", "have the server's administrator let this user in from this host"),
+    (
+        r'database ".*" does not exist',
+        "name an existing database, or create this one with createdb",
+    ),
+    (
+        r'role ".*" (does not exist|is not permitted to log in)',
+        "name a role that exists and may log in",
+    ),
+    (
+        r"refused|No such file|not running|Is the server running",
+        "start the server, or correct host and port",
+    ),
+    (r"resolve host|could not translate host name", "correct the host name"),
+    (r"timeout|timed out", "check that host and port can be reached from here"),
+    (
+        r"too many clients|remaining connection slots",
+        "close other connections, or raise max_connections",
+    ),
+    (r"starting up|shutting down|in recovery mode", "wait until the server is up, then try again"),
+)
+
+
+class DatabaseUnavailable(RuntimeError):
+    """The database cannot be used: says what was expected, what came, and what to do."""
+
+
+def open_engine(url: str | None = None) -> Engine:
+    """An engine on the database of `url`, else of TALLY_DATABASE_URL, else the embedded one.
+
+    Nothing connects yet, but the embedded server is started if it is not running (and stopped when
+    this process ends, if it started it and nobody else uses it). `check_database` connects.
+    Raises DatabaseUnavailable where the address is none of PostgreSQL, SettingError.
+    """
+    origin = "the address of the database"
+    embedded_server = False
+    if url is None:
+        url = settings.database_url()
+        origin = "TALLY_DATABASE_URL"
+    if url is None:
+        from resources import embedded
+
+        url = embedded.start_for_this_process(_close_embedded)
+        origin = "the address of the embedded server"
+        embedded_server = True
+    address, secrets = _parse(url, origin)
+    engine = create_engine(
+        address,
+        connect_args={k: v for k, v in _DEFAULTS.items() if k not in address.query} | secrets,
+        # A server that was restarted between two hourly runs costs no failed run.
+        pool_pre_ping=True,
+    )
+    event.listen(engine, "do_connect", _Connecting(address))
+    if embedded_server:
+        _on_embedded.add(engine)
+    return engine
+
+
+def check_database(engine: Engine) -> None:
+    """Connect once, so that an unusable database is known at once. Raises DatabaseUnavailable."""
+    with engine.connect() as connection:
+        connection.execute(text("SELECT 1"))
+
+
+def dagster_url(engine_url: str | URL) -> str:
+    """The address of Dagster's own storage: the same database, in the schema `dagster`.
+
+    For the driver that Dagster's storage is written for. It contains the password: not for logs.
+    Raises DatabaseUnavailable where the address is none of PostgreSQL.
+    """
+    if isinstance(engine_url, URL):
+        engine_url = engine_url.render_as_string(hide_password=False)
+    address, secrets = _parse(engine_url, "the address of the database")
+    options = f"{address.query.get('options', '')} -csearch_path={DAGSTER_SCHEMA}".strip()
+    query = {"application_name": "dagster"} | dict(address.query) | secrets | {"options": options}
+    address = address.set(drivername="postgresql+psycopg2", query=query)
+    return address.render_as_string(hide_password=False)
+
+
+def prepare_dagster_storage(engine: Engine) -> None:
+    """Create the schema for Dagster's own storage if it is not there.
+
+    Safe when several do it at once; Dagster makes its tables in it itself. Raises
+    DatabaseUnavailable, or a database error where the schema is missing and may not be created.
+    """
+    with engine.connect() as connection:
+        if _has_dagster_schema(connection):
+            return
+        connection.rollback()
+        with connection.begin():
+            # CREATE SCHEMA IF NOT EXISTS fails when two run at the same moment.
+            connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('dagster schema'))"))
+            if not _has_dagster_schema(connection):
+                connection.execute(text(f"CREATE SCHEMA {DAGSTER_SCHEMA}"))
+
+
+# Closed before the embedded server is stopped, so that they are not taken for somebody else's.
+_on_embedded: WeakSet[Engine] = WeakSet()
+
+
+def _close_embedded() -> None:
+    for engine in list(_on_embedded):
+        engine.dispose()
+
+
+def _has_dagster_schema(connection: Connection) -> bool:
+    found = text("SELECT count(*) FROM pg_namespace WHERE nspname = :schema")
+    return connection.execute(found, {"schema": DAGSTER_SCHEMA}).scalar_one() == 1
+
+
+def _parse(url: str, origin: str) -> tuple[URL, dict[str, str]]:
+    """The address for psycopg 3, and apart from it the secrets that its repr would show."""
+    try:
+        address = make_url(url)
+    except (ArgumentError, ValueError):
+        # Not chained: what the parser stumbled over may be a piece of the password.
+        raise DatabaseUnavailable(
+            f"{origin}: expected an address like {_EXAMPLE}, but it cannot be read as one;"
+            f" correct it, with special characters of the password percent-encoded"
+        ) from None
+    kind = address.drivername.split("+")[0]
+    if kind not in ("postgresql", "postgres"):
+        raise DatabaseUnavailable(
+            f"{origin}: expected an address like {_EXAMPLE}, but it is one of {kind!r};"
+            " name a PostgreSQL database"
+        )
+    if "@" in (address.host or ""):
+        raise DatabaseUnavailable(
+            f"{origin}: expected one @, between password and host, but there are more;"
+            " write @ in the password as %40"
+        )
+    query = {name: _single(value) for name, value in address.query.items()}
+    address = address.set(drivername="postgresql+psycopg", query={})
+    address = address.set(
+        username=query.pop("user", address.username),
+        password=query.pop("password", address.password),
+    )
+    secrets = {name: query.pop(name) for name in ("sslpassword",) if name in query}
+    return address.set(query=query), secrets
+
+
+def _single(value: str | tuple[str, ...]) -> str:
+    """A parameter given once or more often; libpq takes lists with commas, as for several hosts."""
+    return value if isinstance(value, str) else ",".join(value)
+
+
+class _Connecting:
+    """Connects in SQLAlchemy's place, so that every failure is told in our words."""
+
+    def __init__(self, address: URL) -> None:
+        self._place = _place(address)
+        self._warned = False
+
+    def __call__(
+        self,
+        dialect: Any,
+        record: ConnectionPoolEntry,
+        arguments: tuple[Any, ...],
+        options: dict[str, Any],
+    ) -> psycopg.Connection[Any]:
+        del dialect, record
+        try:
+            connection = psycopg.connect(*arguments, **options)
+        except psycopg.Error as error:
+            raise DatabaseUnavailable(_explain(self._place, error)) from error
+        version = connection.info.server_version // 10_000
+        if version < OLDEST_VERSION:
+            connection.close()
+            raise DatabaseUnavailable(
+                f"expected PostgreSQL {OLDEST_VERSION} to {NEWEST_VERSION} at {self._place}, but it"
+                f" is {version}; upgrade the server or name another"
+            )
+        if version > NEWEST_VERSION and not self._warned:
+            self._warned = True
+            _LOG.warning(
+                "the database at %s is PostgreSQL %d; Tallykeeper is tested with %d to %d",
+                self._place,
+                version,
+                OLDEST_VERSION,
+                NEWEST_VERSION,
+            )
+        return connection
+
+
+def _place(address: URL) -> str:
+    """Which database it is, for people: never with a password."""
+    host = str(address.query.get("host") or address.host or "this machine")
+    port = str(address.query.get("port") or address.port or "")
+    user = f"{address.username}@" if address.username else ""
+    return f"{user}{host}{':' if port else ''}{port}/{address.database or ''}"
+
+
+def _explain(place: str, error: psycopg.Error) -> str:
+    said = " ".join(str(error).split())
+    # All but the last clause of libpq's message repeats where it connected to.
+    reason = re.sub(r"^.*?failed: (?=\S)(?!.*failed: FATAL)|^.*failed: FATAL: +", "", said)
+    advice = next((advice for pattern, advice in _ADVICE if re.search(pattern, said)), None)
+    advice = advice or "check the address"
+    return f"expected a PostgreSQL database at {place}, but connecting failed ({reason}); {advice}"
