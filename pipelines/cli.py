@@ -66,7 +66,14 @@ def main() -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _InOrder(click.Group):
+    """Lists its commands as they stand here, not by the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=_InOrder, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="tallykeeper", prog_name="tally")
 def tally() -> None:
     """Keep derived tables in PostgreSQL exactly equal to what their source tables say.
@@ -112,7 +119,11 @@ def migrate(with_sources: bool) -> None:
 )
 @as_json
 def status(as_json: bool) -> None:
-    """Show for each tally: rows, built, refreshed, pending changes, age of the oldest, verified."""
+    """Show what is known of each tally.
+
+    Rows, when it was last built and refreshed, its pending changes, the age of the oldest, and what
+    the last verify found.
+    """
     from pipelines.names import named_tallies
     from pipelines.printing import show_status, status_as_json
     from tallies import NotInstalled, Status
@@ -134,9 +145,10 @@ def status(as_json: bool) -> None:
 @tally.command(epilog=_example("tally refresh", "tally refresh daily_contributions"))
 @names
 def refresh(names: Sequence[str]) -> None:
-    """Take all pending changes and bring the named tallies (or all) up to date.
+    """Bring the named tallies, or all, up to date.
 
-    A tally that was never built, or whose declaration changed, is rebuilt.
+    Takes all pending changes; the cost follows them, not the history. A tally that was never
+    built, or whose declaration changed, is rebuilt.
     """
     from pipelines.printing import refreshed_line
     from tallies import refresh as run
@@ -153,9 +165,10 @@ def refresh(names: Sequence[str]) -> None:
 @click.option("--from", "start", type=day, metavar="D", help="First day, UTC, as in 2025-11-01.")
 @click.option("--to", "end", type=day, metavar="D", help="Day after the last, UTC: not included.")
 def rebuild(name: str, start: datetime | None, end: datetime | None) -> None:
-    """Compute a tally anew from its sources: the days from --from up to, not including, --to.
+    """Compute a tally, or some days of it, anew.
 
-    Without --from the window has no beginning, without --to no end. Only rows that differ are
+    The days are those from --from up to, but not including, --to. Without --from the window has
+    no beginning, without --to no end. Only rows that differ are
     written.
     """
     from pipelines.printing import refreshed_line
@@ -171,9 +184,10 @@ def rebuild(name: str, start: datetime | None, end: datetime | None) -> None:
 @names
 @as_json
 def verify(names: Sequence[str], as_json: bool) -> int:
-    """Compare the named tallies (or all) with their sources, and name every key that differs.
+    """Compare the named tallies, or all, with their sources.
 
-    Exact while writers run: a difference is a real fault. Ends with 1 where anything differs, and
+    Names every key that differs, with what is stored and what the sources say. Exact while
+    writers run: a difference is a real fault. Ends with 1 where anything differs, and
     where a tally was never built.
     """
     from pipelines.printing import show_verification, verifications_as_json
@@ -194,7 +208,7 @@ def verify(names: Sequence[str], as_json: bool) -> int:
 @click.argument("system")
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
 def load(system: str, path: Path) -> None:
-    """Load real input into the source tables of a system.
+    """Load real input into a system's source tables.
 
     media: a folder of images and videos, or a CSV with path, original_created_at, created_at. What
     cannot be read is listed in a reject file beside the input. Loading it again changes nothing.
@@ -214,7 +228,7 @@ def load(system: str, path: Path) -> None:
 
 @tally.command(epilog=_example('eval "$(tally env)"', "dagster dev"))
 def env() -> None:
-    """Print shell exports for plain `dagster dev`, `psql` and friends.
+    """Print shell exports for `dagster dev`, `psql` and friends.
 
     Starts the embedded server where that is in use, and leaves it running (`tally stop`).
     Passwords are not printed: the exports refer to TALLY_DATABASE_URL, which is set already.
@@ -236,7 +250,10 @@ def stop() -> None:
 @tally.command(epilog=_example("tally up --port 3001"))
 @click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True)
 def up(port: int) -> None:
-    """Start the Dagster UI and daemon, with the hourly schedules on; Ctrl-C ends it."""
+    """Run the Dagster UI and daemon, hourly schedules on.
+
+    The UI is at http://localhost:PORT; Ctrl-C ends both.
+    """
     from pipelines.up import run_up
 
     run_up(port)
@@ -244,7 +261,11 @@ def up(port: int) -> None:
 
 @tally.command(epilog=_example("tally demo"))
 def demo() -> None:
-    """Make demo data, build all tallies through Dagster, run all checks, print a summary; ends."""
+    """Show it all on made-up data: build, check, summarize.
+
+    Every tally is built through Dagster and checked; a summary says where to look next. It ends by
+    itself.
+    """
     from pipelines.demo import run_demo
 
     run_demo()

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from tallies import Difference, Refreshed, Status, Tally, Verification
@@ -33,7 +33,7 @@ def age(since: datetime | None, now: datetime) -> str:
 
 def show_status(found: Sequence[tuple[Tally, Status | None]], console: Console) -> None:
     """A table of what is known of each tally, and below it what wants doing."""
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = _table()
     table.add_column("tally", overflow="fold")
     for heading in ("rows", "built", "refreshed", "pending", "oldest", "verified"):
         table.add_column(heading, justify="right", overflow="fold")
@@ -41,12 +41,17 @@ def show_status(found: Sequence[tuple[Tally, Status | None]], console: Console) 
     for tally, status in found:
         if tally.system != system:
             system = tally.system
-            table.add_row(f"[bold]{system}[/bold]")
+            table.add_row(f"[bold]{system}")
         table.add_row(f"  {tally.table.name}", *_cells(status))
     console.print(table)
     for tally, status in found:
         for advice in _advice(tally, status):
             console.print(advice, highlight=False, markup=False, soft_wrap=True)
+
+
+def _table() -> Table:
+    # Without lines: 80 columns are needed for what stands in them.
+    return Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
 
 
 def _cells(status: Status | None) -> list[str]:
@@ -111,12 +116,12 @@ def show_verification(result: Verification, console: Console) -> None:
     console.print(verified_line(result), highlight=False, markup=False, soft_wrap=True)
     if not result.differences:
         return
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = _table()
     for heading in ("key", "stored", "expected"):
         table.add_column(heading, overflow="fold")
     shown = result.differences[:SHOWN_DIFFERENCES]
     for difference in shown:
-        table.add_row(*_sides(difference))
+        table.add_row(*map(escape, _sides(difference)))
     console.print(table)
     more = result.differing - len(shown)
     if more:

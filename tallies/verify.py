@@ -80,6 +80,8 @@ def verify(
     result = retried(
         lambda: _verify_once(engine, tally, windows, limit, started), tally.name
     )
+    if result.stale:
+        return result
     with engine.begin() as connection:
         state.record_verified(
             connection,
@@ -203,7 +205,8 @@ WITH both_sides AS MATERIALIZED (
          jsonb_agg({measures}) FILTER (WHERE surplus < 0) -> 0 AS expected
   FROM both_sides AS b WHERE surplus <> 0 GROUP BY {by_key} ORDER BY {by_key}
 )
-SELECT NULL AS day, NULL AS key, NULL AS stored, NULL AS expected, count(*) AS compared
+SELECT NULL AS day, NULL AS key, NULL AS stored, NULL AS expected,
+       count(*) FILTER (WHERE surplus = 0) + (SELECT count(*) FROM differing) AS compared
 FROM both_sides
 UNION ALL SELECT day, key, stored, expected, NULL FROM differing"""
 

@@ -1,0 +1,1 @@
+"""The real command in a process of its own: what it prints, how it ends, what it left."""

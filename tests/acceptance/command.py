@@ -1,0 +1,76 @@
+"""Runs the installed `tally` in a process of its own, against one database."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+PROGRAM = Path(sys.executable).with_name("tally")
+SECONDS = 120
+# Variables of the one who runs the tests must not reach the command.
+OURS = ("TALLY_", "PG", "DAGSTER_", "COLUMNS", "LINES")
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended, and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass
+class Command:
+    """`tally` with an environment of its own."""
+
+    url: str
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def ok(self, *arguments: str) -> Result:
+        """Run it; it has to succeed without a complaint."""
+        result = self.run(*arguments)
+        assert result.code == 0, result
+        assert result.err == "", result.err
+        return result
+
+    def run(self, *arguments: str) -> Result:
+        """Run it to its end."""
+        return self._run([str(PROGRAM), *arguments])
+
+    def python(self, script: str) -> Result:
+        """Run a piece of Python in the same environment."""
+        return self._run([sys.executable, "-c", script])
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start it, and leave its end to the caller."""
+        return subprocess.Popen(
+            [str(PROGRAM), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=self._environment(),
+            cwd=self.folder,
+        )
+
+    def _run(self, command: Sequence[str]) -> Result:
+        process = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            env=self._environment(),
+            cwd=self.folder,
+            timeout=SECONDS,
+            check=False,
+        )
+        return Result(process.returncode, process.stdout, process.stderr)
+
+    def _environment(self) -> dict[str, str]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(OURS)}
+        home = {"TALLY_HOME": str(self.folder / "home"), "TALLY_DATABASE_URL": self.url}
+        return kept | home | self.environment
