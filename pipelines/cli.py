@@ -227,16 +227,24 @@ def load(system: str, path: Path) -> None:
 
 
 @tally.command(epilog=_example('eval "$(tally env)"', "dagster dev"))
-def env() -> None:
+@click.argument("name", required=False)
+def env(name: str | None) -> None:
     """Print shell exports for `dagster dev`, `psql` and friends.
 
     Starts the embedded server where that is in use, and leaves it running (`tally stop`).
-    Passwords are not printed: the exports refer to TALLY_DATABASE_URL, which is set already.
+    Passwords are not printed: their exports ask for them with `tally env NAME`, which prints the
+    value of one variable.
     """
-    from pipelines.environment import exports
+    from pipelines.environment import exports, value_of
 
-    for line in exports():
-        click.echo(line)
+    if name is None:
+        for line in exports():
+            click.echo(line)
+        return
+    try:
+        click.echo(value_of(name))
+    except KeyError as error:
+        raise click.UsageError(f"there is no variable {name!r} to export") from error
 
 
 @tally.command(epilog=_example("tally stop"))
