@@ -8,6 +8,7 @@ the checks are in `checks.py`. Building all this touches no database.
 # No `from __future__ import annotations` here: Dagster reads the types of an op's context and
 # config from the annotations as they stand.
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -118,25 +119,27 @@ def _asset(
     owners: Sequence[str],
 ) -> dg.AssetsDefinition:
     windowed = tally.window is not None
-    as_asset = dg.asset(
-        key=key_of(tally),
-        deps=[dg.AssetKey([tally.system, source.name]) for source in tally.sources],
-        description=tally.description,
-        group_name=tally.system,
-        owners=list(owners),
-        kinds={"postgres", "table"},
-        tags={"tallykeeper/role": "derived", "tallykeeper/kept": tally.kind},
-        metadata={
-            **_metadata(tally.table),
-            "key": ", ".join(tally.key),
-            "live_view": tally.live_name,
-        },
-        partitions_def=partitions if windowed else None,
-        # One run whatever the range: the rebuild is one statement.
-        backfill_policy=dg.BackfillPolicy.single_run() if windowed else None,
-    )
-    body = _windowed(tally, partitions, extra) if windowed else _whole(tally, extra)
-    return as_asset(body)
+    with warnings.catch_warnings():
+        # Backfill policies may change between minor versions of Dagster, of which we admit one.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        as_asset = dg.asset(
+            key=key_of(tally),
+            deps=[dg.AssetKey([tally.system, source.name]) for source in tally.sources],
+            description=tally.description,
+            group_name=tally.system,
+            owners=list(owners),
+            kinds={"postgres", "table"},
+            tags={"tallykeeper/role": "derived", "tallykeeper/kept": tally.kind},
+            metadata={
+                **_metadata(tally.table),
+                "key": ", ".join(tally.key),
+                "live_view": tally.live_name,
+            },
+            partitions_def=partitions if windowed else None,
+            # One run whatever the range: the rebuild is one statement.
+            backfill_policy=dg.BackfillPolicy.single_run() if windowed else None,
+        )
+    return as_asset(_windowed(tally, partitions, extra) if windowed else _whole(tally, extra))
 
 
 def _windowed(

@@ -1,0 +1,191 @@
+"""`tally up`: the Dagster UI and daemon over the database, until one ends it.
+
+The embedded database is started and migrated first, source tables included, so that whoever brings
+no database sees something; one's own is `tally migrate`'s business. What must stay true: whatever
+this starts ends with it, whether by Ctrl-C, by SIGTERM or because one part failed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from pipelines.environment import dagster_environment
+from resources import embedded, settings
+from resources.database import check_database, open_engine
+
+LOOPBACK = "127.0.0.1"
+LOOK_EVERY_SECONDS = 0.5
+READY_WITHIN_SECONDS = 120
+# The daemon waits for its loops, the servers of the code location for their last requests.
+END_WITHIN_SECONDS = 30
+KILLED_WITHIN_SECONDS = 5
+
+
+def run_up(port: int = 3000, host: str = LOOPBACK) -> None:
+    """Run webserver and daemon until Ctrl-C or SIGTERM, then stop them and what they used.
+
+    Raises click.ClickException where the port is taken or a part ends by itself, and what the
+    settings, the database and a migration raise.
+    """
+    require_free_port(host, port)
+    with ExitStack() as stack:
+        # Before any child is started: what a shell ignores for its background jobs, Ctrl-C, its
+        # children would ignore too, and Dagster turns SIGTERM into Ctrl-C.
+        stopping = stack.enter_context(stop_signals())
+        _make_ready(stack)
+        environment = os.environ | dagster_environment()
+        workspace = str(settings.project_root() / "workspace.yaml")
+        parts = {
+            "webserver": [
+                *("dagster-webserver", "--workspace", workspace),
+                *("--host", host, "--port", str(port)),
+                *("--dagster-log-level", "error", "--code-server-log-level", "error"),
+            ],
+            "daemon": [
+                *("dagster-daemon", "run", "--workspace", workspace),
+                *("--log-level", "error", "--code-server-log-level", "error"),
+            ],
+        }
+        click.echo("Starting the Dagster UI and daemon ...")
+        running = stack.enter_context(children(parts, environment))
+        _wait_until_ready(f"http://{host}:{port}", running, stopping)
+        while not stopping.wait(LOOK_EVERY_SECONDS):
+            _require_alive(running)
+        click.echo("Stopping ...")
+
+
+def require_free_port(host: str, port: int) -> None:
+    """Raise click.ClickException where nobody may listen on the port."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise click.ClickException(
+                f"cannot listen on port {port} of {host} ({error.strerror}); end what uses it, or"
+                f" choose another, as in `tally up --port {port + 1 if port < 65535 else 3000}`"
+            ) from error
+
+
+@contextmanager
+def stop_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set, instead of what they did before."""
+    stopping = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        stopping.set()
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, stop) for number in numbers]
+    try:
+        yield stopping
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+@contextmanager
+def children(
+    commands: dict[str, list[str]], environment: dict[str, str]
+) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+    """Processes by name, none of which outlives the block, nor does anything that they started.
+
+    Each leads a process group of its own, so that Ctrl-C in a terminal reaches this process alone,
+    which then ends everything in order.
+    """
+    programs = Path(sys.executable).parent
+    started: dict[str, subprocess.Popen[bytes]] = {}
+    try:
+        for name, (program, *arguments) in commands.items():
+            started[name] = subprocess.Popen(
+                [str(programs / program), *arguments],
+                env=environment,
+                cwd=settings.project_root(),
+                start_new_session=True,
+            )
+        yield started
+    finally:
+        _end(list(started.values()))
+
+
+def _make_ready(stack: ExitStack) -> None:
+    if settings.database_url() is None:
+        from pipelines.migrate import migrate
+
+        stack.enter_context(embedded.serving())
+        for sentence in migrate(open_engine(), with_sources=True).done:
+            click.echo(sentence)
+    else:
+        check_database(open_engine())
+
+
+def _wait_until_ready(
+    address: str, running: dict[str, subprocess.Popen[bytes]], stopping: threading.Event
+) -> None:
+    deadline = time.monotonic() + READY_WITHIN_SECONDS
+    while not stopping.wait(LOOK_EVERY_SECONDS):
+        _require_alive(running)
+        if _answers(address):
+            click.echo(f"Tallykeeper is up: {address}  (Ctrl-C ends it)")
+            return
+        if time.monotonic() > deadline:
+            raise click.ClickException(
+                f"the Dagster UI did not answer at {address} within {READY_WITHIN_SECONDS} s;"
+                " is the machine busy? Its messages are above"
+            )
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{address}/server_info", timeout=2) as answer:  # noqa: S310
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _require_alive(running: dict[str, subprocess.Popen[bytes]]) -> None:
+    for name, process in running.items():
+        code = process.poll()
+        if code is not None:
+            raise click.ClickException(
+                f"the Dagster {name} ended by itself (exit code {code}); its messages are above"
+            )
+
+
+def _end(processes: list[subprocess.Popen[bytes]]) -> None:
+    """Ask the processes and all they started to end, and make those that do not."""
+    left = processes
+    for number, seconds in (
+        (signal.SIGTERM, END_WITHIN_SECONDS),
+        (signal.SIGKILL, KILLED_WITHIN_SECONDS),
+    ):
+        deadline = time.monotonic() + seconds
+        left = [process for process in left if _signal_group(process, number)]
+        while left and time.monotonic() < deadline:
+            time.sleep(0.1)
+            left = [process for process in left if _signal_group(process, 0)]
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: int) -> bool:
+    """Send a signal to the process and all it started; False where nothing of it is left."""
+    process.poll()  # or it would be left as a zombie, and so be there for ever
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        return False
+    return True
