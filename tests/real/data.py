@@ -14,9 +14,13 @@ from resources.settings import project_root
 def real_file(name: str, to: Path) -> Path:
     """A copy of a real file in the folder `to`; skips the test where the data is not there.
 
-    It is looked for in TALLY_REAL_DATA, or else in `shared/real` beside the project.
+    It is looked for in TALLY_TEST_REAL_DATA, or else in `shared/real` beside the project.
     """
-    folder = Path(os.environ.get("TALLY_REAL_DATA") or project_root().parent / "shared" / "real")
+    folder = Path(
+        os.environ.get("TALLY_TEST_REAL_DATA") or project_root().parent / "shared" / "real"
+    )
     if not (folder / name).is_file():
-        pytest.skip(f"no {name} in {folder}: name the folder with the real data in TALLY_REAL_DATA")
+        pytest.skip(
+            f"no {name} in {folder}: name the folder with the real data in TALLY_TEST_REAL_DATA"
+        )
     return Path(shutil.copy(folder / name, to))
