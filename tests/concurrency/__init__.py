@@ -1,0 +1,1 @@
+"""Writers against refreshes: what only shows when several connections work at once."""

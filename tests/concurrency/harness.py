@@ -1,0 +1,245 @@
+"""Running a subject: writers, refreshers and onlookers, each in a process, until enough is seen.
+
+Processes, because threads would take turns and collide less. The first violation, or any failure
+that is not of a writer's own making, stops all and is raised here, with the seed.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import queue
+import random
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from psycopg.errors import DeadlockDetected
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
+
+from tallies import Tally, rebuild, refresh, verify
+from tests.concurrency.server import connect, for_sqlalchemy
+from tests.concurrency.subjects import SUBJECTS
+from tests.concurrency.writers import Writer
+from tests.oracle import OracleViolation, look, settle
+
+# The server of forked processes has imported everything: a process starts in milliseconds.
+processes = multiprocessing.get_context("forkserver")
+processes.set_forkserver_preload([__name__])
+
+FIRST_DAY = datetime(2024, 2, 29, tzinfo=UTC)
+DAYS = 12
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many of whom, and when it is enough. `seconds` is a limit that must not be reached."""
+
+    subject: str
+    url: str
+    seed: str
+    snapshots: int
+    refreshes: int
+    seconds: float
+    writers: int = 4
+    refreshers: int = 2
+    onlookers: int = 2
+
+
+@dataclass
+class Seen:
+    """What happened, counted. Keys are counted once per snapshot."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    wrote: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def snapshots(self) -> int:
+        return self.counts["snapshots"]
+
+
+class NotEnough(AssertionError):
+    """The time was over before enough snapshots were seen."""
+
+
+def run(plan: Plan) -> Seen:
+    """Let them all work, then let it come to rest and judge the end. Returns what happened.
+
+    Raises OracleViolation for a wrong snapshot, NotEnough when the time is over.
+    """
+    stop, reports = processes.Event(), processes.Queue()
+    works = [(_write, n) for n in range(plan.writers)]
+    works += [(_maintain, n) for n in range(plan.refreshers)]
+    works += [(_look_on, n) for n in range(plan.onlookers)]
+    started = [
+        processes.Process(target=_report, args=(work, plan, number, stop, reports), daemon=True)
+        for work, number in works
+    ]
+    seen = Seen()
+    for process in started:
+        process.start()
+    try:
+        _collect(plan, seen, reports, running=len(started), stop=stop)
+    finally:
+        stop.set()
+        for process in started:
+            process.join(30)
+            if process.is_alive():
+                process.kill()
+    _come_to_rest(plan)
+    return seen
+
+
+def _collect(plan: Plan, seen: Seen, reports: Any, running: int, stop: Any) -> None:
+    """Add up the reports until every process has ended; stop them when it is enough."""
+    deadline = time.monotonic() + plan.seconds
+    failures: list[Exception] = []
+    while running:
+        try:
+            kind, what = reports.get(timeout=max(0.1, deadline + 60 - time.monotonic()))
+        except queue.Empty:
+            raise NotEnough(f"a process does not end; seed {plan.seed}") from None
+        if kind == "ended":
+            running -= 1
+        elif kind == "failed":
+            failures.append(what)
+        else:
+            getattr(seen, kind).update(what)
+        enough = seen.snapshots >= plan.snapshots and seen.counts["refreshes"] >= plan.refreshes
+        if failures or enough or time.monotonic() > deadline:
+            stop.set()
+    if failures:
+        # A violation explains what the others failed of.
+        failures.sort(key=lambda f: not isinstance(f, OracleViolation))
+        raise failures[0]
+    if seen.snapshots < plan.snapshots or seen.counts["refreshes"] < plan.refreshes:
+        raise NotEnough(
+            f"{plan.subject}: {seen.snapshots} snapshots of {plan.snapshots} and"
+            f" {seen.counts['refreshes']} refreshes of {plan.refreshes} after {plan.seconds} s;"
+            f" seed {plan.seed}; {seen}"
+        )
+
+
+def _report(
+    work: Callable[[Plan, int, Any, Callable[[str, Counter[str]], None]], None],
+    plan: Plan,
+    number: int,
+    stop: Any,
+    reports: Any,
+) -> None:
+    """The body of a process: whatever it ends of is put into the queue."""
+    try:
+        work(plan, number, stop, lambda kind, counts: reports.put((kind, counts)))
+    except OracleViolation as violation:
+        message = f"{violation.message}\nseed {plan.seed}, subject {plan.subject!r}"
+        reports.put(("failed", OracleViolation(message, violation.kinds)))
+    except Exception:  # noqa: BLE001 - raised by the process that runs the test
+        text = f"{work.__name__} {number} of {plan.subject!r}, seed {plan.seed}:\n"
+        reports.put(("failed", AssertionError(text + traceback.format_exc())))
+    finally:
+        reports.put(("ended", number))
+
+
+def _write(plan: Plan, number: int, stop: Any, tell: Callable[[str, Counter[str]], None]) -> None:
+    operations = SUBJECTS[plan.subject].operations
+    writer = Writer(plan.url, f"writer {number}", plan.seed, operations)
+    while not stop.is_set():
+        writer.transaction()
+        if writer.random.random() < 0.3:
+            writer.resolve_prepared()
+    tell("wrote", writer.done)
+
+
+def _maintain(
+    plan: Plan, number: int, stop: Any, tell: Callable[[str, Counter[str]], None]
+) -> None:
+    """Refresh, rebuild and verify at random. A verify may find a tally stale, never wrong."""
+    rng = random.Random(f"{plan.seed} refresher {number}")
+    tallies = SUBJECTS[plan.subject].system.tallies
+    engine = create_engine(for_sqlalchemy(plan.url))
+    while not stop.is_set():
+        tally = rng.choice(tallies)
+        what = rng.choices(("refreshes", "window rebuilds", "rebuilds", "verifies"), (12, 3, 1, 3))[
+            0
+        ]
+        if what == "refreshes":
+            done = refresh(engine, tally)
+            tell(
+                "counts", Counter({what: done.how == "refresh", "keys changed": done.keys_changed})
+            )
+        elif what == "window rebuilds":
+            rebuild(engine, tally, *_window(rng))
+        elif what == "rebuilds":
+            rebuild(engine, tally)
+        else:
+            _verify(engine, tally, rng)
+        if what != "refreshes":
+            tell("counts", Counter([what]))
+        time.sleep(rng.uniform(0, 0.03))
+
+
+def _verify(engine: Any, tally: Tally, rng: random.Random) -> None:
+    windows = rng.choice((None, "touched", [_window(rng), _window(rng)]))
+    found = verify(engine, tally, windows)  # type: ignore[arg-type]
+    if found.differing:
+        raise OracleViolation(
+            f"verify of {tally.name}, windows {windows}, found differences where writers are at"
+            f" work: {found.differences}",
+            frozenset({"verify"}),
+        )
+
+
+def _window(rng: random.Random) -> tuple[datetime | None, datetime | None]:
+    """A window that lies somewhere in the days that are written; its ends may be open."""
+    start = FIRST_DAY + timedelta(days=rng.randrange(DAYS))
+    end = start + timedelta(days=rng.randint(1, 3))
+    return rng.choice(((start, end), (start, end), (None, end), (start, None)))
+
+
+def _look_on(plan: Plan, number: int, stop: Any, tell: Callable[[str, Counter[str]], None]) -> None:
+    rng = random.Random(f"{plan.seed} onlooker {number}")
+    connection = connect(plan.url)
+    while not stop.is_set():
+        # A snapshot belongs to one tally: another look is another snapshot.
+        try:
+            seen = look(connection, rng.choice(SUBJECTS[plan.subject].oracles))
+        except DeadlockDetected:
+            # A TRUNCATE with CASCADE locks the sources in an order of its own; nothing was seen.
+            tell("counts", Counter(["looks given up to a TRUNCATE"]))
+            continue
+        tell(
+            "counts",
+            Counter(
+                {
+                    "snapshots": 1,
+                    "snapshots with settled and pending keys": bool(seen.settled and seen.pending),
+                    "snapshots while stale": seen.stale,
+                    "settled keys": seen.settled,
+                    "live keys": seen.keys,
+                }
+            ),
+        )
+        time.sleep(rng.uniform(0, 0.03))
+
+
+def _come_to_rest(plan: Plan) -> None:
+    """Nothing prepared is left, everything is refreshed: derived and live are the sources' sum."""
+    subject = SUBJECTS[plan.subject]
+    writer = Writer(plan.url, "the last", plan.seed, subject.operations)
+    while writer.resolve_prepared():
+        pass
+    writer.connection.close()
+    engine = create_engine(for_sqlalchemy(plan.url), poolclass=NullPool)
+    with connect(plan.url) as connection:
+        for oracle in subject.oracles:
+            look(connection, oracle)
+        for tally in subject.system.tallies:
+            refresh(engine, tally)
+            found = verify(engine, tally)
+            assert found.ok, found
+        for oracle in subject.oracles:
+            settle(connection, oracle)

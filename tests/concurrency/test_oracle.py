@@ -1,0 +1,95 @@
+"""Writers, refreshes, rebuilds, verifies and live reads at once: no snapshot may be wrong.
+
+More than 2,000 snapshots in all, over three subjects. Then the same with captures that are wrong on
+purpose: the same run must notice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import create_engine
+
+from tests.concurrency.conftest import new_seed
+from tests.concurrency.harness import Plan, Seen, run
+from tests.concurrency.server import for_sqlalchemy
+from tests.concurrency.subjects import SUBJECTS
+from tests.oracle import OracleViolation
+
+SNAPSHOTS = {"media": 900, "partitioned media": 900, "tag hours": 900}
+REFRESHES = 100
+# Far more than it takes; that a slow machine sees enough matters more than when.
+SECONDS = 120.0
+# Sooner or later a wrong capture shows; a run that saw so much without noticing is blind.
+BLIND_AFTER_SNAPSHOTS = 20_000
+
+pytestmark = [pytest.mark.concurrency, pytest.mark.slow]
+
+
+def prepared(database: Callable[[str], str], subject: str) -> str:
+    """A database with the subject's tables and capture; its address."""
+    url = database(subject)
+    engine = create_engine(for_sqlalchemy(url))
+    with engine.begin() as connection:
+        SUBJECTS[subject].create(connection)
+    engine.dispose()
+    return url
+
+
+def test_the_subjects_together_are_seen_in_at_least_two_thousand_snapshots() -> None:
+    assert sum(SNAPSHOTS.values()) >= 2_000
+
+
+@pytest.mark.parametrize("subject", SNAPSHOTS)
+def test_no_snapshot_is_wrong_while_writers_refreshes_and_verifies_work(
+    subject: str, database: Callable[[str], str]
+) -> None:
+    seen = run(
+        Plan(
+            subject=subject,
+            url=prepared(database, subject),
+            seed=new_seed(),
+            snapshots=SNAPSHOTS[subject],
+            refreshes=REFRESHES,
+            seconds=SECONDS,
+        )
+    )
+    assert seen.snapshots >= SNAPSHOTS[subject]
+    _saw_what_matters(seen)
+    _wrote_in_all_ways(seen, subject)
+
+
+def _saw_what_matters(seen: Seen) -> None:
+    """Snapshots prove little where nothing is pending, or nothing settled, or nothing refreshed."""
+    assert seen.counts["snapshots with settled and pending keys"] >= seen.snapshots / 20, seen
+    assert seen.counts["snapshots while stale"] <= seen.snapshots / 2, seen
+    assert seen.counts["settled keys"] >= seen.snapshots, seen
+    for what in ("refreshes", "window rebuilds", "rebuilds", "verifies", "keys changed"):
+        assert seen.counts[what], f"no {what}: {seen}"
+
+
+def _wrote_in_all_ways(seen: Seen, subject: str) -> None:
+    kinds = [o.name for o in SUBJECTS[subject].operations if o.weight >= 1]
+    kinds += ["rolled back", "rolled back to a savepoint", "released a savepoint", "prepared"]
+    kinds += ["commit prepared", "rollback prepared", "repeatable read", "serializable"]
+    kinds += ["as a replica", "long", "committed"]
+    missing = [kind for kind in kinds if not seen.wrote[kind]]
+    assert not missing, f"never written: {missing}; {seen}"
+
+
+@pytest.mark.parametrize("subject", ["media, blind to updates", "tag hours, joined in the trigger"])
+def test_a_wrong_capture_makes_the_same_run_fail(
+    subject: str, database: Callable[[str], str]
+) -> None:
+    plan = Plan(
+        subject=subject,
+        url=prepared(database, subject),
+        seed=new_seed(),
+        snapshots=BLIND_AFTER_SNAPSHOTS,
+        refreshes=REFRESHES,
+        seconds=SECONDS,
+    )
+    with pytest.raises(OracleViolation) as violation:
+        run(plan)
+    assert {"derived", "live"} & violation.value.kinds, violation.value

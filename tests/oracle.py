@@ -1,0 +1,195 @@
+"""The oracle: whether at one snapshot all settled keys and all of a live view are right.
+
+What the sources say is written out here by hand, so that it shares nothing with the engine's own
+SQL; so are the pending keys. One READ COMMITTED statement looks at everything: it names the
+sources, so they are locked against TRUNCATE before its snapshot is taken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+HOUR_OF = "date_trunc('hour', {} AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'"
+DAY_OF = "date_trunc('day', {} AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'"
+
+
+class OracleViolation(AssertionError):
+    """At some snapshot a derived table or a live view was wrong.
+
+    `kinds` names what was: `derived`, `live` or `pending`.
+    """
+
+    def __init__(self, message: str, kinds: frozenset[str]) -> None:
+        super().__init__(message, kinds)
+        self.message = message
+        self.kinds = kinds
+
+    def __str__(self) -> str:
+        return self.message
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """A derived table and, in SQL by hand, what it must hold and which keys may be wrong yet.
+
+    `truth` gives `columns` from the sources, `pending` gives `key` from the log (and what it
+    takes to resolve it). `engine_pending` is the engine's own function for the latter, if any.
+    """
+
+    tally: str
+    key: tuple[str, ...]
+    measures: tuple[str, ...]
+    derived: str
+    truth: str
+    pending: str
+    engine_pending: str | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (*self.key, *self.measures)
+
+    @property
+    def log(self) -> str:
+        return f"tallykeeper.{self.tally.replace('.', '_')}_log"
+
+    def statement(self) -> str:
+        """One row: (violations as JSON or null, stale, keys by the sources, pending, settled)."""
+        columns, key = ", ".join(self.columns), ", ".join(self.key)
+        same = " AND ".join(f"p.{n} IS NOT DISTINCT FROM r.{n}" for n in self.key)
+        settled = f"NOT is_stale AND NOT EXISTS (SELECT FROM pending AS p WHERE {same})"
+        engine = f"SELECT {key} FROM {self.engine_pending or 'pending'}"
+        if self.engine_pending:
+            engine += "()"
+        return f"""
+WITH truth AS MATERIALIZED (SELECT {columns} FROM (
+{self.truth}
+) AS t),
+live AS MATERIALIZED (SELECT {columns} FROM {self.derived}_live),
+pending AS MATERIALIZED (SELECT DISTINCT {key} FROM (
+{self.pending}
+) AS p),
+engine_pending AS MATERIALIZED ({engine}),
+stale AS MATERIALIZED (
+  SELECT EXISTS (SELECT FROM tallykeeper.stale_marks WHERE tally = '{self.tally}') AS is_stale
+),
+settled_truth AS MATERIALIZED (SELECT r.* FROM truth AS r, stale WHERE {settled}),
+settled_stored AS MATERIALIZED (
+  SELECT {columns} FROM {self.derived} AS r, stale WHERE {settled}
+),
+violations AS (
+  SELECT 'derived' AS kind, 'is stored, but not so' AS what, to_jsonb(r) AS found
+  FROM (SELECT * FROM settled_stored EXCEPT ALL SELECT * FROM settled_truth) AS r
+  UNION ALL
+  SELECT 'derived', 'should be stored', to_jsonb(r)
+  FROM (SELECT * FROM settled_truth EXCEPT ALL SELECT * FROM settled_stored) AS r
+  UNION ALL
+  SELECT 'live', 'is live, but not so', to_jsonb(r)
+  FROM (SELECT * FROM live EXCEPT ALL SELECT * FROM truth) AS r
+  UNION ALL
+  SELECT 'live', 'should be live', to_jsonb(r)
+  FROM (SELECT * FROM truth EXCEPT ALL SELECT * FROM live) AS r
+  UNION ALL
+  SELECT 'pending', 'is pending to the engine alone', to_jsonb(r)
+  FROM (SELECT * FROM engine_pending EXCEPT ALL SELECT * FROM pending) AS r
+  UNION ALL
+  SELECT 'pending', 'is not pending to the engine', to_jsonb(r)
+  FROM (SELECT * FROM pending EXCEPT ALL SELECT * FROM engine_pending) AS r
+)
+SELECT (SELECT jsonb_agg(to_jsonb(v)) FROM violations AS v) AS violations,
+       (SELECT is_stale FROM stale) AS stale,
+       (SELECT count(*) FROM truth) AS keys,
+       (SELECT count(*) FROM pending) AS pending,
+       (SELECT count(*) FROM settled_truth) AS settled"""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What one look saw, where nothing was wrong. Counts are keys."""
+
+    stale: bool
+    keys: int
+    pending: int
+    settled: int
+
+
+def look(connection: psycopg.Connection[Any], oracle: Oracle) -> Snapshot:
+    """Take a snapshot and judge it. Raises OracleViolation with the keys that are wrong."""
+    row = connection.execute(oracle.statement()).fetchone()
+    assert row is not None
+    violations, stale, keys, pending, settled = row
+    if violations:
+        shown = "\n".join(f"  {v['kind']}: {v['found']} {v['what']}" for v in violations[:20])
+        raise OracleViolation(
+            f"{oracle.tally}: {len(violations)} rows wrong at one snapshot ({keys} keys,"
+            f" {pending} pending, {settled} settled):\n{shown}",
+            frozenset(v["kind"] for v in violations),
+        )
+    return Snapshot(stale, keys, pending, settled)
+
+
+def settle(connection: psycopg.Connection[Any], oracle: Oracle) -> Snapshot:
+    """After the last refresh, with no writer left: nothing is pending, and all of it is right.
+
+    Raises OracleViolation where that is not so.
+    """
+    seen = look(connection, oracle)
+    row = connection.execute(f"SELECT count(*) FROM {oracle.log}").fetchone()
+    assert row is not None
+    if seen.stale or row[0] or seen.settled != seen.keys:
+        raise OracleViolation(
+            f"{oracle.tally} should be settled, but {row[0]} changes are pending; {seen}",
+            frozenset({"pending"}),
+        )
+    return seen
+
+
+DAILY = Oracle(
+    tally="media.daily_contributions",
+    key=("date",),
+    measures=("count",),
+    derived="media.daily_contributions",
+    truth=f"""
+SELECT {DAY_OF.format("coalesce(original_created_at, created_at)")} AS date,
+       count(*)::integer AS count
+FROM media.media_files GROUP BY 1""",
+    pending="SELECT date FROM tallykeeper.media_daily_contributions_log",
+)
+
+HOURLY = Oracle(
+    tally="media.hourly_contributions",
+    key=("hour",),
+    measures=("count",),
+    derived="media.hourly_contributions",
+    truth=f"""
+SELECT {HOUR_OF.format("coalesce(original_created_at, created_at)")} AS hour,
+       count(*)::integer AS count
+FROM media.media_files GROUP BY 1""",
+    pending="SELECT hour FROM tallykeeper.media_hourly_contributions_log",
+)
+
+# A key is pending if some post of the log ever had, by the log or by the sources, its hour and
+# (at whatever other time) its tag.
+TAG_HOURS = Oracle(
+    tally="forum.tag_hours",
+    key=("tag_id", "hour"),
+    measures=("posts", "authors"),
+    derived="forum.tag_hours",
+    truth=f"""
+SELECT t.tag_id, {HOUR_OF.format("p.created_at")} AS hour,
+       count(*)::integer AS posts, count(DISTINCT p.author_id)::integer AS authors
+FROM forum.post_tags AS t, forum.posts AS p
+WHERE p.id = t.post_id AND p.deleted_at IS NULL GROUP BY 1, 2""",
+    pending=f"""
+SELECT tag_id, hour FROM (
+  SELECT post_id, hour FROM tallykeeper.forum_tag_hours_log WHERE hour IS NOT NULL
+  UNION SELECT id, {HOUR_OF.format("created_at")} FROM forum.posts
+) AS hours JOIN (
+  SELECT post_id, tag_id FROM tallykeeper.forum_tag_hours_log WHERE tag_id IS NOT NULL
+  UNION SELECT post_id, tag_id FROM forum.post_tags
+) AS tags USING (post_id)
+WHERE post_id IN (SELECT post_id FROM tallykeeper.forum_tag_hours_log)""",
+    engine_pending="tallykeeper.forum_tag_hours_pending_keys",
+)
