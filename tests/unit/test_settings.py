@@ -1,0 +1,131 @@
+"""Settings: what is unset has its default, what is malformed is refused in one clear sentence."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from resources import settings
+from resources.settings import SettingError
+
+
+def test_a_system_lives_in_the_schema_of_its_name() -> None:
+    assert settings.schema_of("media") == "media"
+
+
+def test_a_system_can_live_in_another_schema(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TALLY_SCHEMA_MEDIA", "public")
+    assert settings.schema_of("media") == "public"
+    assert settings.schema_of("gallery") == "gallery"
+
+
+@pytest.mark.parametrize(
+    "schema",
+    ["1st", "a b", "a;b", 'a"b', "a.b", "x" * 64, "pg_temp", "information_schema", "tallykeeper"],
+)
+def test_no_schema_that_an_application_could_not_own(
+    monkeypatch: pytest.MonkeyPatch, schema: str
+) -> None:
+    monkeypatch.setenv("TALLY_SCHEMA_MEDIA", schema)
+    with pytest.raises(SettingError, match=r"TALLY_SCHEMA_MEDIA: expected .* but it is .*media"):
+        settings.schema_of("media")
+
+
+def test_home_is_in_the_project_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TALLY_HOME")
+    assert settings.home() == settings.project_root() / ".tally"
+    assert (settings.project_root() / "pyproject.toml").is_file()
+
+
+def test_home_is_absolute_and_need_not_exist(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TALLY_HOME", "a/../b")
+    assert settings.home() == tmp_path / "b"
+
+
+def test_home_may_begin_with_a_tilde(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("TALLY_HOME", "~/tallies")
+    assert settings.home() == tmp_path / "tallies"
+
+
+def test_home_of_an_unknown_user_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TALLY_HOME", "~nobody-of-that-name/x")
+    with pytest.raises(SettingError, match="without ~"):
+        settings.home()
+
+
+def test_home_is_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TALLY_HOME", str(tmp_path / "file"))
+    with pytest.raises(SettingError, match="TALLY_HOME: expected a folder"):
+        settings.home()
+
+
+def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TALLY_DATABASE_URL", "DAGSTER_PG_URL", "TALLY_SYSTEMS", "TALLY_START_DATE"):
+        monkeypatch.setenv(name, "  ")
+    assert settings.database_url() is None
+    assert settings.dagster_pg_url() is None
+    assert settings.wanted_systems() is None
+    assert settings.start_date() == date(2015, 1, 1)
+
+
+def test_addresses_come_as_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TALLY_DATABASE_URL", " postgresql://a@b/c ")
+    monkeypatch.setenv("DAGSTER_PG_URL", "postgresql://d@e/f")
+    assert settings.database_url() == "postgresql://a@b/c"
+    assert settings.dagster_pg_url() == "postgresql://d@e/f"
+
+
+def test_the_first_day_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TALLY_START_DATE", "1999-12-31")
+    assert settings.start_date() == date(1999, 12, 31)
+
+
+@pytest.mark.parametrize("value", ["2015", "20150101", "2015-W01-4", "2015-02-30", "01.01.2015"])
+def test_the_first_day_is_written_in_one_way(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("TALLY_START_DATE", value)
+    with pytest.raises(SettingError, match=r"expected a date like .*YYYY-MM-DD"):
+        settings.start_date()
+
+
+def test_the_first_day_is_not_still_to_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    after_tomorrow = datetime.now(UTC).date() + timedelta(days=2)
+    monkeypatch.setenv("TALLY_START_DATE", after_tomorrow.isoformat())
+    with pytest.raises(SettingError, match="not after today"):
+        settings.start_date()
+
+
+def test_systems_are_named_with_commas_and_each_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TALLY_SYSTEMS", "media, gallery,media")
+    assert settings.wanted_systems() == ["media", "gallery"]
+
+
+@pytest.mark.parametrize("value", ["media,,gallery", "media;gallery", "Media", ","])
+def test_a_malformed_list_of_systems_is_refused(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("TALLY_SYSTEMS", value)
+    with pytest.raises(SettingError, match="TALLY_SYSTEMS: expected names of systems"):
+        settings.wanted_systems()
+
+
+def test_limits_have_defaults_and_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings.fresh_seconds() == 7_200
+    assert settings.pressure_rows() == 100_000
+    monkeypatch.setenv("TALLY_FRESH_SECONDS", "60")
+    monkeypatch.setenv("TALLY_PRESSURE_ROWS", "5")
+    assert settings.fresh_seconds() == 60
+    assert settings.pressure_rows() == 5
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "many", "²"])
+def test_a_limit_is_a_whole_number_from_one(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("TALLY_FRESH_SECONDS", value)
+    with pytest.raises(SettingError, match="TALLY_FRESH_SECONDS: expected a whole number"):
+        settings.fresh_seconds()
