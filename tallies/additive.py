@@ -66,9 +66,7 @@ class AdditiveTally(Tally):
         description: str = "",
     ) -> None:
         if not contributions:
-            raise DeclarationError(
-                f"{system}.{table.name}: an additive tally needs contributions"
-            )
+            raise DeclarationError(f"{system}.{table.name}: an additive tally needs contributions")
         first = contributions[0]
         self.contributions = tuple(contributions)
         super().__init__(
@@ -100,12 +98,8 @@ class AdditiveTally(Tally):
         parts: list[str] = []
         for contribution in self._contributions_of(source):
             if event != "update":
-                relation, sign = (
-                    ("new_rows", 1) if event == "insert" else ("old_rows", -1)
-                )
-                parts.append(
-                    sql.render(self._signed(contribution, source, relation, sign))
-                )
+                relation, sign = ("new_rows", 1) if event == "insert" else ("old_rows", -1)
+                parts.append(sql.render(self._signed(contribution, source, relation, sign)))
                 continue
             before = sql.render(self._signed(contribution, source, "old_rows", 1))
             after = sql.render(self._signed(contribution, source, "new_rows", 1))
@@ -121,17 +115,11 @@ class AdditiveTally(Tally):
         parts: list[str] = []
         for contribution in self._contributions_of(source):
             if event != "insert":
-                parts.append(
-                    sql.render(self._signed(contribution, source, "old_rows", -1))
-                )
+                parts.append(sql.render(self._signed(contribution, source, "old_rows", -1)))
             if event != "delete":
-                parts.append(
-                    sql.render(self._signed(contribution, source, "new_rows", 1))
-                )
+                parts.append(sql.render(self._signed(contribution, source, "new_rows", 1)))
         key = sql.columns(self.key)
-        sums = ", ".join(
-            f"sum({sql.quote(n)}) AS {sql.quote(n)}" for n in self.measures
-        )
+        sums = ", ".join(f"sum({sql.quote(n)}) AS {sql.quote(n)}" for n in self.measures)
         changed = " OR ".join(f"sum({sql.quote(n)}) <> 0" for n in self.measures)
         union = "\n    UNION ALL ".join(parts)
         return [
@@ -176,13 +164,10 @@ class AdditiveTally(Tally):
         """
         derived = sql.name_of(self.table)
         key = sql.columns(self.key)
-        sums = ", ".join(
-            f"sum({sql.quote(n)}) AS {sql.quote(n)}" for n in self.measures
-        )
+        sums = ", ".join(f"sum({sql.quote(n)}) AS {sql.quote(n)}" for n in self.measures)
         changed = " OR ".join(f"sum({sql.quote(n)}) <> 0" for n in self.measures)
         added = ", ".join(
-            f"{sql.quote(n)} = d.{sql.quote(n)} + c.{sql.quote(n)}"
-            for n in self.measures
+            f"{sql.quote(n)} = d.{sql.quote(n)} + c.{sql.quote(n)}" for n in self.measures
         )
         total = f"d.{sql.quote(self.counter)} + c.{sql.quote(self.counter)}"
         same = self.matches("d", "c")
@@ -243,30 +228,20 @@ SELECT day, NULL, sum(i), sum(u), sum(r), NULL FROM (
             key[name] = expression.label(name)
         return key
 
-    def _conditions(
-        self, contribution: Contribution, row: Row
-    ) -> list[ColumnElement[bool]]:
+    def _conditions(self, contribution: Contribution, row: Row) -> list[ColumnElement[bool]]:
         conditions = []
         if contribution.where is not None:
             conditions.append(contribution.where(row))
         for name, value in contribution.key(row).items():
             certain = isinstance(value, Column) and not value.nullable
-            if (
-                isinstance(value, ColumnElement)
-                and not self.table.c[name].nullable
-                and not certain
-            ):
+            if isinstance(value, ColumnElement) and not self.table.c[name].nullable and not certain:
                 conditions.append(value.is_not(None))
         return conditions
 
     def _aggregate_of(self, contribution: Contribution, scope: Scope) -> Select[Any]:
         row = contribution.source.c
         key = self._key_of(contribution, row)
-        instants = {
-            n: v
-            for n, v in contribution.key(row).items()
-            if isinstance(v, ColumnElement)
-        }
+        instants = {n: v for n, v in contribution.key(row).items() if isinstance(v, ColumnElement)}
         sums = [
             (func.count() if _is_one(v) else func.coalesce(func.sum(v), 0)).label(n)
             for n, v in contribution.measures(row).items()

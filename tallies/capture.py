@@ -103,18 +103,17 @@ def hooks(connection: Connection, source: Table, tallies: Sequence[Tally]) -> li
     that it names and of no other. Where the source is itself a partition, on the tables above it
     too: those see rows of all partitions, and keep the ones that belong to the source.
     """
-    wanted: list[Hook] = []
-    for relation in _relations_below(connection, source):
-        for event in (*EVENTS, TRUNCATE):
-            wanted.append(
-                Hook(
-                    relation=relation,
-                    event=event,
-                    trigger=f"tallykeeper_{event}",
-                    function=function_name(source, event),
-                    body=function_body(source, event, tallies),
-                )
-            )
+    wanted = [
+        Hook(
+            relation=relation,
+            event=event,
+            trigger=f"tallykeeper_{event}",
+            function=function_name(source, event),
+            body=function_body(source, event, tallies),
+        )
+        for relation in _relations_below(connection, source)
+        for event in (*EVENTS, TRUNCATE)
+    ]
     for relation, belongs in _relations_above(connection, source):
         # A TRUNCATE of a parent fires the partitions' own triggers.
         for event in EVENTS:
@@ -270,9 +269,7 @@ def _root_of_partitions(connection: Connection, source: Table) -> str | None:
     return root
 
 
-def _function_faults(
-    connection: Connection, source: Table, wanted: Sequence[Hook]
-) -> list[Fault]:
+def _function_faults(connection: Connection, source: Table, wanted: Sequence[Hook]) -> list[Fault]:
     found = []
     for function, body in {hook.function: hook.body for hook in wanted}.items():
         row = connection.execute(

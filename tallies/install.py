@@ -57,18 +57,19 @@ class _Wanted:
             _log_ddl(tally),
             *live.create_view(tally, live.naive_columns(connection, tally)),
         ]
-        parts = list(self.statements)
-        for source in tally.sources:
-            for event in (*capture.EVENTS, capture.TRUNCATE):
-                parts.append(capture.function_body(source, event, [tally]))
+        bodies = [
+            capture.function_body(source, event, [tally])
+            for source in tally.sources
+            for event in (*capture.EVENTS, capture.TRUNCATE)
+        ]
+        parts = [*self.statements, *bodies]
         self.capture_hash = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
         self.declaration_hash = tally.declaration_hash()
         self.present = state.installed(connection, tally)
         self.missing = [
             name
             for name in (tally.log_name, tally.live_name)
-            if connection.scalar(text("SELECT to_regclass(:name)"), {"name": name})
-            is None
+            if connection.scalar(text("SELECT to_regclass(:name)"), {"name": name}) is None
         ]
 
     @property
@@ -97,9 +98,7 @@ def _bring_up(
             f"LOCK TABLE {sql.name_of(tally.table)} IN SHARE ROW EXCLUSIVE MODE",
         )
     for source in before:
-        sql.execute(
-            connection, f"LOCK TABLE {sql.name_of(source)} IN SHARE ROW EXCLUSIVE MODE"
-        )
+        sql.execute(connection, f"LOCK TABLE {sql.name_of(source)} IN SHARE ROW EXCLUSIVE MODE")
     known_before = set(connection.scalars(select(state.tally_state.c.tally)))
     done = [_install_tally(connection, wanted) for wanted in changed]
     broken: set[Tally] = set()
@@ -114,9 +113,7 @@ def _bring_up(
         _install_capture(connection, source, over)
     for tally in tallies:
         if tally in broken:
-            state.mark_stale(
-                connection, tally, "its capture was found broken and mended"
-            )
+            state.mark_stale(connection, tally, "its capture was found broken and mended")
             done.append(f"{tally.name} is stale: changes may have been missed")
     return done
 
@@ -124,8 +121,7 @@ def _bring_up(
 def _install_tally(connection: Connection, wanted: _Wanted) -> str:
     tally = wanted.tally
     fresh_declaration = (
-        wanted.present is None
-        or wanted.present.declaration_hash != wanted.declaration_hash
+        wanted.present is None or wanted.present.declaration_hash != wanted.declaration_hash
     )
     log_differs = tally.log_name in wanted.missing or not _log_fits(connection, tally)
     if log_differs:
@@ -149,17 +145,16 @@ def _install_tally(connection: Connection, wanted: _Wanted) -> str:
         reason = ""
     if reason:
         state.mark_stale(connection, tally, reason)
-    state.record_installed(
-        connection, tally, wanted.declaration_hash, wanted.capture_hash
-    )
+    state.record_installed(connection, tally, wanted.declaration_hash, wanted.capture_hash)
     return f"installed {tally.name}" + (f" ({reason})" if reason else "")
 
 
-def _create_live(
-    connection: Connection, tally: Tally, statements: Sequence[str]
-) -> None:
-    """Replace the live view and its functions in place, which keeps the grants on them; where
-    their columns changed that cannot be, and they are dropped first."""
+def _create_live(connection: Connection, tally: Tally, statements: Sequence[str]) -> None:
+    """Replace the live view and its functions.
+
+    In place, which keeps the grants on them; where their columns changed that cannot be, and they
+    are dropped first.
+    """
     savepoint = connection.begin_nested()
     try:
         for statement in statements:
@@ -177,9 +172,7 @@ def _create_live(
         sql.execute(connection, statement)
 
 
-def _install_capture(
-    connection: Connection, source: Table, tallies: Sequence[Tally]
-) -> None:
+def _install_capture(connection: Connection, source: Table, tallies: Sequence[Tally]) -> None:
     wanted = capture.hooks(connection, source, tallies)
     for relation in capture.left_behind(connection, source, wanted):
         capture.drop_triggers(connection, source, relation)
@@ -204,9 +197,7 @@ def _log_table(tally: Tally) -> Table:
     logged_at = Column(
         LOGGED_AT, DateTime(timezone=True), nullable=False, server_default=func.now()
     )
-    return Table(
-        name.strip('"'), MetaData(), *tally.log_columns(), logged_at, schema=schema
-    )
+    return Table(name.strip('"'), MetaData(), *tally.log_columns(), logged_at, schema=schema)
 
 
 def _log_ddl(tally: Tally) -> str:

@@ -51,9 +51,6 @@ def naive_columns(connection: Connection, tally: Tally) -> frozenset[str]:
 def _typed(tally: Tally) -> str:
     """The aggregate over all sources, each column as the derived table has it."""
     columns = ", ".join(
-        f"s.{sql.quote(n)}::{sql.type_name(tally.table.c[n].type)}"
-        for n in tally.columns
+        f"s.{sql.quote(n)}::{sql.type_name(tally.table.c[n].type)}" for n in tally.columns
     )
-    return (
-        f"SELECT {columns} FROM (\n{sql.render(tally.aggregate(Everything()))}\n) AS s"
-    )
+    return f"SELECT {columns} FROM (\n{sql.render(tally.aggregate(Everything()))}\n) AS s"

@@ -58,7 +58,7 @@ class Capture:
 
     source: Table
     entity: Callable[[Row], Mapping[str, Any]]
-    key: Callable[[Row], Mapping[str, Any]] = lambda row: {}
+    key: Callable[[Row], Mapping[str, Any]] = lambda _row: {}
 
 
 class RecomputedTally(Tally):
@@ -97,12 +97,8 @@ class RecomputedTally(Tally):
             window=window,
             description=description,
         )
-        self.pending_keys_function = sql.in_engine_schema(
-            f"{system}_{table.name}_pending_keys"
-        )
-        self.pending_rows_function = sql.in_engine_schema(
-            f"{system}_{table.name}_pending_rows"
-        )
+        self.pending_keys_function = sql.in_engine_schema(f"{system}_{table.name}_pending_keys")
+        self.pending_rows_function = sql.in_engine_schema(f"{system}_{table.name}_pending_rows")
         self.entity = self._entity_columns()
         self._check_captures()
 
@@ -140,14 +136,9 @@ class RecomputedTally(Tally):
         """The distinct group columns that the marks in the relation `log` may have altered."""
         marks = sql.relation(log, self.log_columns()).alias("marks")
         if self._keys_are_whole():
-            keys = (
-                select(*(marks.c[n] for n in self.group)).select_from(marks).distinct()
-            )
+            keys = select(*(marks.c[n] for n in self.group)).select_from(marks).distinct()
             return keys.where(*self._present(marks))
-        parts = [
-            self._part(names, captures, marks)
-            for names, captures in self._by_key_columns()
-        ]
+        parts = [self._part(names, captures, marks) for names, captures in self._by_key_columns()]
         joined: FromClause = parts[0]
         for part in parts[1:]:
             same = (joined_column(parts, n) == part.c[n] for n in self.entity)
@@ -156,13 +147,7 @@ class RecomputedTally(Tally):
         return (
             select(*(found[n].label(n) for n in self.group))
             .select_from(joined)
-            .where(
-                *(
-                    c.is_not(None)
-                    for n, c in found.items()
-                    if not self.table.c[n].nullable
-                )
-            )
+            .where(*(c.is_not(None) for n, c in found.items() if not self.table.c[n].nullable))
             .distinct()
         )
 
@@ -198,8 +183,7 @@ class RecomputedTally(Tally):
     def functions(self) -> list[str]:
         keys = sql.render(self.pending_keys(self.log_name))
         group = ", ".join(
-            f"{sql.quote(n)} {sql.type_name(sql.lasting_type(self.table.c[n]))}"
-            for n in self.group
+            f"{sql.quote(n)} {sql.type_name(sql.lasting_type(self.table.c[n]))}" for n in self.group
         )
         # The relation is a CTE: materialized, so that the marks are resolved once.
         rows = self.rows(Keys(self, "pending_keys"))
@@ -250,8 +234,11 @@ class RecomputedTally(Tally):
         return [PART, *marks], chosen.distinct() if distinct else chosen
 
     def _changed_rows(self, source: Table, event: Event) -> FromClause:
-        """The old and new rows of a statement; of an update only those that differ in a column
-        that matters, compared as bags, which needs no primary key and lets it change too."""
+        """The old and new rows of a statement.
+
+        Of an update only those that differ in a column that matters, compared as bags, which
+        needs no primary key and lets it change too.
+        """
         new, old = (sql.relation(name, source.c) for name in ("new_rows", "old_rows"))
         if event == "insert":
             return new
@@ -311,9 +298,7 @@ class RecomputedTally(Tally):
             entity = self._entity_of(capture, rows.c)
             key = self._key_of(capture, rows.c)
             whose = tuple_(*(entity[n].element for n in self.entity))
-            current.append(
-                select(*entity.values(), *key.values()).where(whose.in_(entities))
-            )
+            current.append(select(*entity.values(), *key.values()).where(whose.in_(entities)))
         return union(logged, *current).subquery(f"part_{'_'.join(names)}")
 
     def _present(self, marks: FromClause) -> list[ColumnElement[bool]]:
@@ -321,9 +306,7 @@ class RecomputedTally(Tally):
         return [marks.c[n].is_not(None) for n in required] or [true()]
 
     def _entity_columns(self) -> tuple[str, ...]:
-        return tuple(
-            dict.fromkeys(n for c in self.captures for n in c.entity(c.source.c))
-        )
+        return tuple(dict.fromkeys(n for c in self.captures for n in c.entity(c.source.c)))
 
     def _check_captures(self) -> None:
         aggregate = self.aggregate(Everything())

@@ -28,8 +28,10 @@ KEYS = "pg_temp.tally_keys"
 
 @dataclass(frozen=True)
 class Written:
-    """How many keys of one day were inserted, updated and deleted; the day is null for a tally
-    without windows."""
+    """How many keys of one day were inserted, updated and deleted.
+
+    The day is None for a tally without windows.
+    """
 
     day: str | None
     inserted: int
@@ -94,9 +96,7 @@ def refresh(engine: Engine, tally: Tally) -> Refreshed:
         reasons = state.stale_reasons(connection, tally)
         if reasons:
             outcome = _rebuild(connection, tally, Everything())
-            return _record(
-                connection, tally, "rebuild", "; ".join(reasons), outcome, started, True
-            )
+            return _record(connection, tally, "rebuild", "; ".join(reasons), outcome, started, True)
         if isinstance(tally, AdditiveTally):
             outcome = _outcome(connection, tally.take_and_apply())
         elif isinstance(tally, RecomputedTally):
@@ -165,9 +165,7 @@ def _adopt_declaration(engine: Engine, tally: Tally) -> None:
     with engine.connect() as connection:
         installed = state.installed(connection, tally)
     if installed is None:
-        raise NotInstalled(
-            f"{tally.name} is not installed in this database; run `tally migrate`"
-        )
+        raise NotInstalled(f"{tally.name} is not installed in this database; run `tally migrate`")
     if installed.declaration_hash == tally.declaration_hash():
         return
 
@@ -194,8 +192,7 @@ def _rebuild(connection: Connection, tally: Tally, scope: Scope) -> _Outcome:
         taken, oldest = _forget(connection, tally, scope.condition(tally, "l"))
     sql.execute(
         connection,
-        f"CREATE TEMPORARY TABLE {_unqualified(FRESH)} ON COMMIT DROP AS\n"
-        f"{tally.rows(scope)}",
+        f"CREATE TEMPORARY TABLE {_unqualified(FRESH)} ON COMMIT DROP AS\n{tally.rows(scope)}",
     )
     sql.execute(connection, f"ANALYZE {FRESH}")
     windows = _write_differences(connection, tally, scope)
@@ -231,9 +228,7 @@ def _recompute(connection: Connection, tally: RecomputedTally) -> _Outcome:
     return _Outcome(taken, oldest, _write_differences(connection, tally, keys_in_log))
 
 
-def _forget(
-    connection: Connection, tally: Tally, condition: str
-) -> tuple[int, datetime | None]:
+def _forget(connection: Connection, tally: Tally, condition: str) -> tuple[int, datetime | None]:
     row = sql.execute(
         connection,
         f"WITH taken AS (DELETE FROM {tally.log_name} AS l WHERE {condition} RETURNING {LOGGED_AT})"
@@ -242,9 +237,7 @@ def _forget(
     return int(row.entries), row.oldest
 
 
-def _write_differences(
-    connection: Connection, tally: Tally, scope: Scope
-) -> tuple[Written, ...]:
+def _write_differences(connection: Connection, tally: Tally, scope: Scope) -> tuple[Written, ...]:
     """Make the derived table's rows in `scope` equal to the fresh ones; write only what differs."""
     derived = sql.name_of(tally.table)
     same = tally.matches("d", "f")
@@ -288,9 +281,7 @@ def _outcome(connection: Connection, statement: str) -> _Outcome:
         if row.taken is not None:
             taken, oldest = int(row.taken), row.oldest
         else:
-            windows.append(
-                Written(row.day, int(row.inserted), int(row.updated), int(row.deleted))
-            )
+            windows.append(Written(row.day, int(row.inserted), int(row.updated), int(row.deleted)))
     return _Outcome(taken, oldest, tuple(windows))
 
 
@@ -328,9 +319,7 @@ def _record(
     ).one()
     days = [w.day for w in outcome.windows if w.day is not None]
     # A rebuild of everything is verified whole, even where it found nothing to write.
-    state.record_written(
-        connection, tally, days, everything or (bool(changed) and not days)
-    )
+    state.record_written(connection, tally, days, everything or (bool(changed) and not days))
     return Refreshed(
         tally=tally.name,
         how=how,

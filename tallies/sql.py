@@ -37,15 +37,13 @@ MAX_IDENTIFIER_BYTES = 63
 # The plain PostgreSQL dialect: the drivers' own would double every % for their parameters.
 _dialect = PGDialect(paramstyle="named")
 # The default doubles backslashes, which standard_conforming_strings would keep as two.
-_dialect._backslash_escapes = False  # type: ignore[attr-defined]
+_dialect._backslash_escapes = False  # type: ignore[attr-defined]  # noqa: SLF001 -- no setter
 _preparer = _dialect.identifier_preparer
 
 
 def render(element: ClauseElement) -> str:
     """The SQL text of `element` with every value written out."""
-    return str(
-        element.compile(dialect=_dialect, compile_kwargs={"literal_binds": True})
-    )
+    return str(element.compile(dialect=_dialect, compile_kwargs={"literal_binds": True}))
 
 
 def quote(identifier: str) -> str:
@@ -87,16 +85,14 @@ def columns(names: list[str] | tuple[str, ...], prefix: str = "") -> str:
 
 
 def is_opaque(element: object) -> bool:
-    """Whether an element is SQL text, in which no columns can be told. The * of count(*) is none."""
+    """Whether an element is SQL text, in which columns cannot be told; a bare * is none."""
     literal_text = getattr(element, "is_literal", False) and getattr(element, "name", "") != "*"
     return isinstance(element, TextClause) or bool(literal_text)
 
 
 def relation(name: str, like: Iterable[Column[Any]]) -> TableClause:
     """A relation by its SQL name, as it stands, with columns named and typed as `like`."""
-    return table(
-        quoted_name(name, quote=False), *(column(c.name, c.type) for c in like)
-    )
+    return table(quoted_name(name, quote=False), *(column(c.name, c.type) for c in like))
 
 
 def utc_start(unit: str, instant: ColumnElement[Any]) -> ColumnElement[Any]:

@@ -72,9 +72,7 @@ stale_marks = Table(
     metadata,
     Column("tally", Text, nullable=False),
     Column("reason", Text, nullable=False),
-    Column(
-        "marked_at", DateTime(timezone=True), nullable=False, server_default=func.now()
-    ),
+    Column("marked_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Index("stale_marks_tally", "tally"),
 )
 
@@ -88,9 +86,7 @@ unverified = Table(
         nullable=False,
         comment="written since the last verify",
     ),
-    Column(
-        "written_at", DateTime(timezone=True), nullable=False, server_default=func.now()
-    ),
+    Column("written_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Index("unverified_tally", "tally"),
 )
 
@@ -156,9 +152,7 @@ def installed(connection: Connection, tally: Tally) -> Installed | None:
         ) from error
     if row is None:
         return None
-    return Installed(
-        row.declaration_hash, row.capture_hash, stale_reasons(connection, tally)
-    )
+    return Installed(row.declaration_hash, row.capture_hash, stale_reasons(connection, tally))
 
 
 def stale_reasons(connection: Connection, tally: Tally) -> tuple[str, ...]:
@@ -187,14 +181,10 @@ def record_installed(
         "installed_at": func.now(),
     }
     statement = insert(tally_state).values(tally=tally.name, **values)
-    connection.execute(
-        statement.on_conflict_do_update(index_elements=["tally"], set_=values)
-    )
+    connection.execute(statement.on_conflict_do_update(index_elements=["tally"], set_=values))
 
 
-def record_written(
-    connection: Connection, tally: Tally, days: list[str], everything: bool
-) -> None:
+def record_written(connection: Connection, tally: Tally, days: list[str], everything: bool) -> None:
     """Remember which windows have to be verified again: `days`, or everything."""
     if not days and not everything:
         return
@@ -230,6 +220,4 @@ def record_verified(
         "seconds": seconds,
     }
     statement = insert(verifications).values(tally=tally.name, **values)
-    connection.execute(
-        statement.on_conflict_do_update(index_elements=["tally"], set_=values)
-    )
+    connection.execute(statement.on_conflict_do_update(index_elements=["tally"], set_=values))

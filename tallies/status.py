@@ -44,9 +44,7 @@ def status(engine: Engine, tally: Tally) -> Status:
     """
     with engine.connect() as connection:
         if state.installed(connection, tally) is None:
-            raise NotInstalled(
-                f"{tally.name} is not installed here; run `tally migrate` first"
-            )
+            raise NotInstalled(f"{tally.name} is not installed here; run `tally migrate` first")
         row = connection.exec_driver_sql(
             f"SELECT s.*, v.verified_at, v.whole, v.differing, l.pending, l.oldest,"
             f" statement_timestamp() AS as_of"
@@ -74,7 +72,7 @@ def status(engine: Engine, tally: Tally) -> Status:
 
 
 def pending_up_to(connection: Connection, tally: Tally, most: int) -> int:
-    """How many changes are pending, counted no further than `most`: cheap however many there are."""
+    """How many changes are pending, counted no further than `most`, so cheap always."""
     return int(
         connection.exec_driver_sql(
             f"SELECT count(*) FROM (SELECT FROM {tally.log_name} LIMIT %s) AS pending", (most,)

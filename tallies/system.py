@@ -23,14 +23,10 @@ class System:
         self.tallies = tuple(tallies)
         names = [t.table.name for t in self.tallies]
         if len(set(names)) != len(names):
-            raise DeclarationError(
-                f"{name}: two tallies keep the same table ({', '.join(names)})"
-            )
+            raise DeclarationError(f"{name}: two tallies keep the same table ({', '.join(names)})")
         for tally in self.tallies:
             if tally.system != name:
-                raise DeclarationError(
-                    f"{tally.name} does not belong to the system {name!r}"
-                )
+                raise DeclarationError(f"{tally.name} does not belong to the system {name!r}")
             tally.siblings = self.tallies
 
     def __repr__(self) -> str:

@@ -153,17 +153,14 @@ class Keys(Scope):
         offered: list[ColumnElement[Any]] = []
         for name, expression in expressions.items():
             if window is not None and name == window.column:
-                starts = (
-                    select(keys.c[name].label("starts_at"))
-                    .distinct()
-                    .subquery("windows")
-                )
+                starts = select(keys.c[name].label("starts_at")).distinct().subquery("windows")
                 # Up to the last instant, not before the next window: at the ends of time, where
                 # no interval leads anywhere, a half-open window would be empty.
                 last = starts.c.starts_at + sql.to_last_instant(window.unit)
                 conditions += [expression >= starts.c.starts_at, expression <= last]
-                expression = starts.c.starts_at
-            offered.append(expression)
+                offered.append(starts.c.starts_at)
+            else:
+                offered.append(expression)
             wanted.append(keys.c[name])
         if len(offered) == 1 and conditions:
             return conditions
@@ -201,12 +198,8 @@ class Tally(ABC):
         self.description = description or table.comment or ""
         self.name = f"{system}.{table.name}"
         self.log_name = sql.in_engine_schema(f"{system}_{table.name}_log")
-        self.aggregate_function = sql.in_engine_schema(
-            f"{system}_{table.name}_from_sources"
-        )
-        self.live_name = (
-            f"{sql.quote(table.schema or 'public')}.{sql.quote(table.name + '_live')}"
-        )
+        self.aggregate_function = sql.in_engine_schema(f"{system}_{table.name}_from_sources")
+        self.live_name = f"{sql.quote(table.schema or 'public')}.{sql.quote(table.name + '_live')}"
         # The tallies that share its sources, and so its capture functions; a System sets it.
         self.siblings: tuple[Tally, ...] = (self,)
         self._check()
@@ -290,11 +283,7 @@ class Tally(ABC):
     def derived_column(self, name: str, naive: frozenset[str], alias: str = "d") -> str:
         """A column of the derived table as declared, whatever the reader's time zone."""
         stored = f"{alias}.{sql.quote(name)}"
-        return (
-            f"{stored} AT TIME ZONE 'UTC' AS {sql.quote(name)}"
-            if name in naive
-            else stored
-        )
+        return f"{stored} AT TIME ZONE 'UTC' AS {sql.quote(name)}" if name in naive else stored
 
     def day_of(self, alias: str) -> str:
         """The day (`2025-11-20`) of a row's window; null for a tally without windows.
@@ -323,10 +312,7 @@ class Tally(ABC):
         conditions = [f"{left}.{sql.quote(n)} = {right}.{sql.quote(n)}" for n in plain]
         if nullable:
             # As records, nulls compare equal, and unlike IS NOT DISTINCT FROM it can be hashed.
-            sides = (
-                f"ROW({sql.columns(nullable, side)}, 0)::record"
-                for side in (left, right)
-            )
+            sides = (f"ROW({sql.columns(nullable, side)}, 0)::record" for side in (left, right))
             conditions.append(" = ".join(sides))
         return " AND ".join(conditions)
 
@@ -348,9 +334,7 @@ class Tally(ABC):
                     f" {', '.join(self.table.c.keys())}"
                 )
         if not self.key or not self.sources:
-            raise DeclarationError(
-                f"{self.name}: a tally needs a key and at least one source"
-            )
+            raise DeclarationError(f"{self.name}: a tally needs a key and at least one source")
         if self.window is not None and self.window.column not in self.key:
             raise DeclarationError(
                 f"{self.name}: the window's column {self.window.column!r} must be part of the key"
@@ -365,12 +349,8 @@ class Tally(ABC):
     def _is_unique(self, key: set[str]) -> bool:
         if {c.name for c in self.table.primary_key} == key:
             return True
-        constraints = (
-            c for c in self.table.constraints if isinstance(c, UniqueConstraint)
-        )
-        if any(
-            {c.name for c in constraint.columns} == key for constraint in constraints
-        ):
+        constraints = (c for c in self.table.constraints if isinstance(c, UniqueConstraint))
+        if any({c.name for c in constraint.columns} == key for constraint in constraints):
             return True
         # A nullable column is covered by two partial indexes, one of them without it.
         nullable = {n for n in key if self.table.c[n].nullable}

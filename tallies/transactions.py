@@ -1,5 +1,4 @@
-"""The one kind of transaction in which derived tables are written, and the one in which they are
-compared.
+"""The transactions of the engine: one kind that writes derived tables, one that compares them.
 
 The lock comes first. LOCK TABLE takes no snapshot, so the snapshot of a REPEATABLE READ
 transaction begins after the lock is held, and every statement then sees the same state: what
@@ -11,11 +10,11 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.exc import DBAPIError
 
 from tallies import sql
@@ -27,7 +26,8 @@ T = TypeVar("T")
 SERIALIZATION_FAILURE = "40001"
 DEADLOCK = "40P01"
 LOCK_NOT_AVAILABLE = "55P03"
-UNDEFINED_TABLE = "42P01"
+# No such table, no such schema.
+MISSING = {"42P01", "3F000"}
 RETRIED = {SERIALIZATION_FAILURE, DEADLOCK, LOCK_NOT_AVAILABLE}
 
 ATTEMPTS = 6
@@ -58,7 +58,8 @@ def retried(attempt: Callable[[], T], what: str) -> T:
                     " another refresh, rebuild or migration holds it"
                     f" (the server said: {str(error.orig).strip()}). Nothing was changed; try later"
                 ) from error
-            time.sleep(FIRST_PAUSE_SECONDS * 2**number * random.uniform(0.5, 1.5))
+            spread = random.uniform(0.5, 1.5)  # noqa: S311 -- nothing secret about a pause
+            time.sleep(FIRST_PAUSE_SECONDS * 2**number * spread)
     raise AssertionError("unreachable")
 
 
@@ -66,7 +67,7 @@ def retried(attempt: Callable[[], T], what: str) -> T:
 def comparing(engine: Engine, tally: Tally) -> Iterator[Connection]:
     """One snapshot, in UTC, in which no source can be truncated. It may make temporary tables."""
     with _snapshot(engine) as connection:
-        _lock_sources(connection, tally)
+        _lock(connection, tally, tally.sources, "ACCESS SHARE")
         yield connection
 
 
@@ -77,25 +78,20 @@ def sqlstate(error: DBAPIError) -> str:
 
 def _write_once(engine: Engine, tally: Tally, work: Callable[[Connection], T]) -> T:
     with _snapshot(engine) as connection:
-        try:
-            sql.execute(
-                connection,
-                f"LOCK TABLE {sql.name_of(tally.table)} IN SHARE ROW EXCLUSIVE MODE",
-            )
-        except DBAPIError as error:
-            if sqlstate(error) != UNDEFINED_TABLE:
-                raise
-            raise NotInstalled(
-                f"{tally.name}: the derived table {sql.name_of(tally.table)} does not exist;"
-                " run `tally migrate` first"
-            ) from error
-        _lock_sources(connection, tally)
+        _lock(connection, tally, [tally.table], "SHARE ROW EXCLUSIVE")
+        _lock(connection, tally, tally.sources, "ACCESS SHARE")
         return work(connection)
 
 
-def _lock_sources(connection: Connection, tally: Tally) -> None:
-    sources = ", ".join(sql.name_of(source) for source in tally.sources)
-    sql.execute(connection, f"LOCK TABLE {sources} IN ACCESS SHARE MODE")
+def _lock(connection: Connection, tally: Tally, tables: Sequence[Table], mode: str) -> None:
+    names = ", ".join(sql.name_of(table) for table in tables)
+    try:
+        sql.execute(connection, f"LOCK TABLE {names} IN {mode} MODE")
+    except DBAPIError as error:
+        if sqlstate(error) not in MISSING:
+            raise
+        said = str(error.orig).splitlines()[0]
+        raise NotInstalled(f"{tally.name}: {said}; run `tally migrate` first") from error
 
 
 @contextmanager

@@ -77,9 +77,7 @@ def verify(
     Raises NotInstalled, or SQLAlchemy's errors.
     """
     started = time.perf_counter()
-    result = retried(
-        lambda: _verify_once(engine, tally, windows, limit, started), tally.name
-    )
+    result = retried(lambda: _verify_once(engine, tally, windows, limit, started), tally.name)
     if result.stale:
         return result
     with engine.begin() as connection:
@@ -104,9 +102,7 @@ def _verify_once(
     with comparing(engine, tally) as connection:
         installed = state.installed(connection, tally)
         if installed is None:
-            raise NotInstalled(
-                f"{tally.name} is not installed here; run `tally migrate` first"
-            )
+            raise NotInstalled(f"{tally.name} is not installed here; run `tally migrate` first")
         stale = installed.stale
         if installed.declaration_hash != tally.declaration_hash():
             stale = (*stale, "its declaration changed")
@@ -121,15 +117,11 @@ def _verify_once(
         differences: list[Difference] = []
         days: set[str] = set()
         for scope in scopes:
-            rows = sql.execute(connection, _comparison(tally, scope)).all()
-            compared += int(rows[0].compared) if rows else 0
-            found = [row for row in rows if row.key is not None]
-            differing += len(found)
-            days |= {row.day for row in found if row.day is not None}
-            for row in found[: max(0, limit - len(differences))]:
-                differences.append(
-                    Difference(row.day, row.key, row.stored, row.expected)
-                )
+            total, *shown = sql.execute(connection, _comparison(tally, scope, limit)).all()
+            compared += total.compared
+            differing += total.differing
+            days.update(total.days or ())
+            differences += [Difference(r.day, r.key, r.stored, r.expected) for r in shown]
         if not differing:
             _forget_unverified(connection, seen)
         whole = any(isinstance(scope, Everything) for scope in scopes)
@@ -138,7 +130,7 @@ def _verify_once(
             whole,
             compared,
             differing,
-            tuple(differences),
+            tuple(differences[:limit]),
             tuple(sorted(days)),
             (),
             now,
@@ -178,9 +170,12 @@ def _scopes(
     return [Windows(tally.window, TOUCHED)]
 
 
-def _comparison(tally: Tally, scope: Scope) -> str:
-    """Both sides with opposite signs: what does not cancel, differs. Rows of (compared, day, key,
-    stored, expected); `compared` is the number of keys."""
+def _comparison(tally: Tally, scope: Scope, limit: int) -> str:
+    """Both sides with opposite signs: what does not cancel, differs.
+
+    First a row with the numbers of keys compared and differing and the differing days, then up
+    to `limit` rows of (day, key, stored, expected).
+    """
     columns = sql.columns(tally.columns)
     key = ", ".join(f"{sql.literal(n)}, b.{sql.quote(n)}" for n in tally.key)
     if tally.measures:
@@ -202,13 +197,16 @@ WITH both_sides AS MATERIALIZED (
 ), differing AS (
   SELECT {tally.day_of("b")} AS day, jsonb_build_object({key}) AS key,
          jsonb_agg({measures}) FILTER (WHERE surplus > 0) -> 0 AS stored,
-         jsonb_agg({measures}) FILTER (WHERE surplus < 0) -> 0 AS expected
-  FROM both_sides AS b WHERE surplus <> 0 GROUP BY {by_key} ORDER BY {by_key}
+         jsonb_agg({measures}) FILTER (WHERE surplus < 0) -> 0 AS expected,
+         row_number() OVER (ORDER BY {by_key}) AS place
+  FROM both_sides AS b WHERE surplus <> 0 GROUP BY {by_key}
 )
-SELECT NULL AS day, NULL AS key, NULL AS stored, NULL AS expected,
-       count(*) FILTER (WHERE surplus = 0) + (SELECT count(*) FROM differing) AS compared
-FROM both_sides
-UNION ALL SELECT day, key, stored, expected, NULL FROM differing"""
+SELECT 0 AS place, (SELECT count(*) FROM both_sides WHERE surplus = 0) + count(*) AS compared,
+       count(*) AS differing, array_agg(DISTINCT day) FILTER (WHERE day IS NOT NULL) AS days,
+       NULL AS day, NULL AS key, NULL AS stored, NULL AS expected FROM differing
+UNION ALL
+SELECT place, NULL, NULL, NULL, day, key, stored, expected FROM differing WHERE place <= {limit:d}
+ORDER BY place"""
 
 
 def _unverified(connection: Connection, tally: Tally) -> list[str]:
