@@ -13,6 +13,11 @@ from functools import partial
 from typing import TypeVar
 
 import dagster as dg
+from dagster._core.events import (
+    DagsterEvent,
+    DagsterEventBatchMetadata,
+    generate_event_batch_id,
+)
 from sqlalchemy import Engine
 
 import tallies
@@ -87,18 +92,34 @@ def _report(
     more: MoreMetadata,
 ) -> Result:
     own = own_partitions(context)
-    for partition, metadata in touched.items():
-        if partition in own:
-            context.add_asset_metadata(metadata, partition_key=partition)
-        else:
-            context.log_event(
-                dg.AssetMaterialization(context.asset_key, partition=partition, metadata=metadata)
-            )
+    others = touched.keys() - set(own)
+    for partition in touched.keys() - others:
+        context.add_asset_metadata(touched[partition], partition_key=partition)
+    _log_in_batches(
+        context,
+        [
+            dg.AssetMaterialization(context.asset_key, partition=p, metadata=touched[p])
+            for p in sorted(others)
+        ],
+    )
     whole = {**of_run, **more()}
     if not own:
         return dg.MaterializeResult(metadata=whole)
     context.add_asset_metadata(whole, partition_key=own[-1])
     return dg.MaterializeResult(metadata={"reason": of_run["reason"]})
+
+
+def _log_in_batches(
+    context: dg.AssetExecutionContext, events: Sequence[dg.AssetMaterialization]
+) -> None:
+    """What `context.log_event` does, but stored together: one by one they cost a connection each.
+
+    On a busy machine, 5,260 of them took 80 s one by one, and 6 s so.
+    """
+    step, batch = context.get_step_execution_context(), generate_event_batch_id()
+    for event in events:
+        place = DagsterEventBatchMetadata(batch, is_end=event is events[-1])
+        DagsterEvent.asset_materialization(step, event, place)
 
 
 def _patiently(work: Callable[[], T]) -> T:

@@ -61,6 +61,28 @@ FROM past
 ORDER BY n
 ON CONFLICT (path) DO NOTHING
 """
+# What happens to a library later: a memory card turns up three years late, a camera's clock turns
+# out to have been a day slow, the worst pictures are deleted.
+_LATER = """
+WITH found AS (
+  INSERT INTO {table} (path, original_created_at)
+  SELECT 'demo/found/' || to_char(now(), 'YYYYMMDD_HH24MISS_US') || '_' || n || '.jpg',
+    date_trunc('hour', now()) - interval '3 years' - n * interval '3 hours'
+  FROM generate_series(1, 40) AS n
+  RETURNING id
+), chosen AS MATERIALIZED (
+  SELECT id, row_number() OVER (ORDER BY id DESC) AS place FROM {table}
+  WHERE path LIKE 'demo/%' AND original_created_at < now() - interval '20 days'
+  ORDER BY id DESC LIMIT 60
+), moved AS (
+  UPDATE {table} AS f SET original_created_at = f.original_created_at + interval '1 day',
+    updated_at = now()
+  FROM chosen AS c WHERE c.id = f.id AND c.place <= 40 RETURNING f.id
+), deleted AS (
+  DELETE FROM {table} AS f USING chosen AS c WHERE c.id = f.id AND c.place > 40 RETURNING f.id
+)
+SELECT (SELECT count(*) FROM found) + (SELECT count(*) FROM moved) + (SELECT count(*) FROM deleted)
+"""
 # fmt: off
 _HOURS = [1, 1, 1, 1, 1, 2, 5, 12, 20, 30, 40, 45, 42, 46, 52, 58, 60, 55, 46, 36, 26, 16, 8, 3]
 # fmt: on
@@ -88,3 +110,10 @@ def create_demo(engine: Engine, files: int = 200_000, days: int = 730, seed: flo
             {"first": first, "days": days, "files": files, "hours": _HOURS},
         )
         return done.rowcount
+
+
+def change_demo(engine: Engine) -> int:
+    """Change a made-up library as time would, late files included; returns how many files."""
+    with engine.begin() as connection:
+        table = connection.dialect.identifier_preparer.format_table(media_files)
+        return int(connection.scalar(text(_LATER.format(table=table))) or 0)

@@ -1,0 +1,212 @@
+"""`tally demo`: made-up data through Dagster, from the first build to the checks, and how it went.
+
+It ends by itself, and it fails where a check does. What must stay true: it writes to the embedded
+database only, and it can be run again at any time.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import Engine
+
+from assets.systems import chosen_systems
+from pipelines.environment import dagster_environment
+from pipelines.migrate import migrate
+from resources import embedded, settings
+from resources.database import open_engine
+from tallies import Status, System, Tally, status
+
+if TYPE_CHECKING:
+    from dagster import Definitions, ExecuteInProcessResult
+
+REBUILT_DAYS = 90
+# The runs' own logs are for the UI; what the demo says is enough for a terminal.
+QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
+NEXT = """
+Where to look next
+  make up             the Dagster UI on http://127.0.0.1:3000, hourly schedules on
+  tally status        the same table at any time (.venv/bin/tally)
+  tally load media ~/Pictures
+                      your own photographs
+  docs/tutorial/first-graph.md
+"""
+
+
+def run_demo() -> None:
+    """Make data up; build, change, refresh, rebuild and check it through Dagster; say how it went.
+
+    Raises click.ClickException where one brings a database of one's own, or a check fails.
+    """
+    if settings.database_url() is not None:
+        raise click.ClickException(
+            "the demo makes data up, so it keeps to the embedded database, but TALLY_DATABASE_URL"
+            " names one of your own; unset it for the demo"
+        )
+    demo = Demo(Console(highlight=False), chosen_systems())
+    with embedded.serving():
+        os.environ.update(dagster_environment())
+        engine = open_engine()
+        demo.make_up(engine)
+        demo.run(engine)
+        demo.print_summary(engine)
+    if demo.failed:
+        raise click.ClickException(
+            f"failed: {'; '.join(demo.failed)}. `tally up`, and the checks tell what differs"
+        )
+
+
+@dataclass
+class Demo:
+    """What is shown, and what came of it: failed checks, seconds by tally and kind of run."""
+
+    console: Console
+    systems: Sequence[System]
+    failed: list[str] = field(default_factory=list)
+    seconds: dict[tuple[str, str], float] = field(default_factory=dict)
+
+    def make_up(self, engine: Engine) -> None:
+        """Create the tables and the data in them."""
+        with self._step("Tables, capture and live views") as told:
+            done = migrate(engine, self.systems, with_sources=True).done
+            told.append(f"{len(done)} things done" if done else "all there already")
+        for system in self.systems:
+            with self._step(f"Made-up data for {system.name}") as told:
+                rows = import_module(f"assets.{system.name}.demo").create_demo(engine)
+                told.append(f"{rows:,} rows" if rows else "all there already")
+
+    def run(self, engine: Engine) -> None:
+        """Let Dagster build, refresh, rebuild and audit."""
+        with self._step("Loading Dagster") as told:
+            runs = Runs(self.systems)
+            told.append("ready")
+        for system in self.systems:
+            with self._step(f"{system.name}: hourly run, building what was never built") as told:
+                told.append(self._outcome("built", runs.hourly(system)))
+            with self._step(f"{system.name}: late files, moved and deleted ones") as told:
+                changed = import_module(f"assets.{system.name}.demo").change_demo(engine)
+                told.append(f"{changed:,} rows changed")
+            with self._step(f"{system.name}: hourly run, taking those changes") as told:
+                told.append(self._outcome("refreshed", runs.hourly(system)))
+            with self._step(f"{system.name}: rebuild of the last {REBUILT_DAYS} days") as told:
+                told.append(self._outcome("rebuilt", runs.rebuild(system)))
+        with self._step("Nightly audit: every key against the sources") as told:
+            told.append(self._outcome("audited", runs.audit()))
+
+    def print_summary(self, engine: Engine) -> None:
+        """Per tally: rows, pending, verified, seconds; and where to look next."""
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+        table.add_column("tally", overflow="fold")
+        for heading in ("rows", "pending", "verified", "built", "refreshed"):
+            table.add_column(heading, justify="right")
+        for tally in (t for system in self.systems for t in system.tallies):
+            found = status(engine, tally)
+            table.add_row(
+                tally.name,
+                f"{found.rows or 0:,}",
+                f"{found.pending:,}",
+                _verified(found),
+                self._took(tally, "built"),
+                self._took(tally, "refreshed"),
+            )
+        self.console.print(table)
+        self.console.print(NEXT.strip(), markup=False, soft_wrap=True)
+
+    @contextmanager
+    def _step(self, what: str) -> Iterator[list[str]]:
+        """Says what is being done while it is, and then what came of it and how long it took."""
+        told: list[str] = []
+        started = time.perf_counter()
+        with self.console.status(f"{what} ..."):
+            yield told
+        seconds = time.perf_counter() - started
+        self.console.print(
+            f"{what}: {', '.join(told)} [dim]({seconds:.1f} s)[/dim]", soft_wrap=True
+        )
+
+    def _outcome(self, kind: str, result: ExecuteInProcessResult) -> str:
+        """Remember seconds and failed checks of a run; returns a summary of it."""
+        keys = 0
+        for event in result.get_asset_materialization_events():
+            done = event.materialization.metadata
+            if "seconds" in done:
+                tally = ".".join(event.materialization.asset_key.path)
+                self.seconds[tally, kind] = float(str(done["seconds"].value))
+                keys += int(str(done["keys_changed"].value))
+        checks = result.get_asset_check_evaluations()
+        failed = [c for c in checks if not c.passed]
+        self.failed += [f"{c.check_name} of {c.asset_key.to_user_string()}" for c in failed]
+        changed = f"{keys:,} keys changed, " if kind != "audited" else ""
+        return f"{changed}{len(checks) - len(failed)} of {len(checks)} checks passed"
+
+    def _took(self, tally: Tally, kind: str) -> str:
+        seconds = self.seconds.get((tally.name, kind))
+        return "-" if seconds is None else f"{seconds:.2f} s"
+
+
+class Runs:
+    """Runs of the code location's jobs in this process, recorded where the UI looks."""
+
+    def __init__(self, systems: Sequence[System]) -> None:
+        import dagster as dg
+
+        from pipelines.definitions import assets_of, build_definitions
+        from pipelines.partitions import daily
+
+        self._instance = dg.DagsterInstance.get()
+        self._definitions: Definitions = build_definitions(systems=systems)
+        self._assets = {system.name: assets_of(system, daily()) for system in systems}
+
+    def hourly(self, system: System) -> ExecuteInProcessResult:
+        """What the hourly schedule runs."""
+        from pipelines.jobs import hourly_name
+        from pipelines.partitions import today
+
+        config = self._assets[system.name].refresh_config
+        return self._execute(hourly_name(system.name), config, partition_key=today())
+
+    def rebuild(self, system: System) -> ExecuteInProcessResult:
+        """What a click on Materialize for the last days runs."""
+        from dagster import AssetKey
+
+        last = datetime.now(UTC).date()
+        first = max(last - timedelta(days=REBUILT_DAYS - 1), settings.start_date())
+        windowed = [t for t in system.tallies if t.window is not None]
+        return self._execute(
+            "__ASSET_JOB",
+            {},
+            asset_selection=[AssetKey([t.system, t.table.name]) for t in windowed],
+            tags={
+                "dagster/asset_partition_range_start": first.isoformat(),
+                "dagster/asset_partition_range_end": last.isoformat(),
+            },
+        )
+
+    def audit(self) -> ExecuteInProcessResult:
+        """What the nightly schedule runs."""
+        return self._execute("audit", {})
+
+    def _execute(self, job: str, config: dict[str, Any], **options: Any) -> ExecuteInProcessResult:
+        definition = self._definitions.resolve_job_def(job)
+        return definition.execute_in_process(
+            run_config={**config, **QUIET}, instance=self._instance, **options
+        )
+
+
+def _verified(found: Status) -> str:
+    if found.verified_at is None:
+        return "-"
+    if found.differing:
+        return f"[red]{found.differing:,} WRONG[/red]"
+    return "ok, every key" if found.verified_whole else "ok, what was touched"
