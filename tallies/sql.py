@@ -35,9 +35,9 @@ ENGINE_SCHEMA = "tallykeeper"
 MAX_IDENTIFIER_BYTES = 63
 
 # The plain PostgreSQL dialect: the drivers' own would double every % for their parameters.
-_dialect = PGDialect(paramstyle="named")
+_dialect = PGDialect(paramstyle="named")  # type: ignore[no-untyped-call]
 # The default doubles backslashes, which standard_conforming_strings would keep as two.
-_dialect._backslash_escapes = False  # type: ignore[attr-defined]  # noqa: SLF001 -- no setter
+_dialect._backslash_escapes = False  # noqa: SLF001 -- no setter
 _preparer = _dialect.identifier_preparer
 
 
