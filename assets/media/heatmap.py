@@ -27,6 +27,7 @@ _PALER = [0.4, 0.7, 0.9]
 
 _WIDTH, _HEIGHT = 900, 184
 _SQUARE, _STEP = 13, 16
+_STRIP_SQUARE, _STRIP_STEP = 8, 10
 _LEFT, _TOP = 42, 46
 _INK, _FAINT = "#24292f", "#636c76"
 
@@ -67,6 +68,27 @@ def calendar_heatmap_png(counts: Mapping[date, int], last_day: date) -> bytes:
 def heatmap_markdown(counts: Mapping[date, int], last_day: date) -> str:
     """The heat map as Markdown: an image that carries its own data, titled with the number."""
     data = base64.b64encode(calendar_heatmap_png(counts, last_day)).decode("ascii")
+    return f"![{title_of(counts, last_day)}](data:image/png;base64,{data})"
+
+
+def strip_markdown(counts: Mapping[date, int], last_day: date) -> str:
+    """The same squares alone, in under 1,000 characters: Dagster shows that in place, not linked.
+
+    530 x 70 pixels without letters, a colour being one of a palette.
+    """
+    from PIL import Image
+
+    first_day = first_day_of(last_day)
+    shade = shades_of([counts.get(day, 0) for day in _days(first_day, last_day)])
+    image = Image.new("P", (WEEKS * _STRIP_STEP, 7 * _STRIP_STEP), len(SHADES))
+    image.putpalette(bytes.fromhex("".join(SHADES).replace("#", "") + "ffffff"))
+    for place, day in enumerate(_days(first_day, last_day)):
+        left, top = (n * _STRIP_STEP for n in divmod(place, 7))
+        square = (left, top, left + _STRIP_SQUARE, top + _STRIP_SQUARE)
+        image.paste(SHADES.index(shade[counts.get(day, 0)]), square)
+    png = io.BytesIO()
+    image.save(png, format="PNG", optimize=True, bits=4)
+    data = base64.b64encode(png.getvalue()).decode("ascii")
     return f"![{title_of(counts, last_day)}](data:image/png;base64,{data})"
 
 

@@ -21,6 +21,7 @@ from assets.media.heatmap import (
     first_day_of,
     heatmap_markdown,
     shades_of,
+    strip_markdown,
     title_of,
 )
 from resources.settings import project_root
@@ -112,6 +113,25 @@ def test_the_markdown_carries_the_picture_and_its_title() -> None:
     title, data = markdown.removesuffix(")").split("](data:image/png;base64,")
     assert title == "![3 files in the last year"
     assert base64.b64decode(data) == calendar_heatmap_png(counts, FRIDAY)
+
+
+@given(st.lists(st.integers(0, 9), min_size=400, max_size=400))
+def test_the_strip_is_small_enough_to_be_shown_in_place(counts: list[int]) -> None:
+    by_day = {FRIDAY - timedelta(days=n): count for n, count in enumerate(counts)}
+    assert len(strip_markdown(by_day, FRIDAY)) < 1_000
+
+
+def test_the_strip_has_the_same_squares_as_the_picture() -> None:
+    counts = {FRIDAY: 3, FRIDAY - timedelta(days=1): 1}
+    data = strip_markdown(counts, FRIDAY).removesuffix(")").split("base64,")[1]
+    image = Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")
+    place = (FRIDAY - first_day_of(FRIDAY)).days
+    left, top = (10 * n for n in divmod(place, 7))
+    shade = shades_of([3, 1, 0])
+    assert image.getpixel((left, top)) == ImageColor.getrgb(shade[3])
+    assert image.getpixel((left, top - 10)) == ImageColor.getrgb(shade[1])
+    assert image.getpixel((0, 0)) == ImageColor.getrgb(SHADES[0])
+    assert image.getpixel((left + 9, top)) == WHITE
 
 
 def test_the_global_state_of_the_plotting_library_is_never_loaded() -> None:
