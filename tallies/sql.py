@@ -29,7 +29,7 @@ from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.sql.elements import ColumnElement, TextClause, quoted_name
 from sqlalchemy.sql.schema import Table
 from sqlalchemy.sql.selectable import TableClause
-from sqlalchemy.types import TypeEngine
+from sqlalchemy.types import TypeEngine, UserDefinedType
 
 ENGINE_SCHEMA = "tallykeeper"
 MAX_IDENTIFIER_BYTES = 63
@@ -106,6 +106,23 @@ def utc_start(unit: str, instant: ColumnElement[Any]) -> ColumnElement[Any]:
 def to_last_instant(unit: str) -> ColumnElement[Any]:
     """From the first instant of a `unit` to its last: PostgreSQL counts microseconds."""
     return literal_column(f"(INTERVAL '1 {unit}' - INTERVAL '1 microsecond')", Interval())
+
+
+class _Record(UserDefinedType[Any]):
+    """PostgreSQL's type of a row without a name."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **options: object) -> str:
+        return "record"
+
+
+def null_equals_null(value: ColumnElement[Any], column: Column[Any]) -> ColumnElement[Any]:
+    """`value`, of the derived table's `column`, such that two nulls compare equal.
+
+    As part of a record; unlike IS NOT DISTINCT FROM that can be hashed.
+    """
+    return cast(func.row(cast_like(value, column), literal_column("0")), _Record())
 
 
 def lasting_type(column: Column[Any]) -> TypeEngine[Any]:

@@ -159,9 +159,11 @@ class Keys(Scope):
                 last = starts.c.starts_at + sql.to_last_instant(window.unit)
                 conditions += [expression >= starts.c.starts_at, expression <= last]
                 offered.append(starts.c.starts_at)
-            else:
-                offered.append(expression)
-            wanted.append(keys.c[name])
+                wanted.append(keys.c[name])
+                continue
+            column = self.tally.table.c[name]
+            offered.append(_comparable(expression, column))
+            wanted.append(_comparable(keys.c[name], column))
         if len(offered) == 1 and conditions:
             return conditions
         return [*conditions, tuple_(*offered).in_(select(*wanted))]
@@ -311,10 +313,15 @@ class Tally(ABC):
         nullable = [n for n in names if self.table.c[n].nullable]
         conditions = [f"{left}.{sql.quote(n)} = {right}.{sql.quote(n)}" for n in plain]
         if nullable:
-            # As records, nulls compare equal, and unlike IS NOT DISTINCT FROM it can be hashed.
-            sides = (f"ROW({sql.columns(nullable, side)}, 0)::record" for side in (left, right))
+            # As records, nulls compare equal, and unlike IS NOT DISTINCT FROM it can be hashed;
+            # but the types of both sides have to be the same.
+            typed = [f".{sql.quote(n)}::{self._type_of(n)}" for n in nullable]
+            sides = (f"ROW({side}{f', {side}'.join(typed)}, 0)::record" for side in (left, right))
             conditions.append(" = ".join(sides))
         return " AND ".join(conditions)
+
+    def _type_of(self, name: str) -> str:
+        return sql.type_name(sql.lasting_type(self.table.c[name]))
 
     def declaration_hash(self) -> str:
         """Changes when the derived table would have to be built anew."""
@@ -356,3 +363,7 @@ class Tally(ABC):
         nullable = {n for n in key if self.table.c[n].nullable}
         indexed = [{c.name for c in i.columns} for i in self.table.indexes if i.unique]
         return key in indexed and (not nullable or key - nullable in indexed)
+
+
+def _comparable(value: ColumnElement[Any], column: Column[Any]) -> ColumnElement[Any]:
+    return sql.null_equals_null(value, column) if column.nullable else value

@@ -46,6 +46,8 @@ class Oracle:
     truth: str
     pending: str
     engine_pending: str | None = None
+    # The key columns that a pending change names, where it does not name all.
+    group: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -57,8 +59,8 @@ class Oracle:
 
     def statement(self) -> str:
         """One row: (violations as JSON or null, stale, keys by the sources, pending, settled)."""
-        columns, key = ", ".join(self.columns), ", ".join(self.key)
-        same = " AND ".join(f"p.{n} IS NOT DISTINCT FROM r.{n}" for n in self.key)
+        columns, key = ", ".join(self.columns), ", ".join(self.group or self.key)
+        same = " AND ".join(f"p.{n} IS NOT DISTINCT FROM r.{n}" for n in self.group or self.key)
         settled = f"NOT is_stale AND NOT EXISTS (SELECT FROM pending AS p WHERE {same})"
         engine = f"SELECT {key} FROM {self.engine_pending or 'pending'}"
         if self.engine_pending:
@@ -192,4 +194,47 @@ SELECT tag_id, hour FROM (
 ) AS tags USING (post_id)
 WHERE post_id IN (SELECT post_id FROM tallykeeper.forum_tag_hours_log)""",
     engine_pending="tallykeeper.forum_tag_hours_pending_keys",
+)
+
+ITEM_TAGS = Oracle(
+    tally="shelf.item_tags",
+    key=("item_id", "tag_id"),
+    measures=(),
+    derived="shelf.item_tags",
+    truth="""
+SELECT i.id AS item_id, t AS tag_id FROM shelf.items AS i, unnest(i.tags) AS t
+WHERE t IS NOT NULL GROUP BY 1, 2""",
+    pending="SELECT item_id FROM tallykeeper.shelf_item_tags_log",
+    engine_pending="tallykeeper.shelf_item_tags_pending_keys",
+    group=("item_id",),
+)
+
+PERSON_SUMS = Oracle(
+    tally="desk.person_sums",
+    key=("shop_id", "person_id"),
+    measures=("moves", "amount"),
+    derived="desk.person_sums",
+    truth="""
+SELECT shop_id, person_id, count(*)::integer AS moves, sum(amount) AS amount FROM (
+  SELECT shop_id, person_id, coalesce(amount, 0) AS amount FROM desk.sales WHERE NOT is_void
+  UNION ALL SELECT shop_id, clerk_id, -amount FROM desk.refunds WHERE shop_id IS NOT NULL
+) AS m WHERE person_id IS NOT NULL GROUP BY 1, 2
+UNION ALL
+SELECT shop_id, NULL, count(*)::integer, sum(amount) FROM (
+  SELECT shop_id, coalesce(amount, 0) AS amount FROM desk.sales WHERE NOT is_void
+  UNION ALL SELECT shop_id, -amount FROM desk.refunds WHERE shop_id IS NOT NULL
+) AS m GROUP BY 1""",
+    pending="SELECT shop_id, person_id FROM tallykeeper.desk_person_sums_log",
+)
+
+BEST_SALES = Oracle(
+    tally="desk.best_sales",
+    key=("shop_id", "person_id"),
+    measures=("amount", "sales"),
+    derived="desk.best_sales",
+    truth="""
+SELECT shop_id, person_id, max(amount)::numeric AS amount, count(*)::integer AS sales
+FROM desk.sales GROUP BY 1, 2""",
+    pending="SELECT shop_id, person_id FROM tallykeeper.desk_best_sales_log",
+    engine_pending="tallykeeper.desk_best_sales_pending_keys",
 )

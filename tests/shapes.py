@@ -1,0 +1,187 @@
+"""Small systems, each of a shape that the media system has not. Only tests use them.
+
+`shelf`: an exploded array, recomputed by item, with no measures at all. `desk`: counts and numeric
+sums by person, with a null row for everybody, from two sources and under a condition; and a
+recomputed tally with a null in its key. Their hand-written truth is in `oracle.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    Numeric,
+    Select,
+    Table,
+    Text,
+    and_,
+    false,
+    func,
+    select,
+)
+
+from tallies import AdditiveTally, Capture, Contribution, RecomputedTally, Scope, System
+
+shelf_metadata = MetaData(schema="shelf")
+
+items = Table(
+    "items",
+    shelf_metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("tags", ARRAY(Integer)),
+    Column("title", Text),
+)
+
+item_tags = Table(
+    "item_tags",
+    shelf_metadata,
+    Column("item_id", BigInteger, primary_key=True),
+    Column("tag_id", Integer, primary_key=True),
+    Index("item_tags_tag_id", "tag_id"),
+)
+
+
+def exploded(scope: Scope) -> Select[Any]:
+    """Each tag of each item once, however often the array names it."""
+    tags = func.unnest(items.c.tags).table_valued("tag_id").render_derived("tags")
+    return (
+        select(items.c.id.label("item_id"), tags.c.tag_id)
+        .select_from(items.join(tags, tags.c.tag_id.is_not(None)))
+        .where(*scope(item_id=items.c.id))
+        .distinct()
+    )
+
+
+item_tags_tally = RecomputedTally(
+    system="shelf",
+    table=item_tags,
+    key=["item_id", "tag_id"],
+    measures=[],
+    group=["item_id"],
+    captures=[
+        Capture(items, entity=lambda item: {"item_id": item.id}, key=lambda i: {"item_id": i.id})
+    ],
+    aggregate=exploded,
+)
+
+shelf = System("shelf", shelf_metadata, [item_tags_tally])
+
+desk_metadata = MetaData(schema="desk")
+
+sales = Table(
+    "sales",
+    desk_metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("shop_id", BigInteger, nullable=False),
+    # Narrower than in the derived tables, which must make no difference.
+    Column("person_id", Integer),
+    Column("amount", Numeric(12, 3)),
+    Column("is_void", Boolean, nullable=False, server_default=false()),
+    Index("sales_shop_person", "shop_id", "person_id"),
+)
+
+refunds = Table(
+    "refunds",
+    desk_metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("shop_id", BigInteger),
+    Column("clerk_id", BigInteger, nullable=False),
+    Column("amount", Numeric(12, 3), nullable=False),
+)
+
+
+def by_person(name: str, *measures: Column[Any]) -> Table:
+    """A derived table keyed by shop and person, where a person may be null."""
+    table = Table(
+        name,
+        desk_metadata,
+        Column("id", BigInteger, Identity(), primary_key=True),
+        Column("shop_id", BigInteger, nullable=False),
+        Column("person_id", BigInteger),
+        *measures,
+        Column("updated_at", DateTime(timezone=True)),
+    )
+    person = table.c.person_id
+    Index(f"{name}_one", "shop_id", person, unique=True, postgresql_where=person.is_not(None))
+    Index(f"{name}_all", table.c.shop_id, unique=True, postgresql_where=person.is_(None))
+    return table
+
+
+person_sums = by_person(
+    "person_sums",
+    Column("moves", Integer, nullable=False),
+    Column("amount", Numeric, nullable=False),
+)
+
+best_sales = by_person("best_sales", Column("amount", Numeric), Column("sales", Integer))
+
+# A person's sales less refunds, and in the row without a person the shop's.
+person_sums_tally = AdditiveTally(
+    system="desk",
+    table=person_sums,
+    contributions=[
+        Contribution(
+            sales,
+            key=lambda sale: {"shop_id": sale.shop_id, "person_id": sale.person_id},
+            measures=lambda sale: {"moves": 1, "amount": sale.amount},
+            where=lambda sale: and_(sale.person_id.is_not(None), ~sale.is_void),
+        ),
+        Contribution(
+            sales,
+            key=lambda sale: {"shop_id": sale.shop_id, "person_id": None},
+            measures=lambda sale: {"moves": 1, "amount": sale.amount},
+            where=lambda sale: ~sale.is_void,
+        ),
+        Contribution(
+            refunds,
+            key=lambda refund: {"shop_id": refund.shop_id, "person_id": refund.clerk_id},
+            measures=lambda refund: {"moves": 1, "amount": -refund.amount},
+        ),
+        Contribution(
+            refunds,
+            key=lambda refund: {"shop_id": refund.shop_id, "person_id": None},
+            measures=lambda refund: {"moves": 1, "amount": -refund.amount},
+        ),
+    ],
+)
+
+
+def best(scope: Scope) -> Select[Any]:
+    """The largest sale of each person, and of nobody in particular; null where none is known."""
+    return (
+        select(
+            sales.c.shop_id,
+            sales.c.person_id,
+            func.max(sales.c.amount).label("amount"),
+            func.count().label("sales"),
+        )
+        .where(*scope(shop_id=sales.c.shop_id, person_id=sales.c.person_id))
+        .group_by(sales.c.shop_id, sales.c.person_id)
+    )
+
+
+best_sales_tally = RecomputedTally(
+    system="desk",
+    table=best_sales,
+    key=["shop_id", "person_id"],
+    measures=["amount", "sales"],
+    captures=[
+        Capture(
+            sales,
+            entity=lambda sale: {"sale_id": sale.id},
+            key=lambda sale: {"shop_id": sale.shop_id, "person_id": sale.person_id},
+        )
+    ],
+    aggregate=best,
+)
+
+desk = System("desk", desk_metadata, [person_sums_tally, best_sales_tally])
