@@ -41,7 +41,7 @@ bench: $(READY) ## measure every claim of the benchmark table
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 screenshots: $(READY) ## take the pictures of the documentation anew from the running UI
-	@$(BIN)/python -m docs.screenshots $(ARGS)
+	@$(BIN)/python -m tests.browser.screenshots $(ARGS)
 
 # Not after $(READY): a dependency that pyproject.toml names and the lock does not would stop that first.
 lock: ## write requirements.lock from pyproject.toml; ARGS=--upgrade for the latest versions

@@ -1,0 +1,148 @@
+"""The documentation's pictures, taken from the running UI: `make screenshots`.
+
+Demo data in a home of its own, `tally up`, headless Chromium. The browser tests look at the same
+pages through the same functions, so that a picture that cannot be taken is a failing test.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from playwright.sync_api import Browser, Page, sync_playwright
+
+IMAGES = Path(__file__).parents[2] / "docs" / "images"
+CHROMIUM = next((p for n in ("chromium", "chromium-browser") if (p := shutil.which(n))), None)
+SWITCHES = (
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+)
+SIZE = (1280, 800)
+START_SECONDS = 120
+DRAWN = "img[src^='data:image/png']"
+ASSET = "/assets/media/daily_contributions"
+
+
+@contextmanager
+def running_ui(environment: dict[str, str]) -> Iterator[str]:
+    """Run `tally up` with `environment` on a free port; gives the address, and ends it after."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [str(Path(sys.executable).with_name("tally")), "up", "--port", str(port)]
+    address = f"http://127.0.0.1:{port}"
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+        try:
+            _wait_for(address, process, output)
+            yield address
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A headless browser that talks to nobody but the page asked for."""
+    if CHROMIUM is None:
+        raise RuntimeError("the pictures need Debian's package chromium; install it and try again")
+    # Chromium refuses its sandbox to root.
+    switches = [*SWITCHES, "--no-sandbox"] if os.geteuid() == 0 else list(SWITCHES)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=switches)
+        yield browser
+        browser.close()
+
+
+def open_page(browser: Browser, address: str) -> Page:
+    """A page of the pictures' size at `address`."""
+    page = browser.new_page(viewport={"width": SIZE[0], "height": SIZE[1]})
+    page.goto(address)
+    return page
+
+
+def graph(browser: Browser, base: str) -> Page:
+    """The lineage from the files to both tallies."""
+    page = open_page(browser, f"{base}/asset-groups/")
+    page.get_by_text("3 / 3 Passed").nth(1).wait_for()
+    return page
+
+
+def heat_map(browser: Browser, base: str) -> Page:
+    """The calendar heat map in the metadata of the last materialization."""
+    page = open_page(browser, f"{base}{ASSET}?view=events")
+    page.get_by_text("[Show Markdown]").first.click()
+    page.get_by_role("dialog").locator(DRAWN).wait_for()
+    return page
+
+
+def partitions(browser: Browser, base: str) -> Page:
+    """The days, and how the chosen one came to be."""
+    page = open_page(browser, f"{base}{ASSET}?view=partitions")
+    page.get_by_text("Partitions Selected").wait_for()
+    return page
+
+
+def checks(browser: Browser, base: str) -> Page:
+    """The three checks, and what the last comparison with the source found."""
+    page = open_page(browser, f"{base}{ASSET}?view=checks")
+    page.get_by_text("matches_source").first.click()
+    page.get_by_text("Latest execution").wait_for()
+    return page
+
+
+PICTURES = {
+    "ui-graph.png": graph,
+    "ui-daily-contributions.png": heat_map,
+    "ui-partitions.png": partitions,
+    "ui-checks.png": checks,
+}
+# The UI draws its plots and curves in after its texts.
+SETTLE_MILLISECONDS = 1_500
+
+
+def main() -> None:
+    """Take all pictures anew."""
+    # A short name: the socket's path has a limit.
+    with tempfile.TemporaryDirectory(prefix="tally-") as home:
+        environment = {**os.environ, "TALLY_HOME": home}
+        tally = Path(sys.executable).with_name("tally")
+        subprocess.run([tally, "demo"], env=environment, check=True)
+        with running_ui(environment) as base, chromium() as browser:
+            for name, view in PICTURES.items():
+                page = view(browser, base)
+                page.wait_for_timeout(SETTLE_MILLISECONDS)
+                page.screenshot(path=IMAGES / name)
+                page.close()
+                click.echo(f"docs/images/{name}")
+
+
+def _wait_for(address: str, process: subprocess.Popen[bytes], output: object) -> None:
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            urllib.request.urlopen(f"{address}/server_info", timeout=5).close()  # noqa: S310 -- our own
+        except (urllib.error.URLError, TimeoutError):
+            time.sleep(0.5)
+        else:
+            return
+    output.seek(0)  # type: ignore[attr-defined]
+    raise RuntimeError(f"the UI did not come up:\n{output.read()}")  # type: ignore[attr-defined]
+
+
+if __name__ == "__main__":
+    main()
