@@ -30,7 +30,17 @@ def build_definitions(
     """
     chosen = chosen_systems() if systems is None else systems
     daily = partitions.daily()
-    built = [assets_of(system, daily) for system in chosen]
+    return assemble([assets_of(system, daily) for system in chosen], database)
+
+
+def assets_of(system: System, daily: dg.DailyPartitionsDefinition) -> SystemAssets:
+    """What `assets/<system>/assets.py` builds."""
+    built: SystemAssets = import_module(f"assets.{system.name}.assets").build(daily)
+    return built
+
+
+def assemble(built: Sequence[SystemAssets], database: Database | None = None) -> dg.Definitions:
+    """The systems' assets and checks, with the jobs, schedules and sensors that run them."""
     hourly = [jobs.hourly(s) for s in built]
     return dg.Definitions(
         assets=[*(a for s in built for a in s.sources), *(a for s in built for a in s.assets)],
@@ -42,12 +52,6 @@ def build_definitions(
         # A process for each step would cost seconds, for steps that take milliseconds.
         executor=dg.in_process_executor,
     )
-
-
-def assets_of(system: System, daily: dg.DailyPartitionsDefinition) -> SystemAssets:
-    """What `assets/<system>/assets.py` builds."""
-    built: SystemAssets = import_module(f"assets.{system.name}.assets").build(daily)
-    return built
 
 
 defs = build_definitions()

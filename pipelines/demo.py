@@ -92,12 +92,12 @@ class Demo:
             runs = Runs(self.systems)
             told.append("ready")
         for system in self.systems:
-            with self._step(f"{system.name}: hourly run, building what was never built") as told:
+            with self._step(f"{system.name}: first hourly run, which builds") as told:
                 told.append(self._outcome("built", runs.hourly(system)))
             with self._step(f"{system.name}: late files, moved and deleted ones") as told:
                 changed = import_module(f"assets.{system.name}.demo").change_demo(engine)
                 told.append(f"{changed:,} rows changed")
-            with self._step(f"{system.name}: hourly run, taking those changes") as told:
+            with self._step(f"{system.name}: next hourly run, which takes the changes") as told:
                 told.append(self._outcome("refreshed", runs.hourly(system)))
             with self._step(f"{system.name}: rebuild of the last {REBUILT_DAYS} days") as told:
                 told.append(self._outcome("rebuilt", runs.rebuild(system)))

@@ -6,6 +6,8 @@ that is looked up at the tick, never while definitions load.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import dagster as dg
 from sqlalchemy import Engine
 
@@ -44,7 +46,7 @@ def hourly_schedule(built: SystemAssets) -> dg.ScheduleDefinition:
     return every_hour
 
 
-def audit_schedule(systems: list[SystemAssets]) -> dg.ScheduleDefinition:
+def audit_schedule(systems: Sequence[SystemAssets]) -> dg.ScheduleDefinition:
     """The nightly audit of all systems that the database keeps."""
 
     @dg.schedule(
