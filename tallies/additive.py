@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     Column,
+    Float,
     Integer,
     Numeric,
     Select,
@@ -294,6 +295,8 @@ SELECT day, NULL, sum(i), sum(u), sum(r), NULL FROM (
                     f" order; expected {self.columns}, {contribution.source.name} gives"
                     f" {(*key, *measures)}"
                 )
+            for name, value in measures.items():
+                self._check_sums_exactly(name, value)
         counters = [
             name
             for name in self.measures
@@ -304,9 +307,24 @@ SELECT day, NULL, sum(i), sum(u), sum(r), NULL FROM (
                 f"{self.name}: one measure must be plainly 1, the count of rows: without it"
                 " nothing says when a key is empty"
             )
-        for name in self.measures:
-            self._delta_type(name)
         return counters[0]
+
+    def _check_sums_exactly(self, measure: str, value: object) -> None:
+        """A sum that is rounded at every refresh drifts from the sum rounded once."""
+        self._delta_type(measure)
+        declared, given = self.table.c[measure].type, getattr(value, "type", None)
+        loses = isinstance(given, Float)
+        if isinstance(given, Numeric):
+            loses = isinstance(declared, Integer) or (
+                isinstance(declared, Numeric)
+                and declared.scale is not None
+                and (given.scale is None or given.scale > declared.scale)
+            )
+        if loses:
+            raise DeclarationError(
+                f"{self.name}: the measure {measure!r} is {declared!r}, which cannot hold sums of"
+                f" {given!r} exactly; declare it numeric without a scale, and sum no floats"
+            )
 
 
 def _is_one(value: object) -> bool:

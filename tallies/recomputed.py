@@ -309,6 +309,10 @@ class RecomputedTally(Tally):
         return tuple(dict.fromkeys(n for c in self.captures for n in c.entity(c.source.c)))
 
     def _check_captures(self) -> None:
+        if not self.group or not set(self.group) <= set(self.key):
+            raise DeclarationError(
+                f"{self.name}: the group {self.group} must be some of the key's columns {self.key}"
+            )
         aggregate = self.aggregate(Everything())
         read = {e for e in visitors.iterate(aggregate) if isinstance(e, Table)}
         unwatched = sorted(t.name for t in read - set(self.sources))

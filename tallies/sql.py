@@ -31,6 +31,8 @@ from sqlalchemy.sql.schema import Table
 from sqlalchemy.sql.selectable import TableClause
 from sqlalchemy.types import TypeEngine, UserDefinedType
 
+from tallies.errors import DeclarationError
+
 ENGINE_SCHEMA = "tallykeeper"
 MAX_IDENTIFIER_BYTES = 63
 
@@ -72,7 +74,7 @@ def shortened(identifier: str) -> str:
 def in_engine_schema(identifier: str) -> str:
     """`identifier` in the engine's own schema."""
     if len(identifier.encode()) > MAX_IDENTIFIER_BYTES:
-        raise ValueError(
+        raise DeclarationError(
             f"{identifier!r} is longer than PostgreSQL's {MAX_IDENTIFIER_BYTES} bytes for a name;"
             " shorten the name of the system or of the table"
         )

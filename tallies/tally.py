@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import DateTime, Select, Table, select, tuple_
+from sqlalchemy import DateTime, Index, Select, Table, select, tuple_
 from sqlalchemy import literal as bound
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import ColumnElement
@@ -356,13 +356,18 @@ class Tally(ABC):
     def _is_unique(self, key: set[str]) -> bool:
         if {c.name for c in self.table.primary_key} == key:
             return True
-        constraints = (c for c in self.table.constraints if isinstance(c, UniqueConstraint))
-        if any({c.name for c in constraint.columns} == key for constraint in constraints):
-            return True
-        # A nullable column is covered by two partial indexes, one of them without it.
         nullable = {n for n in key if self.table.c[n].nullable}
-        indexed = [{c.name for c in i.columns} for i in self.table.indexes if i.unique]
-        return key in indexed and (not nullable or key - nullable in indexed)
+        indexes = [i for i in self.table.indexes if i.unique]
+        constraints = [c for c in self.table.constraints if isinstance(c, UniqueConstraint)]
+        either: list[Index | UniqueConstraint] = [*indexes, *constraints]
+        for unique in either:
+            options = unique.dialect_options["postgresql"]
+            whole = {c.name for c in unique.columns} == key and options.get("where") is None
+            if whole and (not nullable or options.get("nulls_not_distinct")):
+                return True
+        # A nullable column is covered by two partial indexes, one of them without it.
+        indexed = [{c.name for c in i.columns} for i in indexes]
+        return bool(nullable) and key in indexed and key - nullable in indexed
 
 
 def _comparable(value: ColumnElement[Any], column: Column[Any]) -> ColumnElement[Any]:

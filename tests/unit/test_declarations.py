@@ -1,0 +1,263 @@
+"""A tally that cannot be kept exactly is refused where it is declared, and told why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Double,
+    Index,
+    Integer,
+    MetaData,
+    Numeric,
+    Select,
+    Table,
+    func,
+    select,
+)
+
+from tallies import (
+    AdditiveTally,
+    Capture,
+    Contribution,
+    DeclarationError,
+    RecomputedTally,
+    Scope,
+    System,
+    Window,
+)
+
+metadata = MetaData(schema="shop")
+sales = Table(
+    "sales",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("shop_id", BigInteger, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("amount", Numeric(12, 3), nullable=False),
+    Column("weight", Double, nullable=False),
+)
+lines = Table(
+    "lines",
+    metadata,
+    Column("sale_id", BigInteger, primary_key=True),
+    Column("item_id", BigInteger, primary_key=True),
+)
+
+
+def derived(**measures: Any) -> Table:
+    columns = [Column(name, type_, nullable=False) for name, type_ in measures.items()]
+    return Table(
+        "sums", MetaData(schema="shop"), Column("shop_id", BigInteger, primary_key=True), *columns
+    )
+
+
+def additive(table: Table | None = None, **options: Any) -> AdditiveTally:
+    settings: dict[str, Any] = {
+        "system": "shop",
+        "table": derived(count=Integer, amount=Numeric) if table is None else table,
+        "contributions": [contribution()],
+    }
+    return AdditiveTally(**settings | options)
+
+
+def contribution(**options: Any) -> Contribution:
+    settings: dict[str, Any] = {
+        "key": lambda sale: {"shop_id": sale.shop_id},
+        "measures": lambda sale: {"count": 1, "amount": sale.amount},
+    }
+    return Contribution(sales, **settings | options)
+
+
+def by_item(scope: Scope) -> Select[Any]:
+    return (
+        select(sales.c.shop_id, lines.c.item_id, func.count().label("count"))
+        .join_from(sales, lines, lines.c.sale_id == sales.c.id)
+        .where(*scope(shop_id=sales.c.shop_id, item_id=lines.c.item_id))
+        .group_by(sales.c.shop_id, lines.c.item_id)
+    )
+
+
+ITEMS = Table(
+    "items",
+    MetaData(schema="shop"),
+    Column("shop_id", BigInteger, primary_key=True),
+    Column("item_id", BigInteger, primary_key=True),
+    Column("count", Integer, nullable=False),
+)
+OF_SALES = Capture(
+    sales, entity=lambda sale: {"sale_id": sale.id}, key=lambda sale: {"shop_id": sale.shop_id}
+)
+OF_LINES = Capture(
+    lines,
+    entity=lambda line: {"sale_id": line.sale_id},
+    key=lambda line: {"item_id": line.item_id},
+)
+
+
+def recomputed(**options: Any) -> RecomputedTally:
+    settings: dict[str, Any] = {
+        "system": "shop",
+        "table": ITEMS,
+        "key": ["shop_id", "item_id"],
+        "measures": ["count"],
+        "captures": [OF_SALES, OF_LINES],
+        "aggregate": by_item,
+    }
+    return RecomputedTally(**settings | options)
+
+
+REFUSED: dict[str, tuple[Callable[[], object], str]] = {
+    "no contributions": (lambda: additive(contributions=[]), "needs contributions"),
+    "a measure that is no column": (
+        lambda: additive(derived(count=Integer)),
+        "'amount' is declared but is no column",
+    ),
+    "no key": (
+        lambda: additive(contributions=[contribution(key=lambda _: {})]),
+        "needs a key",
+    ),
+    "a window outside the key": (
+        lambda: additive(window=Window("date", "day")),
+        "window's column 'date' must be part of the key",
+    ),
+    "a key that is not unique": (
+        lambda: additive(
+            Table(
+                "sums",
+                MetaData(),
+                Column("shop_id", BigInteger),
+                Column("count", Integer),
+                Column("amount", Numeric),
+            )
+        ),
+        "nothing makes the key (shop_id) unique",
+    ),
+    "a key that is unique but for its nulls": (
+        lambda: additive(
+            Table(
+                "sums",
+                MetaData(),
+                Column("shop_id", BigInteger, unique=True),
+                Column("count", Integer),
+                Column("amount", Numeric),
+            )
+        ),
+        "nothing makes the key (shop_id) unique",
+    ),
+    "a key that is unique for some rows only": (
+        lambda: additive(_partly_unique()),
+        "nothing makes the key (shop_id) unique",
+    ),
+    "a measure that floats": (
+        lambda: additive(derived(count=Integer, amount=Double)),
+        "must be an integer or numeric",
+    ),
+    "a sum of floats": (
+        lambda: additive(
+            contributions=[contribution(measures=lambda sale: {"count": 1, "amount": sale.weight})]
+        ),
+        "cannot hold sums of",
+    ),
+    "a sum that is rounded": (
+        lambda: additive(derived(count=Integer, amount=Numeric(14, 2))),
+        "cannot hold sums of",
+    ),
+    "a sum that is rounded to integers": (
+        lambda: additive(derived(count=Integer, amount=BigInteger)),
+        "cannot hold sums of",
+    ),
+    "contributions to different columns": (
+        lambda: additive(
+            contributions=[
+                contribution(),
+                contribution(measures=lambda sale: {"amount": sale.amount, "count": 1}),
+            ]
+        ),
+        "every contribution must give the same columns in the same order",
+    ),
+    "nothing that counts rows": (
+        lambda: additive(
+            derived(amount=Numeric),
+            contributions=[contribution(measures=lambda sale: {"amount": sale.amount})],
+        ),
+        "one measure must be plainly 1",
+    ),
+    "an aggregate over a table that nothing watches": (
+        lambda: recomputed(captures=[OF_SALES]),
+        "reads lines, which no capture watches",
+    ),
+    "an aggregate with other columns": (
+        lambda: recomputed(key=["item_id", "shop_id"]),
+        "must give the columns ('item_id', 'shop_id', 'count') in this order",
+    ),
+    "a key column that no capture gives": (
+        lambda: recomputed(
+            captures=[OF_SALES, Capture(lines, entity=lambda line: {"sale_id": line.sale_id})]
+        ),
+        "must be given by exactly one set of captures",
+    ),
+    "entities that cannot be joined": (
+        lambda: recomputed(
+            captures=[
+                OF_SALES,
+                Capture(
+                    lines,
+                    entity=lambda line: {"line_of": line.sale_id},
+                    key=lambda line: {"item_id": line.item_id},
+                ),
+            ]
+        ),
+        "where the key is split over sources all must use",
+    ),
+    "a group that is no part of the key": (
+        lambda: recomputed(group=["shop_id", "count"]),
+        "the group ('shop_id', 'count') must be some of the key's columns",
+    ),
+    "two tallies of one table": (
+        lambda: System("shop", metadata, [additive(), additive()]),
+        "two tallies keep the same table (sums, sums)",
+    ),
+    "a tally of another system": (
+        lambda: System("store", metadata, [additive()]),
+        "shop.sums does not belong to the system 'store'",
+    ),
+}
+
+
+def _partly_unique() -> Table:
+    table = Table(
+        "sums",
+        MetaData(),
+        Column("shop_id", BigInteger, nullable=False),
+        Column("count", Integer),
+        Column("amount", Numeric),
+    )
+    Index("some", table.c.shop_id, unique=True, postgresql_where=table.c.count > 5)
+    return table
+
+
+@pytest.mark.parametrize("declaration", REFUSED)
+def test_a_declaration_that_cannot_be_kept_is_refused(declaration: str) -> None:
+    declare, sentence = REFUSED[declaration]
+    with pytest.raises(DeclarationError) as refused:
+        declare()
+    assert sentence in str(refused.value)
+
+
+def test_the_same_declarations_are_accepted_when_whole() -> None:
+    assert additive().counter == "count"
+    assert additive(derived(count=Integer, amount=Numeric(14, 3))).measures == ("count", "amount")
+    assert recomputed().entity == ("sale_id",)
+
+
+def test_names_too_long_for_postgresql_are_refused() -> None:
+    table = derived(count=Integer, amount=Numeric)
+    table.name = "s" * 60
+    with pytest.raises(DeclarationError, match="longer than PostgreSQL's 63 bytes"):
+        additive(table)
