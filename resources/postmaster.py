@@ -19,6 +19,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -38,7 +39,8 @@ with warnings.catch_warnings():
 SUPERUSER = "postgres"
 
 _CONF_NAME = "tallykeeper.conf"
-_SOCKET_NAME = ".s.PGSQL.5432"
+_PORT = 5432
+_SOCKET_NAME = f".s.PGSQL.{_PORT}"
 # The shortest limit of any system that has unix sockets (macOS), without the closing zero.
 _LONGEST_SOCKET_PATH = 103
 _QUIET_SECONDS = 5
@@ -80,12 +82,15 @@ class Server:
         self._extra = dict(extra or {})
         made_by = self._version_of_data()
         self.version = version or made_by or max(POSTGRES_VERSIONS)
-        if made_by not in (None, self.version) or (
-            not programs and self.version not in POSTGRES_VERSIONS
-        ):
-            known = ", ".join(map(str, sorted(POSTGRES_VERSIONS)))
+        if programs is None and self.version not in POSTGRES_VERSIONS:
+            known = " or ".join(map(str, sorted(POSTGRES_VERSIONS)))
             raise DatabaseUnavailable(
-                f"expected data of PostgreSQL {version or known} in {self.data}, but they are of"
+                f"expected PostgreSQL {known} for the data in {self.data}, but {self.version} does"
+                " not come along; choose one of those, or set TALLY_DATABASE_URL to your own server"
+            )
+        if made_by not in (None, self.version):
+            raise DatabaseUnavailable(
+                f"expected data of PostgreSQL {self.version} in {self.data}, but they are of"
                 f" {made_by}; move them with pg_dump and pg_restore, or choose another folder"
             )
         self._programs = programs or POSTGRES_VERSIONS[self.version]
@@ -96,7 +101,8 @@ class Server:
         if running is None:
             raise DatabaseUnavailable(f"expected a running server in {self.data}; start it first")
         folder = quote(str(running.socket_folder), safe="/")
-        return f"postgresql://{SUPERUSER}@/{database}?host={folder}"
+        # With the port, or a PGPORT in the environment would lead past it.
+        return f"postgresql://{SUPERUSER}@/{database}?host={folder}&port={_PORT}"
 
     def running(self) -> Running | None:
         """The server's process, ready or not; None where none runs. Raises DatabaseUnavailable."""
@@ -228,7 +234,7 @@ class Server:
         settings = settings_for(measure(self.data)) | self._extra
         settings |= {
             "listen_addresses": "''",
-            "port": "5432",
+            "port": str(_PORT),
             "unix_socket_directories": _quoted('"' + str(socket_folder).replace('"', '""') + '"'),
             "unix_socket_permissions": "0700",
         }
@@ -257,10 +263,21 @@ class Server:
                 if self.running() is not None:
                     return  # it recovers, which is waited for elsewhere
                 said = self.log.read_bytes()[before:].decode(errors="replace") or error.output
-                # What a killed server had started ends by itself, but not at once.
                 if "shared memory block" not in said or time.monotonic() > deadline:
                     raise self._failed(said) from error
+            self._end_orphans()
             time.sleep(0.2)
+
+    def _end_orphans(self) -> None:
+        """Ask what a killed server left running to stop: the statements that it was busy with.
+
+        Their clients have long been told that the connection is lost, and nothing can be started
+        on the data before they are gone.
+        """
+        for process in psutil.process_iter(["name", "cwd"]):
+            if process.info["name"] == "postgres" and process.info["cwd"] == str(self.data):
+                with suppress(psutil.NoSuchProcess):
+                    process.terminate()
 
     def _wait_until_ready(self) -> None:
         started = time.monotonic()
@@ -273,7 +290,7 @@ class Server:
                     f" {_PATIENCE_SECONDS} seconds; it goes on, so try again later, or see"
                     f" {self.log}"
                 )
-            if not told and waited > _QUIET_SECONDS:
+            if not told:
                 told = True
                 _LOG.warning("the embedded database recovers from a crash; this can take minutes")
             time.sleep(0.05)
