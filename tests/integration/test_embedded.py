@@ -174,7 +174,7 @@ def test_many_starts_at_once_make_one_server(home: Path) -> None:
 def _folder_of(process: psutil.Process) -> str:
     try:
         return process.cwd()
-    except psutil.NoSuchProcess:
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
         return ""
 
 
