@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    DDL,
     BigInteger,
     Boolean,
     Column,
@@ -25,6 +26,7 @@ from sqlalchemy import (
     Table,
     Text,
     delete,
+    event,
     func,
     select,
 )
@@ -104,6 +106,12 @@ verifications = Table(
     Column("differing", BigInteger, nullable=False),
     Column("seconds", Double, nullable=False),
 )
+
+# Nothing names a row of these. Under a publication of all tables their rows could not be deleted,
+# unless the whole row may serve as its name.
+_whole_row = DDL("ALTER TABLE %(fullname)s REPLICA IDENTITY FULL")  # type: ignore[no-untyped-call]
+for _nameless in (stale_marks, unverified):
+    event.listen(_nameless, "after_create", _whole_row)
 
 captured_relations = Table(
     "captured_relations",
