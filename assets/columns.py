@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import dagster as dg
-from sqlalchemy import Column, Table
+from sqlalchemy import Column, ColumnClause, Table, TableValuedAlias
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -62,10 +62,12 @@ def _is_whole_primary_key(column: Column[object]) -> bool:
 
 
 def _origins(element: ColumnElement[object]) -> Iterator[Column[object]]:
-    """The table columns under an expression, through labels, functions and subqueries."""
+    """The table columns under an expression: through labels, functions, subqueries, unnest()."""
     for part in visitors.iterate(element):
         if isinstance(part, Column) and isinstance(part.table, Table):
             yield part
+        elif isinstance(part, ColumnClause) and isinstance(part.table, TableValuedAlias):
+            yield from _origins(part.table.element)
         elif isinstance(part, ColumnElement):
             for base in getattr(part, "base_columns", ()):
                 if base is not part and base is not element:

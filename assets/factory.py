@@ -21,7 +21,8 @@ from assets import columns, keeping
 from assets.checks import checks_of
 from assets.windows import Span
 from resources.dagster_database import Database
-from tallies import System, Tally
+from tallies import Everything, System, Tally
+from tallies.sql import render
 
 Extra = Callable[[Engine], Mapping[str, dg.MetadataValue]]
 """Metadata of a tally's own for its materializations, read from the database after the refresh."""
@@ -125,7 +126,7 @@ def _asset(
         as_asset = dg.asset(
             key=key_of(tally),
             deps=[dg.AssetKey([tally.system, source.name]) for source in tally.sources],
-            description=tally.description,
+            description=_description(tally),
             group_name=tally.system,
             owners=list(owners),
             kinds={"postgres", "table"},
@@ -178,6 +179,13 @@ def _more(tally: Tally, extra: Extra | None, engine: Engine) -> Mapping[str, dg.
     # The UI draws the lineage of columns from materializations, not from definitions.
     lineage = dg.MetadataValue.column_lineage(columns.lineage(tally, tally.system))
     return {"dagster/column_lineage": lineage, **(extra(engine) if extra else {})}
+
+
+def _description(tally: Tally) -> str:
+    return (
+        f"{tally.description}\n\nIt holds\n```sql\n{render(tally.aggregate(Everything()))}\n```\n"
+        f"as of its last refresh. The view `{tally.live_name}` says the same as of the last commit."
+    )
 
 
 def _metadata(table: Table) -> dict[str, object]:

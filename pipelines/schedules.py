@@ -12,10 +12,11 @@ import dagster as dg
 from sqlalchemy import Engine
 
 from assets.factory import SystemAssets
-from assets.systems import active_systems, missing_sources
+from assets.systems import missing_sources
 from pipelines.jobs import AUDIT, hourly_name
 from pipelines.partitions import today
 from resources.dagster_database import Database
+from resources.settings import wanted_systems
 from tallies import System
 
 EVERY_HOUR = "0 * * * *"
@@ -92,11 +93,16 @@ def refresh_request(
 
 
 def why_passed_over(engine: Engine, system: System) -> str | None:
-    """Why nothing is to be done for a system in this database; None where something is."""
-    if system in active_systems(engine):
+    """Why nothing is to be done for a system in this database; None where something is.
+
+    A system that TALLY_SYSTEMS names is never passed over: what it lacks is then an error.
+    """
+    if wanted_systems() is not None:
         return None
     with engine.connect() as connection:
         missing = missing_sources(connection, system)
+    if not missing:
+        return None
     return (
         f"{system.name} is not kept here: no table {', '.join(missing)}. Create the source tables"
         " and run `tally migrate`, or name the systems that you want in TALLY_SYSTEMS"

@@ -1,0 +1,1 @@
+"""The Dagster layer against a real instance whose storage is PostgreSQL."""

@@ -1,0 +1,176 @@
+"""A code location over one database, and what its runs left in the instance's event log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+from sqlalchemy import Engine, text
+
+import tallies
+from assets.factory import SystemAssets
+from pipelines.definitions import assemble
+from pipelines.partitions import today
+from resources.dagster_database import Database
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+TODAY = datetime.now(UTC).date()
+Metadata = dict[str, Any]
+
+
+def days_ago(days: int) -> str:
+    """The day so many days before today, UTC: `2025-11-20`."""
+    return (TODAY - timedelta(days=days)).isoformat()
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A finished run, read back from the instance's event log."""
+
+    instance: dg.DagsterInstance
+    run_id: str
+
+    @property
+    def succeeded(self) -> bool:
+        run = self.instance.get_run_by_id(self.run_id)
+        return run is not None and run.status is dg.DagsterRunStatus.SUCCESS
+
+    def materialized(self, table: str, system: str = "media") -> dict[str | None, Metadata]:
+        """The metadata of each partition's event, in the order in which they were stored."""
+        found: dict[str | None, Metadata] = {}
+        for event in self._events(dg.DagsterEventType.ASSET_MATERIALIZATION):
+            materialization = event.step_materialization_data.materialization
+            if materialization.asset_key == dg.AssetKey([system, table]):
+                assert materialization.partition not in found, "reported twice"
+                found[materialization.partition] = _plain(materialization.metadata)
+        return found
+
+    def checked(self, table: str, check: str, system: str = "media") -> dg.AssetCheckEvaluation:
+        """The one evaluation of that check."""
+        (evaluation,) = [
+            event.asset_check_evaluation_data
+            for event in self._events(dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+            if event.asset_check_evaluation_data.asset_key == dg.AssetKey([system, table])
+            and event.asset_check_evaluation_data.check_name == check
+        ]
+        return evaluation
+
+    def failures(self) -> list[str]:
+        """The names of the checks that failed, as `fresh of daily_contributions`."""
+        return sorted(
+            f"{e.asset_check_evaluation_data.check_name} of"
+            f" {e.asset_check_evaluation_data.asset_key.path[-1]}"
+            for e in self._events(dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+            if not e.asset_check_evaluation_data.passed
+        )
+
+    def error(self) -> str:
+        """What made a step fail, with its causes."""
+        (failure,) = self._events(dg.DagsterEventType.STEP_FAILURE)
+        return str(failure.step_failure_data.error_display_string)
+
+    def _events(self, kind: dg.DagsterEventType) -> list[Any]:
+        entries = self.instance.all_logs(self.run_id, of_type=kind)
+        return [entry.get_dagster_event() for entry in entries]
+
+
+@dataclass(frozen=True)
+class Location:
+    """Systems in Dagster's terms over the database of `engine`, run in this process."""
+
+    instance: dg.DagsterInstance
+    engine: Engine
+    built: Sequence[SystemAssets]
+
+    @property
+    def database(self) -> Database:
+        return Database(url=self.engine.url.render_as_string(hide_password=False))
+
+    @property
+    def definitions(self) -> dg.Definitions:
+        return assemble(self.built, self.database)
+
+    def build(self) -> None:
+        """Build all tallies, without Dagster, which the test is then about."""
+        for tally in (t for built in self.built for t in built.system.tallies):
+            tallies.refresh(self.engine, tally)
+            tallies.verify(self.engine, tally)
+
+    def hourly(self, system: str = "media") -> Ran:
+        """What the hourly schedule runs."""
+        (built,) = [b for b in self.built if b.system.name == system]
+        return self.run(f"{system}_hourly", built.refresh_config, partition_key=today())
+
+    def hourly_whole(self, system: str) -> Ran:
+        """What the hourly schedule runs for a system in which nothing has partitions."""
+        return self.run(f"{system}_hourly")
+
+    def rebuild(self, first: str, last: str, *tables: str) -> Ran:
+        """What a click on Materialize runs, for a range of partitions, both included."""
+        wanted = tables or ("daily_contributions", "hourly_contributions")
+        return self.run(
+            "__ASSET_JOB",
+            asset_selection=[dg.AssetKey(["media", table]) for table in wanted],
+            tags={
+                "dagster/asset_partition_range_start": first,
+                "dagster/asset_partition_range_end": last,
+            },
+        )
+
+    def audit(self) -> Ran:
+        """What the nightly schedule runs."""
+        return self.run("audit")
+
+    def tick(self, schedule: str) -> Any:
+        """What a schedule decides now."""
+        definitions = self.definitions
+        with dg.build_schedule_context(
+            instance=self.instance,
+            scheduled_execution_time=datetime.now(UTC),
+            repository_def=definitions.get_repository_def(),
+            resources={"database": self.database},
+        ) as context:
+            return definitions.resolve_schedule_def(schedule).evaluate_tick(context)
+
+    def look(self, sensor: str) -> Any:
+        """What a sensor decides now."""
+        definitions = self.definitions
+        with dg.build_sensor_context(
+            instance=self.instance,
+            repository_def=definitions.get_repository_def(),
+            resources={"database": self.database},
+        ) as context:
+            return definitions.resolve_sensor_def(sensor).evaluate_tick(context)
+
+    def run(self, job: str, config: Mapping[str, Any] | None = None, **options: Any) -> Ran:
+        """Run a job to its end, whether it succeeds or not."""
+        definition = self.definitions.resolve_job_def(job)
+        result = definition.execute_in_process(
+            run_config={**(config or {}), **QUIET},
+            instance=self.instance,
+            raise_on_error=False,
+            **options,
+        )
+        return Ran(self.instance, result.run_id)
+
+    def execute(self, *statements: str) -> None:
+        """What an application, or somebody's hand, does to the database."""
+        with self.engine.begin() as connection:
+            for statement in statements:
+                connection.execute(text(statement))
+
+    def add(self, *moments: str) -> None:
+        """Files taken at those moments; as SQL takes them: `2023-05-01 12:00Z`, `now()`."""
+        for moment in moments:
+            taken = moment if moment.endswith(")") else f"'{moment}'"
+            self.execute(
+                "INSERT INTO media.media_files (path, original_created_at)"
+                f" VALUES (gen_random_uuid()::text, {taken})"
+            )
+
+
+def _plain(metadata: Mapping[str, dg.MetadataValue]) -> Metadata:
+    return {key: value.value for key, value in metadata.items()}

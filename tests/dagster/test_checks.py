@@ -1,0 +1,197 @@
+"""The three checks: each passes where all is well, and fails where and as it should."""
+
+from __future__ import annotations
+
+import dagster as dg
+import pytest
+
+from assets.checks import mending_commands
+from assets.media.tallies import daily_contributions
+from pipelines.definitions import assemble
+from pipelines.migrate import migrate
+from resources.dagster_database import Database
+from tests.dagster.location import Location, Metadata, days_ago
+
+DAILY = dg.AssetKey(["media", "daily_contributions"])
+
+
+@pytest.fixture
+def library(location: Location) -> Location:
+    """Twelve files on twelve days, and all tallies built."""
+    location.add(*(f"2020-06-{day:02} 12:00Z" for day in range(1, 13)))
+    location.build()
+    return location
+
+
+def told(evaluation: dg.AssetCheckEvaluation) -> Metadata:
+    """The metadata of a check's evaluation, as plain values."""
+    return {key: value.value for key, value in evaluation.metadata.items()}
+
+
+def records(evaluation: dg.AssetCheckEvaluation) -> list[dict[str, object]]:
+    """The table of differing keys in a check's metadata."""
+    table = evaluation.metadata["keys"]
+    assert isinstance(table, dg.TableMetadataValue)
+    return [dict(record.data) for record in table.records]
+
+
+def test_all_checks_pass_after_a_refresh_and_in_the_audit(library: Location) -> None:
+    library.add("2020-06-03 13:00Z")
+    for ran in (library.hourly(), library.audit()):
+        assert ran.succeeded
+        assert ran.failures() == []
+
+
+def test_after_a_refresh_the_touched_windows_are_compared(library: Location) -> None:
+    library.add("2020-06-03 13:00Z")
+    found = told(library.hourly().checked("daily_contributions", "matches_source"))
+    assert (found["scope"], found["compared"]) == ("touched windows", 1)
+
+
+def test_the_audit_compares_everything(library: Location) -> None:
+    found = told(library.audit().checked("daily_contributions", "matches_source"))
+    assert (found["scope"], found["compared"]) == ("everything", 12)
+
+
+def test_a_check_that_is_executed_alone_compares_everything(library: Location) -> None:
+    key = dg.AssetCheckKey(DAILY, "matches_source")
+    definitions = library.definitions
+    job = definitions.resolve_job_def("__ASSET_JOB").get_subset(
+        asset_selection=frozenset(), asset_check_selection=frozenset({key})
+    )
+    result = job.execute_in_process(instance=library.instance)
+    (evaluation,) = result.get_asset_check_evaluations()
+    assert told(evaluation)["scope"] == "everything"
+
+
+def test_a_hand_edit_fails_the_audit_which_names_keys_values_and_the_remedy(
+    library: Location,
+) -> None:
+    library.execute(
+        "UPDATE media.daily_contributions SET count = 7 WHERE date = '2020-06-02Z'",
+        "DELETE FROM media.daily_contributions WHERE date = '2020-06-03Z'",
+        "INSERT INTO media.daily_contributions (date, count) VALUES ('2021-01-01Z', 5)",
+    )
+    ran = library.audit()
+    assert ran.succeeded, "the checks do not block"
+    assert ran.failures() == ["matches_source of daily_contributions"]
+    failed = ran.checked("daily_contributions", "matches_source")
+    assert failed.severity is dg.AssetCheckSeverity.ERROR
+    assert failed.description == (
+        "3 keys differ from the sources, on 2020-06-02 to 2020-06-03, 2021-01-01."
+    )
+    assert records(failed) == [
+        {"date": "2020-06-02T00:00:00+00:00", "count (stored)": "7", "count (expected)": "1"},
+        {"date": "2020-06-03T00:00:00+00:00", "count (stored)": "no row", "count (expected)": "1"},
+        {"date": "2021-01-01T00:00:00+00:00", "count (stored)": "5", "count (expected)": "no row"},
+    ]
+    found = told(failed)
+    assert found["differing"] == 3
+    assert found["windows"] == "2020-06-02 to 2020-06-03, 2021-01-01"
+    assert [line.strip() for line in found["to_mend"].splitlines()] == [
+        "tally rebuild media.daily_contributions --from 2020-06-02 --to 2020-06-04",
+        "tally rebuild media.daily_contributions --from 2021-01-01 --to 2021-01-02",
+    ]
+
+
+def test_rebuilding_the_windows_named_mends_it(library: Location) -> None:
+    library.execute("UPDATE media.daily_contributions SET count = 7 WHERE date = '2020-06-02Z'")
+    assert library.audit().failures() == ["matches_source of daily_contributions"]
+    assert library.rebuild("2020-06-02", "2020-06-02", "daily_contributions").failures() == []
+    assert library.audit().failures() == []
+
+
+def test_a_hundred_differing_keys_are_shown_and_all_are_counted(location: Location) -> None:
+    location.add(*(f"{days_ago(n)} 12:00Z" for n in range(130)))
+    location.build()
+    location.execute("UPDATE media.daily_contributions SET count = 7")
+    failed = location.audit().checked("daily_contributions", "matches_source")
+    assert len(records(failed)) == 100
+    assert told(failed)["differing"] == 130
+
+
+def test_many_scattered_windows_are_mended_by_one_command() -> None:
+    days = [f"2020-{month:02}-01" for month in range(1, 7)]
+    assert mending_commands(daily_contributions, days) == [
+        "tally rebuild media.daily_contributions"
+    ]
+
+
+def test_windows_at_the_ends_of_time_are_mended_by_open_ones() -> None:
+    assert mending_commands(daily_contributions, ["0001-01-01", "9999-12-31"]) == [
+        "tally rebuild media.daily_contributions --to 0001-01-02",
+        "tally rebuild media.daily_contributions --from 9999-12-31",
+    ]
+
+
+def test_a_tally_that_was_never_built_is_a_warning_with_what_to_do(location: Location) -> None:
+    failed = location.audit().checked("daily_contributions", "matches_source")
+    assert not failed.passed
+    assert failed.severity is dg.AssetCheckSeverity.WARN
+    assert failed.description is not None
+    assert failed.description.startswith("Nothing to compare yet: never built.")
+    assert told(failed)["to_mend"] == "`tally refresh media.daily_contributions`"
+
+
+def test_a_disabled_trigger_fails_capture_intact_until_a_migration_mends_it(
+    library: Location,
+) -> None:
+    library.execute("ALTER TABLE media.media_files DISABLE TRIGGER tallykeeper_update")
+    ran = library.audit()
+    assert ran.failures() == [
+        "capture_intact of daily_contributions",
+        "capture_intact of hourly_contributions",
+    ]
+    failed = ran.checked("daily_contributions", "capture_intact")
+    assert failed.severity is dg.AssetCheckSeverity.ERROR
+    found = told(failed)
+    assert found["faults"] == 1
+    assert found["what"].startswith("- media.media_files: the update trigger is disabled")
+    assert found["to_mend"] == "`tally migrate`"
+
+    library.execute("UPDATE media.media_files SET original_created_at = '2019-01-01Z'")
+    assert "matches_source of daily_contributions" in library.audit().failures()
+    migrate(library.engine, [library.built[0].system])
+    assert library.hourly().failures() == []
+    assert library.audit().failures() == []
+
+
+def test_an_old_pending_change_fails_fresh(library: Location) -> None:
+    library.add("2020-06-03 13:00Z")
+    assert library.audit().failures() == []
+    library.execute(
+        "UPDATE tallykeeper.media_daily_contributions_log"
+        " SET logged_at = now() - interval '3 hours'"
+    )
+    ran = library.audit()
+    assert ran.failures() == ["fresh of daily_contributions"]
+    failed = ran.checked("daily_contributions", "fresh")
+    assert failed.severity is dg.AssetCheckSeverity.WARN
+    found = told(failed)
+    assert found["pending"] == 1
+    assert 3 * 3600 <= found["age_seconds"] < 3 * 3600 + 60
+    assert found["limit_seconds"] == 2 * 3600
+    assert found["to_mend"] == "`tally refresh media.daily_contributions`"
+    assert library.hourly().failures() == []
+
+
+def test_how_old_a_pending_change_may_be_is_a_setting(
+    library: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.add("2020-06-03 13:00Z")
+    library.execute(
+        "UPDATE tallykeeper.media_daily_contributions_log"
+        " SET logged_at = now() - interval '3 hours'"
+    )
+    monkeypatch.setenv("TALLY_FRESH_SECONDS", str(4 * 3600))
+    assert library.audit().failures() == []
+
+
+def test_a_database_that_cannot_be_asked_is_an_error_and_no_failed_check(
+    library: Location,
+) -> None:
+    nowhere = Database(url="postgresql://nobody@127.0.0.1:1/nothing")
+    job = assemble(library.built, nowhere).resolve_job_def("audit")
+    result = job.execute_in_process(instance=library.instance, raise_on_error=False)
+    assert not result.success
+    assert result.get_asset_check_evaluations() == []

@@ -1,0 +1,201 @@
+"""Dagster's own daemons over the code location as it is deployed: ticks and backfills become runs.
+
+The code location is loaded from workspace.yaml by a server process of its own, and each run is a
+process of its own, as in production. The daemons' loops are turned by hand here.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+import psutil
+import pytest
+from dagster._core.test_utils import create_test_daemon_workspace_context, freeze_time
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._core.workspace.load_target import WorkspaceFileTarget
+from dagster._daemon.backfill import execute_backfill_iteration
+from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import (
+    QueuedRunCoordinatorDaemon,
+)
+from dagster._daemon.sensor import execute_sensor_iteration
+from dagster._scheduler.scheduler import launch_scheduled_runs
+from dagster_graphql.test.utils import execute_dagster_graphql
+
+import tallies
+from assets.media.tallies import daily_contributions, system
+from pipelines.definitions import assets_of
+from pipelines.migrate import migrate
+from pipelines.partitions import daily, today
+from resources.database import open_engine
+from resources.settings import project_root
+from tests.dagster.location import Location, Ran, days_ago
+from tests.servers import VERSIONS, Servers
+
+LOG = logging.getLogger("tests.dagster")
+PRESSURE_ROWS = 30
+TABLES = ("daily_contributions", "hourly_contributions")
+
+LAUNCH_BACKFILL = """
+mutation ($params: LaunchBackfillParams!) {
+  launchPartitionBackfill(backfillParams: $params) {
+    __typename
+    ... on LaunchBackfillSuccess { backfillId }
+    ... on PythonError { message }
+  }
+}
+"""
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """The code location as the daemons see it, over a database of its own."""
+
+    location: Location
+    workspace: WorkspaceProcessContext
+
+    @property
+    def instance(self) -> dg.DagsterInstance:
+        return self.location.instance
+
+    def runs(self) -> list[dg.DagsterRun]:
+        """All runs of this deployment, oldest first."""
+        found = self.instance.get_runs()
+        return [run for run in reversed(found) if run.remote_job_origin is not None]
+
+    def runs_after(self, turn: Callable[[], None]) -> list[dg.DagsterRun]:
+        """The runs that turning a loop added."""
+        before = {run.run_id for run in self.runs()}
+        turn()
+        return [run for run in self.runs() if run.run_id not in before]
+
+    def finish(self, run: dg.DagsterRun) -> Ran:
+        """Let the queue launch the run, and wait for its end."""
+        queue = QueuedRunCoordinatorDaemon(interval_seconds=1)
+        deadline = time.monotonic() + 120
+        with queue:
+            while True:
+                list(queue.run_iteration(self.workspace))
+                found = self.instance.get_run_by_id(run.run_id)
+                assert found is not None
+                if found.is_finished:
+                    return Ran(self.instance, run.run_id)
+                assert time.monotonic() < deadline, f"still {found.status} after two minutes"
+                time.sleep(0.2)
+
+    def turn_sensors(self, at: datetime) -> None:
+        """What the sensor daemon does at that moment."""
+        with freeze_time(at):
+            list(execute_sensor_iteration(self.workspace, LOG, None, None))
+
+    def turn_schedules(self, seen: dict[str, Any], at: datetime) -> None:
+        """What the scheduler does at that moment; `seen` is its memory between turns."""
+        with freeze_time(at):
+            list(launch_scheduled_runs(self.workspace, LOG, at, seen))
+
+    def turn_backfills(self) -> None:
+        """What the backfill daemon does now."""
+        list(execute_backfill_iteration(self.workspace, LOG))
+
+    def ask(self, query: str, **variables: Any) -> dict[str, Any]:
+        """The answer of the webserver's GraphQL."""
+        context = self.workspace.create_request_context()
+        result = execute_dagster_graphql(context, query, variables=variables)
+        answer: dict[str, Any] = result.data
+        return answer
+
+
+@pytest.fixture(scope="module")
+def deployment(instance: dg.DagsterInstance, postgres_servers: Servers) -> Iterator[Deployment]:
+    """A migrated and built database, and the code location loaded over it."""
+    with postgres_servers.fresh_database(VERSIONS[0]) as url, pytest.MonkeyPatch.context() as env:
+        env.setenv("TALLY_DATABASE_URL", url)
+        env.setenv("TALLY_PRESSURE_ROWS", str(PRESSURE_ROWS))
+        engine = open_engine(url)
+        migrate(engine, [system], with_sources=True)
+        location = Location(instance, engine, [assets_of(system, daily())])
+        location.build()
+        target = WorkspaceFileTarget([str(project_root() / "workspace.yaml")])
+        with create_test_daemon_workspace_context(target, instance) as workspace:
+            yield Deployment(location, workspace)
+            servers = psutil.Process().children(recursive=True)
+        # They are told to end, and have the storage open until they have.
+        psutil.wait_procs(servers, timeout=30)
+        engine.dispose()
+
+
+# Dagster's own server still calls what Dagster has deprecated.
+@pytest.mark.filterwarnings("ignore:Function `AssetSelection.sources`:DeprecationWarning")
+def test_a_year_is_backfilled_by_one_run_which_rebuilds_it(deployment: Deployment) -> None:
+    first, last = days_ago(700), days_ago(336)
+    inside, outside = days_ago(500), days_ago(100)
+    deployment.location.add(f"{inside} 12:00Z", f"{outside} 12:00Z")
+    deployment.location.build()
+    deployment.location.execute("UPDATE media.daily_contributions SET count = 99")
+    names = [days_ago(n) for n in range(336, 701)]
+    answer = deployment.ask(
+        LAUNCH_BACKFILL,
+        params={
+            "partitionNames": names,
+            "assetSelection": [{"path": ["media", table]} for table in TABLES],
+        },
+    )
+    assert answer["launchPartitionBackfill"]["__typename"] == "LaunchBackfillSuccess", answer
+    (run,) = deployment.runs_after(deployment.turn_backfills)
+    ran = deployment.finish(run)
+    assert ran.succeeded
+    found = ran.materialized("daily_contributions")
+    assert sorted(p for p in found if p is not None) == sorted(names)
+    assert found[inside]["keys_updated"] == 1
+    assert found[inside]["reason"] == f"rebuild on request: {first} to {last}"
+    assert deployment.runs_after(deployment.turn_backfills) == []
+    assert ran.failures() == []
+    differing = tallies.verify(deployment.location.engine, daily_contributions).days
+    assert differing == (outside,), "what lies outside the range is as it was"
+    tallies.rebuild(deployment.location.engine, daily_contributions)
+
+
+def test_the_hourly_schedule_launches_a_run_that_refreshes(deployment: Deployment) -> None:
+    deployment.location.build()
+    deployment.location.add("2018-04-01 12:00Z")
+    now, seen = datetime.now(UTC), dict[str, Any]()
+    deployment.turn_schedules(seen, now - timedelta(minutes=61))
+    launched = deployment.runs_after(lambda: deployment.turn_schedules(seen, now))
+    (run,) = [run for run in launched if run.job_name == "media_hourly"]
+    ran = deployment.finish(run)
+    assert ran.succeeded
+    for table in TABLES:
+        found = ran.materialized(table)
+        assert found["2018-04-01"]["keys_inserted"] == 1
+        assert found[run.tags["dagster/partition"]]["pending_taken"] == 1
+    assert ran.failures() == []
+
+
+def test_pending_pressure_refreshes_early_and_does_not_pile_up(deployment: Deployment) -> None:
+    deployment.location.build()
+    now = datetime.now(UTC)
+    minutes = (now + timedelta(minutes=n) for n in range(10))
+
+    def look() -> None:
+        deployment.turn_sensors(next(minutes))
+
+    assert deployment.runs_after(look) == [], "nothing is pending"
+    deployment.location.add(*(f"{days_ago(n)} 12:00Z" for n in range(PRESSURE_ROWS)))
+    (run,) = deployment.runs_after(look)
+    assert run.job_name == "media_hourly"
+    assert run.tags["dagster/partition"] == today()
+    assert run.tags["tallykeeper/why"] == (
+        "pending_pressure: daily_contributions, hourly_contributions"
+    )
+    assert deployment.runs_after(look) == [], "one was requested already, and is queued"
+    ran = deployment.finish(run)
+    assert ran.materialized("daily_contributions")[today()]["pending_taken"] == PRESSURE_ROWS
+    assert deployment.runs_after(look) == [], "nothing is pending any more"
+    deployment.location.add(*(f"{days_ago(n)} 13:00Z" for n in range(PRESSURE_ROWS)))
+    (again,) = deployment.runs_after(look)
+    assert deployment.finish(again).succeeded

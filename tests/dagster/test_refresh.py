@@ -1,0 +1,191 @@
+"""The hourly run: takes all pending changes, and reports them on the partitions they belong to."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import dagster as dg
+import pytest
+
+from pipelines.partitions import today
+from tests.dagster.location import Location, days_ago
+
+TABLES = ("daily_contributions", "hourly_contributions")
+FIRST = "2015-01-01"
+
+
+def test_a_tick_of_the_schedule_requests_a_run_that_refreshes(location: Location) -> None:
+    location.build()
+    location.add("now()")
+    (request,) = location.tick("media_hourly").run_requests
+    ran = location.run("media_hourly", request.run_config, partition_key=request.partition_key)
+    assert ran.succeeded
+    for table in TABLES:
+        done = ran.materialized(table)[today()]
+        assert (done["reason"], done["pending_taken"], done["keys_changed"]) == ("refresh", 1, 1)
+
+
+def test_the_schedules_and_the_sensor_run_by_default(location: Location) -> None:
+    definitions = location.definitions
+    for name in ("media_hourly", "audit"):
+        schedule = definitions.resolve_schedule_def(name)
+        assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
+        assert schedule.execution_timezone == "UTC"
+    sensor = definitions.resolve_sensor_def("pending_pressure")
+    assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
+
+
+def test_the_schedules_pass_over_a_system_whose_sources_are_missing(unmigrated: Location) -> None:
+    for name in ("media_hourly", "audit"):
+        tick = unmigrated.tick(name)
+        assert not tick.run_requests
+        assert tick.skip_message is not None
+        assert "media.media_files" in tick.skip_message
+        assert "tally migrate" in tick.skip_message
+
+
+def test_a_system_that_was_not_migrated_fails_with_what_to_do(unmigrated: Location) -> None:
+    unmigrated.execute(
+        "CREATE SCHEMA media",
+        "CREATE TABLE media.media_files (id bigint, path text, original_created_at timestamptz,"
+        " created_at timestamptz, updated_at timestamptz)",
+    )
+    ran = unmigrated.run(
+        "media_hourly",
+        unmigrated.built[0].refresh_config,
+        partition_key=today(),
+        asset_selection=[dg.AssetKey(["media", "daily_contributions"])],
+    )
+    assert not ran.succeeded
+    assert "run `tally migrate`" in ran.error()
+
+
+def test_the_first_run_builds_and_says_so_on_every_partition(location: Location) -> None:
+    location.add("2019-05-01 12:00Z", "2020-06-01 12:00Z", "now()")
+    ran = location.hourly()
+    for table in TABLES:
+        found = ran.materialized(table)
+        assert list(found) == ["2019-05-01", "2020-06-01", today()]
+        assert {m["reason"] for m in found.values()} == {"rebuild: never built"}
+        assert found[today()]["dagster/row_count"] == 3
+
+
+def test_a_quiet_hour_is_reported_on_today_alone(location: Location) -> None:
+    location.build()
+    ran = location.hourly()
+    assert ran.succeeded
+    for table in TABLES:
+        ((partition, done),) = ran.materialized(table).items()
+        assert partition == today()
+        assert done["reason"] == "refresh: nothing was pending"
+        assert "oldest_change" not in done
+
+
+def test_a_file_three_years_late_shows_up_on_its_own_day(location: Location) -> None:
+    location.build()
+    day = days_ago(3 * 365)
+    location.add(f"{day} 12:00Z")
+    ran = location.hourly()
+    for table in TABLES:
+        found = ran.materialized(table)
+        assert list(found) == [day, today()]
+        assert found[day] == {
+            "keys_inserted": 1,
+            "keys_updated": 0,
+            "keys_deleted": 0,
+            "reason": "late data: 1,095 days late",
+        }
+
+
+def test_moved_and_deleted_files_are_reported_on_both_days(location: Location) -> None:
+    was, becomes, goes = days_ago(900), days_ago(400), days_ago(1)
+    location.add(f"{was} 12:00Z", f"{becomes} 12:00Z", f"{goes} 12:00Z")
+    location.build()
+    location.execute(
+        f"UPDATE media.media_files SET original_created_at = '{becomes} 13:00Z'"
+        f" WHERE original_created_at = '{was} 12:00Z'",
+        f"DELETE FROM media.media_files WHERE original_created_at = '{goes} 12:00Z'",
+    )
+    found = location.hourly().materialized("daily_contributions")
+    changed = {p: (m.get("keys_updated"), m.get("keys_deleted")) for p, m in found.items()}
+    assert changed == {was: (0, 1), becomes: (1, 0), goes: (0, 1), today(): (None, None)}
+    assert found[goes]["reason"] == "late data: 1 day late"
+
+
+def test_what_lies_beyond_the_partitions_is_reported_on_the_first_and_the_last(
+    location: Location,
+) -> None:
+    location.build()
+    location.add("1904-03-01 12:00Z", "2036-01-01 00:00Z", "infinity", "0044-03-15 12:00Z BC")
+    ran = location.hourly()
+    found = ran.materialized("daily_contributions")
+    assert list(found) == [FIRST, today()]
+    assert found[FIRST]["keys_inserted"] == 2
+    assert found[FIRST]["days"] == "0001-01-01 to 1904-03-01, reported on the nearest partition"
+    assert found[today()]["keys_inserted"] == 2
+    assert found[today()]["days"] == "2036-01-01 to 9999-12-31, reported on the nearest partition"
+    assert ran.failures() == []
+
+
+def test_the_whole_table_is_described_on_the_last_event(location: Location) -> None:
+    location.build()
+    before = datetime.now(UTC)
+    location.add("2019-05-01 12:00Z", "2019-05-01 18:00Z", "2020-05-01 12:00Z")
+    found = location.hourly().materialized("hourly_contributions")
+    done = found[today()]
+    assert list(found)[-1] == today()
+    assert done["dagster/row_count"] == 3
+    assert (done["keys_changed"], done["pending_taken"], done["days_changed"]) == (3, 3, 2)
+    assert 0 < done["seconds"] < 60
+    assert before.timestamp() - 5 < done["oldest_change"] <= done["as_of"]
+    lineage = done["dagster/column_lineage"].deps_by_column
+    assert {dep.column_name for dep in lineage["hour"]} == {"original_created_at", "created_at"}
+
+
+def test_the_year_is_drawn_on_the_last_event_of_the_daily_tally_alone(location: Location) -> None:
+    location.add(f"{days_ago(30)} 12:00Z", f"{days_ago(60)} 12:00Z", "2016-01-01 12:00Z")
+    ran = location.hourly()
+    drawn = {p for p, m in ran.materialized("daily_contributions").items() if "last_year" in m}
+    assert drawn == {today()}
+    done = ran.materialized("daily_contributions")[today()]
+    for key in ("last_year", "contribution_graph"):
+        assert done[key].startswith("![2 files in the last year](data:image/png;base64,")
+    assert not any("last_year" in m for m in ran.materialized("hourly_contributions").values())
+
+
+def test_an_old_library_is_drawn_up_to_its_newest_file(location: Location) -> None:
+    location.add("2016-01-01 12:00Z", "0044-03-15 12:00Z BC")
+    done = location.hourly().materialized("daily_contributions")[today()]
+    assert done["last_year"].startswith("![1 file in the last year]")
+
+
+def test_an_empty_library_is_drawn_too(location: Location) -> None:
+    done = location.hourly().materialized("daily_contributions")[today()]
+    assert done["last_year"].startswith("![No files in the last year]")
+
+
+def test_a_refresh_without_partitions_reports_every_day_it_touched(location: Location) -> None:
+    location.build()
+    location.add("now()")
+    ran = location.run("media_hourly", location.built[0].refresh_config)
+    found = ran.materialized("daily_contributions")
+    assert list(found) == [today(), None]
+    assert found[today()]["reason"] == "changes to today"
+    assert found[None]["dagster/row_count"] == 1
+
+
+def test_a_tally_that_is_held_by_another_is_tried_again(
+    location: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    location.build()
+    monkeypatch.setattr("tallies.transactions.LOCK_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr("tallies.transactions.FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("assets.keeping.BUSY_PAUSE_SECONDS", 0)
+    monkeypatch.setattr("assets.keeping.BUSY_RETRIES", 2)
+    with location.engine.begin() as holder:
+        holder.exec_driver_sql("LOCK TABLE media.daily_contributions IN SHARE ROW EXCLUSIVE MODE")
+        ran = location.hourly()
+    assert not ran.succeeded
+    retries = ran.instance.all_logs(ran.run_id, of_type=dg.DagsterEventType.STEP_RESTARTED)
+    assert len(retries) == 2
+    assert "held" in ran.error() or "holds it" in ran.error()
