@@ -31,6 +31,7 @@ class Found:
     nullable: bool
     fills_itself: bool
     computed: bool
+    virtual: bool
 
 
 def require_fit(connection: Connection, tallies: Sequence[Tally]) -> None:
@@ -77,6 +78,12 @@ def source_misfits(connection: Connection, source: Table, tallies: Iterable[Tall
             found.append(f"{column.name} is {there.type}, expected {declared}")
         if there.nullable and not column.nullable:
             found.append(f"{column.name} may be null, expected NOT NULL")
+        if there.virtual:
+            # PostgreSQL 18 shows null for it in the transition table of new rows.
+            found.append(
+                f"{column.name} is a virtual generated column, which triggers do not see;"
+                " make it STORED"
+            )
     return found
 
 
@@ -179,7 +186,8 @@ def _columns_of(connection: Connection, table: Table) -> tuple[str | None, dict[
             " END AS limits,"
             " NOT a.attnotnull AS nullable,"
             " NOT a.attnotnull OR a.atthasdef OR a.attidentity <> '' AS fills_itself,"
-            " a.attgenerated <> '' OR a.attidentity = 'a' AS computed"
+            " a.attgenerated <> '' OR a.attidentity = 'a' AS computed,"
+            " a.attgenerated = 'v' AS virtual"
             " FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid"
             " JOIN pg_namespace AS n ON n.oid = c.relnamespace"
             " WHERE n.nspname = :schema AND c.relname = :name"
@@ -194,6 +202,7 @@ def _columns_of(connection: Connection, table: Table) -> tuple[str | None, dict[
             row.nullable,
             row.fills_itself,
             row.computed,
+            row.virtual,
         )
         for row in rows
     }
