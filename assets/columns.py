@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import dagster as dg
-from sqlalchemy import Column, ColumnClause, Table, TableValuedAlias
+from sqlalchemy import ClauseElement, Column, ColumnClause, Table, TableValuedAlias
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -61,7 +61,7 @@ def _is_whole_primary_key(column: Column[object]) -> bool:
     return list(column.table.primary_key) == [column] if isinstance(column.table, Table) else False
 
 
-def _origins(element: ColumnElement[object]) -> Iterator[Column[object]]:
+def _origins(element: ClauseElement) -> Iterator[Column[object]]:
     """The table columns under an expression: through labels, functions, subqueries, unnest()."""
     for part in visitors.iterate(element):
         if isinstance(part, Column) and isinstance(part.table, Table):

@@ -14,10 +14,10 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from types import FrameType
 
@@ -62,7 +62,7 @@ def run_up(port: int = 3000, host: str = LOOPBACK) -> None:
         }
         click.echo("Starting the Dagster UI and daemon ...")
         running = stack.enter_context(children(parts, environment))
-        _wait_until_ready(f"http://{host}:{port}", running, stopping)
+        _wait_until_ready(host, port, running, stopping)
         while not stopping.wait(LOOK_EVERY_SECONDS):
             _require_alive(running)
         click.echo("Stopping ...")
@@ -135,12 +135,13 @@ def _make_ready(stack: ExitStack) -> None:
 
 
 def _wait_until_ready(
-    address: str, running: dict[str, subprocess.Popen[bytes]], stopping: threading.Event
+    host: str, port: int, running: dict[str, subprocess.Popen[bytes]], stopping: threading.Event
 ) -> None:
+    address = f"http://{host}:{port}"
     deadline = time.monotonic() + READY_WITHIN_SECONDS
     while not stopping.wait(LOOK_EVERY_SECONDS):
         _require_alive(running)
-        if _answers(address):
+        if _answers(host, port):
             click.echo(f"Tallykeeper is up: {address}  (Ctrl-C ends it)")
             return
         if time.monotonic() > deadline:
@@ -150,12 +151,13 @@ def _wait_until_ready(
             )
 
 
-def _answers(address: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{address}/server_info", timeout=2) as answer:  # noqa: S310
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
+def _answers(host: str, port: int) -> bool:
+    with closing(HTTPConnection(host, port, timeout=2)) as connection:
+        try:
+            connection.request("GET", "/server_info")
+            return connection.getresponse().status == HTTPStatus.OK
+        except (OSError, HTTPException):
+            return False
 
 
 def _require_alive(running: dict[str, subprocess.Popen[bytes]]) -> None:

@@ -91,7 +91,8 @@ def _sensor(sensor: Any) -> dict[str, Any]:
 
 
 def _hourly(definitions: dg.Definitions) -> list[str]:
-    return [s.job_name for s in definitions.schedules or [] if s.job_name.endswith("_hourly")]
+    # Each has the name of its schedule.
+    return [s.name for s in definitions.schedules or [] if s.name.endswith("_hourly")]
 
 
 def _name(key: dg.AssetKey) -> str:

@@ -106,8 +106,7 @@ class Deployment:
         """The answer of the webserver's GraphQL."""
         context = self.workspace.create_request_context()
         result = execute_dagster_graphql(context, query, variables=variables)
-        answer: dict[str, Any] = result.data
-        return answer
+        return dict(result.data)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,58 @@
+"""`tally demo`: ends by itself with a table, and fails where a check does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from resources import embedded
+from resources.database import open_engine
+
+
+def demo(home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("TALLY_", "DAGSTER_"))}
+    return subprocess.run(
+        [str(Path(sys.executable).with_name("tally")), "demo"],
+        env=kept | {"TALLY_HOME": str(home)} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_it_shows_every_tally_and_fails_where_a_check_does(tmp_path: Path) -> None:
+    ended = demo(tmp_path)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.stdout.count("6 of 6 checks passed") == 4
+    for name in ("media.daily_contributions", "media.hourly_contributions"):
+        (row,) = [line for line in ended.stdout.splitlines() if line.strip().startswith(name)]
+        assert "ok, every key" in row
+        assert row.split()[2] == "0", "nothing is pending"
+    assert "make up" in ended.stdout
+    assert not embedded.is_running(tmp_path)
+
+    with embedded.serving(tmp_path) as url:
+        engine = open_engine(url)
+        with engine.begin() as connection:
+            connection.execute(
+                text(
+                    "INSERT INTO media.daily_contributions (date, count) VALUES ('1901-01-01Z', 7)"
+                )
+            )
+        engine.dispose()
+    again = demo(tmp_path)
+    assert again.returncode == 1
+    assert "matches_source of media/daily_contributions" in again.stderr
+    assert "1 WRONG" in again.stdout
+
+
+def test_it_keeps_to_the_embedded_database(tmp_path: Path, database_url: str) -> None:
+    ended = demo(tmp_path, TALLY_DATABASE_URL=database_url)
+    assert ended.returncode == 1
+    assert "TALLY_DATABASE_URL names one of your own; unset it" in ended.stderr

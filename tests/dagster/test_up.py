@@ -1,0 +1,146 @@
+"""`tally up`: the UI answers, and whatever ends first, nothing stays behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+
+import click
+import psutil
+import pytest
+from sqlalchemy import Engine
+
+from assets.media.tallies import system
+from pipelines import up
+from pipelines.migrate import migrate
+
+QUERY = """{ workspaceOrError { ... on Workspace { locationEntries { name loadStatus } } } }"""
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as probe:
+        probe.bind((up.LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def environment(database_url: str, engine: Engine, tmp_path: Path) -> dict[str, str]:
+    migrate(engine, [system], with_sources=True)
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("TALLY_", "DAGSTER_"))}
+    return kept | {"TALLY_DATABASE_URL": database_url, "TALLY_HOME": str(tmp_path)}
+
+
+@contextmanager
+def running(environment: dict[str, str], port: int) -> Iterator[subprocess.Popen[str]]:
+    """`tally up`, from the moment it says that it is up."""
+    process = subprocess.Popen(
+        [str(Path(sys.executable).with_name("tally")), "up", "--port", str(port)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            if "is up" in line:
+                break
+        else:
+            pytest.fail("".join(said))
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def ask(port: int) -> dict[str, object]:
+    """What the webserver says of its code locations."""
+    connection = HTTPConnection(up.LOOPBACK, port, timeout=30)
+    headers = {"content-type": "application/json"}
+    with closing(connection):
+        connection.request("POST", "/graphql", json.dumps({"query": QUERY}), headers)
+        found: dict[str, object] = json.load(connection.getresponse())["data"]["workspaceOrError"]
+        return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_serves_the_code_location_until_it_is_told_to_end(
+    environment: dict[str, str], port: int, number: signal.Signals
+) -> None:
+    with running(environment, port) as process:
+        assert ask(port) == {"locationEntries": [{"name": "tallykeeper", "loadStatus": "LOADED"}]}
+        started = psutil.Process(process.pid).children(recursive=True)
+        assert len(started) >= 4, "webserver and daemon, each with its server of the code location"
+        process.send_signal(number)
+        assert process.wait(60) == 0
+        assert not [child for child in started if child.is_running()]
+
+
+@pytest.mark.slow
+def test_when_one_part_ends_by_itself_all_of_it_ends_and_says_so(
+    environment: dict[str, str], port: int
+) -> None:
+    with running(environment, port) as process:
+        started = psutil.Process(process.pid).children(recursive=True)
+        (daemon,) = [c for c in started if any("dagster-daemon" in a for a in c.cmdline())]
+        daemon.kill()
+        assert process.wait(60) == 1
+        assert process.stdout is not None
+        assert "the Dagster daemon ended by itself (exit code -9)" in process.stdout.read()
+        assert not [child for child in started if child.is_running()]
+
+
+def test_a_port_that_is_taken_is_a_clear_error(port: int) -> None:
+    with socket.socket() as other:
+        other.bind((up.LOOPBACK, port))
+        other.listen()
+        with pytest.raises(click.ClickException) as caught:
+            up.run_up(port)
+    assert f"cannot listen on port {port} of 127.0.0.1 (Address already in use)" in str(
+        caught.value
+    )
+    assert f"tally up --port {port + 1}" in str(caught.value)
+
+
+def test_a_child_that_will_not_end_is_made_to_with_all_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(up, "END_WITHIN_SECONDS", 0.5)
+    stubborn = (
+        "import os, pathlib, signal, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "child = os.fork()\n"
+        f"pathlib.Path({str(tmp_path)!r}, str(os.getpid())).touch()\n"
+        "time.sleep(600)\n"
+    )
+    with up.children({"stubborn": ["python", "-c", stubborn]}, dict(os.environ)):
+        deadline = time.monotonic() + 30
+        while len(found := [int(file.name) for file in tmp_path.iterdir()]) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    left = [pid for pid in found if psutil.pid_exists(pid)]
+    assert [pid for pid in left if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE] == []
+
+
+def test_signals_are_again_what_they_were() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with up.stop_signals() as stopping:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stopping.wait(5)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
