@@ -79,15 +79,14 @@ def ask(port: int) -> dict[str, object]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_serves_the_code_location_until_it_is_told_to_end(
-    environment: dict[str, str], port: int, number: signal.Signals
+    environment: dict[str, str], port: int
 ) -> None:
     with running(environment, port) as process:
         assert ask(port) == {"locationEntries": [{"name": "tallykeeper", "loadStatus": "LOADED"}]}
         started = psutil.Process(process.pid).children(recursive=True)
         assert len(started) >= 4, "webserver and daemon, each with its server of the code location"
-        process.send_signal(number)
+        process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
         assert not [child for child in started if child.is_running()]
 
@@ -138,9 +137,10 @@ def test_a_child_that_will_not_end_is_made_to_with_all_it_started(
     assert [pid for pid in left if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE] == []
 
 
-def test_signals_are_again_what_they_were() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_it_and_afterwards_means_what_it_did(number: signal.Signals) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with up.stop_signals() as stopping:
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
         assert stopping.wait(5)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
