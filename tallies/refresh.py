@@ -24,6 +24,7 @@ from tallies.transactions import retried, writing
 FRESH = "pg_temp.tally_fresh"
 PENDING = "pg_temp.tally_pending"
 KEYS = "pg_temp.tally_keys"
+FEW_ROWS = 1_000
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ def refresh(engine: Engine, tally: Tally) -> Refreshed:
             outcome = _rebuild(connection, tally, Everything())
             return _record(connection, tally, "rebuild", "; ".join(reasons), outcome, started, True)
         if isinstance(tally, AdditiveTally):
+            _expect_growth(connection, tally)
             outcome = _outcome(connection, tally.take_and_apply())
         elif isinstance(tally, RecomputedTally):
             outcome = _recompute(connection, tally)
@@ -237,8 +239,19 @@ def _forget(connection: Connection, tally: Tally, condition: str) -> tuple[int, 
     return int(row.entries), row.oldest
 
 
+def _expect_growth(connection: Connection, tally: Tally) -> None:
+    """Keep the planner from searching an almost empty derived table once per row.
+
+    The search would meet all rows that the same statement has put in already, which is quadratic.
+    """
+    rows = f"SELECT FROM {sql.name_of(tally.table)} LIMIT {FEW_ROWS}"
+    if sql.execute(connection, f"SELECT count(*) FROM ({rows}) AS first").scalar_one() < FEW_ROWS:
+        sql.execute(connection, "SET LOCAL enable_nestloop = off")
+
+
 def _write_differences(connection: Connection, tally: Tally, scope: Scope) -> tuple[Written, ...]:
     """Make the derived table's rows in `scope` equal to the fresh ones; write only what differs."""
+    _expect_growth(connection, tally)
     derived = sql.name_of(tally.table)
     same = tally.matches("d", "f")
     stored, fresh = (sql.columns(tally.measures, alias) for alias in ("d", "f"))
