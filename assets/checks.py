@@ -70,8 +70,8 @@ def _capture_intact(tally: Tally, key: dg.AssetKey) -> dg.AssetChecksDefinition:
         metadata: dict[str, dg.MetadataValue] = {"faults": dg.MetadataValue.int(len(faults))}
         if not faults:
             return dg.AssetCheckResult(passed=True, metadata=metadata)
-        metadata["what"] = dg.MetadataValue.md("\n".join(f"- {fault}" for fault in faults))
-        metadata["to_mend"] = dg.MetadataValue.md("`tally migrate`")
+        metadata["what"] = dg.MetadataValue.text("; ".join(faults))
+        metadata["to_mend"] = dg.MetadataValue.text("tally migrate")
         return dg.AssetCheckResult(
             passed=False,
             severity=dg.AssetCheckSeverity.ERROR,
@@ -109,7 +109,7 @@ def _fresh(tally: Tally, key: dg.AssetKey) -> dg.AssetChecksDefinition:
             metadata["oldest_pending"] = dg.MetadataValue.timestamp(status.oldest_pending)
         if age <= limit:
             return dg.AssetCheckResult(passed=True, metadata=metadata)
-        metadata["to_mend"] = dg.MetadataValue.md(f"`tally refresh {tally.name}`")
+        metadata["to_mend"] = dg.MetadataValue.text(f"tally refresh {tally.name}")
         return dg.AssetCheckResult(
             passed=False,
             severity=dg.AssetCheckSeverity.WARN,
@@ -135,7 +135,7 @@ def verdict(tally: Tally, found: Verification) -> dg.AssetCheckResult:
     if found.stale:
         why = "; ".join(dict.fromkeys(found.stale))
         metadata["stale"] = dg.MetadataValue.text(why)
-        metadata["to_mend"] = dg.MetadataValue.md(f"`tally refresh {tally.name}`")
+        metadata["to_mend"] = dg.MetadataValue.text(f"tally refresh {tally.name}")
         return dg.AssetCheckResult(
             passed=False,
             severity=dg.AssetCheckSeverity.WARN,
@@ -151,9 +151,8 @@ def verdict(tally: Tally, found: Verification) -> dg.AssetCheckResult:
     if runs:
         metadata["windows"] = dg.MetadataValue.text(spelled_out(runs))
     metadata["keys"] = differences_table(tally, found.differences)
-    metadata["to_mend"] = dg.MetadataValue.md(
-        "\n".join(f"    {command}" for command in mending_commands(tally, found.days))
-    )
+    commands = " && ".join(mending_commands(tally, found.days))
+    metadata["to_mend"] = dg.MetadataValue.text(commands)
     keys = "key differs" if found.differing == 1 else "keys differ"
     where = f", on {spelled_out(runs)}" if runs else ""
     return dg.AssetCheckResult(

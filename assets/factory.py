@@ -176,7 +176,7 @@ def _span(partitions: dg.DailyPartitionsDefinition) -> Span:
 
 
 def _more(tally: Tally, extra: Extra | None, engine: Engine) -> Mapping[str, dg.MetadataValue]:
-    # The UI draws the lineage of columns from materializations, not from definitions.
+    # Dagster reads the lineage of columns from materializations, not from definitions.
     lineage = dg.MetadataValue.column_lineage(columns.lineage(tally, tally.system))
     return {"dagster/column_lineage": lineage, **(extra(engine) if extra else {})}
 

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from dagster import Definitions, ExecuteInProcessResult
 
 REBUILT_DAYS = 90
-# The runs' own logs are for the UI; what the demo says is enough for a terminal.
-QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 NEXT = """
 Where to look next
   make up             the Dagster UI on http://127.0.0.1:3000, hourly schedules on
@@ -199,9 +197,7 @@ class Runs:
 
     def _execute(self, job: str, config: dict[str, Any], **options: Any) -> ExecuteInProcessResult:
         definition = self._definitions.resolve_job_def(job)
-        return definition.execute_in_process(
-            run_config={**config, **QUIET}, instance=self._instance, **options
-        )
+        return definition.execute_in_process(run_config=config, instance=self._instance, **options)
 
 
 def _verified(found: Status) -> str:

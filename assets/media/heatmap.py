@@ -27,7 +27,7 @@ _PALER = [0.4, 0.7, 0.9]
 
 _WIDTH, _HEIGHT = 900, 184
 _SQUARE, _STEP = 13, 16
-_STRIP_SQUARE, _STRIP_STEP = 8, 10
+_STRIP_SQUARE, _STRIP_STEP = 6, 7
 _LEFT, _TOP = 42, 46
 _INK, _FAINT = "#24292f", "#636c76"
 
@@ -74,7 +74,7 @@ def heatmap_markdown(counts: Mapping[date, int], last_day: date) -> str:
 def strip_markdown(counts: Mapping[date, int], last_day: date) -> str:
     """The same squares alone, in under 1,000 characters: Dagster shows that in place, not linked.
 
-    530 x 70 pixels without letters, a colour being one of a palette.
+    371 x 49 pixels without letters, a colour being one of a palette.
     """
     from PIL import Image
 

@@ -126,12 +126,12 @@ def test_the_strip_has_the_same_squares_as_the_picture() -> None:
     data = strip_markdown(counts, FRIDAY).removesuffix(")").split("base64,")[1]
     image = Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")
     place = (FRIDAY - first_day_of(FRIDAY)).days
-    left, top = (10 * n for n in divmod(place, 7))
+    left, top = (7 * n for n in divmod(place, 7))
     shade = shades_of([3, 1, 0])
     assert image.getpixel((left, top)) == ImageColor.getrgb(shade[3])
-    assert image.getpixel((left, top - 10)) == ImageColor.getrgb(shade[1])
+    assert image.getpixel((left, top - 7)) == ImageColor.getrgb(shade[1])
     assert image.getpixel((0, 0)) == ImageColor.getrgb(SHADES[0])
-    assert image.getpixel((left + 9, top)) == WHITE
+    assert image.getpixel((left + 6, top)) == WHITE
 
 
 def test_the_global_state_of_the_plotting_library_is_never_loaded() -> None:
