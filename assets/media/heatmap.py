@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 WEEKS = 53
 # No files, then few to many: one hue that only grows darker, so that it reads the same to every
 # eye and in print; no files is grey, not the palest blue.
+PALETTE_COLOURS = 64
 SHADES = ["#eceef0", "#b3d1ec", "#62a3d6", "#2569ad", "#0a2a5c"]
 # The share of the days with files that is paler than each of the three darker shades: the fewer
 # days a shade has, the more it says.
@@ -41,6 +42,7 @@ def calendar_heatmap_png(counts: Mapping[date, int], last_day: date) -> bytes:
     """
     # It takes a third of a second to import, which those who draw nothing need not spend.
     from matplotlib.figure import Figure
+    from PIL import Image
 
     figure = Figure(figsize=(_WIDTH / 100, _HEIGHT / 100), dpi=100, facecolor="white")
     # Coordinates are pixels, from the upper left, so that squares have sharp edges.
@@ -60,8 +62,11 @@ def calendar_heatmap_png(counts: Mapping[date, int], last_day: date) -> bytes:
     _label_months(axes, first_day)
     _explain(axes, f"{first_day} to {last_day}")
 
-    png = io.BytesIO()
-    figure.savefig(png, format="png")
+    drawn, png = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png")
+    # One is stored every hour: a palette takes a third of the room.
+    colours = Image.open(drawn).convert("RGB").quantize(PALETTE_COLOURS)
+    colours.save(png, format="PNG", optimize=True)
     return png.getvalue()
 
 
