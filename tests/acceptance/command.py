@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -43,14 +44,23 @@ class Command:
         """Run it to its end."""
         return self._run([str(PROGRAM), *arguments])
 
+    def program(self, *command: str) -> Result:
+        """Run any program in the same environment."""
+        return self._run(command)
+
     def python(self, script: str) -> Result:
         """Run a piece of Python in the same environment."""
         return self._run([sys.executable, "-c", script])
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start it, and leave its end to the caller."""
+        """Start it, and leave its end to the caller.
+
+        As from a terminal: a shell's background job, which tests may be, ignores Ctrl-C, and so
+        would what it starts.
+        """
         return subprocess.Popen(
-            [str(PROGRAM), *arguments],
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+            args=[str(PROGRAM), *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
