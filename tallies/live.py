@@ -1,7 +1,8 @@
 """Live views: the derived table with its pending changes, exact as of the last commit.
 
 While a tally is stale its view answers from the sources. Which of the two it is, is decided by
-the same snapshot that reads the rows, and the branch not taken is not run.
+the same snapshot that reads the rows, and the branch not taken is not run. Where a source is
+truncated between the snapshot and the reading of it, the view fails rather than answer wrongly.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ def create_view(tally: Tally, naive: frozenset[str] = frozenset()) -> list[str]:
         f" WHERE {stale}"
     )
     return [
+        sql.create_unbroken(),
         sql.stable_function(
             tally.aggregate_function,
             sql.row_type(tally.table, tally.columns),
@@ -53,4 +55,7 @@ def _typed(tally: Tally) -> str:
     columns = ", ".join(
         f"s.{sql.quote(n)}::{sql.type_name(tally.table.c[n].type)}" for n in tally.columns
     )
-    return f"SELECT {columns} FROM (\n{sql.render(tally.aggregate(Everything()))}\n) AS s"
+    return (
+        f"SELECT {columns} FROM (\n{sql.render(tally.aggregate(Everything()))}\n) AS s"
+        f" WHERE {sql.unbroken(tally.sources)}"
+    )

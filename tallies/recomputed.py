@@ -187,7 +187,13 @@ class RecomputedTally(Tally):
         )
         # The relation is a CTE: materialized, so that the marks are resolved once.
         rows = self.rows(Keys(self, "pending_keys"))
-        body = f"WITH pending_keys AS MATERIALIZED (\n{keys}\n)\n{rows}"
+        unbroken = sql.unbroken(self.sources)
+        body = (
+            f"WITH pending_keys AS MATERIALIZED (\n{keys}\n)\n"
+            f"SELECT r.* FROM (\n{rows}\n) AS r WHERE {unbroken}"
+        )
+        if not self._keys_are_whole():
+            keys = f"SELECT k.* FROM (\n{keys}\n) AS k WHERE {unbroken}"
         return [
             sql.stable_function(self.pending_keys_function, group, keys),
             sql.stable_function(

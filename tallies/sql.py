@@ -168,6 +168,44 @@ def stable_function(name: str, returns: str, body: str) -> str:
     )
 
 
+def unbroken(sources: Iterable[Table]) -> str:
+    """A condition that holds as long as the snapshot sees the sources as they were.
+
+    TRUNCATE empties a table for older snapshots too. The snapshot of a statement is older than
+    the lock that a function in it takes on a source, and a TRUNCATE may come in between. It gives
+    the table another file, which the catalog shows to newer snapshots alone; where the two differ,
+    the reader gets a serialization failure instead of an answer that was never true.
+    """
+    names = ", ".join(f"{literal(name_of(s))}::regclass" for s in sources)
+    return f"{in_engine_schema('require_unbroken')}({names})"
+
+
+def create_unbroken() -> str:
+    """CREATE FUNCTION for what `unbroken` calls."""
+    body = """
+BEGIN
+  IF EXISTS (
+    WITH RECURSIVE tree AS (
+      SELECT s::oid AS relation FROM unnest(sources) AS s
+      UNION SELECT i.inhrelid FROM pg_inherits AS i JOIN tree ON i.inhparent = tree.relation
+    )
+    SELECT FROM tree JOIN pg_class AS c ON c.oid = tree.relation
+    WHERE c.relkind = 'r' AND c.relfilenode IS DISTINCT FROM pg_relation_filenode(c.oid)
+  ) THEN
+    RAISE SQLSTATE '40001' USING
+      MESSAGE = 'a source was truncated or rewritten after this snapshot was taken',
+      HINT = 'Read again, in a new transaction where this one keeps its snapshot.';
+  END IF;
+  RETURN true;
+END"""
+    return (
+        f"CREATE OR REPLACE FUNCTION {in_engine_schema('require_unbroken')}"
+        "(VARIADIC sources regclass[]) RETURNS boolean\n"
+        "LANGUAGE plpgsql STABLE SET search_path TO pg_catalog, pg_temp\n"
+        f"AS {dollar_quoted(body)}"
+    )
+
+
 def dollar_quoted(body: str) -> str:
     """`body` between dollar quotes that do not occur in it."""
     tag = "$body$"

@@ -7,6 +7,7 @@ recomputed tally with a null in its key. Their hand-written truth is in `oracle.
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 from sqlalchemy import (
@@ -185,3 +186,41 @@ best_sales_tally = RecomputedTally(
 )
 
 desk = System("desk", desk_metadata, [person_sums_tally, best_sales_tally])
+
+# Statements to be drawn from; see `written` for what stands in the braces.
+SHELF_WRITES = (
+    "INSERT INTO shelf.items VALUES ({n}, ARRAY[{t}, {t}, {t}, NULL])"
+    " ON CONFLICT (id) DO UPDATE SET tags = excluded.tags",
+    "INSERT INTO shelf.items VALUES ({n}, NULL) ON CONFLICT DO NOTHING",
+    "INSERT INTO shelf.items SELECT i, ARRAY[i % 3] FROM generate_series({n}, {n} + 3) AS i"
+    " ON CONFLICT DO NOTHING",
+    "UPDATE shelf.items SET tags = tags || {t} WHERE id % 3 = {p} % 3",
+    "UPDATE shelf.items SET tags = array_remove(tags, {t}) WHERE id > {n}",
+    "UPDATE shelf.items SET tags = '{{}}' WHERE id = {n}",
+    "UPDATE shelf.items SET title = 'x' WHERE id = {n}",
+    "UPDATE shelf.items SET id = id + (SELECT max(id) FROM shelf.items) WHERE id = {n}",
+    "DELETE FROM shelf.items WHERE id % 4 = {p} % 4",
+    "TRUNCATE shelf.items",
+)
+DESK_WRITES = (
+    "INSERT INTO desk.sales (shop_id, person_id, amount) VALUES ({p} % 2, {p}, {n} * 0.125)",
+    "INSERT INTO desk.sales (shop_id, person_id, amount) VALUES ({p} % 2, NULL, {n} * -0.5)",
+    "INSERT INTO desk.sales (shop_id, person_id, amount) VALUES ({p} % 2, {p}, NULL)",
+    "INSERT INTO desk.sales (shop_id, person_id, amount)"
+    " SELECT i % 2, i % 3, i * 0.001 FROM generate_series({n}, {n} + 4) AS i",
+    "INSERT INTO desk.refunds (shop_id, clerk_id, amount) VALUES ({p} % 2, {p}, {n} * 0.125)",
+    "INSERT INTO desk.refunds (shop_id, clerk_id, amount) VALUES (NULL, {p}, {n})",
+    "UPDATE desk.sales SET amount = amount + 0.001 WHERE id % 3 = {p} % 3",
+    "UPDATE desk.sales SET person_id = nullif({p}, 2) WHERE id % 3 = {p} % 3",
+    "UPDATE desk.sales SET is_void = NOT is_void WHERE id % 5 = {p}",
+    "UPDATE desk.sales SET shop_id = 1 - shop_id WHERE id = (SELECT max(id) FROM desk.sales)",
+    "UPDATE desk.refunds SET shop_id = nullif({p} % 3, 2) WHERE id % 2 = {p} % 2",
+    "DELETE FROM desk.sales WHERE id % 4 = {p} % 4",
+    "DELETE FROM desk.refunds WHERE clerk_id = {p}",
+    "TRUNCATE desk.refunds",
+)
+
+
+def written(template: str, rng: random.Random) -> str:
+    """The statement with a number, a tag and a person drawn anew."""
+    return template.format(n=rng.randrange(12), t=rng.randrange(5), p=rng.randrange(4))

@@ -6,7 +6,7 @@ the name finds the rest here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -14,11 +14,19 @@ from sqlalchemy.schema import CreateSchema
 
 from assets.media import tallies as media
 from tallies import System, install
-from tests import tag_hours
+from tests import shapes, tag_hours
 from tests.concurrency import faults, forum_writes
 from tests.concurrency.media_writes import MediaWrites, Target
-from tests.concurrency.writers import Operation
-from tests.oracle import DAILY, HOURLY, TAG_HOURS, Oracle
+from tests.concurrency.writers import Operation, Statement
+from tests.oracle import (
+    BEST_SALES,
+    DAILY,
+    HOURLY,
+    ITEM_TAGS,
+    PERSON_SUMS,
+    TAG_HOURS,
+    Oracle,
+)
 
 PARTITIONED_FILES = """
 CREATE TABLE media.media_files (
@@ -53,6 +61,14 @@ class Subject:
     create: Callable[[Connection], None]
     oracles: tuple[Oracle, ...]
     operations: tuple[Operation, ...]
+    # Whether live views agree with each other, asked without naming (and so locking) a source.
+    agreement: str = "SELECT true"
+
+
+# Days and hours are refreshed apart from each other, and add up to the same at every moment.
+MEDIA_AGREES = """
+SELECT (SELECT coalesce(sum(count), 0) FROM media.daily_contributions_live)
+     = (SELECT coalesce(sum(count), 0) FROM media.hourly_contributions_live)"""
 
 
 def create_from_metadata(system: System) -> Callable[[Connection], None]:
@@ -80,24 +96,50 @@ def create_media_blind_to_updates(connection: Connection) -> None:
     faults.miss_updates(connection)
 
 
+def from_templates(templates: Sequence[str]) -> tuple[Operation, ...]:
+    """Operations that run the statements of `shapes.py`; rarely a TRUNCATE."""
+
+    def run(template: str) -> Statement:
+        return lambda cursor, rng: cursor.execute(shapes.written(template, rng))
+
+    return tuple(
+        Operation(template, 0.1 if template.startswith("TRUNCATE") else 1.0, run(template))
+        for template in templates
+    )
+
+
 SUBJECTS = {
     "media": Subject(
         media.system,
         create_from_metadata(media.system),
         (DAILY, HOURLY),
         MediaWrites(PARTS[:1], "path").operations(),
+        MEDIA_AGREES,
     ),
     "partitioned media": Subject(
         media.system,
         create_partitioned_media,
         (DAILY, HOURLY),
         MediaWrites(PARTS, "path, created_at").operations(),
+        MEDIA_AGREES,
     ),
     "tag hours": Subject(
         tag_hours.system,
         create_from_metadata(tag_hours.system),
         (TAG_HOURS,),
         forum_writes.OPERATIONS,
+    ),
+    "shelf": Subject(
+        shapes.shelf,
+        create_from_metadata(shapes.shelf),
+        (ITEM_TAGS,),
+        from_templates(shapes.SHELF_WRITES),
+    ),
+    "desk": Subject(
+        shapes.desk,
+        create_from_metadata(shapes.desk),
+        (PERSON_SUMS, BEST_SALES),
+        from_templates(shapes.DESK_WRITES),
     ),
     "media, blind to updates": Subject(
         media.system,

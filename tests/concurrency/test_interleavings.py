@@ -6,12 +6,15 @@ The same steps go right with the engine's own capture, so it is the looking up t
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 import pytest
+from psycopg.errors import SerializationFailure
 from sqlalchemy import Engine, create_engine
 
 from tallies import refresh
@@ -23,6 +26,7 @@ from tests.oracle import OracleViolation, look, settle
 
 pytestmark = pytest.mark.concurrency
 
+ADD = "INSERT INTO media.media_files (path, original_created_at) VALUES"
 SOUND, JOINING = "tag hours", "tag hours, joined in the trigger"
 
 
@@ -60,6 +64,9 @@ def set_up(database: Callable[[str], str]) -> Iterator[Callable[[str], Stage]]:
         with engine.begin() as connection:
             SUBJECTS[name].create(connection)
         made = Stage(SUBJECTS[name], engine, connect(url), connect(url), connect(url))
+        for connection in (made.first, made.second, made.onlooker):
+            # Whoever waits for another step waits for ever.
+            connection.execute("SET lock_timeout = '30s'")
         made.refresh()
         stages.append(made)
         return made
@@ -184,3 +191,80 @@ def test_a_prepared_transaction_is_pending_from_its_commit_on(
     stage.settle()
     kept = stage.onlooker.execute("SELECT count FROM media.daily_contributions").fetchall()
     assert kept == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "reload"),
+    [
+        pytest.param(
+            "media",
+            # Stale already, so that the live view reads the source.
+            ("TRUNCATE media.media_files", f"{ADD} ('a', '2024-03-01Z')"),
+            ("TRUNCATE media.media_files", f"{ADD} ('a', '2024-03-01Z'), ('b', '2024-03-02Z')"),
+            id="stale",
+        ),
+        pytest.param(
+            SOUND,
+            (
+                "INSERT INTO forum.posts VALUES (1, 7, '2024-03-09 22:30Z')",
+                "INSERT INTO forum.post_tags VALUES (1, 5)",
+            ),
+            ("TRUNCATE forum.posts CASCADE",),
+            id="pending",
+        ),
+    ],
+)
+def test_a_live_read_across_a_truncate_fails_rather_than_answer_what_never_was(
+    name: str, before: tuple[str, ...], reload: tuple[str, ...], set_up: Callable[[str], Stage]
+) -> None:
+    stage = set_up(name)
+    for statement in before:
+        stage.first.execute(statement)
+    stage.first.execute("BEGIN")
+    for statement in reload:
+        stage.first.execute(statement)
+    live = f"SELECT * FROM {stage.subject.oracles[0].derived}_live"
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(stage.second.execute, live)
+        _wait_until_it_waits(stage)
+        stage.first.execute("COMMIT")
+        with pytest.raises(SerializationFailure, match="truncated or rewritten"):
+            reading.result(30)
+    stage.look()
+    stage.settle()
+
+
+def test_an_older_snapshot_reads_live_what_was_then_or_fails(
+    set_up: Callable[[str], Stage],
+) -> None:
+    stage = set_up("media")
+    stage.first.execute(f"{ADD} ('a', '2024-03-01Z')")
+    stage.refresh()
+    stage.first.execute(f"{ADD} ('b', '2024-03-01Z')")
+    live = "SELECT sum(count) FROM media.daily_contributions_live"
+    stage.second.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+    assert stage.second.execute(live).fetchone() == (2,)
+    stage.first.execute("TRUNCATE media.media_files")
+    stage.refresh()
+    # Table and log as they were: the source is not asked.
+    assert stage.second.execute(live).fetchone() == (2,)
+    stage.second.execute("COMMIT")
+    stage.first.execute("TRUNCATE media.media_files")
+    stage.first.execute(f"{ADD} ('c', '2024-03-01Z')")
+    stage.second.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+    stage.second.execute("SELECT 1 FROM media.daily_contributions")
+    stage.first.execute("TRUNCATE media.media_files")
+    stage.first.execute(f"{ADD} ('d', '2024-03-01Z')")
+    with pytest.raises(SerializationFailure):
+        stage.second.execute(live)
+    stage.second.execute("ROLLBACK")
+    assert stage.second.execute(live).fetchone() == (1,)
+
+
+def _wait_until_it_waits(stage: Stage) -> None:
+    """Return when the second connection waits for a lock. AssertionError if it never does."""
+    waiting = "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = %s"
+    deadline = time.monotonic() + 30
+    while stage.onlooker.execute(waiting, [stage.second.info.backend_pid]).fetchone() != (True,):
+        assert time.monotonic() < deadline, "the second connection waits for nothing"
+        time.sleep(0.01)

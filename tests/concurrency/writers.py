@@ -18,7 +18,7 @@ import psycopg
 from psycopg import errors
 
 Cursor = psycopg.Cursor[Any]
-Statement = Callable[[Cursor, random.Random], None]
+Statement = Callable[[Cursor, random.Random], object]
 
 # What a writer may run into because of others, or of its own random choices.
 COLLISIONS = (

@@ -17,39 +17,8 @@ from sqlalchemy.schema import CreateSchema
 
 from tallies import System, install, rebuild, refresh, verify
 from tests.oracle import BEST_SALES, ITEM_TAGS, PERSON_SUMS, Oracle, look, settle
-from tests.shapes import desk, shelf
+from tests.shapes import DESK_WRITES, SHELF_WRITES, desk, shelf, written
 
-SHELF_WRITES = (
-    "INSERT INTO shelf.items VALUES ({n}, ARRAY[{t}, {t}, {t}, NULL])"
-    " ON CONFLICT (id) DO UPDATE SET tags = excluded.tags",
-    "INSERT INTO shelf.items VALUES ({n}, NULL) ON CONFLICT DO NOTHING",
-    "INSERT INTO shelf.items SELECT i, ARRAY[i % 3] FROM generate_series({n}, {n} + 3) AS i"
-    " ON CONFLICT DO NOTHING",
-    "UPDATE shelf.items SET tags = tags || {t} WHERE id % 3 = {p} % 3",
-    "UPDATE shelf.items SET tags = array_remove(tags, {t}) WHERE id > {n}",
-    "UPDATE shelf.items SET tags = '{{}}' WHERE id = {n}",
-    "UPDATE shelf.items SET title = 'x' WHERE id = {n}",
-    "UPDATE shelf.items SET id = id + (SELECT max(id) FROM shelf.items) WHERE id = {n}",
-    "DELETE FROM shelf.items WHERE id % 4 = {p} % 4",
-    "TRUNCATE shelf.items",
-)
-DESK_WRITES = (
-    "INSERT INTO desk.sales (shop_id, person_id, amount) VALUES ({p} % 2, {p}, {n} * 0.125)",
-    "INSERT INTO desk.sales (shop_id, person_id, amount) VALUES ({p} % 2, NULL, {n} * -0.5)",
-    "INSERT INTO desk.sales (shop_id, person_id, amount) VALUES ({p} % 2, {p}, NULL)",
-    "INSERT INTO desk.sales (shop_id, person_id, amount)"
-    " SELECT i % 2, i % 3, i * 0.001 FROM generate_series({n}, {n} + 4) AS i",
-    "INSERT INTO desk.refunds (shop_id, clerk_id, amount) VALUES ({p} % 2, {p}, {n} * 0.125)",
-    "INSERT INTO desk.refunds (shop_id, clerk_id, amount) VALUES (NULL, {p}, {n})",
-    "UPDATE desk.sales SET amount = amount + 0.001 WHERE id % 3 = {p} % 3",
-    "UPDATE desk.sales SET person_id = nullif({p}, 2) WHERE id % 3 = {p} % 3",
-    "UPDATE desk.sales SET is_void = NOT is_void WHERE id % 5 = {p}",
-    "UPDATE desk.sales SET shop_id = 1 - shop_id WHERE id = (SELECT max(id) FROM desk.sales)",
-    "UPDATE desk.refunds SET shop_id = nullif({p} % 3, 2) WHERE id % 2 = {p} % 2",
-    "DELETE FROM desk.sales WHERE id % 4 = {p} % 4",
-    "DELETE FROM desk.refunds WHERE clerk_id = {p}",
-    "TRUNCATE desk.refunds",
-)
 CASES = [
     pytest.param(shelf, (ITEM_TAGS,), SHELF_WRITES, id="shelf"),
     pytest.param(desk, (PERSON_SUMS, BEST_SALES), DESK_WRITES, id="desk"),
@@ -85,9 +54,8 @@ def test_every_statement_is_seen_at_once_and_stays_right_over_refreshes(
     keep: Sequence[Callable[..., Any]] = (refresh, refresh, rebuild, verify)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         for number in range(80):
-            write = rng.choices(writes, weights)[0]
-            values = {"n": rng.randrange(12), "t": rng.randrange(5), "p": rng.randrange(4)}
-            connection.exec_driver_sql(write.format(**values).replace("%", "%%"))
+            write = written(rng.choices(writes, weights)[0], rng)
+            connection.exec_driver_sql(write.replace("%", "%%"))
             for oracle in oracles:
                 look(driver(connection), oracle)
             if number % 4 == 3:
