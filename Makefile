@@ -37,8 +37,8 @@ format: $(READY) ## mend style and formatting where a machine can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(READY) ## measure every claim of the benchmark table
-	@$(BIN)/python -m benchmarks $(ARGS)
+bench: $(READY) ## measure every claim anew, into docs/reference/benchmarks.md (half an hour)
+	@$(BIN)/python -m benchmarks --output docs/reference/benchmarks.md $(ARGS)
 
 screenshots: $(READY) ## take the pictures of the documentation anew from the running UI
 	@$(BIN)/python -m tests.browser.screenshots $(ARGS)

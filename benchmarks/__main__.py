@@ -1,0 +1,77 @@
+"""The command: run the benchmarks, print the table, and put it into the documentation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from benchmarks import capturing, crowds, reads, rebuilds, refreshes, runs, tags
+from benchmarks.bench import Bench
+from benchmarks.progress import announce
+from benchmarks.report import markdown, put_into
+from benchmarks.server import serving
+
+BENCHMARKS = {
+    "refresh": refreshes.measure,
+    "rebuild": rebuilds.measure,
+    "transactions": capturing.transactions,
+    "crowds": crowds.measure,
+    "loads": capturing.loads,
+    "reads": reads.measure,
+    "recomputed": tags.measure,
+    "runs": runs.measure,
+}
+SIZES = "1000000,10000000"
+
+
+def _sizes(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[int, ...]:
+    try:
+        sizes = tuple(sorted({int(part) for part in value.split(",")}))
+    except ValueError:
+        sizes = ()
+    if not sizes or sizes[0] < 1:
+        raise click.BadParameter(
+            f"expected numbers of files with commas between, like {SIZES}; it is {value!r}"
+        )
+    return sizes
+
+
+@click.command(name="python -m benchmarks")
+@click.option(
+    "--files", default=SIZES, show_default=True, callback=_sizes, help="Sizes to measure at."
+)
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice(list(BENCHMARKS)),
+    help="Only this one; may be repeated.",
+)
+@click.option(
+    "--server", "url", help="Measure on this server, instead of an embedded one of its own."
+)
+@click.option(
+    "--output",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Put the tables into this page, between its marks; without it, print them.",
+)
+def main(
+    files: tuple[int, ...], only: tuple[str, ...], url: str | None, output: Path | None
+) -> None:
+    """Measure what Tallykeeper claims."""
+    with serving(url) as server:
+        bench = Bench(server, files)
+        described = server.describe()
+        for name in only or BENCHMARKS:
+            announce(name)
+            text = f"{markdown(BENCHMARKS[name](bench))}\n\n{described}"
+            if output is None:
+                click.echo(f"## {name}\n\n{text}\n")
+            else:
+                output.write_text(put_into(output.read_text(), name, text))
+            # A later row should not wait behind what an earlier one left to be cleaned up.
+            announce(f"{name} done")
+
+
+if __name__ == "__main__":
+    main()
