@@ -38,7 +38,11 @@ DAYS = 12
 
 @dataclass(frozen=True)
 class Plan:
-    """How many of whom, and when it is enough. `seconds` is a limit that must not be reached."""
+    """How many of whom, and when it is enough.
+
+    That is after so many snapshots and refreshes, when everything in `kinds` was written at least
+    once. `seconds` is a limit that must not be reached.
+    """
 
     subject: str
     url: str
@@ -46,6 +50,7 @@ class Plan:
     snapshots: int
     refreshes: int
     seconds: float
+    kinds: tuple[str, ...] = ()
     writers: int = 4
     refreshers: int = 2
     onlookers: int = 2
@@ -61,6 +66,16 @@ class Seen:
     @property
     def snapshots(self) -> int:
         return self.counts["snapshots"]
+
+    def missing(self, plan: Plan) -> list[str]:
+        """What was not seen often enough yet."""
+        wanted = {"snapshots": plan.snapshots, "refreshes": plan.refreshes}
+        found = [
+            f"{self.counts[what]} of {count} {what}"
+            for what, count in wanted.items()
+            if self.counts[what] < count
+        ]
+        return found + [f"no {kind!r}" for kind in plan.kinds if not self.wrote[kind]]
 
 
 class NotEnough(AssertionError):
@@ -110,17 +125,15 @@ def _collect(plan: Plan, seen: Seen, reports: Any, running: int, stop: Any) -> N
             failures.append(what)
         else:
             getattr(seen, kind).update(what)
-        enough = seen.snapshots >= plan.snapshots and seen.counts["refreshes"] >= plan.refreshes
-        if failures or enough or time.monotonic() > deadline:
+        if failures or not seen.missing(plan) or time.monotonic() > deadline:
             stop.set()
     if failures:
         # A violation explains what the others failed of.
         failures.sort(key=lambda f: not isinstance(f, OracleViolation))
         raise failures[0]
-    if seen.snapshots < plan.snapshots or seen.counts["refreshes"] < plan.refreshes:
+    if seen.missing(plan):
         raise NotEnough(
-            f"{plan.subject}: {seen.snapshots} snapshots of {plan.snapshots} and"
-            f" {seen.counts['refreshes']} refreshes of {plan.refreshes} after {plan.seconds} s;"
+            f"{plan.subject}: after {plan.seconds} s still {', '.join(seen.missing(plan))};"
             f" seed {plan.seed}; {seen}"
         )
 
@@ -149,10 +162,12 @@ def _write(plan: Plan, number: int, stop: Any, tell: Callable[[str, Counter[str]
     operations = SUBJECTS[plan.subject].operations
     writer = Writer(plan.url, f"writer {number}", plan.seed, operations)
     while not stop.is_set():
-        writer.transaction()
-        if writer.random.random() < 0.3:
-            writer.resolve_prepared()
-    tell("wrote", writer.done)
+        for _ in range(10):
+            writer.transaction()
+            if writer.random.random() < 0.3:
+                writer.resolve_prepared()
+        tell("wrote", writer.done)
+        writer.done = Counter()
 
 
 def _maintain(

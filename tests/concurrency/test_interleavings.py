@@ -64,9 +64,9 @@ def set_up(database: Callable[[str], str]) -> Iterator[Callable[[str], Stage]]:
         with engine.begin() as connection:
             SUBJECTS[name].create(connection)
         made = Stage(SUBJECTS[name], engine, connect(url), connect(url), connect(url))
-        for connection in (made.first, made.second, made.onlooker):
-            # Whoever waits for another step waits for ever.
-            connection.execute("SET lock_timeout = '30s'")
+        for stepped in (made.first, made.second, made.onlooker):
+            # Who waits for a step that comes later would wait for ever.
+            stepped.execute("SET lock_timeout = '30s'")
         made.refresh()
         stages.append(made)
         return made
