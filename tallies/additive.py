@@ -96,29 +96,30 @@ class AdditiveTally(Tally):
         return [*keys, *deltas]
 
     def capture_one(self, source: Table, event: Event) -> list[str]:
-        parts: list[str] = []
-        for contribution in self._contributions_of(source):
-            if event != "update":
-                relation, sign = ("new_rows", 1) if event == "insert" else ("old_rows", -1)
-                parts.append(sql.render(self._signed(contribution, source, relation, sign)))
-                continue
-            before = sql.render(self._signed(contribution, source, "old_rows", 1))
-            after = sql.render(self._signed(contribution, source, "new_rows", 1))
-            removed = sql.render(self._signed(contribution, source, "old_rows", -1))
-            parts.append(
-                f"SELECT both_sides.* FROM ({removed} UNION ALL {after}) AS both_sides\n"
-                f"    WHERE (SELECT before FROM ({before}) AS before)"
-                f" IS DISTINCT FROM (SELECT after FROM ({after}) AS after)"
-            )
+        relation, sign = ("new_rows", 1) if event == "insert" else ("old_rows", -1)
+        parts = [
+            sql.render(self._signed(contribution, source, relation, sign))
+            for contribution in self._contributions_of(source)
+        ]
         return [self._insert_into_log("\n  UNION ALL ".join(parts))]
+
+    def capture_update(self, source: Table) -> list[tuple[str, str]]:
+        pairs = []
+        for contribution in self._contributions_of(source):
+            removed = sql.render(self._signed(contribution, source, "old_rows", -1))
+            added = sql.render(self._signed(contribution, source, "new_rows", 1))
+            both = self._insert_into_log(f"{removed}\n  UNION ALL {added}")
+            pairs.append((self._differs(contribution, source), both))
+        return pairs
 
     def capture_many(self, source: Table, event: Event) -> list[str]:
         parts: list[str] = []
+        start = sql.utc_start_of_many
         for contribution in self._contributions_of(source):
             if event != "insert":
-                parts.append(sql.render(self._signed(contribution, source, "old_rows", -1)))
+                parts.append(sql.render(self._signed(contribution, source, "old_rows", -1, start)))
             if event != "delete":
-                parts.append(sql.render(self._signed(contribution, source, "new_rows", 1)))
+                parts.append(sql.render(self._signed(contribution, source, "new_rows", 1, start)))
         key = sql.columns(self.key)
         sums = ", ".join(f"sum({sql.quote(n)}) AS {sql.quote(n)}" for n in self.measures)
         changed = " OR ".join(f"sum({sql.quote(n)}) <> 0" for n in self.measures)
@@ -216,11 +217,13 @@ SELECT day, NULL, sum(i), sum(u), sum(r), NULL FROM (
         )
         return f"{sql.columns(self.key, 'rows')}, {sums}"
 
-    def _key_of(self, contribution: Contribution, row: Row) -> dict[str, Label[Any]]:
+    def _key_of(
+        self, contribution: Contribution, row: Row, start: sql.Truncate = sql.utc_start
+    ) -> dict[str, Label[Any]]:
         key: dict[str, Label[Any]] = {}
         for name, value in contribution.key(row).items():
             if self.window is not None and name == self.window.column:
-                expression = sql.utc_start(self.window.unit, value)
+                expression = start(self.window.unit, value)
             elif isinstance(value, ColumnElement):
                 expression = value
             else:
@@ -255,7 +258,12 @@ SELECT day, NULL, sum(i), sum(u), sum(r), NULL FROM (
         )
 
     def _signed(
-        self, contribution: Contribution, source: Table, relation: str, sign: int
+        self,
+        contribution: Contribution,
+        source: Table,
+        relation: str,
+        sign: int,
+        start: sql.Truncate = sql.utc_start,
     ) -> Select[Any]:
         rows = sql.relation(relation, source.c)
         row = rows.c
@@ -267,10 +275,24 @@ SELECT day, NULL, sum(i), sum(u), sum(r), NULL FROM (
                 known = func.coalesce(value, 0)
                 measures.append((known if sign > 0 else -known).label(name))
         return (
-            select(*self._key_of(contribution, row).values(), *measures)
+            select(*self._key_of(contribution, row, start).values(), *measures)
             .select_from(rows)
             .where(*self._conditions(contribution, row))
         )
+
+    def _differs(self, contribution: Contribution, source: Table) -> str:
+        """Whether the one old row and the one new row contribute differently."""
+        sides = []
+        for relation in ("old_rows", "new_rows"):
+            row = sql.relation(relation, source.c).c
+            key = self._key_of(contribution, row)
+            # That a key may not be null needs no comparing of its own: nulls are equal here.
+            values = [label.element for label in key.values()]
+            values += [v for v in contribution.measures(row).values() if not _is_one(v)]
+            values += [contribution.where(row)] if contribution.where is not None else []
+            sides.append([sql.render(value) for value in values])
+        pairs = [f"({a}) IS DISTINCT FROM ({b})" for a, b in zip(*sides, strict=True) if a != b]
+        return " OR ".join(pairs) or "false"
 
     def _delta_type(self, measure: str) -> TypeEngine[Any]:
         declared = self.table.c[measure].type

@@ -26,6 +26,8 @@ TRANSITIONS = {
 }
 # Fires also under session_replication_role = replica, which some loaders set.
 ENABLED_ALWAYS = "A"
+# A key column may have the name of a variable, PL/pgSQL's own among them.
+COLUMNS_FIRST = "#variable_conflict use_column\n"
 QUALIFIED = "quote_ident(n.nspname) || '.' || quote_ident(c.relname)"
 
 
@@ -157,21 +159,23 @@ def function_body(
     if event == TRUNCATE:
         return f"BEGIN\n{_truncated(source, tallies)}\n  RETURN NULL;\nEND"
     watched: Event = next(e for e in EVENTS if e == event)
-    one = [s for t in tallies for s in t.capture_one(source, watched)]
     many = [s for t in tallies for s in t.capture_many(source, watched)]
+    if watched == "update" and belongs is None:
+        pairs = [pair for t in tallies for pair in t.capture_update(source)]
+        return _update_body(pairs, many)
+    one = [s for t in tallies for s in t.capture_one(source, watched)]
     sides = [r for r in ("old_rows", "new_rows") if f" {r} " in TRANSITIONS[event]]
     where, narrowed = "", ""
     if belongs is not None:
         where = f" WHERE {belongs}"
         narrowed = "WITH " + ", ".join(f"{r} AS (SELECT * FROM {r}{where})" for r in sides) + "\n  "
-    else:
-        # Both sides of an update have the same number of rows, unless some move to a sibling.
-        sides = sides[:1]
-    several = " OR ".join(f"EXISTS (SELECT FROM {r}{where} OFFSET 1)" for r in sides)
+    if watched == "update":
+        # Of a row that moves to a sibling only one side belongs to the source.
+        return f"{COLUMNS_FIRST}BEGIN\n{_statements(many, narrowed)}  RETURN NULL;\nEND"
     # Grouping costs more than the rest of the capture of a single row, and gains nothing there.
     return (
-        "BEGIN\n"
-        f"  IF {several} THEN\n{_statements(many, narrowed)}"
+        f"{COLUMNS_FIRST}BEGIN\n"
+        f"  IF EXISTS (SELECT FROM {sides[0]}{where} OFFSET 1) THEN\n{_statements(many, narrowed)}"
         f"  ELSE\n{_statements(one, narrowed)}"
         "  END IF;\n"
         "  RETURN NULL;\n"
@@ -309,6 +313,31 @@ def _truncated(source: Table, tallies: Sequence[Tally]) -> str:
     reason = sql.literal(f"{sql.name_of(source)} was truncated")
     marks = ", ".join(f"({sql.literal(t.name)}, {reason})" for t in tallies)
     return f"  INSERT INTO {sql.name_of(stale_marks)} (tally, reason) VALUES {marks};"
+
+
+def _update_body(pairs: Sequence[tuple[str, str]], many: Sequence[str]) -> str:
+    """What an UPDATE leaves in the log.
+
+    Of one row, all conditions are looked at in one statement: most updates change nothing that
+    matters, and each statement more would cost the writer as much again.
+    """
+    conditions = list(dict.fromkeys(condition for condition, _ in pairs))
+    names = {condition: f"differs_{number}" for number, condition in enumerate(conditions, 1)}
+    declared = "".join(f"  {name} boolean;\n" for name in ("several", *names.values()))
+    looked_at = "".join(f",\n    {condition}" for condition in conditions)
+    inserts = "".join(
+        f"  IF {names[condition]} THEN\n{_statements([insert], '')}  END IF;\n"
+        for condition, insert in pairs
+    )
+    return (
+        f"{COLUMNS_FIRST}DECLARE\n{declared}BEGIN\n"
+        f"  SELECT EXISTS (SELECT FROM old_rows OFFSET 1){looked_at}\n"
+        f"  INTO {', '.join(('several', *names.values()))} FROM old_rows, new_rows;\n"
+        f"  IF several THEN\n{_statements(many, '')}"
+        f"  ELSE\n{inserts}  END IF;\n"
+        "  RETURN NULL;\n"
+        "END"
+    )
 
 
 def _statements(statements: Sequence[str], narrowed: str) -> str:

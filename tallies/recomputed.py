@@ -125,12 +125,19 @@ class RecomputedTally(Tally):
         return columns
 
     def capture_one(self, source: Table, event: Event) -> list[str]:
-        if event == "update":
-            return self.capture_many(source, event)
-        return self._captured(source, event, distinct=False)
+        return self._captured(source, event, one=True)
+
+    def capture_update(self, source: Table) -> list[tuple[str, str]]:
+        new, old = (sql.relation(name, source.c) for name in ("new_rows", "old_rows"))
+        pairs = (
+            [sql.render(_comparable(side.c[name])) for side in (old, new)]
+            for name in self.relevant(source)
+        )
+        differs = " OR ".join(f"({a}) IS DISTINCT FROM ({b})" for a, b in pairs)
+        return [(differs or "false", insert) for insert in self.capture_one(source, "update")]
 
     def capture_many(self, source: Table, event: Event) -> list[str]:
-        return self._captured(source, event, distinct=True)
+        return self._captured(source, event, one=False)
 
     def pending_keys(self, log: str) -> Select[Any]:
         """The distinct group columns that the marks in the relation `log` may have altered."""
@@ -216,34 +223,35 @@ class RecomputedTally(Tally):
                 expressions += self._key_of(capture, source.c).values()
         return expressions
 
-    def _captured(self, source: Table, event: Event, distinct: bool) -> list[str]:
+    def _captured(self, source: Table, event: Event, one: bool) -> list[str]:
         statements = []
         for part, capture in enumerate(self.captures):
             if capture.source is not source:
                 continue
-            names, marks = self._marks(part, capture, source, event, distinct)
+            names, marks = self._marks(part, capture, source, event, one)
             statements.append(
                 f"INSERT INTO {self.log_name} ({sql.columns(names)})\n  {sql.render(marks)}"
             )
         return statements
 
     def _marks(
-        self, part: int, capture: Capture, source: Table, event: Event, distinct: bool
+        self, part: int, capture: Capture, source: Table, event: Event, one: bool
     ) -> tuple[list[str], Select[Any]]:
-        rows = self._changed_rows(source, event)
+        rows = self._changed_rows(source, event, one)
         marks = {
             **self._entity_of(capture, rows.c),
-            **self._key_of(capture, rows.c),
+            **self._key_of(capture, rows.c, sql.utc_start if one else sql.utc_start_of_many),
         }
         chosen = select(bound(part).label(PART), *marks.values())
         chosen = chosen.select_from(rows)
-        return [PART, *marks], chosen.distinct() if distinct else chosen
+        alone = one and event != "update"
+        return [PART, *marks], chosen if alone else chosen.distinct()
 
-    def _changed_rows(self, source: Table, event: Event) -> FromClause:
+    def _changed_rows(self, source: Table, event: Event, one: bool) -> FromClause:
         """The old and new rows of a statement.
 
         Of an update only those that differ in a column that matters, compared as bags, which
-        needs no primary key and lets it change too.
+        needs no primary key and lets it change too. One old and one new row are known to differ.
         """
         new, old = (sql.relation(name, source.c) for name in ("new_rows", "old_rows"))
         if event == "insert":
@@ -251,6 +259,9 @@ class RecomputedTally(Tally):
         if event == "delete":
             return old
         relevant = self.relevant(source)
+        if one:
+            both = (select(*(side.c[n] for n in relevant)) for side in (old, new))
+            return union_all(*both).subquery("changed_rows")
 
         def sides(first: FromClause, second: FromClause) -> Select[Any]:
             gone = except_all(
@@ -264,12 +275,14 @@ class RecomputedTally(Tally):
     def _entity_of(self, capture: Capture, row: Row) -> dict[str, Label[Any]]:
         return {name: value.label(name) for name, value in capture.entity(row).items()}
 
-    def _key_of(self, capture: Capture, row: Row) -> dict[str, Label[Any]]:
+    def _key_of(
+        self, capture: Capture, row: Row, start: sql.Truncate = sql.utc_start
+    ) -> dict[str, Label[Any]]:
         key: dict[str, Label[Any]] = {}
         for name, value in capture.key(row).items():
             expression = value
             if self.window is not None and name == self.window.column:
-                expression = sql.utc_start(self.window.unit, value)
+                expression = start(self.window.unit, value)
             elif not isinstance(value, ColumnElement):
                 expression = sql.cast_like(bound(value), self.table.c[name])
             key[name] = expression.label(name)

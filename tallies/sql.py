@@ -7,7 +7,7 @@ depend on the session that happens to run it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from sqlalchemy import (
@@ -19,6 +19,7 @@ from sqlalchemy import (
     Interval,
     String,
     Text,
+    case,
     cast,
     column,
     func,
@@ -41,6 +42,9 @@ _dialect = PGDialect(paramstyle="named")  # type: ignore[no-untyped-call]
 # The default doubles backslashes, which standard_conforming_strings would keep as two.
 _dialect._backslash_escapes = False  # noqa: SLF001 -- no setter
 _preparer = _dialect.identifier_preparer
+
+# Unit and instant to the start of the unit.
+Truncate = Callable[[str, ColumnElement[Any]], ColumnElement[Any]]
 
 
 def render(element: ClauseElement) -> str:
@@ -103,6 +107,19 @@ def utc_start(unit: str, instant: ColumnElement[Any]) -> ColumnElement[Any]:
     The form with a named zone does not follow the session's time zone, as the short form would.
     """
     return func.date_trunc(unit, instant, "UTC", type_=DateTime(timezone=True))
+
+
+def utc_start_of_many(unit: str, instant: ColumnElement[Any]) -> ColumnElement[Any]:
+    """What `utc_start` gives, for a fifth of the time per row, but with more to set up.
+
+    date_trunc looks the zone up by its name each time. Counting whole units from the first instant
+    that there is needs no zone, but cannot count to the last.
+    """
+    first = literal_column("TIMESTAMPTZ '4714-11-24 00:00:00+00 BC'", DateTime(timezone=True))
+    far = literal_column("TIMESTAMPTZ '100000-01-01 00:00:00+00'", DateTime(timezone=True))
+    step = literal_column(f"INTERVAL '1 {unit}'", Interval())
+    start = func.date_bin(step, instant, first)
+    return case((instant < far, start), else_=utc_start(unit, instant))
 
 
 def to_last_instant(unit: str) -> ColumnElement[Any]:

@@ -229,7 +229,15 @@ class Tally(ABC):
 
     @abstractmethod
     def capture_one(self, source: Table, event: Event) -> list[str]:
-        """INSERTs into the log for a statement that touched at most one row of `source`."""
+        """INSERTs into the log for a statement that inserted or deleted at most one row."""
+
+    @abstractmethod
+    def capture_update(self, source: Table) -> list[tuple[str, str]]:
+        """What a statement that updated at most one row of `source` leaves in the log.
+
+        Pairs of a condition on `old_rows` and `new_rows`, of one row each, and the INSERT for
+        when it holds. All conditions are looked at together, before anything is written.
+        """
 
     @abstractmethod
     def capture_many(self, source: Table, event: Event) -> list[str]:
