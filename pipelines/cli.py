@@ -237,6 +237,7 @@ def env(name: str | None) -> None:
     """
     from pipelines.environment import exports, value_of
 
+    _check_settings()
     if name is None:
         for line in exports():
             click.echo(line)
@@ -282,7 +283,16 @@ def demo() -> None:
 def _engine() -> Engine:
     from resources.database import open_engine
 
+    _check_settings()
     return open_engine()
+
+
+def _check_settings() -> None:
+    """Tell of a malformed setting before anything is done, also where it is not needed yet."""
+    from resources import settings
+
+    settings.start_date()
+    settings.wanted_systems()
 
 
 def _named(engine: Engine, names: Sequence[str]) -> list[Tally]:

@@ -20,6 +20,7 @@ from resources import settings
 from resources.database import dagster_url, open_engine, prepare_dagster_storage
 
 EVENT_BATCH_SIZE = "500"
+DAGSTER = ("TALLY_HOME", "DAGSTER_HOME", "DAGSTER_PG_URL", "DAGSTER_EVENT_BATCH_SIZE")
 # How libpq's variables are called for the parts of an address.
 LIBPQ = {
     "host": "PGHOST",
@@ -58,7 +59,9 @@ def psql_environment() -> dict[str, str]:
 
     Raises SettingError, DatabaseUnavailable.
     """
-    url = open_engine(_address()).url
+    if settings.database_url() is None:
+        _start_embedded()
+    url = open_engine().url
     said: dict[str, Any] = url.translate_connect_args(username="user", database="dbname")
     said |= dict(url.query)
     return {LIBPQ[name]: str(value) for name, value in said.items() if name in LIBPQ}
@@ -71,7 +74,8 @@ def exports() -> list[str]:
     """
     values = dagster_environment() | psql_environment()
     secrets = set(values) & {"PGPASSWORD"}
-    if make_url(values["DAGSTER_PG_URL"]).password is not None:
+    storage = make_url(values["DAGSTER_PG_URL"])
+    if storage.password is not None or "sslpassword" in storage.query:
         secrets.add("DAGSTER_PG_URL")
     lines = []
     for name, value in values.items():
@@ -87,21 +91,22 @@ def value_of(name: str) -> str:
 
     Raises KeyError where there is no such variable, and what `exports` raises.
     """
-    return (dagster_environment() | psql_environment())[name]
+    if name in DAGSTER:
+        return dagster_environment()[name]
+    return psql_environment()[name]
 
 
-def _address() -> str:
-    url = settings.database_url()
-    if url is None:
-        from resources import embedded
+def _start_embedded() -> str:
+    """Start it so that it outlives this process; returns its address."""
+    from resources import embedded
 
-        url, _ = embedded.start()
+    url, _ = embedded.start()
     return url
 
 
 def _dagster_storage() -> str:
-    address = _address()
-    engine = open_engine(address)
+    address = settings.database_url() or _start_embedded()
+    engine = open_engine()
     try:
         prepare_dagster_storage(engine)
     finally:
@@ -112,13 +117,21 @@ def _dagster_storage() -> str:
 def _dagster_home() -> Path:
     """Dagster's own folder, with the project's `dagster.yaml` in it: logs go there."""
     home = settings.home() / "dagster"
-    home.mkdir(parents=True, exist_ok=True)
     wanted, present = settings.project_root() / "dagster.yaml", home / "dagster.yaml"
-    if not present.is_symlink() or present.readlink() != wanted:
-        # Into place in one step, for another process may do the same now.
-        link = home / f"dagster.yaml.{os.getpid()}"
-        link.symlink_to(wanted)
-        link.replace(present)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        if not present.is_symlink() or present.readlink() != wanted:
+            # Into place in one step, for another process may do the same now.
+            link = home / f"dagster.yaml.{os.getpid()}"
+            link.symlink_to(wanted)
+            link.replace(present)
+    except OSError as error:
+        raise settings.SettingError(
+            "TALLY_HOME",
+            f"a folder that can be written ({error.strerror})",
+            str(settings.home()),
+            "name another for what Tallykeeper and Dagster store",
+        ) from error
     return home
 
 

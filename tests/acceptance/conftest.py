@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,3 +16,14 @@ from tests.acceptance.command import Command
 def tally(database_url: str, tmp_path: Path) -> Command:
     """The command, against an empty database."""
     return Command(database_url, tmp_path)
+
+
+@pytest.fixture
+def embedded() -> Iterator[Command]:
+    """The command on a machine where nothing was ever made, and with no database of one's own."""
+    # A short path, for the server's socket.
+    folder = Path(tempfile.mkdtemp(prefix="tally-"))
+    command = Command("", folder)
+    yield command
+    command.run("stop")
+    shutil.rmtree(folder)

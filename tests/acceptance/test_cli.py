@@ -11,6 +11,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
+from assets.media.load import load_media
+from assets.media.tallies import system
+from pipelines.migrate import migrate
+from tallies import refresh
 from tests.acceptance.command import Command
 
 COMMANDS = [
@@ -42,11 +46,12 @@ def listing(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def built(tally: Command, listing: Path) -> Command:
+def built(tally: Command, engine: Engine, listing: Path) -> Command:
     """A database with the listing loaded and everything refreshed."""
-    tally.ok("migrate", "--with-sources")
-    tally.ok("load", "media", str(listing))
-    tally.ok("refresh")
+    migrate(engine, with_sources=True)
+    load_media(engine, listing)
+    for each in system.tallies:
+        refresh(engine, each)
     return tally
 
 
