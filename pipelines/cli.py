@@ -168,8 +168,7 @@ def rebuild(name: str, start: datetime | None, end: datetime | None) -> None:
     """Compute a tally, or some days of it, anew.
 
     The days are those from --from up to, but not including, --to. Without --from the window has
-    no beginning, without --to no end. Only rows that differ are
-    written.
+    no beginning, without --to no end. Only rows that differ are written.
     """
     from pipelines.printing import refreshed_line
     from tallies import rebuild as run
@@ -187,8 +186,8 @@ def verify(names: Sequence[str], as_json: bool) -> int:
     """Compare the named tallies, or all, with their sources.
 
     Names every key that differs, with what is stored and what the sources say. Exact while
-    writers run: a difference is a real fault. Ends with 1 where anything differs, and
-    where a tally was never built.
+    writers run: a difference is a real fault. Ends with 1 where anything differs, and where a
+    tally was never built.
     """
     from pipelines.printing import show_verification, verifications_as_json
     from tallies import verify as run
@@ -265,6 +264,7 @@ def up(port: int) -> None:
     """
     from pipelines.up import run_up
 
+    _check_settings()
     run_up(port)
 
 
@@ -277,6 +277,7 @@ def demo() -> None:
     """
     from pipelines.demo import run_demo
 
+    _check_settings()
     run_demo()
 
 
@@ -289,10 +290,11 @@ def _engine() -> Engine:
 
 def _check_settings() -> None:
     """Tell of a malformed setting before anything is done, also where it is not needed yet."""
-    from resources import settings
+    from assets.systems import chosen_systems
+    from resources.settings import start_date
 
-    settings.start_date()
-    settings.wanted_systems()
+    start_date()
+    chosen_systems()
 
 
 def _named(engine: Engine, names: Sequence[str]) -> list[Tally]:

@@ -77,13 +77,13 @@ def _verified(status: Status) -> str:
 
 def _advice(tally: Tally, status: Status | None) -> list[str]:
     if status is None:
-        return [f"{tally.name} is not installed: run `tally migrate`"]
+        return [f"{tally.name}: not installed; run `tally migrate`"]
     advice = []
     if status.stale:
         why = "; ".join(dict.fromkeys(status.stale))
-        advice.append(f"{tally.name} will be rebuilt by `tally refresh`: {why}")
+        advice.append(f"{tally.name}: the next refresh rebuilds it ({why})")
     if status.differing:
-        advice.append(f"{tally.name} was wrong when last verified: run `tally verify {tally.name}`")
+        advice.append(f"{tally.name}: wrong when last verified; see `tally verify`")
     return advice
 
 

@@ -308,7 +308,7 @@ def test_input_for_ones_own_database_without_the_tables(tally: Command, engine: 
         ("TALLY_SCHEMA_MEDIA", "tallykeeper", "expected the name of a schema"),
     ],
 )
-@pytest.mark.parametrize("command", ["status", "migrate"])
+@pytest.mark.parametrize("command", ["migrate", "up"])
 def test_a_setting_that_is_malformed(
     made: Command, engine: Engine, command: str, variable: str, value: str, sentence: str
 ) -> None:
@@ -320,7 +320,23 @@ def test_a_setting_that_is_malformed(
     assert contents(engine) == before
 
 
+@pytest.mark.parametrize("command", ["status", "refresh", "verify", "demo", "env"])
+def test_a_first_day_that_is_no_day(tally: Command, command: str) -> None:
+    tally.environment["TALLY_START_DATE"] = "yesterday"
+    assert complaint(tally.run(command)).startswith(
+        "TALLY_START_DATE: expected a date like 2015-01-01, but it is 'yesterday'"
+    )
+
+
 def test_a_home_that_is_a_file(tally: Command) -> None:
     home = Path(tally.folder / "home")
     home.write_text("")
     assert complaint(tally.run("env")).startswith("TALLY_HOME: expected a folder, but it is")
+
+
+def test_a_home_in_which_dagster_gets_no_folder(tally: Command) -> None:
+    home = Path(tally.folder / "home")
+    home.mkdir()
+    (home / "dagster").write_text("")
+    said = complaint(tally.run("env"))
+    assert said.startswith("TALLY_HOME: expected a folder that can be written (File exists)")

@@ -88,7 +88,7 @@ def test_from_nothing_to_a_verified_tally(tally: Command, listing: Path) -> None
     assert "d.jpg" in Path(f"{listing}.rejects.csv").read_text()
 
     before = tally.ok("status").out
-    assert "media.daily_contributions will be rebuilt by `tally refresh`: never built" in before
+    assert "media.daily_contributions: the next refresh rebuilds it (never built)" in before
 
     daily, hourly = tally.ok("refresh").out.splitlines()
     assert daily.startswith("media.daily_contributions: rebuilt in")
@@ -142,9 +142,7 @@ def test_status_says_what_is_not_installed(tally: Command, engine: Engine) -> No
     with engine.begin() as connection:
         connection.exec_driver_sql("CREATE SCHEMA media")
         connection.exec_driver_sql("CREATE TABLE media.media_files ()")
-    assert (
-        "media.daily_contributions is not installed: run `tally migrate`" in tally.ok("status").out
-    )
+    assert "media.daily_contributions: not installed; run `tally migrate`" in tally.ok("status").out
     entries = json.loads(tally.ok("status", "--json").out)["tallies"]
     assert [entry["installed"] for entry in entries] == [False, False]
 

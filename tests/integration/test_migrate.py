@@ -5,20 +5,44 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, Engine, create_engine, inspect, text
+from sqlalchemy import (
+    Column,
+    Connection,
+    DateTime,
+    Engine,
+    Integer,
+    MetaData,
+    Table,
+    create_engine,
+    inspect,
+    text,
+)
 from sqlalchemy.exc import DBAPIError
 
 from assets.media import tables
 from assets.media.tallies import daily_contributions, hourly_contributions, system
 from assets.systems import active_systems, all_systems, chosen_systems, missing_sources
-from pipelines.migrate import Migrated, migrate
+from pipelines.migrate import ALEMBIC_INI, Migrated, migrate
 from resources.settings import SettingError
-from tallies import DoesNotFit, NotPermitted, TallyBusy, refresh, status, verify
+from tallies import (
+    AdditiveTally,
+    Contribution,
+    DoesNotFit,
+    NotPermitted,
+    System,
+    TallyBusy,
+    Window,
+    refresh,
+    state,
+    status,
+    verify,
+)
 from tallies.install import INSTALL_LOCK
 
 CREATED = [
@@ -66,7 +90,8 @@ def everything(connection: Connection) -> list[tuple[Any, ...]]:
     return [tuple(row) for row in rows]
 
 
-def test_an_empty_database_gets_sources_tables_and_capture(engine: Engine) -> None:
+def test_an_empty_database_gets_sources_tables_and_capture(any_postgres_engine: Engine) -> None:
+    engine = any_postgres_engine
     result = migrate(engine, with_sources=True)
     assert result.done == [
         "created the schema media",
@@ -137,7 +162,8 @@ def test_sources_that_are_made_get_their_indexes(engine: Engine) -> None:
     assert "media_files_taken_at" in {index["name"] for index in indexes}
 
 
-def test_a_derived_table_that_fits_is_adopted_and_rebuilt(engine: Engine) -> None:
+def test_a_derived_table_that_fits_is_adopted_and_rebuilt(any_postgres_engine: Engine) -> None:
+    engine = any_postgres_engine
     make(engine, SOURCE, DERIVED)
     make(
         engine,
@@ -243,6 +269,144 @@ def test_a_derived_table_that_was_dropped_is_made_and_built_again(engine: Engine
     assert refresh(engine, daily_contributions).rows == 1
     assert verify(engine, daily_contributions).ok
     assert migrate(engine).done == []
+
+
+# A system with a history: the second migration adds what its declaration has by now.
+FIRST = """
+import sqlalchemy as sa
+from alembic import op
+from migrations import missing
+revision, down_revision, branch_labels, depends_on = "notes_0001", None, ("notes",), None
+
+def upgrade():
+    if missing("per_day", "notes"):
+        op.create_table(
+            "per_day",
+            sa.Column("day", sa.DateTime(timezone=True), primary_key=True),
+            schema="notes",
+        )
+"""
+SECOND = """
+import sqlalchemy as sa
+from alembic import op
+revision, down_revision, branch_labels, depends_on = "notes_0002", "notes_0001", None, None
+
+def upgrade():
+    column = sa.Column("count", sa.Integer(), nullable=False, server_default="0")
+    op.add_column("per_day", column, schema="notes", if_not_exists=True)
+"""
+BROKEN = """
+from alembic import op
+revision, down_revision, branch_labels, depends_on = "notes_0003", "notes_0002", None, None
+
+def upgrade():
+    op.execute("ALTER TABLE notes.per_day ADD extra integer")
+    op.execute("SELECT 1 / 0")
+"""
+notes_metadata = MetaData(schema="notes")
+notes = Table(
+    "notes",
+    notes_metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", DateTime(timezone=True), nullable=False),
+)
+per_day = Table(
+    "per_day",
+    notes_metadata,
+    Column("day", DateTime(timezone=True), primary_key=True),
+    Column("count", Integer, nullable=False, server_default="0"),
+)
+notes_per_day = AdditiveTally(
+    system="notes",
+    table=per_day,
+    window=Window("day", "day"),
+    contributions=[Contribution(notes, lambda n: {"day": n.at}, lambda _: {"count": 1})],
+)
+notes_system = System("notes", notes_metadata, [notes_per_day])
+
+
+@pytest.fixture
+def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for the migrations of the system `notes`, beside those there are."""
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    ini = ALEMBIC_INI.read_text()
+    home = str(ALEMBIC_INI.parent)
+    ini = ini.replace("%(here)s/versions", f"{home}/versions:{folder}").replace("%(here)s", home)
+    (tmp_path / "alembic.ini").write_text(ini)
+    monkeypatch.setattr("pipelines.migrate.ALEMBIC_INI", tmp_path / "alembic.ini")
+    (folder / "first.py").write_text(FIRST)
+    return folder
+
+
+@pytest.fixture
+def old_notes(engine: Engine, history: Path) -> Path:
+    """A database that an older version migrated, and the newer version's migrations."""
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE SCHEMA notes")
+        connection.exec_driver_sql("CREATE TABLE notes.per_day (day timestamptz PRIMARY KEY)")
+        connection.exec_driver_sql("CREATE TABLE notes.notes (id int, at timestamptz NOT NULL)")
+        state.create(connection)
+        connection.exec_driver_sql("CREATE TABLE tallykeeper.alembic_version (version_num text)")
+        connection.exec_driver_sql("INSERT INTO tallykeeper.alembic_version VALUES ('notes_0001')")
+    (history / "second.py").write_text(SECOND)
+    return history
+
+
+@pytest.mark.usefixtures("old_notes")
+def test_a_table_of_an_older_version_is_brought_up(engine: Engine) -> None:
+    assert migrate(engine, [notes_system]).done == [
+        "brought the derived tables of notes to notes_0002",
+        "installed notes.per_day (never built)",
+    ]
+    assert migrate(engine, [notes_system]).done == []
+    make(engine, "INSERT INTO notes.notes VALUES (1, now())")
+    assert refresh(engine, notes_per_day).rows == 1
+
+
+def test_a_migration_that_fails_half_way_leaves_everything_as_it_was(
+    engine: Engine, old_notes: Path
+) -> None:
+    (old_notes / "third.py").write_text(BROKEN)
+    with engine.connect() as connection:
+        before = everything(connection)
+    with pytest.raises(DBAPIError, match="division by zero"):
+        migrate(engine, [notes_system, system], with_sources=True)
+    with engine.connect() as connection:
+        assert everything(connection) == before
+        version = connection.exec_driver_sql("SELECT version_num FROM tallykeeper.alembic_version")
+        assert version.all() == [("notes_0001",)]
+
+
+@pytest.mark.usefixtures("old_notes")
+def test_a_dropped_table_of_an_older_version_is_made_as_it_is_declared_now(engine: Engine) -> None:
+    make(engine, "DROP TABLE notes.per_day")
+    assert migrate(engine, [notes_system]).done[0] == "created the derived table notes.per_day"
+    assert migrate(engine, [notes_system]).done == []
+
+
+@pytest.mark.usefixtures("old_notes")
+def test_a_migration_that_does_not_lead_to_the_declaration_is_undone(engine: Engine) -> None:
+    make(engine, "ALTER TABLE notes.per_day ADD count text NOT NULL DEFAULT ''")
+    with engine.connect() as connection:
+        before = everything(connection)
+    with pytest.raises(DoesNotFit, match="count is text, expected integer"):
+        migrate(engine, [notes_system])
+    with engine.connect() as connection:
+        assert everything(connection) == before
+
+
+def test_branches_of_systems_run_on_their_own(engine: Engine, history: Path) -> None:
+    (history / "second.py").write_text(SECOND)
+    assert migrate(engine, [system], with_sources=True).systems == [system]
+    with engine.connect() as connection:
+        found = connection.exec_driver_sql("SELECT version_num FROM tallykeeper.alembic_version")
+        assert found.all() == [("media_0001",)]
+    assert (
+        "created the derived table notes.per_day"
+        in migrate(engine, [notes_system], with_sources=True).done
+    )
+    assert migrate(engine, [system, notes_system]).done == []
 
 
 def test_a_database_of_a_newer_version_is_refused(engine: Engine) -> None:

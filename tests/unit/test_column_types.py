@@ -64,6 +64,42 @@ def test_a_type_that_would_refuse_or_alter_some_value_does_not_hold(
     assert not holds(container, content)
 
 
+POOL = [
+    Type(name, limits)
+    for name, limits in [
+        ("smallint", ()),
+        ("integer", ()),
+        ("bigint", ()),
+        ("bigint[]", ()),
+        ("real", ()),
+        ("double precision", ()),
+        ("numeric", ()),
+        ("numeric", (12, 2)),
+        ("numeric", (14, 2)),
+        ("numeric", (14, 4)),
+        (TEXT, ()),
+        ("text[]", ()),
+        (VARCHAR, ()),
+        (VARCHAR, (20,)),
+        (VARCHAR, (30,)),
+        (ZONED, ()),
+        (ZONED, (6,)),
+        (ZONED, (3,)),
+        (NAIVE, ()),
+        (NAIVE, (3,)),
+        ("date", ()),
+        ("uuid", ()),
+    ]
+]
+
+
+@pytest.mark.parametrize("type_", POOL, ids=str)
+def test_a_type_holds_its_own_values_and_those_of_what_its_holdings_hold(type_: Type) -> None:
+    assert holds(type_, type_)
+    held = [inner for inner in POOL if holds(type_, inner)]
+    assert all(holds(type_, least) for inner in held for least in POOL if holds(inner, least))
+
+
 def test_a_change_log_has_text_of_any_length() -> None:
     assert Type(VARCHAR, (20,)).as_logged() == Type("text")
     assert Type(f"{VARCHAR}[]", (20,)).as_logged() == Type("text[]")
