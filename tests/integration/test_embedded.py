@@ -63,10 +63,17 @@ def python(home: Path, script: str, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
+WAITING = "another process is starting or stopping the embedded database"
+
+
 def finished(process: subprocess.Popen[str]) -> str:
-    """What a process printed; it has to end well and without complaints."""
+    """What a process printed; it has to end well and without complaints.
+
+    On a slow machine it may say that it waits for others, which is none.
+    """
     out, err = process.communicate(timeout=120)
-    assert (process.returncode, err) == (0, ""), err
+    complaints = [line for line in err.splitlines() if line != WAITING]
+    assert (process.returncode, complaints) == (0, []), err
     return out.strip()
 
 
