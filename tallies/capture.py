@@ -40,6 +40,8 @@ class Fault:
     what: str
     # An upgrade replaces functions by itself; a trigger that was off is never explained by one.
     of_function_text: bool = False
+    # Installing capture anew does not help against it.
+    lasting: bool = False
 
     def __str__(self) -> str:
         return f"{self.relation}: {self.what}"
@@ -191,6 +193,15 @@ def faults(connection: Connection, source: Table, tallies: Sequence[Tally]) -> l
         what = _trigger_fault(connection, hook)
         if what is not None:
             found.append(Fault(sql.name_of(source), hook.relation, what))
+    found += [
+        Fault(
+            sql.name_of(source),
+            relation,
+            "is filled by a subscription, which fires no trigger",
+            lasting=True,
+        )
+        for relation in subscribed(connection, source)
+    ]
     return found + [
         Fault(
             sql.name_of(source),
@@ -199,6 +210,21 @@ def faults(connection: Connection, source: Table, tallies: Sequence[Tally]) -> l
         )
         for relation in left_behind(connection, source, wanted)
     ]
+
+
+def subscribed(connection: Connection, source: Table) -> list[str]:
+    """Relations of the source that logical replication writes.
+
+    It does so row by row, for which no trigger of a statement fires, but for the first copy.
+    """
+    rows = connection.execute(
+        text(
+            f"SELECT {QUALIFIED} FROM pg_subscription_rel AS s JOIN pg_class c ON c.oid = s.srrelid"
+            " JOIN pg_namespace n ON n.oid = c.relnamespace ORDER BY 1"
+        )
+    )
+    present = {row[0] for row in rows}
+    return [relation for relation in _relations_below(connection, source) if relation in present]
 
 
 def left_behind(connection: Connection, source: Table, wanted: Sequence[Hook]) -> list[str]:

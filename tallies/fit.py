@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from sqlalchemy import Column, Connection, Numeric, String, Table, text
 
 from tallies import sql
+from tallies.capture import subscribed
 from tallies.column_types import Type, holds
 from tallies.errors import DoesNotFit
 from tallies.tally import Tally
@@ -64,7 +65,10 @@ def source_misfits(connection: Connection, source: Table, tallies: Iterable[Tall
     if kind not in "rp":
         return ["it is not a table (capture needs a table, plain or partitioned)"]
     read = {n for t in tallies if source in t.sources for n in t.relevant(source)}
-    found: list[str] = []
+    found = [
+        f"{relation} is filled by a subscription, which fires no trigger"
+        for relation in subscribed(connection, source)
+    ]
     for column in source.c:
         if column.name not in read:
             continue

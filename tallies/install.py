@@ -41,11 +41,15 @@ def install(connection: Connection, tallies: Sequence[Tally]) -> list[str]:
         _require_tables(connection, tally)
     wanted = {tally.name: _Wanted(connection, tally) for tally in tallies}
     sources = list(dict.fromkeys(s for t in tallies for s in t.sources))
-    before = {s: capture.faults(connection, s, _over(s, tallies)) for s in sources}
+    before = {s: _mendable(capture.faults(connection, s, _over(s, tallies))) for s in sources}
     changed = [w for w in wanted.values() if w.differs]
     if not changed and not any(before.values()):
         return []
     return _bring_up(connection, tallies, changed, before)
+
+
+def _mendable(faults: Sequence[capture.Fault]) -> list[capture.Fault]:
+    return [fault for fault in faults if not fault.lasting]
 
 
 class _Wanted:
@@ -166,8 +170,16 @@ def _create_live(connection: Connection, tally: Tally, statements: Sequence[str]
         if sqlstate(error) not in OTHER_COLUMNS:
             raise
     sql.execute(connection, f"DROP VIEW IF EXISTS {tally.live_name}")
-    for function in tally.function_names():
-        sql.execute(connection, f"DROP FUNCTION IF EXISTS {function}()")
+    present = connection.scalars(
+        text(
+            "SELECT p.oid::regprocedure::text FROM pg_proc AS p JOIN pg_namespace AS n"
+            " ON n.oid = p.pronamespace"
+            " WHERE quote_ident(n.nspname) || '.' || quote_ident(p.proname) = ANY (:names)"
+        ),
+        {"names": tally.function_names()},
+    ).all()
+    for function in present:
+        sql.execute(connection, f"DROP FUNCTION {function}")
     for statement in statements:
         sql.execute(connection, statement)
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
+    ARRAY,
     JSON,
     Column,
     FromClause,
@@ -40,9 +41,9 @@ from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import ColumnElement, Label
 from sqlalchemy.types import Text
 
-from tallies import sql
+from tallies import runs, sql
 from tallies.errors import DeclarationError
-from tallies.tally import PART, Event, Everything, Keys, Scope, Tally, Window
+from tallies.tally import PART, Event, Everything, Scope, Tally, Window
 
 Row = Any
 
@@ -99,6 +100,7 @@ class RecomputedTally(Tally):
         )
         self.pending_keys_function = sql.in_engine_schema(f"{system}_{table.name}_pending_keys")
         self.pending_rows_function = sql.in_engine_schema(f"{system}_{table.name}_pending_rows")
+        self.rows_function = sql.in_engine_schema(f"{system}_{table.name}_rows_of_keys")
         self.entity = self._entity_columns()
         self._check_captures()
 
@@ -192,26 +194,27 @@ class RecomputedTally(Tally):
         group = ", ".join(
             f"{sql.quote(n)} {sql.type_name(sql.lasting_type(self.table.c[n]))}" for n in self.group
         )
-        # The relation is a CTE: materialized, so that the marks are resolved once.
-        rows = self.rows(Keys(self, "pending_keys"))
-        unbroken = sql.unbroken(self.sources)
-        body = (
-            f"WITH pending_keys AS MATERIALIZED (\n{keys}\n)\n"
-            f"SELECT r.* FROM (\n{rows}\n) AS r WHERE {unbroken}"
-        )
         if not self._keys_are_whole():
-            keys = f"SELECT k.* FROM (\n{keys}\n) AS k WHERE {unbroken}"
+            keys = f"SELECT k.* FROM (\n{keys}\n) AS k WHERE {sql.unbroken(self.sources)}"
         return [
             sql.stable_function(self.pending_keys_function, group, keys),
+            runs.create_function(self, self.rows_function),
             sql.stable_function(
-                self.pending_rows_function, sql.row_type(self.table, self.columns), body
+                self.pending_rows_function,
+                sql.row_type(self.table, self.columns),
+                self.rows_of(f"{self.pending_keys_function}()"),
             ),
         ]
+
+    def rows_of(self, relation: str) -> str:
+        """A SELECT of `columns` from the sources for the distinct keys in `relation`."""
+        return runs.call(self, self.rows_function, relation)
 
     def function_names(self) -> list[str]:
         return [
             self.aggregate_function,
             self.pending_rows_function,
+            self.rows_function,
             self.pending_keys_function,
         ]
 
@@ -331,6 +334,12 @@ class RecomputedTally(Tally):
         if not self.group or not set(self.group) <= set(self.key):
             raise DeclarationError(
                 f"{self.name}: the group {self.group} must be some of the key's columns {self.key}"
+            )
+        arrays = [n for n in self.group if isinstance(self.table.c[n].type, ARRAY)]
+        if arrays:
+            raise DeclarationError(
+                f"{self.name}: {', '.join(arrays)} is an array, which cannot be part of the key of"
+                " a recomputed tally; let each element have a row, or leave it out of `group`"
             )
         aggregate = self.aggregate(Everything())
         read = {e for e in visitors.iterate(aggregate) if isinstance(e, Table)}

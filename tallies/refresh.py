@@ -24,7 +24,7 @@ from tallies.transactions import retried, writing
 FRESH = "pg_temp.tally_fresh"
 PENDING = "pg_temp.tally_pending"
 KEYS = "pg_temp.tally_keys"
-FEW_ROWS = 1_000
+SMALL_BYTES = 128 * 1024
 
 
 @dataclass(frozen=True)
@@ -248,14 +248,12 @@ def _recompute(connection: Connection, tally: RecomputedTally) -> _Outcome:
         f"CREATE TEMPORARY TABLE {_unqualified(KEYS)} ON COMMIT DROP AS\n{keys}",
     )
     sql.execute(connection, f"ANALYZE {KEYS}")
-    keys_in_log = Keys(tally, KEYS)
     sql.execute(
         connection,
-        f"CREATE TEMPORARY TABLE {_unqualified(FRESH)} ON COMMIT DROP AS\n"
-        f"{tally.rows(keys_in_log)}",
+        f"CREATE TEMPORARY TABLE {_unqualified(FRESH)} ON COMMIT DROP AS\n{tally.rows_of(KEYS)}",
     )
     sql.execute(connection, f"ANALYZE {FRESH}")
-    return _Outcome(taken, oldest, _write_differences(connection, tally, keys_in_log))
+    return _Outcome(taken, oldest, _write_differences(connection, tally, Keys(tally, KEYS)))
 
 
 def _forget(connection: Connection, tally: Tally, condition: str) -> tuple[int, datetime | None]:
@@ -272,8 +270,8 @@ def _expect_growth(connection: Connection, tally: Tally) -> None:
 
     The search would meet all rows that the same statement has put in already, which is quadratic.
     """
-    rows = f"SELECT FROM {sql.name_of(tally.table)} LIMIT {FEW_ROWS}"
-    if sql.execute(connection, f"SELECT count(*) FROM ({rows}) AS first").scalar_one() < FEW_ROWS:
+    size = f"SELECT pg_relation_size({sql.literal(sql.name_of(tally.table))})"
+    if sql.execute(connection, size).scalar_one() < SMALL_BYTES:
         sql.execute(connection, "SET LOCAL enable_nestloop = off")
 
 

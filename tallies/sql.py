@@ -170,17 +170,21 @@ def row_type(table: Table, names: tuple[str, ...]) -> str:
     return ", ".join(f"{quote(n)} {type_name(table.c[n].type)}" for n in names)
 
 
-def stable_function(name: str, returns: str, body: str) -> str:
+def stable_function(
+    name: str, returns: str, body: str, arguments: str = "", language: str = "sql"
+) -> str:
     """A set-returning function that reads the snapshot of the statement that calls it.
 
     A function and not a part of the view, so that the planner does not pay (or compile) for what
     is not run; in UTC, so that the reader's session cannot change a day; with the owner's rights,
     so that a reader needs none on the sources.
     """
+    # PL/pgSQL keeps plans for a session; each is to be made for the very values it is for.
+    planned = " SET plan_cache_mode TO force_custom_plan" if language == "plpgsql" else ""
     return (
-        f"CREATE OR REPLACE FUNCTION {name}() RETURNS TABLE ({returns})\n"
-        f"LANGUAGE sql STABLE SECURITY DEFINER SET search_path TO pg_catalog, pg_temp"
-        f" SET timezone TO 'UTC' SET jit TO off\n"
+        f"CREATE OR REPLACE FUNCTION {name}({arguments}) RETURNS TABLE ({returns})\n"
+        f"LANGUAGE {language} STABLE SECURITY DEFINER SET search_path TO pg_catalog, pg_temp"
+        f" SET timezone TO 'UTC' SET jit TO off{planned}\n"
         f"AS {dollar_quoted(body)}"
     )
 

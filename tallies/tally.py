@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import DateTime, Index, Select, Table, select, tuple_
+from sqlalchemy import DateTime, Index, Select, Table, literal_column, select, tuple_
 from sqlalchemy import literal as bound
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import ColumnElement
@@ -131,12 +131,16 @@ class Windows(Scope):
 class Keys(Scope):
     """The keys listed in a relation that has the tally's group columns, each key once.
 
-    The windows come first and alone: one index range per window, then the other columns as a
-    semi-join, so that the cost follows the windows touched and not an entity's whole past.
+    `first` and `last` are SQL for the first and the last instant of the windows that the keys
+    lie in. Where they are given, sources are asked for all rows between them and nothing more: an
+    index finds those, and from two instants, unlike from a join, the planner can tell how little
+    of a long history they are.
     """
 
     tally: Tally
     relation: str
+    first: str | None = None
+    last: str | None = None
 
     def condition(self, tally: Tally, alias: str) -> str:
         return (
@@ -148,25 +152,20 @@ class Keys(Scope):
         columns = [self.tally.table.c[n] for n in self.tally.group]
         keys = sql.relation(self.relation, columns).alias("keys")
         window = self.tally.window
-        conditions: list[ColumnElement[bool]] = []
+        if window is not None and window.column in expressions and self.first and self.last:
+            instant = expressions[window.column]
+            return [instant >= _instant(self.first), instant <= _instant(self.last)]
         wanted: list[ColumnElement[Any]] = []
         offered: list[ColumnElement[Any]] = []
         for name, expression in expressions.items():
             if window is not None and name == window.column:
-                starts = select(keys.c[name].label("starts_at")).distinct().subquery("windows")
-                # Up to the last instant, not before the next window: at the ends of time, where
-                # no interval leads anywhere, a half-open window would be empty.
-                last = starts.c.starts_at + sql.to_last_instant(window.unit)
-                conditions += [expression >= starts.c.starts_at, expression <= last]
-                offered.append(starts.c.starts_at)
+                offered.append(sql.utc_start(window.unit, expression))
                 wanted.append(keys.c[name])
                 continue
             column = self.tally.table.c[name]
             offered.append(_comparable(expression, column))
             wanted.append(_comparable(keys.c[name], column))
-        if len(offered) == 1 and conditions:
-            return conditions
-        return [*conditions, tuple_(*offered).in_(select(*wanted))]
+        return [tuple_(*offered).in_(select(*wanted))]
 
 
 class Tally(ABC):
@@ -376,6 +375,10 @@ class Tally(ABC):
         # A nullable column is covered by two partial indexes, one of them without it.
         indexed = [{c.name for c in i.columns} for i in indexes]
         return bool(nullable) and key in indexed and key - nullable in indexed
+
+
+def _instant(expression: str) -> ColumnElement[Any]:
+    return literal_column(expression, DateTime(timezone=True))
 
 
 def _comparable(value: ColumnElement[Any], column: Column[Any]) -> ColumnElement[Any]:

@@ -260,9 +260,9 @@ def _come_to_rest(plan: Plan) -> None:
     """Nothing prepared is left, everything is refreshed: derived and live are the sources' sum."""
     subject = SUBJECTS[plan.subject]
     writer = Writer(plan.url, "the last", plan.seed, subject.operations)
-    while writer.resolve_prepared():
-        pass
-    writer.connection.close()
+    with writer.connection:
+        while writer.resolve_prepared():
+            pass
     engine = create_engine(for_sqlalchemy(plan.url), poolclass=NullPool)
     with connect(plan.url) as connection:
         for oracle in subject.oracles:

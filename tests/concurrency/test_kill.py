@@ -19,6 +19,7 @@ import psycopg
 import pytest
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
 
 from tallies import Tally, rebuild, refresh, verify
 from tests.concurrency.conftest import new_seed
@@ -33,7 +34,7 @@ KILLED_REFRESHERS = 70
 KILLED_SERVERS = 30
 LEDGERS = 2
 # So many files that a rebuild takes its time: a kill should hit it.
-FILES_BEFORE = 20_000
+FILES_BEFORE = 8_000
 
 MEDIA, FORUM = SUBJECTS["media"], SUBJECTS["tag hours"]
 TALLIES = (*MEDIA.system.tallies, *FORUM.system.tallies)
@@ -207,11 +208,10 @@ def _settle_by(accounts: list[Account], url: str) -> None:
     with connect(url) as connection:
         for (gid,) in connection.execute("SELECT gid FROM pg_prepared_xacts").fetchall():
             connection.execute(f"ROLLBACK PREPARED '{gid}'")
-        engine = create_engine(for_sqlalchemy(url))
+        engine = create_engine(for_sqlalchemy(url), poolclass=NullPool)
         for tally in TALLIES:
             refresh(engine, tally)
             assert verify(engine, tally).ok
-        engine.dispose()
         for oracle in ORACLES:
             settle(connection, oracle)
         by_hand = Counter(at[:10] for account in accounts for at in account.values())

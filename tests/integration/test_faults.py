@@ -370,3 +370,28 @@ def test_values_that_triggers_do_not_see_are_refused(engine: Engine) -> None:
             "original_created_at is a virtual generated column, which triggers do not see;"
             " make it STORED"
         ]
+
+
+def test_a_source_that_logical_replication_fills_is_refused_and_named(library: Engine) -> None:
+    """Its changes are applied row by row, for which no trigger of a statement fires."""
+    with library.connect() as connection, connection.begin() as transaction:
+        connection.execute(
+            text(
+                "CREATE SUBSCRIPTION from_elsewhere CONNECTION 'dbname=elsewhere'"
+                " PUBLICATION all_of_it WITH (connect = false, slot_name = NONE, enabled = false,"
+                " create_slot = false)"
+            )
+        )
+        connection.execute(
+            text(
+                "INSERT INTO pg_subscription_rel (srsubid, srrelid, srsubstate)"
+                " SELECT oid, 'media.media_files'::regclass, 'r' FROM pg_subscription"
+                " WHERE subname = 'from_elsewhere'"
+            )
+        )
+        said = "media.media_files is filled by a subscription, which fires no trigger"
+        assert capture_faults(connection, DAILY_TALLY) == [said.replace(" is", ": is", 1)]
+        assert source_misfits(connection, tables.media_files, media.tallies) == [said]
+        # Nothing that an installation could mend, or should say it did.
+        assert install(connection, media.tallies) == []
+        transaction.rollback()

@@ -26,6 +26,8 @@ MANY_DAYS = (
 
 def scans_of_daily(engine: Engine, action: Callable[[], object]) -> int:
     """How often the derived table was scanned from end to end in the transactions of `action`."""
+    # The counts are those of a session, which may keep them over several transactions.
+    engine.dispose()
     scans = []
 
     @event.listens_for(engine, "commit")
