@@ -16,7 +16,7 @@ from tallies.errors import (
     TallyError,
 )
 from tallies.install import install
-from tallies.recomputed import Capture, RecomputedTally
+from tallies.recomputed import Batches, Capture, Lane, RecomputedTally
 from tallies.refresh import Refreshed, Written, rebuild, refresh
 from tallies.status import Status, capture_faults, pending_up_to, status
 from tallies.system import System
@@ -26,12 +26,14 @@ from tallies.verify import Difference, Verification, verify
 __all__ = [
     "AdditiveTally",
     "BadWindow",
+    "Batches",
     "Capture",
     "Contribution",
     "DeclarationError",
     "Difference",
     "DoesNotFit",
     "Everything",
+    "Lane",
     "NotInstalled",
     "NotPermitted",
     "RecomputedTally",

@@ -15,6 +15,7 @@ from sqlalchemy import (
     BigInteger,
     Column,
     Float,
+    FromClause,
     Integer,
     Numeric,
     Select,
@@ -30,7 +31,8 @@ from sqlalchemy.types import TypeEngine
 
 from tallies import sql
 from tallies.errors import DeclarationError
-from tallies.tally import LOGGED_AT, Event, Scope, Tally, Window
+from tallies.recomputed import RecomputedTally
+from tallies.tally import LOGGED_AT, Event, Everything, Scope, Tally, Window
 
 # The columns of one source row, by name: `file.created_at`.
 Row = Any
@@ -82,7 +84,22 @@ class AdditiveTally(Tally):
         self.counter = self._find_counter()
 
     def aggregate(self, scope: Scope) -> Select[Any]:
-        parts = [self._aggregate_of(c, scope) for c in self.contributions]
+        return self._union([self._aggregate_of(c, scope, c.source) for c in self.contributions])
+
+    def live_sources(self) -> Select[Any]:
+        live = {t.table: self._live_table(t) for t in self.upstream}
+        return self._union(
+            [
+                self._aggregate_of(c, Everything(), live.get(c.source, c.source))
+                for c in self.contributions
+            ]
+        )
+
+    def _live_table(self, upstream: Tally) -> FromClause:
+        columns = [upstream.table.c[n] for n in upstream.columns]
+        return sql.relation(upstream.live_name, columns).alias(f"live_{upstream.table.name}")
+
+    def _union(self, parts: list[Select[Any]]) -> Select[Any]:
         if len(parts) == 1:
             return parts[0]
         rows = union_all(*parts).subquery("contributions")
@@ -154,9 +171,34 @@ class AdditiveTally(Tally):
             f"SELECT {self._summed()} FROM (\n"
             f"  SELECT {stored} FROM {sql.name_of(self.table)} AS d\n"
             f"  UNION ALL SELECT {sql.columns(self.columns, 'l')} FROM {self.log_name} AS l\n"
+            f"{self._pending_upstream()}"
             f") AS rows WHERE {{fresh}} GROUP BY {sql.columns(self.key, 'rows')}"
             f" HAVING sum(rows.{sql.quote(self.counter)}) <> 0"
         )
+
+    def _pending_upstream(self) -> str:
+        """What counted derived tables will change by when their own pending changes are taken."""
+        parts = []
+        for contribution in self.contributions:
+            for upstream in self.upstream:
+                if upstream.table is contribution.source:
+                    parts += self._will_change(contribution, upstream)
+        return "".join(f"  UNION ALL {part}\n" for part in parts)
+
+    def _will_change(self, contribution: Contribution, upstream: Tally) -> list[str]:
+        assert isinstance(upstream, RecomputedTally)
+        columns = [upstream.table.c[n] for n in upstream.columns]
+        coming = sql.relation(f"{upstream.pending_rows_function}()", columns).alias("coming")
+        keys = f"SELECT FROM {upstream.pending_keys_function}() AS k"
+        going = sql.relation(
+            f"(SELECT * FROM {sql.name_of(upstream.table)} AS d"
+            f" WHERE EXISTS ({keys} WHERE {upstream.matches('k', 'd', upstream.group)}))",
+            columns,
+        ).alias("going")
+        return [
+            sql.render(self._signed_rows(contribution, coming, 1)),
+            sql.render(self._signed_rows(contribution, going, -1)),
+        ]
 
     def take_and_apply(self) -> str:
         """One statement that consumes the pending deltas and applies them.
@@ -242,8 +284,10 @@ SELECT day, NULL, sum(i), sum(u), sum(r), NULL FROM (
                 conditions.append(value.is_not(None))
         return conditions
 
-    def _aggregate_of(self, contribution: Contribution, scope: Scope) -> Select[Any]:
-        row = contribution.source.c
+    def _aggregate_of(
+        self, contribution: Contribution, scope: Scope, source: FromClause
+    ) -> Select[Any]:
+        row = source.c
         key = self._key_of(contribution, row)
         instants = {n: v for n, v in contribution.key(row).items() if isinstance(v, ColumnElement)}
         sums = [
@@ -252,7 +296,7 @@ SELECT day, NULL, sum(i), sum(u), sum(r), NULL FROM (
         ]
         return (
             select(*key.values(), *sums)
-            .select_from(contribution.source)
+            .select_from(source)
             .where(*self._conditions(contribution, row), *scope(**instants))
             .group_by(*(label.element for label in key.values()))
         )
@@ -265,7 +309,15 @@ SELECT day, NULL, sum(i), sum(u), sum(r), NULL FROM (
         sign: int,
         start: sql.Truncate = sql.utc_start,
     ) -> Select[Any]:
-        rows = sql.relation(relation, source.c)
+        return self._signed_rows(contribution, sql.relation(relation, source.c), sign, start)
+
+    def _signed_rows(
+        self,
+        contribution: Contribution,
+        rows: FromClause,
+        sign: int,
+        start: sql.Truncate = sql.utc_start,
+    ) -> Select[Any]:
         row = rows.c
         measures = []
         for name, value in contribution.measures(row).items():

@@ -11,15 +11,13 @@ from sqlalchemy import Connection, text
 
 from tallies import sql
 from tallies.state import stale_marks
-from tallies.tally import Everything, Tally
+from tallies.tally import Tally
 
 
 def create_view(tally: Tally, naive: frozenset[str] = frozenset()) -> list[str]:
     """Statements that create the live view and the functions it calls."""
-    stale = (
-        f"EXISTS (SELECT FROM {sql.name_of(stale_marks)} AS m"
-        f" WHERE m.tally = {sql.literal(tally.name)})"
-    )
+    names = ", ".join(sql.literal(t.name) for t in (tally, *tally.upstream))
+    stale = f"EXISTS (SELECT FROM {sql.name_of(stale_marks)} AS m WHERE m.tally IN ({names}))"
     rows = tally.live_rows(naive).replace("{fresh}", f"NOT {stale}")
     view = (
         f"CREATE OR REPLACE VIEW {tally.live_name} AS\n{rows}\nUNION ALL"
@@ -51,11 +49,11 @@ def naive_columns(connection: Connection, tally: Tally) -> frozenset[str]:
 
 
 def _typed(tally: Tally) -> str:
-    """The aggregate over all sources, each column as the derived table has it."""
+    """The aggregate over all sources as they are live, each column as the derived table has it."""
     columns = ", ".join(
         f"s.{sql.quote(n)}::{sql.type_name(tally.table.c[n].type)}" for n in tally.columns
     )
     return (
-        f"SELECT {columns} FROM (\n{sql.render(tally.aggregate(Everything()))}\n) AS s"
+        f"SELECT {columns} FROM (\n{sql.render(tally.live_sources())}\n) AS s"
         f" WHERE {sql.unbroken(tally.sources)}"
     )

@@ -20,6 +20,7 @@ from typing import Any
 from sqlalchemy import (
     ARRAY,
     JSON,
+    ClauseElement,
     Column,
     FromClause,
     Select,
@@ -55,11 +56,43 @@ class Capture:
     `entity` names what the row belongs to; all captures of a tally that has split keys name it by
     the same columns. `key` gives those key columns that this row itself carries (for the window's
     column: the instant). Neither may look at another table.
+
+    A row that carries no key may give `keys` instead: the SELECT of the group columns that the
+    marked entities concern, from a relation of them. It is run in the refresh's own snapshot and
+    may read all sources of the tally, so it has to find what is so now; what ceases to be so must
+    leave a mark by the source that says it.
     """
 
     source: Table
-    entity: Callable[[Row], Mapping[str, Any]]
+    entity: Callable[[Row], Mapping[str, Any]] = lambda _row: {}
     key: Callable[[Row], Mapping[str, Any]] = lambda _row: {}
+    keys: Callable[[FromClause], Select[Any]] | None = None
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One source of a tally that is built in batches.
+
+    `position` is an integer column with an index and without nulls, along which batches go;
+    `weight` is how many rows one row of the source about makes.
+    """
+
+    source: Table
+    position: Callable[[Row], ColumnElement[int]]
+    weight: Callable[[Row], ColumnElement[int]]
+
+
+@dataclass(frozen=True)
+class Batches:
+    """How a tally too big for one transaction is built: lane by lane, along positions.
+
+    `lane` and `along` are group columns: the value of the one chooses the lane, the other is the
+    position of the row that a row is made of. A row is made of one row of its lane.
+    """
+
+    lane: str
+    along: str
+    lanes: Mapping[str, Lane]
 
 
 class RecomputedTally(Tally):
@@ -84,9 +117,11 @@ class RecomputedTally(Tally):
         aggregate: Callable[[Scope], Select[Any]],
         group: Sequence[str] | None = None,
         window: Window | None = None,
+        batches: Batches | None = None,
         description: str = "",
     ) -> None:
         self.captures = tuple(captures)
+        self.batches = batches
         self._aggregate = aggregate
         self._group = tuple(group) if group is not None else tuple(key)
         super().__init__(
@@ -144,8 +179,28 @@ class RecomputedTally(Tally):
     def pending_keys(self, log: str) -> Select[Any]:
         """The distinct group columns that the marks in the relation `log` may have altered."""
         marks = sql.relation(log, self.log_columns()).alias("marks")
+        found = [self._found_by(capture, marks) for capture in self.captures if capture.keys]
+        if found:
+            keys = union(self._carried_keys(marks), *found).subquery("keys")
+            return select(*(keys.c[n] for n in self.group))
+        return self._carried_keys(marks)
+
+    def _found_by(self, capture: Capture, marks: FromClause) -> Select[Any]:
+        """The keys that the entities marked by `capture` concern, as its `keys` finds them."""
+        assert capture.keys is not None
+        names = self._entity_of(capture, capture.source.c)
+        number = self.captures.index(capture)
+        entities = select(*(marks.c[n] for n in names)).where(marks.c[PART] == number).distinct()
+        keys = capture.keys(entities.subquery(f"marked_{capture.source.name}")).subquery()
+        return select(*(keys.c[n] for n in self.group))
+
+    def _carried_keys(self, marks: FromClause) -> Select[Any]:
+        """The keys that marks carry, whole or in parts."""
         if self._keys_are_whole():
             keys = select(*(marks.c[n] for n in self.group)).select_from(marks).distinct()
+            carrying = [n for n, c in enumerate(self.captures) if c.keys is None]
+            if len(carrying) < len(self.captures):
+                keys = keys.where(marks.c[PART].in_(carrying))
             return keys.where(*self._present(marks))
         parts = [self._part(names, captures, marks) for names, captures in self._by_key_columns()]
         joined: FromClause = parts[0]
@@ -194,7 +249,7 @@ class RecomputedTally(Tally):
         group = ", ".join(
             f"{sql.quote(n)} {sql.type_name(sql.lasting_type(self.table.c[n]))}" for n in self.group
         )
-        if not self._keys_are_whole():
+        if not self._keys_are_whole() or any(c.keys for c in self.captures):
             keys = f"SELECT k.* FROM (\n{keys}\n) AS k WHERE {sql.unbroken(self.sources)}"
         return [
             sql.stable_function(self.pending_keys_function, group, keys),
@@ -218,13 +273,14 @@ class RecomputedTally(Tally):
             self.pending_keys_function,
         ]
 
-    def capture_reads(self, source: Table) -> list[ColumnElement[Any]]:
+    def capture_reads(self, source: Table) -> list[ClauseElement]:
         expressions: list[Any] = []
         for capture in self.captures:
             if capture.source is source:
                 expressions += self._entity_of(capture, source.c).values()
                 expressions += self._key_of(capture, source.c).values()
-        return expressions
+        marks = sql.relation(self.log_name, self.log_columns()).alias("marks")
+        return expressions + [self._found_by(c, marks) for c in self.captures if c.keys]
 
     def _captured(self, source: Table, event: Event, one: bool) -> list[str]:
         statements = []
@@ -296,13 +352,13 @@ class RecomputedTally(Tally):
         return tuple(n for n in self.group if n in given)
 
     def _keys_are_whole(self) -> bool:
-        return all(self._key_columns(c) == self.group for c in self.captures)
+        return all(self._key_columns(c) == self.group for c in self.captures if c.keys is None)
 
     def _by_key_columns(self) -> list[tuple[tuple[str, ...], list[Capture]]]:
         sets: dict[tuple[str, ...], list[Capture]] = {}
         for capture in self.captures:
             names = self._key_columns(capture)
-            if names:
+            if names and capture.keys is None:
                 sets.setdefault(names, []).append(capture)
         return list(sets.items())
 
@@ -327,22 +383,12 @@ class RecomputedTally(Tally):
         required = [n for n in self.group if not self.table.c[n].nullable]
         return [marks.c[n].is_not(None) for n in required] or [true()]
 
-    def _entity_columns(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(n for c in self.captures for n in c.entity(c.source.c)))
-
-    def _check_captures(self) -> None:
-        if not self.group or not set(self.group) <= set(self.key):
-            raise DeclarationError(
-                f"{self.name}: the group {self.group} must be some of the key's columns {self.key}"
-            )
-        arrays = [n for n in self.group if isinstance(self.table.c[n].type, ARRAY)]
-        if arrays:
-            raise DeclarationError(
-                f"{self.name}: {', '.join(arrays)} is an array, which cannot be part of the key of"
-                " a recomputed tally; let each element have a row, or leave it out of `group`"
-            )
+    def _check_aggregate(self) -> None:
         aggregate = self.aggregate(Everything())
         read = {e for e in visitors.iterate(aggregate) if isinstance(e, Table)}
+        for capture in self.captures:
+            if capture.keys is not None:
+                read |= self._read_by_keys(capture)
         unwatched = sorted(t.name for t in read - set(self.sources))
         if unwatched:
             raise DeclarationError(
@@ -355,6 +401,42 @@ class RecomputedTally(Tally):
                 f"{self.name}: the aggregate must give the columns {self.columns} in this order;"
                 f" it gives {tuple(computed)}"
             )
+
+    def _read_by_keys(self, capture: Capture) -> set[Table]:
+        """The tables that the capture's `keys` reads. Raises DeclarationError where it is unfit."""
+        assert capture.keys is not None
+        if capture.key(capture.source.c) or not capture.entity(capture.source.c):
+            raise DeclarationError(
+                f"{self.name}: the capture of {capture.source.name} finds its keys, so it must name"
+                " an entity and carry no key"
+            )
+        marks = sql.relation(self.log_name, self.log_columns()).alias("marks")
+        names = [marks.c[n] for n in self._entity_of(capture, capture.source.c)]
+        found = capture.keys(select(*names).subquery("marked"))
+        given = tuple(c.name for c in found.selected_columns)
+        if set(given) != set(self.group):
+            raise DeclarationError(
+                f"{self.name}: `keys` of the capture of {capture.source.name} must give the"
+                f" columns {self.group}; it gives {given}"
+            )
+        return {e for e in visitors.iterate(found) if isinstance(e, Table)}
+
+    def _entity_columns(self) -> tuple[str, ...]:
+        carrying = [c for c in self.captures if c.keys is None]
+        return tuple(dict.fromkeys(n for c in carrying for n in c.entity(c.source.c)))
+
+    def _check_captures(self) -> None:
+        if not self.group or not set(self.group) <= set(self.key):
+            raise DeclarationError(
+                f"{self.name}: the group {self.group} must be some of the key's columns {self.key}"
+            )
+        arrays = [n for n in self.group if isinstance(self.table.c[n].type, ARRAY)]
+        if arrays:
+            raise DeclarationError(
+                f"{self.name}: {', '.join(arrays)} is an array, which cannot be part of the key of"
+                " a recomputed tally; let each element have a row, or leave it out of `group`"
+            )
+        self._check_aggregate()
         if self._keys_are_whole():
             return
         covered = [n for names, _ in self._by_key_columns() for n in names]
@@ -365,7 +447,7 @@ class RecomputedTally(Tally):
             )
         for capture in self.captures:
             given = tuple(capture.entity(capture.source.c))
-            if set(given) != set(self.entity):
+            if capture.keys is None and set(given) != set(self.entity):
                 raise DeclarationError(
                     f"{self.name}: the capture of {capture.source.name} names its entity by"
                     f" {given}; where the key is split over sources all must use {self.entity}"

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from sqlalchemy import MetaData, Table
 
+from tallies.additive import AdditiveTally
 from tallies.errors import DeclarationError
+from tallies.recomputed import RecomputedTally
 from tallies.tally import Tally
 
 
@@ -28,11 +30,30 @@ class System:
             if tally.system != name:
                 raise DeclarationError(f"{tally.name} does not belong to the system {name!r}")
             tally.siblings = self.tallies
+        for tally in self.tallies:
+            self._check_upstream(tally)
 
     def __repr__(self) -> str:
         return f"<System {self.name}>"
 
     @property
     def sources(self) -> tuple[Table, ...]:
-        """The source tables, each once."""
-        return tuple(dict.fromkeys(s for t in self.tallies for s in t.sources))
+        """The source tables, each once; a derived table that another tally counts is none."""
+        derived = {t.table for t in self.tallies}
+        return tuple(dict.fromkeys(s for t in self.tallies for s in t.sources if s not in derived))
+
+    def _check_upstream(self, tally: Tally) -> None:
+        for upstream in tally.upstream:
+            if self.tallies.index(upstream) > self.tallies.index(tally):
+                raise DeclarationError(
+                    f"{tally.name} counts {upstream.name}, which must come before it in the system"
+                )
+            if not isinstance(upstream, RecomputedTally) or not isinstance(tally, AdditiveTally):
+                raise DeclarationError(
+                    f"{tally.name} counts {upstream.name}; only an additive tally can count a"
+                    " derived table, and only a recomputed one"
+                )
+            if upstream.upstream:
+                raise DeclarationError(
+                    f"{tally.name} counts {upstream.name}, which itself counts a derived table"
+                )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import DateTime, Index, Select, Table, literal_column, select, tuple_
+from sqlalchemy import ClauseElement, DateTime, Index, Select, Table, literal_column, select, tuple_
 from sqlalchemy import literal as bound
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import ColumnElement
@@ -250,6 +250,15 @@ class Tally(ABC):
     def expected(self, scope: Scope) -> str:
         """A SELECT of `columns` from the sources, for the same keys as `stored`."""
 
+    @property
+    def upstream(self) -> tuple[Tally, ...]:
+        """The tallies of the same system whose derived tables are among the sources."""
+        return tuple(t for t in self.siblings if t is not self and t.table in self.sources)
+
+    def live_sources(self) -> Select[Any]:
+        """What the derived table must hold as of the last commit, pending changes upstream too."""
+        return self.aggregate(Everything())
+
     @abstractmethod
     def live_rows(self, naive: frozenset[str] = frozenset()) -> str:
         """A SELECT of `columns` that is exact while the tally is not stale.
@@ -272,7 +281,7 @@ class Tally(ABC):
                 }
         return [c.name for c in source.c if c.name in used]
 
-    def capture_reads(self, source: Table) -> list[ColumnElement[Any]]:
+    def capture_reads(self, source: Table) -> list[ClauseElement]:
         """What capture reads of a row of `source` beyond what `aggregate` does."""
         return []
 
