@@ -148,6 +148,11 @@ class AdditiveTally(Tally):
             )
         ]
 
+    def capture_cascade(self) -> str | None:
+        if not any(k.ondelete == "CASCADE" for k in self.table.foreign_keys):
+            return None
+        return self._insert_into_log(f"SELECT {sql.columns(self.columns)} FROM old_rows")
+
     def stored(self, scope: Scope) -> str:
         condition = scope.condition(self, "d")
         # A row that says zero is a fault even where nothing is pending: it should not be there.

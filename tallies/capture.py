@@ -100,6 +100,46 @@ class MergeGuard(Hook):
         return [create, f"ALTER TABLE ONLY {self.relation} ENABLE ALWAYS TRIGGER {self.trigger}"]
 
 
+class CascadeHook(Hook):
+    """A trigger on a derived table that keeps a cascade from taking what the log still changes.
+
+    Where a referenced row is deleted, its rows of the derived table go with it, in the writer's
+    transaction; but the log, which says what became of the source rows, goes by what they were.
+    So the log gets back what was taken. Deletions by hand or by a refresh are none of a cascade,
+    in which one trigger runs within another.
+    """
+
+    def create_trigger(self) -> list[str]:
+        create = (
+            f"CREATE OR REPLACE TRIGGER {self.trigger} AFTER DELETE ON {self.relation}"
+            f" {TRANSITIONS['delete']}FOR EACH STATEMENT WHEN (pg_trigger_depth() > 0)"
+            f" EXECUTE FUNCTION {self.function}()"
+        )
+        return [create, f"ALTER TABLE ONLY {self.relation} ENABLE ALWAYS TRIGGER {self.trigger}"]
+
+
+def own_hooks(tally: Tally) -> list[Hook]:
+    """The triggers that the derived table itself needs."""
+    statement = tally.capture_cascade()
+    if statement is None:
+        return []
+    table = tally.table
+    return [
+        CascadeHook(
+            relation=sql.name_of(table),
+            event="cascade",
+            trigger="tallykeeper_cascade",
+            function=function_name(table, "cascade"),
+            body=f"{COLUMNS_FIRST}BEGIN\n{_statements([statement], '')}  RETURN NULL;\nEND",
+        )
+    ]
+
+
+def own_faults(connection: Connection, tally: Tally) -> list[Fault]:
+    """What is wrong with the derived table's own triggers."""
+    return _hook_faults(connection, tally.table, own_hooks(tally))
+
+
 def hooks(connection: Connection, source: Table, tallies: Sequence[Tally]) -> list[Hook]:
     """All triggers that `source` needs in this database.
 
@@ -188,11 +228,7 @@ def function_body(
 def faults(connection: Connection, source: Table, tallies: Sequence[Tally]) -> list[Fault]:
     """What is wrong with the capture of `source` for `tallies`: nothing, if all is intact."""
     wanted = hooks(connection, source, tallies)
-    found = _function_faults(connection, source, wanted)
-    for hook in wanted:
-        what = _trigger_fault(connection, hook)
-        if what is not None:
-            found.append(Fault(sql.name_of(source), hook.relation, what))
+    found = _hook_faults(connection, source, wanted)
     found += [
         Fault(
             sql.name_of(source),
@@ -297,6 +333,15 @@ def _root_of_partitions(connection: Connection, source: Table) -> str | None:
         {"source": sql.name_of(source)},
     )
     return root
+
+
+def _hook_faults(connection: Connection, source: Table, wanted: Sequence[Hook]) -> list[Fault]:
+    found = _function_faults(connection, source, wanted)
+    for hook in wanted:
+        what = _trigger_fault(connection, hook)
+        if what is not None:
+            found.append(Fault(sql.name_of(source), hook.relation, what))
+    return found
 
 
 def _function_faults(connection: Connection, source: Table, wanted: Sequence[Hook]) -> list[Fault]:

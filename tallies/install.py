@@ -42,10 +42,11 @@ def install(connection: Connection, tallies: Sequence[Tally]) -> list[str]:
     wanted = {tally.name: _Wanted(connection, tally) for tally in tallies}
     sources = list(dict.fromkeys(s for t in tallies for s in t.sources))
     before = {s: _mendable(capture.faults(connection, s, _over(s, tallies))) for s in sources}
+    own = {t: found for t in tallies if (found := capture.own_faults(connection, t))}
     changed = [w for w in wanted.values() if w.differs]
-    if not changed and not any(before.values()):
+    if not changed and not any(before.values()) and not own:
         return []
-    return _bring_up(connection, tallies, changed, before)
+    return _bring_up(connection, tallies, changed, before, own)
 
 
 def _mendable(faults: Sequence[capture.Fault]) -> list[capture.Fault]:
@@ -66,7 +67,8 @@ class _Wanted:
             for source in tally.sources
             for event in (*capture.EVENTS, capture.TRUNCATE)
         ]
-        parts = [*self.statements, *bodies]
+        own = [hook.body for hook in capture.own_hooks(tally)]
+        parts = [*self.statements, *bodies, *own]
         self.capture_hash = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
         self.declaration_hash = tally.declaration_hash()
         self.present = state.installed(connection, tally)
@@ -91,6 +93,7 @@ def _bring_up(
     tallies: Sequence[Tally],
     changed: Sequence[_Wanted],
     before: dict[Table, list[capture.Fault]],
+    own: dict[Tally, list[capture.Fault]],
 ) -> list[str]:
     # The refreshes' lock first, in their order; then the sources, until their writers are done:
     # a statement that ran under the old capture must not commit under the new declaration.
@@ -115,6 +118,14 @@ def _bring_up(
             broken.update(known)
             done += [f"mended {fault}" for fault in unexplained]
         _install_capture(connection, source, over)
+    for tally, found in own.items():
+        upgraded = any(w.tally is tally for w in changed)
+        unexplained = [f for f in found if not (f.of_function_text and upgraded)]
+        if unexplained and tally.name in known_before:
+            broken.add(tally)
+            done += [f"mended {fault}" for fault in unexplained]
+    for tally in tallies:
+        _install_hooks(connection, capture.own_hooks(tally))
     for tally in tallies:
         if tally in broken:
             state.mark_stale(connection, tally, "its capture was found broken and mended")
@@ -188,16 +199,20 @@ def _install_capture(connection: Connection, source: Table, tallies: Sequence[Ta
     wanted = capture.hooks(connection, source, tallies)
     for relation in capture.left_behind(connection, source, wanted):
         capture.drop_triggers(connection, source, relation)
-    for statement in dict.fromkeys(hook.create_function() for hook in wanted):
-        sql.execute(connection, statement)
-    for hook in wanted:
-        for statement in hook.create_trigger():
-            sql.execute(connection, statement)
+    _install_hooks(connection, wanted)
     recorded, name = state.captured_relations, sql.name_of(source)
     connection.execute(recorded.delete().where(recorded.c.source == name))
     relations = dict.fromkeys(hook.relation for hook in wanted)
     rows = [{"source": name, "relation": relation} for relation in relations]
     connection.execute(recorded.insert(), rows)
+
+
+def _install_hooks(connection: Connection, wanted: Sequence[capture.Hook]) -> None:
+    for statement in dict.fromkeys(hook.create_function() for hook in wanted):
+        sql.execute(connection, statement)
+    for hook in wanted:
+        for statement in hook.create_trigger():
+            sql.execute(connection, statement)
 
 
 def _over(source: Table, tallies: Sequence[Tally]) -> list[Tally]:

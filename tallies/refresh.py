@@ -19,7 +19,7 @@ from tallies.errors import BadWindow, NotInstalled, TallyBusy
 from tallies.install import install
 from tallies.recomputed import RecomputedTally
 from tallies.tally import LOGGED_AT, Between, Everything, Keys, Scope, Tally
-from tallies.transactions import retried, writing
+from tallies.transactions import hold_referenced, retried, writing
 
 FRESH = "pg_temp.tally_fresh"
 PENDING = "pg_temp.tally_pending"
@@ -100,6 +100,7 @@ def refresh(engine: Engine, tally: Tally) -> Refreshed:
             return _record(connection, tally, "rebuild", "; ".join(reasons), outcome, started, True)
         if isinstance(tally, AdditiveTally):
             _expect_growth(connection, tally)
+            hold_referenced(connection, tally, tally.log_name)
             outcome = _outcome(connection, tally.take_and_apply())
         elif isinstance(tally, RecomputedTally):
             outcome = _recompute(connection, tally)
@@ -208,6 +209,7 @@ def _rebuild(connection: Connection, tally: Tally, scope: Scope) -> _Outcome:
 
 def _fill(connection: Connection, tally: Tally, scope: Scope) -> tuple[Written, ...]:
     """Load an empty derived table, with nothing to compare, at the speed of INSERT ... SELECT."""
+    hold_referenced(connection, tally)
     into, value = (", updated_at", ", now()") if tally.has_updated_at else ("", "")
     at, day = "at", "NULL::timestamptz"
     if tally.window is not None:
@@ -278,6 +280,7 @@ def _expect_growth(connection: Connection, tally: Tally) -> None:
 def _write_differences(connection: Connection, tally: Tally, scope: Scope) -> tuple[Written, ...]:
     """Make the derived table's rows in `scope` equal to the fresh ones; write only what differs."""
     _expect_growth(connection, tally)
+    hold_referenced(connection, tally, FRESH)
     derived = sql.name_of(tally.table)
     same = tally.matches("d", "f")
     stored, fresh = (sql.columns(tally.measures, alias) for alias in ("d", "f"))

@@ -86,4 +86,4 @@ def capture_faults(connection: Connection, tally: Tally) -> list[str]:
     for source in tally.sources:
         over = [t for t in tally.siblings if source in t.sources]
         found += [str(fault) for fault in capture.faults(connection, source, over)]
-    return found
+    return found + [str(fault) for fault in capture.own_faults(connection, tally)]

@@ -242,6 +242,10 @@ class Tally(ABC):
     def capture_many(self, source: Table, event: Event) -> list[str]:
         """INSERTs into the log for any statement, at most one log row per key."""
 
+    def capture_cascade(self) -> str | None:
+        """What rows that a cascade deletes from the derived table leave in the log, if anything."""
+        return None
+
     @abstractmethod
     def stored(self, scope: Scope) -> str:
         """A SELECT of `columns`: what the derived table and the log claim for the scope."""

@@ -71,6 +71,35 @@ def comparing(engine: Engine, tally: Tally) -> Iterator[Connection]:
         yield connection
 
 
+def hold_referenced(connection: Connection, tally: Tally, rows: str | None = None) -> None:
+    """Keep what rows of the derived table refer to from being deleted until the transaction ends.
+
+    `rows` is the relation of the rows that will be written; None: any. Checked by a foreign key
+    alone, a referenced row that is being deleted would be waited for, while its deletion waits for
+    the derived table, and the application's transaction could be the one that is ended for it. So
+    nothing is waited for: the attempt fails, lets go, and is made again. A role that may not lock
+    the referenced rows leaves it at the foreign key.
+    """
+    for key in tally.table.foreign_key_constraints:
+        parent = key.referred_table
+        may_lock = sql.execute(
+            connection,
+            f"SELECT has_any_column_privilege({sql.literal(sql.name_of(parent))}, 'UPDATE')",
+        ).scalar_one()
+        if not may_lock:
+            continue
+        condition = ""
+        if rows is not None:
+            referred = sql.columns([e.column.name for e in key.elements], "p")
+            own = sql.columns([e.parent.name for e in key.elements], "r")
+            condition = f" WHERE ({referred}) IN (SELECT {own} FROM {rows} AS r)"
+        sql.execute(
+            connection,
+            f"SELECT count(*) FROM (SELECT FROM {sql.name_of(parent)} AS p{condition}"
+            " FOR KEY SHARE NOWAIT) AS held",
+        )
+
+
 def sqlstate(error: DBAPIError) -> str:
     """PostgreSQL's five-letter code for what went wrong, or nothing."""
     return str(getattr(error.orig, "sqlstate", "") or "")
