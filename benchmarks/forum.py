@@ -16,7 +16,8 @@ from tallies import sql
 from tests.tag_hours import post_tags, posts, system, tag_hours, tally
 
 POSTS, POST_TAGS, TAG_HOURS = (sql.name_of(table) for table in (posts, post_tags, tag_hours))
-DAYS = 730
+# A longer history, not a busier one: an hour holds as many uses at every size.
+USES_PER_DAY = 13_700
 USES_PER_POST, TAGS, AUTHORS = 2.5, 5_000, 50_000
 # A few tags are used often, many seldom.
 SOME_TAG = f"(1 + {TAGS} * random() ^ 3)::bigint"
@@ -24,20 +25,21 @@ SOME_AUTHOR = f"({AUTHORS} * random())::bigint"
 
 
 class Forum:
-    """About `uses` uses of tags, by posts of two years up to now."""
+    """About `uses` uses of tags up to now, 13,700 on a day: two years are 10 million."""
 
     def __init__(self, server: Server, uses: int) -> None:
         announce(f"making a forum of {count(uses)} tag uses")
         self.uses = uses
         self.engine: Engine = server.database(f"forum_{uses}")
         written = int(uses / USES_PER_POST)
+        days = uses / USES_PER_DAY
         with self.engine.begin() as connection:
             sql.execute(connection, f"CREATE SCHEMA {sql.quote(posts.schema or 'public')}")
             system.metadata.create_all(connection)
         self.execute(
             "SELECT setseed(0.5)",
             f"INSERT INTO {POSTS} (author_id, created_at) SELECT {SOME_AUTHOR},"
-            f" now() - interval '{DAYS} days' * (({written} - i + random()) / {written})"
+            f" now() - interval '1 day' * {days} * (({written} - i + random()) / {written})"
             f" FROM generate_series(1, {written}) AS i",
             f"INSERT INTO {POST_TAGS} (post_id, tag_id)"
             f" SELECT 1 + floor(i / {USES_PER_POST})::bigint, {SOME_TAG}"
