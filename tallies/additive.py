@@ -20,7 +20,9 @@ from sqlalchemy import (
     Numeric,
     Select,
     Table,
+    case,
     func,
+    literal_column,
     null,
     select,
     union_all,
@@ -45,7 +47,8 @@ class Contribution:
     `key` and `measures` map a row to values by column name; for the window's column give the
     instant, the engine takes the day or hour of it. The measure that is plainly 1 counts rows,
     and a key whose count reaches zero leaves the derived table. A row whose key is null where
-    the derived table's column may not be, counts nowhere; a null measure counts as 0.
+    the derived table's column may not be, counts nowhere; a measure that is null, NaN or infinite
+    counts as 0.
     """
 
     source: Table
@@ -296,7 +299,7 @@ SELECT day, NULL, sum(i), sum(u), sum(r), NULL FROM (
         key = self._key_of(contribution, row)
         instants = {n: v for n, v in contribution.key(row).items() if isinstance(v, ColumnElement)}
         sums = [
-            (func.count() if _is_one(v) else func.coalesce(func.sum(v), 0)).label(n)
+            (func.count() if _is_one(v) else func.coalesce(func.sum(_finite(v)), 0)).label(n)
             for n, v in contribution.measures(row).items()
         ]
         return (
@@ -329,7 +332,7 @@ SELECT day, NULL, sum(i), sum(u), sum(r), NULL FROM (
             if _is_one(value):
                 measures.append(bound(sign).label(name))
             else:
-                known = func.coalesce(value, 0)
+                known = func.coalesce(_finite(value), 0)
                 measures.append((known if sign > 0 else -known).label(name))
         return (
             select(*self._key_of(contribution, row, start).values(), *measures)
@@ -404,6 +407,16 @@ SELECT day, NULL, sum(i), sum(u), sum(r), NULL FROM (
                 f"{self.name}: the measure {measure!r} is {declared!r}, which cannot hold sums of"
                 f" {given!r} exactly; declare it numeric without a scale, and sum no floats"
             )
+
+
+def _finite(value: Any) -> Any:
+    """`value`, or null where it is no number: what was once added could not be taken off again."""
+    if not isinstance(getattr(value, "type", None), Numeric):
+        return value
+    strange: list[ColumnElement[Any]] = [
+        literal_column(f"NUMERIC '{name}'") for name in ("NaN", "Infinity", "-Infinity")
+    ]
+    return case((value.in_(strange), None), else_=value)
 
 
 def _is_one(value: object) -> bool:

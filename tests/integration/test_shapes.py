@@ -16,8 +16,16 @@ from sqlalchemy import Engine, text
 from sqlalchemy.schema import CreateSchema
 
 from tallies import System, install, rebuild, refresh, verify
+from tests.integration.support import execute, rows
 from tests.oracle import BEST_SALES, ITEM_TAGS, PERSON_SUMS, Oracle, look, settle
-from tests.shapes import DESK_WRITES, SHELF_WRITES, desk, shelf, written
+from tests.shapes import (
+    DESK_WRITES,
+    SHELF_WRITES,
+    desk,
+    person_sums_tally,
+    shelf,
+    written,
+)
 
 CASES = [
     pytest.param(shelf, (ITEM_TAGS,), SHELF_WRITES, id="shelf"),
@@ -81,3 +89,21 @@ def test_an_array_that_names_a_tag_twice_gives_it_once(engine: Engine) -> None:
     with engine.begin() as connection:
         rows = connection.execute(text("SELECT tag_id FROM shelf.item_tags ORDER BY 1"))
         assert rows.scalars().all() == [7, 8]
+
+
+def test_an_amount_that_is_no_number_counts_as_nothing(any_postgres_engine: Engine) -> None:
+    create(any_postgres_engine, desk)
+    rebuild(any_postgres_engine, person_sums_tally)
+    amounts = "SELECT DISTINCT amount FROM desk.person_sums_live"
+    execute(
+        any_postgres_engine,
+        "INSERT INTO desk.sales (shop_id, person_id, amount) VALUES (1, 1, 5), (1, 1, 'NaN')",
+    )
+    for act in (refresh, rebuild):
+        assert rows(any_postgres_engine, amounts) == [(5,)]
+        act(any_postgres_engine, person_sums_tally)
+        assert verify(any_postgres_engine, person_sums_tally).ok
+    execute(any_postgres_engine, "UPDATE desk.sales SET amount = 7 WHERE amount = 'NaN'")
+    refresh(any_postgres_engine, person_sums_tally)
+    assert rows(any_postgres_engine, amounts) == [(12,)]
+    assert verify(any_postgres_engine, person_sums_tally).ok
