@@ -17,11 +17,12 @@ from tallies.errors import (
 )
 from tallies.install import install
 from tallies.recomputed import Batches, Capture, Lane, RecomputedTally
-from tallies.refresh import Refreshed, Written, rebuild, refresh
+from tallies.refresh import rebuild, refresh
 from tallies.status import Status, capture_faults, pending_up_to, status
 from tallies.system import System
 from tallies.tally import Everything, Scope, Tally, Window
 from tallies.verify import Difference, Verification, verify
+from tallies.writing import Refreshed, Written
 
 __all__ = [
     "AdditiveTally",

@@ -246,7 +246,7 @@ def test_a_refresh_that_fails_changes_nothing(library: Engine) -> None:
 def test_a_long_log_is_vacuumed_after_it_was_taken(
     library: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules["tallies.refresh"], "VACUUM_AFTER_ROWS", 10)
+    monkeypatch.setattr(sys.modules["tallies.writing"], "VACUUM_AFTER_ROWS", 10)
     execute(library, f"{ADD} ('d', '2024-03-01Z')")
     execute(
         library,
