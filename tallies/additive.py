@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from sqlalchemy import (
@@ -222,26 +223,31 @@ class AdditiveTally(Tally):
             f"{sql.quote(n)} = d.{sql.quote(n)} + c.{sql.quote(n)}" for n in self.measures
         )
         total = f"d.{sql.quote(self.counter)} + c.{sql.quote(self.counter)}"
-        same = self.matches("d", "c")
         touch = ", updated_at = now()" if self.has_updated_at else ""
         into = f", {sql.quote('updated_at')}" if self.has_updated_at else ""
         value = ", now()" if self.has_updated_at else ""
+        if any(self.table.c[n].nullable for n in self.key):
+            placed, at = self._places(derived), "_at"
+            same = "d.ctid = c.tally_place AND d.tableoid = c.tally_relation"
+            absent = "c.tally_place IS NULL"
+        else:
+            placed, at, same = "", "", self.matches("d", "c")
+            absent = f"NOT EXISTS (SELECT FROM {derived} AS d WHERE {same})"
         return f"""
 WITH taken AS (
   DELETE FROM {self.log_name} RETURNING {sql.columns(self.columns)}, {LOGGED_AT}
 ), changed AS MATERIALIZED (
   SELECT {key}, {sums} FROM taken GROUP BY {key} HAVING {changed}
-), deleted AS (
-  DELETE FROM {derived} AS d USING changed AS c WHERE {same} AND {total} = 0
+){placed}, deleted AS (
+  DELETE FROM {derived} AS d USING changed{at} AS c WHERE {same} AND {total} = 0
   RETURNING {self.day_of("d")} AS day
 ), updated AS (
-  UPDATE {derived} AS d SET {added}{touch} FROM changed AS c WHERE {same} AND {total} <> 0
+  UPDATE {derived} AS d SET {added}{touch} FROM changed{at} AS c WHERE {same} AND {total} <> 0
   RETURNING {self.day_of("d")} AS day
 ), inserted AS (
   INSERT INTO {derived} AS d ({sql.columns(self.columns)}{into})
-  SELECT {sql.columns(self.columns, "c")}{value} FROM changed AS c
-  WHERE c.{sql.quote(self.counter)} <> 0
-    AND NOT EXISTS (SELECT FROM {derived} AS d WHERE {same})
+  SELECT {sql.columns(self.columns, "c")}{value} FROM changed{at} AS c
+  WHERE c.{sql.quote(self.counter)} <> 0 AND {absent}
   RETURNING {self.day_of("d")} AS day
 )
 SELECT NULL AS day, count(*) AS taken, 0 AS inserted, 0 AS updated, 0 AS deleted,
@@ -252,6 +258,29 @@ SELECT day, NULL, sum(i), sum(u), sum(r), NULL FROM (
   UNION ALL SELECT day, 0, 1, 0 FROM updated
   UNION ALL SELECT day, 0, 0, 1 FROM deleted
 ) AS written GROUP BY day ORDER BY 1"""
+
+    def _places(self, derived: str) -> str:
+        """A CTE of the changed keys with the place of each one's row, found by index.
+
+        Nulls compare equal by no operator that an index knows, so there is a search for each way
+        in which the key may have nulls in it.
+        """
+        nullable = [n for n in self.key if self.table.c[n].nullable]
+        searches = []
+        for nulls in product((False, True), repeat=len(nullable)):
+            absent = {n for n, is_null in zip(nullable, nulls, strict=True) if is_null}
+            same = " AND ".join(
+                f"d.{sql.quote(n)} IS NULL AND c.{sql.quote(n)} IS NULL"
+                if n in absent
+                else f"d.{sql.quote(n)} = c.{sql.quote(n)}"
+                for n in self.key
+            )
+            searches.append(f"SELECT ctid, tableoid FROM {derived} AS d WHERE {same}")
+        return (
+            ", changed_at AS MATERIALIZED (\n"
+            "  SELECT c.*, d.ctid AS tally_place, d.tableoid AS tally_relation FROM changed AS c"
+            f" LEFT JOIN LATERAL (\n  {' UNION ALL '.join(searches)}\n  ) AS d ON true\n)"
+        )
 
     def _contributions_of(self, source: Table) -> list[Contribution]:
         return [c for c in self.contributions if c.source is source]

@@ -11,6 +11,8 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import Connection, Engine, event
 
+from assets.gallery.tallies import gen_source_stats
+from assets.gallery.tallies import system as gallery
 from assets.media.tallies import daily_contributions as daily
 from assets.media.tallies import system as media
 from tallies import rebuild, refresh, verify
@@ -24,7 +26,9 @@ MANY_DAYS = (
 )
 
 
-def scans_of_daily(engine: Engine, action: Callable[[], object]) -> int:
+def scans_of(
+    engine: Engine, action: Callable[[], object], table: str = "media.daily_contributions"
+) -> int:
     """How often the derived table was scanned from end to end in the transactions of `action`."""
     # The counts are those of a session, which may keep them over several transactions.
     engine.dispose()
@@ -34,7 +38,7 @@ def scans_of_daily(engine: Engine, action: Callable[[], object]) -> int:
     def look(connection: Connection) -> None:
         query = (
             "SELECT coalesce(sum(seq_scan), 0) FROM pg_stat_xact_user_tables"
-            " WHERE relid = 'media.daily_contributions'::regclass"
+            f" WHERE relid = '{table}'::regclass"
         )
         scans.append(int(connection.exec_driver_sql(query).scalar_one()))
 
@@ -56,11 +60,33 @@ def known_to_be_empty(engine: Engine) -> Engine:
 
 def test_a_refresh_fills_an_empty_table_in_few_scans(known_to_be_empty: Engine) -> None:
     execute(known_to_be_empty, MANY_DAYS)
-    assert scans_of_daily(known_to_be_empty, lambda: refresh(known_to_be_empty, daily)) < 20
+    assert scans_of(known_to_be_empty, lambda: refresh(known_to_be_empty, daily)) < 20
     assert verify(known_to_be_empty, daily).compared == DAYS
 
 
 def test_a_rebuild_fills_an_empty_table_in_few_scans(known_to_be_empty: Engine) -> None:
     execute(known_to_be_empty, MANY_DAYS)
-    assert scans_of_daily(known_to_be_empty, lambda: rebuild(known_to_be_empty, daily)) < 20
+    assert scans_of(known_to_be_empty, lambda: rebuild(known_to_be_empty, daily)) < 20
     assert verify(known_to_be_empty, daily).compared == DAYS
+
+
+def test_a_refresh_of_nullable_keys_goes_by_the_index(engine: Engine) -> None:
+    """Everybody's count and one user's among 20,000 are found without reading the others'."""
+    create(engine, gallery)
+    execute(
+        engine,
+        "INSERT INTO gallery.users (username) SELECT i FROM generate_series(1, 20000) AS i",
+        "INSERT INTO gallery.content_items (creator_id) SELECT id FROM gallery.users",
+    )
+    refresh(engine, gen_source_stats)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("VACUUM (ANALYZE)")
+    execute(
+        engine,
+        "INSERT INTO gallery.content_items (creator_id) SELECT id FROM gallery.users LIMIT 2",
+        "INSERT INTO gallery.content_items_auto (creator_id) SELECT id FROM gallery.users LIMIT 1",
+        "DELETE FROM gallery.content_items WHERE id = 9",
+    )
+    table = "gallery.gen_source_stats"
+    assert scans_of(engine, lambda: refresh(engine, gen_source_stats), table) == 0
+    assert verify(engine, gen_source_stats).ok
