@@ -8,22 +8,17 @@ lines that a malformed row swallowed are read again as rows of their own.
 from __future__ import annotations
 
 import csv
-import gzip
-import zlib
 from collections import deque
-from collections.abc import Callable, Iterator
-from io import BufferedReader, TextIOWrapper
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from assets.loading import LoadError
+from assets.loading import LoadError, Reject
+from assets.text_input import TextFile
 
 _LONGEST_HEADER = 100_000
 _LONGEST_SHOWN = 80
-
-Reject = Callable[[int, str, str], None]
-"""Called with the line number (from 1), the reason, and the raw row."""
 
 
 class CsvFile:
@@ -35,21 +30,11 @@ class CsvFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            self._raw = path.open("rb")
-        except OSError as error:
-            raise LoadError(f"{path} cannot be opened: {error.strerror}.") from error
-        binary: BufferedReader | gzip.GzipFile = self._raw
-        if path.name.lower().endswith(".gz"):
-            binary = gzip.GzipFile(fileobj=self._raw, mode="rb")
-        # surrogateescape: a byte that is not UTF-8 spoils its own row, not the load.
-        self._text = TextIOWrapper(
-            binary, encoding="utf-8-sig", errors="surrogateescape", newline=""
-        )
+        self._text = TextFile(path)
         self._again: deque[str] = deque()
         self._record: list[str] = []
         self._line = 0
-        self.size = path.stat().st_size
+        self.size = self._text.size
         try:
             self.header = self._read_header()
         except BaseException:
@@ -70,11 +55,10 @@ class CsvFile:
     def close(self) -> None:
         """Close the file."""
         self._text.close()
-        self._raw.close()
 
     def consumed(self) -> int:
         """Bytes of the file that were read so far, as it is stored (compressed or not)."""
-        return self._raw.tell()
+        return self._text.consumed()
 
     def columns(self, required: list[str], optional: list[str]) -> list[int | None]:
         """The places of these columns, required ones first; None where an optional one is missing.
@@ -123,7 +107,7 @@ class CsvFile:
 
     def next_line(self) -> str:
         """The next line of the record that is being read. Raises StopIteration at the end."""
-        line = self._again.popleft() if self._again else self._read_line()
+        line = self._again.popleft() if self._again else self._text.read_line()
         if not line:
             raise StopIteration
         self._line += 1
@@ -137,17 +121,8 @@ class CsvFile:
         self._line -= len(others)
         return first.rstrip("\r\n")
 
-    def _read_line(self, limit: int = -1) -> str:
-        try:
-            return self._text.readline(limit)
-        except (EOFError, OSError, zlib.error) as error:
-            raise LoadError(
-                f"{self.path} cannot be read beyond line {self._line:,} ({error}); get a complete "
-                "copy and load it again (rows before that may be loaded: that does no harm)."
-            ) from error
-
     def _read_header(self) -> list[str]:
-        line = self._read_line(_LONGEST_HEADER)
+        line = self._text.read_line(_LONGEST_HEADER)
         if not line:
             raise LoadError(f"{self.path} is empty: expected a header line and rows below it.")
         self._line = 1

@@ -1,8 +1,9 @@
 """What every system's loader shares: error, result, reject file, times, and COPY into a table.
 
-Nothing here knows a system or a file format (CSV is in `csv_input.py`, the progress bar in
-`progress.py`). What must stay true: no row vanishes silently. It is loaded, or it is in the reject
-file with the reason; a failure that stops a load is a `LoadError` in one sentence.
+Nothing here knows a system or a file format (those are in `csv_input.py`, `jsonl_input.py` and
+`parquet_input.py`, the progress bar in `progress.py`). What must stay true: no row vanishes
+silently. It is loaded, or it is in the reject file with the reason; a failure that stops a load is
+a `LoadError` in one sentence.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import csv
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from _csv import Writer
 
 _log = logging.getLogger(__name__)
+
+Reject = Callable[[int, str, str], None]
+"""Called with the line number (from 1), the reason, and the raw row."""
 
 REJECT_HEADER = ["line", "reason", "row"]
 LONGEST_INDEXED_TEXT = 2692
@@ -192,17 +196,24 @@ def _not_a_time(text: str) -> str:
     return f"{shown!r} is no ISO 8601 time (like 2020-07-29T05:29:42Z)"
 
 
-def indexed_text_fault(text: str) -> str | None:
-    """Why PostgreSQL could not keep this text in an indexed column; None where it can."""
+def text_fault(text: str) -> str | None:
+    """Why PostgreSQL could not keep this text; None where it can."""
     if "\0" in text:
         return "contains a NUL byte"
-    if text.isascii():
-        size = len(text)
-    else:
+    if not text.isascii():
         try:
-            size = len(text.encode())
+            text.encode()
         except UnicodeEncodeError:
             return "is not UTF-8"
+    return None
+
+
+def indexed_text_fault(text: str) -> str | None:
+    """Why PostgreSQL could not keep this text in an indexed column; None where it can."""
+    fault = text_fault(text)
+    if fault is not None:
+        return fault
+    size = len(text) if text.isascii() else len(text.encode())
     if size > LONGEST_INDEXED_TEXT:
         return f"is {size:,} bytes long, more than the {LONGEST_INDEXED_TEXT:,} that can be indexed"
     return None
@@ -212,7 +223,7 @@ def copy_rows(
     connection: Connection,
     table: str,
     columns: Sequence[str],
-    rows: Iterable[Sequence[str | int | None]],
+    rows: Iterable[Sequence[str | int | bool | None]],
 ) -> None:
     """COPY rows into a table, in the connection's transaction.
 

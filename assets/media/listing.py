@@ -24,8 +24,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from assets.csv_input import CsvFile, Reject
-from assets.loading import indexed_text_fault, parse_time
+from assets.csv_input import CsvFile
+from assets.loading import Reject, indexed_text_fault, parse_time
 
 Row = tuple[str, str | None, str | None]
 """path, original_created_at, created_at; dates as ISO 8601 text in UTC, or None."""

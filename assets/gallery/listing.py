@@ -1,0 +1,112 @@
+"""Gallery items listed in a file: CSV, JSON Lines or Parquet, told apart by the file's name.
+
+What a row's fields mean is in `fields.py`, reading the formats in `assets/*_input.py`, writing to
+the database in `load.py`. What must stay true: a row that is not understood goes to the rejects,
+with its line number and the reason.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import compress
+from pathlib import Path
+from typing import Any
+
+from assets.csv_input import CsvFile
+from assets.gallery.fields import OPTIONAL, REQUIRED, Item, listed_in_cell, read_item
+from assets.jsonl_input import JsonLinesFile
+from assets.loading import LoadError, Reject
+from assets.parquet_input import ParquetFile
+
+SUFFIXES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".parquet")
+Fields = tuple[int, dict[str, Any], str | None]
+"""Line or row number, the fields by name, and the raw row (None: `shown` makes it)."""
+
+
+class Listing:
+    """The items of an open file; iterating yields them and sends malformed rows to `reject`."""
+
+    def __init__(self, file: CsvFile | JsonLinesFile | ParquetFile, reject: Reject) -> None:
+        self._file = file
+        self._reject = reject
+        self.total = file.size
+        self._rows = _rows_of(file, reject)
+
+    def done(self) -> int:
+        """How much was read so far, of `total`: bytes of the file, or rows of a Parquet file."""
+        return self._file.consumed()
+
+    def __iter__(self) -> Iterator[Item]:
+        for line, fields, raw in self._rows:
+            try:
+                item = read_item(fields)
+            except ValueError as error:
+                self._reject(line, str(error), shown(fields) if raw is None else raw)
+                continue
+            yield item
+
+
+@contextmanager
+def open_listing(path: Path, reject: Reject) -> Iterator[Listing]:
+    """The items that a file lists; how it is read follows from its name.
+
+    Raises LoadError where it is no file of a kind that is known, cannot be read, or lacks a column.
+    """
+    name = path.name.lower()
+    if not name.endswith(SUFFIXES) or path.is_dir():
+        raise LoadError(
+            f"{path} is no file that items can be loaded from; name one that ends with "
+            f"{', '.join(SUFFIXES)}, with {', '.join(REQUIRED + OPTIONAL)} in each row."
+        )
+    if not path.exists():
+        raise LoadError(f"{path} cannot be read: there is no such file.")
+    kind: type[CsvFile | JsonLinesFile | ParquetFile] = ParquetFile
+    if not name.endswith(".parquet"):
+        kind = CsvFile if ".csv" in name[-7:] else JsonLinesFile
+    with kind(path) as file:
+        yield Listing(file, reject)
+
+
+def _rows_of(file: CsvFile | JsonLinesFile | ParquetFile, reject: Reject) -> Iterator[Fields]:
+    if isinstance(file, JsonLinesFile):
+        return file.rows(reject)
+    if isinstance(file, CsvFile):
+        places = file.columns(REQUIRED, OPTIONAL)
+        return _named(file.rows(reject), places)
+    missing = [name for name in REQUIRED if name not in file.header]
+    twice = [name for name in REQUIRED + OPTIONAL if file.header.count(name) > 1]
+    if missing or twice:
+        raise LoadError(
+            f"{file.path} has the columns {', '.join(file.header)}; expected each of "
+            f"{', '.join(REQUIRED)} once, and at most once {', '.join(OPTIONAL)}."
+        )
+    present = [name in file.header for name in OPTIONAL]
+    return (
+        (number, fields, None)
+        for number, fields in file.rows([*REQUIRED, *compress(OPTIONAL, present)])
+    )
+
+
+def _named(
+    rows: Iterable[tuple[int, list[str], str]], places: list[int | None]
+) -> Iterator[Fields]:
+    named = [
+        (name, place)
+        for name, place in zip(REQUIRED + OPTIONAL, places, strict=True)
+        if place is not None
+    ]
+    for line, fields, raw in rows:
+        values: dict[str, Any] = {name: fields[place] for name, place in named}
+        try:
+            values["tags"] = listed_in_cell(values["tags"])
+        except ValueError as error:
+            # `read_item` rejects the row, with this as the reason.
+            values["tags"] = error
+        yield line, values, raw
+
+
+def shown(fields: dict[str, Any]) -> str:
+    """A row that has no text of its own, as JSON for the list of rejects."""
+    return json.dumps(fields, default=str, ensure_ascii=False)

@@ -1,0 +1,280 @@
+"""Bring real gallery items into the items, users and tags: from CSV, JSON Lines or Parquet.
+
+What is written to the database, and how. What a row says is in `fields.py`. What must stay true:
+- An item is known by its source and id. Loading the same input again changes nothing; where several
+  rows name one item, the last one counts.
+- The input is the truth about an item's creator and tags. What else it leaves open (a time of
+  creation, a title) stays as it is; a new item was created at the moment of loading then.
+- Names that nobody has become users and tags, once, however many loads run at a time. A tag's id
+  that no tag has stays in the array: the junction leaves it out and reports it.
+- Items that the input does not name stay: a load adds and changes, and never deletes.
+- The application's next item gets an id that is free.
+- Rows are committed in chunks. A load that was killed left whole chunks, and can simply be run
+  again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import (
+    ARRAY,
+    Boolean,
+    Column,
+    Connection,
+    DateTime,
+    Engine,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    Uuid,
+    inspect,
+    text,
+)
+from sqlalchemy.exc import DBAPIError
+
+from assets.gallery import tables
+from assets.gallery.fields import Item
+from assets.gallery.listing import open_listing
+from assets.gallery.names import creator_ids, tag_ids
+from assets.loading import Loaded, LoadError, ProgressCallback, RejectFile, copy_rows
+
+CHUNK_ITEMS = 20_000
+CHUNK_TAGS = 200_000
+_ATTEMPTS = 5
+# A deadlock with the application; a creator who was deleted between being found and being used.
+_PASSING = {"40P01", "23503"}
+
+_staged = Table(
+    "tallykeeper_staged_items",
+    MetaData(),
+    Column("source", Text, primary_key=True),
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("creator_id", Uuid, nullable=False),
+    Column("created_at", DateTime(timezone=True)),
+    Column("title", Text),
+    Column("content_type", Text),
+    Column("is_private", Boolean),
+    Column("tags", ARRAY(Uuid), nullable=False),
+    prefixes=["TEMPORARY"],
+    postgresql_on_commit="DROP",
+)
+
+# What an item will be: what the row says, else what is stored, else the default of a new one.
+_GIVEN = {
+    "title": "coalesce(s.title, {here}.title)",
+    "content_type": "coalesce(s.content_type, {here}.content_type)",
+    "creator_id": "s.creator_id",
+    "created_at": "coalesce(s.created_at, {here}.created_at)",
+    "is_private": "coalesce(s.is_private, {here}.is_private)",
+    "tags": "s.tags",
+}
+_COLUMNS = ", ".join(_GIVEN)
+
+# Whether an item is there just so is looked up item by item: as a join it would read the whole
+# table for every chunk. Items are written by ascending id, so that two loads do not deadlock.
+# A row version that no transaction has locked or replaced has xmax 0: it was inserted just now.
+_UPSERT = f"""
+WITH written AS (
+  INSERT INTO {{items}} AS here (id, {_COLUMNS}{{partition}})
+  OVERRIDING SYSTEM VALUE
+  SELECT s.id, s.title, s.content_type, s.creator_id, coalesce(s.created_at, now()),
+    coalesce(s.is_private, false), s.tags{{source}}
+  FROM {_staged.name} AS s
+  WHERE s.source = :source AND (SELECT {{same_stored}} FROM {{items}} AS i WHERE i.id = s.id)
+    IS NOT TRUE
+  ORDER BY s.id
+  ON CONFLICT ({{key}}) DO UPDATE SET ({_COLUMNS}, updated_at) = (
+    SELECT {", ".join(_GIVEN.values()).format(here="here")}, now()
+    FROM {_staged.name} AS s WHERE s.source = :source AND s.id = here.id
+  ) WHERE EXISTS (
+    SELECT FROM {_staged.name} AS s
+    WHERE s.source = :source AND s.id = here.id AND NOT ({{same_here}})
+  )
+  RETURNING xmax = 0 AS inserted
+)
+SELECT count(*) FILTER (WHERE inserted), count(*) FILTER (WHERE NOT inserted) FROM written
+"""
+
+# The sequences that number new items: of an identity or serial column here or, of a partition, in
+# its parents, and any that the column's default names.
+_SEQUENCES = """
+SELECT DISTINCT seq::text FROM (
+  SELECT CAST(CAST(pg_get_serial_sequence(CAST(CAST(relid AS regclass) AS text), 'id')
+    AS regclass) AS text)
+  FROM (SELECT CAST(:items AS regclass) UNION SELECT relid
+        FROM pg_partition_ancestors(CAST(:items AS regclass))) AS t (relid)
+  UNION ALL
+  SELECT CAST(CAST(d.refobjid AS regclass) AS text)
+  FROM pg_attribute AS a
+  JOIN pg_attrdef AS f ON f.adrelid = a.attrelid AND f.adnum = a.attnum
+  JOIN pg_depend AS d ON d.classid = CAST('pg_attrdef' AS regclass) AND d.objid = f.oid
+    AND d.refclassid = CAST('pg_class' AS regclass)
+  JOIN pg_class AS c ON c.oid = d.refobjid AND c.relkind = 'S'
+  WHERE a.attrelid = CAST(:items AS regclass) AND a.attname = 'id'
+) AS s (seq) WHERE seq IS NOT NULL
+"""
+_ADVANCE = """
+SELECT setval(CAST(:sequence AS regclass), :id) FROM {sequence}
+WHERE last_value < :id OR (last_value = :id AND NOT is_called)
+"""
+
+
+@dataclass(frozen=True)
+class _Target:
+    """A table of items as it is in this database: how to write it, and what numbers its rows."""
+
+    upsert: str
+    sequences: Sequence[str]
+
+
+def load_gallery(engine: Engine, path: Path, *, progress: ProgressCallback | None = None) -> Loaded:
+    """Load items from a CSV (.csv, .csv.gz), JSON Lines (.jsonl, .jsonl.gz) or Parquet file.
+
+    Rows that cannot be taken are listed in a reject file and do not stop the load. Raises LoadError
+    where the file is of no such kind, cannot be read, or lacks a column, and where there are no
+    tables to load into.
+    """
+    started = time.monotonic()
+    source = path.absolute()
+    targets = _targets(engine)
+    rows = inserted = changed = 0
+    with RejectFile(source) as rejects, open_listing(source, rejects.add) as items:
+        creators: dict[str, str] = {}
+        for chunk in _chunks(items):
+            new, moved = _merge(engine, targets, chunk, creators)
+            rows += len(chunk)
+            inserted += new
+            changed += moved
+            if progress is not None:
+                progress(rows + rejects.count, items.done(), items.total)
+    return Loaded(
+        read=rows + rejects.count,
+        inserted=inserted,
+        changed=changed,
+        unchanged=rows - inserted - changed,
+        rejected=rejects.count,
+        unreadable=0,
+        seconds=time.monotonic() - started,
+        reject_file=rejects.path,
+    )
+
+
+def _chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """The items in pieces of bounded size, counted in items and in tags."""
+    chunk: list[Item] = []
+    tags = 0
+    for item in items:
+        chunk.append(item)
+        tags += len(item.tags)
+        if len(chunk) >= CHUNK_ITEMS or tags >= CHUNK_TAGS:
+            yield chunk
+            chunk, tags = [], 0
+    if chunk:
+        yield chunk
+
+
+def _targets(engine: Engine) -> dict[str, _Target]:
+    """How to write the items of each source. Raises LoadError where a table is missing."""
+    inspector = inspect(engine)
+    for table in (tables.users, tables.tags, *tables.ITEMS.values()):
+        if not inspector.has_table(table.name, schema=table.schema):
+            raise LoadError(
+                f"There is no table {table.fullname} to load into; run "
+                "`tally migrate --with-sources`, or name your own tables' schema in "
+                "TALLY_SCHEMA_GALLERY."
+            )
+    with engine.connect() as connection:
+        return {source: _target(connection, items) for source, items in tables.ITEMS.items()}
+
+
+def _target(connection: Connection, items: Table) -> _Target:
+    inspector = inspect(connection)
+    quote = connection.dialect.identifier_preparer.quote
+    name = connection.dialect.identifier_preparer.format_table(items)
+    key = inspector.get_pk_constraint(items.name, items.schema)["constrained_columns"]
+    columns = [column["name"] for column in inspector.get_columns(items.name, items.schema)]
+    # A partition by source says so in a column of its own, which the application's parent fills.
+    split = "source_type" in columns
+    same = " AND ".join(
+        f"{{here}}.{column} IS NOT DISTINCT FROM {value}" for column, value in _GIVEN.items()
+    )
+    upsert = _UPSERT.format(
+        items=name,
+        key=", ".join(map(quote, key or ["id"])),
+        partition=", source_type" if split else "",
+        source=", :source" if split else "",
+        same_stored=same.format(here="i"),
+        same_here=same.format(here="here"),
+    )
+    sequences = connection.scalars(text(_SEQUENCES), {"items": name}).all()
+    return _Target(upsert, sequences)
+
+
+def _merge(
+    engine: Engine, targets: Mapping[str, _Target], chunk: list[Item], creators: dict[str, str]
+) -> tuple[int, int]:
+    """Commit a chunk, of each item its last row; returns how many were inserted and changed.
+
+    `creators` holds the ids of creators that earlier chunks found, and is added to.
+    """
+    latest = {(item.source, item.id): item for item in chunk}
+    for attempt in range(_ATTEMPTS):
+        try:
+            # Names that another load made are found by the next statement, not the next snapshot.
+            options = {"isolation_level": "READ COMMITTED"}
+            with engine.connect().execution_options(**options) as connection, connection.begin():
+                return _merge_once(connection, targets, latest.values(), creators)
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) not in _PASSING or attempt == _ATTEMPTS - 1:
+                raise
+            creators.clear()
+    raise AssertionError("unreachable")
+
+
+def _merge_once(
+    connection: Connection,
+    targets: Mapping[str, _Target],
+    items: Iterable[Item],
+    creators: dict[str, str],
+) -> tuple[int, int]:
+    # An adopted table may hold times without time zone; they mean UTC.
+    connection.execute(text("SET LOCAL TIME ZONE 'UTC'"))
+    items = list(items)
+    creator_ids(connection, {item.creator for item in items}, creators)
+    named = tag_ids(connection, {tag for item in items for tag in item.tags if tag is not None})
+    _staged.create(connection, checkfirst=False)
+    rows = (_row(item, creators[item.creator], named) for item in items)
+    copy_rows(connection, _staged.name, list(_staged.c.keys()), rows)
+    inserted = changed = 0
+    for source, target in targets.items():
+        largest = max((item.id for item in items if item.source == source), default=None)
+        if largest is None:
+            continue
+        new, moved = connection.execute(text(target.upsert), {"source": source}).one()
+        inserted += new
+        changed += moved
+        for sequence in target.sequences:
+            advance = text(_ADVANCE.format(sequence=sequence))
+            connection.execute(advance, {"sequence": sequence, "id": largest})
+    return inserted, changed
+
+
+def _row(
+    item: Item, creator_id: str, named: Mapping[str, str]
+) -> tuple[str | int | bool | None, ...]:
+    tags = ("NULL" if tag is None else named.get(tag, tag) for tag in item.tags)
+    return (
+        item.source,
+        item.id,
+        creator_id,
+        item.created_at,
+        item.title,
+        item.content_type,
+        item.is_private,
+        "{" + ",".join(tags) + "}",
+    )

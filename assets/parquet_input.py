@@ -1,0 +1,86 @@
+"""Reading a Parquet file in batches of rows, so that memory does not grow with the file.
+
+What a column means is the caller's business. What must stay true: a value that Python cannot hold
+(a time in the year 20,000) costs its own row, not the load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from assets.loading import LoadError
+
+_BATCH_ROWS = 5_000
+
+
+class ParquetFile:
+    """A Parquet file. Raises LoadError where it cannot be opened, is none, or is damaged."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._file = pq.ParquetFile(path)
+        except (OSError, pa.ArrowException) as error:
+            raise LoadError(f"{path} cannot be read as Parquet: {error}.") from error
+        self.header: list[str] = list(self._file.schema_arrow.names)
+        self.size = int(self._file.metadata.num_rows)
+        self._read = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def consumed(self) -> int:
+        """Rows that were read so far, of `size`."""
+        return self._read
+
+    def rows(self, names: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Each row: its number (from 1), and these of its fields."""
+        batches = self._file.iter_batches(_BATCH_ROWS, columns=list(names))
+        while True:
+            try:
+                batch = next(batches, None)
+            except (OSError, pa.ArrowException) as error:
+                raise LoadError(
+                    f"{self.path} cannot be read beyond row {self._read:,} ({error}); get a "
+                    "complete copy and load it again (rows before that may be loaded: that does "
+                    "no harm)."
+                ) from error
+            if batch is None:
+                return
+            columns = [_values(column) for column in batch.columns]
+            for values in zip(*columns, strict=True):
+                self._read += 1
+                yield self._read, dict(zip(batch.schema.names, values, strict=True))
+
+
+def _values(column: Any) -> list[Any]:
+    """A column's values; one that Python cannot hold becomes a text that says so."""
+    if pa.types.is_timestamp(column.type):
+        # In UTC, so that nothing depends on the zones that this machine knows.
+        zone = None if column.type.tz is None else "UTC"
+        column = column.cast(pa.timestamp("us", zone), safe=False)
+    try:
+        return list(column.to_pylist())
+    except (OverflowError, ValueError):
+        return [_value(scalar) for scalar in column]
+
+
+def _value(scalar: Any) -> Any:
+    try:
+        return scalar.as_py()
+    except (OverflowError, ValueError) as error:
+        return f"{scalar.type} that cannot be read ({error})"

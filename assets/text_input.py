@@ -1,0 +1,72 @@
+"""Reading a text file, perhaps compressed by gzip, line by line and in constant memory.
+
+What a line means is the caller's business (`csv_input.py`, `jsonl_input.py`). What must stay true:
+a byte that is not UTF-8 spoils its own line, not the load, and a file that breaks off is told.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from io import BufferedReader, TextIOWrapper
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from assets.loading import LoadError
+
+
+class TextFile:
+    """A file of lines in UTF-8, with or without byte order mark; `.gz` is uncompressed.
+
+    `newline` is that of `open`; "" ends a line at any line break and keeps it. Raises LoadError
+    where the file cannot be opened, or breaks off (a damaged gzip file).
+    """
+
+    def __init__(self, path: Path, newline: str = "") -> None:
+        self.path = path
+        try:
+            self._raw = path.open("rb")
+        except OSError as error:
+            raise LoadError(f"{path} cannot be opened: {error.strerror}.") from error
+        binary: BufferedReader | gzip.GzipFile = self._raw
+        if path.name.lower().endswith(".gz"):
+            binary = gzip.GzipFile(fileobj=self._raw, mode="rb")
+        # surrogateescape: bytes that are not UTF-8 reach the list of rejects as they came.
+        self._text = TextIOWrapper(
+            binary, encoding="utf-8-sig", errors="surrogateescape", newline=newline
+        )
+        self._lines = 0
+        self.size = path.stat().st_size
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._text.close()
+        self._raw.close()
+
+    def consumed(self) -> int:
+        """Bytes of the file that were read so far, as it is stored (compressed or not)."""
+        return self._raw.tell()
+
+    def read_line(self, limit: int = -1) -> str:
+        """The next line with its line break, or at most `limit` characters of it; "" at the end."""
+        try:
+            line = self._text.readline(limit)
+        except (EOFError, OSError, zlib.error) as error:
+            raise LoadError(
+                f"{self.path} cannot be read beyond line {self._lines:,} ({error}); get a complete "
+                "copy and load it again (rows before that may be loaded: that does no harm)."
+            ) from error
+        self._lines += 1
+        return line
