@@ -48,6 +48,9 @@ class Oracle:
     engine_pending: str | None = None
     # The key columns that a pending change names, where it does not name all.
     group: tuple[str, ...] = ()
+    # What the derived table itself follows, where that is another derived table: `truth` is then
+    # the live view's alone.
+    followed: str | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -69,6 +72,9 @@ class Oracle:
 WITH truth AS MATERIALIZED (SELECT {columns} FROM (
 {self.truth}
 ) AS t),
+followed AS MATERIALIZED (SELECT {columns} FROM (
+{self.followed or "SELECT * FROM truth"}
+) AS f),
 live AS MATERIALIZED (SELECT {columns} FROM {self.derived}_live),
 pending AS MATERIALIZED (SELECT DISTINCT {key} FROM (
 {self.pending}
@@ -77,7 +83,7 @@ engine_pending AS MATERIALIZED ({engine}),
 stale AS MATERIALIZED (
   SELECT EXISTS (SELECT FROM tallykeeper.stale_marks WHERE tally = '{self.tally}') AS is_stale
 ),
-settled_truth AS MATERIALIZED (SELECT r.* FROM truth AS r, stale WHERE {settled}),
+settled_truth AS MATERIALIZED (SELECT r.* FROM followed AS r, stale WHERE {settled}),
 settled_stored AS MATERIALIZED (
   SELECT {columns} FROM {self.derived} AS r, stale WHERE {settled}
 ),
@@ -238,3 +244,77 @@ FROM desk.sales GROUP BY 1, 2""",
     pending="SELECT shop_id, person_id FROM tallykeeper.desk_best_sales_log",
     engine_pending="tallykeeper.desk_best_sales_pending_keys",
 )
+
+GALLERY_ITEMS = """(
+  SELECT id, 'regular' AS source, creator_id, tags FROM gallery.content_items
+  UNION ALL SELECT id, 'auto', creator_id, tags FROM gallery.content_items_auto
+) AS i"""
+
+# An item is pending if the log has it, or a tag that its array names now.
+ITEMS_PENDING = (
+    """
+SELECT content_id, content_source FROM {log} WHERE content_id IS NOT NULL
+UNION SELECT id, source FROM """
+    + GALLERY_ITEMS
+    + """
+WHERE EXISTS (SELECT FROM {log} AS l WHERE l.tag_id = ANY (i.tags))"""
+)
+
+GEN_SOURCE_STATS = Oracle(
+    tally="gallery.gen_source_stats",
+    key=("user_id", "source_type"),
+    measures=("count",),
+    derived="gallery.gen_source_stats",
+    truth=f"""
+SELECT creator_id AS user_id, source AS source_type, count(*)::integer AS count
+FROM {GALLERY_ITEMS} GROUP BY 1, 2
+UNION ALL SELECT NULL, source, count(*)::integer FROM {GALLERY_ITEMS} GROUP BY 2""",
+    pending="SELECT user_id, source_type FROM tallykeeper.gallery_gen_source_stats_log",
+)
+
+CONTENT_TAGS = Oracle(
+    tally="gallery.content_tags",
+    key=("content_id", "content_source", "tag_id"),
+    measures=(),
+    derived="gallery.content_tags",
+    truth=f"""
+SELECT i.id AS content_id, source AS content_source, t.id AS tag_id
+FROM {GALLERY_ITEMS} JOIN gallery.tags AS t ON t.id = ANY (i.tags)""",
+    pending=ITEMS_PENDING.format(log="tallykeeper.gallery_content_tags_log"),
+    engine_pending="tallykeeper.gallery_content_tags_pending_keys",
+    group=("content_id", "content_source"),
+)
+
+UNKNOWN_TAGS = """SELECT DISTINCT e FROM unnest(i.tags) AS e
+  WHERE e IS NOT NULL AND e NOT IN (SELECT id FROM gallery.tags) ORDER BY e"""
+
+CONTENT_TAGS_LEFT_OUT = Oracle(
+    tally="gallery.content_tags_left_out",
+    key=("content_id", "content_source"),
+    measures=("unknown_tags", "null_elements"),
+    derived="gallery.content_tags_left_out",
+    truth=f"""
+SELECT content_id, content_source, unknown_tags, null_elements FROM (
+  SELECT i.id AS content_id, source AS content_source, ARRAY({UNKNOWN_TAGS}) AS unknown_tags,
+         cardinality(array_positions(i.tags, NULL)) AS null_elements
+  FROM {GALLERY_ITEMS}
+) AS i WHERE unknown_tags <> '{{}}' OR null_elements > 0""",
+    pending=ITEMS_PENDING.format(log="tallykeeper.gallery_content_tags_left_out_log"),
+    engine_pending="tallykeeper.gallery_content_tags_left_out_pending_keys",
+)
+
+TAG_CARDINALITY_STATS = Oracle(
+    tally="gallery.tag_cardinality_stats",
+    key=("tag_id", "content_source"),
+    measures=("cardinality",),
+    derived="gallery.tag_cardinality_stats",
+    truth=f"""
+SELECT t.id AS tag_id, source AS content_source, count(*)::integer AS cardinality
+FROM {GALLERY_ITEMS} JOIN gallery.tags AS t ON t.id = ANY (i.tags) GROUP BY 1, 2""",
+    followed="""
+SELECT tag_id, content_source, count(*)::integer AS cardinality
+FROM gallery.content_tags GROUP BY 1, 2""",
+    pending="SELECT tag_id, content_source FROM tallykeeper.gallery_tag_cardinality_stats_log",
+)
+
+GALLERY = (GEN_SOURCE_STATS, CONTENT_TAGS, CONTENT_TAGS_LEFT_OUT, TAG_CARDINALITY_STATS)

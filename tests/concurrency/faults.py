@@ -1,7 +1,8 @@
 """Captures that are wrong on purpose, to show that the oracle sees it.
 
-One misses UPDATE. The other is the plausible mistake: it looks up, inside the trigger, which keys
-a change concerns, and the refresh believes it. It is right as long as writers take turns.
+Some miss an event, or a whole source. One is the plausible mistake: it looks up, inside the
+trigger, which keys a change concerns, and the refresh believes it. It is right as long as writers
+take turns.
 """
 
 from __future__ import annotations
@@ -9,20 +10,31 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, Select, Table, select
 
-from tallies import RecomputedTally, System, Window, sql
+from tallies import RecomputedTally, System, Window, capture, sql
 from tallies.tally import Event
 from tests import tag_hours
 from tests.oracle import TAG_HOURS
 
 
-def miss_updates(connection: Connection) -> None:
-    """Replace the trigger function for UPDATE of media files by one that records nothing."""
+def miss_updates(connection: Connection, source: Table) -> None:
+    """Replace the trigger function for UPDATE of the source by one that records nothing."""
     connection.exec_driver_sql(
-        "CREATE OR REPLACE FUNCTION tallykeeper.capture_media_media_files_update()"
+        f"CREATE OR REPLACE FUNCTION {capture.function_name(source, 'update')}()"
         " RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
     )
+
+
+def miss_all_of(connection: Connection, source: Table) -> None:
+    """Drop the source's triggers, but for TRUNCATE."""
+    for event in capture.EVENTS:
+        connection.exec_driver_sql(f"DROP TRIGGER tallykeeper_{event} ON {sql.name_of(source)}")
+
+
+def miss_cascades(connection: Connection, derived: Table) -> None:
+    """Drop the derived table's trigger that gives back to the log what a cascade takes."""
+    connection.exec_driver_sql(f"DROP TRIGGER tallykeeper_cascade ON {sql.name_of(derived)}")
 
 
 class JoiningInTheTrigger(RecomputedTally):

@@ -9,18 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Table
 from sqlalchemy.schema import CreateSchema
 
+from assets.gallery import tables as gallery_tables
+from assets.gallery import tallies as gallery
+from assets.media import tables as media_tables
 from assets.media import tallies as media
 from tallies import System, install
 from tests import shapes, tag_hours
-from tests.concurrency import faults, forum_writes
+from tests.concurrency import faults, forum_writes, gallery_writes
+from tests.concurrency.gallery_writes import GalleryWrites
 from tests.concurrency.media_writes import MediaWrites, Target
 from tests.concurrency.writers import Operation, Statement
 from tests.oracle import (
     BEST_SALES,
     DAILY,
+    GALLERY,
     HOURLY,
     ITEM_TAGS,
     PERSON_SUMS,
@@ -52,6 +57,27 @@ PARTS = (
     Target("media.files_late", first=6),
 )
 
+ITEM_COLUMNS = """
+    id integer NOT NULL, title text, content_type text,
+    creator_id uuid NOT NULL REFERENCES gallery.users, created_at timestamptz NOT NULL
+    DEFAULT now(), updated_at timestamptz, is_private boolean NOT NULL DEFAULT false,
+    tags uuid[] NOT NULL DEFAULT '{}', source_type varchar(10) NOT NULL"""
+PARTITIONED_ITEMS = f"""
+CREATE TABLE gallery.content_items_all ({ITEM_COLUMNS}, PRIMARY KEY (id, source_type))
+PARTITION BY LIST (source_type);
+CREATE INDEX ON gallery.content_items_all USING gin (tags);
+CREATE TABLE gallery.content_items PARTITION OF gallery.content_items_all
+    (source_type DEFAULT 'regular') FOR VALUES IN ('regular');
+-- Made on its own, with its columns in another order, and put under the table later.
+CREATE TABLE gallery.content_items_auto (tags uuid[] NOT NULL DEFAULT '{{}}', source_type
+    varchar(10) NOT NULL DEFAULT 'auto', gone integer, is_private boolean NOT NULL DEFAULT false,
+    updated_at timestamptz, created_at timestamptz NOT NULL DEFAULT now(), creator_id uuid NOT NULL,
+    content_type text, title text, id integer NOT NULL);
+ALTER TABLE gallery.content_items_auto DROP COLUMN gone;
+ALTER TABLE gallery.content_items_all ATTACH PARTITION gallery.content_items_auto
+    FOR VALUES IN ('auto');
+"""
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -69,6 +95,14 @@ class Subject:
 MEDIA_AGREES = """
 SELECT (SELECT coalesce(sum(count), 0) FROM media.daily_contributions_live)
      = (SELECT coalesce(sum(count), 0) FROM media.hourly_contributions_live)"""
+
+# Each item counts for its creator and for everybody; each link of the junction for its tag.
+GALLERY_AGREES = """
+SELECT (SELECT coalesce(sum(count) FILTER (WHERE user_id IS NULL), 0)
+             = coalesce(sum(count) FILTER (WHERE user_id IS NOT NULL), 0)
+        FROM gallery.gen_source_stats_live)
+   AND (SELECT count(*) FROM gallery.content_tags_live)
+     = (SELECT coalesce(sum(cardinality), 0) FROM gallery.tag_cardinality_stats_live)"""
 
 
 def create_from_metadata(system: System) -> Callable[[Connection], None]:
@@ -90,10 +124,26 @@ def create_partitioned_media(connection: Connection) -> None:
     install(connection, media.system.tallies)
 
 
-def create_media_blind_to_updates(connection: Connection) -> None:
-    """The media system, with a capture that misses UPDATE."""
-    create_from_metadata(media.system)(connection)
-    faults.miss_updates(connection)
+def create_partitioned_gallery(connection: Connection) -> None:
+    """The gallery over items that are leaves of one table, by their source."""
+    connection.execute(CreateSchema("gallery"))
+    metadata = gallery.system.metadata
+    metadata.create_all(connection, [gallery_tables.users, gallery_tables.tags])
+    connection.exec_driver_sql(PARTITIONED_ITEMS)
+    metadata.create_all(connection)
+    install(connection, gallery.system.tallies)
+
+
+def broken(
+    system: System, fault: Callable[[Connection, Table], None], of: Table
+) -> Callable[[Connection], None]:
+    """The system as declared, with a capture that is broken afterwards."""
+
+    def create(connection: Connection) -> None:
+        create_from_metadata(system)(connection)
+        fault(connection, of)
+
+    return create
 
 
 def from_templates(templates: Sequence[str]) -> tuple[Operation, ...]:
@@ -141,9 +191,41 @@ SUBJECTS = {
         (PERSON_SUMS, BEST_SALES),
         from_templates(shapes.DESK_WRITES),
     ),
+    "gallery": Subject(
+        gallery.system,
+        create_from_metadata(gallery.system),
+        GALLERY,
+        GalleryWrites(gallery_writes.PLAIN).operations(),
+        GALLERY_AGREES,
+    ),
+    "partitioned gallery": Subject(
+        gallery.system,
+        create_partitioned_gallery,
+        GALLERY,
+        GalleryWrites(gallery_writes.PARTITIONED).operations(),
+        GALLERY_AGREES,
+    ),
+    "gallery, blind to tags": Subject(
+        gallery.system,
+        broken(gallery.system, faults.miss_all_of, gallery_tables.tags),
+        GALLERY,
+        GalleryWrites(gallery_writes.PLAIN).operations(),
+    ),
+    "gallery, blind to edited arrays": Subject(
+        gallery.system,
+        broken(gallery.system, faults.miss_updates, gallery_tables.content_items),
+        GALLERY,
+        GalleryWrites(gallery_writes.PLAIN).operations(),
+    ),
+    "gallery, blind to cascades": Subject(
+        gallery.system,
+        broken(gallery.system, faults.miss_cascades, gallery_tables.gen_source_stats),
+        GALLERY,
+        GalleryWrites(gallery_writes.PLAIN).operations(),
+    ),
     "media, blind to updates": Subject(
         media.system,
-        create_media_blind_to_updates,
+        broken(media.system, faults.miss_updates, media_tables.media_files),
         (DAILY, HOURLY),
         MediaWrites(PARTS[:1], "path").operations(),
     ),

@@ -1,6 +1,6 @@
 """Writers, refreshes, rebuilds, verifies and live reads at once: no snapshot may be wrong.
 
-More than 2,000 snapshots in all, over five subjects. Then the same with captures that are wrong on
+More than 2,000 snapshots in all, over seven subjects. Then the same with captures that are wrong on
 purpose: the same run must notice.
 """
 
@@ -12,12 +12,20 @@ import pytest
 from sqlalchemy import create_engine
 
 from tests.concurrency.conftest import new_seed
-from tests.concurrency.harness import Plan, Seen, run
+from tests.concurrency.harness import NotEnough, Plan, Seen, run
 from tests.concurrency.server import for_sqlalchemy
 from tests.concurrency.subjects import SUBJECTS
 from tests.oracle import OracleViolation
 
-SNAPSHOTS = {"media": 700, "partitioned media": 700, "tag hours": 700, "shelf": 300, "desk": 300}
+SNAPSHOTS = {
+    "media": 700,
+    "partitioned media": 700,
+    "tag hours": 700,
+    "shelf": 300,
+    "desk": 300,
+    "gallery": 500,
+    "partitioned gallery": 500,
+}
 REFRESHES = 100
 # Far more than it takes; that a slow machine sees enough matters more than when.
 SECONDS = 120.0
@@ -65,6 +73,7 @@ def _saw_what_matters(seen: Seen) -> None:
     assert seen.counts["snapshots with settled and pending keys"] >= seen.snapshots / 20, seen
     assert seen.counts["snapshots while stale"] <= seen.snapshots / 2, seen
     assert seen.counts["settled keys"] >= seen.snapshots, seen
+    assert seen.counts["given up"] <= seen.counts["refreshes"] / 20, seen
     for what in ("refreshes", "window rebuilds", "rebuilds", "verifies", "keys changed"):
         assert seen.counts[what], f"no {what}: {seen}"
 
@@ -79,7 +88,15 @@ def _all_kinds(subject: str) -> tuple[str, ...]:
     )
 
 
-@pytest.mark.parametrize("subject", ["media, blind to updates", "tag hours, joined in the trigger"])
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "media, blind to updates",
+        "tag hours, joined in the trigger",
+        "gallery, blind to tags",
+        "gallery, blind to edited arrays",
+    ],
+)
 def test_a_wrong_capture_makes_the_same_run_fail(
     subject: str, database: Callable[[str], str]
 ) -> None:
@@ -94,3 +111,21 @@ def test_a_wrong_capture_makes_the_same_run_fail(
     with pytest.raises(OracleViolation) as violation:
         run(plan)
     assert {"derived", "live"} & violation.value.kinds, violation.value
+
+
+def test_a_cascade_that_is_not_made_good_makes_the_same_run_fail(
+    database: Callable[[str], str],
+) -> None:
+    subject = "gallery, blind to cascades"
+    plan = Plan(
+        subject=subject,
+        url=prepared(database, subject),
+        seed=new_seed(),
+        snapshots=BLIND_AFTER_SNAPSHOTS,
+        refreshes=REFRESHES,
+        seconds=SECONDS,
+    )
+    # Seen by an onlooker, or by a refresh that has to take a count from a user who is gone.
+    with pytest.raises(AssertionError, match="gen_source_stats") as failure:
+        run(plan)
+    assert not isinstance(failure.value, NotEnough)
