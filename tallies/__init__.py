@@ -6,7 +6,10 @@ What a tally is (`tally`, `additive`, `recomputed`, `system`), how changes are c
 """
 
 from tallies.additive import AdditiveTally, Contribution
+from tallies.backfill import Backfilled, BackfillRunning, Progress, backfill
+from tallies.batches import Batches, Lane
 from tallies.errors import (
+    BadLane,
     BadWindow,
     DeclarationError,
     DoesNotFit,
@@ -16,7 +19,7 @@ from tallies.errors import (
     TallyError,
 )
 from tallies.install import install
-from tallies.recomputed import Batches, Capture, Lane, RecomputedTally
+from tallies.recomputed import Capture, RecomputedTally
 from tallies.refresh import rebuild, refresh
 from tallies.status import Status, capture_faults, pending_up_to, status
 from tallies.system import System
@@ -26,6 +29,9 @@ from tallies.writing import Refreshed, Written
 
 __all__ = [
     "AdditiveTally",
+    "BackfillRunning",
+    "Backfilled",
+    "BadLane",
     "BadWindow",
     "Batches",
     "Capture",
@@ -37,6 +43,7 @@ __all__ = [
     "Lane",
     "NotInstalled",
     "NotPermitted",
+    "Progress",
     "RecomputedTally",
     "Refreshed",
     "Scope",
@@ -48,6 +55,7 @@ __all__ = [
     "Verification",
     "Window",
     "Written",
+    "backfill",
     "capture_faults",
     "install",
     "pending_up_to",

@@ -29,3 +29,7 @@ class TallyBusy(TallyError):
 
 class BadWindow(TallyError):
     """A window that ends before it starts, or one on a tally that has no windows."""
+
+
+class BadLane(TallyError):
+    """A backfill of lanes that the tally does not have, or of a tally that has none."""

@@ -43,6 +43,7 @@ from sqlalchemy.sql.elements import ColumnElement, Label
 from sqlalchemy.types import Text
 
 from tallies import runs, sql
+from tallies.batches import Batches
 from tallies.errors import DeclarationError
 from tallies.tally import PART, Event, Everything, Scope, Tally, Window
 
@@ -67,32 +68,6 @@ class Capture:
     entity: Callable[[Row], Mapping[str, Any]] = lambda _row: {}
     key: Callable[[Row], Mapping[str, Any]] = lambda _row: {}
     keys: Callable[[FromClause], Select[Any]] | None = None
-
-
-@dataclass(frozen=True)
-class Lane:
-    """One source of a tally that is built in batches.
-
-    `position` is an integer column with an index and without nulls, along which batches go;
-    `weight` is how many rows one row of the source about makes.
-    """
-
-    source: Table
-    position: Callable[[Row], ColumnElement[int]]
-    weight: Callable[[Row], ColumnElement[int]]
-
-
-@dataclass(frozen=True)
-class Batches:
-    """How a tally too big for one transaction is built: lane by lane, along positions.
-
-    `lane` and `along` are group columns: the value of the one chooses the lane, the other is the
-    position of the row that a row is made of. A row is made of one row of its lane.
-    """
-
-    lane: str
-    along: str
-    lanes: Mapping[str, Lane]
 
 
 class RecomputedTally(Tally):
@@ -402,6 +377,22 @@ class RecomputedTally(Tally):
                 f" it gives {tuple(computed)}"
             )
 
+    def _check_batches(self) -> None:
+        if self.batches is None:
+            return
+        for name in (self.batches.lane, self.batches.along):
+            if name not in self.group:
+                raise DeclarationError(
+                    f"{self.name}: batches go by {name!r}, which must be one of the group's columns"
+                    f" {self.group}"
+                )
+        unread = [n for n, lane in self.batches.lanes.items() if lane.source not in self.sources]
+        if unread or not self.batches.lanes:
+            raise DeclarationError(
+                f"{self.name}: each lane of its batches must be one of its sources; of"
+                f" {tuple(self.batches.lanes)} these are not: {tuple(unread)}"
+            )
+
     def _read_by_keys(self, capture: Capture) -> set[Table]:
         """The tables that the capture's `keys` reads. Raises DeclarationError where it is unfit."""
         assert capture.keys is not None
@@ -437,6 +428,7 @@ class RecomputedTally(Tally):
                 " a recomputed tally; let each element have a row, or leave it out of `group`"
             )
         self._check_aggregate()
+        self._check_batches()
         if self._keys_are_whole():
             return
         covered = [n for names, _ in self._by_key_columns() for n in names]

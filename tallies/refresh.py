@@ -7,27 +7,32 @@ nothing behind; a change whose transaction the snapshot does not see stays pendi
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import TypeGuard
 
 from sqlalchemy import Connection, Engine
 
 from tallies import sql, state
 from tallies.additive import AdditiveTally
-from tallies.errors import BadWindow, NotInstalled, TallyBusy
-from tallies.install import install
+from tallies.adopting import adopt_declaration, require_same_declaration
+from tallies.backfill import Backfilled, Progress, backfill
+from tallies.errors import BadWindow, TallyBusy
 from tallies.recomputed import RecomputedTally
 from tallies.tally import LOGGED_AT, Between, Everything, Keys, Scope, Tally
-from tallies.transactions import hold_referenced, retried, writing
+from tallies.transactions import hold_referenced, writing
 from tallies.writing import (
     FRESH,
     Outcome,
     Refreshed,
+    added,
     expect_growth,
     fill,
     forget,
     outcome_of,
     record,
-    replace,
+    rewrite,
     temporary,
     vacuum_log,
     write_differences,
@@ -35,20 +40,28 @@ from tallies.writing import (
 
 PENDING = "pg_temp.tally_pending"
 KEYS = "pg_temp.tally_keys"
+# A source that is truncated meanwhile makes the tally stale again; not often, one hopes.
+BACKFILLS = 3
 
 
-def refresh(engine: Engine, tally: Tally) -> Refreshed:
+def refresh(
+    engine: Engine, tally: Tally, *, on_progress: Callable[[Progress], None] | None = None
+) -> Refreshed:
     """Take all pending changes of `tally` and apply them; the cost follows the changes.
 
-    A tally that is stale, or whose declaration changed, is rebuilt instead.
+    A tally that is stale, or whose declaration changed, is rebuilt instead; in batches, where it
+    is built so, and then what is pending is taken. `on_progress` is told of the batches.
 
-    Raises NotInstalled, TallyBusy, or SQLAlchemy's errors; the derived table is then unchanged.
+    Raises NotInstalled, TallyBusy, or SQLAlchemy's errors; the derived table is then unchanged,
+    but for the batches of a rebuild that were committed.
     """
-    _adopt_declaration(engine, tally)
+    adopt_declaration(engine, tally)
+    if _is_batched(tally):
+        return _in_batches(engine, tally, False, on_progress)
     started = time.perf_counter()
 
     def work(connection: Connection) -> Refreshed:
-        _require_same_declaration(connection, tally)
+        require_same_declaration(connection, tally)
         reasons = state.stale_reasons(connection, tally)
         if reasons:
             outcome = _rebuild(connection, tally, Everything())
@@ -73,6 +86,8 @@ def rebuild(
     tally: Tally,
     start: datetime | None = None,
     end: datetime | None = None,
+    *,
+    on_progress: Callable[[Progress], None] | None = None,
 ) -> Refreshed:
     """Compute the keys of a window anew from the sources, and write those rows that differ.
 
@@ -83,7 +98,9 @@ def rebuild(
     Raises BadWindow, NotInstalled, TallyBusy, or SQLAlchemy's errors; nothing is changed then.
     """
     _check_window(tally, start, end)
-    _adopt_declaration(engine, tally)
+    adopt_declaration(engine, tally)
+    if _is_batched(tally):
+        return _in_batches(engine, tally, True, on_progress)
     everything = start is None and end is None
     scope: Scope = Everything()
     if not everything and tally.window is not None:
@@ -91,13 +108,63 @@ def rebuild(
     started = time.perf_counter()
 
     def work(connection: Connection) -> Refreshed:
-        _require_same_declaration(connection, tally)
+        require_same_declaration(connection, tally)
         outcome = _rebuild(connection, tally, scope)
         return record(connection, tally, "rebuild", None, outcome, started, everything)
 
     result = writing(engine, tally, work)
     vacuum_log(engine, tally, result.pending_taken)
     return result
+
+
+def _is_batched(tally: Tally) -> TypeGuard[RecomputedTally]:
+    return isinstance(tally, RecomputedTally) and tally.batches is not None
+
+
+def _in_batches(
+    engine: Engine,
+    tally: RecomputedTally,
+    restart: bool,
+    on_progress: Callable[[Progress], None] | None,
+) -> Refreshed:
+    """Backfill the tally where it is stale, or is to be built anew, and take what is pending."""
+    started = time.perf_counter()
+    done: list[Backfilled] = []
+
+    def work(connection: Connection) -> Refreshed | None:
+        require_same_declaration(connection, tally)
+        if state.stale_reasons(connection, tally):
+            return None
+        outcome = _recompute(connection, tally)
+        return record(connection, tally, "refresh", None, outcome, started, False)
+
+    if restart:
+        done.append(backfill(engine, tally, restart=True, on_progress=on_progress))
+    for _ in range(BACKFILLS):
+        result = writing(engine, tally, work)
+        if result is not None:
+            vacuum_log(engine, tally, result.pending_taken)
+            return _both(done, result) if done else result
+        done.append(backfill(engine, tally, on_progress=on_progress))
+    raise TallyBusy(
+        f"{tally.name} became stale again each of the {BACKFILLS} times that it was built; see"
+        " `tally status` for what makes it so, and refresh it when that is over"
+    )
+
+
+def _both(done: Sequence[Backfilled], after: Refreshed) -> Refreshed:
+    """What backfills and the refresh that followed did together."""
+    logged = [*(b.oldest_change for b in done), after.oldest_change]
+    oldest = [at for at in logged if at is not None]
+    reasons = [b.reason for b in done if b.reason is not None]
+    return replace(
+        after,
+        how="rebuild",
+        reason="; ".join(dict.fromkeys(reasons)) or None,
+        pending_taken=sum(b.taken for b in done) + after.pending_taken,
+        oldest_change=min(oldest, default=None),
+        windows=added([*(w for b in done for w in b.written), *after.windows]),
+    )
 
 
 def _check_window(tally: Tally, start: datetime | None, end: datetime | None) -> None:
@@ -119,30 +186,6 @@ def _midnight(moment: datetime) -> datetime:
     return moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
-def _adopt_declaration(engine: Engine, tally: Tally) -> None:
-    with engine.connect() as connection:
-        installed = state.installed(connection, tally)
-    if installed is None:
-        raise NotInstalled(f"{tally.name} is not installed in this database; run `tally migrate`")
-    if installed.declaration_hash == tally.declaration_hash():
-        return
-
-    def adopt() -> None:
-        with engine.begin() as connection:
-            install(connection, tally.siblings)
-
-    retried(adopt, tally.name)
-
-
-def _require_same_declaration(connection: Connection, tally: Tally) -> None:
-    installed = state.installed(connection, tally)
-    if installed is None or installed.declaration_hash != tally.declaration_hash():
-        raise TallyBusy(
-            f"{tally.name}: another process has installed another declaration of it just now;"
-            " nothing was changed. Run only one version of the code against a database"
-        )
-
-
 def _rebuild(connection: Connection, tally: Tally, scope: Scope) -> Outcome:
     whole = isinstance(scope, Everything)
     taken, oldest = 0, None
@@ -151,7 +194,7 @@ def _rebuild(connection: Connection, tally: Tally, scope: Scope) -> Outcome:
     if sql.execute(connection, f"SELECT FROM {sql.name_of(tally.table)} LIMIT 1").first() is None:
         windows = fill(connection, tally, scope)
     else:
-        windows = replace(connection, tally, scope)
+        windows = rewrite(connection, tally, scope)
     if whole:
         state.clear_stale(connection, tally)
     return Outcome(taken, oldest, windows)

@@ -21,10 +21,13 @@ from sqlalchemy import (
     DateTime,
     Double,
     Index,
+    Integer,
     MetaData,
+    Row,
     String,
     Table,
     Text,
+    Uuid,
     delete,
     event,
     func,
@@ -107,6 +110,33 @@ verifications = Table(
     Column("seconds", Double, nullable=False),
 )
 
+backfills = Table(
+    "backfills",
+    metadata,
+    Column("tally", Text, primary_key=True),
+    Column("lane", Text, primary_key=True),
+    Column("position", BigInteger, comment="up to which all is done; null: at the start"),
+    Column("items_done", BigInteger, nullable=False, server_default="0", comment="source rows"),
+    Column("items_total", BigInteger, nullable=False, comment="source rows when it began"),
+    Column("rows", BigInteger, nullable=False, server_default="0", comment="rows computed"),
+    Column("mode", Text, nullable=False, comment="load (an empty table) or replace"),
+    Column("run", Uuid, nullable=False, comment="who may go on"),
+    Column("started_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("finished_at", DateTime(timezone=True)),
+)
+
+unbuilt = Table(
+    "unbuilt",
+    metadata,
+    Column("tally", Text, primary_key=True),
+    Column("place", Integer, primary_key=True, comment="in which order"),
+    Column("what", Text, nullable=False, comment="the index or constraint"),
+    Column("statement", Text, nullable=False, comment="what builds it"),
+    Column("mending", Text, comment="what makes a constraint hold that does not"),
+    comment="What a backfill dropped from an empty table and builds when all rows are in.",
+)
+
 # Nothing names a row of these. Under a publication of all tables their rows could not be deleted,
 # unless the whole row may serve as its name.
 _whole_row = DDL("ALTER TABLE %(fullname)s REPLICA IDENTITY FULL")  # type: ignore[no-untyped-call]
@@ -164,9 +194,10 @@ def installed(connection: Connection, tally: Tally) -> Installed | None:
 
 
 def stale_reasons(connection: Connection, tally: Tally) -> tuple[str, ...]:
-    """Why the tally is stale, oldest first; empty when it is not."""
+    """Why the tally is stale, each reason once, oldest first; empty when it is not."""
     marks = select(stale_marks.c.reason).where(stale_marks.c.tally == tally.name)
-    return tuple(connection.scalars(marks.order_by(stale_marks.c.marked_at)))
+    by_age = marks.group_by(stale_marks.c.reason).order_by(func.min(stale_marks.c.marked_at))
+    return tuple(connection.scalars(by_age))
 
 
 def mark_stale(connection: Connection, tally: Tally, reason: str) -> None:
@@ -177,6 +208,18 @@ def mark_stale(connection: Connection, tally: Tally, reason: str) -> None:
 def clear_stale(connection: Connection, tally: Tally) -> None:
     """Remove the marks that this snapshot sees; a later one stays."""
     connection.execute(delete(stale_marks).where(stale_marks.c.tally == tally.name))
+
+
+def clear_reason(connection: Connection, tally: Tally, reason: str) -> None:
+    """Remove the marks of one reason."""
+    of_tally = delete(stale_marks).where(stale_marks.c.tally == tally.name)
+    connection.execute(of_tally.where(stale_marks.c.reason == reason))
+
+
+def backfilled(connection: Connection, tally: Tally) -> dict[str, Row[Any]]:
+    """What is known of the backfill of each lane, finished or not."""
+    rows = connection.execute(select(backfills).where(backfills.c.tally == tally.name))
+    return {row.lane: row for row in rows}
 
 
 def record_installed(

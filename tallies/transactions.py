@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.exc import DBAPIError
@@ -34,6 +34,8 @@ ATTEMPTS = 6
 LOCK_TIMEOUT_SECONDS = 10
 FIRST_PAUSE_SECONDS = 0.1
 
+SNAPSHOT: dict[str, Any] = {"isolation_level": "REPEATABLE READ"}
+
 
 def writing(engine: Engine, tally: Tally, work: Callable[[Connection], T]) -> T:
     """Run `work` in a transaction that alone may write the derived table, and commit.
@@ -42,6 +44,22 @@ def writing(engine: Engine, tally: Tally, work: Callable[[Connection], T]) -> T:
     deadlocks and serialization failures are retried with growing pauses; TallyBusy after that.
     """
     return retried(lambda: _write_once(engine, tally, work), tally.name)
+
+
+def writing_on(connection: Connection, tally: Tally, work: Callable[[Connection, float], T]) -> T:
+    """The same on a connection that the caller keeps: with SNAPSHOT, and in no transaction.
+
+    `work` is also told for how many seconds the locks were waited for.
+    """
+
+    def attempt() -> T:
+        with connection.begin():
+            _prepare(connection)
+            started = time.perf_counter()
+            _lock_for_writing(connection, tally)
+            return work(connection, time.perf_counter() - started)
+
+    return retried(attempt, tally.name)
 
 
 def retried(attempt: Callable[[], T], what: str) -> T:
@@ -107,9 +125,13 @@ def sqlstate(error: DBAPIError) -> str:
 
 def _write_once(engine: Engine, tally: Tally, work: Callable[[Connection], T]) -> T:
     with _snapshot(engine) as connection:
-        _lock(connection, tally, [tally.table], "SHARE ROW EXCLUSIVE")
-        _lock(connection, tally, tally.sources, "ACCESS SHARE")
+        _lock_for_writing(connection, tally)
         return work(connection)
+
+
+def _lock_for_writing(connection: Connection, tally: Tally) -> None:
+    _lock(connection, tally, [tally.table], "SHARE ROW EXCLUSIVE")
+    _lock(connection, tally, tally.sources, "ACCESS SHARE")
 
 
 def _lock(connection: Connection, tally: Tally, tables: Sequence[Table], mode: str) -> None:
@@ -125,13 +147,16 @@ def _lock(connection: Connection, tally: Tally, tables: Sequence[Table], mode: s
 
 @contextmanager
 def _snapshot(engine: Engine) -> Iterator[Connection]:
-    options = {"isolation_level": "REPEATABLE READ"}
     with (
-        engine.connect().execution_options(**options) as connection,
+        engine.connect().execution_options(**SNAPSHOT) as connection,
         connection.begin(),
     ):
-        sql.execute(connection, f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'")
-        # Everything that compares a time with or without zone does it in UTC.
-        sql.execute(connection, "SET LOCAL timezone = 'UTC'")
-        sql.execute(connection, "SET LOCAL jit = off")
+        _prepare(connection)
         yield connection
+
+
+def _prepare(connection: Connection) -> None:
+    sql.execute(connection, f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'")
+    # Everything that compares a time with or without zone does it in UTC.
+    sql.execute(connection, "SET LOCAL timezone = 'UTC'")
+    sql.execute(connection, "SET LOCAL jit = off")

@@ -7,6 +7,7 @@ the caller's transaction and snapshot (see `transactions.py`) and commits nothin
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -18,6 +19,7 @@ from tallies.tally import LOGGED_AT, Scope, Tally
 from tallies.transactions import hold_referenced
 
 FRESH = "pg_temp.tally_fresh"
+HELD = "pg_temp.tally_held"
 SMALL_BYTES = 128 * 1024
 VACUUM_AFTER_ROWS = 1_000
 
@@ -105,6 +107,17 @@ SELECT {tally.day_of("d")} AS day, NULL AS taken, sum(keys) AS inserted, 0 AS up
     return outcome.windows
 
 
+def added(written: Iterable[Written]) -> tuple[Written, ...]:
+    """What was written to each day, all together."""
+    by_day: dict[str | None, Written] = {}
+    for w in written:
+        b = by_day.get(w.day, Written(w.day, 0, 0, 0))
+        by_day[w.day] = Written(
+            w.day, b.inserted + w.inserted, b.updated + w.updated, b.deleted + w.deleted
+        )
+    return tuple(by_day.values())
+
+
 def forget(connection: Connection, tally: Tally, condition: str) -> tuple[int, datetime | None]:
     """Delete the change-log rows (`l`) that meet the condition: how many, and the oldest."""
     row = sql.execute(
@@ -125,6 +138,17 @@ def expect_growth(connection: Connection, tally: Tally) -> None:
         sql.execute(connection, "SET LOCAL enable_nestloop = off")
 
 
+def load(connection: Connection, tally: Tally, scope: Scope) -> int:
+    """Insert the rows of `scope`, of which the derived table has none: how many they are."""
+    into, value = (", updated_at", ", now()") if tally.has_updated_at else ("", "")
+    inserted = sql.execute(
+        connection,
+        f"INSERT INTO {sql.name_of(tally.table)} ({sql.columns(tally.columns)}{into})\n"
+        f"SELECT {sql.columns(tally.columns, 'f')}{value} FROM (\n{tally.rows(scope)}\n) AS f",
+    )
+    return inserted.rowcount
+
+
 def temporary(connection: Connection, name: str, query: str) -> None:
     """Put the rows of `query` into a temporary table that ends with the transaction."""
     create = f"CREATE TEMPORARY TABLE {name.partition('.')[2]} ON COMMIT DROP AS"
@@ -132,40 +156,51 @@ def temporary(connection: Connection, name: str, query: str) -> None:
     sql.execute(connection, f"ANALYZE {name}")
 
 
-def replace(connection: Connection, tally: Tally, scope: Scope) -> tuple[Written, ...]:
+def rewrite(connection: Connection, tally: Tally, scope: Scope) -> tuple[Written, ...]:
     """Compute the rows of `scope` from the sources, and write those that differ."""
     temporary(connection, FRESH, tally.rows(scope))
     return write_differences(connection, tally, scope)
 
 
 def write_differences(connection: Connection, tally: Tally, scope: Scope) -> tuple[Written, ...]:
-    """Make the derived table's rows in `scope` equal to the fresh ones; write only what differs."""
-    expect_growth(connection, tally)
-    hold_referenced(connection, tally, FRESH)
+    """Make the derived table's rows in `scope` equal to the fresh ones; write only what differs.
+
+    The rows that are held in the scope are taken once, by its own condition, and then known by
+    their place: the cost follows the scope and not the derived table.
+    """
     derived = sql.name_of(tally.table)
-    same = tally.matches("d", "f")
-    stored, fresh = (sql.columns(tally.measures, alias) for alias in ("d", "f"))
+    temporary(
+        connection,
+        HELD,
+        f"SELECT d.ctid AS tally_place, d.tableoid AS tally_relation,"
+        f" {sql.columns(tally.columns, 'd')}\nFROM {derived} AS d"
+        f" WHERE {scope.condition(tally, 'd')}",
+    )
+    place = "d.ctid = h.tally_place AND d.tableoid = h.tally_relation"
+    same = tally.matches("h", "f")
+    missing = f"NOT EXISTS (SELECT FROM {HELD} AS h WHERE {same})"
+    hold_referenced(connection, tally, f"(SELECT f.* FROM {FRESH} AS f WHERE {missing})")
+    stored, fresh = (sql.columns(tally.measures, alias) for alias in ("h", "f"))
     assigned = ", ".join(f"{sql.quote(n)} = f.{sql.quote(n)}" for n in tally.measures)
     touch = ", updated_at = now()" if tally.has_updated_at else ""
     into = ", updated_at" if tally.has_updated_at else ""
     value = ", now()" if tally.has_updated_at else ""
     updated = f"""
 ), updated AS (
-  UPDATE {derived} AS d SET {assigned}{touch} FROM {FRESH} AS f
-  WHERE {same} AND ROW({stored}) IS DISTINCT FROM ROW({fresh})
+  UPDATE {derived} AS d SET {assigned}{touch} FROM {HELD} AS h, {FRESH} AS f
+  WHERE {place} AND {same} AND ROW({stored}) IS DISTINCT FROM ROW({fresh})
   RETURNING {tally.day_of("d")} AS day"""
     changed = "\n  UNION ALL SELECT day, 0, 1, 0 FROM updated"
     outcome = outcome_of(
         connection,
         f"""
 WITH deleted AS (
-  DELETE FROM {derived} AS d
-  WHERE {scope.condition(tally, "d")} AND NOT EXISTS (SELECT FROM {FRESH} AS f WHERE {same})
+  DELETE FROM {derived} AS d USING {HELD} AS h
+  WHERE {place} AND NOT EXISTS (SELECT FROM {FRESH} AS f WHERE {same})
   RETURNING {tally.day_of("d")} AS day{updated if tally.measures else ""}
 ), inserted AS (
   INSERT INTO {derived} AS d ({sql.columns(tally.columns)}{into})
-  SELECT {sql.columns(tally.columns, "f")}{value} FROM {FRESH} AS f
-  WHERE NOT EXISTS (SELECT FROM {derived} AS d WHERE {same})
+  SELECT {sql.columns(tally.columns, "f")}{value} FROM {FRESH} AS f WHERE {missing}
   RETURNING {tally.day_of("d")} AS day
 )
 SELECT day, NULL AS taken, sum(i) AS inserted, sum(u) AS updated, sum(r) AS deleted, NULL AS oldest
@@ -235,6 +270,21 @@ def record(
         as_of=row.refreshed_at,
         seconds=seconds,
     )
+
+
+def record_batch(connection: Connection, tally: Tally, written: tuple[Written, ...]) -> None:
+    """Keep the state true after a batch: how many rows there are, and what is to be verified."""
+    if not any(w.keys for w in written):
+        return
+    columns = state.tally_state.c
+    grown = sum(w.inserted - w.deleted for w in written)
+    connection.execute(
+        update(state.tally_state)
+        .where(columns.tally == tally.name)
+        .values(rows=func.coalesce(columns.rows, 0) + grown)
+    )
+    days = [w.day for w in written if w.day is not None]
+    state.record_written(connection, tally, days, not days)
 
 
 def vacuum_log(engine: Engine, tally: Tally, taken: int) -> None:

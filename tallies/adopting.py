@@ -1,0 +1,44 @@
+"""The declaration that the database knows of a tally, against the one in this code.
+
+Whoever writes a derived table adopts the declaration first, and makes sure of it again in the
+transaction that writes: two versions of the code must not write one table by turns.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, Engine
+
+from tallies import state
+from tallies.errors import NotInstalled, TallyBusy
+from tallies.install import install
+from tallies.tally import Tally
+from tallies.transactions import retried
+
+
+def adopt_declaration(engine: Engine, tally: Tally) -> None:
+    """Install the tally anew where its declaration changed, which marks it stale.
+
+    Raises NotInstalled where it never was.
+    """
+    with engine.connect() as connection:
+        installed = state.installed(connection, tally)
+    if installed is None:
+        raise NotInstalled(f"{tally.name} is not installed in this database; run `tally migrate`")
+    if installed.declaration_hash == tally.declaration_hash():
+        return
+
+    def adopt() -> None:
+        with engine.begin() as connection:
+            install(connection, tally.siblings)
+
+    retried(adopt, tally.name)
+
+
+def require_same_declaration(connection: Connection, tally: Tally) -> None:
+    """Raise TallyBusy where another declaration was installed meanwhile."""
+    installed = state.installed(connection, tally)
+    if installed is None or installed.declaration_hash != tally.declaration_hash():
+        raise TallyBusy(
+            f"{tally.name}: another process has installed another declaration of it just now;"
+            " nothing was changed. Run only one version of the code against a database"
+        )

@@ -1,0 +1,216 @@
+"""Loading an empty table without its indexes and foreign keys, and building them when it is full.
+
+What is dropped is remembered, as statements, in `tallykeeper.unbuilt`, by the transaction that
+drops it; each statement is forgotten by the transaction that runs it. So whenever a load dies, what
+is still to be built is on record. Only what those statements restore exactly is dropped: an index
+with a tablespace of its own, a comment, or anything that depends on it stays where it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, func, select
+from sqlalchemy.exc import IntegrityError
+
+from tallies import sql, state
+from tallies.tally import Tally
+from tallies.transactions import sqlstate, writing_on
+
+# Longer, and who wants the table or one that it refers to would queue up behind the lock.
+DROP_TIMEOUT = "20ms"
+BUILD_MEMORY = "256MB"
+FOREIGN_KEY_VIOLATION = "23503"
+
+_INDEXES = """
+SELECT i.indexrelid, c.relname AS name, pg_get_indexdef(i.indexrelid) AS definition,
+       k.contype::text AS kind, k.condeferrable AS deferrable,
+       c.reltablespace <> 0 OR i.indisclustered OR i.indisreplident OR NOT i.indisvalid
+         OR EXISTS (SELECT FROM pg_description AS t
+                    WHERE t.objoid IN (i.indexrelid, k.oid)
+                    AND t.classoid IN ('pg_class'::regclass, 'pg_constraint'::regclass))
+         OR EXISTS (SELECT FROM pg_depend AS p WHERE p.deptype = 'n'
+                    AND p.refobjid IN (i.indexrelid, k.oid)
+                    AND p.refclassid IN ('pg_class'::regclass, 'pg_constraint'::regclass))
+         OR EXISTS (SELECT FROM pg_attribute AS a
+                    WHERE a.attrelid = i.indexrelid AND a.attstattarget >= 0) AS peculiar
+FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
+LEFT JOIN pg_constraint AS k ON k.conindid = i.indexrelid AND k.conrelid = i.indrelid
+  AND k.contype IN ('p', 'u', 'x')
+WHERE i.indrelid = {table}
+ORDER BY i.indisprimary DESC, c.relname"""
+
+_FOREIGN_KEYS = """
+SELECT k.conname AS name, pg_get_constraintdef(k.oid) AS definition, k.convalidated AS valid,
+       k.confrelid::regclass::text AS parent,
+       has_table_privilege(k.confrelid, 'REFERENCES') AS may_refer,
+       k.confmatchtype = 's' AND p.relkind = 'r' AND k.coninhcount = 0
+         AND pg_get_constraintdef(k.oid) NOT LIKE '%NOT ENFORCED%'
+         AND NOT EXISTS (SELECT FROM pg_description AS t WHERE t.objoid = k.oid
+                         AND t.classoid = 'pg_constraint'::regclass) AS plain,
+       (SELECT string_agg(format('p.%I = d.%I', b.attname, a.attname), ' AND ')
+        FROM unnest(k.conkey, k.confkey) AS c (own, other)
+        JOIN pg_attribute AS a ON a.attrelid = k.conrelid AND a.attnum = c.own
+        JOIN pg_attribute AS b ON b.attrelid = k.confrelid AND b.attnum = c.other) AS same,
+       (SELECT string_agg(format('d.%I IS NOT NULL', a.attname), ' AND ')
+        FROM unnest(k.conkey) AS c (own)
+        JOIN pg_attribute AS a ON a.attrelid = k.conrelid AND a.attnum = c.own) AS refers
+FROM pg_constraint AS k JOIN pg_class AS p ON p.oid = k.confrelid
+WHERE k.conrelid = {table} AND k.contype = 'f'
+ORDER BY k.conname"""
+
+_MAY_STRIP = """
+SELECT c.relkind = 'r' AND pg_has_role(c.relowner, 'USAGE')
+  AND NOT EXISTS (SELECT FROM pg_inherits WHERE c.oid IN (inhrelid, inhparent))
+  AND NOT EXISTS (SELECT FROM pg_constraint WHERE contype = 'f' AND confrelid = c.oid)
+FROM pg_class AS c WHERE c.oid = {table}"""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A statement that builds one thing, and one that makes it possible where it is not."""
+
+    what: str
+    statement: str
+    mending: str | None = None
+
+
+def strip(connection: Connection, tally: Tally) -> bool:
+    """Drop what slows loading down, in the caller's transaction, which holds the derived table.
+
+    False where it may not or cannot be restored exactly; nothing is dropped then. Locks are waited
+    for very briefly: the caller sees a lock timeout, and had better roll back and try again.
+    """
+    plan = _plan(connection, tally)
+    if plan is None:
+        return False
+    drops, steps = plan
+    sql.execute(connection, f"SET LOCAL lock_timeout = '{DROP_TIMEOUT}'")
+    for statement in drops:
+        sql.execute(connection, statement)
+    rows = [
+        {"tally": tally.name, "place": place, **_columns(step)} for place, step in enumerate(steps)
+    ]
+    if rows:
+        connection.execute(state.unbuilt.insert(), rows)
+    return True
+
+
+def _plan(connection: Connection, tally: Tally) -> tuple[list[str], list[Step]] | None:
+    """What to drop, and how to build it again; None where that cannot be."""
+    table = sql.name_of(tally.table)
+    oid = sql.execute(connection, f"SELECT {sql.literal(table)}::regclass::oid").scalar_one()
+    path = sql.execute(connection, "SELECT current_setting('search_path')").scalar_one()
+    # Definitions name what is not in the search path with its schema: so they hold in any session.
+    sql.execute(connection, "SET LOCAL search_path = pg_catalog")
+    stripped = sql.execute(connection, _MAY_STRIP.format(table=oid)).scalar_one()
+    keys = sql.execute(connection, _FOREIGN_KEYS.format(table=oid)).all()
+    indexes = sql.execute(connection, _INDEXES.format(table=oid)).all()
+    sql.execute(connection, f"SELECT set_config('search_path', {sql.literal(path)}, true)")
+    if not stripped or any(not (key.plain and key.may_refer) for key in keys):
+        return None
+    # The most wanted locks first: the tables that are referred to are the application's.
+    drops = [f"ALTER TABLE {table} DROP CONSTRAINT {sql.quote(key.name)}" for key in keys]
+    steps = []
+    for index in indexes:
+        if index.peculiar or index.deferrable or index.kind == "x":
+            continue
+        name = sql.quote(index.name)
+        steps.append(Step(index.name, index.definition))
+        if index.kind is None:
+            drops.append(f"DROP INDEX {sql.quote(tally.table.schema or 'public')}.{name}")
+            continue
+        kind = "PRIMARY KEY" if index.kind == "p" else "UNIQUE"
+        added = f"ALTER TABLE {table} ADD CONSTRAINT {name} {kind} USING INDEX {name}"
+        drops.append(f"ALTER TABLE {table} DROP CONSTRAINT {name}")
+        steps.append(Step(index.name, added))
+    for key in keys:
+        steps += _foreign_key(table, key)
+    return drops, steps
+
+
+def _foreign_key(table: str, key: Row[Any]) -> list[Step]:
+    """It holds for what comes at once, and then for what is there: nobody waits for the check."""
+    name = sql.quote(key.name)
+    unchecked = "" if key.definition.endswith("NOT VALID") else " NOT VALID"
+    added = f"ALTER TABLE {table} ADD CONSTRAINT {name} {key.definition}{unchecked}"
+    if not key.valid:
+        return [Step(key.name, added)]
+    dangling = (
+        f"DELETE FROM {table} AS d WHERE {key.refers}"
+        f" AND NOT EXISTS (SELECT FROM {key.parent} AS p WHERE {key.same})"
+    )
+    validated = f"ALTER TABLE {table} VALIDATE CONSTRAINT {name}"
+    return [Step(key.name, added), Step(key.name, validated, dangling)]
+
+
+def is_stripped(connection: Connection, tally: Tally) -> bool:
+    """Whether something of the derived table is still to be built."""
+    of_tally = select(func.count()).where(state.unbuilt.c.tally == tally.name)
+    return bool(connection.scalar(of_tally))
+
+
+def empty(connection: Connection, tally: Tally) -> None:
+    """Empty a stripped table, to load it again."""
+    sql.execute(connection, f"SET LOCAL lock_timeout = '{DROP_TIMEOUT}'")
+    sql.execute(connection, f"TRUNCATE {sql.name_of(tally.table)}")
+
+
+def build(
+    connection: Connection,
+    tally: Tally,
+    guard: Callable[[Connection], None],
+    on_step: Callable[[str], None],
+) -> None:
+    """Build what is still to be built, each step in a transaction of its own.
+
+    `guard` is called in each, before anything is done; `on_step` with what is built next. Rows that
+    refer to what is gone by now are deleted where they keep a foreign key from being valid.
+    """
+    while (following := _next_step(connection, tally)) is not None:
+        place, step = following
+        on_step(step.what)
+        try:
+            _run(connection, tally, place, step.statement, guard)
+        except IntegrityError as error:
+            if sqlstate(error) != FOREIGN_KEY_VIOLATION or step.mending is None:
+                raise
+            _run(connection, tally, None, step.mending, guard)
+
+
+def _next_step(connection: Connection, tally: Tally) -> tuple[int, Step] | None:
+    columns = state.unbuilt.c
+    query = select(state.unbuilt).where(columns.tally == tally.name).order_by(columns.place)
+    with connection.begin():
+        row = connection.execute(query.limit(1)).one_or_none()
+    return None if row is None else (row.place, Step(row.what, row.statement, row.mending))
+
+
+def _run(
+    connection: Connection,
+    tally: Tally,
+    place: int | None,
+    statement: str,
+    guard: Callable[[Connection], None],
+) -> None:
+    def work(connection: Connection, _waited: float) -> None:
+        guard(connection)
+        sql.execute(
+            connection,
+            "SELECT set_config('maintenance_work_mem',"
+            f" greatest(pg_size_bytes(current_setting('maintenance_work_mem')),"
+            f" pg_size_bytes('{BUILD_MEMORY}')) / 1024 || 'kB', true)",
+        )
+        sql.execute(connection, statement)
+        if place is not None:
+            columns = state.unbuilt.c
+            this = (columns.tally == tally.name) & (columns.place == place)
+            connection.execute(delete(state.unbuilt).where(this))
+
+    writing_on(connection, tally, work)
+
+
+def _columns(step: Step) -> dict[str, str | None]:
+    return {"what": step.what, "statement": step.statement, "mending": step.mending}
