@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks import capturing, crowds, reads, rebuilds, refreshes, runs, tags
+from benchmarks import backfills, capturing, crowds, edits, reads, rebuilds, refreshes, runs, tags
 from benchmarks.bench import Bench
 from benchmarks.progress import announce
 from benchmarks.report import markdown, put_into
@@ -21,8 +21,10 @@ BENCHMARKS = {
     "reads": reads.measure,
     "recomputed": tags.measure,
     "runs": runs.measure,
+    "backfill": backfills.measure,
+    "edits": edits.measure,
 }
-SIZES = "1000000,10000000"
+SIZES, LINKS = "1000000,10000000", "2000000,20000000"
 
 
 def _sizes(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[int, ...]:
@@ -32,7 +34,7 @@ def _sizes(_context: click.Context, _parameter: click.Parameter, value: str) -> 
         sizes = ()
     if not sizes or sizes[0] < 1:
         raise click.BadParameter(
-            f"expected numbers of files with commas between, like {SIZES}; it is {value!r}"
+            f"expected numbers with commas between, like {SIZES}; it is {value!r}"
         )
     return sizes
 
@@ -40,6 +42,13 @@ def _sizes(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 @click.command(name="python -m benchmarks")
 @click.option(
     "--files", default=SIZES, show_default=True, callback=_sizes, help="Sizes to measure at."
+)
+@click.option(
+    "--links",
+    default=LINKS,
+    show_default=True,
+    callback=_sizes,
+    help="Sizes of the gallery, in links of items and tags.",
 )
 @click.option(
     "--only",
@@ -56,11 +65,15 @@ def _sizes(_context: click.Context, _parameter: click.Parameter, value: str) -> 
     help="Put the tables into this page, between its marks; without it, print them.",
 )
 def main(
-    files: tuple[int, ...], only: tuple[str, ...], url: str | None, output: Path | None
+    files: tuple[int, ...],
+    links: tuple[int, ...],
+    only: tuple[str, ...],
+    url: str | None,
+    output: Path | None,
 ) -> None:
     """Measure what Tallykeeper claims."""
     with serving(url) as server:
-        bench = Bench(server, files)
+        bench = Bench(server, files, links)
         described = server.describe()
         for name in only or BENCHMARKS:
             announce(name)

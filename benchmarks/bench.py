@@ -1,23 +1,34 @@
-"""What a run has in common: the server, the sizes, and the libraries, each made once."""
+"""What a run has in common: the server, the sizes, and what is measured on, each made once."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from benchmarks.gallery import Gallery
 from benchmarks.library import Library
 from benchmarks.server import Server
 
 
 @dataclass
 class Bench:
-    """One run. `sizes` are numbers of files, smallest first."""
+    """One run. `sizes` are numbers of files, `links` of items' tags; smallest first."""
 
     server: Server
     sizes: tuple[int, ...]
+    links: tuple[int, ...]
     _libraries: dict[int, Library] = field(default_factory=dict)
+    _galleries: dict[int, Gallery] = field(default_factory=dict)
 
     def library(self, files: int) -> Library:
         """The library of that many files, made at the first call; benchmarks change it."""
         if files not in self._libraries:
             self._libraries[files] = Library(self.server, files)
         return self._libraries[files]
+
+    def gallery(self, links: int) -> Gallery:
+        """The gallery of that many links, made and built at the first call."""
+        if links not in self._galleries:
+            gallery = Gallery(self.server, links)
+            gallery.build()
+            self._galleries[links] = gallery
+        return self._galleries[links]

@@ -1,8 +1,8 @@
-"""A gallery of a given number of links in a database of its own, made inside the server.
+"""A gallery of a given size in a database of its own, all of it made inside the server.
 
-77 tags an item, of 100,000 tags used as tags are: a few on a third of all items, most on a few
-hundred in a million. Three years of items, by 2,000 creators of whom some make much more than
-others; six in ten are regular, the rest generated; one in ten is private.
+Tags are used as in life: a few by most items, many by a handful (Zipf's law, flattened at the top
+as Mandelbrot has it). Items come over three years, with about 77 tags each, from creators of whom
+a few make much. The arrays are loaded without indexes and triggers, which are made afterwards.
 """
 
 from __future__ import annotations
@@ -15,87 +15,43 @@ from assets.gallery.tallies import system
 from benchmarks.progress import announce
 from benchmarks.report import count
 from benchmarks.server import Server, execute, vacuum
-from tallies import Tally, sql
+from tallies import sql
 
-USERS, TAGS = (sql.name_of(table) for table in (tables.users, tables.tags))
-TAGS_PER_ITEM, TAG_COUNT, USER_COUNT = 77, 100_000, 2_000
-DAYS = 1_095
-# The share of the items, and how they lie in time: one after the other.
+USERS, TAGS = sql.name_of(tables.users), sql.name_of(tables.tags)
+ITEMS = {source: sql.name_of(items) for source, items in tables.ITEMS.items()}
+CREATORS, NAMES, DAYS = 2_000, 50_000, 1_096
+TAGS_PER_ITEM = 77
 SHARES = {tables.REGULAR: 0.6, tables.AUTO: 0.4}
-
-
-def some(most: int, even: int) -> str:
-    """SQL for a number from 0 below `most`, each as likely as 1 / (itself + `even`)."""
-    return (
-        f"least({most} - 1, floor({even} * power(({most} + {even}) / {even}::float8, random()))"
-        f" - {even})::integer"
-    )
-
-
-def uuid_of(number: str, kind: int) -> str:
-    """SQL for the id of the tag (1) or user (2) of that number."""
-    return f"('{kind:08d}-0000-4000-8000-' || lpad(to_hex({number}), 12, '0'))::uuid"
+# How far the first ranks are alike; the most used tag is then on two items of three.
+LEVEL = 60
+# Some draws hit a tag that the item has already.
+DRAWS = TAGS_PER_ITEM * 1.085
 
 
 class Gallery:
-    """About `links` links of items and tags; capture installed, nothing built yet."""
+    """Items with about `links` tags altogether, three in five of them regular, with all tallies.
 
-    def __init__(self, server: Server, links: int, database: str = "") -> None:
+    Where `built` is false nothing is built yet: the derived tables are empty.
+    """
+
+    def __init__(self, server: Server, links: int, *, built: bool = True) -> None:
         announce(f"making a gallery of {count(links)} links")
         self.links = links
-        self.items = links // TAGS_PER_ITEM
-        self.engine: Engine = server.database(database or f"gallery_{links}")
-        with self.engine.begin() as connection:
-            sql.execute(
-                connection, f"CREATE SCHEMA {sql.quote(tables.metadata.schema or 'public')}"
-            )
-            tables.metadata.create_all(connection)
-            sql.execute(connection, "SELECT setseed(0.5)")
-            sql.execute(
-                connection,
-                f"INSERT INTO {USERS} (id, username) SELECT {uuid_of('n', 2)}, 'user ' || n"
-                f" FROM generate_series(0, {USER_COUNT - 1}) AS n",
-            )
-            sql.execute(
-                connection,
-                f"INSERT INTO {TAGS} (id, name) SELECT {uuid_of('n', 1)}, 'tag ' || n"
-                f" FROM generate_series(0, {TAG_COUNT - 1}) AS n",
-            )
+        self.engine: Engine = server.database(f"gallery_{links}")
+        self._create()
         for source, share in SHARES.items():
-            self._make_items(source, int(self.items * share))
+            self._load(source, round(links / TAGS_PER_ITEM * share))
         with self.engine.begin() as connection:
+            for items in tables.ITEMS.values():
+                for index in items.indexes:
+                    index.create(connection)
             tallies.install(connection, system.tallies)
         self.vacuum()
-
-    def _make_items(self, source: str, items: int) -> None:
-        """Indexes come after the rows, as in a restore."""
-        table = tables.ITEMS[source]
-        per_item = 2 * TAGS_PER_ITEM - 1
-        with self.engine.begin() as connection:
-            for index in table.indexes:
-                index.drop(connection)
-            sql.execute(
-                connection,
-                f"INSERT INTO {sql.name_of(table)}"
-                " (title, content_type, creator_id, created_at, is_private, tags)"
-                f" SELECT 'item ' || i, 'image', {uuid_of(some(USER_COUNT, 5), 2)},"
-                f" now() - interval '1 day' * ({DAYS} * ({items} - i + random()) / {items}),"
-                " random() < 0.1,"
-                f" ARRAY(SELECT {uuid_of(some(TAG_COUNT, 20), 1)}"
-                f"  FROM generate_series(1, 1 + (i * 61) % {per_item}))"
-                f" FROM generate_series(1, {items}) AS i",
-            )
-        with self.engine.begin() as connection:
-            sql.execute(connection, "SET LOCAL maintenance_work_mem = '1GB'")
-            for index in table.indexes:
-                index.create(connection)
-
-    def build(self, *wanted: Tally) -> None:
-        """Build the tallies (by default all), and vacuum."""
-        for tally in wanted or system.tallies:
-            announce(f"building {tally.name}")
-            tallies.refresh(self.engine, tally)
-        self.vacuum()
+        if built:
+            for tally in system.tallies:
+                announce(f"building {tally.name}")
+                tallies.rebuild(self.engine, tally)
+            self.vacuum()
 
     def execute(self, *statements: str) -> None:
         """Run SQL in one transaction of its own."""
@@ -105,20 +61,39 @@ class Gallery:
         """VACUUM and ANALYZE everything, and a checkpoint."""
         vacuum(self.engine)
 
-    def edit(self, items: int) -> None:
-        """Edit the tags of that many items at random, a statement each: one on, one off."""
-        for source, share in SHARES.items():
-            table = sql.name_of(tables.ITEMS[source])
-            self.execute(
-                f"""
-DO $$
-DECLARE
-  highest CONSTANT integer := (SELECT max(id) FROM {table});
-BEGIN
-  FOR i IN 1..{int(items * share)} LOOP
-    UPDATE {table} SET tags = tags[2:] || {uuid_of(some(TAG_COUNT, 20), 1)}, updated_at = now()
-    WHERE id = 1 + floor(random() * highest)::integer;
-  END LOOP;
-END
-$$"""
+    def _create(self) -> None:
+        with self.engine.begin() as connection:
+            sql.execute(
+                connection, f"CREATE SCHEMA {sql.quote(tables.metadata.schema or 'public')}"
             )
+            tables.metadata.create_all(connection)
+            for items in tables.ITEMS.values():
+                for index in items.indexes:
+                    index.drop(connection)
+        self.execute(
+            "SELECT setseed(0.5)",
+            f"INSERT INTO {USERS} (username)"
+            f" SELECT 'user' || i FROM generate_series(1, {CREATORS}) AS i",
+            f"INSERT INTO {TAGS} (name)"
+            f" SELECT 'tag' || lpad(i::text, 5, '0') FROM generate_series(1, {NAMES}) AS i",
+        )
+
+    def _load(self, source: str, items: int) -> None:
+        end = 1 - (LEVEL / (NAMES + LEVEL)) ** 0.5
+        rank = f"(1 + {LEVEL} * ((1 - random() * {end}) ^ -2 - 1))::integer"
+        self.execute(
+            "SELECT setseed(0.25)",
+            f"""
+INSERT INTO {ITEMS[source]} (title, content_type, creator_id, created_at, is_private, tags)
+SELECT 'item ' || i, (ARRAY['image', 'image', 'image', 'video'])[1 + i % 4],
+  (SELECT array_agg(id ORDER BY username) FROM {USERS})[1 + floor({CREATORS} * random() ^ 3)],
+  -- In order but for a few hours, as if some were sent in late.
+  timestamptz '2022-11-20Z' + {DAYS} * interval '1 day' * (i::float8 / {items})
+    - random() * interval '6 hours',
+  random() < 0.1,
+  (SELECT array_agg(DISTINCT (SELECT array_agg(id ORDER BY name) FROM {TAGS})[{rank}])
+   -- A sum of three waits: seldom very few, seldom very many.
+   FROM generate_series(1, 1 + (
+     -ln((1 - random()) * (1 - random()) * (1 - random())) * {DRAWS / 3} + i * 0)::integer))
+FROM generate_series(1, {items}) AS i""",
+        )
