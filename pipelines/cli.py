@@ -203,15 +203,16 @@ def verify(names: Sequence[str], as_json: bool) -> int:
     return 0 if all(result.ok for result in results) else FAILED
 
 
-@tally.command(epilog=_example("tally load media ~/Pictures", "tally load media files.csv.gz"))
+@tally.command(epilog=_example("tally load media ~/Pictures", "tally load gallery items.jsonl.gz"))
 @click.argument("system")
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
 def load(system: str, path: Path) -> None:
     """Load real input into a system's source tables.
 
-    media: a folder of images and videos, or a CSV with path, original_created_at, created_at. What
-    cannot be read is listed in a reject file beside the input. Loading it again changes nothing.
-    In the embedded database the tables are made first.
+    media: a folder of images and videos, or a CSV with path, original_created_at, created_at.
+    gallery: CSV, JSON Lines or Parquet with id, source, creator, created_at, tags. What cannot be
+    read is listed in a reject file beside the input. Loading it again changes nothing. In the
+    embedded database the tables are made first.
     """
     from assets.progress import progress_bar
     from pipelines.loaders import loader_of, prepare

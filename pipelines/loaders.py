@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import Engine
 
 from assets.loading import Loaded, LoadError
-from assets.systems import all_systems, missing_sources
+from assets.systems import missing_sources
 from resources.settings import database_url
 from tallies import System
 
@@ -60,7 +60,12 @@ def prepare(engine: Engine, loader: Loader) -> list[str]:
 
 
 def _loaders() -> dict[str, Loader]:
+    from assets.gallery.load import load_gallery
+    from assets.gallery.tallies import system as gallery
     from assets.media.load import load_media
+    from assets.media.tallies import system as media
 
-    systems = {system.name: system for system in all_systems()}
-    return {"media": Loader(systems["media"], load_media, "files")}
+    return {
+        "media": Loader(media, load_media, "files"),
+        "gallery": Loader(gallery, load_gallery, "items"),
+    }
