@@ -35,7 +35,7 @@ BARE = "bare `INSERT ... SELECT`, then keys and index"
 
 def measure(bench: Bench) -> Section:
     """Into an empty table at the largest size, and a lane into a full one at the smallest."""
-    gallery = Gallery(bench.server, bench.links[-1], "backfill")
+    gallery = Gallery(bench.server, bench.links[-1], "backfill", built=False)
     size = f"{count(gallery.links)} links"
     with peak_memory(gallery) as peak:
         took = _into_empty(gallery)
@@ -44,7 +44,8 @@ def measure(bench: Bench) -> Section:
     ]
     notes = [
         _sizes(gallery),
-        f"Peak memory of the server's processes beside shared buffers: {peak[0] / MEGABYTE:,.0f} MB.",
+        "Peak memory of the server's processes beside shared buffers:"
+        f" {peak[0] / MEGABYTE:,.0f} MB.",
     ]
     bench.server.drop("backfill")
     lane, written = _into_full(bench)
@@ -88,7 +89,7 @@ def _into_empty(gallery: Gallery) -> dict[str, Sample]:
 
 def _into_full(bench: Bench) -> tuple[Sample, int]:
     """The lane of generated items, deleted and built again while the other is there."""
-    gallery = Gallery(bench.server, bench.links[0], "lane")
+    gallery = Gallery(bench.server, bench.links[0], "lane", built=False)
     tallies.backfill(gallery.engine, content_tags)
     with gallery.engine.begin() as connection:
         written = connection.execute(

@@ -28,7 +28,5 @@ class Bench:
     def gallery(self, links: int) -> Gallery:
         """The gallery of that many links, made and built at the first call."""
         if links not in self._galleries:
-            gallery = Gallery(self.server, links)
-            gallery.build()
-            self._galleries[links] = gallery
+            self._galleries[links] = Gallery(self.server, links)
         return self._galleries[links]
