@@ -36,7 +36,6 @@ from tallies.writing import (
     Outcome,
     Written,
     added,
-    load,
     record,
     record_batch,
     rewrite,
@@ -261,7 +260,7 @@ class _Run:
         )
         stretch = Stretch(self.batches, lane, row.position, end.upto)
         if self.begun.mode == LOAD:
-            computed = load(connection, self.tally, stretch)
+            computed = bare.insert(connection, self.tally, stretch)
             written: tuple[Written, ...] = (Written(None, computed, 0, 0),) if computed else ()
         else:
             written = rewrite(connection, self.tally, stretch)

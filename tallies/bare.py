@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, delete, func, select
 from sqlalchemy.exc import IntegrityError
 
 from tallies import sql, state
-from tallies.tally import Tally
+from tallies.tally import Scope, Tally
 from tallies.transactions import sqlstate, writing_on
 
 # Longer, and who wants the table or one that it refers to would queue up behind the lock.
@@ -156,6 +156,40 @@ def empty(connection: Connection, tally: Tally) -> None:
     """Empty a stripped table, to load it again."""
     sql.execute(connection, f"SET LOCAL lock_timeout = '{DROP_TIMEOUT}'")
     sql.execute(connection, f"TRUNCATE {sql.name_of(tally.table)}")
+
+
+def insert(connection: Connection, tally: Tally, scope: Scope) -> int:
+    """Insert the rows of `scope`, of which the derived table has none: how many they are.
+
+    Tallies that count the table do so after the load, which counts all of it at once: capture is
+    off for this statement alone, and the transaction that writes the rows makes those stale.
+    """
+    counting = [t for t in tally.siblings if tally.table in t.sources]
+    triggers = _insert_triggers(connection, tally) if counting else []
+    table = sql.name_of(tally.table)
+    for trigger in triggers:
+        sql.execute(connection, f"ALTER TABLE {table} DISABLE TRIGGER {trigger}")
+    into, value = (", updated_at", ", now()") if tally.has_updated_at else ("", "")
+    inserted = sql.execute(
+        connection,
+        f"INSERT INTO {table} ({sql.columns(tally.columns)}{into})\n"
+        f"SELECT {sql.columns(tally.columns, 'f')}{value} FROM (\n{tally.rows(scope)}\n) AS f",
+    )
+    for trigger in triggers:
+        sql.execute(connection, f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger}")
+    for counted in counting if triggers else []:
+        state.mark_stale(connection, counted, f"{tally.name} was loaded")
+    return inserted.rowcount
+
+
+def _insert_triggers(connection: Connection, tally: Tally) -> list[str]:
+    """The capture that is on, and as it should be: what is wrong with it is left for its check."""
+    found = sql.execute(
+        connection,
+        f"SELECT quote_ident(tgname) FROM pg_trigger WHERE tgname = 'tallykeeper_insert'"
+        f" AND tgrelid = {sql.literal(sql.name_of(tally.table))}::regclass AND tgenabled = 'A'",
+    )
+    return list(found.scalars())
 
 
 def build(

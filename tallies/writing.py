@@ -138,17 +138,6 @@ def expect_growth(connection: Connection, tally: Tally) -> None:
         sql.execute(connection, "SET LOCAL enable_nestloop = off")
 
 
-def load(connection: Connection, tally: Tally, scope: Scope) -> int:
-    """Insert the rows of `scope`, of which the derived table has none: how many they are."""
-    into, value = (", updated_at", ", now()") if tally.has_updated_at else ("", "")
-    inserted = sql.execute(
-        connection,
-        f"INSERT INTO {sql.name_of(tally.table)} ({sql.columns(tally.columns)}{into})\n"
-        f"SELECT {sql.columns(tally.columns, 'f')}{value} FROM (\n{tally.rows(scope)}\n) AS f",
-    )
-    return inserted.rowcount
-
-
 def temporary(connection: Connection, name: str, query: str) -> None:
     """Put the rows of `query` into a temporary table that ends with the transaction."""
     create = f"CREATE TEMPORARY TABLE {name.partition('.')[2]} ON COMMIT DROP AS"
