@@ -296,7 +296,7 @@ CONTENT_TAGS_LEFT_OUT = Oracle(
     truth=f"""
 SELECT content_id, content_source, unknown_tags, null_elements FROM (
   SELECT i.id AS content_id, source AS content_source, ARRAY({UNKNOWN_TAGS}) AS unknown_tags,
-         cardinality(array_positions(i.tags, NULL)) AS null_elements
+         (SELECT count(*) FROM unnest(i.tags) AS e WHERE e IS NULL)::integer AS null_elements
   FROM {GALLERY_ITEMS}
 ) AS i WHERE unknown_tags <> '{{}}' OR null_elements > 0""",
     pending=ITEMS_PENDING.format(log="tallykeeper.gallery_content_tags_left_out_log"),

@@ -11,6 +11,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Double,
+    FromClause,
     Index,
     Integer,
     MetaData,
@@ -46,6 +47,12 @@ lines = Table(
     "lines",
     metadata,
     Column("sale_id", BigInteger, primary_key=True),
+    Column("item_id", BigInteger, primary_key=True),
+)
+shelves = Table(
+    "shelves",
+    metadata,
+    Column("shop_id", BigInteger, primary_key=True),
     Column("item_id", BigInteger, primary_key=True),
 )
 
@@ -100,6 +107,30 @@ OF_LINES = Capture(
 )
 
 
+# A mark of a line that finds its keys: the shops of the sales that have the line now.
+def shops_of_lines(marked: FromClause) -> Select[Any]:
+    return (
+        select(sales.c.shop_id, lines.c.item_id)
+        .join_from(sales, lines, lines.c.sale_id == sales.c.id)
+        .where(lines.c.sale_id.in_(select(marked.c.sale_id)))
+    )
+
+
+OF_BOTH = Capture(
+    sales,
+    entity=lambda sale: {"sale_id": sale.id},
+    key=lambda sale: {"shop_id": sale.shop_id, "item_id": sale.id},
+)
+
+
+def found(**options: Any) -> Capture:
+    settings: dict[str, Any] = {
+        "entity": lambda line: {"sale_id": line.sale_id},
+        "keys": shops_of_lines,
+    }
+    return Capture(lines, **settings | options)
+
+
 def recomputed(**options: Any) -> RecomputedTally:
     settings: dict[str, Any] = {
         "system": "shop",
@@ -110,6 +141,50 @@ def recomputed(**options: Any) -> RecomputedTally:
         "aggregate": by_item,
     }
     return RecomputedTally(**settings | options)
+
+
+def additive_over(source: Table, table: str = "sums") -> AdditiveTally:
+    """A tally that counts the rows of a derived table."""
+    counted = Table(
+        table,
+        MetaData(schema="shop"),
+        Column("shop_id", BigInteger, primary_key=True),
+        Column("count", Integer, nullable=False),
+    )
+    return AdditiveTally(
+        system="shop",
+        table=counted,
+        contributions=[
+            Contribution(
+                source, key=lambda row: {"shop_id": row.shop_id}, measures=lambda _: {"count": 1}
+            )
+        ],
+    )
+
+
+def count_of_counts() -> list[AdditiveTally]:
+    first = additive()
+    return [first, additive_over(first.table, "again")]
+
+
+def recomputed_over_items() -> RecomputedTally:
+    table = Table("tops", MetaData(schema="shop"), Column("shop_id", BigInteger, primary_key=True))
+    return RecomputedTally(
+        system="shop",
+        table=table,
+        key=["shop_id"],
+        measures=[],
+        captures=[
+            Capture(
+                ITEMS,
+                entity=lambda item: {"shop_id": item.shop_id},
+                key=lambda item: {"shop_id": item.shop_id},
+            )
+        ],
+        aggregate=lambda scope: (
+            select(ITEMS.c.shop_id).where(*scope(shop_id=ITEMS.c.shop_id)).distinct()
+        ),
+    )
 
 
 REFUSED: dict[str, tuple[Callable[[], object], str]] = {
@@ -219,6 +294,44 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         lambda: recomputed(group=["shop_id", "count"]),
         "the group ('shop_id', 'count') must be some of the key's columns",
     ),
+    "found keys with other columns": (
+        lambda: recomputed(captures=[OF_BOTH, found(keys=lambda m: select(m.c.sale_id))]),
+        "`keys` of the capture of lines must give the columns ('shop_id', 'item_id'); it gives"
+        " ('sale_id',)",
+    ),
+    "found keys without an entity": (
+        lambda: recomputed(captures=[OF_BOTH, found(entity=lambda _: {})]),
+        "the capture of lines finds its keys, so it must name an entity and carry no key",
+    ),
+    "found keys beside carried ones": (
+        lambda: recomputed(captures=[OF_BOTH, found(key=lambda line: {"item_id": line.item_id})]),
+        "the capture of lines finds its keys, so it must name an entity and carry no key",
+    ),
+    "keys found in a table that nothing watches": (
+        lambda: recomputed(
+            captures=[
+                OF_BOTH,
+                found(keys=lambda _: select(shelves.c.shop_id, shelves.c.item_id)),
+            ]
+        ),
+        "the aggregate reads shelves, which no capture watches",
+    ),
+    "found keys where carried ones leave a column out": (
+        lambda: recomputed(captures=[OF_SALES, found()]),
+        "must be given by exactly one set of captures",
+    ),
+    "a count of a table that comes later": (
+        lambda: System("shop", metadata, [additive_over(ITEMS), recomputed()]),
+        "shop.sums counts shop.items, which must come before it in the system",
+    ),
+    "a count of counts": (
+        lambda: System("shop", metadata, count_of_counts()),
+        "only an additive tally can count a derived table, and only a recomputed one",
+    ),
+    "a derived table recomputed from another": (
+        lambda: System("shop", metadata, [recomputed(), recomputed_over_items()]),
+        "only an additive tally can count a derived table, and only a recomputed one",
+    ),
     "two tallies of one table": (
         lambda: System("shop", metadata, [additive(), additive()]),
         "two tallies keep the same table (sums, sums)",
@@ -254,6 +367,10 @@ def test_the_same_declarations_are_accepted_when_whole() -> None:
     assert additive().counter == "count"
     assert additive(derived(count=Integer, amount=Numeric(14, 3))).measures == ("count", "amount")
     assert recomputed().entity == ("sale_id",)
+    assert recomputed(captures=[OF_BOTH, found()]).captures[1].keys is shops_of_lines
+    items = recomputed()
+    assert System("shop", metadata, [items, additive_over(ITEMS)]).tallies[1].upstream == (items,)
+    assert System("shop", metadata, [recomputed(), additive_over(ITEMS)]).sources == (sales, lines)
 
 
 def test_names_too_long_for_postgresql_are_refused() -> None:
