@@ -30,6 +30,9 @@ REPETITIONS = 3
 MEGABYTE = 1024**2
 SAMPLED_EVERY_SECONDS = 0.2
 JUNCTION, EQUAL = sql.name_of(tables.content_tags), "bench.content_tags_equal"
+NEVER_BUILT = (
+    f"INSERT INTO tallykeeper.stale_marks (tally, reason) VALUES ('{content_tags.name}', 'new')"
+)
 BARE = "bare `INSERT ... SELECT`, then keys and index"
 
 
@@ -81,7 +84,7 @@ def _into_empty(gallery: Gallery) -> dict[str, Sample]:
         ),
         "backfill": Contender(
             partial(tallies.backfill, gallery.engine, content_tags),
-            partial(gallery.execute, f"TRUNCATE {JUNCTION}"),
+            partial(gallery.execute, f"TRUNCATE {JUNCTION}", NEVER_BUILT),
         ),
     }
     return alternate(contenders, REPETITIONS if gallery.links <= 20_000_000 else 1)

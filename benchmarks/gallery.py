@@ -106,7 +106,8 @@ $$"""
         self.execute(
             f"INSERT INTO {USERS} (id, username)"
             f" SELECT {uuid_of('i', 2)}, 'user' || i FROM generate_series(0, {CREATORS - 1}) AS i",
-            f"INSERT INTO {TAGS} (id, name) SELECT {uuid_of('i', 1)}, 'tag' || lpad(i::text, 6, '0')"
+            f"INSERT INTO {TAGS} (id, name)"
+            f" SELECT {uuid_of('i', 1)}, 'tag' || lpad(i::text, 6, '0')"
             f" FROM generate_series(0, {NAMES - 1}) AS i",
         )
 
