@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime
 import dagster as dg
 
 from assets.windows import Span
-from tallies import Refreshed, Written
+from tallies import Backfilled, Progress, Refreshed, Status, Written
 
 REQUESTED = "rebuild on request"
 
@@ -39,6 +39,51 @@ def of_run(done: Sequence[Refreshed], reason: str) -> Metadata:
     if oldest is not None:
         metadata["oldest_change"] = dg.MetadataValue.timestamp(oldest)
     return metadata
+
+
+def of_backfill(done: Backfilled, now: Status) -> Metadata:
+    """What a backfill did to its table; `now` is the tally's state after it."""
+    lanes = ", ".join(done.lanes)
+    how = "resumed backfill" if done.resumed else "backfill"
+    why = f" ({done.reason})" if done.reason else ""
+    metadata: Metadata = {
+        "reason": dg.MetadataValue.text(f"{how} of {lanes}{why}"),
+        "keys_changed": dg.MetadataValue.int(done.keys_changed),
+        "pending_taken": dg.MetadataValue.int(done.taken),
+        "batches": dg.MetadataValue.int(done.batches),
+        "items": dg.MetadataValue.int(done.items),
+        "rows_computed": dg.MetadataValue.int(done.rows),
+        "rows_per_second": dg.MetadataValue.float(round(done.rows / max(done.seconds, 0.001), 1)),
+        "seconds": dg.MetadataValue.float(round(done.seconds, 3)),
+        "paused_seconds": dg.MetadataValue.float(round(done.paused_seconds, 3)),
+        "as_of": dg.MetadataValue.timestamp(now.as_of),
+    }
+    if now.rows is not None:
+        metadata["dagster/row_count"] = dg.MetadataValue.int(now.rows)
+    return metadata
+
+
+def of_progress(progress: Progress) -> Metadata:
+    """How far a backfill is, in numbers that the UI plots over time."""
+    metadata: Metadata = {
+        "percent": dg.MetadataValue.float(percent(progress.items_done, progress.items_total)),
+        "items_done": dg.MetadataValue.int(progress.items_done),
+        "items_total": dg.MetadataValue.int(progress.items_total),
+        "rows": dg.MetadataValue.int(progress.rows),
+        "rows_per_second": dg.MetadataValue.float(round(progress.rows_per_second, 1)),
+        "seconds": dg.MetadataValue.float(round(progress.seconds, 1)),
+    }
+    if progress.eta_seconds is not None:
+        metadata["eta_seconds"] = dg.MetadataValue.float(round(progress.eta_seconds, 1))
+    for name, what in (("paused", progress.paused), ("building", progress.building)):
+        if what:
+            metadata[name] = dg.MetadataValue.text(what)
+    return metadata
+
+
+def percent(done: int, total: int) -> float:
+    """`done` of `total` in per cent; all of nothing is 100."""
+    return round(100 * done / total, 1) if total else 100.0
 
 
 def of_partition(

@@ -1,8 +1,9 @@
 """From a system's declarations to its Dagster assets and checks; it knows no particular system.
 
 Source tables become external assets, so that the lineage begins at the raw data; each tally an
-asset, with daily partitions where it has windows. What a materialization does is in `keeping.py`,
-the checks are in `checks.py`. Building all this touches no database.
+asset, with daily partitions where it has windows, and with its lanes where it is built in batches.
+What a materialization does is in `keeping.py` and `lanes.py`, the checks are in `checks.py`.
+Building all this touches no database.
 """
 
 # No `from __future__ import annotations` here: Dagster reads the types of an op's context and
@@ -17,11 +18,11 @@ import dagster as dg
 from pydantic import Field
 from sqlalchemy import Engine, Table
 
-from assets import columns, keeping
+from assets import columns, keeping, lanes
 from assets.checks import checks_of
 from assets.windows import Span
 from resources.dagster_database import Database
-from tallies import Everything, System, Tally
+from tallies import Everything, RecomputedTally, System, Tally
 from tallies.sql import render
 
 Extra = Callable[[Engine], Mapping[str, dg.MetadataValue]]
@@ -44,6 +45,22 @@ class WindowedConfig(dg.Config):
             "partitions: compute the run's partitions anew from the sources. changes: take all"
             " pending changes, on whichever day they are, and report each partition they touched."
         ),
+    )
+
+
+class LanesConfig(dg.Config):
+    """How to materialize a tally that is built in batches, whose partitions are its lanes."""
+
+    scope: Scope = Field(
+        default=Scope.partitions,
+        description=(
+            "partitions: compute the run's partitions anew from the sources, in batches. changes:"
+            " take all pending changes, whichever items they concern."
+        ),
+    )
+    restart: bool = Field(
+        default=False,
+        description="Begin anew, instead of going on where an interrupted backfill was.",
     )
 
 
@@ -75,9 +92,13 @@ def build_assets(
     partitions: dg.DailyPartitionsDefinition,
     *,
     extras: Mapping[Tally, Extra] | None = None,
+    checks: Sequence[dg.AssetChecksDefinition] = (),
     owners: Sequence[str] = (),
 ) -> SystemAssets:
-    """The assets and checks of `system`; `extras` adds metadata of a tally's own."""
+    """The assets and checks of `system`.
+
+    `extras` adds metadata of a tally's own, `checks` those that only this system has.
+    """
     assets = {
         tally: _asset(tally, partitions, (extras or {}).get(tally), owners)
         for tally in system.tallies
@@ -86,15 +107,30 @@ def build_assets(
         system=system,
         sources=[_source(system, source) for source in system.sources],
         assets=list(assets.values()),
-        checks=[check for tally in system.tallies for check in checks_of(tally, key_of(tally))],
+        checks=[
+            *(check for tally in system.tallies for check in checks_of(tally, key_of(tally))),
+            *checks,
+        ],
         refresh_config={
             "ops": {
                 asset.op.name: {"config": {"scope": Scope.changes.value}}
                 for tally, asset in assets.items()
-                if tally.window is not None
+                if is_partitioned(tally)
             }
         },
     )
+
+
+def is_partitioned(tally: Tally) -> bool:
+    """Whether its asset has partitions: days, or the lanes of its batches."""
+    return tally.window is not None or lanes_of(tally) is not None
+
+
+def lanes_of(tally: Tally) -> dg.StaticPartitionsDefinition | None:
+    """The lanes of a tally that is built in batches, as partitions; None for any other."""
+    if not isinstance(tally, RecomputedTally) or tally.batches is None:
+        return None
+    return dg.StaticPartitionsDefinition(list(tally.batches.lanes))
 
 
 def key_of(tally: Tally) -> dg.AssetKey:
@@ -119,7 +155,6 @@ def _asset(
     extra: Extra | None,
     owners: Sequence[str],
 ) -> dg.AssetsDefinition:
-    windowed = tally.window is not None
     with warnings.catch_warnings():
         # Backfill policies may change between minor versions of Dagster, of which we admit one.
         warnings.simplefilter("ignore", dg.BetaWarning)
@@ -136,11 +171,15 @@ def _asset(
                 "key": ", ".join(tally.key),
                 "live_view": tally.live_name,
             },
-            partitions_def=partitions if windowed else None,
-            # One run whatever the range: the rebuild is one statement.
-            backfill_policy=dg.BackfillPolicy.single_run() if windowed else None,
+            partitions_def=partitions if tally.window is not None else lanes_of(tally),
+            # One run whatever the range: the rebuild is one statement, or one row of batches.
+            backfill_policy=(dg.BackfillPolicy.single_run() if is_partitioned(tally) else None),
         )
-    return as_asset(_windowed(tally, partitions, extra) if windowed else _whole(tally, extra))
+    if tally.window is not None:
+        return as_asset(_windowed(tally, partitions, extra))
+    if isinstance(tally, RecomputedTally) and tally.batches is not None:
+        return as_asset(_batched(tally, extra))
+    return as_asset(_whole(tally, extra))
 
 
 def _windowed(
@@ -154,6 +193,24 @@ def _windowed(
         )
         engine = database.engine()
         return act(context, engine, tally, _span(partitions), lambda: _more(tally, extra, engine))
+
+    return materialize
+
+
+def _batched(
+    tally: RecomputedTally, extra: Extra | None
+) -> Callable[..., dg.MaterializeResult[None]]:
+    def materialize(
+        context: dg.AssetExecutionContext, config: LanesConfig, database: Database
+    ) -> dg.MaterializeResult[None]:
+        engine = database.engine()
+
+        def more() -> Mapping[str, dg.MetadataValue]:
+            return _more(tally, extra, engine)
+
+        if config.scope is Scope.changes:
+            return lanes.refresh_lanes(context, engine, tally, more)
+        return lanes.backfill_lanes(context, engine, tally, config.restart, more)
 
     return materialize
 

@@ -23,7 +23,7 @@ from sqlalchemy import Engine
 import tallies
 from assets import events
 from assets.windows import Span, runs_of_days, spelled_out
-from tallies import Tally, TallyBusy
+from tallies import BackfillRunning, Tally, TallyBusy
 
 # Another refresh or a long rebuild holds the tally: worth waiting for, not for ever.
 BUSY_RETRIES = 5
@@ -41,9 +41,9 @@ def refresh_windowed(
     context: dg.AssetExecutionContext, engine: Engine, tally: Tally, span: Span, more: MoreMetadata
 ) -> Result:
     """Take all pending changes; report each partition that they touched."""
-    done = _patiently(lambda: tallies.refresh(engine, tally))
+    done = patiently(lambda: tallies.refresh(engine, tally))
     touched = events.by_partition([done], span, events.why_rebuilt(done))
-    return _report(context, touched, events.of_run([done], events.why_refreshed(done)), more)
+    return report(context, touched, events.of_run([done], events.why_refreshed(done)), more)
 
 
 def rebuild_windowed(
@@ -62,17 +62,17 @@ def rebuild_windowed(
         )
     reason = f"{events.REQUESTED}: {spelled_out(runs_of_days(own))}"
     done = [
-        _patiently(partial(tallies.rebuild, engine, tally, start, end))
+        patiently(partial(tallies.rebuild, engine, tally, start, end))
         for start, end in span.windows(own)
     ]
     touched = events.by_partition(done, span, reason)
-    return _report(context, touched, events.of_run(done, reason), more)
+    return report(context, touched, events.of_run(done, reason), more)
 
 
 def keep_whole(engine: Engine, tally: Tally, rebuild: bool, more: MoreMetadata) -> Result:
     """Refresh or rebuild a tally that has no windows."""
     act = tallies.rebuild if rebuild else tallies.refresh
-    done = _patiently(lambda: act(engine, tally))
+    done = patiently(lambda: act(engine, tally))
     return dg.MaterializeResult(
         metadata={**events.of_run([done], events.why_refreshed(done)), **more()}
     )
@@ -85,12 +85,13 @@ def own_partitions(context: dg.AssetExecutionContext) -> Sequence[str]:
     return ()
 
 
-def _report(
+def report(
     context: dg.AssetExecutionContext,
     touched: Mapping[str, Metadata],
     of_run: Metadata,
     more: MoreMetadata,
 ) -> Result:
+    """Report partitions that were touched, and what the whole run did on its last event."""
     own = own_partitions(context)
     others = touched.keys() - set(own)
     for partition in touched.keys() - others:
@@ -122,9 +123,14 @@ def _log_in_batches(
         DagsterEvent.asset_materialization(step, event, place)
 
 
-def _patiently(work: Callable[[], T]) -> T:
-    """Call the engine; where the tally is held by another, let Dagster try the step again."""
+def patiently(work: Callable[[], T]) -> T:
+    """Call the engine; where the tally is held by another, let Dagster try the step again.
+
+    Raises BackfillRunning as it is: that may last for hours.
+    """
     try:
         return work()
+    except BackfillRunning:
+        raise
     except TallyBusy as error:
         raise dg.RetryRequested(BUSY_RETRIES, BUSY_PAUSE_SECONDS) from error

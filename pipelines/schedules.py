@@ -74,18 +74,20 @@ def audit_schedule(systems: Sequence[SystemAssets]) -> dg.ScheduleDefinition:
 
 def refresh_request(
     built: SystemAssets,
-    partition: str,
+    day: str,
     run_key: str | None = None,
     tags: dict[str, str] | None = None,
 ) -> dg.RunRequest:
     """A run of the system's hourly job.
 
-    It is launched for today's partition, so that the UI shows each day materialized from its
-    first hour on; what else it touches it reports itself.
+    Where it has daily partitions it is launched for today's, so that the UI shows each day
+    materialized from its first hour on; what else it touches it reports itself. A system without
+    days has a run without a partition.
     """
+    daily = any(tally.window is not None for tally in built.system.tallies)
     return dg.RunRequest(
         job_name=hourly_name(built.system.name),
-        partition_key=partition,
+        partition_key=day if daily else None,
         run_config=built.refresh_config,
         run_key=run_key,
         tags=tags,

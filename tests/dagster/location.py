@@ -14,6 +14,7 @@ import tallies
 from assets.factory import SystemAssets
 from pipelines.definitions import assemble
 from pipelines.partitions import today
+from pipelines.schedules import refresh_request
 from resources.dagster_database import Database
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -72,6 +73,19 @@ class Ran:
         (failure,) = self._events(dg.DagsterEventType.STEP_FAILURE)
         return str(failure.step_failure_data.error_display_string)
 
+    def observed(self, table: str, system: str = "media") -> list[tuple[str | None, Metadata]]:
+        """Partition and metadata of each observation of the asset, in order."""
+        found = []
+        for event in self._events(dg.DagsterEventType.ASSET_OBSERVATION):
+            observation = event.asset_observation_data.asset_observation
+            if observation.asset_key == dg.AssetKey([system, table]):
+                found.append((observation.partition, _plain(observation.metadata)))
+        return found
+
+    def logged(self) -> str:
+        """All that its steps wrote into its log."""
+        return "\n".join(entry.user_message for entry in self.instance.all_logs(self.run_id))
+
     def _events(self, kind: dg.DagsterEventType) -> list[Any]:
         entries = self.instance.all_logs(self.run_id, of_type=kind)
         return [entry.get_dagster_event() for entry in entries]
@@ -102,11 +116,8 @@ class Location:
     def hourly(self, system: str = "media") -> Ran:
         """What the hourly schedule runs."""
         (built,) = [b for b in self.built if b.system.name == system]
-        return self.run(f"{system}_hourly", built.refresh_config, partition_key=today())
-
-    def hourly_whole(self, system: str) -> Ran:
-        """What the hourly schedule runs for a system in which nothing has partitions."""
-        return self.run(f"{system}_hourly")
+        request = refresh_request(built, today())
+        return self.run(f"{system}_hourly", request.run_config, partition_key=request.partition_key)
 
     def rebuild(self, first: str, last: str, *tables: str) -> Ran:
         """What a click on Materialize runs, for a range of partitions, both included."""
@@ -117,6 +128,18 @@ class Location:
             tags={
                 "dagster/asset_partition_range_start": first,
                 "dagster/asset_partition_range_end": last,
+            },
+        )
+
+    def backfill(self, table: str, *lanes: str, system: str = "gallery", **config: Any) -> Ran:
+        """What a click on Materialize runs, for neighbouring lanes of a tally built in batches."""
+        return self.run(
+            "__ASSET_JOB",
+            {"ops": {f"{system}__{table}": {"config": config}}},
+            asset_selection=[dg.AssetKey([system, table])],
+            tags={
+                "dagster/asset_partition_range_start": lanes[0],
+                "dagster/asset_partition_range_end": lanes[-1],
             },
         )
 

@@ -63,7 +63,7 @@ def test_a_tally_without_windows_is_an_asset_without_partitions(others: Location
 def test_a_tally_without_windows_refreshes_by_default(others: Location) -> None:
     others.build()
     for system, tables in {"shelf": ["item_tags"], "desk": ["person_sums", "best_sales"]}.items():
-        ran = others.hourly_whole(system)
+        ran = others.hourly(system)
         assert ran.failures() == []
         for table in tables:
             ((partition, done),) = ran.materialized(table, system).items()
