@@ -27,12 +27,10 @@ from sqlalchemy import (
     select,
     table,
 )
-from sqlalchemy.exc import ProgrammingError
 
 from assets.media import tables
-from tallies.errors import NotInstalled
+from assets.reading import read
 
-_UNDEFINED = {"42P01", "3F000"}  # no such table, no such schema
 _FIRST_YEAR = datetime(1, 1, 1, tzinfo=UTC)
 
 
@@ -112,15 +110,9 @@ def _counts(
         query = query.where(moment >= first)
     if last is not None:
         query = query.where(moment <= last)
-    try:
-        return dict(connection.execute(query).all())
-    except ProgrammingError as error:
-        if getattr(error.orig, "sqlstate", None) not in _UNDEFINED:
-            raise
-        where = f"{derived.schema}.{name}" if derived.schema else name
-        raise NotInstalled(
-            f"Expected the live view {where}, but it is not in this database; run `tally migrate`."
-        ) from error
+    where = f"{derived.schema}.{name}" if derived.schema else name
+    rows = read(connection, query, f"the live view {where}")
+    return dict(rows)
 
 
 def _written(moment: ColumnElement[datetime], form: str) -> ColumnElement[str]:

@@ -1,0 +1,59 @@
+"""How an application's questions reach the live views, and what it hears when they are not there.
+
+The questions themselves are in the `reads.py` of each system. What must stay true: a transaction
+that the caller began is never ended or repeated here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Executable
+from sqlalchemy.exc import DBAPIError
+
+from tallies import sql
+from tallies.errors import NotInstalled
+
+_UNDEFINED = {"42P01", "3F000"}  # no such table, no such schema
+_SERIALIZATION_FAILURE = "40001"
+
+
+def read(connection: Connection, query: Executable | str, wanted: str) -> list[Any]:
+    """All rows of a query of `wanted`, the live view or table named; a text is run as it stands.
+
+    A live view fails rather than answer wrongly where a source is truncated just then; outside a
+    transaction of the caller's the query is then run once more. Raises NotInstalled where what it
+    reads is not in the database.
+    """
+    begun = connection.in_transaction()
+    try:
+        return _rows(connection, query, wanted)
+    except DBAPIError as error:
+        again = not begun or _commits_by_itself(connection)
+        if not again or _sqlstate(error) != _SERIALIZATION_FAILURE:
+            raise
+    if not begun:
+        connection.rollback()
+    return _rows(connection, query, wanted)
+
+
+def _rows(connection: Connection, query: Executable | str, wanted: str) -> list[Any]:
+    try:
+        if isinstance(query, str):
+            return list(sql.execute(connection, query).all())
+        return list(connection.execute(query).all())
+    except DBAPIError as error:
+        if _sqlstate(error) not in _UNDEFINED:
+            raise
+        raise NotInstalled(
+            f"Expected {wanted}, but it is not in this database; run `tally migrate`."
+        ) from error
+
+
+def _commits_by_itself(connection: Connection) -> bool:
+    """Whether every statement is a transaction of its own, whatever SQLAlchemy began."""
+    return bool(getattr(connection.connection.dbapi_connection, "autocommit", False))
+
+
+def _sqlstate(error: DBAPIError) -> str | None:
+    return getattr(error.orig, "sqlstate", None)
