@@ -30,6 +30,7 @@ from tallies.beginning import LOAD, REPLACE, Beginning, Begun, not_built
 from tallies.errors import BadLane, TallyBusy
 from tallies.recomputed import RecomputedTally
 from tallies.tally import Tally
+from tallies.throttle import stand_back, waiting_for_us
 from tallies.transactions import writing_on
 from tallies.writing import (
     FRESH,
@@ -168,7 +169,9 @@ class _Batch:
     rows: int
     last: bool
     written: tuple[Written, ...]
+    began: float
     waited: float
+    waiting: int
 
 
 class _Run:
@@ -197,11 +200,11 @@ class _Run:
     def go(self, wanted: tuple[str, ...], restart: bool) -> Backfilled:
         """Begin or go on, batch by batch, and finish."""
         self.begun = begun = self._begin(wanted, restart)
+        self.written = (Written(None, 0, 0, begun.strays),) if begun.strays else ()
         for lane in self._unfinished():
-            self._run_lane(lane)
+            self._run_lane(lane, last_lane=lane == begun.lanes[-1])
         if begun.mode == LOAD:
-            bare.build(self.connection, self.tally, self._own, self._tell_building)
-        self._finish()
+            self._finish_load()
         return Backfilled(
             tally=self.tally.name,
             lanes=begun.lanes,
@@ -237,14 +240,13 @@ class _Run:
         self.items_total = sum(row.items_total for row in mine)
         return [row.lane for row in mine if row.finished_at is None]
 
-    def _run_lane(self, lane: str) -> None:
+    def _run_lane(self, lane: str, last_lane: bool) -> None:
         last = False
         while not last:
-            began = time.perf_counter()
             batch = writing_on(
                 self.connection, self.tally, lambda c, waited: self._batch(c, lane, waited)
             )
-            seconds = time.perf_counter() - began - batch.waited
+            seconds = time.perf_counter() - batch.began
             self.count += 1
             self.items += batch.items
             self.rows += batch.rows
@@ -252,33 +254,54 @@ class _Run:
             self._tell(lane, batch.rows, seconds)
             self._adapt(seconds)
             last = batch.last
+            if not (last and last_lane):
+                self._stand_back(lane, batch, seconds)
+
+    def _stand_back(self, lane: str, batch: _Batch, seconds: float) -> None:
+        self.paused_seconds += stand_back(
+            self.connection,
+            waited=batch.waited,
+            waiting=batch.waiting,
+            batch_seconds=seconds,
+            tell=lambda why: self._tell(lane, batch.rows, seconds, paused=why),
+        )
 
     def _batch(self, connection: Connection, lane: str, waited: float) -> _Batch:
+        began = time.perf_counter()
         row = self._own_row(connection, lane)
         end = walk(
             connection, self.batches.lanes[lane], row.position, self.wanted_rows, self._most()
         )
-        stretch = Stretch(self.batches, lane, row.position, end.upto)
-        if self.begun.mode == LOAD:
-            computed = bare.insert(connection, self.tally, stretch)
-            written: tuple[Written, ...] = (Written(None, computed, 0, 0),) if computed else ()
-        else:
-            written = rewrite(connection, self.tally, stretch)
-            computed = sql.execute(connection, f"SELECT count(*) FROM {FRESH}").scalar_one()
-            record_batch(connection, self.tally, written)
         last = end.upto is None
+        computed, written = self._write_stretch(
+            connection, Stretch(self.batches, lane, row.position, end.upto)
+        )
         moved: dict[str, Any] = {
             "position": row.position if last else end.upto,
             "items_done": row.items_done + end.items,
             "rows": row.rows + computed,
             "updated_at": func.now(),
+            "finished_at": func.now() if last else None,
         }
-        if last:
-            moved["finished_at"] = func.now()
-            if self.begun.mode == REPLACE:
-                state.clear_reason(connection, self.tally, not_built(lane))
         connection.execute(update(state.backfills).where(*self._at(lane)).values(moved))
-        return _Batch(end.items, computed, last, written, waited)
+        if last and self.begun.mode == REPLACE:
+            state.clear_reason(connection, self.tally, not_built(lane))
+            if lane == self.begun.lanes[-1]:
+                self._record(connection, added([*self.written, *written]))
+        waiting = waiting_for_us(connection)
+        return _Batch(end.items, computed, last, written, began, waited, waiting)
+
+    def _write_stretch(
+        self, connection: Connection, stretch: Stretch
+    ) -> tuple[int, tuple[Written, ...]]:
+        """How many rows the stretch has, and what was written."""
+        if self.begun.mode == LOAD:
+            computed = bare.insert(connection, self.tally, stretch)
+            return computed, ((Written(None, computed, 0, 0),) if computed else ())
+        written = rewrite(connection, self.tally, stretch)
+        computed = sql.execute(connection, f"SELECT count(*) FROM {FRESH}").scalar_one()
+        record_batch(connection, self.tally, written)
+        return int(computed), written
 
     def _own_row(self, connection: Connection, lane: str) -> Row[Any]:
         """The lane's state. Raises BackfillRunning where another run has taken it over."""
@@ -299,22 +322,25 @@ class _Run:
         columns = state.backfills.c
         return (columns.tally == self.tally.name, columns.lane == lane)
 
-    def _finish(self) -> None:
-        """Say in the tally's state that it is built, where all of it is."""
+    def _finish_load(self) -> None:
+        """Build what was dropped, and only then let the tally be read."""
+        bare.build(self.connection, self.tally, self._own, self._tell_building)
 
         def work(connection: Connection) -> None:
             self._own(connection)
-            begun = self.begun
-            if begun.mode == LOAD:
-                for lane in self.batches.lanes:
-                    state.clear_reason(connection, self.tally, not_built(lane))
-            stale = state.stale_reasons(connection, self.tally)
-            whole = begun.lanes == tuple(self.batches.lanes)
-            if whole or (begun.reason and not stale):
-                outcome = Outcome(begun.taken, begun.oldest, self.written)
-                record(connection, self.tally, "rebuild", begun.reason, outcome, self.started, True)
+            for lane in self.batches.lanes:
+                state.clear_reason(connection, self.tally, not_built(lane))
+            self._record(connection, self.written)
 
         self._write(work)
+
+    def _record(self, connection: Connection, written: tuple[Written, ...]) -> None:
+        """Say in the tally's state that it is built, where all of it is."""
+        begun = self.begun
+        whole = begun.lanes == tuple(self.batches.lanes)
+        if whole or (begun.reason and not state.stale_reasons(connection, self.tally)):
+            outcome = Outcome(begun.taken, begun.oldest, written)
+            record(connection, self.tally, "rebuild", begun.reason, outcome, self.started, True)
 
     def _most(self) -> int:
         """How many source rows a batch may look at, by what those before made of theirs."""

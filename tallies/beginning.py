@@ -21,7 +21,7 @@ from tallies.adopting import require_same_declaration
 from tallies.batches import Batches, count_items
 from tallies.errors import TallyBusy
 from tallies.tally import Tally
-from tallies.writing import forget
+from tallies.writing import Written, forget, record_batch
 
 LOAD, REPLACE = "load", "replace"
 
@@ -30,7 +30,8 @@ LOAD, REPLACE = "load", "replace"
 class Begun:
     """What a run is about: its lanes, of which those that are finished need no more batches.
 
-    `reason` says why the tally is stale, if it is; `taken` counts the change-log rows that were
+    `reason` says why the tally is stale, if it is; `strays` counts rows in no lane, which were
+    deleted; `taken` counts the change-log rows that were
     taken, `oldest` is when the oldest of them was logged.
     """
 
@@ -38,6 +39,7 @@ class Begun:
     mode: str
     resumed: bool
     reason: str | None
+    strays: int = 0
     taken: int = 0
     oldest: datetime | None = None
 
@@ -87,7 +89,8 @@ class Beginning:
         if left:
             return Begun(left, REPLACE, True, reason)
         self._from_the_start(connection, self.wanted, REPLACE)
-        return Begun(self.wanted, REPLACE, False, reason)
+        strays = self._delete_strays(connection) if whole else 0
+        return Begun(self.wanted, REPLACE, False, reason, strays)
 
     def _anew(self, connection: Connection, stripped: bool, reason: str | None) -> Begun:
         tally, lanes = self.tally, tuple(self.batches.lanes)
@@ -98,10 +101,17 @@ class Beginning:
         connection.execute(delete(state.backfills).where(state.backfills.c.tally == tally.name))
         mode = self._mode(connection, stripped)
         self._from_the_start(connection, lanes, mode)
-        if mode == REPLACE:
-            derived = sql.name_of(tally.table)
-            sql.execute(connection, f"DELETE FROM {derived} AS d WHERE {self.batches.strays('d')}")
-        return Begun(lanes if mode == LOAD else self.wanted, mode, False, reason, taken, oldest)
+        strays = self._delete_strays(connection) if mode == REPLACE else 0
+        left = lanes if mode == LOAD else self.wanted
+        return Begun(left, mode, False, reason, strays, taken, oldest)
+
+    def _delete_strays(self, connection: Connection) -> int:
+        """Delete rows that lie in no lane: how many they were."""
+        derived = sql.name_of(self.tally.table)
+        strays = f"DELETE FROM {derived} AS d WHERE {self.batches.strays('d')}"
+        gone = sql.execute(connection, strays).rowcount
+        record_batch(connection, self.tally, (Written(None, 0, 0, gone),))
+        return gone
 
     def _mode(self, connection: Connection, stripped: bool) -> str:
         tally = self.tally

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from sqlalchemy import Column, Connection, Numeric, String, Table, text
 
 from tallies import sql
+from tallies.bare import is_stripped
 from tallies.capture import subscribed
 from tallies.column_types import Type, holds
 from tallies.errors import DoesNotFit
@@ -111,7 +112,8 @@ def derived_misfits(connection: Connection, tally: Tally) -> list[str]:
     for there in columns.values():
         if there.name not in tally.table.c and not there.fills_itself:
             found.append(f"{there.name} is NOT NULL without a default, and nothing fills it")
-    if all(n in columns for n in tally.key) and not _key_is_unique(connection, tally, columns):
+    keyed = all(n in columns for n in tally.key) and not is_stripped(connection, tally)
+    if keyed and not _key_is_unique(connection, tally, columns):
         found.append(f"no unique index on ({', '.join(tally.key)})")
     return found
 
