@@ -6,6 +6,7 @@ that is not of a writer's own making, stops all and is raised here, with the see
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import queue
 import random
@@ -22,7 +23,16 @@ from psycopg.errors import DeadlockDetected, SerializationFailure
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-from tallies import Tally, TallyBusy, rebuild, refresh, verify
+from tallies import (
+    Progress,
+    RecomputedTally,
+    Tally,
+    TallyBusy,
+    backfill,
+    rebuild,
+    refresh,
+    verify,
+)
 from tests.concurrency.server import connect, for_sqlalchemy
 from tests.concurrency.subjects import SUBJECTS, Subject
 from tests.concurrency.writers import Writer
@@ -32,6 +42,9 @@ from tests.oracle import OracleViolation, look, settle
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload([__name__])
 
+# Of a backfill, by each of its batches; it dies as a process does that loses its connection.
+ODDS_OF_INTERRUPTION = 0.06
+INTERRUPTED = "interrupted backfill"
 FIRST_DAY = datetime(2024, 2, 29, tzinfo=UTC)
 DAYS = 12
 
@@ -75,7 +88,12 @@ class Seen:
             for what, count in wanted.items()
             if self.counts[what] < count
         ]
-        return found + [f"no {kind!r}" for kind in plan.kinds if not self.wrote[kind]]
+        done = self.wrote + self.counts
+        return found + [f"no {kind!r}" for kind in plan.kinds if not done[kind]]
+
+
+class Interrupted(Exception):
+    """Thrown into a backfill between two of its batches."""
 
 
 class NotEnough(AssertionError):
@@ -175,7 +193,10 @@ def _maintain(
 ) -> None:
     """Refresh, rebuild and verify at random. A verify may find a tally stale, never wrong."""
     rng = random.Random(f"{plan.seed} refresher {number}")
-    tallies = SUBJECTS[plan.subject].system.tallies
+    subject = SUBJECTS[plan.subject]
+    if subject.batch_rows:
+        _cut_into_batches(subject.batch_rows)
+    tallies = subject.system.tallies
     engine = create_engine(for_sqlalchemy(plan.url))
     while not stop.is_set():
         tally = rng.choice(tallies)
@@ -184,24 +205,45 @@ def _maintain(
         ]
         try:
             tell("counts", _maintained(engine, tally, what, rng))
+        except Interrupted:
+            tell("counts", Counter([INTERRUPTED]))
         except TallyBusy:
-            # A referenced row is in the hands of a deletion, or of one that is prepared, too long.
+            # The other refresher has a backfill under way; or a referenced row is too long in the
+            # hands of a transaction that deletes it, which may be prepared.
             tell("counts", Counter(["given up"]))
         time.sleep(rng.uniform(0, 0.03))
 
 
 def _maintained(engine: Any, tally: Tally, what: str, rng: random.Random) -> Counter[str]:
     """Do it; what is to be counted."""
+
+    def perhaps_interrupt(_progress: Progress) -> None:
+        if rng.random() < ODDS_OF_INTERRUPTION:
+            raise Interrupted
+
     if what == "refreshes":
-        done = refresh(engine, tally)
+        done = refresh(engine, tally, on_progress=perhaps_interrupt)
         return Counter({what: done.how == "refresh", "keys changed": done.keys_changed})
-    if what == "window rebuilds":
-        rebuild(engine, tally, *(_window(rng) if tally.window else ()))
-    elif what == "rebuilds":
-        rebuild(engine, tally)
-    else:
+    if what == "verifies":
         _verify(engine, tally, rng)
+    elif what == "rebuilds":
+        rebuild(engine, tally, on_progress=perhaps_interrupt)
+    elif isinstance(tally, RecomputedTally) and tally.batches is not None:
+        lane = rng.choice(list(tally.batches.lanes))
+        again = rng.random() < 0.5
+        backfill(engine, tally, [lane], restart=again, on_progress=perhaps_interrupt)
+    else:
+        rebuild(engine, tally, *(_window(rng) if tally.window else ()))
     return Counter([what])
+
+
+def _cut_into_batches(rows: int) -> None:
+    """Let backfills in this process go by batches of about so many rows."""
+    module = importlib.import_module("tallies.backfill")
+    sizes = {"FIRST_ROWS": rows, "LEAST_ROWS": rows, "MOST_ROWS": 2 * rows, "LEAST_ITEMS": 3}
+    for name, size in sizes.items():
+        assert hasattr(module, name), f"the size of batches is not called {name} any more"
+        setattr(module, name, size)
 
 
 def _verify(engine: Any, tally: Tally, rng: random.Random) -> None:

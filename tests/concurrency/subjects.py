@@ -89,6 +89,8 @@ class Subject:
     operations: tuple[Operation, ...]
     # Whether live views agree with each other, asked without naming (and so locking) a source.
     agreement: str = "SELECT true"
+    # How many rows a batch of a backfill has, so that there are several; None: as it pleases.
+    batch_rows: int | None = None
 
 
 # Days and hours are refreshed apart from each other, and add up to the same at every moment.
@@ -197,6 +199,7 @@ SUBJECTS = {
         GALLERY,
         GalleryWrites(gallery_writes.PLAIN).operations(),
         GALLERY_AGREES,
+        batch_rows=15,
     ),
     "partitioned gallery": Subject(
         gallery.system,
@@ -204,6 +207,7 @@ SUBJECTS = {
         GALLERY,
         GalleryWrites(gallery_writes.PARTITIONED).operations(),
         GALLERY_AGREES,
+        batch_rows=15,
     ),
     "gallery, blind to tags": Subject(
         gallery.system,

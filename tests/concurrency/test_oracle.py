@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import create_engine
 
 from tests.concurrency.conftest import new_seed
-from tests.concurrency.harness import NotEnough, Plan, Seen, run
+from tests.concurrency.harness import INTERRUPTED, NotEnough, Plan, Seen, run
 from tests.concurrency.server import for_sqlalchemy
 from tests.concurrency.subjects import SUBJECTS
 from tests.oracle import OracleViolation
@@ -81,6 +81,7 @@ def _saw_what_matters(seen: Seen) -> None:
 def _all_kinds(subject: str) -> tuple[str, ...]:
     """What must have been written: each statement, in each kind of transaction, ended each way."""
     return (
+        *((INTERRUPTED,) if SUBJECTS[subject].batch_rows else ()),
         *(operation.name for operation in SUBJECTS[subject].operations),
         *("committed", "rolled back", "rolled back to a savepoint", "released a savepoint"),
         *("prepared", "commit prepared", "rollback prepared"),
