@@ -41,6 +41,7 @@ from assets.gallery import tables
 from assets.gallery.fields import Item
 from assets.gallery.listing import open_listing
 from assets.gallery.names import creator_ids, tag_ids
+from assets.gallery.numbering import advance, sequences_of
 from assets.loading import Loaded, LoadError, ProgressCallback, RejectFile, copy_rows
 
 CHUNK_ITEMS = 20_000
@@ -98,29 +99,6 @@ WITH written AS (
   RETURNING xmax = 0 AS inserted
 )
 SELECT count(*) FILTER (WHERE inserted), count(*) FILTER (WHERE NOT inserted) FROM written
-"""
-
-# The sequences that number new items: of an identity or serial column here or, of a partition, in
-# its parents, and any that the column's default names.
-_SEQUENCES = """
-SELECT DISTINCT seq::text FROM (
-  SELECT CAST(CAST(pg_get_serial_sequence(CAST(CAST(relid AS regclass) AS text), 'id')
-    AS regclass) AS text)
-  FROM (SELECT CAST(:items AS regclass) UNION SELECT relid
-        FROM pg_partition_ancestors(CAST(:items AS regclass))) AS t (relid)
-  UNION ALL
-  SELECT CAST(CAST(d.refobjid AS regclass) AS text)
-  FROM pg_attribute AS a
-  JOIN pg_attrdef AS f ON f.adrelid = a.attrelid AND f.adnum = a.attnum
-  JOIN pg_depend AS d ON d.classid = CAST('pg_attrdef' AS regclass) AND d.objid = f.oid
-    AND d.refclassid = CAST('pg_class' AS regclass)
-  JOIN pg_class AS c ON c.oid = d.refobjid AND c.relkind = 'S'
-  WHERE a.attrelid = CAST(:items AS regclass) AND a.attname = 'id'
-) AS s (seq) WHERE seq IS NOT NULL
-"""
-_ADVANCE = """
-SELECT setval(CAST(:sequence AS regclass), :id) FROM {sequence}
-WHERE last_value < :id OR (last_value = :id AND NOT is_called)
 """
 
 
@@ -211,8 +189,7 @@ def _target(connection: Connection, items: Table) -> _Target:
         same_stored=same.format(here="i"),
         same_here=same.format(here="here"),
     )
-    sequences = connection.scalars(text(_SEQUENCES), {"items": name}).all()
-    return _Target(upsert, sequences)
+    return _Target(upsert, sequences_of(connection, items))
 
 
 def _merge(
@@ -258,9 +235,7 @@ def _merge_once(
         new, moved = connection.execute(text(target.upsert), {"source": source}).one()
         inserted += new
         changed += moved
-        for sequence in target.sequences:
-            advance = text(_ADVANCE.format(sequence=sequence))
-            connection.execute(advance, {"sequence": sequence, "id": largest})
+        advance(connection, target.sequences, largest)
     return inserted, changed
 
 
