@@ -269,8 +269,14 @@ def up(port: int) -> None:
     run_up(port)
 
 
-@tally.command(epilog=_example("tally demo"))
-def demo() -> None:
+@tally.command(epilog=_example("tally demo", "TALLY_SYSTEMS=gallery tally demo --size 20000000"))
+@click.option(
+    "--size",
+    type=click.IntRange(1, 1_000_000_000),
+    help="How much to make up of each system (media: files; gallery: links of items and tags)"
+    "  [default: 200000]",
+)
+def demo(size: int | None) -> None:
     """Show it all on made-up data: build, check, summarize.
 
     Every tally is built through Dagster and checked; a summary says where to look next. It ends by
@@ -279,7 +285,7 @@ def demo() -> None:
     from pipelines.demo import run_demo
 
     _check_settings()
-    run_demo()
+    run_demo(size)
 
 
 def _engine() -> Engine:

@@ -42,8 +42,10 @@ Where to look next
 """
 
 
-def run_demo() -> None:
+def run_demo(size: int | None = None) -> None:
     """Make data up; build, change, refresh, rebuild and check it through Dagster; say how it went.
+
+    `size` is what each system's demo counts itself in: media files, links of items and tags.
 
     Raises click.ClickException where one brings a database of one's own, or a check fails.
     """
@@ -56,7 +58,7 @@ def run_demo() -> None:
     with embedded.serving():
         os.environ.update(dagster_environment())
         engine = open_engine()
-        demo.make_up(engine)
+        demo.make_up(engine, size)
         demo.run(engine)
         demo.print_summary(engine)
     if demo.failed:
@@ -74,14 +76,15 @@ class Demo:
     failed: list[str] = field(default_factory=list)
     seconds: dict[tuple[str, str], float] = field(default_factory=dict)
 
-    def make_up(self, engine: Engine) -> None:
+    def make_up(self, engine: Engine, size: int | None) -> None:
         """Create the tables and the data in them."""
         with self._step("Tables, capture and live views") as told:
             done = migrate(engine, self.systems, with_sources=True).done
             told.append(f"{len(done)} things done" if done else "all there already")
         for system in self.systems:
             with self._step(f"Made-up data for {system.name}") as told:
-                rows = import_module(f"assets.{system.name}.demo").create_demo(engine)
+                create_demo = import_module(f"assets.{system.name}.demo").create_demo
+                rows = create_demo(engine) if size is None else create_demo(engine, size)
                 told.append(f"{rows:,} rows" if rows else "all there already")
 
     def run(self, engine: Engine) -> None:
