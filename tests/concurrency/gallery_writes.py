@@ -111,7 +111,7 @@ class GalleryWrites:
             ("delete tags", 0.7, delete_tags),
             ("edit items and delete their tag", 2, self.edit_and_delete_tag),
             ("delete a tag and write it again", 1, delete_and_insert_tag),
-            ("truncate", 0.2, self.truncate),
+            ("truncate", 0.12, self.truncate),
         )
         return tuple(Operation(name, weight, run) for name, weight, run in kinds)
 

@@ -238,12 +238,20 @@ def _maintained(engine: Any, tally: Tally, what: str, rng: random.Random) -> Cou
 
 
 def _cut_into_batches(rows: int) -> None:
-    """Let backfills in this process go by batches of about so many rows."""
-    module = importlib.import_module("tallies.backfill")
-    sizes = {"FIRST_ROWS": rows, "LEAST_ROWS": rows, "MOST_ROWS": 2 * rows, "LEAST_ITEMS": 3}
-    for name, size in sizes.items():
-        assert hasattr(module, name), f"the size of batches is not called {name} any more"
-        setattr(module, name, size)
+    """Let backfills in this process go by batches of about so many rows, with short pauses."""
+    wanted = {
+        "tallies.backfill": {
+            "FIRST_ROWS": rows,
+            "LEAST_ROWS": rows,
+            "MOST_ROWS": 2 * rows,
+            "LEAST_ITEMS": 3,
+        },
+        "tallies.throttle": {"PATIENT_SECONDS": 0.005},
+    }
+    for module, values in wanted.items():
+        for name, value in values.items():
+            assert hasattr(importlib.import_module(module), name), f"{module} has no {name}"
+            setattr(importlib.import_module(module), name, value)
 
 
 def _verify(engine: Any, tally: Tally, rng: random.Random) -> None:
