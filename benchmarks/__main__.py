@@ -6,7 +6,19 @@ from pathlib import Path
 
 import click
 
-from benchmarks import backfills, capturing, crowds, edits, reads, rebuilds, refreshes, runs, tags
+from benchmarks import (
+    backfills,
+    capturing,
+    counts,
+    crowds,
+    edits,
+    pages,
+    reads,
+    rebuilds,
+    refreshes,
+    runs,
+    tags,
+)
 from benchmarks.bench import Bench
 from benchmarks.progress import announce
 from benchmarks.report import markdown, put_into
@@ -23,6 +35,8 @@ BENCHMARKS = {
     "runs": runs.measure,
     "backfill": backfills.measure,
     "edits": edits.measure,
+    "pages": pages.measure,
+    "counts": counts.measure,
 }
 SIZES, LINKS = "1000000,10000000", "2000000,20000000"
 
