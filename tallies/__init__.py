@@ -21,7 +21,7 @@ from tallies.errors import (
 from tallies.install import install
 from tallies.recomputed import Capture, RecomputedTally
 from tallies.refresh import rebuild, refresh
-from tallies.status import Status, capture_faults, pending_up_to, status
+from tallies.status import Status, UnfinishedLane, capture_faults, pending_up_to, status
 from tallies.system import System
 from tallies.tally import Everything, Scope, Tally, Window
 from tallies.verify import Difference, Verification, verify
@@ -52,6 +52,7 @@ __all__ = [
     "Tally",
     "TallyBusy",
     "TallyError",
+    "UnfinishedLane",
     "Verification",
     "Window",
     "Written",

@@ -74,6 +74,9 @@ class Progress:
     building: str | None = None
 
 
+OnProgress = Callable[[Progress], None] | None
+
+
 @dataclass(frozen=True)
 class Backfilled:
     """What a backfill did: batches, source rows and computed rows of this run alone.
@@ -111,7 +114,7 @@ def backfill(
     *,
     restart: bool = False,
     target_seconds: float = 2.0,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: OnProgress = None,
 ) -> Backfilled:
     """Build the lanes of a tally, all by default, in batches that last about `target_seconds`.
 
@@ -183,7 +186,7 @@ class _Run:
         tally: RecomputedTally,
         batches: Batches,
         target_seconds: float,
-        on_progress: Callable[[Progress], None] | None,
+        on_progress: OnProgress,
     ) -> None:
         self.connection = connection
         self.tally = tally

@@ -148,8 +148,7 @@ def _foreign_key(table: str, key: Row[Any]) -> list[Step]:
 
 def is_stripped(connection: Connection, tally: Tally) -> bool:
     """Whether something of the derived table is still to be built."""
-    unbuilt = f"SELECT to_regclass('{sql.ENGINE_SCHEMA}.{state.unbuilt.name}') IS NULL"
-    if sql.execute(connection, unbuilt).scalar_one():
+    if not state.is_there(connection, state.unbuilt):
         return False
     of_tally = select(func.count()).where(state.unbuilt.c.tally == tally.name)
     return bool(connection.scalar(of_tally))

@@ -93,7 +93,8 @@ def rebuild(
 
     The window is half-open, [start, end), in aware datetimes; None is an open end, and two of
     them are everything. The window's pending deltas are consumed with it. Marks of a recomputed
-    tally stay pending unless everything is rebuilt, for one may concern other windows too.
+    tally stay pending unless everything is rebuilt, for one may concern other windows too. A
+    tally that is built in batches is so here too, from the start; `on_progress` is told of them.
 
     Raises BadWindow, NotInstalled, TallyBusy, or SQLAlchemy's errors; nothing is changed then.
     """

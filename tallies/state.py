@@ -173,6 +173,12 @@ def create(connection: Connection) -> None:
     metadata.create_all(connection, checkfirst=True)
 
 
+def is_there(connection: Connection, table: Table) -> bool:
+    """Whether the table exists: what an older version installed has not all of them."""
+    found = func.to_regclass(f"{sql.ENGINE_SCHEMA}.{table.name}").is_not(None)
+    return bool(connection.scalar(select(found)))
+
+
 def installed(connection: Connection, tally: Tally) -> Installed | None:
     """What is installed of `tally`, and why it is stale; None where it is not installed.
 
@@ -218,6 +224,8 @@ def clear_reason(connection: Connection, tally: Tally, reason: str) -> None:
 
 def backfilled(connection: Connection, tally: Tally) -> dict[str, Row[Any]]:
     """What is known of the backfill of each lane, finished or not."""
+    if not is_there(connection, backfills):
+        return {}
     rows = connection.execute(select(backfills).where(backfills.c.tally == tally.name))
     return {row.lane: row for row in rows}
 

@@ -8,8 +8,20 @@ from datetime import datetime
 from sqlalchemy import Connection, Engine
 
 from tallies import capture, sql, state
+from tallies.alone import holder
 from tallies.errors import NotInstalled
 from tallies.tally import LOGGED_AT, Tally
+
+
+@dataclass(frozen=True)
+class UnfinishedLane:
+    """A lane of which a backfill has done some: source rows done, of how many, and since when."""
+
+    lane: str
+    items_done: int
+    items_total: int
+    started_at: datetime
+    updated_at: datetime
 
 
 @dataclass(frozen=True)
@@ -19,7 +31,8 @@ class Status:
     `pending` counts change-log rows, `oldest_pending` is when the oldest was logged; `rows` are
     those of the derived table after its last refresh. `stale` says why the next refresh will
     rebuild it; empty if it will not. `verified_at`, `verified_whole` and `differing` tell of the
-    last verify; None before the first.
+    last verify; None before the first. `unfinished` are the lanes of a backfill that is under way
+    or was interrupted; `backfilling` is the process id of the session that is at it, if one is.
     """
 
     tally: str
@@ -35,6 +48,8 @@ class Status:
     verified_whole: bool | None
     differing: int | None
     as_of: datetime
+    unfinished: tuple[UnfinishedLane, ...] = ()
+    backfilling: int | None = None
 
 
 def status(engine: Engine, tally: Tally) -> Status:
@@ -68,7 +83,18 @@ def status(engine: Engine, tally: Tally) -> Status:
             verified_whole=row.whole,
             differing=row.differing,
             as_of=row.as_of,
+            unfinished=_unfinished(connection, tally),
+            backfilling=holder(connection, tally),
         )
+
+
+def _unfinished(connection: Connection, tally: Tally) -> tuple[UnfinishedLane, ...]:
+    lanes = state.backfilled(connection, tally).values()
+    return tuple(
+        UnfinishedLane(row.lane, row.items_done, row.items_total, row.started_at, row.updated_at)
+        for row in lanes
+        if row.finished_at is None
+    )
 
 
 def pending_up_to(connection: Connection, tally: Tally, most: int) -> int:
