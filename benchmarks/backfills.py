@@ -18,14 +18,21 @@ from sqlalchemy import text
 
 import tallies
 from assets.gallery import tables
-from assets.gallery.tallies import content_tags
+from assets.gallery.tallies import (
+    content_tags,
+    content_tags_left_out,
+    gen_source_stats,
+    tag_cardinality_stats,
+)
 from benchmarks.bench import Bench
 from benchmarks.gallery import Gallery
+from benchmarks.progress import announce
 from benchmarks.report import Row, Section, count
 from benchmarks.timing import Contender, Sample, alternate, seconds_of
 from tallies import Everything, sql
 
 AT_MOST = 1.25
+FULL = 89_600_000
 REPETITIONS = 3
 MEGABYTE = 1024**2
 SAMPLED_EVERY_SECONDS = 0.2
@@ -45,11 +52,7 @@ def measure(bench: Bench) -> Section:
     rows = [
         Row("backfill of `content_tags`, empty", size, took["backfill"], BARE, took[BARE], AT_MOST)
     ]
-    notes = [
-        _sizes(gallery),
-        "Peak memory of the server's processes beside shared buffers:"
-        f" {peak[0] / MEGABYTE:,.0f} MB.",
-    ]
+    notes = [_sizes(gallery), _memory(peak)]
     bench.server.drop("backfill")
     lane, written = _into_full(bench)
     rows.append(
@@ -60,6 +63,34 @@ def measure(bench: Bench) -> Section:
         )
     )
     return Section("backfill", rows, notes)
+
+
+def full(bench: Bench) -> Section:
+    """The full size, once: how long, how big, how much memory; then the tally that counts it."""
+    gallery = Gallery(bench.server, FULL, built=False)
+    bench.add(gallery)
+    size = f"{count(gallery.links)} links"
+    rows = []
+    with peak_memory(gallery) as peak:
+        for tally, run in {
+            content_tags: partial(tallies.backfill, gallery.engine, content_tags),
+            gen_source_stats: partial(tallies.refresh, gallery.engine, gen_source_stats),
+            content_tags_left_out: partial(tallies.refresh, gallery.engine, content_tags_left_out),
+            tag_cardinality_stats: partial(tallies.refresh, gallery.engine, tag_cardinality_stats),
+        }.items():
+            announce(f"building {tally.name}")
+            rows.append(
+                Row(f"first build of `{tally.table.name}`", size, Sample((seconds_of(run),)))
+            )
+    return Section("full", rows, [_sizes(gallery), _memory(peak)])
+
+
+def _memory(peak: list[int]) -> str:
+    return f"Peak memory of the server's processes beside shared buffers: {_megabytes(peak[0])}."
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / MEGABYTE:,.0f} MB"
 
 
 def _into_empty(gallery: Gallery) -> dict[str, Sample]:
@@ -87,7 +118,7 @@ def _into_empty(gallery: Gallery) -> dict[str, Sample]:
             partial(gallery.execute, f"TRUNCATE {JUNCTION}", NEVER_BUILT),
         ),
     }
-    return alternate(contenders, REPETITIONS if gallery.links <= 20_000_000 else 1)
+    return alternate(contenders, REPETITIONS)
 
 
 def _into_full(bench: Bench) -> tuple[Sample, int]:
@@ -110,14 +141,14 @@ def _sizes(gallery: Gallery) -> str:
     with gallery.engine.connect() as connection:
         found = connection.execute(
             text(
-                "SELECT relname, pg_relation_size(c.oid) AS bytes FROM pg_class AS c"
+                "SELECT relname, pg_table_size(c.oid) AS bytes FROM pg_class AS c"
                 " JOIN pg_namespace AS n ON n.oid = c.relnamespace"
                 " WHERE nspname = :schema AND relkind IN ('r', 'i')"
                 " AND relname ~ 'content_(tags|items)' ORDER BY bytes DESC"
             ),
             {"schema": tables.metadata.schema},
         ).all()
-    listed = ", ".join(f"`{r.relname}` {r.bytes / MEGABYTE:,.0f} MB" for r in found[:10])
+    listed = ", ".join(f"`{r.relname}` {_megabytes(r.bytes)}" for r in found[:10])
     return f"At {count(gallery.links)} links: {listed}."
 
 

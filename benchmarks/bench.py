@@ -30,3 +30,7 @@ class Bench:
         if links not in self._galleries:
             self._galleries[links] = Gallery(self.server, links)
         return self._galleries[links]
+
+    def add(self, gallery: Gallery) -> None:
+        """Let what follows use this gallery, which is built by then."""
+        self._galleries[gallery.links] = gallery
