@@ -24,6 +24,7 @@ from tallies.tally import FIRST_DAY, LAST_DAY
 MATCHES_SOURCE = "matches_source"
 CAPTURE_INTACT = "capture_intact"
 FRESH = "fresh"
+EVERYWHERE = (MATCHES_SOURCE, CAPTURE_INTACT, FRESH)
 
 # With more runs of days than this, one command for everything is easier than one for each.
 MOST_COMMANDS = 5

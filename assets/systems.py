@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, Table, text
 
 from resources.settings import SettingError, wanted_systems
 from tallies import System
@@ -19,9 +19,10 @@ def all_systems() -> tuple[System, ...]:
 
     Raises SettingError where a TALLY_SCHEMA_<SYSTEM> is malformed.
     """
+    from assets.gallery.tallies import system as gallery
     from assets.media.tallies import system as media
 
-    return (media,)
+    return (media, gallery)
 
 
 def chosen_systems() -> tuple[System, ...]:
@@ -57,9 +58,12 @@ def active_systems(engine: Engine) -> tuple[System, ...]:
 
 
 def missing_sources(connection: Connection, system: System) -> Sequence[str]:
-    """The system's source tables that are not in the database, as `media.media_files`."""
+    """The system's source tables that are not in the database, as `media.media_files`.
+
+    Those too that its derived tables refer to, though no tally counts them.
+    """
     missing = []
-    for source in system.sources:
+    for source in (*system.sources, *_referenced(system)):
         found = connection.scalar(
             text(
                 "SELECT true FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
@@ -70,3 +74,11 @@ def missing_sources(connection: Connection, system: System) -> Sequence[str]:
         if not found:
             missing.append(f"{source.schema or 'public'}.{source.name}")
     return missing
+
+
+def _referenced(system: System) -> list[Table]:
+    """The tables behind the foreign keys of derived tables, beyond the sources."""
+    known = {*system.sources, *(tally.table for tally in system.tallies)}
+    keys = [key for tally in system.tallies for key in tally.table.foreign_keys]
+    found = dict.fromkeys(key.column.table for key in keys)
+    return sorted((table for table in found if table not in known), key=lambda table: table.name)

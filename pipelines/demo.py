@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -29,7 +29,9 @@ from resources.database import open_engine
 from tallies import Status, System, Tally, status
 
 if TYPE_CHECKING:
-    from dagster import Definitions, ExecuteInProcessResult
+    from dagster import AssetCheckEvaluation, Definitions, ExecuteInProcessResult
+
+    Rebuild = Callable[[], ExecuteInProcessResult]
 
 REBUILT_DAYS = 90
 NEXT = """
@@ -95,13 +97,14 @@ class Demo:
         for system in self.systems:
             with self._step(f"{system.name}: first hourly run, which builds") as told:
                 told.append(self._outcome("built", runs.hourly(system)))
-            with self._step(f"{system.name}: late files, moved and deleted ones") as told:
+            with self._step(f"{system.name}: late, changed, moved and deleted rows") as told:
                 changed = import_module(f"assets.{system.name}.demo").change_demo(engine)
                 told.append(f"{changed:,} rows changed")
             with self._step(f"{system.name}: next hourly run, which takes the changes") as told:
                 told.append(self._outcome("refreshed", runs.hourly(system)))
-            with self._step(f"{system.name}: rebuild of the last {REBUILT_DAYS} days") as told:
-                told.append(self._outcome("rebuilt", runs.rebuild(system)))
+            for what, result in runs.rebuilds(system):
+                with self._step(f"{system.name}: {what}") as told:
+                    told.append(self._outcome("rebuilt", result()))
         with self._step("Nightly audit: every key against the sources") as told:
             told.append(self._outcome("audited", runs.audit()))
 
@@ -147,9 +150,12 @@ class Demo:
                 keys += int(str(done["keys_changed"].value))
         checks = result.get_asset_check_evaluations()
         failed = [c for c in checks if not c.passed]
-        self.failed += [f"{c.check_name} of {c.asset_key.to_user_string()}" for c in failed]
+        # What a check of one system's own warns of, the made-up data have in them on purpose.
+        warned = [c for c in failed if _only_warns(c)]
+        self.failed += [_named(c) for c in failed if c not in warned]
         changed = f"{keys:,} keys changed, " if kind != "audited" else ""
-        return f"{changed}{len(checks) - len(failed)} of {len(checks)} checks passed"
+        warnings = f"; {', '.join(map(_named, warned))} warns" if warned else ""
+        return f"{changed}{len(checks) - len(failed)} of {len(checks)} checks passed{warnings}"
 
     def _took(self, tally: Tally, kind: str) -> str:
         seconds = self.seconds.get((tally.name, kind))
@@ -173,24 +179,39 @@ class Runs:
         """What the hourly schedule runs."""
         from pipelines.jobs import hourly_name
         from pipelines.partitions import today
+        from pipelines.schedules import refresh_request
 
-        config = self._assets[system.name].refresh_config
-        return self._execute(hourly_name(system.name), config, partition_key=today())
+        asked = refresh_request(self._assets[system.name], today())
+        job = hourly_name(system.name)
+        return self._execute(job, dict(asked.run_config), partition_key=asked.partition_key)
 
-    def rebuild(self, system: System) -> ExecuteInProcessResult:
-        """What a click on Materialize for the last days runs."""
-        from dagster import AssetKey
+    def rebuilds(self, system: System) -> Iterator[tuple[str, Rebuild]]:
+        """What clicks on Materialize run: for the last days, and for all lanes; by what it is."""
+        from assets.factory import lanes_of
 
-        last = datetime.now(UTC).date()
-        first = max(last - timedelta(days=REBUILT_DAYS - 1), settings.start_date())
         windowed = [t for t in system.tallies if t.window is not None]
-        return self._execute(
+        if windowed:
+            last = datetime.now(UTC).date()
+            first = max(last - timedelta(days=REBUILT_DAYS - 1), settings.start_date())
+            what = f"rebuild of the last {REBUILT_DAYS} days"
+            yield what, self._range(windowed, first.isoformat(), last.isoformat())
+        for tally in system.tallies:
+            lanes = lanes_of(tally)
+            if lanes is not None:
+                names = lanes.get_partition_keys()
+                what = f"backfill of {tally.table.name}, {' and '.join(names)}"
+                yield what, self._range([tally], names[0], names[-1])
+
+    def _range(self, tallies: Sequence[Tally], first: str, last: str) -> Rebuild:
+        from assets.factory import key_of
+
+        return lambda: self._execute(
             "__ASSET_JOB",
             {},
-            asset_selection=[AssetKey([t.system, t.table.name]) for t in windowed],
+            asset_selection=[key_of(tally) for tally in tallies],
             tags={
-                "dagster/asset_partition_range_start": first.isoformat(),
-                "dagster/asset_partition_range_end": last.isoformat(),
+                "dagster/asset_partition_range_start": first,
+                "dagster/asset_partition_range_end": last,
             },
         )
 
@@ -200,7 +221,23 @@ class Runs:
 
     def _execute(self, job: str, config: dict[str, Any], **options: Any) -> ExecuteInProcessResult:
         definition = self._definitions.resolve_job_def(job)
-        return definition.execute_in_process(run_config=config, instance=self._instance, **options)
+        # What the runs log of their progress is in the UI; here each has its own line already.
+        quiet = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
+        return definition.execute_in_process(
+            run_config={**config, **quiet}, instance=self._instance, **options
+        )
+
+
+def _only_warns(check: AssetCheckEvaluation) -> bool:
+    from dagster import AssetCheckSeverity
+
+    from assets.checks import EVERYWHERE
+
+    return check.severity is AssetCheckSeverity.WARN and check.check_name not in EVERYWHERE
+
+
+def _named(check: AssetCheckEvaluation) -> str:
+    return f"{check.check_name} of {check.asset_key.to_user_string()}"
 
 
 def _verified(found: Status) -> str:

@@ -29,8 +29,13 @@ def demo(home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
 def test_it_shows_every_tally_and_fails_where_a_check_does(tmp_path: Path) -> None:
     ended = demo(tmp_path)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert ended.stdout.count("6 of 6 checks passed") == 4
-    for name in ("media.daily_contributions", "media.hourly_contributions"):
+    assert ended.stdout.count("6 of 6 checks passed") == 3
+    warns = "checks passed; nothing_left_out of gallery/content_tags warns"
+    assert ended.stdout.count(f"12 of 13 {warns}") == 2
+    assert ended.stdout.count(f"3 of 4 {warns}") == 1
+    assert ended.stdout.count(f"18 of 19 {warns}") == 1
+    names = ("media.daily_contributions", "media.hourly_contributions", "gallery.content_tags ")
+    for name in names:
         (row,) = [line for line in ended.stdout.splitlines() if line.strip().startswith(name)]
         assert "ok, every key" in row
         assert row.split()[2] == "0", "nothing is pending"

@@ -210,3 +210,9 @@ def _item(table: str) -> str:
         f"INSERT INTO gallery.{table} (creator_id, tags)"
         f" VALUES ('{USER}', ARRAY['{TAG}', NULL, '{TAG}']::uuid[])"
     )
+
+
+def test_a_gallery_without_the_users_that_its_counts_refer_to_is_skipped(engine: Engine) -> None:
+    items = [sql.replace(" REFERENCES gallery.users", "") for sql in ITEMS]
+    execute(engine, *(sql for sql in PEOPLE if ".users" not in sql), *items)
+    assert migrate(engine, [system]).skipped == {"gallery": ["gallery.users"]}
