@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from assets.loading import LoadError
 
 _BATCH_ROWS = 5_000
+_BUFFER_BYTES = 1 << 20
 
 
 class ParquetFile:
@@ -25,7 +26,9 @@ class ParquetFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._file = pq.ParquetFile(path)
+            # Column by column and piece by piece: otherwise a row group is read all at once, and a
+            # file may be one row group.
+            self._file = pq.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False)
         except (OSError, pa.ArrowException) as error:
             raise LoadError(f"{path} cannot be read as Parquet: {error}.") from error
         self.header: list[str] = list(self._file.schema_arrow.names)

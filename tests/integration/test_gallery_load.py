@@ -17,6 +17,7 @@ import pytest
 from sqlalchemy import Engine
 
 from assets.gallery import load
+from assets.gallery.listing import open_listing
 from assets.gallery.load import load_gallery
 from assets.gallery.tallies import system
 from assets.loading import Loaded, LoadError
@@ -304,6 +305,23 @@ def test_a_parquet_file_is_loaded_with_its_own_types(gallery: Engine, tmp_path: 
     pq.write_table(pa.table(one), path)
     assert counts(load_gallery(gallery, path)) == (0, 1, 0, 0)
     assert items(gallery)["regular", 1][1] == ["sea"]
+
+
+def test_a_parquet_file_is_read_in_pieces_even_if_it_is_one_row_group(tmp_path: Path) -> None:
+    path = tmp_path / "items.parquet"
+    count = 20_000
+    columns = {name: pa.array(["auto"] * count) for name in ("source", "creator")}
+    tags = pa.array([[str(uuid4()) for _ in range(20)] for _ in range(count)])
+    table = pa.table({"id": range(count), **columns, "tags": tags})
+    pq.write_table(table, path, row_group_size=count)
+    del columns, tags, table
+    before = pa.total_allocated_bytes()
+    with open_listing(path, lambda *_: pytest.fail("a row was rejected")) as listing:
+        rows = iter(listing)
+        next(rows)
+        assert path.stat().st_size > 10_000_000
+        assert pa.total_allocated_bytes() - before < 10_000_000
+        assert sum(1 for _ in rows) == count - 1
 
 
 def test_the_applications_next_item_gets_a_free_id(gallery: Engine, write: Write) -> None:
