@@ -239,7 +239,7 @@ def _maintained(engine: Any, tally: Tally, what: str, rng: random.Random) -> Cou
 
 def _cut_into_batches(rows: int) -> None:
     """Let backfills in this process go by batches of about so many rows, with short pauses."""
-    wanted = {
+    wanted: dict[str, dict[str, float]] = {
         "tallies.backfill": {
             "FIRST_ROWS": rows,
             "LEAST_ROWS": rows,
