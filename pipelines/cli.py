@@ -179,6 +179,55 @@ def rebuild(name: str, start: datetime | None, end: datetime | None) -> None:
     click.echo(refreshed_line(result))
 
 
+@tally.command(
+    epilog=_example(
+        "tally backfill gallery.content_tags",
+        "tally backfill gallery.content_tags --lane auto --restart",
+    )
+)
+@click.argument("name")
+@click.option("--lane", "lanes", multiple=True, metavar="LANE", help="Only this; may be repeated.")
+@click.option("--restart", is_flag=True, help="From the start, even if one was interrupted.")
+@click.option(
+    "--target-seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=2.0,
+    show_default=True,
+    help="How long a batch is meant to take.",
+)
+def backfill(name: str, lanes: Sequence[str], restart: bool, target_seconds: float) -> int:
+    """Build a big tally in batches, which can be interrupted.
+
+    Run again, it goes on where it was. What is finished is gone over again, and only rows that
+    differ are written. Between batches it stands back for writers and replicas. Changes that are
+    pending stay so: `tally refresh` takes them.
+    """
+    from pipelines.backfilling import backfilled_line, showing
+    from tallies import BadLane
+    from tallies import backfill as run
+    from tallies import status as status_of
+
+    engine = _engine()
+    (each,) = _named(engine, [name])
+    try:
+        with showing(click.echo) as show:
+            done = run(
+                engine,
+                each,
+                lanes or None,
+                restart=restart,
+                target_seconds=target_seconds,
+                on_progress=show,
+            )
+    except BadLane as error:
+        raise click.UsageError(str(error), ctx=click.get_current_context()) from error
+    except KeyboardInterrupt:
+        _complain("interrupted; the batches so far stay, and the same command goes on from there")
+        return INTERRUPTED
+    click.echo(backfilled_line(done, status_of(engine, each)))
+    return 0
+
+
 @tally.command(epilog=_example("tally verify", "tally verify daily_contributions --json"))
 @names
 @as_json

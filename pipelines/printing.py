@@ -79,12 +79,24 @@ def _advice(tally: Tally, status: Status | None) -> list[str]:
     if status is None:
         return [f"{tally.name}: not installed; run `tally migrate`"]
     advice = []
+    if status.backfilling or status.unfinished:
+        advice.append(f"{tally.name}: {_backfill(status)}")
     if status.stale:
         why = "; ".join(dict.fromkeys(status.stale))
         advice.append(f"{tally.name}: the next refresh rebuilds it ({why})")
     if status.differing:
         advice.append(f"{tally.name}: wrong when last verified; see `tally verify`")
     return advice
+
+
+def _backfill(status: Status) -> str:
+    done = sum(lane.items_done for lane in status.unfinished)
+    total = sum(lane.items_total for lane in status.unfinished)
+    far = f"{', '.join(lane.lane for lane in status.unfinished)} {done:,} of {total:,} items"
+    so_far = f" ({far})" if status.unfinished else ""
+    if status.backfilling:
+        return f"is being backfilled{so_far} by the session with process id {status.backfilling}"
+    return f"its backfill was interrupted{so_far}; `tally backfill {status.tally}` goes on"
 
 
 def status_as_json(found: Sequence[tuple[Tally, Status | None]]) -> str:

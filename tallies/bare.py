@@ -16,11 +16,15 @@ from sqlalchemy import Connection, Row, delete, func, select
 from sqlalchemy.exc import IntegrityError
 
 from tallies import sql, state
+from tallies.errors import TallyBusy
 from tallies.tally import Scope, Tally
 from tallies.transactions import sqlstate, writing_on
 
 # Longer, and who wants the table or one that it refers to would queue up behind the lock.
 DROP_TIMEOUT = "20ms"
+# So is a table that it refers to, but with so much done it is worth to try for some minutes.
+BUILD_TIMEOUT = "1s"
+BUILD_ATTEMPTS = 20
 BUILD_MEMORY = "256MB"
 FOREIGN_KEY_VIOLATION = "23503"
 
@@ -205,6 +209,7 @@ def build(
     `guard` is called in each, before anything is done; `on_step` with what is built next. Rows that
     refer to what is gone by now are deleted where they keep a foreign key from being valid.
     """
+    refused = 0
     while (following := _next_step(connection, tally)) is not None:
         place, step = following
         on_step(step.what)
@@ -214,6 +219,10 @@ def build(
             if sqlstate(error) != FOREIGN_KEY_VIOLATION or step.mending is None:
                 raise
             _run(connection, tally, None, step.mending, guard)
+        except TallyBusy:
+            refused += 1
+            if refused == BUILD_ATTEMPTS:
+                raise
 
 
 def _next_step(connection: Connection, tally: Tally) -> tuple[int, Step] | None:
@@ -233,6 +242,7 @@ def _run(
 ) -> None:
     def work(connection: Connection, _waited: float) -> None:
         guard(connection)
+        sql.execute(connection, f"SET LOCAL lock_timeout = '{BUILD_TIMEOUT}'")
         sql.execute(
             connection,
             "SELECT set_config('maintenance_work_mem',"

@@ -6,6 +6,8 @@ engine's own table, so that it tells of committed batches alone.
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import Engine
 
 from tests.integration.support import execute, rows, scalar
@@ -20,10 +22,11 @@ STORED = "SELECT content_id, content_source, tag_id FROM {}"
 
 KEEP_HISTORY = (
     "CREATE TABLE IF NOT EXISTS public.history (number int GENERATED ALWAYS AS IDENTITY,"
-    " lane text, mode text, after bigint, upto bigint, last boolean)",
+    " begun timestamptz, lane text, mode text, after bigint, upto bigint, last boolean)",
     "CREATE OR REPLACE FUNCTION public.keep_history() RETURNS trigger LANGUAGE plpgsql AS $$"
-    " BEGIN INSERT INTO public.history (lane, mode, after, upto, last)"
-    " VALUES (new.lane, new.mode, old.position, new.position, new.finished_at IS NOT NULL);"
+    " BEGIN INSERT INTO public.history (begun, lane, mode, after, upto, last)"
+    " VALUES (new.started_at, new.lane, new.mode, old.position, new.position,"
+    " new.finished_at IS NOT NULL);"
     " RETURN NULL; END $$",
     "CREATE OR REPLACE TRIGGER keep_history AFTER UPDATE ON tallykeeper.backfills FOR EACH ROW"
     " WHEN (old.position IS DISTINCT FROM new.position"
@@ -84,18 +87,19 @@ ORDER BY 1, 2""",
 
 
 def require_each_batch_once(engine: Engine) -> dict[str, int]:
-    """Each committed batch began where the one before it ended: how many there were, by lane."""
+    """Each committed batch began where the one before it ended: how many there were, by lane.
+
+    A lane that is begun anew begins at its start again.
+    """
+    history = rows(
+        engine, "SELECT lane, begun, after, upto, last FROM public.history ORDER BY number"
+    )
     counts: dict[str, int] = {}
-    lanes = [lane for (lane,) in rows(engine, "SELECT DISTINCT lane FROM public.history")]
-    for lane in lanes:
-        steps = rows(
-            engine,
-            f"SELECT after, upto, last FROM public.history WHERE lane = '{lane}' ORDER BY number",
-        )
-        at = None
-        for after, upto, last in steps:
-            assert after == at, f"{lane}: a batch began at {after}, the one before ended at {at}"
-            at = upto
-            assert last == ((after, upto, last) == steps[-1]), f"{lane}: more after the last batch"
-        counts[lane] = len(steps)
+    ends: dict[tuple[Any, ...], tuple[int | None, bool]] = {}
+    for lane, begun, after, upto, last in history:
+        ended, finished = ends.get((lane, begun), (None, False))
+        assert not finished, f"{lane}: a batch from {after} after the last one"
+        assert after == ended, f"{lane}: a batch began at {after}, the one before ended at {ended}"
+        ends[lane, begun] = (upto, last)
+        counts[lane] = counts.get(lane, 0) + 1
     return counts
