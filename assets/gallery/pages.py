@@ -223,13 +223,15 @@ class _Search:
             if lower is None or len(found) >= self.wanted:
                 return sorted(found.values(), key=_order)[: self.wanted]
             upper = _Bound(lower.created_at, lower.id, included=False)
-            plan = plan.after(eligible)
+            plan = plan.after(eligible, len(found), self.wanted)
 
     def _further_down(self, stretch: _Stretch, rows: int) -> _Bound | None:
         """The place so many rows down, looked up in an index alone; None where it ends before."""
+        # What is passed over is not written out.
         statement = (
-            f"SELECT {_WRITTEN}, id FROM {_table(stretch.source)} WHERE {self._ordered(stretch)}"
-            f" ORDER BY {self._newest_first} OFFSET {rows} LIMIT 1"
+            f"SELECT {_WRITTEN}, id FROM (SELECT created_at, id FROM {_table(stretch.source)}"
+            f" WHERE {self._ordered(stretch)}"
+            f" ORDER BY {self._newest_first} OFFSET {rows} LIMIT 1) AS lowest"
         )
         found = read(self.connection, statement, _table(stretch.source))
         return _Bound(found[0][0], found[0][1], included=True) if found else None

@@ -35,10 +35,19 @@ class Plan:
     way: Literal["walk", "gather"]
     rows: int | None
 
-    def after(self, expected: int | None) -> Plan:
-        """The step after one that did not fill the page; `expected` items there are to look at."""
-        rows = (self.rows or 0) * GROWTH
-        return Plan("gather", None if expected is not None and rows * 2 > expected else rows)
+    def after(self, eligible: int | None, found: int, wanted: int) -> Plan:
+        """The step after one that `found` too few; `eligible` items there are to look at in all.
+
+        What was found says more of how many there are than what was expected.
+        """
+        looked_at = self.rows or 0
+        share = (found + 1) / (looked_at + 1)
+        rows = max(looked_at * GROWTH, int(MARGIN * wanted / share))
+        if eligible is not None:
+            in_parts = rows * PASSED + MARGIN * wanted * FETCHED
+            if rows * 2 > eligible or share * eligible * FETCHED < in_parts:
+                return Plan("gather", None)
+        return Plan("gather", rows)
 
 
 @dataclass(frozen=True)

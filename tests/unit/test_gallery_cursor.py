@@ -168,8 +168,15 @@ def test_where_nothing_is_known_a_short_walk_comes_first_and_ever_longer_gatheri
     plan = choose(Outlook(None, None, [0], every=False), 21)
     assert plan.way == "walk"
     assert plan.rows is not None
-    following = plan.after(None)
+    following = plan.after(None, 3, 21)
     assert following.way == "gather"
     assert following.rows is not None
     assert following.rows > plan.rows
-    assert following.after(20_000) == Plan("gather", None)
+    assert following.after(following.rows * 8, 3, 21) == Plan("gather", None)
+
+
+def test_after_a_step_that_found_few_all_of_them_are_gathered_at_once() -> None:
+    assert Plan("walk", 2_000).after(1_000_000, 1, 21) == Plan("gather", None)
+    following = Plan("walk", 2_000).after(1_000_000, 15, 21)
+    assert following.way == "gather"
+    assert following.rows is not None
