@@ -45,21 +45,23 @@ def stand_back(
     `waited` is how long the batch waited for its locks, `waiting` how many waited for it; `tell` is
     called with the reason before each pause.
     """
-    started = time.perf_counter()
+    paused = 0.0
     if waiting:
         # They waited for up to as long as the batch took, and may have as much to do.
         who = "another session" if waiting == 1 else f"{waiting} other sessions"
-        _pause(batch_seconds, f"{who} waited for the last batch", tell)
+        paused += _pause(batch_seconds, f"{who} waited for the last batch", tell)
     elif waited > PATIENT_SECONDS:
-        _pause(waited, f"the last batch waited {waited:.1f} s for its locks", tell)
+        paused += _pause(waited, f"the last batch waited {waited:.1f} s for its locks", tell)
     while (lag := _lag(connection)) > MOST_LAG_SECONDS:
-        _pause(LOOK_AT_LAG_SECONDS, f"a replica is {lag:,.0f} s behind", tell)
-    return time.perf_counter() - started
+        paused += _pause(LOOK_AT_LAG_SECONDS, f"a replica is {lag:,.0f} s behind", tell)
+    return paused
 
 
-def _pause(seconds: float, why: str, tell: Callable[[str], None]) -> None:
+def _pause(seconds: float, why: str, tell: Callable[[str], None]) -> float:
     tell(why)
+    started = time.perf_counter()
     time.sleep(min(max(seconds, PATIENT_SECONDS), LONGEST_PAUSE_SECONDS))
+    return time.perf_counter() - started
 
 
 def _lag(connection: Connection) -> float:
