@@ -245,6 +245,46 @@ FROM desk.sales GROUP BY 1, 2""",
     engine_pending="tallykeeper.desk_best_sales_pending_keys",
 )
 
+# An order's shops with its items, then and now; and of a listed item, what is ordered now.
+SHOP_ITEMS = Oracle(
+    tally="mart.shop_items",
+    key=("shop_id", "item_id"),
+    measures=("pieces",),
+    derived="mart.shop_items",
+    truth="""
+SELECT o.shop_id, l.item_id, sum(l.pieces) AS pieces FROM mart.order_lines AS l
+JOIN mart.orders AS o ON o.id = l.order_id
+WHERE l.item_id IN (SELECT item_id FROM mart.listed) GROUP BY 1, 2""",
+    pending="""
+SELECT shop_id, item_id FROM (
+  SELECT order_id, shop_id FROM tallykeeper.mart_shop_items_log WHERE shop_id IS NOT NULL
+  UNION SELECT id, shop_id FROM mart.orders
+) AS shops JOIN (
+  SELECT order_id, item_id FROM tallykeeper.mart_shop_items_log WHERE item_id IS NOT NULL
+  UNION SELECT order_id, item_id FROM mart.order_lines
+) AS items USING (order_id)
+WHERE order_id IN (SELECT order_id FROM tallykeeper.mart_shop_items_log)
+UNION
+SELECT o.shop_id, l.item_id FROM mart.orders AS o JOIN mart.order_lines AS l ON l.order_id = o.id
+WHERE l.item_id IN (SELECT item_id FROM tallykeeper.mart_shop_items_log WHERE order_id IS NULL)""",
+    engine_pending="tallykeeper.mart_shop_items_pending_keys",
+)
+
+SHOP_SUMS = Oracle(
+    tally="mart.shop_sums",
+    key=("shop_id",),
+    measures=("items", "pieces"),
+    derived="mart.shop_sums",
+    truth="""
+SELECT o.shop_id, count(DISTINCT l.item_id)::integer AS items, sum(l.pieces) AS pieces
+FROM mart.order_lines AS l JOIN mart.orders AS o ON o.id = l.order_id
+JOIN mart.listed AS i ON i.item_id = l.item_id GROUP BY 1""",
+    followed="""
+SELECT shop_id, count(*)::integer AS items, sum(pieces) AS pieces
+FROM mart.shop_items GROUP BY 1""",
+    pending="SELECT shop_id FROM tallykeeper.mart_shop_sums_log",
+)
+
 GALLERY_ITEMS = """(
   SELECT id, 'regular' AS source, creator_id, tags FROM gallery.content_items
   UNION ALL SELECT id, 'auto', creator_id, tags FROM gallery.content_items_auto

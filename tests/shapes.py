@@ -2,7 +2,9 @@
 
 `shelf`: an exploded array, recomputed by item, with no measures at all. `desk`: counts and numeric
 sums by person, with a null row for everybody, from two sources and under a condition; and a
-recomputed tally with a null in its key. Their hand-written truth is in `oracle.py`.
+recomputed tally with a null in its key. `mart`: a key in two parts, from two sources, while a third
+source finds its keys by reading those; and sums over that derived table, whose rows are updated
+too. Their hand-written truth is in `oracle.py`.
 """
 
 from __future__ import annotations
@@ -187,6 +189,99 @@ best_sales_tally = RecomputedTally(
 
 desk = System("desk", desk_metadata, [person_sums_tally, best_sales_tally])
 
+mart_metadata = MetaData(schema="mart")
+
+orders = Table(
+    "orders",
+    mart_metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("shop_id", BigInteger, nullable=False),
+)
+
+order_lines = Table(
+    "order_lines",
+    mart_metadata,
+    Column("order_id", BigInteger, primary_key=True),
+    Column("item_id", BigInteger, primary_key=True),
+    Column("pieces", Integer, nullable=False),
+    Index("order_lines_item", "item_id"),
+)
+
+listed = Table("listed", mart_metadata, Column("item_id", BigInteger, primary_key=True))
+
+shop_items = Table(
+    "shop_items",
+    mart_metadata,
+    Column("shop_id", BigInteger, primary_key=True),
+    Column("item_id", BigInteger, primary_key=True),
+    Column("pieces", BigInteger, nullable=False),
+    Column("updated_at", DateTime(timezone=True)),
+)
+
+shop_sums = Table(
+    "shop_sums",
+    mart_metadata,
+    Column("shop_id", BigInteger, primary_key=True),
+    Column("items", Integer, nullable=False),
+    Column("pieces", BigInteger, nullable=False),
+)
+
+ordered = order_lines.join(orders, orders.c.id == order_lines.c.order_id)
+
+
+def pieces_of_listed(scope: Scope) -> Select[Any]:
+    """Pieces by shop and item, of items that are listed."""
+    return (
+        select(
+            orders.c.shop_id,
+            order_lines.c.item_id,
+            func.sum(order_lines.c.pieces).label("pieces"),
+        )
+        .select_from(ordered.join(listed, listed.c.item_id == order_lines.c.item_id))
+        .where(*scope(shop_id=orders.c.shop_id, item_id=order_lines.c.item_id))
+        .group_by(orders.c.shop_id, order_lines.c.item_id)
+    )
+
+
+shop_items_tally = RecomputedTally(
+    system="mart",
+    table=shop_items,
+    key=["shop_id", "item_id"],
+    measures=["pieces"],
+    captures=[
+        Capture(orders, entity=lambda o: {"order_id": o.id}, key=lambda o: {"shop_id": o.shop_id}),
+        Capture(
+            order_lines,
+            entity=lambda line: {"order_id": line.order_id},
+            key=lambda line: {"item_id": line.item_id},
+        ),
+        Capture(
+            listed,
+            entity=lambda item: {"item_id": item.item_id},
+            keys=lambda marked: (
+                select(orders.c.shop_id, order_lines.c.item_id)
+                .select_from(ordered)
+                .where(order_lines.c.item_id.in_(select(marked.c.item_id)))
+            ),
+        ),
+    ],
+    aggregate=pieces_of_listed,
+)
+
+shop_sums_tally = AdditiveTally(
+    system="mart",
+    table=shop_sums,
+    contributions=[
+        Contribution(
+            shop_items,
+            key=lambda row: {"shop_id": row.shop_id},
+            measures=lambda row: {"items": 1, "pieces": row.pieces},
+        )
+    ],
+)
+
+mart = System("mart", mart_metadata, [shop_items_tally, shop_sums_tally])
+
 # Statements to be drawn from; see `written` for what stands in the braces.
 SHELF_WRITES = (
     "INSERT INTO shelf.items VALUES ({n}, ARRAY[{t}, {t}, {t}, NULL])"
@@ -218,6 +313,35 @@ DESK_WRITES = (
     "DELETE FROM desk.sales WHERE id % 4 = {p} % 4",
     "DELETE FROM desk.refunds WHERE clerk_id = {p}",
     "TRUNCATE desk.refunds",
+)
+
+MART_WRITES = (
+    "INSERT INTO mart.orders VALUES ({n}, {p} % 3 + {t}) ON CONFLICT (id) DO UPDATE"
+    " SET shop_id = excluded.shop_id",
+    "INSERT INTO mart.orders SELECT i, i % 7 FROM generate_series({n}, {n} + 7) AS i"
+    " ON CONFLICT DO NOTHING",
+    "INSERT INTO mart.order_lines VALUES ({n}, {t}, {p}) ON CONFLICT (order_id, item_id)"
+    " DO UPDATE SET pieces = excluded.pieces",
+    "INSERT INTO mart.order_lines SELECT id, {t}, {p} FROM mart.orders ON CONFLICT DO NOTHING",
+    "INSERT INTO mart.order_lines SELECT {n}, i, {p} FROM generate_series(0, 6) AS i"
+    " ON CONFLICT DO NOTHING",
+    "INSERT INTO mart.listed SELECT i FROM generate_series(0, 7) AS i ON CONFLICT DO NOTHING",
+    "INSERT INTO mart.listed VALUES ({t}) ON CONFLICT DO NOTHING",
+    "INSERT INTO mart.listed VALUES ({t}), ({t} + 1) ON CONFLICT DO NOTHING",
+    "UPDATE mart.orders SET shop_id = (shop_id + 1) % 7 WHERE id % 3 = {p} % 3",
+    "UPDATE mart.orders SET id = (SELECT max(id) + 1 FROM mart.orders) WHERE id = {n}",
+    "UPDATE mart.order_lines SET pieces = pieces + {p} - 1 WHERE order_id % 3 = {p} % 3",
+    "UPDATE mart.order_lines AS l SET item_id = item_id + 5 WHERE item_id = {t} AND order_id < {n}"
+    " AND NOT EXISTS (SELECT FROM mart.order_lines WHERE item_id = {t} + 5"
+    " AND order_id = l.order_id)",
+    "UPDATE mart.order_lines SET order_id = {n} WHERE item_id = {t} AND order_id = {p}"
+    " AND NOT EXISTS (SELECT FROM mart.order_lines WHERE item_id = {t} AND order_id = {n})",
+    "UPDATE mart.listed SET item_id = item_id + 5 WHERE item_id = {t}"
+    " AND NOT EXISTS (SELECT FROM mart.listed WHERE item_id = {t} + 5)",
+    "DELETE FROM mart.listed WHERE item_id = {t}",
+    "DELETE FROM mart.orders WHERE id % 7 = {p}",
+    "DELETE FROM mart.order_lines WHERE item_id % 5 = {t} AND order_id % 2 = {p} % 2",
+    "TRUNCATE mart.listed",
 )
 
 

@@ -29,6 +29,8 @@ from tests.oracle import (
     HOURLY,
     ITEM_TAGS,
     PERSON_SUMS,
+    SHOP_ITEMS,
+    SHOP_SUMS,
     TAG_HOURS,
     Oracle,
 )
@@ -192,6 +194,12 @@ SUBJECTS = {
         create_from_metadata(shapes.desk),
         (PERSON_SUMS, BEST_SALES),
         from_templates(shapes.DESK_WRITES),
+    ),
+    "mart": Subject(
+        shapes.mart,
+        create_from_metadata(shapes.mart),
+        (SHOP_ITEMS, SHOP_SUMS),
+        from_templates(shapes.MART_WRITES),
     ),
     "gallery": Subject(
         gallery.system,

@@ -17,11 +17,22 @@ from sqlalchemy.schema import CreateSchema
 
 from tallies import System, install, rebuild, refresh, verify
 from tests.integration.support import execute, rows
-from tests.oracle import BEST_SALES, ITEM_TAGS, PERSON_SUMS, Oracle, look, settle
+from tests.oracle import (
+    BEST_SALES,
+    ITEM_TAGS,
+    PERSON_SUMS,
+    SHOP_ITEMS,
+    SHOP_SUMS,
+    Oracle,
+    look,
+    settle,
+)
 from tests.shapes import (
     DESK_WRITES,
+    MART_WRITES,
     SHELF_WRITES,
     desk,
+    mart,
     person_sums_tally,
     shelf,
     written,
@@ -30,6 +41,7 @@ from tests.shapes import (
 CASES = [
     pytest.param(shelf, (ITEM_TAGS,), SHELF_WRITES, id="shelf"),
     pytest.param(desk, (PERSON_SUMS, BEST_SALES), DESK_WRITES, id="desk"),
+    pytest.param(mart, (SHOP_ITEMS, SHOP_SUMS), MART_WRITES, id="mart"),
 ]
 
 
