@@ -1,8 +1,7 @@
 """Pages of a gallery: a fixed mix of questions, each put to `content_page` and to plain statements.
 
-The plain ones are what anybody would write: over the arrays, with the index over them and without,
-and over the junction by its own indexes. All ask for the same 20 items behind the same place; their
-answers are compared, so nobody is quick at something else.
+All ask for the same 20 items behind the same place; their answers are compared, so nobody is quick
+at something else. The plain statements are in `ways.py`.
 """
 
 from __future__ import annotations
@@ -19,45 +18,32 @@ from sqlalchemy.exc import OperationalError
 
 from assets.gallery import tables
 from assets.gallery.reads import content_page
+from benchmarks import ways as ways_by_sql
 from benchmarks.bench import Bench
 from benchmarks.gallery import ITEMS, Gallery
 from benchmarks.progress import announce
 from benchmarks.report import Section, count, duration
 from benchmarks.timing import seconds_of
+from benchmarks.ways import DATED, JUNCTION, PAGE, Places, Question, in_array, in_junction, plain
 from tallies import sql
 
-PAGE, DEEP = 20, 10
-REPETITIONS, PLAIN_REPETITIONS = 5, 1
+DEEP = 10
+REPETITIONS = 2
 AT_MOST_SECONDS = 0.05
 # A plain statement that takes longer is ended, and counts as that long.
 PATIENCE_SECONDS = 5
-JUNCTION, CARDINALITIES, COUNTS = (
-    sql.name_of(table)
-    for table in (tables.content_tags, tables.tag_cardinality_stats, tables.gen_source_stats)
+CARDINALITIES, COUNTS = (
+    sql.name_of(table) for table in (tables.tag_cardinality_stats, tables.gen_source_stats)
 )
 OWN = "`content_page`"
 HEAD = "| Links | Way | p50 | p95 | Slowest | Target |\n|---|---|---|---|---|---|\n"
-
-
-@dataclass(frozen=True)
-class Question:
-    """One of the mix; `after` is the moment (as text), id and source that it goes on behind."""
-
-    kind: str
-    tags: tuple[UUID, ...]
-    match: str
-    creator: str
-    user_id: UUID | None
-    cursor: str | None = None
-    after: tuple[str, int, str] | None = None
 
 
 @dataclass
 class Way:
     """One way to answer, and how long each answer took, in seconds."""
 
-    answer: Callable[[Connection, Question], list[tuple[str, int]]]
-    repetitions: int = PLAIN_REPETITIONS
+    answer: Callable[[Connection, Question], Places]
     settings: Sequence[str] = ()
     seconds: list[float] = field(default_factory=list)
     given_up: int = 0
@@ -70,13 +56,16 @@ def measure(bench: Bench) -> Section:
         gallery = bench.gallery(links)
         gallery.vacuum()
         questions = mix(gallery)
+        announce("a junction with moments, to compare with")
+        ways_by_sql.make_dated(gallery.engine)
         ways = _put(gallery, questions)
         lines += [_line(links, name, way) for name, way in ways.items()]
         notes.append(_sizes(gallery))
+        ways_by_sql.drop_dated(gallery.engine)
     notes.append(
         f"{len(questions)} questions: rare, middling and common tags and a mixture, 1 to 5 of them,"
-        f" any and all, every creator filter, first and {DEEP}th page. {OWN} {REPETITIONS} times"
-        f" each, the plain statements once; these were ended after {PATIENCE_SECONDS} s. Without"
+        f" any and all, every creator filter, first and {DEEP}th page; each put to each way"
+        f" {REPETITIONS} times, in turns, and ended after {PATIENCE_SECONDS} s. Without"
         " the index over the arrays is with `enable_bitmapscan` off: there is no other use of it."
     )
     return Section("pages", notes=[HEAD + "\n".join(lines), *notes])
@@ -199,99 +188,49 @@ def _page(connection: Connection, question: Question, cursor: str | None) -> dic
     )
 
 
-def _own(connection: Connection, question: Question) -> list[tuple[str, int]]:
+def _own(connection: Connection, question: Question) -> Places:
     page = _page(connection, question, question.cursor)
     return [(item["source"], item["id"]) for item in page["items"]]
 
 
-def _plain(
-    tagged: Callable[[Question, str], str], connection: Connection, question: Question
-) -> list[tuple[str, int]]:
-    """One statement over both sources, each with its own conditions, order and limit."""
-    parts = []
-    for rank, (source, table) in enumerate(ITEMS.items()):
-        conditions = [tagged(question, source)]
-        if question.creator != "all":
-            operator = "=" if question.creator == "user" else "<>"
-            conditions.append(f"i.creator_id {operator} '{question.user_id}'")
-        if question.after is not None:
-            moment, number, last = question.after
-            operator = "<=" if rank > list(ITEMS).index(last) else "<"
-            conditions.append(f"(i.created_at, i.id) {operator} ('{moment}', {number})")
-        parts.append(
-            f"(SELECT i.*, '{source}' AS source, {rank} AS rank FROM {table} AS i"
-            f" WHERE {' AND '.join(conditions)}"
-            f" ORDER BY i.created_at DESC, i.id DESC LIMIT {PAGE + 1})"
-        )
-    rows = sql.execute(
-        connection,
-        f"SELECT * FROM ({' UNION ALL '.join(parts)}) AS both_sources"
-        f" ORDER BY created_at DESC, id DESC, rank LIMIT {PAGE + 1}",
-    )
-    return [(row.source, row.id) for row in rows][:PAGE]
-
-
-def _in_array(question: Question, _source: str) -> str:
-    operator = "&&" if question.match == "any" else "@>"
-    return f"i.tags {operator} '{{{','.join(map(str, question.tags))}}}'::uuid[]"
-
-
-def _in_junction(question: Question, source: str) -> str:
-    pairs = (
-        f"SELECT FROM {JUNCTION} AS t WHERE t.content_source = '{source}' AND t.content_id = i.id"
-    )
-    if question.match == "any":
-        tags = ", ".join(f"'{tag}'" for tag in question.tags)
-        return f"EXISTS ({pairs} AND t.tag_id IN ({tags}))"
-    return " AND ".join(f"EXISTS ({pairs} AND t.tag_id = '{tag}')" for tag in question.tags)
-
-
 def _put(gallery: Gallery, questions: list[Question]) -> dict[str, Way]:
+    """All questions to all ways, which take turns. Raises AssertionError where answers differ."""
     ways = {
-        OWN: Way(_own, REPETITIONS),
-        "arrays, with GIN": Way(partial(_plain, _in_array)),
-        "arrays, no GIN": Way(partial(_plain, _in_array), settings=["enable_bitmapscan"]),
-        "junction, its B-trees": Way(partial(_plain, _in_junction)),
+        OWN: Way(_own),
+        "arrays, with GIN": Way(partial(plain, in_array)),
+        "arrays, no GIN": Way(partial(plain, in_array), settings=["enable_bitmapscan"]),
+        "junction, its B-trees": Way(partial(plain, in_junction)),
+        "junction with `created_at`": Way(ways_by_sql.dated),
     }
-    for question in questions[::8]:
-        _answer(gallery, ways[OWN], question)
-    ways[OWN].seconds.clear()
     for number, question in enumerate(questions):
         if number % 20 == 0:
             announce(f"question {number + 1} of {len(questions)}")
-        answers = {}
-        for name, way in random.Random(number).sample(list(ways.items()), len(ways)):
-            answers[name] = _answer(gallery, way, question)
-        for name, answer in answers.items():
-            if answer is not None and answer != answers[OWN]:
-                raise AssertionError(
-                    f"expected the same of all, but {name} gives {answer} and {OWN}"
-                    f" {answers[OWN]} to {question}"
-                )
+        for turn in range(REPETITIONS):
+            order = random.Random(number * REPETITIONS + turn).sample(list(ways), len(ways))
+            answers = {name: _answer(gallery, ways[name], question) for name in order}
+            for name, answer in answers.items():
+                if answer is not None and answer != answers[OWN]:
+                    raise AssertionError(
+                        f"expected the same of all, but {name} gives {answer} and {OWN}"
+                        f" {answers[OWN]} to {question}"
+                    )
     return ways
 
 
-def _answer(gallery: Gallery, way: Way, question: Question) -> list[tuple[str, int]] | None:
-    """What it answers, timed so often; None where it was given up."""
-    answers: list[list[tuple[str, int]]] = []
-    for _ in range(way.repetitions):
-        with gallery.engine.connect() as connection:
-            for setting in way.settings:
-                sql.execute(connection, f"SET LOCAL {setting} TO off")
-            sql.execute(connection, f"SET LOCAL statement_timeout TO '{PATIENCE_SECONDS}s'")
-            try:
-                way.seconds.append(seconds_of(partial(_into, answers, way, connection, question)))
-            except OperationalError:
-                way.seconds.append(PATIENCE_SECONDS)
-                way.given_up += 1
-                return None
-    return answers[-1]
-
-
-def _into(
-    answers: list[list[tuple[str, int]]], way: Way, connection: Connection, question: Question
-) -> None:
-    answers.append(way.answer(connection, question))
+def _answer(gallery: Gallery, way: Way, question: Question) -> Places | None:
+    """What it answers, timed; None where it was given up."""
+    answers: list[Places] = []
+    with gallery.engine.connect() as connection:
+        for setting in way.settings:
+            sql.execute(connection, f"SET LOCAL {setting} TO off")
+        sql.execute(connection, f"SET LOCAL statement_timeout TO '{PATIENCE_SECONDS}s'")
+        try:
+            way.seconds.append(seconds_of(lambda: answers.append(way.answer(connection, question))))
+        except OperationalError:
+            way.seconds.append(PATIENCE_SECONDS)
+            way.given_up += 1
+            return None
+    return answers[0]
 
 
 def _line(links: int, name: str, way: Way) -> str:
@@ -317,12 +256,12 @@ def _sizes(gallery: Gallery) -> str:
         " JOIN pg_class AS c ON c.oid = i.indexrelid"
         " WHERE i.indrelid IN ({}) ORDER BY 2 DESC, 1"
     )
-    relations = ", ".join(f"'{name}'::regclass" for name in (*ITEMS.values(), JUNCTION))
+    relations = ", ".join(f"'{name}'::regclass" for name in (*ITEMS.values(), JUNCTION, DATED))
     with gallery.engine.connect() as connection:
         indexes = [tuple(row) for row in sql.execute(connection, query.format(relations))]
         heaps = {
             name: sql.execute(connection, f"SELECT pg_table_size('{name}') / 1e6").scalar_one()
-            for name in (*ITEMS.values(), JUNCTION)
+            for name in (*ITEMS.values(), JUNCTION, DATED)
         }
     shown = ", ".join(f"`{row[0]}` {row[1]:,.0f}" for row in indexes)
     tables_ = ", ".join(f"`{name}` {size:,.0f}" for name, size in heaps.items())
