@@ -28,6 +28,8 @@ from dagster._scheduler.scheduler import launch_scheduled_runs
 from dagster_graphql.test.utils import execute_dagster_graphql
 
 import tallies
+from assets.gallery.tallies import content_tags
+from assets.gallery.tallies import system as gallery
 from assets.media.tallies import daily_contributions, system
 from pipelines.definitions import assets_of
 from pipelines.migrate import migrate
@@ -40,6 +42,8 @@ from tests.servers import VERSIONS, Servers
 LOG = logging.getLogger("tests.dagster")
 PRESSURE_ROWS = 30
 TABLES = ("daily_contributions", "hourly_contributions")
+
+GALLERY_ITEMS = 60_000
 
 LAUNCH_BACKFILL = """
 mutation ($params: LaunchBackfillParams!) {
@@ -116,8 +120,9 @@ def deployment(instance: dg.DagsterInstance, postgres_servers: Servers) -> Itera
         env.setenv("TALLY_DATABASE_URL", url)
         env.setenv("TALLY_PRESSURE_ROWS", str(PRESSURE_ROWS))
         engine = open_engine(url)
-        migrate(engine, [system], with_sources=True)
-        location = Location(instance, engine, [assets_of(system, daily())])
+        systems = [system, gallery]
+        migrate(engine, systems, with_sources=True)
+        location = Location(instance, engine, [assets_of(each, daily()) for each in systems])
         location.build()
         target = WorkspaceFileTarget([str(project_root() / "workspace.yaml")])
         with create_test_daemon_workspace_context(target, instance) as workspace:
@@ -159,12 +164,59 @@ def test_a_year_is_backfilled_by_one_run_which_rebuilds_it(deployment: Deploymen
     tallies.rebuild(deployment.location.engine, daily_contributions)
 
 
-def test_the_hourly_schedule_launches_a_run_that_refreshes(deployment: Deployment) -> None:
+# Dagster's own server still calls what Dagster has deprecated.
+@pytest.mark.filterwarnings("ignore:Function `AssetSelection.sources`:DeprecationWarning")
+def test_both_lanes_are_backfilled_by_one_run_which_tells_its_progress(
+    deployment: Deployment,
+) -> None:
+    _fill_gallery(deployment.location)
+    answer = deployment.ask(
+        LAUNCH_BACKFILL,
+        params={
+            "partitionNames": ["regular", "auto"],
+            "assetSelection": [{"path": ["gallery", "content_tags"]}],
+        },
+    )
+    assert answer["launchPartitionBackfill"]["__typename"] == "LaunchBackfillSuccess", answer
+    (run,) = deployment.runs_after(deployment.turn_backfills)
+    ran = deployment.finish(run)
+    assert ran.succeeded
+    told = ran.observed("content_tags", "gallery")
+    assert {lane for lane, _ in told} == {"regular", "auto"}
+    percents = [metadata["percent"] for _, metadata in told]
+    assert percents == sorted(percents)
+    assert (percents[0] < 100, percents[-1]) == (True, 100)
+    assert all(metadata["rows_per_second"] > 0 for _, metadata in told)
+    ended = max(e.timestamp for e in deployment.instance.all_logs(run.run_id))
+    first = min(
+        e.timestamp
+        for e in deployment.instance.all_logs(
+            run.run_id, of_type=dg.DagsterEventType.ASSET_OBSERVATION
+        )
+    )
+    assert first < ended, "it was to be seen while the run went on"
+    found = ran.materialized("content_tags", "gallery")
+    assert set(found) == {"regular", "auto"}
+    assert found["auto"]["dagster/row_count"] == 3 * GALLERY_ITEMS
+    assert ran.failures() == []
+    assert deployment.runs_after(deployment.turn_backfills) == []
+    assert tallies.verify(deployment.location.engine, content_tags).ok
+
+
+def test_the_hourly_schedules_launch_runs_that_refresh(deployment: Deployment) -> None:
     deployment.location.build()
     deployment.location.add("2018-04-01 12:00Z")
     now, seen = datetime.now(UTC), dict[str, Any]()
     deployment.turn_schedules(seen, now - timedelta(minutes=61))
     launched = deployment.runs_after(lambda: deployment.turn_schedules(seen, now))
+    (other,) = [run for run in launched if run.job_name == "gallery_hourly"]
+    assert "dagster/partition" not in other.tags
+    gone = deployment.finish(other)
+    assert gone.succeeded
+    assert gone.failures() == []
+    for tally in gallery.tallies:
+        done = gone.materialized(tally.table.name, "gallery")[None]
+        assert done["reason"] == "refresh: nothing was pending"
     (run,) = [run for run in launched if run.job_name == "media_hourly"]
     ran = deployment.finish(run)
     assert ran.succeeded
@@ -198,3 +250,18 @@ def test_pending_pressure_refreshes_early_and_does_not_pile_up(deployment: Deplo
     deployment.location.add(*(f"{days_ago(n)} 13:00Z" for n in range(PRESSURE_ROWS)))
     (again,) = deployment.runs_after(look)
     assert deployment.finish(again).succeeded
+
+
+def _fill_gallery(location: Location) -> None:
+    """Items of either source, three tags each."""
+    location.execute(
+        "INSERT INTO gallery.users (username) VALUES ('ann')",
+        "INSERT INTO gallery.tags (name) SELECT 't' || n FROM generate_series(1, 90) AS n",
+        *(
+            f"INSERT INTO gallery.{table} (creator_id, tags)"
+            " SELECT u.id, ARRAY[t.ids[1 + n % 30], t.ids[31 + n % 30], t.ids[61 + n % 30]]"
+            " FROM gallery.users AS u, (SELECT array_agg(id) AS ids FROM gallery.tags) AS t,"
+            f" generate_series(1, {GALLERY_ITEMS // 2}) AS n"
+            for table in ("content_items", "content_items_auto")
+        ),
+    )
