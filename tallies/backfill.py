@@ -138,7 +138,15 @@ def backfill(
         run = _Run(connection, tally, tally.batches, target_seconds, on_progress)
         done = run.go(wanted, restart)
     vacuum_log(engine, tally, done.taken)
+    if run.begun.mode == LOAD:
+        _analyze(engine, tally)
     return done
+
+
+def _analyze(engine: Engine, tally: Tally) -> None:
+    """Let the planner know of the loaded rows at once: what it knows is that there were none."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        sql.execute(connection, f"ANALYZE (SKIP_LOCKED) {sql.name_of(tally.table)}")
 
 
 def _wanted(tally: Tally, batches: Batches, lanes: Sequence[str] | None) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ COMMANDS = [
     "status",
     "refresh",
     "rebuild",
+    "backfill",
     "verify",
     "load",
     "env",

@@ -128,6 +128,9 @@ def test_an_empty_junction_is_loaded_in_batches_and_is_exact(items: Engine) -> N
         "content_tags_tag_id_fkey",
     }
     assert scalar(items, f"SELECT count(*) FROM {LOG}") == 0
+    assert (
+        scalar(items, f"SELECT reltuples FROM pg_class WHERE oid = '{JUNCTION}'::regclass") == total
+    )
     assert (status(items, content_tags).rows, status(items, content_tags).stale) == (total, ())
     settled(items)
 
