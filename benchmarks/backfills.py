@@ -33,7 +33,7 @@ from tallies import Everything, Tally, sql
 
 AT_MOST = 1.25
 FULL = 89_600_000
-REPETITIONS = 3
+REPETITIONS = 2
 MEGABYTE = 1024**2
 SAMPLED_EVERY_SECONDS = 0.2
 JUNCTION, EQUAL = sql.name_of(tables.content_tags), "bench.content_tags_equal"
