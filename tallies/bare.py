@@ -8,6 +8,7 @@ with a tablespace of its own, a comment, or anything that depends on it stays wh
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,7 @@ BUILD_TIMEOUT = "1s"
 BUILD_ATTEMPTS = 20
 BUILD_MEMORY = "256MB"
 FOREIGN_KEY_VIOLATION = "23503"
+INDEX, CONSTRAINT, CHECK = "index", "constraint", "check"
 
 _INDEXES = """
 SELECT i.indexrelid, c.relname AS name, pg_get_indexdef(i.indexrelid) AS definition,
@@ -74,8 +76,12 @@ FROM pg_class AS c WHERE c.oid = {table}"""
 
 @dataclass(frozen=True)
 class Step:
-    """A statement that builds one thing, and one that makes it possible where it is not."""
+    """A statement that builds one thing, and one that makes it possible where it is not.
 
+    `kind` is an index, a constraint, or the check of one for what is there already.
+    """
+
+    kind: str
     what: str
     statement: str
     mending: str | None = None
@@ -95,7 +101,8 @@ def strip(connection: Connection, tally: Tally) -> bool:
     for statement in drops:
         sql.execute(connection, statement)
     rows = [
-        {"tally": tally.name, "place": place, **_columns(step)} for place, step in enumerate(steps)
+        {"tally": tally.name, "place": place, **dataclasses.asdict(step)}
+        for place, step in enumerate(steps)
     ]
     if rows:
         connection.execute(state.unbuilt.insert(), rows)
@@ -122,14 +129,14 @@ def _plan(connection: Connection, tally: Tally) -> tuple[list[str], list[Step]] 
         if index.peculiar or index.deferrable or index.kind == "x":
             continue
         name = sql.quote(index.name)
-        steps.append(Step(index.name, index.definition))
+        steps.append(Step(INDEX, index.name, index.definition))
         if index.kind is None:
             drops.append(f"DROP INDEX {sql.quote(tally.table.schema or 'public')}.{name}")
             continue
         kind = "PRIMARY KEY" if index.kind == "p" else "UNIQUE"
         added = f"ALTER TABLE {table} ADD CONSTRAINT {name} {kind} USING INDEX {name}"
         drops.append(f"ALTER TABLE {table} DROP CONSTRAINT {name}")
-        steps.append(Step(index.name, added))
+        steps.append(Step(CONSTRAINT, index.name, added))
     for key in keys:
         steps += _foreign_key(table, key)
     return drops, steps
@@ -141,13 +148,16 @@ def _foreign_key(table: str, key: Row[Any]) -> list[Step]:
     unchecked = "" if key.definition.endswith("NOT VALID") else " NOT VALID"
     added = f"ALTER TABLE {table} ADD CONSTRAINT {name} {key.definition}{unchecked}"
     if not key.valid:
-        return [Step(key.name, added)]
+        return [Step(CONSTRAINT, key.name, added)]
     dangling = (
         f"DELETE FROM {table} AS d WHERE {key.refers}"
         f" AND NOT EXISTS (SELECT FROM {key.parent} AS p WHERE {key.same})"
     )
     validated = f"ALTER TABLE {table} VALIDATE CONSTRAINT {name}"
-    return [Step(key.name, added), Step(key.name, validated, dangling)]
+    return [
+        Step(CONSTRAINT, key.name, added),
+        Step(CHECK, key.name, validated, dangling),
+    ]
 
 
 def is_stripped(connection: Connection, tally: Tally) -> bool:
@@ -214,11 +224,11 @@ def build(
         place, step = following
         on_step(step.what)
         try:
-            _run(connection, tally, place, step.statement, guard)
+            _run(connection, tally, place, step, guard)
         except IntegrityError as error:
             if sqlstate(error) != FOREIGN_KEY_VIOLATION or step.mending is None:
                 raise
-            _run(connection, tally, None, step.mending, guard)
+            _run(connection, tally, None, dataclasses.replace(step, statement=step.mending), guard)
         except TallyBusy:
             refused += 1
             if refused == BUILD_ATTEMPTS:
@@ -230,14 +240,16 @@ def _next_step(connection: Connection, tally: Tally) -> tuple[int, Step] | None:
     query = select(state.unbuilt).where(columns.tally == tally.name).order_by(columns.place)
     with connection.begin():
         row = connection.execute(query.limit(1)).one_or_none()
-    return None if row is None else (row.place, Step(row.what, row.statement, row.mending))
+    return (
+        None if row is None else (row.place, Step(row.kind, row.what, row.statement, row.mending))
+    )
 
 
 def _run(
     connection: Connection,
     tally: Tally,
     place: int | None,
-    statement: str,
+    step: Step,
     guard: Callable[[Connection], None],
 ) -> None:
     def work(connection: Connection, _waited: float) -> None:
@@ -249,7 +261,8 @@ def _run(
             f" greatest(pg_size_bytes(current_setting('maintenance_work_mem')),"
             f" pg_size_bytes('{BUILD_MEMORY}')) / 1024 || 'kB', true)",
         )
-        sql.execute(connection, statement)
+        if place is None or not _is_there(connection, tally, step):
+            sql.execute(connection, step.statement)
         if place is not None:
             columns = state.unbuilt.c
             this = (columns.tally == tally.name) & (columns.place == place)
@@ -258,5 +271,14 @@ def _run(
     writing_on(connection, tally, work)
 
 
-def _columns(step: Step) -> dict[str, str | None]:
-    return {"what": step.what, "statement": step.statement, "mending": step.mending}
+def _is_there(connection: Connection, tally: Tally, step: Step) -> bool:
+    """Whether somebody has built it by hand meanwhile."""
+    if step.kind == CHECK:
+        return False
+    table, name = sql.literal(sql.name_of(tally.table)), sql.literal(step.what)
+    there = {
+        INDEX: "FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid"
+        f" WHERE i.indrelid = {table}::regclass AND c.relname = {name}",
+        CONSTRAINT: f"FROM pg_constraint WHERE conrelid = {table}::regclass AND conname = {name}",
+    }
+    return sql.execute(connection, f"SELECT {there[step.kind]}").first() is not None

@@ -131,7 +131,8 @@ unbuilt = Table(
     metadata,
     Column("tally", Text, primary_key=True),
     Column("place", Integer, primary_key=True, comment="in which order"),
-    Column("what", Text, nullable=False, comment="the index or constraint"),
+    Column("kind", Text, nullable=False, comment="index, constraint, or check of a constraint"),
+    Column("what", Text, nullable=False, comment="the index's or constraint's name"),
     Column("statement", Text, nullable=False, comment="what builds it"),
     Column("mending", Text, comment="what makes a constraint hold that does not"),
     comment="What a backfill dropped from an empty table and builds when all rows are in.",
@@ -202,7 +203,9 @@ def installed(connection: Connection, tally: Tally) -> Installed | None:
 def stale_reasons(connection: Connection, tally: Tally) -> tuple[str, ...]:
     """Why the tally is stale, each reason once, oldest first; empty when it is not."""
     marks = select(stale_marks.c.reason).where(stale_marks.c.tally == tally.name)
-    by_age = marks.group_by(stale_marks.c.reason).order_by(func.min(stale_marks.c.marked_at))
+    by_age = marks.group_by(stale_marks.c.reason).order_by(
+        func.min(stale_marks.c.marked_at), stale_marks.c.reason
+    )
     return tuple(connection.scalars(by_age))
 
 

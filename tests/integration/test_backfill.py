@@ -203,6 +203,20 @@ def test_a_load_cut_off_while_it_builds_what_it_dropped_finishes_that(
     settled(items)
 
 
+def test_what_was_built_by_hand_after_a_load_was_cut_off_is_left_as_it_is(items: Engine) -> None:
+    shape = built(items)
+    with pytest.raises(Cut):
+        backfill(items, content_tags, on_progress=after(26, cut))
+    execute(
+        items,
+        f"ALTER TABLE {JUNCTION} ADD PRIMARY KEY (content_id, content_source, tag_id)",
+        f"CREATE INDEX content_tags_tag ON {JUNCTION} (tag_id, content_source, content_id)",
+    )
+    backfill(items, content_tags)
+    assert built(items) == shape
+    settled(items)
+
+
 def test_a_load_leaves_indexes_and_constraints_as_they_were(any_postgres_engine: Engine) -> None:
     engine = any_postgres_engine
     create(engine, system)
