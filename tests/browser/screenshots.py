@@ -35,6 +35,7 @@ SIZE = (1280, 800)
 START_SECONDS = 120
 DRAWN = "img[src^='data:image/png']"
 ASSET = "/assets/media/daily_contributions"
+JUNCTION = "/assets/gallery/content_tags"
 
 
 @contextmanager
@@ -77,7 +78,7 @@ def open_page(browser: Browser, address: str) -> Page:
 
 def graph(browser: Browser, base: str) -> Page:
     """The lineage from the files to both tallies."""
-    page = open_page(browser, f"{base}/asset-groups/")
+    page = open_page(browser, f"{base}/locations/tallykeeper/asset-groups/media/lineage")
     page.get_by_text("3 / 3 Passed").nth(1).wait_for()
     return page
 
@@ -105,11 +106,28 @@ def checks(browser: Browser, base: str) -> Page:
     return page
 
 
+def backfill(browser: Browser, base: str) -> Page:
+    """How far a backfill had come in its first lane, among the junction's events."""
+    page = open_page(browser, f"{base}{JUNCTION}?view=events")
+    page.get_by_text("regular", exact=True).first.click()
+    page.get_by_text("eta_seconds").wait_for()
+    return page
+
+
+def left_out(browser: Browser, base: str) -> Page:
+    """The warning that the junction leaves something out, with a sample of it."""
+    page = open_page(browser, f"{base}{JUNCTION}?view=checks")
+    page.get_by_text("nothing_left_out").first.click()
+    page.get_by_text("left_out_sample").first.wait_for()
+    return page
+
+
 PICTURES = {
     "ui-graph.png": graph,
     "ui-daily-contributions.png": heat_map,
     "ui-partitions.png": partitions,
     "ui-checks.png": checks,
+    "ui-backfill.png": backfill,
 }
 # The UI draws its plots and curves in after its texts.
 SETTLE_MILLISECONDS = 1_500

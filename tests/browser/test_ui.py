@@ -51,6 +51,18 @@ def test_days_are_partitions(ui: str, browser: Browser) -> None:
     assert page.get_by_text("Failed (0)").is_visible()
 
 
+def test_a_backfill_shows_how_far_it_is(ui: str, browser: Browser) -> None:
+    page = screenshots.backfill(browser, ui)
+    for number in ("percent", "items_done", "items_total", "rows_per_second"):
+        assert page.get_by_text(number, exact=True).first.is_visible()
+    assert page.get_by_text("observed in run").is_visible()
+
+
+def test_the_junction_warns_of_what_it_leaves_out(ui: str, browser: Browser) -> None:
+    page = screenshots.left_out(browser, ui)
+    assert page.get_by_text("left_out_unknown_ids").first.is_visible()
+
+
 def test_the_checks_are_green(ui: str, browser: Browser) -> None:
     page = screenshots.checks(browser, ui)
     for check in ("matches_source", "capture_intact", "fresh"):
