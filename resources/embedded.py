@@ -28,7 +28,7 @@ from resources.postmaster import Server
 DATABASE = "tallykeeper"
 
 _TELL_AFTER_SECONDS = 5
-_LEAVING_SECONDS = 1
+_LEAVING_SECONDS = 5
 _LOG = logging.getLogger(__name__)
 
 
