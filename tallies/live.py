@@ -18,7 +18,12 @@ def create_view(tally: Tally, naive: frozenset[str] = frozenset()) -> list[str]:
     """Statements that create the live view and the functions it calls."""
     names = ", ".join(sql.literal(t.name) for t in (tally, *tally.upstream))
     stale = f"EXISTS (SELECT FROM {sql.name_of(stale_marks)} AS m WHERE m.tally IN ({names}))"
-    rows = tally.live_rows(naive).replace("{fresh}", f"NOT {stale}")
+    fresh = f"NOT {stale}"
+    # A TRUNCATE of what they refer to, with CASCADE, empties them for older snapshots too.
+    referring = [t.table for t in (tally, *tally.upstream) if t.table.foreign_keys]
+    if referring:
+        fresh += f" AND {sql.unbroken(referring)}"
+    rows = tally.live_rows(naive).replace("{fresh}", fresh)
     view = (
         f"CREATE OR REPLACE VIEW {tally.live_name} AS\n{rows}\nUNION ALL"
         f" SELECT {sql.columns(tally.columns, 's')} FROM {tally.aggregate_function}() AS s"

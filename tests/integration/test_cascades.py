@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError
 
 from assets.gallery.tallies import (
     content_tags,
@@ -149,3 +150,20 @@ def test_a_refresh_gives_up_on_a_tag_that_is_being_deleted_for_long(
     with being_deleted(gallery, BLUE), busy:
         refresh(gallery, content_tags)
     settle(gallery)
+
+
+@pytest.mark.parametrize("live", ["gen_source_stats", "content_tags", "tag_cardinality_stats"])
+def test_a_snapshot_older_than_a_truncation_gets_an_error_and_no_wrong_figure(
+    gallery: Engine, live: str
+) -> None:
+    """TRUNCATE empties the derived table too, at once and for all snapshots."""
+    execute(gallery, "DELETE FROM gallery.content_items WHERE id < 3")
+    query = text(f"SELECT * FROM gallery.{live}_live")
+    older = gallery.connect().execution_options(isolation_level="REPEATABLE READ")
+    with older as connection:
+        connection.execute(text("SELECT count(*) FROM pg_class"))
+        execute(gallery, "TRUNCATE gallery.users, gallery.tags CASCADE")
+        with pytest.raises(DBAPIError, match="truncated or rewritten"):
+            connection.execute(query)
+    with gallery.connect() as connection:
+        assert connection.execute(query).all() == []
