@@ -38,9 +38,8 @@ NEXT = """
 Where to look next
   make up             the Dagster UI on http://127.0.0.1:3000, hourly schedules on
   tally status        the same table at any time (.venv/bin/tally)
-  tally load media ~/Pictures
-                      your own photographs
-  docs/tutorial/first-graph.md
+  tally load          your own: a folder of photographs (media), items and their tags (gallery)
+  docs/index.md       tutorial, guides, reference
 """
 
 
@@ -111,7 +110,7 @@ class Demo:
     def print_summary(self, engine: Engine) -> None:
         """Per tally: rows, pending, verified, seconds; and where to look next."""
         table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-        table.add_column("tally", overflow="fold")
+        table.add_column("tally", no_wrap=True)
         for heading in ("rows", "pending", "verified", "built", "refreshed"):
             table.add_column(heading, justify="right")
         for tally in (t for system in self.systems for t in system.tallies):
@@ -245,4 +244,4 @@ def _verified(found: Status) -> str:
         return "-"
     if found.differing:
         return f"[red]{found.differing:,} WRONG[/red]"
-    return "ok, every key" if found.verified_whole else "ok, what was touched"
+    return "every key" if found.verified_whole else "touched"
