@@ -69,6 +69,7 @@ def refresh(
         if isinstance(tally, AdditiveTally):
             expect_growth(connection, tally)
             hold_referenced(connection, tally, tally.log_name)
+            state.record_touched(connection, tally, tally.log_name)
             outcome = outcome_of(connection, tally.take_and_apply())
         elif isinstance(tally, RecomputedTally):
             outcome = _recompute(connection, tally)
@@ -208,5 +209,6 @@ def _recompute(connection: Connection, tally: RecomputedTally) -> Outcome:
     if not taken:
         return Outcome(0, None, ())
     temporary(connection, KEYS, sql.render(tally.pending_keys(PENDING)))
+    state.record_touched(connection, tally, KEYS)
     temporary(connection, FRESH, tally.rows_of(KEYS))
     return Outcome(taken, oldest, write_differences(connection, tally, Keys(tally, KEYS)))

@@ -33,12 +33,14 @@ from sqlalchemy import (
     func,
     select,
 )
-from sqlalchemy.dialects.postgresql import TSTZMULTIRANGE, insert
+from sqlalchemy.dialects.postgresql import JSONB, TSTZMULTIRANGE, insert
 from sqlalchemy.exc import ProgrammingError
 
 from tallies import sql
 from tallies.errors import NotInstalled
 from tallies.tally import FIRST_DAY, LAST_DAY, Tally
+
+MOST_KEYS = 20_000
 
 metadata = MetaData(schema=sql.ENGINE_SCHEMA)
 
@@ -95,6 +97,20 @@ unverified = Table(
     Index("unverified_tally", "tally"),
 )
 
+unverified_keys = Table(
+    "unverified_keys",
+    metadata,
+    Column("tally", Text, nullable=False),
+    Column(
+        "keys",
+        JSONB,
+        nullable=False,
+        comment="written since the last verify: an array of keys of a tally without windows",
+    ),
+    Column("written_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Index("unverified_keys_tally", "tally"),
+)
+
 verifications = Table(
     "verifications",
     metadata,
@@ -141,7 +157,7 @@ unbuilt = Table(
 # Nothing names a row of these. Under a publication of all tables their rows could not be deleted,
 # unless the whole row may serve as its name.
 _whole_row = DDL("ALTER TABLE %(fullname)s REPLICA IDENTITY FULL")  # type: ignore[no-untyped-call]
-for _nameless in (stale_marks, unverified):
+for _nameless in (stale_marks, unverified, unverified_keys):
     event.listen(_nameless, "after_create", _whole_row)
 
 captured_relations = Table(
@@ -247,7 +263,10 @@ def record_installed(
 
 
 def record_written(connection: Connection, tally: Tally, days: list[str], everything: bool) -> None:
-    """Remember which windows have to be verified again: `days`, or everything."""
+    """Remember which windows have to be verified again: `days`, or everything.
+
+    Single keys of a tally without windows are remembered by `record_touched`.
+    """
     if not days and not everything:
         return
     if everything or tally.window is None or {FIRST_DAY, LAST_DAY} & set(days):
@@ -262,6 +281,28 @@ def record_written(connection: Connection, tally: Tally, days: list[str], everyt
     connection.exec_driver_sql(
         f"INSERT INTO {sql.ENGINE_SCHEMA}.unverified (tally, windows) VALUES (%s, {windows})",
         parameters,
+    )
+
+
+def record_touched(connection: Connection, tally: Tally, relation: str) -> None:
+    """Remember which keys of a tally without windows have to be verified again.
+
+    `relation` has the group columns of the keys that a refresh is about to bring up to date. With
+    very many, comparing everything is no more work than looking each of them up.
+    """
+    if tally.window is not None:
+        return
+    group = sql.columns(tally.group, "k")
+    fields = ", ".join(f"{sql.literal(n)}, k.{sql.quote(n)}" for n in tally.group)
+    sql.execute(
+        connection,
+        f"WITH touched AS MATERIALIZED (SELECT DISTINCT {group} FROM {relation} AS k),"
+        " counted AS (SELECT count(*) AS keys FROM touched),"
+        f" all_of_them AS (INSERT INTO {sql.name_of(unverified)} (tally, windows)"
+        f" SELECT {sql.literal(tally.name)}, '{{(,)}}' FROM counted WHERE keys > {MOST_KEYS})"
+        f" INSERT INTO {sql.name_of(unverified_keys)} (tally, keys)"
+        f" SELECT {sql.literal(tally.name)}, jsonb_agg(jsonb_build_object({fields}))"
+        f" FROM touched AS k, counted WHERE keys <= {MOST_KEYS} HAVING count(*) > 0",
     )
 
 

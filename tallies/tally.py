@@ -165,7 +165,12 @@ class Keys(Scope):
             column = self.tally.table.c[name]
             offered.append(_comparable(expression, column))
             wanted.append(_comparable(keys.c[name], column))
-        return [tuple_(*offered).in_(select(*wanted))]
+        if len(offered) == 1 and any(self.tally.table.c[n].nullable for n in expressions):
+            # A record alone would be taken for the row of its columns.
+            offered.append(literal_column("0"))
+            wanted.append(literal_column("0"))
+        # Where all of a key is constant, the condition on the rows has to do.
+        return [tuple_(*offered).in_(select(*wanted))] if offered else []
 
 
 class Tally(ABC):

@@ -7,19 +7,20 @@ sources. Nothing that writers do meanwhile can make it differ, so a difference i
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, Table
 
 from tallies import sql, state
 from tallies.errors import NotInstalled
-from tallies.tally import Between, Everything, Scope, Tally, Windows
+from tallies.tally import Between, Everything, Keys, Scope, Tally, Windows
 from tallies.transactions import comparing, retried
 
 TOUCHED = "pg_temp.tally_windows"
+TOUCHED_KEYS = "pg_temp.tally_touched"
 SHOWN_DIFFERENCES = 100
 
 Bounds = tuple[datetime | None, datetime | None]
@@ -111,7 +112,7 @@ def _verify_once(
             return Verification(
                 tally.name, windows is None, 0, 0, (), (), stale, now, _since(started)
             )
-        seen = _unverified(connection, tally) if windows in ("touched", None) else []
+        seen = _unverified(connection, tally) if windows in ("touched", None) else {}
         scopes = _scopes(connection, tally, windows)
         compared, differing = 0, 0
         differences: list[Difference] = []
@@ -146,8 +147,10 @@ def _scopes(
     connection: Connection, tally: Tally, windows: Sequence[Bounds] | str | None
 ) -> list[Scope]:
     """What is to be compared."""
-    if windows is None or tally.window is None:
+    if windows is None:
         return [Everything()]
+    if tally.window is None:
+        return _touched_keys(connection, tally) if isinstance(windows, str) else [Everything()]
     if not isinstance(windows, str):
         return [Between(tally.window, start, end) for start, end in windows]
     sql.execute(
@@ -168,6 +171,24 @@ def _scopes(
         return [Everything()]
     sql.execute(connection, f"ANALYZE {TOUCHED}")
     return [Windows(tally.window, TOUCHED)]
+
+
+def _touched_keys(connection: Connection, tally: Tally) -> list[Scope]:
+    """The keys of a tally without windows that were written, or everything where all of it was."""
+    if _places(connection, tally, state.unverified):
+        return [Everything()]
+    types = ", ".join(
+        f"{sql.quote(n)} {sql.type_name(sql.lasting_type(tally.table.c[n]))}" for n in tally.group
+    )
+    found = sql.execute(
+        connection,
+        f"CREATE TEMPORARY TABLE {TOUCHED_KEYS.partition('.')[2]} ON COMMIT DROP AS"
+        f" SELECT DISTINCT {sql.columns(tally.group, 'k')}"
+        f" FROM {sql.name_of(state.unverified_keys)} AS u,"
+        f" jsonb_to_recordset(u.keys) AS k ({types}) WHERE u.tally = {sql.literal(tally.name)}",
+    )
+    sql.execute(connection, f"ANALYZE {TOUCHED_KEYS}")
+    return [Keys(tally, TOUCHED_KEYS)] if found.rowcount else []
 
 
 def _comparison(tally: Tally, scope: Scope, limit: int) -> str:
@@ -209,18 +230,24 @@ SELECT place, NULL, NULL, NULL, day, key, stored, expected FROM differing WHERE 
 ORDER BY place"""
 
 
-def _unverified(connection: Connection, tally: Tally) -> list[str]:
+def _unverified(connection: Connection, tally: Tally) -> dict[Table, list[str]]:
+    """What this snapshot knows to be unverified, by its place."""
+    tables = (state.unverified, state.unverified_keys)
+    return {table: _places(connection, tally, table) for table in tables}
+
+
+def _places(connection: Connection, tally: Tally, table: Table) -> list[str]:
     rows = connection.exec_driver_sql(
-        f"SELECT ctid::text FROM {sql.ENGINE_SCHEMA}.unverified WHERE tally = %s",
-        (tally.name,),
+        f"SELECT ctid::text FROM {sql.name_of(table)} WHERE tally = %s", (tally.name,)
     )
     return [row[0] for row in rows]
 
 
-def _forget_unverified(connection: Connection, seen: Sequence[str]) -> None:
-    """The windows that this snapshot saw and found right need no further look."""
-    if seen:
-        connection.exec_driver_sql(
-            f"DELETE FROM {sql.ENGINE_SCHEMA}.unverified WHERE ctid = ANY (%s::tid[])",
-            (list(seen),),
-        )
+def _forget_unverified(connection: Connection, seen: Mapping[Table, Sequence[str]]) -> None:
+    """What this snapshot saw and found right needs no further look."""
+    for table, places in seen.items():
+        if places:
+            connection.exec_driver_sql(
+                f"DELETE FROM {sql.name_of(table)} WHERE ctid = ANY (%s::tid[])",
+                (list(places),),
+            )

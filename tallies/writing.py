@@ -247,7 +247,7 @@ def record(
     ).one()
     days = [w.day for w in outcome.windows if w.day is not None]
     # A rebuild of everything is verified whole, even where it found nothing to write.
-    state.record_written(connection, tally, days, everything or (bool(changed) and not days))
+    state.record_written(connection, tally, days, everything)
     return Refreshed(
         tally=tally.name,
         how=how,
