@@ -152,10 +152,10 @@ class AdditiveTally(Tally):
             )
         ]
 
-    def capture_cascade(self) -> str | None:
-        if not any(k.ondelete == "CASCADE" for k in self.table.foreign_keys):
-            return None
-        return self._insert_into_log(f"SELECT {sql.columns(self.columns)} FROM old_rows")
+    def capture_cascade(self) -> list[str]:
+        counted = super().capture_cascade()
+        given_back = self._insert_into_log(f"SELECT {sql.columns(self.columns)} FROM old_rows")
+        return [*counted, given_back] if counted else []
 
     def stored(self, scope: Scope) -> str:
         condition = scope.condition(self, "d")

@@ -101,12 +101,13 @@ class MergeGuard(Hook):
 
 
 class CascadeHook(Hook):
-    """A trigger on a derived table that keeps a cascade from taking what the log still changes.
+    """A trigger on a derived table that notes what a cascade takes from it.
 
     Where a referenced row is deleted, its rows of the derived table go with it, in the writer's
-    transaction; but the log, which says what became of the source rows, goes by what they were.
-    So the log gets back what was taken. Deletions by hand or by a refresh are none of a cascade,
-    in which one trigger runs within another.
+    transaction. How many is noted, for the number of rows. The log of an additive tally, which
+    says what became of the source rows, goes by what they were: it gets back what was taken.
+    Deletions by hand or by a refresh are none of a cascade, in which one trigger runs within
+    another.
     """
 
     def create_trigger(self) -> list[str]:
@@ -120,8 +121,8 @@ class CascadeHook(Hook):
 
 def own_hooks(tally: Tally) -> list[Hook]:
     """The triggers that the derived table itself needs."""
-    statement = tally.capture_cascade()
-    if statement is None:
+    statements = tally.capture_cascade()
+    if not statements:
         return []
     table = tally.table
     return [
@@ -130,7 +131,7 @@ def own_hooks(tally: Tally) -> list[Hook]:
             event="cascade",
             trigger="tallykeeper_cascade",
             function=function_name(table, "cascade"),
-            body=f"{COLUMNS_FIRST}BEGIN\n{_statements([statement], '')}  RETURN NULL;\nEND",
+            body=f"{COLUMNS_FIRST}BEGIN\n{_statements(statements, '')}  RETURN NULL;\nEND",
         )
     ]
 

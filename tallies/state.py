@@ -111,6 +111,14 @@ unverified_keys = Table(
     Index("unverified_keys_tally", "tally"),
 )
 
+cascaded = Table(
+    "cascaded",
+    metadata,
+    Column("tally", Text, nullable=False),
+    Column("rows", BigInteger, nullable=False, comment="rows that a cascade deleted"),
+    Index("cascaded_tally", "tally"),
+)
+
 verifications = Table(
     "verifications",
     metadata,
@@ -157,7 +165,7 @@ unbuilt = Table(
 # Nothing names a row of these. Under a publication of all tables their rows could not be deleted,
 # unless the whole row may serve as its name.
 _whole_row = DDL("ALTER TABLE %(fullname)s REPLICA IDENTITY FULL")  # type: ignore[no-untyped-call]
-for _nameless in (stale_marks, unverified, unverified_keys):
+for _nameless in (stale_marks, unverified, unverified_keys, cascaded):
     event.listen(_nameless, "after_create", _whole_row)
 
 captured_relations = Table(
@@ -281,6 +289,17 @@ def record_written(connection: Connection, tally: Tally, days: list[str], everyt
     connection.exec_driver_sql(
         f"INSERT INTO {sql.ENGINE_SCHEMA}.unverified (tally, windows) VALUES (%s, {windows})",
         parameters,
+    )
+
+
+def take_cascaded(connection: Connection, tally: Tally) -> int:
+    """How many rows cascades deleted since this was last asked, as far as the snapshot sees."""
+    return int(
+        connection.exec_driver_sql(
+            f"WITH taken AS (DELETE FROM {sql.name_of(cascaded)} WHERE tally = %s RETURNING rows)"
+            " SELECT coalesce(sum(rows), 0) FROM taken",
+            (tally.name,),
+        ).scalar_one()
     )
 
 

@@ -61,7 +61,9 @@ def status(engine: Engine, tally: Tally) -> Status:
         if state.installed(connection, tally) is None:
             raise NotInstalled(f"{tally.name} is not installed here; run `tally migrate` first")
         row = connection.exec_driver_sql(
-            f"SELECT s.*, v.verified_at, v.whole, v.differing, l.pending, l.oldest,"
+            f"SELECT s.*, s.rows - (SELECT coalesce(sum(c.rows), 0)"
+            f" FROM {sql.ENGINE_SCHEMA}.cascaded AS c WHERE c.tally = s.tally) AS rows_left,"
+            f" v.verified_at, v.whole, v.differing, l.pending, l.oldest,"
             f" statement_timestamp() AS as_of"
             f" FROM {sql.ENGINE_SCHEMA}.tally_state AS s"
             f" LEFT JOIN {sql.ENGINE_SCHEMA}.verifications AS v USING (tally)"
@@ -72,7 +74,7 @@ def status(engine: Engine, tally: Tally) -> Status:
         return Status(
             tally=tally.name,
             how=tally.kind,
-            rows=row.rows,
+            rows=None if row.rows is None else int(row.rows_left),
             built_at=row.built_at,
             refreshed_at=row.refreshed_at,
             seconds=row.seconds,

@@ -247,9 +247,14 @@ class Tally(ABC):
     def capture_many(self, source: Table, event: Event) -> list[str]:
         """INSERTs into the log for any statement, at most one log row per key."""
 
-    def capture_cascade(self) -> str | None:
-        """What rows that a cascade deletes from the derived table leave in the log, if anything."""
-        return None
+    def capture_cascade(self) -> list[str]:
+        """What is noted of rows that a cascade deletes from the derived table: how many."""
+        if not any(k.ondelete == "CASCADE" for k in self.table.foreign_keys):
+            return []
+        return [
+            f"INSERT INTO {sql.in_engine_schema('cascaded')} (tally, rows)"
+            f" SELECT {sql.literal(self.name)}, count(*) FROM old_rows HAVING count(*) > 0"
+        ]
 
     @abstractmethod
     def stored(self, scope: Scope) -> str:

@@ -226,7 +226,7 @@ def record(
     changed = sum(w.keys for w in outcome.windows)
     grown = sum(w.inserted - w.deleted for w in outcome.windows)
     columns = state.tally_state.c
-    rows: Any = func.coalesce(columns.rows, 0) + grown
+    rows: Any = func.coalesce(columns.rows, 0) + grown - state.take_cascaded(connection, tally)
     if everything:
         rows = select(func.count()).select_from(tally.table).scalar_subquery()
     seconds = time.perf_counter() - started
@@ -270,7 +270,9 @@ def record_batch(connection: Connection, tally: Tally, written: tuple[Written, .
     connection.execute(
         update(state.tally_state)
         .where(columns.tally == tally.name)
-        .values(rows=func.coalesce(columns.rows, 0) + grown)
+        .values(
+            rows=func.coalesce(columns.rows, 0) + grown - state.take_cascaded(connection, tally)
+        )
     )
     days = [w.day for w in written if w.day is not None]
     state.record_written(connection, tally, days, not days)

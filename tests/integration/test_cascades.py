@@ -16,7 +16,7 @@ from assets.gallery.tallies import (
     system,
     tag_cardinality_stats,
 )
-from tallies import TallyBusy, capture_faults, install, rebuild, refresh, verify
+from tallies import TallyBusy, capture_faults, install, rebuild, refresh, status, verify
 from tallies import transactions as engine_transactions
 from tests.integration.support import create, execute, rows, scalar, stale_reasons
 
@@ -167,3 +167,22 @@ def test_a_snapshot_older_than_a_truncation_gets_an_error_and_no_wrong_figure(
             connection.execute(query)
     with gallery.connect() as connection:
         assert connection.execute(query).all() == []
+
+
+def test_rows_that_a_cascade_took_are_not_counted_any_more(gallery: Engine) -> None:
+    execute(
+        gallery,
+        f"DELETE FROM gallery.content_items WHERE creator_id = '{ANNA}'",
+        f"DELETE FROM gallery.users WHERE id = '{ANNA}'",
+        f"DELETE FROM gallery.tags WHERE id = '{RED}'",
+    )
+    counted = {
+        tally: f"SELECT count(*) FROM gallery.{tally.table.name}"
+        for tally in (gen_source_stats, content_tags)
+    }
+    for tally, rows_now in counted.items():
+        assert status(gallery, tally).rows == scalar(gallery, rows_now)
+    settle(gallery)
+    assert scalar(gallery, "SELECT count(*) FROM tallykeeper.cascaded") == 0
+    for tally, rows_now in counted.items():
+        assert status(gallery, tally).rows == scalar(gallery, rows_now)
