@@ -12,10 +12,12 @@ from assets.loading import LoadError
 from resources.database import DatabaseUnavailable
 from resources.settings import SettingError
 from tallies import TallyError
+from tallies.sql import ENGINE_SCHEMA
 from tallies.transactions import sqlstate
 
 NO_PRIVILEGE = "42501"
 READ_ONLY = "25006"
+NO_TABLE = "42P01"
 EXPECTED = (TallyError, SettingError, DatabaseUnavailable, LoadError)
 
 
@@ -35,6 +37,11 @@ def explain(error: BaseException) -> str | None:
         return (
             f"the database takes no writes ({said}); name one that does in TALLY_DATABASE_URL:"
             " a standby cannot keep tallies"
+        )
+    if sqlstate(error) == NO_TABLE and f'"{ENGINE_SCHEMA}.' in said:
+        return (
+            f"this database was installed by an earlier version ({said}); run `tally migrate`."
+            " What was under way was undone"
         )
     if error.connection_invalidated:
         return (

@@ -296,6 +296,20 @@ def test_a_tally_that_is_not_installed(tally: Command, command: str) -> None:
     assert said.endswith("`tally migrate` first")
 
 
+@pytest.mark.parametrize("command", ["status", "refresh"])
+def test_a_database_that_an_earlier_version_installed(
+    tally: Command, engine: Engine, command: str
+) -> None:
+    migrate(engine, with_sources=True)
+    with engine.begin() as connection:
+        connection.execute(text("DROP TABLE tallykeeper.cascaded"))
+    said = complaint(tally.run(command))
+    assert said.startswith("this database was installed by an earlier version")
+    assert "run `tally migrate`" in said
+    tally.ok("migrate")
+    tally.ok(command)
+
+
 def test_input_for_ones_own_database_without_the_tables(tally: Command, engine: Engine) -> None:
     before = contents(engine)
     assert complaint(tally.run("load", "media", ".")) == (
