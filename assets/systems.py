@@ -78,7 +78,7 @@ def missing_sources(connection: Connection, system: System) -> Sequence[str]:
 
 def _referenced(system: System) -> list[Table]:
     """The tables behind the foreign keys of derived tables, beyond the sources."""
-    known = {*system.sources, *(tally.table for tally in system.tallies)}
+    known = {*system.sources, *system.derived}
     keys = [key for tally in system.tallies for key in tally.table.foreign_keys]
     found = dict.fromkeys(key.column.table for key in keys)
     return sorted((table for table in found if table not in known), key=lambda table: table.name)

@@ -82,6 +82,8 @@ def _migrate(connection: Connection, systems: Sequence[System], with_sources: bo
         result.done += history.bring_up()
     require_fit(connection, _tallies_of(result.systems))
     for system in result.systems:
+        if system.prepare is not None:
+            result.done += system.prepare(connection)
         result.done += install(connection, system.tallies)
     return result
 
@@ -121,7 +123,7 @@ class History:
 
     def bring_up(self) -> list[str]:
         """Run what has not run yet; all of it where a derived table is not there (any more)."""
-        derived = [tally.table for tally in self.system.tallies]
+        derived = list(self.system.derived)
         before = [t for t in derived if _exists(self._connection, t)]
         if self._version == self._head and before == derived:
             return []
@@ -147,7 +149,7 @@ class History:
 
 def _create_sources(connection: Connection, system: System) -> list[str]:
     """Create the tables that the system's application would have, as far as they are missing."""
-    derived = {tally.table for tally in system.tallies}
+    derived = set(system.derived)
     wanted = [t for t in system.metadata.sorted_tables if t not in derived]
     missing = [t for t in wanted if not _exists(connection, t)]
     done = []

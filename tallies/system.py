@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from sqlalchemy import MetaData, Table
+from sqlalchemy import Connection, MetaData, Table
 
 from tallies.additive import AdditiveTally
 from tallies.errors import DeclarationError
@@ -17,12 +17,29 @@ class System:
 
     `metadata` holds all their tables, sources and derived. Tallies over one source share its
     capture functions, so all tallies over a source belong to one system.
+
+    A system may derive the tables that its tallies count itself, by processing others: `processed`
+    are those, in the order of their making, `raw` the tables that are processed, and `prepare`
+    puts into a database what processing needs there beyond tables, idempotently; it returns what
+    it did, a sentence each.
     """
 
-    def __init__(self, name: str, metadata: MetaData, tallies: Sequence[Tally]) -> None:
+    def __init__(
+        self,
+        name: str,
+        metadata: MetaData,
+        tallies: Sequence[Tally],
+        *,
+        raw: Sequence[Table] = (),
+        processed: Sequence[Table] = (),
+        prepare: Callable[[Connection], list[str]] | None = None,
+    ) -> None:
         self.name = name
         self.metadata = metadata
         self.tallies = tuple(tallies)
+        self.raw = tuple(raw)
+        self.processed = tuple(processed)
+        self.prepare = prepare
         names = [t.table.name for t in self.tallies]
         if len(set(names)) != len(names):
             raise DeclarationError(f"{name}: two tallies keep the same table ({', '.join(names)})")
@@ -39,8 +56,14 @@ class System:
     @property
     def sources(self) -> tuple[Table, ...]:
         """The source tables, each once; a derived table that another tally counts is none."""
-        derived = {t.table for t in self.tallies}
-        return tuple(dict.fromkeys(s for t in self.tallies for s in t.sources if s not in derived))
+        derived = set(self.derived)
+        counted = (s for t in self.tallies for s in t.sources if s not in derived)
+        return tuple(dict.fromkeys((*self.raw, *counted)))
+
+    @property
+    def derived(self) -> tuple[Table, ...]:
+        """The tables that Tallykeeper alone writes: processed ones, then those of the tallies."""
+        return (*self.processed, *(t.table for t in self.tallies))
 
     def _check_upstream(self, tally: Tally) -> None:
         for upstream in tally.upstream:

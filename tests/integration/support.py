@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.schema import CreateSchema
 
 from assets.media.tallies import system as media
-from tallies import System, install, refresh, verify
+from tallies import System, install, refresh, state, verify
 from tests.oracle import DAILY, HOURLY, Oracle, look
 
 DAILY_LOG = "tallykeeper.media_daily_contributions_log"
@@ -23,6 +23,9 @@ def create(engine: Engine, system: System) -> None:
     with engine.begin() as connection:
         connection.execute(CreateSchema(str(system.metadata.schema)))
         system.metadata.create_all(connection)
+        if system.prepare is not None:
+            state.create(connection)
+            system.prepare(connection)
         install(connection, system.tallies)
 
 

@@ -1,0 +1,1 @@
+"""Mastodon's stream of events: posts, versions, hashtags, and what is trending."""

@@ -1,0 +1,161 @@
+"""The functions that processing calls in the database: reading what an event says, row by row.
+
+They look at nothing but their arguments and never raise: what cannot be read is null, so that one
+malformed event costs itself alone. They stand in the schema `tallykeeper`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from functools import cache
+
+from sqlalchemy import Connection, text
+
+from tallies.sql import in_engine_schema, literal
+
+TIME = in_engine_schema("fediverse_time")
+NUMBER = in_engine_schema("fediverse_number")
+JSON_OF = in_engine_schema("fediverse_json")
+PLAIN_TEXT = in_engine_schema("fediverse_plain_text")
+HASHTAG = in_engine_schema("fediverse_hashtag")
+LAST_KEPT = in_engine_schema("fediverse_last_kept")
+
+LARGEST_NUMBER = 2**63 - 1
+LONGEST_HASHTAG = 500
+"""Characters of a hashtag's name that are kept: more could not be indexed."""
+SNAPSHOT_INTERVAL = "interval '1 hour'"
+
+_OFFSET = r"(Z|z|[+-]\d\d(:?\d\d)?)$"
+_TIME = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?"
+
+
+def create_functions(connection: Connection) -> list[str]:
+    """Create the functions, or replace them where they are others; says which."""
+    done = []
+    for name, statement in _statements().items():
+        oid = connection.scalar(text("SELECT to_regproc(:name)::oid"), {"name": name})
+        mark = f"Tallykeeper {_digest(statement)}"
+        if oid is not None and connection.scalar(
+            text("SELECT obj_description(:oid, 'pg_proc') = :mark"), {"oid": oid, "mark": mark}
+        ):
+            continue
+        connection.exec_driver_sql(statement.replace("%", "%%"))
+        oid = connection.scalar(text("SELECT to_regproc(:name)::oid"), {"name": name})
+        kind = "AGGREGATE" if name == LAST_KEPT else "FUNCTION"
+        signature = connection.scalar(text("SELECT CAST(:oid AS regprocedure)::text"), {"oid": oid})
+        connection.exec_driver_sql(f"COMMENT ON {kind} {signature} IS {literal(mark)}")
+        done.append(f"created the function {name}")
+    return done
+
+
+def _digest(statement: str) -> str:
+    return hashlib.sha256(statement.encode()).hexdigest()[:16]
+
+
+def _statements() -> dict[str, str]:
+    step = f"{LAST_KEPT}_step"
+    return {
+        TIME: _plpgsql(
+            TIME,
+            "written text",
+            "timestamptz",
+            f"""
+  -- With its offset, the session's time zone does not matter.
+  IF written ~ {literal(_TIME + _OFFSET)} THEN RETURN written::timestamptz;
+  ELSIF written ~ {literal(_TIME + "$")} THEN RETURN (written || 'Z')::timestamptz;
+  END IF;
+  RETURN NULL;
+EXCEPTION WHEN data_exception THEN RETURN NULL;""",
+        ),
+        NUMBER: f"""
+CREATE OR REPLACE FUNCTION {NUMBER}(written text) RETURNS bigint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN CASE
+  WHEN written ~ '^[0-9]{{1,18}}$' THEN written::bigint
+  WHEN written ~ '^[0-9]{{19}}$' AND written COLLATE "C" <= '{LARGEST_NUMBER}' THEN written::bigint
+END""",
+        JSON_OF: _plpgsql(
+            JSON_OF,
+            "written text",
+            "jsonb",
+            """
+  RETURN written::jsonb;
+EXCEPTION WHEN data_exception OR program_limit_exceeded OR statement_too_complex THEN
+  RETURN NULL;""",
+        ),
+        PLAIN_TEXT: _plpgsql(PLAIN_TEXT, "html text", "text", _TO_TEXT),
+        HASHTAG: _plpgsql(
+            HASHTAG,
+            "written text",
+            "text",
+            f"""
+  -- Nearly all are ASCII, where compatibility form and case folding are plain.
+  IF written ~ '^[ -~]*$' THEN RETURN left(lower(ltrim(btrim(written), '#')), {LONGEST_HASHTAG});
+  END IF;
+  RETURN left(normalize((
+    SELECT string_agg(coalesce({literal(_case_folding())}::jsonb ->> c.c, c.c), '' ORDER BY c.n)
+    FROM string_to_table(normalize(ltrim(btrim(written), '#＃'), NFKC), NULL)
+      WITH ORDINALITY AS c (c, n)
+  ), NFKC), {LONGEST_HASHTAG});""",
+        ),
+        step: f"""
+CREATE OR REPLACE FUNCTION {step}(kept timestamptz, at timestamptz, changed boolean)
+RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
+  CASE WHEN changed OR kept IS NULL OR at >= kept + {SNAPSHOT_INTERVAL} THEN at ELSE kept END""",
+        LAST_KEPT: f"""
+CREATE OR REPLACE AGGREGATE {LAST_KEPT}(timestamptz, boolean)
+(SFUNC = {step}, STYPE = timestamptz, PARALLEL = SAFE)""",
+    }
+
+
+def _plpgsql(name: str, arguments: str, returns: str, body: str) -> str:
+    return (
+        f"CREATE OR REPLACE FUNCTION {name}({arguments}) RETURNS {returns}\n"
+        f"LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $body$\n"
+        f"#variable_conflict use_variable\nBEGIN{body}\nEND\n$body$"
+    )
+
+
+# Mastodon sanitizes what it serves: few tags and few entities are left.
+_TO_TEXT = r"""
+  IF html ~ '[<&]' THEN
+    html := regexp_replace(html, '<br[^>]*>', E'\n', 'gi');
+    html := regexp_replace(html, '</p>\s*<p[^>]*>', E'\n\n', 'gi');
+    html := regexp_replace(html, '<[^>]*>', '', 'g');
+    IF html ~ '&' THEN
+      IF html ~ '&#[0-9xX]' THEN
+        html := (
+          SELECT string_agg(before || coalesce(
+            CASE WHEN code BETWEEN 1 AND 1114111 AND code NOT BETWEEN 55296 AND 57343
+              THEN chr(code::integer) END, entity), '' ORDER BY place)
+          FROM (
+            SELECT part[1] AS before, part[2] AS entity, place, CASE
+              WHEN part[2] ~* '^&#x' THEN
+                ('x' || lpad(substr(part[2], 4, length(part[2]) - 4), 16, '0'))::bit(64)::bigint
+              WHEN part[2] <> '' THEN substr(part[2], 3, length(part[2]) - 3)::bigint END AS code
+            FROM regexp_matches(html, '(.*?)(&#(?:[0-9]{1,7}|[xX][0-9a-fA-F]{1,6});|$)', 'g')
+              WITH ORDINALITY AS m (part, place)
+          ) AS parts
+        );
+      END IF;
+      html := replace(replace(replace(replace(replace(replace(replace(html,
+        '&lt;', '<'), '&gt;', '>'), '&quot;', '"'), '&apos;', ''''), '&#39;', ''''),
+        '&nbsp;', chr(160)), '&amp;', '&');
+    END IF;
+  END IF;
+  RETURN btrim(html, E' \n\r\t');"""
+
+
+@cache
+def _case_folding() -> str:
+    """Unicode's full case folding, of the characters that it changes, as a JSON object.
+
+    PostgreSQL has `casefold` from version 18 on only, and `lower` depends on the database.
+    """
+    folded = {}
+    for code in range(sys.maxunicode + 1):
+        character = chr(code)
+        if (to := character.casefold()) != character:
+            folded[character] = to
+    return json.dumps(folded, ensure_ascii=False)
