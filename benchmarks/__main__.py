@@ -12,6 +12,7 @@ from benchmarks import (
     counts,
     crowds,
     edits,
+    hashtags,
     pages,
     reads,
     rebuilds,
@@ -38,6 +39,7 @@ BENCHMARKS = {
     "full": backfills.full,
     "pages": pages.measure,
     "counts": counts.measure,
+    "hashtags": hashtags.measure,
 }
 # It takes half an hour and 40 GB of disk.
 ONLY_ON_REQUEST = {"full"}

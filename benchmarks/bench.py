@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from benchmarks.fediverse import Fediverse
 from benchmarks.gallery import Gallery
 from benchmarks.library import Library
 from benchmarks.server import Server
@@ -11,13 +12,14 @@ from benchmarks.server import Server
 
 @dataclass
 class Bench:
-    """One run. `sizes` are numbers of files, `links` of items' tags; smallest first."""
+    """One run. `sizes` count files or uses of hashtags, `links` items' tags; smallest first."""
 
     server: Server
     sizes: tuple[int, ...]
     links: tuple[int, ...]
     _libraries: dict[int, Library] = field(default_factory=dict)
     _galleries: dict[int, Gallery] = field(default_factory=dict)
+    _fediverses: dict[int, Fediverse] = field(default_factory=dict)
 
     def library(self, files: int) -> Library:
         """The library of that many files, made at the first call; benchmarks change it."""
@@ -34,3 +36,9 @@ class Bench:
     def add(self, gallery: Gallery) -> None:
         """Let what follows use this gallery, which is built by then."""
         self._galleries[gallery.links] = gallery
+
+    def fediverse(self, uses: int) -> Fediverse:
+        """The instance of that many uses of hashtags, made and built at the first call."""
+        if uses not in self._fediverses:
+            self._fediverses[uses] = Fediverse(self.server, uses)
+        return self._fediverses[uses]
