@@ -74,13 +74,13 @@ def _migrate(connection: Connection, systems: Sequence[System], with_sources: bo
     require_privileges(connection, _tallies_of(result.systems))
     histories = [History(connection, system) for system in result.systems]
     # A table that is behind its declaration by known migrations is judged after them.
-    require_fit(connection, _tallies_of([h.system for h in histories if not h.is_behind]))
+    _require_fit(connection, [h.system for h in histories if not h.is_behind])
     state.create(connection)
     for history in histories:
         if with_sources:
             result.done += _create_sources(connection, history.system)
         result.done += history.bring_up()
-    require_fit(connection, _tallies_of(result.systems))
+    _require_fit(connection, result.systems)
     for system in result.systems:
         if system.prepare is not None:
             result.done += system.prepare(connection)
@@ -163,6 +163,11 @@ def _create_sources(connection: Connection, system: System) -> list[str]:
 
 def _exists(connection: Connection, table: Table) -> bool:
     return inspect(connection).has_table(table.name, schema=table.schema)
+
+
+def _require_fit(connection: Connection, systems: Sequence[System]) -> None:
+    processed = [table for system in systems for table in system.processed]
+    require_fit(connection, _tallies_of(systems), processed)
 
 
 def _tallies_of(systems: Sequence[System]) -> list[Tally]:

@@ -4,7 +4,8 @@ Values flow from a source table through capture into a derived table, so the que
 that direction: the declared type must hold whatever the source has, and the derived table's type
 whatever is declared. Timestamps without time zone fit: they are read and written as UTC. Of a
 source only those columns matter that a tally reads; of a derived table all, but those that the
-engine does not write need only fill themselves. Nothing is changed here.
+engine does not write need only fill themselves. A processed table is both: processing writes all of
+it, and tallies read it. Nothing is changed here.
 """
 
 from __future__ import annotations
@@ -12,7 +13,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Column, Connection, Numeric, String, Table, text
+from sqlalchemy import (
+    Column,
+    Connection,
+    Numeric,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    UniqueConstraint,
+    text,
+)
 
 from tallies import sql
 from tallies.bare import is_stripped
@@ -36,16 +46,24 @@ class Found:
     virtual: bool
 
 
-def require_fit(connection: Connection, tallies: Sequence[Tally]) -> None:
-    """Check the source and derived tables of `tallies`, as far as they exist.
+def require_fit(
+    connection: Connection, tallies: Sequence[Tally], processed: Sequence[Table] = ()
+) -> None:
+    """Check the source and derived tables of `tallies`, and `processed` ones, as far as they exist.
 
     Raises DoesNotFit, which lists everything that does not fit in any of them.
     """
     misfits: dict[str, list[str]] = {}
     for source in dict.fromkeys(s for t in tallies for s in t.sources):
-        misfits[f"the source table {sql.name_of(source)}"] = source_misfits(
-            connection, source, tallies
-        )
+        if source not in processed:
+            misfits[f"the source table {sql.name_of(source)}"] = source_misfits(
+                connection, source, tallies
+            )
+    for table in processed:
+        found = processed_misfits(connection, table)
+        # What tallies cannot read may well be written.
+        found += source_misfits(connection, table, tallies)
+        misfits[f"the derived table {sql.name_of(table)}"] = list(dict.fromkeys(found))
     for tally in tallies:
         misfits[f"the derived table {sql.name_of(tally.table)}"] = derived_misfits(
             connection, tally
@@ -109,12 +127,65 @@ def derived_misfits(connection: Connection, tally: Tally) -> list[str]:
             found += _written_misfits(connection, tally, column, there)
         else:
             found += _unwritten_misfits(column, there)
-    for there in columns.values():
-        if there.name not in tally.table.c and not there.fills_itself:
-            found.append(f"{there.name} is NOT NULL without a default, and nothing fills it")
+    found += _unfilled(tally.table, columns)
     keyed = all(n in columns for n in tally.key) and not is_stripped(connection, tally)
-    if keyed and not _key_is_unique(connection, tally, columns):
+    if keyed and not _is_unique(connection, tally.table, set(tally.key), columns):
         found.append(f"no unique index on ({', '.join(tally.key)})")
+    return found
+
+
+def processed_misfits(connection: Connection, table: Table) -> list[str]:
+    """What keeps processing from writing the table; empty where it fits or is not there."""
+    kind, columns = _columns_of(connection, table)
+    if kind is None:
+        return []
+    if kind not in "rp":
+        return ["it is not a table"]
+    found: list[str] = []
+    for column in table.c:
+        there = columns.get(column.name)
+        if there is None:
+            found.append(_missing(connection, column))
+            continue
+        declared = _declared(connection, column)
+        if not holds(there.type, declared):
+            found.append(f"{column.name} is {there.type}, expected {declared}")
+        if column.computed is not None or column.identity is not None:
+            found += _unwritten_misfits(column, there)
+        else:
+            found += _unwritable(column, there)
+    found += _unfilled(table, columns)
+    for key in _unique_keys(table):
+        if key <= columns.keys() and not _is_unique(connection, table, key, columns):
+            names = [c.name for c in table.c if c.name in key]
+            found.append(f"no unique index on ({', '.join(names)})")
+    return found
+
+
+def _unique_keys(table: Table) -> list[set[str]]:
+    """The columns of the primary key, and of each unique constraint."""
+    constraints = [table.primary_key, *table.constraints]
+    keys = (c for c in constraints if isinstance(c, PrimaryKeyConstraint | UniqueConstraint))
+    return [{column.name for column in key.columns} for key in dict.fromkeys(keys)]
+
+
+def _unfilled(table: Table, columns: dict[str, Found]) -> list[str]:
+    return [
+        f"{there.name} is NOT NULL without a default, and nothing fills it"
+        for there in columns.values()
+        if there.name not in table.c and not there.fills_itself
+    ]
+
+
+def _unwritable(column: Column[object], there: Found) -> list[str]:
+    """What keeps a column of a fitting type from holding the declared one's values."""
+    found = []
+    if there.computed:
+        found.append(f"{column.name} is generated, but Tallykeeper has to write it")
+    if column.nullable and not there.nullable:
+        found.append(f"{column.name} is NOT NULL, but nulls belong in it")
+    if there.nullable and not column.nullable:
+        found.append(f"{column.name} may be null, expected NOT NULL")
     return found
 
 
@@ -131,15 +202,11 @@ def _written_misfits(
     alike = column.name in tally.key and bool(column.nullable)
     if not (type_ == declared if alike else holds(type_, declared)):
         found.append(f"{column.name} is {there.type}, expected {declared}")
-    if there.computed:
-        found.append(f"{column.name} is generated, but Tallykeeper has to write it")
     if column.name == UPDATED_AT:
+        if there.computed:
+            found.append(f"{column.name} is generated, but Tallykeeper has to write it")
         return found
-    if column.nullable and not there.nullable:
-        found.append(f"{column.name} is NOT NULL, but nulls belong in it")
-    if there.nullable and not column.nullable:
-        found.append(f"{column.name} may be null, expected NOT NULL")
-    return found
+    return found + _unwritable(column, there)
 
 
 def _unwritten_misfits(column: Column[object], there: Found) -> list[str]:
@@ -215,7 +282,9 @@ def _columns_of(connection: Connection, table: Table) -> tuple[str | None, dict[
     return kind, columns
 
 
-def _key_is_unique(connection: Connection, tally: Tally, columns: dict[str, Found]) -> bool:
+def _is_unique(
+    connection: Connection, table: Table, key: set[str], columns: dict[str, Found]
+) -> bool:
     """Whether an index keeps each key to one row, those with nulls in it included."""
     rows = connection.execute(
         text(
@@ -228,9 +297,8 @@ def _key_is_unique(connection: Connection, tally: Tally, columns: dict[str, Foun
             " WHERE n.nspname = :schema AND c.relname = :name"
             " AND i.indisunique AND i.indisvalid AND i.indexprs IS NULL"
         ),
-        {"schema": tally.table.schema or "public", "name": tally.table.name},
+        {"schema": table.schema or "public", "name": table.name},
     ).all()
-    key = set(tally.key)
     nullable = {n for n in key if columns[n].nullable}
     whole = [row for row in rows if set(row.names) == key]
     if any(not row.partial and (row.nulls_are_equal or not nullable) for row in whole):

@@ -1,0 +1,210 @@
+"""The fediverse's tables made or adopted: those that processing writes, and the tallies'."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Engine
+from sqlalchemy.schema import CreateSchema, CreateTable
+
+from assets.fediverse import tables
+from assets.fediverse.tallies import system
+from pipelines.migrate import migrate
+from tallies import DoesNotFit, refresh, verify
+from tallies.sql import name_of
+from tests.integration.support import execute, rows, scalar
+
+CREATED = [f"created the derived table {name_of(table)}" for table in system.derived]
+INSTALLED = [f"installed {tally.name} (never built)" for tally in system.tallies]
+# What autogenerate does not compare: expressions, predicates, and the order of an index's columns.
+SHAPES = """
+SELECT c.relname, a.attname, pg_get_expr(d.adbin, d.adrelid), a.attidentity::text
+FROM pg_attrdef AS d JOIN pg_attribute AS a ON (a.attrelid, a.attnum) = (d.adrelid, d.adnum)
+RIGHT JOIN pg_class AS c ON c.oid = a.attrelid
+WHERE c.relnamespace = 'fediverse'::regnamespace AND c.relkind = 'r'
+UNION ALL
+SELECT tablename, indexname, indexdef, '' FROM pg_indexes WHERE schemaname = 'fediverse'
+ORDER BY 1, 2, 3
+"""
+
+
+def test_the_migrations_make_what_the_tables_declare(engine: Engine) -> None:
+    done = migrate(engine, [system], with_sources=True).done
+    assert [d for d in done if d.startswith("created the derived")] == CREATED
+    assert done[-len(INSTALLED) :] == INSTALLED
+    assert migrate(engine, [system], with_sources=True).done == []
+    options = {
+        "include_schemas": True,
+        "compare_type": True,
+        "include_name": lambda name, kind, _: kind != "schema" or name == "fediverse",
+    }
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts=options)
+        assert compare_metadata(context, system.metadata) == []
+
+
+def test_expressions_and_indexes_too_are_the_declared_ones(engine: Engine) -> None:
+    migrate(engine, [system], with_sources=True)
+    migrated = rows(engine, SHAPES)
+    assert any(expression and "md5" in expression for _, _, expression, _ in migrated)
+    execute(engine, "DROP SCHEMA fediverse CASCADE")
+    with engine.begin() as connection:
+        connection.execute(CreateSchema("fediverse"))
+        system.metadata.create_all(connection)
+    assert rows(engine, SHAPES) == migrated
+
+
+@pytest.fixture
+def listened(engine: Engine) -> Engine:
+    """A database with the raw tables alone, as a client of the stream left them."""
+    with engine.begin() as connection:
+        connection.execute(CreateSchema("fediverse"))
+        system.metadata.create_all(connection, tables=[*tables.RAW, tables.post_sentiments])
+    return engine
+
+
+def declared(engine: Engine, table: Any) -> str:
+    """The statement that creates the table as it is declared."""
+    return str(CreateTable(table).compile(engine)).replace("%%", "%")
+
+
+@pytest.mark.slow
+def test_every_server_takes_the_tables_and_keeps_them(any_postgres_engine: Engine) -> None:
+    engine = any_postgres_engine
+    migrate(engine, [system], with_sources=True)
+    execute(
+        engine,
+        "INSERT INTO fediverse.instances (base_url) VALUES ('https://a.example')",
+        "INSERT INTO fediverse.mastodon_posts (instance_id, id, account_id, domain, visibility,"
+        " created_at, first_seen_at, favourites_count) VALUES"
+        " (1, 5, 7, 'a.example', 'public', '2025-03-01 12:30Z', now(), 4)",
+        "INSERT INTO fediverse.hashtags (instance_id, name) VALUES (1, 'sea')",
+        "INSERT INTO fediverse.post_hashtags SELECT 1, 5, id FROM fediverse.hashtags",
+    )
+    for tally in system.tallies:
+        refresh(engine, tally)
+        assert verify(engine, tally).ok
+    assert scalar(engine, "SELECT sum(total_engagement) FROM fediverse.hashtag_hourly_stats") == 8
+
+
+def test_processed_tables_that_are_there_are_adopted_with_what_they_hold(listened: Engine) -> None:
+    wider = declared(listened, tables.mastodon_accounts).replace(
+        "PRIMARY KEY", "note TEXT, UNIQUE (id, instance_id), PRIMARY KEY"
+    )
+    execute(
+        listened,
+        wider,
+        "INSERT INTO fediverse.mastodon_accounts (instance_id, id, observed_at)"
+        " VALUES (1, 2, now())",
+        "CREATE TABLE fediverse.post_deletions (post_id bigint, instance_id bigint,"
+        " deleted_at timestamp NOT NULL, PRIMARY KEY (post_id, instance_id))",
+    )
+    done = migrate(listened, [system]).done
+    assert [d for d in done if d.startswith("adopted")] == [
+        "adopted the derived table fediverse.mastodon_accounts",
+        "adopted the derived table fediverse.post_deletions",
+    ]
+    assert len([d for d in done if d.startswith("created the derived")]) == len(CREATED) - 2
+    assert scalar(listened, "SELECT count(*) FROM fediverse.mastodon_accounts") == 1
+    assert migrate(listened, [system]).done == []
+
+
+@pytest.mark.parametrize(
+    ("table", "old", "new", "sentence"),
+    [
+        (tables.mastodon_posts, "language TEXT,", "", "language is missing, expected text"),
+        (
+            tables.mastodon_posts,
+            "account_id BIGINT",
+            "account_id INTEGER",
+            "account_id is integer, expected bigint",
+        ),
+        (
+            tables.mastodon_posts,
+            "url TEXT",
+            "url VARCHAR(200)",
+            "url is character varying(200), expected text",
+        ),
+        (
+            tables.mastodon_posts,
+            "url TEXT",
+            "url TEXT NOT NULL DEFAULT ''",
+            "url is NOT NULL, but nulls belong in it",
+        ),
+        (
+            tables.mastodon_posts,
+            "visibility TEXT NOT NULL",
+            "visibility TEXT",
+            "visibility may be null, expected NOT NULL",
+        ),
+        (
+            tables.mastodon_posts,
+            "GENERATED ALWAYS AS (3 * reblogs_count + 2 * favourites_count + replies_count) STORED",
+            "DEFAULT 0",
+            "engagement_score is not generated, expected GENERATED ALWAYS AS (3 * reblogs_count"
+            " + 2 * favourites_count + replies_count) STORED",
+        ),
+        (
+            tables.mastodon_posts,
+            "edited_at TIMESTAMP WITH TIME ZONE",
+            "edited_at TIMESTAMP WITH TIME ZONE GENERATED ALWAYS AS (created_at) STORED",
+            "edited_at is generated, but Tallykeeper has to write it",
+        ),
+        (
+            tables.mastodon_posts,
+            "PRIMARY KEY (instance_id, id)",
+            "PRIMARY KEY (instance_id, id, created_at)",
+            "no unique index on (instance_id, id)",
+        ),
+        (
+            tables.mastodon_posts,
+            "PRIMARY KEY",
+            "shard INTEGER NOT NULL, PRIMARY KEY",
+            "shard is NOT NULL without a default, and nothing fills it",
+        ),
+        (
+            tables.hashtags,
+            "CONSTRAINT hashtags_name UNIQUE (instance_id, name)",
+            "CONSTRAINT hashtags_name UNIQUE (name)",
+            "no unique index on (instance_id, name)",
+        ),
+        (
+            tables.hashtags,
+            "GENERATED BY DEFAULT AS IDENTITY",
+            "",
+            "id is NOT NULL without a default, and nothing fills it",
+        ),
+        (
+            tables.post_hashtags,
+            "CREATE TABLE fediverse.post_hashtags",
+            "CREATE VIEW fediverse.post_hashtags AS SELECT 1 AS post_id",
+            "the derived table fediverse.post_hashtags: it is not a table",
+        ),
+        (
+            tables.media_attachments,
+            "position SMALLINT",
+            "position REAL",
+            "position is real, expected smallint",
+        ),
+    ],
+)
+def test_processed_tables_that_do_not_fit_are_named_and_nothing_is_changed(
+    listened: Engine, table: Any, old: str, new: str, sentence: str
+) -> None:
+    statement = declared(listened, table)
+    if new.startswith("CREATE VIEW"):
+        statement = new
+    else:
+        assert old in statement
+        statement = statement.replace(old, new)
+    execute(listened, statement)
+    before = scalar(listened, "SELECT count(*) FROM pg_class")
+    with pytest.raises(DoesNotFit) as caught:
+        migrate(listened, [system])
+    assert sentence in str(caught.value)
+    assert f"the derived table {name_of(table)}: " in str(caught.value)
+    assert "Nothing was changed" in str(caught.value)
+    assert scalar(listened, "SELECT count(*) FROM pg_class") == before
