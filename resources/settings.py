@@ -15,10 +15,13 @@ from pathlib import Path
 DEFAULT_START_DATE = date(2015, 1, 1)
 DEFAULT_FRESH_SECONDS = 2 * 60 * 60
 DEFAULT_PRESSURE_ROWS = 100_000
+DEFAULT_KEEP_EVENTS_DAYS = 30
+DEFAULT_CLASSROOM_IDLE_SECONDS = 5 * 60
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _SYSTEM_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _SCHEMA_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$-]*")
+_TOKEN = re.compile(r"[!-~]+")
 _LONGEST_IDENTIFIER = 63
 _RESERVED_SCHEMAS = frozenset({"information_schema", "tallykeeper"})
 
@@ -142,6 +145,51 @@ def pressure_rows() -> int:
     Raises SettingError where it is no whole number from 1.
     """
     return _count("TALLY_PRESSURE_ROWS", DEFAULT_PRESSURE_ROWS, "change-log rows")
+
+
+def redact_deleted() -> bool:
+    """Whether contents of deleted posts are removed: TALLY_FEDIVERSE_REDACT, no where unset.
+
+    Raises SettingError where it is neither 1 nor 0.
+    """
+    value = _read("TALLY_FEDIVERSE_REDACT")
+    if value not in (None, "0", "1"):
+        raise SettingError(
+            "TALLY_FEDIVERSE_REDACT", "1 or 0", str(value), "write 1 to redact, or unset it"
+        )
+    return value == "1"
+
+
+def classroom_idle_seconds() -> int:
+    """For how much a pause counts as time spent at most: TALLY_CLASSROOM_IDLE_SECONDS, 300.
+
+    Raises SettingError where it is no whole number from 1.
+    """
+    return _count("TALLY_CLASSROOM_IDLE_SECONDS", DEFAULT_CLASSROOM_IDLE_SECONDS, "seconds")
+
+
+def keep_events_days() -> int:
+    """For how many days raw events are kept: TALLY_FEDIVERSE_KEEP_DAYS, 30.
+
+    Raises SettingError where it is no whole number from 1.
+    """
+    return _count("TALLY_FEDIVERSE_KEEP_DAYS", DEFAULT_KEEP_EVENTS_DAYS, "days")
+
+
+def mastodon_token() -> str | None:
+    """The access token with which an instance is listened to, TALLY_MASTODON_TOKEN; None: none.
+
+    Never shown. Raises SettingError where it could not be sent.
+    """
+    value = _read("TALLY_MASTODON_TOKEN")
+    if value is not None and _TOKEN.fullmatch(value) is None:
+        raise SettingError(
+            "TALLY_MASTODON_TOKEN",
+            "an access token (visible ASCII characters, without blanks)",
+            "something else",
+            "copy it from the instance's settings, under Development",
+        )
+    return value
 
 
 def _count(variable: str, default: int, unit: str) -> int:

@@ -1,6 +1,6 @@
-"""The functions that processing calls in the database: reading what an event says, row by row.
+"""What processing needs in the database beyond tables of its own: functions, and its progress.
 
-They look at nothing but their arguments and never raise: what cannot be read is null, so that one
+The functions read what an event says, row by row. They look at nothing but their arguments and never raise: what cannot be read is null, so that one
 malformed event costs itself alone. They stand in the schema `tallykeeper`.
 """
 
@@ -22,6 +22,9 @@ PLAIN_TEXT = in_engine_schema("fediverse_plain_text")
 HASHTAG = in_engine_schema("fediverse_hashtag")
 LAST_KEPT = in_engine_schema("fediverse_last_kept")
 
+PROGRESS = in_engine_schema("fediverse_log")
+"""How far the log was processed, and before when events were dropped from it: one row."""
+
 LARGEST_NUMBER = 2**63 - 1
 LONGEST_HASHTAG = 500
 """Characters of a hashtag's name that are kept: more could not be indexed."""
@@ -34,6 +37,13 @@ _TIME = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?"
 def create_functions(connection: Connection) -> list[str]:
     """Create the functions, or replace them where they are others; says which."""
     done = []
+    if connection.scalar(text("SELECT to_regclass(:name)"), {"name": PROGRESS}) is None:
+        connection.exec_driver_sql(
+            f"CREATE TABLE {PROGRESS} (only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),"
+            " processed_at timestamptz, processed_id bigint, dropped_before timestamptz)"
+        )
+        connection.exec_driver_sql(f"INSERT INTO {PROGRESS} DEFAULT VALUES")
+        done.append(f"created {PROGRESS}")
     for name, statement in _statements().items():
         oid = connection.scalar(text("SELECT to_regproc(:name)::oid"), {"name": name})
         mark = f"Tallykeeper {_digest(statement)}"
@@ -95,7 +105,7 @@ EXCEPTION WHEN data_exception OR program_limit_exceeded OR statement_too_complex
   END IF;
   RETURN left(normalize((
     SELECT string_agg(coalesce({literal(_case_folding())}::jsonb ->> c.c, c.c), '' ORDER BY c.n)
-    FROM string_to_table(normalize(ltrim(btrim(written), '#＃'), NFKC), NULL)
+    FROM string_to_table(ltrim(normalize(btrim(written), NFKC), '#'), NULL)
       WITH ORDINALITY AS c (c, n)
   ), NFKC), {LONGEST_HASHTAG});""",
         ),
@@ -120,11 +130,13 @@ def _plpgsql(name: str, arguments: str, returns: str, body: str) -> str:
 # Mastodon sanitizes what it serves: few tags and few entities are left.
 _TO_TEXT = r"""
   IF html ~ '[<&]' THEN
-    html := regexp_replace(html, '<br[^>]*>', E'\n', 'gi');
-    html := regexp_replace(html, '</p>\s*<p[^>]*>', E'\n\n', 'gi');
+    html := replace(replace(html, '</p><p>', E'\n\n'), '<br />', E'\n');
+    IF strpos(html, '<br') > 0 THEN
+      html := regexp_replace(html, '<br[^>]*>', E'\n', 'g');
+    END IF;
     html := regexp_replace(html, '<[^>]*>', '', 'g');
-    IF html ~ '&' THEN
-      IF html ~ '&#[0-9xX]' THEN
+    IF strpos(html, '&') > 0 THEN
+      IF strpos(html, '&#') > 0 THEN
         html := (
           SELECT string_agg(before || coalesce(
             CASE WHEN code BETWEEN 1 AND 1114111 AND code NOT BETWEEN 55296 AND 57343

@@ -228,6 +228,7 @@ post_versions = Table(
     Column("content_text", Text),
     Column("spoiler_text", Text),
     Column("sensitive", Boolean),
+    Column("content_hash", Text, nullable=False, comment="as of the post; outlives redaction"),
     comment="What each post said, and from when to when (a slowly changing dimension of type 2).",
 )
 

@@ -1,0 +1,221 @@
+"""From raw events to what they say: statuses, versions and deletions, in temporary tables.
+
+Only reading is here; nothing is written but those tables. What must stay true: an event that
+cannot be read costs itself alone and says why (`faults`), and an event counts whole or not at all,
+with the post within it.
+
+The temporary tables belong to a session and are emptied by each commit:
+`taken` the events of a batch, `seen` the statuses in them, `listed` the versions that edit
+histories list, `deletes` the deletions.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+from assets.fediverse.functions import JSON_OF, NUMBER, TIME
+from tallies.sql import execute
+
+# Events whose payload is a status; an edit may come without the time of the edit.
+STATUS_EVENTS = ("update", "status.update", "status")
+EDIT, HISTORY, DELETE = "status.update", "history", "delete"
+DERIVED_FROM = (*STATUS_EVENTS, HISTORY, DELETE)
+
+SHOWN = 60
+"""Characters of a faulty value that its reason repeats."""
+
+_TABLES = {
+    "taken": """
+  event_id bigint NOT NULL, received_at timestamptz NOT NULL, instance_id bigint NOT NULL,
+  event_type text NOT NULL, post_id bigint, reblog_id bigint, fault text""",
+    "seen": """
+  event_id bigint NOT NULL, received_at timestamptz NOT NULL, instance_id bigint NOT NULL,
+  event_type text NOT NULL, late boolean NOT NULL DEFAULT false,
+  post_id bigint NOT NULL, account_id bigint NOT NULL, domain text NOT NULL, url text, uri text,
+  content text, spoiler_text text, sensitive boolean, language text, visibility text NOT NULL,
+  replies_count bigint NOT NULL, reblogs_count bigint NOT NULL, favourites_count bigint NOT NULL,
+  in_reply_to_id bigint, in_reply_to_account_id bigint, reblog_of_id bigint,
+  tags jsonb, mentions jsonb, media jsonb, account jsonb,
+  created_at timestamptz NOT NULL, edited_at timestamptz""",
+    "listed": """
+  event_id bigint NOT NULL, received_at timestamptz NOT NULL, instance_id bigint NOT NULL,
+  post_id bigint NOT NULL, valid_from timestamptz NOT NULL, first boolean NOT NULL,
+  content text, spoiler_text text, sensitive boolean""",
+    "deletes": """
+  event_id bigint NOT NULL, received_at timestamptz NOT NULL, instance_id bigint NOT NULL,
+  post_id bigint NOT NULL""",
+}
+
+STAGES = tuple(_TABLES)
+
+_STATUS = """id text, created_at text, edited_at text, in_reply_to_id text,
+  in_reply_to_account_id text, sensitive text, spoiler_text text, visibility text, language text,
+  uri text, url text, replies_count text, reblogs_count text, favourites_count text, content text,
+  reblog jsonb, account jsonb, media_attachments jsonb, mentions jsonb, tags jsonb"""
+_COUNTS = ("replies_count", "reblogs_count", "favourites_count")
+
+
+def stages() -> list[str]:
+    """CREATE TEMPORARY TABLE for each of the tables that a batch is parsed into."""
+    return [
+        f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} ({columns}) ON COMMIT DELETE ROWS"
+        for name, columns in _TABLES.items()
+    ]
+
+
+def parse(connection: Connection, schema: str, events: str) -> None:
+    """Read the events that the SELECT `events` gives: the columns of `stream_events` as they are.
+
+    `schema` is the quoted schema of the raw tables.
+    """
+    execute(connection, _parse(schema, events))
+
+
+def _parse(schema: str, events: str) -> str:
+    typed = _typed()
+    counts = ", ".join(f"coalesce({NUMBER}({c}), 0)" for c in _COUNTS)
+    return f"""
+WITH events AS MATERIALIZED (
+{events}
+), payloads AS MATERIALIZED (
+  SELECT id AS event_id, received_at, instance_id, event_type,
+    CASE WHEN event_type IN ({_list(DERIVED_FROM)}) THEN
+      CASE WHEN jsonb_typeof(payload) = 'string' AND event_type <> '{DELETE}'
+        THEN {JSON_OF}(payload #>> '{{}}') ELSE payload END END AS payload
+  FROM events
+), outer_statuses AS MATERIALIZED (
+  SELECT p.event_id, p.received_at, p.instance_id, p.event_type, false AS nested,
+    jsonb_typeof(p.payload) AS form, s.*
+  FROM payloads AS p
+  CROSS JOIN LATERAL jsonb_to_record(
+    CASE WHEN jsonb_typeof(p.payload) = 'object' THEN p.payload END) AS s ({_STATUS})
+  WHERE p.event_type IN ({_list(STATUS_EVENTS)})
+), statuses AS (
+  SELECT * FROM outer_statuses
+  UNION ALL
+  SELECT o.event_id, o.received_at, o.instance_id, o.event_type, true, jsonb_typeof(o.reblog), s.*
+  FROM outer_statuses AS o
+  CROSS JOIN LATERAL jsonb_to_record(
+    CASE WHEN jsonb_typeof(o.reblog) = 'object' THEN o.reblog END) AS s ({_STATUS})
+  WHERE o.reblog IS NOT NULL AND jsonb_typeof(o.reblog) <> 'null'
+), typed AS MATERIALIZED (
+  SELECT event_id, received_at, instance_id, event_type, nested, {NUMBER}(id) AS post_id,
+    {NUMBER}(CASE WHEN jsonb_typeof(reblog) = 'object' THEN reblog ->> 'id' END) AS reblog_of_id,
+    {typed}
+  FROM statuses
+), histories AS MATERIALIZED (
+  SELECT p.event_id, p.received_at, p.instance_id, p.payload,
+    {NUMBER}(CASE WHEN jsonb_typeof(p.payload) = 'object' THEN p.payload ->> 'status_id' END)
+      AS post_id
+  FROM payloads AS p WHERE p.event_type = '{HISTORY}'
+), versions AS MATERIALIZED (
+  SELECT h.event_id, h.received_at, h.instance_id, h.post_id, v.place,
+    jsonb_typeof(v.version) AS form, v.version ->> 'created_at' AS written_at,
+    {TIME}(v.version ->> 'created_at') AS valid_from, v.version ->> 'content' AS content,
+    v.version ->> 'spoiler_text' AS spoiler_text,
+    (v.version ->> 'sensitive') = 'true' AS sensitive
+  FROM histories AS h
+  CROSS JOIN LATERAL jsonb_array_elements(
+    CASE WHEN jsonb_typeof(h.payload -> 'history') = 'array' THEN h.payload -> 'history'
+      ELSE '[]' END) WITH ORDINALITY AS v (version, place)
+), gone AS MATERIALIZED (
+  SELECT p.event_id, p.received_at, p.instance_id, p.payload,
+    {NUMBER}(CASE WHEN jsonb_typeof(p.payload) IN ('number', 'string')
+      THEN btrim(p.payload #>> '{{}}', ' "') END) AS post_id
+  FROM payloads AS p WHERE p.event_type = '{DELETE}'
+), faults AS MATERIALIZED (
+  SELECT event_id, min(fault) AS fault FROM (
+    SELECT event_id, CASE WHEN nested THEN 'reblog: ' ELSE '' END || fault AS fault
+    FROM typed WHERE fault IS NOT NULL
+    UNION ALL
+    SELECT event_id, {_expected("status_id", "a whole number", "payload ->> 'status_id'")}
+    FROM histories WHERE post_id IS NULL
+    UNION ALL
+    SELECT event_id, {_expected("history", "a list of versions", "payload ->> 'history'")}
+    FROM histories WHERE jsonb_typeof(payload -> 'history') IS DISTINCT FROM 'array'
+    UNION ALL
+    SELECT event_id, 'history, version ' || place || ': '
+      || {_expected("created_at", "an ISO 8601 time", "written_at")}
+    FROM versions WHERE valid_from IS NULL
+    UNION ALL
+    SELECT event_id, {_expected("payload", "the id of a status", "payload #>> '{}'")}
+    FROM gone WHERE post_id IS NULL
+  ) AS found GROUP BY event_id
+), taking AS (
+  INSERT INTO pg_temp.taken
+  SELECT e.event_id, e.received_at, e.instance_id, e.event_type,
+    coalesce(t.post_id, h.post_id, g.post_id), t.reblog_of_id, f.fault
+  FROM payloads AS e
+  LEFT JOIN typed AS t ON t.event_id = e.event_id AND NOT t.nested
+  LEFT JOIN histories AS h ON h.event_id = e.event_id
+  LEFT JOIN gone AS g ON g.event_id = e.event_id
+  LEFT JOIN faults AS f ON f.event_id = e.event_id
+), listing AS (
+  INSERT INTO pg_temp.listed
+  SELECT v.event_id, v.received_at, v.instance_id, v.post_id, v.valid_from, v.place = 1,
+    v.content, v.spoiler_text, v.sensitive
+  FROM versions AS v WHERE NOT EXISTS (SELECT FROM faults AS f WHERE f.event_id = v.event_id)
+), deleting AS (
+  INSERT INTO pg_temp.deletes
+  SELECT event_id, received_at, instance_id, post_id FROM gone WHERE post_id IS NOT NULL
+)
+INSERT INTO pg_temp.seen
+SELECT t.event_id, t.received_at, t.instance_id, t.event_type, false,
+  t.post_id, t.account_id,
+  lower(coalesce(nullif(split_part(t.account ->> 'acct', '@', 2), ''),
+    substring(i.base_url FROM '^[a-zA-Z]+://([^/]+)'), i.base_url)),
+  t.url, t.uri, t.content, t.spoiler_text, t.sensitive, t.language, t.visibility, {counts},
+  t.in_reply_to_id, t.in_reply_to_account_id, t.reblog_of_id,
+  t.tags, t.mentions, t.media_attachments, t.account, t.created_at, t.edited_at
+FROM typed AS t JOIN {schema}.instances AS i ON i.id = t.instance_id
+WHERE NOT EXISTS (SELECT FROM faults AS f WHERE f.event_id = t.event_id)"""
+
+
+def _typed() -> str:
+    """The columns of a status as they will be stored, and the first thing wrong with it."""
+    faults = [
+        ("form IS DISTINCT FROM 'object'", _expected("payload", "a status (an object)", "form")),
+        (f"{NUMBER}(id) IS NULL", _expected("id", "a whole number", "id")),
+        (
+            f"{NUMBER}(account ->> 'id') IS NULL",
+            _expected("account.id", "a whole number", "account ->> 'id'"),
+        ),
+        (f"{TIME}(created_at) IS NULL", _expected("created_at", "an ISO 8601 time", "created_at")),
+        (
+            f"edited_at IS NOT NULL AND {TIME}(edited_at) IS NULL",
+            _expected("edited_at", "an ISO 8601 time", "edited_at"),
+        ),
+        ("visibility IS NULL", "'visibility: expected one of Mastodon''s, it is missing'"),
+    ]
+    optional = ("in_reply_to_id", "in_reply_to_account_id", *_COUNTS)
+    faults += [
+        (
+            f"{name} IS NOT NULL AND {NUMBER}({name}) IS NULL",
+            _expected(name, "a whole number", name),
+        )
+        for name in optional
+    ]
+    faults.append(
+        (
+            "jsonb_typeof(reblog) = 'object' AND " + f"{NUMBER}(reblog ->> 'id') IS NULL",
+            _expected("reblog.id", "a whole number", "reblog ->> 'id'"),
+        )
+    )
+    cases = "\n      ".join(f"WHEN {condition} THEN {reason}" for condition, reason in faults)
+    return f"""{NUMBER}(account ->> 'id') AS account_id, url, uri, content, spoiler_text,
+    sensitive = 'true' AS sensitive, nullif(language, '') AS language, visibility,
+    {", ".join(_COUNTS)},
+    {NUMBER}(in_reply_to_id) AS in_reply_to_id,
+    {NUMBER}(in_reply_to_account_id) AS in_reply_to_account_id,
+    tags, mentions, media_attachments, account,
+    {TIME}(created_at) AS created_at, {TIME}(edited_at) AS edited_at,
+    CASE {cases} END AS fault"""
+
+
+def _expected(name: str, what: str, came: str) -> str:
+    """SQL for the reason: which field, what was expected, what came."""
+    return f"'{name}: expected {what}, came ' || coalesce(quote_literal(left({came}, {SHOWN})), 'nothing')"
+
+
+def _list(names: tuple[str, ...]) -> str:
+    return ", ".join(f"'{name}'" for name in names)

@@ -1,0 +1,196 @@
+"""From the raw log to posts and all that hangs on them: exactly once, in order of receipt.
+
+A batch of events is one transaction: it parses them into temporary tables (`parsing.py`), writes
+what follows (`posts.py`, `relations.py`, `versions.py`, `snapshots.py`, `threads.py`), and marks
+them processed. What must stay true: what it writes depends on the events and their order, which is
+(received_at, id), and on nothing else. So an event that was received before one that was processed
+already, of the same post, makes that post derived again (`replay.py`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Engine
+
+from assets.fediverse import parsing, posts, relations, snapshots, tables, threads, versions
+from assets.fediverse.functions import PROGRESS
+from assets.fediverse.parsing import DERIVED_FROM
+from resources.settings import redact_deleted
+from tallies.sql import execute, quote
+from tallies.transactions import LOCK_TIMEOUT_SECONDS, retried
+
+BATCH_EVENTS = 5_000
+
+LOCK = f"SELECT pg_advisory_xact_lock(hashtext('{PROGRESS}'))"
+
+
+@dataclass(frozen=True)
+class Processed:
+    """What was done with events.
+
+    `events` were taken; of them `failed` could not be read (`process_error` says why), and from
+    `ignored` nothing is derived. They concerned `posts` posts, each counted once a batch; `late`
+    of these were derived again, because the events came in another order than they were received.
+    """
+
+    events: int = 0
+    failed: int = 0
+    ignored: int = 0
+    posts: int = 0
+    late: int = 0
+    batches: int = 0
+    seconds: float = 0.0
+
+    @property
+    def events_per_second(self) -> float:
+        return self.events / self.seconds if self.seconds else 0.0
+
+    def plus(self, other: Processed) -> Processed:
+        """Both together."""
+        return Processed(
+            self.events + other.events,
+            self.failed + other.failed,
+            self.ignored + other.ignored,
+            self.posts + other.posts,
+            self.late + other.late,
+            self.batches + other.batches,
+            self.seconds + other.seconds,
+        )
+
+
+def process(
+    engine: Engine,
+    *,
+    batch_events: int = BATCH_EVENTS,
+    on_batch: Callable[[Processed], None] | None = None,
+    stop_after: int | None = None,
+) -> Processed:
+    """Process all events that are not yet, in batches of one transaction each.
+
+    Ends when none is left, or after `stop_after` batches. `on_batch` is told the sum so far. Two
+    at a time take turns. Raises TallyBusy where the other holds on, and SQLAlchemy's errors.
+    """
+    done = Processed()
+    with engine.connect() as connection:
+        try:
+            while stop_after is None or done.batches < stop_after:
+                batch = retried(lambda: _one_batch(connection, batch_events), "processing")
+                if not batch.events:
+                    break
+                done = done.plus(batch)
+                if on_batch is not None:
+                    on_batch(done)
+        finally:
+            # Its temporary tables are not for whoever gets the connection next.
+            connection.invalidate()
+    return done
+
+
+def _one_batch(connection: Connection, most: int) -> Processed:
+    from assets.fediverse import replay
+
+    started = time.monotonic()
+    schema, redact = raw_schema(), redact_deleted()
+    with connection.begin():
+        prepare(connection)
+        parsing.parse(connection, schema, _unprocessed(schema, most))
+        counted = execute(connection, _COUNTED).one()
+        if not counted.events:
+            return Processed()
+        late = replay.set_aside_late(connection, schema)
+        posts.write_accounts(connection, schema)
+        apply(connection, schema, schema, redact=redact)
+        threads.update(connection, schema)
+        _mark(connection, schema)
+        if late:
+            replay.derive_late(connection, schema, redact=redact)
+    seconds = time.monotonic() - started
+    return Processed(
+        counted.events, counted.failed, counted.ignored, counted.posts, late, 1, seconds
+    )
+
+
+def raw_schema() -> str:
+    """The quoted schema of the fediverse's tables."""
+    return quote(str(tables.metadata.schema))
+
+
+def prepare(connection: Connection) -> None:
+    """Begin a transaction of processing: alone, and with the temporary tables it needs."""
+    execute(connection, f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'")
+    execute(connection, "SET LOCAL timezone = 'UTC'")
+    execute(connection, "SET LOCAL jit = off")
+    execute(connection, "SET LOCAL client_min_messages = warning")
+    execute(connection, LOCK)
+    for statement in (*parsing.stages(), *posts.stages(), versions.STAGE):
+        execute(connection, statement)
+
+
+def apply(connection: Connection, schema: str, real: str, *, redact: bool) -> None:
+    """Write what follows from the parsed events to the tables in `schema`.
+
+    Hashtags are common to many posts: they are always those in `real`. So are accounts, and they
+    and the conversations are left to the caller.
+    """
+    execute(connection, "ANALYZE pg_temp.seen")
+    posts.write_deletions(connection, schema)
+    posts.make_up(connection, schema, redact=redact)
+    execute(connection, "ANALYZE pg_temp.winners")
+    posts.write_posts(connection, schema, redact=redact)
+    relations.write_relations(connection, schema, real, redact=redact)
+    versions.write_versions(connection, schema, redact=redact)
+    snapshots.write_snapshots(connection, schema)
+
+
+def _unprocessed(schema: str, most: int) -> str:
+    return (
+        "SELECT id, received_at, instance_id, event_type, payload\n"
+        f"FROM {schema}.stream_events WHERE processed_at IS NULL\n"
+        f"ORDER BY received_at, id LIMIT {int(most)}"
+    )
+
+
+_COUNTED = f"""
+SELECT count(*) AS events, count(fault) AS failed,
+  count(*) FILTER (WHERE event_type NOT IN ({", ".join(f"'{n}'" for n in DERIVED_FROM)}))
+    AS ignored,
+  (SELECT count(DISTINCT (instance_id, post_id)) FROM pg_temp.taken WHERE post_id IS NOT NULL)
+    AS posts
+FROM pg_temp.taken"""
+
+
+def _mark(connection: Connection, schema: str) -> None:
+    """Note on the events that they are done, and how far the log is."""
+    execute(connection, "ANALYZE pg_temp.taken")
+    received = execute(
+        connection,
+        "SELECT min(received_at)::text AS first, max(received_at)::text AS last FROM pg_temp.taken",
+    ).one()
+    # Event by event through the primary key: the days between are known to the planner, but not
+    # how few of their events these are.
+    execute(connection, "SET LOCAL enable_hashjoin = off")
+    execute(connection, "SET LOCAL enable_mergejoin = off")
+    execute(
+        connection,
+        f"""
+UPDATE {schema}.stream_events AS e SET processed_at = now(), process_error = t.fault,
+  payload_status_id = t.post_id, payload_reblog_id = t.reblog_id
+FROM pg_temp.taken AS t
+WHERE e.id = t.event_id AND e.received_at = t.received_at
+  AND e.received_at BETWEEN '{received.first}' AND '{received.last}'""",
+    )
+    execute(connection, "SET LOCAL enable_hashjoin = on")
+    execute(connection, "SET LOCAL enable_mergejoin = on")
+    execute(
+        connection,
+        f"""
+UPDATE {PROGRESS} AS l SET processed_at = t.received_at, processed_id = t.event_id
+FROM (
+  SELECT received_at, event_id FROM pg_temp.taken ORDER BY received_at DESC, event_id DESC LIMIT 1
+) AS t
+WHERE l.processed_at IS NULL
+  OR (t.received_at, t.event_id) > (l.processed_at, l.processed_id)""",
+    )
