@@ -1,0 +1,95 @@
+"""How long things took: the gaps between the events of a submission, and what is made of them.
+
+A *gap* is the time between two consecutive events of a submission, by the server's clock, and by
+id where that tells no difference. It belongs to the event that ends it: an edit gap is one that an
+edit ends, whatever the event before it. What must stay true: all is computed in whole milliseconds,
+so that two computations of the same log agree to the last digit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    FromClause,
+    Numeric,
+    case,
+    cast,
+    extract,
+    func,
+    select,
+)
+
+from assets.classroom import events, tables
+from tallies import Scope
+
+log = tables.submission_log
+
+PERCENTILES = {"median_edit_ms": 0.5, "p90_edit_ms": 0.9}
+"""Of the edit gaps: the shortest that at least this part of them does not exceed."""
+
+
+def _milliseconds(instant: ColumnElement[Any]) -> ColumnElement[int]:
+    """Whole milliseconds since 1970, rounded down; null for no instant, and for the ends of time.
+
+    Exact, and unlike the difference of two instants without an end to what it can hold.
+    """
+    elapsed = cast(func.floor(extract("epoch", instant) * 1000), BigInteger)
+    return case((func.isfinite(instant), elapsed))
+
+
+def _gaps(scope: Scope) -> FromClause:
+    """Each event of the log, and how long it came after the one before it of its submission.
+
+    gap = ms(event) - ms(event before), by the server's time, of those at one instant by id;
+    null for the first.
+    """
+    at = _milliseconds(log.c.date_created)
+    before = func.lag(at).over(
+        partition_by=log.c.submission_id, order_by=(log.c.date_created, log.c.id)
+    )
+    return (
+        select(
+            log.c.submission_id,
+            *(what.label(name) for name, what in events.happened(log.c).items()),
+            (at - before).label("gap"),
+        )
+        .where(*scope(submission_id=log.c.submission_id))
+        .subquery("gaps")
+    )
+
+
+def totals_of(scope: Scope, idle_ms: int) -> FromClause:
+    """The figures of each submission that has events."""
+    gaps = _gaps(scope)
+    gap, edit, attempt = gaps.c.gap, gaps.c.edits, gaps.c.attempts
+
+    def total(value: ColumnElement[Any]) -> ColumnElement[Any]:
+        return cast(func.coalesce(value, 0), BigInteger)
+
+    counts = (func.count().filter(gaps.c[name]).label(name) for name in events.happened(log.c))
+    percentiles = (
+        total(func.percentile_disc(fraction).within_group(gap).filter(edit)).label(name)
+        for name, fraction in PERCENTILES.items()
+    )
+    return (
+        select(
+            gaps.c.submission_id,
+            *counts,
+            func.count(gap).filter(edit).label("edit_gaps"),
+            total(func.sum(gap).filter(edit)).label("edit_ms"),
+            # As numeric: the square of five weeks in milliseconds is too long for a bigint.
+            func.coalesce(
+                func.sum(cast(gap, Numeric) * gap).filter(edit),
+                0,
+            ).label("edit_ms_squared"),
+            *percentiles,
+            func.count(gap).filter(attempt).label("attempt_gaps"),
+            total(func.sum(gap).filter(attempt)).label("attempt_ms"),
+            total(func.sum(func.least(gap, idle_ms))).label("time_spent_ms"),
+        )
+        .group_by(gaps.c.submission_id)
+        .subquery("totals")
+    )
