@@ -2,6 +2,7 @@
 
 Source tables become external assets, so that the lineage begins at the raw data; each tally an
 asset, with daily partitions where it has windows, and with its lanes where it is built in batches.
+What only one system has (tables that it processes itself, reports, housekeeping) it brings along.
 What a materialization does is in `keeping.py` and `lanes.py`, the checks are in `checks.py`.
 Building all this touches no database.
 """
@@ -11,7 +12,7 @@ Building all this touches no database.
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 import dagster as dg
@@ -77,7 +78,8 @@ class WholeConfig(dg.Config):
 class SystemAssets:
     """One system in Dagster's terms.
 
-    `refresh_config` is the run config with which its assets take pending changes.
+    `assets` and `checks` are of the hourly run, in which `refresh_config` has the tallies take
+    pending changes; `housekeeping` runs once a day.
     """
 
     system: System
@@ -85,6 +87,7 @@ class SystemAssets:
     assets: list[dg.AssetsDefinition]
     checks: list[dg.AssetChecksDefinition]
     refresh_config: dict[str, dict[str, object]]
+    housekeeping: list[dg.AssetsDefinition] = field(default_factory=list)
 
 
 def build_assets(
@@ -93,11 +96,16 @@ def build_assets(
     *,
     extras: Mapping[Tally, Extra] | None = None,
     checks: Sequence[dg.AssetChecksDefinition] = (),
+    more: Sequence[dg.AssetsDefinition] = (),
+    housekeeping: Sequence[dg.AssetsDefinition] = (),
     owners: Sequence[str] = (),
 ) -> SystemAssets:
     """The assets and checks of `system`.
 
-    `extras` adds metadata of a tally's own, `checks` those that only this system has.
+    `extras` adds metadata of a tally's own, `checks` those that only this system has. `more` are
+    assets besides the tallies that the hourly run materializes too, in the order of the lineage:
+    tables that the system processes itself (`processed_specs`), reports. `housekeeping` are those
+    that run once a day, and not with it.
     """
     assets = {
         tally: _asset(tally, partitions, (extras or {}).get(tally), owners)
@@ -106,7 +114,7 @@ def build_assets(
     return SystemAssets(
         system=system,
         sources=[_source(system, source) for source in system.sources],
-        assets=list(assets.values()),
+        assets=[*more, *assets.values()],
         checks=[
             *(check for tally in system.tallies for check in checks_of(tally, key_of(tally))),
             *checks,
@@ -118,7 +126,29 @@ def build_assets(
                 if is_partitioned(tally)
             }
         },
+        housekeeping=list(housekeeping),
     )
+
+
+def processed_specs(system: System, owners: Sequence[str] = ()) -> list[dg.AssetSpec]:
+    """An asset for each table that the system derives from its raw ones by processing them.
+
+    One op materializes them all, for one transaction writes them all.
+    """
+    raw = [dg.AssetKey([system.name, table.name]) for table in system.raw]
+    return [
+        dg.AssetSpec(
+            [system.name, table.name],
+            deps=raw,
+            description=table.comment,
+            group_name=system.name,
+            owners=list(owners),
+            kinds={"postgres", "table"},
+            tags={"tallykeeper/role": "derived", "tallykeeper/kept": "processed"},
+            metadata=_metadata(table),
+        )
+        for table in system.processed
+    ]
 
 
 def is_partitioned(tally: Tally) -> bool:

@@ -42,11 +42,16 @@ def assets_of(system: System, daily: dg.DailyPartitionsDefinition) -> SystemAsse
 def assemble(built: Sequence[SystemAssets], database: Database | None = None) -> dg.Definitions:
     """The systems' assets and checks, with the jobs, schedules and sensors that run them."""
     hourly = [jobs.hourly(s) for s in built]
+    tidied = [s for s in built if s.housekeeping]
     return dg.Definitions(
-        assets=[*(a for s in built for a in s.sources), *(a for s in built for a in s.assets)],
+        assets=[a for s in built for a in (*s.sources, *s.assets, *s.housekeeping)],
         asset_checks=[check for s in built for check in s.checks],
-        jobs=[*hourly, jobs.audit()],
-        schedules=[*(schedules.hourly_schedule(s) for s in built), schedules.audit_schedule(built)],
+        jobs=[*hourly, *(jobs.daily(s) for s in tidied), jobs.audit()],
+        schedules=[
+            *(schedules.hourly_schedule(s) for s in built),
+            *(schedules.daily_schedule(s) for s in tidied),
+            schedules.audit_schedule(built),
+        ],
         sensors=[sensors.pending_pressure(built, hourly)],
         resources={"database": database or Database()},
         # A process for each step would cost seconds, for steps that take milliseconds.

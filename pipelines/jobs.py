@@ -1,4 +1,4 @@
-"""The jobs: for each system the hourly refresh, and for all of them the audit.
+"""The jobs: for each system the hourly refresh and its housekeeping, and for all of them the audit.
 
 A backfill or a click on Materialize needs no job of its own: the assets' own default is to rebuild
 the partitions chosen.
@@ -25,17 +25,33 @@ def hourly_name(system: str) -> str:
     return f"{system}_hourly"
 
 
+def daily_name(system: str) -> str:
+    """The name of a system's daily job, and of its schedule."""
+    return f"{system}_daily"
+
+
 def hourly(built: SystemAssets) -> AssetJob:
     """Take all pending changes of a system's tallies, and check them."""
     name = built.system.name
     return dg.define_asset_job(
         hourly_name(name),
-        selection=dg.AssetSelection.groups(name),
+        selection=dg.AssetSelection.groups(name) - _housekeeping(built),
         config=built.refresh_config,
         description=(
             f"Bring the tallies of {name} up to date: the cost follows the changes, wherever they"
             " are. Then check what was touched. Run it for today's partition."
         ),
+        executor_def=dg.in_process_executor,
+    )
+
+
+def daily(built: SystemAssets) -> AssetJob:
+    """A system's housekeeping: what keeps its tables from growing for ever."""
+    name = built.system.name
+    return dg.define_asset_job(
+        daily_name(name),
+        selection=_housekeeping(built),
+        description=f"Housekeeping of {name}: thin out and drop what is not kept any longer.",
         executor_def=dg.in_process_executor,
     )
 
@@ -48,3 +64,7 @@ def audit() -> AssetJob:
         description="Compare every derived table with its sources, all of it; change nothing.",
         executor_def=dg.in_process_executor,
     )
+
+
+def _housekeeping(built: SystemAssets) -> dg.AssetSelection:
+    return dg.AssetSelection.assets(*(key for a in built.housekeeping for key in a.keys))

@@ -1,4 +1,5 @@
 """When it runs by itself: each system every hour, everything audited every night. On by default.
+A system's housekeeping, where it has any, comes before the audit.
 
 A system whose source tables are not in the database is passed over, with the reason on the tick;
 that is looked up at the tick, never while definitions load.
@@ -13,7 +14,7 @@ from sqlalchemy import Engine
 
 from assets.factory import SystemAssets
 from assets.systems import missing_sources
-from pipelines.jobs import AUDIT, hourly_name
+from pipelines.jobs import AUDIT, daily_name, hourly_name
 from pipelines.partitions import today
 from resources.dagster_database import Database
 from resources.settings import wanted_systems
@@ -22,6 +23,7 @@ from tallies import System
 EVERY_HOUR = "0 * * * *"
 # A quiet hour in UTC, and not on the hour, where the refreshes are.
 EVERY_NIGHT = "30 2 * * *"
+BEFORE_THE_AUDIT = "30 1 * * *"
 
 
 def hourly_schedule(built: SystemAssets) -> dg.ScheduleDefinition:
@@ -45,6 +47,25 @@ def hourly_schedule(built: SystemAssets) -> dg.ScheduleDefinition:
         return refresh_request(built, today(context.scheduled_execution_time))
 
     return every_hour
+
+
+def daily_schedule(built: SystemAssets) -> dg.ScheduleDefinition:
+    """The nightly housekeeping of one system."""
+    system = built.system
+
+    @dg.schedule(
+        name=daily_name(system.name),
+        job_name=daily_name(system.name),
+        cron_schedule=BEFORE_THE_AUDIT,
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description=f"Every night: the housekeeping of {system.name}.",
+    )
+    def every_night(database: Database) -> dg.RunRequest | dg.SkipReason:
+        why_not = why_passed_over(database.engine(), system)
+        return dg.SkipReason(why_not) if why_not else dg.RunRequest()
+
+    return every_night
 
 
 def audit_schedule(systems: Sequence[SystemAssets]) -> dg.ScheduleDefinition:
