@@ -1,0 +1,134 @@
+"""How the fediverse is asked: arguments checked before anything is read, rows made answers.
+
+No SQL here but that of values. They stand in the text of a query and not beside it as parameters:
+the driver would prepare a query that is asked often, and its one plan for every window is the
+wrong one for most.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection
+
+from assets.reading import read
+
+LARGEST_ID = 2**63 - 1
+MOST_ROWS = 100_000
+LONGEST_SERIES = timedelta(hours=100_000)
+HOUR = timedelta(hours=1)
+
+_Answer = TypeVar("_Answer")
+
+
+def answers(connection: Connection, query: str, wanted: str, kind: type[_Answer]) -> list[_Answer]:
+    """A `kind` of each row of a query, whose columns stand in the order of its fields.
+
+    Instants are in UTC, whatever the session's time zone. Raises NotInstalled where `wanted`, what
+    the query reads, is not in the database.
+    """
+    rows = read(connection, query, wanted)
+    return [kind(*(in_utc(value) for value in row)) for row in rows]
+
+
+def in_utc(value: Any) -> Any:
+    """An instant in UTC; anything else as it is."""
+    return value.astimezone(UTC) if isinstance(value, datetime) else value
+
+
+def whole_number(name: str, value: int, most: int, least: int = 1) -> int:
+    """`value`, from `least` to `most`. Raises ValueError."""
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise ValueError(f"Expected `{name}` from {least:,} to {most:,}, but it is {value!r}.")
+    return value
+
+
+def identifier(name: str, value: int) -> int:
+    """`value`, which an instance or a post may have as its id. Raises ValueError."""
+    return whole_number(name, value, LARGEST_ID, least=0)
+
+
+def number(name: str, value: float, least: float, *, above: bool = False) -> float:
+    """`value` as a finite float, at least `least`, or above it. Raises ValueError."""
+    fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not fits or value < least or (above and value == least):
+        bound = "above" if above else "of at least"
+        raise ValueError(f"Expected `{name}` {bound} {least}, but it is {value!r}.")
+    return float(value)
+
+
+def instant(name: str, value: datetime) -> datetime:
+    """`value` in UTC; without time zone it is UTC. Raises ValueError."""
+    if not isinstance(value, datetime):
+        raise ValueError(f"Expected `{name}` to be a datetime, but it is {value!r}.")
+    if value.tzinfo is None:
+        return value.replace(tzinfo=UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(
+            f"Expected `{name}` within the years 1 to 9999 in UTC, but it is {value}."
+        ) from error
+
+
+def span(start: datetime, end: datetime) -> tuple[datetime, datetime]:
+    """From `start` up to, not including, `end`. Raises ValueError where nothing lies between."""
+    first, last = instant("start", start), instant("end", end)
+    if first >= last:
+        raise ValueError(
+            f"Expected a `start` before the `end`, but {first} is not before {last}; the end is"
+            " not part of what is asked for."
+        )
+    return first, last
+
+
+def hours(start: datetime, end: datetime) -> tuple[datetime, datetime]:
+    """The whole hours that `span` touches, at most 100,000. Raises ValueError."""
+    first, last = span(start, end)
+    first, last = hour_of(first), next_hour(last)
+    if last - first > LONGEST_SERIES:
+        most = LONGEST_SERIES // HOUR
+        raise ValueError(
+            f"Expected at most {most:,} hours, but from {first} to {last} are"
+            f" {(last - first) // HOUR:,}; ask for them in parts."
+        )
+    return first, last
+
+
+def days(start: datetime, end: datetime) -> tuple[datetime, datetime]:
+    """The whole days that `span` touches. Raises ValueError."""
+    first, last = span(start, end)
+    midnight = last.replace(hour=0, minute=0, second=0, microsecond=0)
+    return (
+        first.replace(hour=0, minute=0, second=0, microsecond=0),
+        midnight if midnight == last else later("end", midnight, timedelta(days=1)),
+    )
+
+
+def hour_of(moment: datetime) -> datetime:
+    """The start of the hour that `moment` falls in."""
+    return moment.replace(minute=0, second=0, microsecond=0)
+
+
+def next_hour(moment: datetime) -> datetime:
+    """`moment` where an hour begins with it, else the start of the next. Raises ValueError."""
+    start = hour_of(moment)
+    return start if start == moment else later("end", start, HOUR)
+
+
+def later(name: str, moment: datetime, by: timedelta) -> datetime:
+    """`moment` moved `by`, back where that is negative. Raises ValueError at the ends of time."""
+    try:
+        return moment + by
+    except OverflowError as error:
+        raise ValueError(
+            f"Expected `{name}` such that all asked for lies within the years 1 to 9999, but"
+            f" {by} from {moment} does not."
+        ) from error
+
+
+def written(moment: datetime) -> str:
+    """`moment` as SQL."""
+    return f"timestamptz '{moment.isoformat()}'"

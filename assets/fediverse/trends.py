@@ -1,0 +1,282 @@
+"""Which hashtags are trending: more used of late than before, by several accounts.
+
+Answers come from the live view, so they are exact as of the last commit that the connection sees.
+Both forms compare uses per hour of a recent window with those of the baseline before it. What must
+stay true: nothing that was posted at or after the moment asked for has a part in it, whatever the
+hour it shares with what was posted before.
+
+Distinct accounts of several hours do not follow from those of each hour. They are counted from the
+posts, but only for the few hashtags that may be among the first: the most that each hour's count
+allows, and the least, leave out the others without a look at their posts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from assets.fediverse import asking, tables
+from assets.fediverse.asking import HOUR, written
+from assets.fediverse.tallies import hashtag_hourly_stats
+from tallies import sql
+
+LONGEST_WINDOW = 24 * 366
+MOST_TRENDS = 1_000
+
+
+@dataclass(frozen=True)
+class Trend:
+    """A hashtag that is trending, and the figures that make it so."""
+
+    name: str
+    hashtag_id: int
+    posts: int
+    accounts: int
+    """That have used it in the recent window, each once."""
+    engagement: int
+    """Of the recent window's posts, as it is now."""
+    baseline_posts: int
+    recent_rate: float
+    """Per hour: posts, with `engagement_weight` times their engagement added."""
+    baseline_rate: float
+    latest_use: datetime
+    rise: float
+    """The recent rate against the baseline's: the spike, or the growth."""
+    decay: float
+    """From 1 down to 0, the longer ago its latest use; always 1 for growth."""
+    score: float
+    """`rise` times `decay`: what the list is ordered by."""
+
+
+@dataclass(frozen=True)
+class _Windows:
+    """The recent window, from `start` to `at`, and the baseline before it."""
+
+    baseline: datetime
+    start: datetime
+    this_hour: datetime
+    at: datetime
+
+    @property
+    def recent_hours(self) -> float:
+        return (self.at - self.start) / HOUR
+
+    @property
+    def baseline_hours(self) -> float:
+        return (self.start - self.baseline) / HOUR
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What makes a hashtag one of the answer's."""
+
+    instance: int
+    rise: str
+    above: float
+    decay_hours: float | None
+    minimum_posts: int
+    minimum_accounts: int
+    limit: int
+    weight: float
+
+
+def trending_hashtags(
+    connection: Connection,
+    instance_id: int,
+    at: datetime,
+    *,
+    window_hours: int = 4,
+    baseline_hours: int = 20,
+    decay_hours: float = 6.0,
+    smoothing: float = 1.0,
+    above: float = 1.0,
+    minimum_posts: int = 3,
+    minimum_accounts: int = 3,
+    engagement_weight: float = 0.0,
+    limit: int = 10,
+) -> list[Trend]:
+    """Hashtags by spike times decay, highest first, equal ones by name.
+
+    spike = (recent rate + `smoothing`) / (baseline rate + `smoothing`), rates in uses per hour;
+    decay = exp(-hours since its latest use / `decay_hours`). Only spikes over `above` are listed.
+
+    The recent window has `window_hours` whole hours and what has gone by of the hour of `at`; the
+    baseline is the `baseline_hours` before. `at` without time zone is UTC. `smoothing` is in uses
+    per hour and above 0: a hashtag never seen before has a finite spike, and one use more or less
+    of a rare one says little. With `engagement_weight` w, a post counts as 1 + w times its
+    engagement. Raises ValueError for what cannot be asked, NotInstalled where there is no live
+    view.
+    """
+    s = asking.number("smoothing", smoothing, 0, above=True)
+    return _trends(
+        connection,
+        _windows(at, window_hours, baseline_hours),
+        _Wanted(
+            instance=asking.identifier("instance_id", instance_id),
+            rise=f"(recent_rate + {s!r}) / (baseline_rate + {s!r})",
+            above=asking.number("above", above, 0),
+            decay_hours=asking.number("decay_hours", decay_hours, 0, above=True),
+            minimum_posts=_minimum("minimum_posts", minimum_posts),
+            minimum_accounts=_minimum("minimum_accounts", minimum_accounts),
+            limit=asking.whole_number("limit", limit, MOST_TRENDS),
+            weight=asking.number("engagement_weight", engagement_weight, 0),
+        ),
+    )
+
+
+def growing_hashtags(
+    connection: Connection,
+    instance_id: int,
+    at: datetime,
+    *,
+    window_hours: int = 4,
+    baseline_hours: int = 20,
+    above: float = 1.5,
+    minimum_posts: int = 3,
+    minimum_accounts: int = 3,
+    limit: int = 10,
+) -> list[Trend]:
+    """The plain form: hashtags whose growth is over `above`, highest first, equal ones by name.
+
+    growth = recent rate / baseline rate, both in uses per hour. A hashtag that the baseline lacks
+    counts as used once in it. Windows and errors are those of `trending_hashtags`.
+    """
+    windows = _windows(at, window_hours, baseline_hours)
+    once = 1 / windows.baseline_hours
+    return _trends(
+        connection,
+        windows,
+        _Wanted(
+            instance=asking.identifier("instance_id", instance_id),
+            rise=f"recent_rate / greatest(baseline_rate, {once!r})",
+            above=asking.number("above", above, 0),
+            decay_hours=None,
+            minimum_posts=_minimum("minimum_posts", minimum_posts),
+            minimum_accounts=_minimum("minimum_accounts", minimum_accounts),
+            limit=asking.whole_number("limit", limit, MOST_TRENDS),
+            weight=0.0,
+        ),
+    )
+
+
+def _minimum(name: str, value: int) -> int:
+    return asking.whole_number(name, value, 1_000_000)
+
+
+def _windows(at: datetime, window_hours: int, baseline_hours: int) -> _Windows:
+    moment = asking.instant("at", at)
+    recent = asking.whole_number("window_hours", window_hours, LONGEST_WINDOW)
+    before = asking.whole_number("baseline_hours", baseline_hours, LONGEST_WINDOW)
+    this_hour = asking.hour_of(moment)
+    # Whole hours and the current one as far as it has gone: the window alone of the current hour
+    # would make a rate of one post a second after it began.
+    start = asking.later("at", this_hour, -recent * HOUR)
+    baseline = asking.later("at", start, -before * HOUR)
+    return _Windows(baseline, start, this_hour, moment)
+
+
+def _trends(connection: Connection, windows: _Windows, wanted: _Wanted) -> list[Trend]:
+    return asking.answers(connection, _query(windows, wanted), f"the live view {_live}", Trend)
+
+
+def _decay(since: str, decay_hours: float | None) -> str:
+    if decay_hours is None:
+        return "1::float8"
+    # A double cannot be as small as what is left after very long, and PostgreSQL fails at it.
+    return f"exp(greatest(-600, -extract(epoch FROM {since})::float8 / {3600 * decay_hours!r}))"
+
+
+def _query(windows: _Windows, wanted: _Wanted) -> str:
+    at, start, this_hour = written(windows.at), written(windows.start), written(windows.this_hour)
+    hour_end = written(asking.next_hour(windows.at))
+    weight, decay = wanted.weight, wanted.decay_hours
+    recent_rate = f"(posts + {weight!r} * engagement)::float8 / {windows.recent_hours!r}"
+    baseline_rate = (
+        f"(baseline_posts + {weight!r} * baseline_engagement)::float8 / {windows.baseline_hours!r}"
+    )
+    return f"""
+WITH uses AS (
+  SELECT hashtag_id, hour_ts, posts_using_tag AS posts, unique_accounts_using_tag AS accounts,
+    total_engagement AS engagement
+  FROM {_live}
+  -- As two ranges, which an index does not give in order: the keys that are pending are then
+  -- looked up by a hash, and not merged with all that have the same hour.
+  WHERE instance_id = {wanted.instance}
+    AND (hour_ts >= {start} AND hour_ts < {at}
+      OR hour_ts >= {written(windows.baseline)} AND hour_ts < {start})
+  UNION ALL
+  -- What the hour of the moment asked for holds from that moment on.
+  SELECT h.hashtag_id, {this_hour}, -1, 0, -p.engagement_score
+  FROM {_uses}
+  WHERE p.instance_id = {wanted.instance} AND {_COUNTED}
+    AND p.created_at >= {at} AND p.created_at < {hour_end}
+),
+tags AS (
+  SELECT hashtag_id,
+    sum(posts) FILTER (WHERE hour_ts >= {start}) AS posts,
+    sum(engagement) FILTER (WHERE hour_ts >= {start}) AS engagement,
+    coalesce(sum(posts) FILTER (WHERE hour_ts < {start}), 0) AS baseline_posts,
+    coalesce(sum(engagement) FILTER (WHERE hour_ts < {start}), 0) AS baseline_engagement,
+    -- The hour of `at` may have lost some of its posts above: it counts towards the most alone.
+    max(accounts) FILTER (WHERE hour_ts >= {start} AND hour_ts < {this_hour}) AS least_accounts,
+    max(hour_ts) FILTER (WHERE hour_ts >= {start} AND hour_ts < {this_hour}) AS earliest_last_use,
+    least(max(hour_ts) + interval '1 hour', {at}) AS last_last_use
+  FROM uses
+  GROUP BY hashtag_id
+  HAVING sum(posts) FILTER (WHERE hour_ts >= {start}) >= {wanted.minimum_posts}
+    AND sum(accounts) FILTER (WHERE hour_ts >= {start}) >= {wanted.minimum_accounts}
+),
+rates AS (
+  SELECT *, {recent_rate} AS recent_rate, {baseline_rate} AS baseline_rate FROM tags
+),
+rises AS (
+  SELECT *, {wanted.rise} AS rise FROM rates WHERE {wanted.rise} > {wanted.above!r}
+),
+bounds AS MATERIALIZED (
+  SELECT *, rise * {_decay(f"({at} - last_last_use)", decay)} AS most,
+    CASE WHEN least_accounts >= {wanted.minimum_accounts}
+      THEN rise * {_decay(f"({at} - earliest_last_use)", decay)} END AS least
+  FROM rises
+),
+candidates AS MATERIALIZED (
+  -- A little more, since what is equal need not be so to the last bit.
+  SELECT * FROM bounds WHERE most * 1.000001 >= coalesce((
+    SELECT least FROM bounds WHERE least IS NOT NULL
+    ORDER BY least DESC OFFSET {wanted.limit - 1} LIMIT 1), 0)
+),
+-- All of the window's, found by their time: by hashtag, a popular one's whole past would be walked.
+recent AS MATERIALIZED (
+  SELECT h.hashtag_id, p.account_id, p.created_at
+  FROM {_uses}
+  WHERE p.instance_id = {wanted.instance} AND {_COUNTED}
+    AND p.created_at >= {start} AND p.created_at < {at}
+),
+counted AS (
+  SELECT hashtag_id, count(DISTINCT account_id) AS accounts, max(created_at) AS latest_use
+  FROM recent WHERE hashtag_id IN (SELECT hashtag_id FROM candidates)
+  GROUP BY hashtag_id
+),
+decayed AS (
+  SELECT *, {_decay(f"({at} - latest_use)", decay)} AS decay
+  FROM candidates JOIN counted USING (hashtag_id)
+  WHERE accounts >= {wanted.minimum_accounts}
+)
+SELECT t.name, d.hashtag_id, d.posts::bigint AS posts, d.accounts,
+  d.engagement::bigint AS engagement, d.baseline_posts::bigint AS baseline_posts,
+  d.recent_rate, d.baseline_rate, d.latest_use,
+  d.rise, d.decay, d.rise * d.decay AS score
+FROM decayed AS d
+JOIN {_hashtags} AS t ON t.instance_id = {wanted.instance} AND t.id = d.hashtag_id
+ORDER BY score DESC, t.name COLLATE "C" LIMIT {wanted.limit}"""
+
+
+_COUNTED = "p.deleted_at IS NULL AND p.visibility IN ('public', 'unlisted')"
+_live = hashtag_hourly_stats.live_name
+_posts, _post_hashtags = sql.name_of(tables.mastodon_posts), sql.name_of(tables.post_hashtags)
+_hashtags = sql.name_of(tables.hashtags)
+_uses = (
+    f"{_posts} AS p JOIN {_post_hashtags} AS h"
+    " ON h.instance_id = p.instance_id AND h.post_id = p.id"
+)
