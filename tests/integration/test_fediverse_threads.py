@@ -155,6 +155,15 @@ def test_a_circle_is_cut_at_its_smallest_id_in_whatever_order_it_came(
         assert places(connection) == {7: (7, 0, 1), 8: (7, 1, 1), 9: (7, 2, 2), 3: (7, 3, 0)}
 
 
+def test_a_long_circle_is_cut_in_one_place(connection: Connection) -> None:
+    posts: list[Post] = [(1, 10 + n, 10 + (n + 7) % 19) for n in range(19)]
+    write(connection, posts[:3])
+    write(connection, posts)
+    found = places(connection)
+    assert {root for root, _, _ in found.values()} == {10}
+    assert sorted(depth for _, depth, _ in found.values()) == list(range(19))
+
+
 def test_a_post_that_answers_itself_is_a_root(connection: Connection) -> None:
     write(connection, [(1, 6, 5)])
     write(connection, [(1, 5, 5)])
