@@ -53,6 +53,8 @@ _STATUS = """id text, created_at text, edited_at text, in_reply_to_id text,
   uri text, url text, replies_count text, reblogs_count text, favourites_count text, content text,
   reblog jsonb, account jsonb, media_attachments jsonb, mentions jsonb, tags jsonb"""
 _COUNTS = ("replies_count", "reblogs_count", "favourites_count")
+_NUMBERS = ("in_reply_to_id", "in_reply_to_account_id", *_COUNTS)
+_TIMES = ("created_at", "edited_at")
 
 
 def stages() -> list[str]:
@@ -72,8 +74,7 @@ def parse(connection: Connection, schema: str, events: str) -> None:
 
 
 def _parse(schema: str, events: str) -> str:
-    typed = _typed()
-    counts = ", ".join(f"coalesce({NUMBER}({c}), 0)" for c in _COUNTS)
+    counts = ", ".join(f"coalesce(t.{c}_read, 0)" for c in _COUNTS)
     return f"""
 WITH events AS MATERIALIZED (
 {events}
@@ -98,11 +99,15 @@ WITH events AS MATERIALIZED (
   CROSS JOIN LATERAL jsonb_to_record(
     CASE WHEN jsonb_typeof(o.reblog) = 'object' THEN o.reblog END) AS s ({_STATUS})
   WHERE o.reblog IS NOT NULL AND jsonb_typeof(o.reblog) <> 'null'
-), typed AS MATERIALIZED (
-  SELECT event_id, received_at, instance_id, event_type, nested, {NUMBER}(id) AS post_id,
-    {NUMBER}(CASE WHEN jsonb_typeof(reblog) = 'object' THEN reblog ->> 'id' END) AS reblog_of_id,
-    {typed}
+), read AS MATERIALIZED (
+  SELECT *, account ->> 'id' AS account_number, reblog ->> 'id' AS reblog_number,
+    {NUMBER}(id) AS post_id, {NUMBER}(account ->> 'id') AS account_id,
+    {NUMBER}(reblog ->> 'id') AS reblog_of_id,
+    {", ".join(f"{NUMBER}({n}) AS {n}_read" for n in _NUMBERS)},
+    {", ".join(f"{TIME}({n}) AS {n}_read" for n in _TIMES)}
   FROM statuses
+), typed AS MATERIALIZED (
+  SELECT *, {_fault()} AS fault FROM read
 ), histories AS MATERIALIZED (
   SELECT p.event_id, p.received_at, p.instance_id, p.payload,
     {NUMBER}(CASE WHEN jsonb_typeof(p.payload) = 'object' THEN p.payload ->> 'status_id' END)
@@ -164,57 +169,42 @@ SELECT t.event_id, t.received_at, t.instance_id, t.event_type, false,
   t.post_id, t.account_id,
   lower(coalesce(nullif(split_part(t.account ->> 'acct', '@', 2), ''),
     substring(i.base_url FROM '^[a-zA-Z]+://([^/]+)'), i.base_url)),
-  t.url, t.uri, t.content, t.spoiler_text, t.sensitive, t.language, t.visibility, {counts},
-  t.in_reply_to_id, t.in_reply_to_account_id, t.reblog_of_id,
-  t.tags, t.mentions, t.media_attachments, t.account, t.created_at, t.edited_at
+  t.url, t.uri, t.content, t.spoiler_text, t.sensitive = 'true', nullif(t.language, ''),
+  t.visibility, {counts}, t.in_reply_to_id_read, t.in_reply_to_account_id_read, t.reblog_of_id,
+  t.tags, t.mentions, t.media_attachments, t.account, t.created_at_read, t.edited_at_read
 FROM typed AS t JOIN {schema}.instances AS i ON i.id = t.instance_id
 WHERE NOT EXISTS (SELECT FROM faults AS f WHERE f.event_id = t.event_id)"""
 
 
-def _typed() -> str:
-    """The columns of a status as they will be stored, and the first thing wrong with it."""
+def _fault() -> str:
+    """SQL: the first thing that is wrong with a status; null where nothing is."""
     faults = [
         ("form IS DISTINCT FROM 'object'", _expected("payload", "a status (an object)", "form")),
-        (f"{NUMBER}(id) IS NULL", _expected("id", "a whole number", "id")),
+        ("post_id IS NULL", _expected("id", "a whole number", "id")),
+        ("account_id IS NULL", _expected("account.id", "a whole number", "account_number")),
+        ("created_at_read IS NULL", _expected("created_at", "an ISO 8601 time", "created_at")),
         (
-            f"{NUMBER}(account ->> 'id') IS NULL",
-            _expected("account.id", "a whole number", "account ->> 'id'"),
-        ),
-        (f"{TIME}(created_at) IS NULL", _expected("created_at", "an ISO 8601 time", "created_at")),
-        (
-            f"edited_at IS NOT NULL AND {TIME}(edited_at) IS NULL",
+            "edited_at IS NOT NULL AND edited_at_read IS NULL",
             _expected("edited_at", "an ISO 8601 time", "edited_at"),
         ),
         ("visibility IS NULL", "'visibility: expected one of Mastodon''s, it is missing'"),
-    ]
-    optional = ("in_reply_to_id", "in_reply_to_account_id", *_COUNTS)
-    faults += [
+        *(
+            (f"{n} IS NOT NULL AND {n}_read IS NULL", _expected(n, "a whole number", n))
+            for n in _NUMBERS
+        ),
         (
-            f"{name} IS NOT NULL AND {NUMBER}({name}) IS NULL",
-            _expected(name, "a whole number", name),
-        )
-        for name in optional
+            "jsonb_typeof(reblog) <> 'null' AND reblog_of_id IS NULL",
+            _expected("reblog.id", "a whole number", "reblog_number"),
+        ),
     ]
-    faults.append(
-        (
-            "jsonb_typeof(reblog) = 'object' AND " + f"{NUMBER}(reblog ->> 'id') IS NULL",
-            _expected("reblog.id", "a whole number", "reblog ->> 'id'"),
-        )
-    )
     cases = "\n      ".join(f"WHEN {condition} THEN {reason}" for condition, reason in faults)
-    return f"""{NUMBER}(account ->> 'id') AS account_id, url, uri, content, spoiler_text,
-    sensitive = 'true' AS sensitive, nullif(language, '') AS language, visibility,
-    {", ".join(_COUNTS)},
-    {NUMBER}(in_reply_to_id) AS in_reply_to_id,
-    {NUMBER}(in_reply_to_account_id) AS in_reply_to_account_id,
-    tags, mentions, media_attachments, account,
-    {TIME}(created_at) AS created_at, {TIME}(edited_at) AS edited_at,
-    CASE {cases} END AS fault"""
+    return f"CASE {cases} END"
 
 
 def _expected(name: str, what: str, came: str) -> str:
     """SQL for the reason: which field, what was expected, what came."""
-    return f"'{name}: expected {what}, came ' || coalesce(quote_literal(left({came}, {SHOWN})), 'nothing')"
+    shown = f"coalesce(quote_literal(left({came}, {SHOWN})), 'nothing')"
+    return f"'{name}: expected {what}, came ' || {shown}"
 
 
 def _list(names: tuple[str, ...]) -> str:

@@ -99,12 +99,13 @@ SELECT DISTINCT ON (instance_id, account_id) instance_id, account_id, {", ".join
     {NUMBER}(r.following_count) AS following_count, {NUMBER}(r.statuses_count) AS statuses_count,
     {TIME}(r.created_at) AS created_at, s.received_at AS observed_at
   FROM (
-    SELECT DISTINCT ON (instance_id, account_id, received_at, account) * FROM pg_temp.seen
-    ORDER BY instance_id, account_id, received_at, account
+    SELECT *, max(received_at) OVER (PARTITION BY instance_id, account_id) AS latest
+    FROM (SELECT instance_id, account_id, received_at, domain, account FROM pg_temp.seen) AS a
   ) AS s
   CROSS JOIN LATERAL jsonb_to_record(s.account) AS r (username text, acct text,
     display_name text, url text, bot text, followers_count text, following_count text,
     statuses_count text, created_at text)
+  WHERE s.received_at = s.latest
 ) AS observed
 ORDER BY instance_id, account_id, {best}
 ON CONFLICT (instance_id, id) DO UPDATE SET
@@ -128,8 +129,12 @@ WHERE excluded.deleted_at < d.deleted_at""",
 def make_up(connection: Connection, schema: str, *, redact: bool) -> None:
     """Fill `tagged` and `winners` from `seen` and what is stored. Deletions are written before."""
     execute(connection, _winners(schema))
-    execute(connection, _tagged())
-    execute(connection, _hashtag_arrays())
+    execute(
+        connection,
+        "INSERT INTO pg_temp.tagged SELECT w.instance_id, w.post_id, t.name"
+        " FROM pg_temp.winners AS w CROSS JOIN LATERAL jsonb_array_elements_text(w.hashtags) AS t (name)"
+        " WHERE w.content_wins AND w.hashtags <> '[]'",
+    )
     if redact:
         execute(
             connection,
@@ -186,16 +191,25 @@ def _winners(schema: str) -> str:
         " OR (NOT c.late AND c.edited_at IS NOT DISTINCT FROM p.edited_at)"
     )
     own = {n: f"CASE WHEN c.reblog_of_id IS NULL THEN o.{n} ELSE 0 END" for n in _COUNTS}
+    # Places are found among narrow rows; sorting the contents would cost more than all else.
     return f"""
 INSERT INTO pg_temp.winners
-WITH ranked AS (
-  SELECT *, row_number() OVER ({window} {content_order}) AS content_place,
+WITH ranked AS MATERIALIZED (
+  SELECT ctid AS place, instance_id, post_id,
+    row_number() OVER ({window} {content_order}) AS content_place,
     row_number() OVER ({window} late, {position}) AS counts_place,
     min(received_at) OVER (PARTITION BY instance_id, post_id) AS first_seen_at,
-    first_value(in_reply_to_id) OVER ({window} in_reply_to_id IS NULL, received_at, event_id) AS answered,
+    first_value(in_reply_to_id)
+      OVER ({window} in_reply_to_id IS NULL, received_at, event_id) AS answered,
     first_value(in_reply_to_account_id)
       OVER ({window} in_reply_to_account_id IS NULL, received_at, event_id) AS answered_account
   FROM pg_temp.seen
+), chosen AS MATERIALIZED (
+  SELECT c.place AS content_place, o.place AS counts_place, c.first_seen_at, c.answered,
+    c.answered_account
+  FROM ranked AS c JOIN ranked AS o
+    ON o.instance_id = c.instance_id AND o.post_id = c.post_id AND o.counts_place = 1
+  WHERE c.content_place = 1
 )
 SELECT c.instance_id, c.post_id, p.id IS NULL, {newer}, NOT o.late OR p.id IS NULL,
   c.reblog_of_id IS NOT NULL, c.account_id, c.domain, c.url, c.uri,
@@ -204,41 +218,30 @@ SELECT c.instance_id, c.post_id, p.id IS NULL, {newer}, NOT o.late OR p.id IS NU
     WHEN p.content = c.content THEN p.content_text ELSE {PLAIN_TEXT}(c.content) END,
   CASE WHEN c.reblog_of_id IS NULL THEN c.spoiler_text END,
   c.sensitive, c.language, c.visibility, {", ".join(own[n] for n in _COUNTS)},
-  coalesce(p.in_reply_to_id, c.answered),
-  coalesce(p.in_reply_to_account_id, c.answered_account),
+  coalesce(p.in_reply_to_id, r.answered),
+  coalesce(p.in_reply_to_account_id, r.answered_account),
   c.reblog_of_id,
-  CASE WHEN c.reblog_of_id IS NULL AND jsonb_typeof(c.tags) = 'array' THEN c.tags ELSE '[]' END,
+  CASE WHEN c.reblog_of_id IS NULL AND jsonb_typeof(c.tags) = 'array' AND c.tags <> '[]'
+    THEN {_names("c.tags")} ELSE '[]' END,
   CASE WHEN c.reblog_of_id IS NULL AND jsonb_typeof(c.mentions) = 'array'
     THEN c.mentions ELSE '[]' END,
   CASE WHEN c.reblog_of_id IS NULL AND jsonb_typeof(c.media) = 'array' THEN c.media ELSE '[]' END,
-  c.created_at, c.edited_at, d.deleted_at, least(c.first_seen_at, p.first_seen_at),
+  c.created_at, c.edited_at, d.deleted_at, least(r.first_seen_at, p.first_seen_at),
   p.id IS NULL OR (p.in_reply_to_id, p.deleted_at)
-    IS DISTINCT FROM (coalesce(p.in_reply_to_id, c.answered), d.deleted_at)
-FROM ranked AS c
-JOIN ranked AS o ON o.instance_id = c.instance_id AND o.post_id = c.post_id AND o.counts_place = 1
+    IS DISTINCT FROM (coalesce(p.in_reply_to_id, r.answered), d.deleted_at)
+FROM chosen AS r
+JOIN pg_temp.seen AS c ON c.ctid = r.content_place
+JOIN pg_temp.seen AS o ON o.ctid = r.counts_place
 LEFT JOIN {schema}.mastodon_posts AS p ON p.instance_id = c.instance_id AND p.id = c.post_id
 LEFT JOIN {schema}.post_deletions AS d
-  ON d.instance_id = c.instance_id AND d.post_id = c.post_id
-WHERE c.content_place = 1"""
+  ON d.instance_id = c.instance_id AND d.post_id = c.post_id"""
 
 
-def _tagged() -> str:
-    """The winners' hashtags in their order, each name once."""
-    return f"""
-INSERT INTO pg_temp.tagged
-SELECT instance_id, post_id, name FROM (
-  SELECT w.instance_id, w.post_id, {HASHTAG}(t.tag ->> 'name') AS name, min(t.place) AS place
-  FROM pg_temp.winners AS w
-  CROSS JOIN LATERAL jsonb_array_elements(w.hashtags) WITH ORDINALITY AS t (tag, place)
-  WHERE w.content_wins AND w.hashtags <> '[]' AND jsonb_typeof(t.tag) = 'object'
-  GROUP BY 1, 2, 3
-) AS named WHERE name <> '' ORDER BY instance_id, post_id, place"""
-
-
-def _hashtag_arrays() -> str:
-    """The names in the place of what the status had."""
-    return """
-UPDATE pg_temp.winners AS w SET hashtags = coalesce((
-  SELECT jsonb_agg(t.name ORDER BY t.ctid) FROM pg_temp.tagged AS t
-  WHERE t.instance_id = w.instance_id AND t.post_id = w.post_id), '[]')
-WHERE w.hashtags <> '[]'"""
+def _names(tags: str) -> str:
+    """SQL: the names of a status's hashtags as a JSON array, in their order, each once."""
+    return f"""(
+    SELECT coalesce(jsonb_agg(n.name ORDER BY n.place), '[]') FROM (
+      SELECT {HASHTAG}(t.tag ->> 'name') AS name, min(t.place) AS place
+      FROM jsonb_array_elements({tags}) WITH ORDINALITY AS t (tag, place)
+      WHERE jsonb_typeof(t.tag) = 'object' GROUP BY 1
+    ) AS n WHERE n.name <> '')"""

@@ -10,7 +10,8 @@ already, of the same post, makes that post derived again (`replay.py`).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine
@@ -23,6 +24,7 @@ from tallies.sql import execute, quote
 from tallies.transactions import LOCK_TIMEOUT_SECONDS, retried
 
 BATCH_EVENTS = 5_000
+WORK_MEMORY = "64MB"
 
 LOCK = f"SELECT pg_advisory_xact_lock(hashtext('{PROGRESS}'))"
 
@@ -74,19 +76,29 @@ def process(
     at a time take turns. Raises TallyBusy where the other holds on, and SQLAlchemy's errors.
     """
     done = Processed()
+    with session(engine) as connection:
+        while stop_after is None or done.batches < stop_after:
+            batch = retried(lambda: _one_batch(connection, batch_events), "processing")
+            if not batch.events:
+                break
+            done = done.plus(batch)
+            if on_batch is not None:
+                on_batch(done)
+    return done
+
+
+@contextmanager
+def session(engine: Engine) -> Iterator[Connection]:
+    """A connection of its own, whose temporary tables nobody else will meet."""
     with engine.connect() as connection:
         try:
-            while stop_after is None or done.batches < stop_after:
-                batch = retried(lambda: _one_batch(connection, batch_events), "processing")
-                if not batch.events:
-                    break
-                done = done.plus(batch)
-                if on_batch is not None:
-                    on_batch(done)
-        finally:
-            # Its temporary tables are not for whoever gets the connection next.
+            # As memory for temporary tables can be set before the first one only: a new session.
             connection.invalidate()
-    return done
+            with connection.begin():
+                execute(connection, f"SET SESSION temp_buffers = '{WORK_MEMORY}'")
+            yield connection
+        finally:
+            connection.invalidate()
 
 
 def _one_batch(connection: Connection, most: int) -> Processed:
@@ -123,6 +135,8 @@ def prepare(connection: Connection) -> None:
     execute(connection, f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'")
     execute(connection, "SET LOCAL timezone = 'UTC'")
     execute(connection, "SET LOCAL jit = off")
+    # A batch stays in memory: its temporary tables, and what is sorted of it.
+    execute(connection, f"SET LOCAL work_mem = '{WORK_MEMORY}'")
     execute(connection, "SET LOCAL client_min_messages = warning")
     execute(connection, LOCK)
     for statement in (*parsing.stages(), *posts.stages(), versions.STAGE):
@@ -135,10 +149,10 @@ def apply(connection: Connection, schema: str, real: str, *, redact: bool) -> No
     Hashtags are common to many posts: they are always those in `real`. So are accounts, and they
     and the conversations are left to the caller.
     """
-    execute(connection, "ANALYZE pg_temp.seen")
+    execute(connection, "ANALYZE pg_temp.seen (instance_id, post_id, event_id)")
     posts.write_deletions(connection, schema)
     posts.make_up(connection, schema, redact=redact)
-    execute(connection, "ANALYZE pg_temp.winners")
+    execute(connection, "ANALYZE pg_temp.winners (instance_id, post_id)")
     posts.write_posts(connection, schema, redact=redact)
     relations.write_relations(connection, schema, real, redact=redact)
     versions.write_versions(connection, schema, redact=redact)
@@ -164,7 +178,7 @@ FROM pg_temp.taken"""
 
 def _mark(connection: Connection, schema: str) -> None:
     """Note on the events that they are done, and how far the log is."""
-    execute(connection, "ANALYZE pg_temp.taken")
+    execute(connection, "ANALYZE pg_temp.taken (event_id)")
     received = execute(
         connection,
         "SELECT min(received_at)::text AS first, max(received_at)::text AS last FROM pg_temp.taken",

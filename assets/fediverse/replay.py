@@ -189,25 +189,22 @@ def _chunks(
 ) -> Iterator[Connection]:
     """A transaction for each chunk of the window's posts, derived into the copies."""
     redact = redact_deleted()
-    with engine.connect() as connection:
-        try:
-            for column in ("payload_status_id", "payload_reblog_id"):
-                last = (0, -1)
-                while True:
-                    with connection.begin() as transaction:
-                        processing.prepare(connection)
-                        chosen = _choose(connection, schema, window, column, last)
-                        if chosen is None:
-                            break
-                        last, skipped, posts_chosen = chosen
-                        found.skipped += skipped
-                        found.posts += posts_chosen
-                        _derive(connection, schema, redact=redact)
-                        yield connection
-                        if not commit:
-                            transaction.rollback()
-        finally:
-            connection.invalidate()
+    with processing.session(engine) as connection:
+        for column in ("payload_status_id", "payload_reblog_id"):
+            last = (0, -1)
+            while True:
+                with connection.begin() as transaction:
+                    processing.prepare(connection)
+                    chosen = _choose(connection, schema, window, column, last)
+                    if chosen is None:
+                        break
+                    last, skipped, posts_chosen = chosen
+                    found.skipped += skipped
+                    found.posts += posts_chosen
+                    _derive(connection, schema, redact=redact)
+                    yield connection
+                    if not commit:
+                        transaction.rollback()
 
 
 def _create_scope(connection: Connection) -> None:
