@@ -47,6 +47,8 @@ _TABLES = {
 }
 
 STAGES = tuple(_TABLES)
+# What is read once and forgotten is not worth compressing.
+UNCOMPRESSED = "WITH (toast_tuple_target = 8160)"
 
 _STATUS = """id text, created_at text, edited_at text, in_reply_to_id text,
   in_reply_to_account_id text, sensitive text, spoiler_text text, visibility text, language text,
@@ -60,7 +62,8 @@ _TIMES = ("created_at", "edited_at")
 def stages() -> list[str]:
     """CREATE TEMPORARY TABLE for each of the tables that a batch is parsed into."""
     return [
-        f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} ({columns}) ON COMMIT DELETE ROWS"
+        f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} ({columns}) {UNCOMPRESSED}"
+        " ON COMMIT DELETE ROWS"
         for name, columns in _TABLES.items()
     ]
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from assets.fediverse.functions import HASHTAG, NUMBER, PLAIN_TEXT, TIME
+from assets.fediverse.parsing import UNCOMPRESSED
 from tallies.sql import execute
 
 _TABLES = {
@@ -59,7 +60,8 @@ _ALWAYS = ("in_reply_to_id", "in_reply_to_account_id", "deleted_at", "first_seen
 def stages() -> list[str]:
     """CREATE TEMPORARY TABLE for each of the tables that posts are made up in."""
     return [
-        f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} ({columns}) ON COMMIT DELETE ROWS"
+        f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} ({columns}) {UNCOMPRESSED}"
+        " ON COMMIT DELETE ROWS"
         for name, columns in _TABLES.items()
     ]
 
@@ -132,7 +134,8 @@ def make_up(connection: Connection, schema: str, *, redact: bool) -> None:
     execute(
         connection,
         "INSERT INTO pg_temp.tagged SELECT w.instance_id, w.post_id, t.name"
-        " FROM pg_temp.winners AS w CROSS JOIN LATERAL jsonb_array_elements_text(w.hashtags) AS t (name)"
+        " FROM pg_temp.winners AS w"
+        " CROSS JOIN LATERAL jsonb_array_elements_text(w.hashtags) AS t (name)"
         " WHERE w.content_wins AND w.hashtags <> '[]'",
     )
     if redact:
