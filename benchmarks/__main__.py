@@ -12,6 +12,7 @@ from benchmarks import (
     counts,
     crowds,
     edits,
+    events,
     hashtags,
     pages,
     reads,
@@ -19,6 +20,7 @@ from benchmarks import (
     refreshes,
     runs,
     tags,
+    trending,
 )
 from benchmarks.bench import Bench
 from benchmarks.progress import announce
@@ -40,10 +42,13 @@ BENCHMARKS = {
     "pages": pages.measure,
     "counts": counts.measure,
     "hashtags": hashtags.measure,
+    "trending": trending.measure,
+    "events": events.measure,
 }
 # It takes half an hour and 40 GB of disk.
 ONLY_ON_REQUEST = {"full"}
 SIZES, LINKS = "1000000,10000000", "2000000,20000000"
+EVENTS = 200_000
 
 
 def _sizes(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[int, ...]:
@@ -60,7 +65,11 @@ def _sizes(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 
 @click.command(name="python -m benchmarks")
 @click.option(
-    "--files", default=SIZES, show_default=True, callback=_sizes, help="Sizes to measure at."
+    "--files",
+    default=SIZES,
+    show_default=True,
+    callback=_sizes,
+    help="Sizes to measure at: files, or uses of hashtags.",
 )
 @click.option(
     "--links",
@@ -68,6 +77,14 @@ def _sizes(_context: click.Context, _parameter: click.Parameter, value: str) -> 
     show_default=True,
     callback=_sizes,
     help="Sizes of the gallery, in links of items and tags.",
+)
+@click.option(
+    "--events",
+    "events_at_a_time",
+    default=EVENTS,
+    show_default=True,
+    type=click.IntRange(min=1_000),
+    help="How many events of a stream to process at a time.",
 )
 @click.option(
     "--only",
@@ -86,13 +103,14 @@ def _sizes(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 def main(
     files: tuple[int, ...],
     links: tuple[int, ...],
+    events_at_a_time: int,
     only: tuple[str, ...],
     url: str | None,
     output: Path | None,
 ) -> None:
     """Measure what Tallykeeper claims."""
     with serving(url) as server:
-        bench = Bench(server, files, links)
+        bench = Bench(server, files, links, events_at_a_time)
         described = server.describe()
         for name in only or [name for name in BENCHMARKS if name not in ONLY_ON_REQUEST]:
             announce(name)

@@ -12,11 +12,15 @@ from benchmarks.server import Server
 
 @dataclass
 class Bench:
-    """One run. `sizes` count files or uses of hashtags, `links` items' tags; smallest first."""
+    """One run. `sizes` count files or uses of hashtags, `links` items' tags; smallest first.
+
+    `events` is how many events of a stream are processed at a time.
+    """
 
     server: Server
     sizes: tuple[int, ...]
     links: tuple[int, ...]
+    events: int = 200_000
     _libraries: dict[int, Library] = field(default_factory=dict)
     _galleries: dict[int, Gallery] = field(default_factory=dict)
     _fediverses: dict[int, Fediverse] = field(default_factory=dict)
