@@ -329,10 +329,10 @@ def _settle(connection: Connection, schema: str) -> dict[str, int]:
         f" FROM pg_temp.scope_posts AS o JOIN {schema}.mastodon_posts AS p"
         " ON p.instance_id = o.instance_id AND p.id = o.post_id",
     )
-    threads.update(connection, schema)
+    moved = threads.update(connection, schema)
     _expect_threads(connection, schema)
     threads_table = tables.conversation_threads
-    written[threads_table.name] = _settle_table(
+    written[threads_table.name] = moved + _settle_table(
         connection,
         threads_table,
         f"{schema}.{threads_table.name}",

@@ -105,8 +105,8 @@ WHERE t.instance_id = a.instance_id AND t.post_id = a.post_id
   AND t.reply_count <> counted.reply_count"""
 
 
-def update(connection: Connection, schema: str) -> None:
-    """Bring the conversations up to date with the posts that were touched.
+def update(connection: Connection, schema: str) -> int:
+    """Bring the conversations up to date with the posts that were touched; the rows written.
 
     `pg_temp.touched_posts` (instance_id, post_id) holds those that were just inserted into
     `mastodon_posts`, or whose `in_reply_to_id` or `deleted_at` changed. `schema`, quoted, is where
@@ -125,10 +125,9 @@ def update(connection: Connection, schema: str) -> None:
         execute(_CUT)
         execute(_STEPS)
         _climb(connection)
-    execute(_MOVE)
-    execute(_PLACE)
-    execute(_COUNT)
+    written = execute(_MOVE) + execute(_PLACE) + execute(_COUNT)
     execute("DROP TABLE pg_temp.thread_nodes, pg_temp.thread_steps")
+    return written
 
 
 def _climb(connection: Connection) -> bool:
