@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import (
     Boolean,
     ColumnElement,
+    Connection,
     FromClause,
     Integer,
     ScalarSelect,
@@ -29,6 +30,7 @@ from sqlalchemy import (
 
 from assets.classroom import events, tables
 from assets.classroom.gaps import PERCENTILES, totals_of
+from assets.classroom.lookups import create_lookups
 from resources.settings import classroom_idle_seconds
 from tallies import (
     AdditiveTally,
@@ -412,16 +414,22 @@ submission_daily_activity = AdditiveTally(
     ],
 )
 
+_looked_up = [
+    submission_counts,
+    assignment_counts,
+    assignment_group_counts,
+    course_counts,
+    user_counts,
+]
+
+
+def _prepare(connection: Connection) -> list[str]:
+    return create_lookups(connection, _looked_up)
+
+
 system = System(
     "classroom",
     tables.metadata,
-    [
-        submission_counts,
-        assignment_counts,
-        assignment_group_counts,
-        course_counts,
-        user_counts,
-        user_time_spent,
-        submission_daily_activity,
-    ],
+    [*_looked_up, user_time_spent, submission_daily_activity],
+    prepare=_prepare,
 )

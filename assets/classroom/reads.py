@@ -1,0 +1,237 @@
+"""What an application asks of the classroom: the counts of a submission, assignment, course, user.
+
+All are exact as of the last commit that the connection sees, before any refresh and on a database
+where nothing was ever built. Of one id a function gives that entity's counts, of several a dict by
+id, in the order asked. What has no events, and what there is not, has zeros, and None for a date;
+an average, a deviation or a percentile of nothing is 0 too. Times are in seconds, dates in UTC.
+
+Every function is one statement. All raise ValueError for what is no id, and NotInstalled where the
+classroom is not in the database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import UTC, datetime
+from typing import Any, TypedDict, cast, overload
+
+from sqlalchemy import Connection, DateTime, Table, text
+from sqlalchemy.exc import DBAPIError
+
+from assets.classroom import tables
+from assets.classroom.lookups import USER_TIME, lookup_of
+from assets.reading import read
+from tallies.errors import NotInstalled
+
+LARGEST_ID = 2**63 - 1
+_UNDEFINED_FUNCTION = "42883"
+_IDS = "CAST(:ids AS bigint[])"
+# What Python's dates can hold.
+_FIRST, _LAST = "0001-01-01 00:00:00Z", "9999-12-31 23:59:59Z"
+
+Counts = dict[str, Any]
+
+
+class SubmissionCounts(TypedDict):
+    """What was done for a submission, and how long it took."""
+
+    runs: int
+    edits: int
+    attempts: int
+    syntax_errors: int
+    runtime_errors: int
+    failed_instructor_tests: int
+    average_edit_time: float
+    average_attempt_time: float
+    estimated_time_spent: float
+    edit_time_deviation: float
+    median_edit_time: float
+    p90_edit_time: float
+
+
+class AssignmentCounts(TypedDict):
+    """The submissions of an assignment."""
+
+    total_submissions: int
+    date_last_submission: datetime | None
+
+
+class AssignmentGroupCounts(TypedDict):
+    """The assignments of a group, and their submissions."""
+
+    total_assignments: int
+    total_submissions: int
+
+
+class CourseCounts(TypedDict):
+    """The work and the people of a course."""
+
+    total_submissions: int
+    total_assignments: int
+    total_assignment_groups: int
+    total_users: int
+    total_students: int
+    total_instructors: int
+    date_last_user: datetime | None
+    date_last_submission: datetime | None
+    date_last_assignment: datetime | None
+
+
+class UserCounts(TypedDict):
+    """The courses of a user, the work done, and when the user was last seen."""
+
+    total_courses_in: int
+    total_assignments: int
+    total_assignment_groups: int
+    total_submissions: int
+    total_reports: int
+    estimated_time_spent: float
+    last_logged_in: datetime | None
+    last_edited: datetime | None
+
+
+@overload
+def submission_counts(connection: Connection, ids: int) -> SubmissionCounts: ...
+@overload
+def submission_counts(
+    connection: Connection, ids: Collection[int]
+) -> dict[int, SubmissionCounts]: ...
+def submission_counts(
+    connection: Connection, ids: int | Collection[int]
+) -> SubmissionCounts | dict[int, SubmissionCounts]:
+    """Runs, edits, attempts, errors and times (seconds) of the submission, or of each of several.
+
+    Raises ValueError where an id is none, NotInstalled where the classroom is not there.
+    """
+    return cast(Any, _asked(connection, tables.submission_counts, SubmissionCounts, ids))
+
+
+@overload
+def assignment_counts(connection: Connection, ids: int) -> AssignmentCounts: ...
+@overload
+def assignment_counts(
+    connection: Connection, ids: Collection[int]
+) -> dict[int, AssignmentCounts]: ...
+def assignment_counts(
+    connection: Connection, ids: int | Collection[int]
+) -> AssignmentCounts | dict[int, AssignmentCounts]:
+    """Submissions of the assignment, or of each of several.
+
+    Raises ValueError where an id is none, NotInstalled where the classroom is not there.
+    """
+    return cast(Any, _asked(connection, tables.assignment_counts, AssignmentCounts, ids))
+
+
+@overload
+def assignment_group_counts(connection: Connection, ids: int) -> AssignmentGroupCounts: ...
+@overload
+def assignment_group_counts(
+    connection: Connection, ids: Collection[int]
+) -> dict[int, AssignmentGroupCounts]: ...
+def assignment_group_counts(
+    connection: Connection, ids: int | Collection[int]
+) -> AssignmentGroupCounts | dict[int, AssignmentGroupCounts]:
+    """Assignments and submissions of the group, or of each of several.
+
+    Raises ValueError where an id is none, NotInstalled where the classroom is not there.
+    """
+    return cast(Any, _asked(connection, tables.assignment_group_counts, AssignmentGroupCounts, ids))
+
+
+@overload
+def course_counts(connection: Connection, ids: int) -> CourseCounts: ...
+@overload
+def course_counts(connection: Connection, ids: Collection[int]) -> dict[int, CourseCounts]: ...
+def course_counts(
+    connection: Connection, ids: int | Collection[int]
+) -> CourseCounts | dict[int, CourseCounts]:
+    """Submissions, assignments and people of the course, or of each of several.
+
+    Raises ValueError where an id is none, NotInstalled where the classroom is not there.
+    """
+    return cast(Any, _asked(connection, tables.course_counts, CourseCounts, ids))
+
+
+@overload
+def user_counts(connection: Connection, ids: int) -> UserCounts: ...
+@overload
+def user_counts(connection: Connection, ids: Collection[int]) -> dict[int, UserCounts]: ...
+def user_counts(
+    connection: Connection, ids: int | Collection[int]
+) -> UserCounts | dict[int, UserCounts]:
+    """Courses, work and time (seconds) of the user, or of each of several, and when last seen.
+
+    Raises ValueError where an id is none, NotInstalled where the classroom is not there.
+    """
+    return cast(Any, _asked(connection, tables.user_counts, UserCounts, ids, _WITH_TIME))
+
+
+_WITH_TIME = f" LEFT JOIN {USER_TIME}({_IDS}) AS t USING (user_id)"
+
+
+def _asked(
+    connection: Connection,
+    table: Table,
+    shape: type[Any],
+    ids: int | Collection[int],
+    joined: str = "",
+) -> Counts | dict[int, Counts]:
+    """The counts of the entity, or by id of several, from the table's function."""
+    wanted = [_id(ids)] if isinstance(ids, int) else list(dict.fromkeys(_id(i) for i in ids))
+    kinds = shape.__annotations__
+    fields = ", ".join(f"{_field(table, name)} AS {name}" for name in kinds)
+    (key,) = table.primary_key.columns.keys()
+    function = lookup_of(table)
+    query = text(f"SELECT {key} AS id, {fields} FROM {function}({_IDS}) AS c{joined}")
+    found = {
+        row.id: {name: _value(getattr(row, name)) for name in kinds}
+        for row in _read(connection, query.bindparams(ids=wanted), function)
+    }
+    none = {name: _nothing(table, name) for name in kinds}
+    if isinstance(ids, int):
+        return found.get(ids, none)
+    return {i: found.get(i, dict(none)) for i in wanted}
+
+
+def _field(table: Table, name: str) -> str:
+    """The SQL of one field, from what the function gives."""
+    if table is tables.user_counts and name == "estimated_time_spent":
+        return "(coalesce(t.time_spent_ms, 0) / 1000.0)::float8"
+    if name in tables.SECONDS:
+        return f"({tables.SECONDS[name]})::float8"
+    if isinstance(table.c[name].type, DateTime):
+        within = f"least(greatest({name}, timestamptz '{_FIRST}'), timestamptz '{_LAST}')"
+        return f"CASE WHEN {name} IS NOT NULL THEN {within} END"
+    return name
+
+
+def _nothing(table: Table, name: str) -> Any:
+    """What stands for an entity that has no row."""
+    if name in tables.SECONDS:
+        return 0.0
+    return None if isinstance(table.c[name].type, DateTime) else 0
+
+
+def _value(value: Any) -> Any:
+    return value.astimezone(UTC) if isinstance(value, datetime) else value
+
+
+def _id(given: object) -> int:
+    if not isinstance(given, int) or isinstance(given, bool) or abs(given) > LARGEST_ID:
+        raise ValueError(
+            f"Expected an id, a whole number of at most 64 bits, or a list of such, but there is"
+            f" {given!r}."
+        )
+    return given
+
+
+def _read(connection: Connection, query: Any, function: str) -> list[Any]:
+    try:
+        return read(connection, query, f"the function {function}")
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) != _UNDEFINED_FUNCTION:
+            raise
+        raise NotInstalled(
+            f"Expected the function {function}, but it is not in this database, or not as this"
+            " version has it; run `tally migrate`."
+        ) from error
