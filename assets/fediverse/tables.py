@@ -99,6 +99,12 @@ stream_events = Table(
         "id",
         postgresql_where=text("processed_at IS NULL"),
     ),
+    Index(
+        "stream_events_failed",
+        "received_at",
+        "id",
+        postgresql_where=text("process_error IS NOT NULL"),
+    ),
     Index("stream_events_status", "instance_id", "payload_status_id"),
     Index(
         "stream_events_reblog",
