@@ -29,7 +29,7 @@ def read(connection: Connection, query: Executable | str, wanted: str) -> list[A
     try:
         return _rows(connection, query, wanted)
     except DBAPIError as error:
-        again = not begun or _commits_by_itself(connection)
+        again = not begun or commits_by_itself(connection)
         if not again or _sqlstate(error) != _SERIALIZATION_FAILURE:
             raise
     if not begun:
@@ -50,7 +50,7 @@ def _rows(connection: Connection, query: Executable | str, wanted: str) -> list[
         ) from error
 
 
-def _commits_by_itself(connection: Connection) -> bool:
+def commits_by_itself(connection: Connection) -> bool:
     """Whether every statement is a transaction of its own, whatever SQLAlchemy began."""
     return bool(getattr(connection.connection.dbapi_connection, "autocommit", False))
 

@@ -8,7 +8,7 @@ wrong one for most.
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
@@ -59,6 +59,17 @@ def number(name: str, value: float, least: float, *, above: bool = False) -> flo
     return float(value)
 
 
+def storable(name: str, value: str) -> str:
+    """`value`, a text that is not empty and that PostgreSQL could have. Raises ValueError."""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"Expected `{name}` to be a text, but it is {value!r}.")
+    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError(
+            f"Expected `{name}` without null characters and surrogates, but it is {value!r}."
+        )
+    return value
+
+
 def instant(name: str, value: datetime) -> datetime:
     """`value` in UTC; without time zone it is UTC. Raises ValueError."""
     if not isinstance(value, datetime):
@@ -100,11 +111,19 @@ def hours(start: datetime, end: datetime) -> tuple[datetime, datetime]:
 def days(start: datetime, end: datetime) -> tuple[datetime, datetime]:
     """The whole days that `span` touches. Raises ValueError."""
     first, last = span(start, end)
-    midnight = last.replace(hour=0, minute=0, second=0, microsecond=0)
-    return (
-        first.replace(hour=0, minute=0, second=0, microsecond=0),
-        midnight if midnight == last else later("end", midnight, timedelta(days=1)),
-    )
+    midnight = day_of("end", last)
+    if midnight != last:
+        midnight = later("end", midnight, timedelta(days=1))
+    return day_of("start", first), midnight
+
+
+def day_of(name: str, day: date) -> datetime:
+    """Midnight UTC of the day; a datetime stands for the UTC day it falls in. Raises ValueError."""
+    if isinstance(day, datetime):
+        return instant(name, day).replace(hour=0, minute=0, second=0, microsecond=0)
+    if not isinstance(day, date):
+        raise ValueError(f"Expected `{name}` to be a date, but it is {day!r}.")
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
 def hour_of(moment: datetime) -> datetime:

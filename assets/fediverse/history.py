@@ -1,0 +1,179 @@
+"""What became of posts: their versions with what was said of each, and how fast they gained.
+
+Read from what processing derives, so exact as of the last commit that the connection sees.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from itertools import groupby
+from typing import Any
+
+from sqlalchemy import Connection
+
+from assets.fediverse import asking, tables
+from assets.fediverse.asking import written
+from assets.reading import read
+from tallies import sql
+
+MOST_POSTS = 10_000
+
+
+@dataclass(frozen=True)
+class Velocity:
+    """A post and what it gained: `gained` is `favourites` less `favourites_before`."""
+
+    post_id: int
+    account_id: int
+    url: str | None
+    gained: int
+    favourites_before: int
+    favourites: int
+    before_at: datetime
+    """When the earlier of the two counts was seen."""
+    seen_at: datetime
+
+
+@dataclass(frozen=True)
+class Sentiment:
+    """What a model said of a content; `score` is from -1 to 1."""
+
+    model: str
+    prompt_version: str
+    label: str | None
+    score: Decimal | None
+    analyzed_at: datetime
+
+
+@dataclass(frozen=True)
+class Version:
+    """What a post said from `valid_from` up to `valid_to`, which is None for the latest."""
+
+    version_seq: int
+    valid_from: datetime
+    valid_to: datetime | None
+    edited_at: datetime | None
+    content: str | None
+    content_text: str | None
+    spoiler_text: str | None
+    sensitive: bool | None
+    content_hash: str | None
+    sentiments: tuple[Sentiment, ...]
+    """By model and prompt version; of the same content in another version too."""
+
+
+@dataclass(frozen=True)
+class History:
+    """A post's versions, oldest first, and its deletion.
+
+    `created_at` is None and there are no versions where nothing but the deletion is known.
+    """
+
+    instance_id: int
+    post_id: int
+    created_at: datetime | None
+    deleted_at: datetime | None
+    versions: tuple[Version, ...]
+
+
+def engagement_velocity(
+    connection: Connection,
+    instance_id: int,
+    start: datetime,
+    end: datetime,
+    more_than: int,
+    *,
+    limit: int = 100,
+) -> list[Velocity]:
+    """Posts that gained more than `more_than` favourites from `start` to `end`, most first.
+
+    The last snapshot at or before the end, less the last at or before the start; of a post not
+    seen before, less its first in between. Counts may fall. Deleted posts, and those that not
+    everybody may see, are left out; equal ones are ordered by id. Raises ValueError for what
+    cannot be asked, NotInstalled where the tables are not there.
+    """
+    instance = asking.identifier("instance_id", instance_id)
+    first, last = asking.span(start, end)
+    asking.whole_number("more_than", more_than, asking.LARGEST_ID, least=0)
+    asking.whole_number("limit", limit, MOST_POSTS)
+    query = f"""
+WITH seen AS (
+  SELECT post_id, min(captured_at) AS first_at, max(captured_at) AS last_at
+  FROM {_snapshots} WHERE instance_id = {instance}
+    AND captured_at > {written(first)} AND captured_at <= {written(last)}
+  GROUP BY post_id
+)
+SELECT p.id, p.account_id, p.url, z.favourites_count - a.favourites_count, a.favourites_count,
+  z.favourites_count, a.captured_at, z.captured_at
+FROM seen
+JOIN {_snapshots} AS z
+  ON z.instance_id = {instance} AND z.post_id = seen.post_id AND z.captured_at = seen.last_at
+JOIN LATERAL (
+  -- The last up to the start, which is the earlier of the two; else the first in between.
+  (SELECT s.captured_at, s.favourites_count FROM {_snapshots} AS s
+   WHERE s.instance_id = {instance} AND s.post_id = seen.post_id
+     AND s.captured_at <= {written(first)}
+   ORDER BY s.captured_at DESC LIMIT 1)
+  UNION ALL
+  (SELECT s.captured_at, s.favourites_count FROM {_snapshots} AS s
+   WHERE s.instance_id = {instance} AND s.post_id = seen.post_id
+     AND s.captured_at = seen.first_at)
+  ORDER BY captured_at LIMIT 1
+) AS a ON z.favourites_count - a.favourites_count > {more_than}
+JOIN {_posts} AS p ON p.instance_id = {instance} AND p.id = seen.post_id
+WHERE p.deleted_at IS NULL AND p.visibility IN ('public', 'unlisted')
+ORDER BY 4 DESC, p.id LIMIT {limit}"""
+    return asking.answers(connection, query, f"the table {_snapshots}", Velocity)
+
+
+def post_history(connection: Connection, instance_id: int, post_id: int) -> History | None:
+    """A post's versions, what models said of each, and its deletion; None where nothing is known.
+
+    A sentiment belongs to a version by the content that was analyzed. Raises ValueError where an
+    id can be none, NotInstalled where the tables are not there.
+    """
+    instance = asking.identifier("instance_id", instance_id)
+    post = asking.identifier("post_id", post_id)
+    query = f"""
+WITH versions AS (
+  SELECT version_seq, valid_from, valid_to, edited_at, content, content_text, spoiler_text,
+    sensitive, {_CONTENT_HASH} AS content_hash
+  FROM {sql.name_of(tables.post_versions)}
+  WHERE instance_id = {instance} AND post_id = {post}
+)
+SELECT p.created_at AS post_created_at, coalesce(p.deleted_at, d.deleted_at) AS post_deleted_at,
+  v.*, s.model, s.prompt_version, s.label, s.score, s.analyzed_at
+FROM (SELECT 1) AS one
+LEFT JOIN {_posts} AS p ON p.instance_id = {instance} AND p.id = {post}
+LEFT JOIN {sql.name_of(tables.post_deletions)} AS d
+  ON d.instance_id = {instance} AND d.post_id = {post}
+LEFT JOIN versions AS v ON true
+LEFT JOIN {sql.name_of(tables.post_sentiments)} AS s
+  ON s.instance_id = {instance} AND s.post_id = {post} AND s.input_hash = v.content_hash
+WHERE p.id IS NOT NULL OR d.post_id IS NOT NULL OR v.version_seq IS NOT NULL
+ORDER BY v.valid_from, s.model COLLATE "C", s.prompt_version COLLATE "C\""""
+    rows = [
+        tuple(asking.in_utc(value) for value in row)
+        for row in read(connection, query, f"the table {_posts}")
+    ]
+    if not rows:
+        return None
+    created_at, deleted_at = rows[0][:2]
+    by_version = groupby(rows, key=lambda row: row[2:11])
+    versions = tuple(_version(v, list(said)) for v, said in by_version if v[0] is not None)
+    return History(instance, post, created_at, deleted_at, versions)
+
+
+def _version(version: tuple[Any, ...], rows: list[tuple[Any, ...]]) -> Version:
+    said = tuple(Sentiment(*row[11:]) for row in rows if row[11] is not None)
+    return Version(*(*version, said))
+
+
+# The very expression of the posts, so that what is the same there is the same here.
+_computed = tables.mastodon_posts.c.content_hash.computed
+assert _computed is not None
+_CONTENT_HASH = str(_computed.sqltext)
+_posts = sql.name_of(tables.mastodon_posts)
+_snapshots = sql.name_of(tables.post_metric_snapshots)

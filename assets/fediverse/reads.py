@@ -1,0 +1,59 @@
+"""What an application asks of the fediverse, in one place.
+
+Each question stands in the file of its subject; none of them changes a setting, and those that
+write (`record_sentiment`, `write_summary_text`) leave the commit to the caller.
+"""
+
+from __future__ import annotations
+
+from assets.fediverse.cooccurrence import Pair, hashtag_cooccurrence
+from assets.fediverse.history import (
+    History,
+    Sentiment,
+    Velocity,
+    Version,
+    engagement_velocity,
+    post_history,
+)
+from assets.fediverse.sentiments import Unanalyzed, record_sentiment, unanalyzed_posts
+from assets.fediverse.series import (
+    DomainHour,
+    DomainTotal,
+    HashtagHour,
+    HourStats,
+    domain_series,
+    hashtag_series,
+    hourly_series,
+    top_domains,
+)
+from assets.fediverse.summaries import Summary, latest_summary, summaries, write_summary_text
+from assets.fediverse.trends import Trend, growing_hashtags, trending_hashtags
+
+__all__ = [
+    "DomainHour",
+    "DomainTotal",
+    "HashtagHour",
+    "History",
+    "HourStats",
+    "Pair",
+    "Sentiment",
+    "Summary",
+    "Trend",
+    "Unanalyzed",
+    "Velocity",
+    "Version",
+    "domain_series",
+    "engagement_velocity",
+    "growing_hashtags",
+    "hashtag_cooccurrence",
+    "hashtag_series",
+    "hourly_series",
+    "latest_summary",
+    "post_history",
+    "record_sentiment",
+    "summaries",
+    "top_domains",
+    "trending_hashtags",
+    "unanalyzed_posts",
+    "write_summary_text",
+]

@@ -1,0 +1,169 @@
+"""Hours in a row: all posts', one hashtag's, one domain's; and the domains with most posts.
+
+Answers come from the live views, so they are exact as of the last commit that the connection sees.
+Hours are UTC, and whole: a span that begins or ends within an hour has all of that hour.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol, TypeVar
+
+from sqlalchemy import Connection
+
+from assets.fediverse import asking, tables
+from assets.fediverse.asking import HOUR, written
+from assets.fediverse.functions import HASHTAG
+from assets.fediverse.tallies import hashtag_hourly_stats, hourly_domain_stats, hourly_stats
+from tallies import sql
+
+MOST_DOMAINS = 10_000
+
+
+@dataclass(frozen=True)
+class HourStats:
+    """What happened in an hour that begins at `hour`; a reblog is no post."""
+
+    hour: datetime
+    post_count: int = 0
+    reblog_count: int = 0
+    reply_count: int = 0
+    total_engagement: int = 0
+    unique_accounts: int = 0
+
+
+@dataclass(frozen=True)
+class HashtagHour:
+    """A hashtag's use in the hour that begins at `hour`."""
+
+    hour: datetime
+    posts: int = 0
+    accounts: int = 0
+    engagement: int = 0
+
+
+@dataclass(frozen=True)
+class DomainHour:
+    """What the accounts of a domain posted in the hour that begins at `hour`."""
+
+    hour: datetime
+    post_count: int = 0
+    total_engagement: int = 0
+
+
+@dataclass(frozen=True)
+class DomainTotal:
+    """What the accounts of a domain posted in all hours asked for."""
+
+    domain: str
+    post_count: int
+    total_engagement: int
+
+
+def hourly_series(
+    connection: Connection, instance_id: int, start: datetime, end: datetime
+) -> list[HourStats]:
+    """Every hour that the span from `start` up to `end` touches, empty ones with zeros.
+
+    Raises ValueError where the span is empty or longer than 100,000 hours, NotInstalled where
+    there is no live view.
+    """
+    query = (
+        "SELECT hour, post_count, reblog_count, reply_count, total_engagement, unique_accounts"
+        f" FROM {hourly_stats.live_name} WHERE instance_id = {_instance(instance_id)}"
+    )
+    return _series(connection, query, "hour", hourly_stats.live_name, HourStats, (start, end))
+
+
+def hashtag_series(
+    connection: Connection, instance_id: int, name: str, start: datetime, end: datetime
+) -> list[HashtagHour]:
+    """A hashtag's use in every hour that the span touches; the name is taken as Mastodon does.
+
+    A hashtag that nobody used has zeros. Raises what `hourly_series` raises.
+    """
+    query = (
+        "SELECT hour_ts, posts_using_tag, unique_accounts_using_tag, total_engagement"
+        f" FROM {hashtag_hourly_stats.live_name} WHERE instance_id = {_instance(instance_id)}"
+        f" AND hashtag_id = {hashtag_id(instance_id, name)}"
+    )
+    live = hashtag_hourly_stats.live_name
+    return _series(connection, query, "hour_ts", live, HashtagHour, (start, end))
+
+
+def domain_series(
+    connection: Connection, instance_id: int, domain: str, start: datetime, end: datetime
+) -> list[DomainHour]:
+    """What the accounts of a domain posted in every hour that the span touches.
+
+    A domain of which nothing was seen has zeros. Raises what `hourly_series` raises.
+    """
+    live = hourly_domain_stats.live_name
+    query = (
+        f"SELECT hour, post_count, total_engagement FROM {live}"
+        f" WHERE instance_id = {_instance(instance_id)}"
+        f" AND domain = {sql.literal(asking.storable('domain', domain))}"
+    )
+    return _series(connection, query, "hour", live, DomainHour, (start, end))
+
+
+def top_domains(
+    connection: Connection, instance_id: int, start: datetime, end: datetime, *, limit: int = 10
+) -> list[DomainTotal]:
+    """The domains with most posts in the hours that the span touches, equal ones by name.
+
+    Raises what `hourly_series` raises, and ValueError for a limit not within 1 to 10,000.
+    """
+    live = hourly_domain_stats.live_name
+    asking.whole_number("limit", limit, MOST_DOMAINS)
+    query = (
+        "SELECT domain, sum(post_count)::bigint, sum(total_engagement)::bigint"
+        f" FROM {live} WHERE instance_id = {_instance(instance_id)}"
+        f" AND {_within('hour', asking.hours(start, end))}"
+        f' GROUP BY domain ORDER BY 2 DESC, domain COLLATE "C" LIMIT {limit}'
+    )
+    return asking.answers(connection, query, f"the live view {live}", DomainTotal)
+
+
+def hashtag_id(instance_id: int, name: str) -> str:
+    """The hashtag's id as SQL, null where there is none. Raises ValueError where it is no name."""
+    given = sql.literal(asking.storable("hashtag", name))
+    return (
+        f"(SELECT id FROM {sql.name_of(tables.hashtags)} WHERE instance_id = {instance_id}"
+        f" AND name = {HASHTAG}({given}))"
+    )
+
+
+class _Hour(Protocol):
+    @property
+    def hour(self) -> datetime: ...
+
+    def __init__(self, hour: datetime) -> None: ...
+
+
+_Kind = TypeVar("_Kind", bound=_Hour)
+
+
+def _series(
+    connection: Connection,
+    query: str,
+    column: str,
+    live: str,
+    kind: type[_Kind],
+    span: tuple[datetime, datetime],
+) -> list[_Kind]:
+    first, last = asking.hours(*span)
+    query = f"{query} AND {_within(column, (first, last))}"
+    rows = asking.answers(connection, query, f"the live view {live}", kind)
+    found = {row.hour: row for row in rows}
+    wanted = (first + n * HOUR for n in range((last - first) // HOUR))
+    return [found.get(hour) or kind(hour) for hour in wanted]
+
+
+def _within(column: str, span: tuple[datetime, datetime]) -> str:
+    return f"{column} >= {written(span[0])} AND {column} < {written(span[1])}"
+
+
+def _instance(instance_id: int) -> int:
+    return asking.identifier("instance_id", instance_id)
