@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
 
 from assets.fediverse import tables
-from assets.fediverse.functions import create_functions
+from assets.fediverse.preparing import prepare
 from tallies import (
     AdditiveTally,
     Capture,
@@ -365,5 +365,5 @@ system = System(
     [hashtag_hourly_stats, hourly_stats, hourly_domain_stats, daily_summaries],
     raw=tables.RAW,
     processed=tables.PROCESSED,
-    prepare=create_functions,
+    prepare=prepare,
 )
