@@ -1,4 +1,4 @@
-"""What processing makes of events: the plain ones, and each of the odd ones that real streams have."""
+"""What processing makes of events: plain ones, and each of the odd ones that real streams have."""
 
 from __future__ import annotations
 
