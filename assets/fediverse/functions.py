@@ -1,7 +1,8 @@
 """What processing needs in the database beyond tables of its own: functions, and its progress.
 
-The functions read what an event says, row by row. They look at nothing but their arguments and never raise: what cannot be read is null, so that one
-malformed event costs itself alone. They stand in the schema `tallykeeper`.
+The functions read what an event says, row by row. They look at nothing but their arguments and
+never raise: what cannot be read is null, so that one malformed event costs itself alone. All of it
+stands in the schema `tallykeeper`.
 """
 
 from __future__ import annotations

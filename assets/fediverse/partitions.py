@@ -19,6 +19,7 @@ from functools import partial
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
+from assets.fediverse.functions import PROGRESS
 from assets.fediverse.tables import stream_events
 from tallies import TallyBusy
 from tallies.sql import literal, name_of, quote
@@ -283,6 +284,7 @@ def _drop(engine: Engine, name: str) -> tuple[int, str | None]:
             return 0, why
     with _reading_committed(engine) as connection, connection.begin():
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'")
+        connection.exec_driver_sql("SET LOCAL timezone = 'UTC'")
         # In the order in which DROP TABLE takes them; with both, nobody writes in between.
         connection.exec_driver_sql(f"LOCK TABLE ONLY {_EVENTS} IN ACCESS EXCLUSIVE MODE")
         connection.exec_driver_sql(f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE")
@@ -290,6 +292,11 @@ def _drop(engine: Engine, name: str) -> tuple[int, str | None]:
             return 0, why
         size = connection.exec_driver_sql(f"SELECT pg_total_relation_size({literal(name)})")
         freed = int(size.scalar_one())
+        # Posts that were seen before this cannot be derived again from what is left of the log.
+        connection.exec_driver_sql(
+            f"UPDATE {PROGRESS} SET dropped_before = greatest(dropped_before, ("
+            f"SELECT CAST(max(received_at) AS timestamptz) + interval '1 microsecond' FROM {name}))"
+        )
         try:
             connection.exec_driver_sql(f"DROP TABLE {name}")
         except DBAPIError as error:

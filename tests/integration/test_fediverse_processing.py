@@ -27,6 +27,7 @@ class Log:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.start = START
         self.minutes = 0
         execute(
             engine,
@@ -37,7 +38,7 @@ class Log:
     def write(self, event: str, payload: Any, *, instance: int = 1, at: int | None = None) -> int:
         """Append an event received `at` minutes after the start, by default the next; its id."""
         self.minutes = self.minutes + 1 if at is None else at
-        received = START + timedelta(minutes=self.minutes)
+        received = self.start + timedelta(minutes=self.minutes)
         with self.engine.begin() as connection:
             return int(
                 connection.exec_driver_sql(
