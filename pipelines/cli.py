@@ -252,26 +252,45 @@ def verify(names: Sequence[str], as_json: bool) -> int:
     return 0 if all(result.ok for result in results) else FAILED
 
 
-@tally.command(epilog=_example("tally load media ~/Pictures", "tally load gallery items.jsonl.gz"))
+@tally.command(
+    epilog=_example(
+        "tally load media ~/Pictures",
+        "tally load gallery items.jsonl.gz",
+        "tally load fediverse events.jsonl.gz --instance https://mastodon.social",
+    )
+)
 @click.argument("system")
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
-def load(system: str, path: Path) -> None:
+@click.option("--instance", metavar="URL", help="fediverse: the server whose events they are.")
+@click.option("--by-host", is_flag=True, help="fediverse: a line with a `host` is that server's.")
+def load(system: str, path: Path, instance: str | None, by_host: bool) -> None:
     """Load real input into a system's source tables.
 
     media: a folder of images and videos, or a CSV with path, original_created_at, created_at.
-    gallery: CSV, JSON Lines or Parquet with id, source, creator, created_at, tags. What cannot be
-    read is listed in a reject file beside the input. Loading it again changes nothing. In the
-    embedded database the tables are made first.
+    gallery: CSV, JSON Lines or Parquet with id, source, creator, created_at, tags. fediverse: JSON
+    Lines with stream events, statuses or edit histories. What cannot be read is listed in a reject
+    file beside the input. Loading it again changes nothing; fediverse appends the events again, of
+    which processing makes nothing. In the embedded database the tables are made first.
     """
     from assets.progress import progress_bar
     from pipelines.loaders import loader_of, prepare
 
     found = loader_of(system)
+    options: dict[str, object] = {}
+    if found.of_instance:
+        if instance is None:
+            raise click.UsageError(
+                f"{system} needs --instance, the server whose events they are, as in"
+                " --instance https://mastodon.social"
+            )
+        options = {"instance": instance, "by_host": by_host}
+    elif instance is not None or by_host:
+        raise click.UsageError(f"{system} knows no --instance and no --by-host; leave them out")
     engine = _engine()
     for sentence in prepare(engine, found):
         click.echo(sentence)
     with progress_bar(f"{path.name or path}", unit=found.unit) as progress:
-        loaded = found.load(engine, path, progress=progress)
+        loaded = found.load(engine, path, progress=progress, **options)
     click.echo(loaded.summary(found.unit))
 
 

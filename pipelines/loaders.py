@@ -18,11 +18,15 @@ from tallies import System
 
 @dataclass(frozen=True)
 class Loader:
-    """A system, the function that loads it, and what its input is counted in."""
+    """A system, the function that loads it, and what its input is counted in.
+
+    Where `of_instance`, the function has to be told whose input it is: `instance`, `by_host`.
+    """
 
     system: System
     load: Callable[..., Loaded]
     unit: str
+    of_instance: bool = False
 
 
 def loader_of(system: str) -> Loader:
@@ -60,6 +64,8 @@ def prepare(engine: Engine, loader: Loader) -> list[str]:
 
 
 def _loaders() -> dict[str, Loader]:
+    from assets.fediverse.load import load_fediverse
+    from assets.fediverse.tallies import system as fediverse
     from assets.gallery.load import load_gallery
     from assets.gallery.tallies import system as gallery
     from assets.media.load import load_media
@@ -68,4 +74,5 @@ def _loaders() -> dict[str, Loader]:
     return {
         "media": Loader(media, load_media, "files"),
         "gallery": Loader(gallery, load_gallery, "items"),
+        "fediverse": Loader(fediverse, load_fediverse, "events", of_instance=True),
     }

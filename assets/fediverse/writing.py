@@ -1,0 +1,79 @@
+"""Writing events to the raw log, in their order, by COPY.
+
+Where they come from is in `load.py` and `listen.py`. What must stay true: the ids follow the order
+of the events; and an event that the server cannot hold costs itself alone, and is told with the
+server's reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+import psycopg
+from psycopg import errors, sql
+from sqlalchemy import Connection
+
+from assets.fediverse.tables import stream_events
+
+_COLUMNS = ("instance_id", "received_at", "event_type", "payload")
+# What JSON can be that jsonb cannot: invalid, beyond a number's range, too deep, too long.
+_REFUSED = (psycopg.DataError, errors.StatementTooComplex, errors.ProgramLimitExceeded)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event to be written: `payload` is JSON, as it came; None where there is none.
+
+    `line` is where it stands in a file, `raw` what stood there.
+    """
+
+    instance_id: int
+    received_at: datetime
+    event_type: str
+    payload: str | None
+    line: int = 0
+    raw: str = ""
+
+
+Refused = tuple[Event, str]
+"""An event, and the server's reason for not holding it."""
+
+
+def append(connection: Connection, events: Sequence[Event]) -> list[Refused]:
+    """Append the events to the log, in the connection's transaction; returns those refused."""
+    if not events:
+        return []
+    try:
+        with connection.begin_nested():
+            _copy(connection, events)
+    except _REFUSED as error:
+        if len(events) == 1:
+            return [(events[0], _reason(error))]
+        half = len(events) // 2
+        return append(connection, events[:half]) + append(connection, events[half:])
+    return []
+
+
+def days_of(events: Sequence[Event]) -> set[date]:
+    """The UTC days of receipt."""
+    return {event.received_at.astimezone(UTC).date() for event in events}
+
+
+def _copy(connection: Connection, events: Sequence[Event]) -> None:
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    table = sql.Identifier(*filter(None, (stream_events.schema, stream_events.name)))
+    statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
+        table, sql.SQL(", ").join(map(sql.Identifier, _COLUMNS))
+    )
+    with driver.cursor() as cursor, cursor.copy(statement) as copy:
+        for event in events:
+            moment = event.received_at.isoformat()
+            copy.write_row((event.instance_id, moment, event.event_type, event.payload))
+
+
+def _reason(error: psycopg.Error) -> str:
+    said = [part for part in (error.diag.message_primary, error.diag.message_detail) if part]
+    return f"PostgreSQL cannot hold it: {': '.join(said) or error}"
