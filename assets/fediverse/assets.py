@@ -1,0 +1,27 @@
+"""The fediverse in Dagster: from the raw log by way of posts and tallies to what is trending.
+
+The hourly run processes the log, refreshes the tallies and reports, in this order; a daily one
+keeps house. What each of these does is in the files named here.
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from assets.factory import SystemAssets, build_assets
+from assets.fediverse.housekeeping import snapshot_thinning, stream_retention
+from assets.fediverse.log_checks import events_processed, matches_log
+from assets.fediverse.processed import processed_tables
+from assets.fediverse.reports import trending
+from assets.fediverse.tallies import system
+
+
+def build(partitions: dg.DailyPartitionsDefinition) -> SystemAssets:
+    """The assets and checks of the fediverse."""
+    return build_assets(
+        system,
+        partitions,
+        checks=[events_processed, matches_log],
+        more=[processed_tables, trending],
+        housekeeping=[snapshot_thinning, stream_retention],
+    )
