@@ -59,7 +59,7 @@ class Version:
     content_text: str | None
     spoiler_text: str | None
     sensitive: bool | None
-    content_hash: str | None
+    content_hash: str
     sentiments: tuple[Sentiment, ...]
     """By model and prompt version; of the same content in another version too."""
 
@@ -137,19 +137,16 @@ def post_history(connection: Connection, instance_id: int, post_id: int) -> Hist
     instance = asking.identifier("instance_id", instance_id)
     post = asking.identifier("post_id", post_id)
     query = f"""
-WITH versions AS (
-  SELECT version_seq, valid_from, valid_to, edited_at, content, content_text, spoiler_text,
-    sensitive, {_CONTENT_HASH} AS content_hash
-  FROM {sql.name_of(tables.post_versions)}
-  WHERE instance_id = {instance} AND post_id = {post}
-)
 SELECT p.created_at AS post_created_at, coalesce(p.deleted_at, d.deleted_at) AS post_deleted_at,
-  v.*, s.model, s.prompt_version, s.label, s.score, s.analyzed_at
+  v.version_seq, v.valid_from, v.valid_to, v.edited_at, v.content, v.content_text,
+  v.spoiler_text, v.sensitive, v.content_hash,
+  s.model, s.prompt_version, s.label, s.score, s.analyzed_at
 FROM (SELECT 1) AS one
 LEFT JOIN {_posts} AS p ON p.instance_id = {instance} AND p.id = {post}
 LEFT JOIN {sql.name_of(tables.post_deletions)} AS d
   ON d.instance_id = {instance} AND d.post_id = {post}
-LEFT JOIN versions AS v ON true
+LEFT JOIN {sql.name_of(tables.post_versions)} AS v
+  ON v.instance_id = {instance} AND v.post_id = {post}
 LEFT JOIN {sql.name_of(tables.post_sentiments)} AS s
   ON s.instance_id = {instance} AND s.post_id = {post} AND s.input_hash = v.content_hash
 WHERE p.id IS NOT NULL OR d.post_id IS NOT NULL OR v.version_seq IS NOT NULL
@@ -171,9 +168,5 @@ def _version(version: tuple[Any, ...], rows: list[tuple[Any, ...]]) -> Version:
     return Version(*(*version, said))
 
 
-# The very expression of the posts, so that what is the same there is the same here.
-_computed = tables.mastodon_posts.c.content_hash.computed
-assert _computed is not None
-_CONTENT_HASH = str(_computed.sqltext)
 _posts = sql.name_of(tables.mastodon_posts)
 _snapshots = sql.name_of(tables.post_metric_snapshots)
