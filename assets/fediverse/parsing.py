@@ -82,10 +82,11 @@ def _parse(schema: str, events: str) -> str:
 WITH events AS MATERIALIZED (
 {events}
 ), payloads AS MATERIALIZED (
+  -- Unpacked here, by the empty path: each look at a compressed payload would unpack it again.
   SELECT id AS event_id, received_at, instance_id, event_type,
     CASE WHEN event_type IN ({_list(DERIVED_FROM)}) THEN
       CASE WHEN jsonb_typeof(payload) = 'string' AND event_type <> '{DELETE}'
-        THEN {JSON_OF}(payload #>> '{{}}') ELSE payload END END AS payload
+        THEN {JSON_OF}(payload #>> '{{}}') ELSE payload #> '{{}}' END END AS payload
   FROM events
 ), outer_statuses AS MATERIALIZED (
   SELECT p.event_id, p.received_at, p.instance_id, p.event_type, false AS nested,
