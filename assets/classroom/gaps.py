@@ -88,7 +88,10 @@ def totals_of(scope: Scope, idle_ms: int) -> FromClause:
             *percentiles,
             func.count(gap).filter(attempt).label("attempt_gaps"),
             total(func.sum(gap).filter(attempt)).label("attempt_ms"),
-            total(func.sum(func.least(gap, idle_ms))).label("time_spent_ms"),
+            # The first event has no gap, which LEAST would take for the threshold.
+            total(func.sum(func.least(gap, idle_ms)).filter(gap.is_not(None))).label(
+                "time_spent_ms"
+            ),
         )
         .group_by(gaps.c.submission_id)
         .subquery("totals")
