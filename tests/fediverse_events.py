@@ -178,6 +178,8 @@ class Stream:
         shown = {**post.status, **version, **self._counts()}
         # Mastodon forgets what is answered when that is deleted.
         shown["in_reply_to_id"] = rng.choice((post.visible_parent, post.visible_parent, None))
+        if rng.random() < 0.04:
+            shown["in_reply_to_id"] = str(FIRST_ID + rng.randrange(self.most))
         if rng.random() < 0.2:
             shown["id"] = int(shown["id"])
         if shown["edited_at"] is None and rng.random() < 0.2:

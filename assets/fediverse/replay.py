@@ -318,6 +318,7 @@ WHERE {done} AND NOT EXISTS (SELECT FROM pg_temp.scope_posts AS own
 def _settle(connection: Connection, schema: str) -> dict[str, int]:
     """Bring the stored rows of the posts in scope to the derived ones; rows written, by table."""
     execute(connection, "DELETE FROM pg_temp.touched_posts")
+    moved = threads.touch_changing(connection, schema)
     written = {}
     for table, post in COPIED.items():
         written[table.name] = _settle_table(
@@ -326,10 +327,9 @@ def _settle(connection: Connection, schema: str) -> dict[str, int]:
     execute(
         connection,
         "INSERT INTO pg_temp.touched_posts SELECT o.instance_id, o.post_id"
-        f" FROM pg_temp.scope_posts AS o JOIN {schema}.mastodon_posts AS p"
-        " ON p.instance_id = o.instance_id AND p.id = o.post_id",
+        " FROM pg_temp.scope_posts AS o ON CONFLICT DO NOTHING",
     )
-    moved = threads.update(connection, schema)
+    moved += threads.update(connection, schema)
     _expect_threads(connection, schema)
     threads_table = tables.conversation_threads
     written[threads_table.name] = moved + _settle_table(

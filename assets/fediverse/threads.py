@@ -3,10 +3,10 @@
 The root of a post is its furthest ancestor that is known of; one that was never seen counts too. So
 a row changes when a root turns out to be a reply itself: then the whole tree moves, by one UPDATE
 over the index of roots. What must stay true: the rows follow from `mastodon_posts` alone, in
-whatever order its posts came, as long as a post that is known to be a reply stays a reply to the
-same post. Circles, which only malformed data has, are cut at their smallest id: that post is the
-root, and its own answer is ignored. The cost follows the touched posts, the trees that move and the
-replies of the posts that were answered, not the table.
+whatever order its posts came. A reply stays a reply to the same post; where a replay finds
+otherwise, its whole conversation is touched. Circles, which only malformed data has, are cut at
+their smallest id: that post is the root, and its own answer is ignored. The cost follows the
+touched posts, the trees that move and the replies of the posts that were answered, not the table.
 """
 
 from __future__ import annotations
@@ -103,6 +103,40 @@ UPDATE {{schema}}.conversation_threads AS t SET reply_count = counted.reply_coun
 FROM answered AS a, {_COUNTED.replace("{of}", "a")}
 WHERE t.instance_id = a.instance_id AND t.post_id = a.post_id
   AND t.reply_count <> counted.reply_count"""
+
+
+_CHANGING = """
+WITH changing AS (
+  SELECT p.instance_id, p.id AS post_id FROM pg_temp.scope_posts AS o
+  JOIN {schema}.mastodon_posts AS p ON p.instance_id = o.instance_id AND p.id = o.post_id
+  LEFT JOIN pg_temp.mastodon_posts AS d ON d.instance_id = p.instance_id AND d.id = p.id
+  WHERE p.in_reply_to_id <> d.in_reply_to_id OR d.id IS NULL
+     OR (p.in_reply_to_id IS NOT NULL AND d.in_reply_to_id IS NULL)
+), roots AS (
+  SELECT instance_id, post_id AS root_post_id FROM changing
+  UNION SELECT t.instance_id, t.root_post_id FROM changing AS c
+  JOIN {schema}.conversation_threads AS t USING (instance_id, post_id)
+)
+INSERT INTO pg_temp.touched_posts
+SELECT t.instance_id, t.post_id
+FROM roots AS r JOIN {schema}.conversation_threads AS t USING (instance_id, root_post_id)
+ON CONFLICT DO NOTHING"""
+
+_FORGET = """
+DELETE FROM {schema}.conversation_threads AS t USING pg_temp.scope_posts AS o
+WHERE t.instance_id = o.instance_id AND t.post_id = o.post_id AND NOT EXISTS (
+  SELECT FROM pg_temp.mastodon_posts AS d
+  WHERE d.instance_id = o.instance_id AND d.id = o.post_id)"""
+
+
+def touch_changing(connection: Connection, schema: str) -> int:
+    """Touch the conversations in which a replay is about to change what a post answers.
+
+    Also those of posts that it is about to take away, whose own rows go now: so many. It has not
+    written yet; `pg_temp.mastodon_posts` has the posts of `pg_temp.scope_posts` as they will be.
+    """
+    connection.exec_driver_sql(_CHANGING.replace("{schema}", schema))
+    return connection.exec_driver_sql(_FORGET.replace("{schema}", schema)).rowcount
 
 
 def update(connection: Connection, schema: str) -> int:

@@ -148,6 +148,14 @@ def test_replaying_everything_writes_nothing_and_the_log_is_verified(fediverse: 
 
 DAMAGE = {
     "mastodon_posts": "UPDATE fediverse.mastodon_posts SET favourites_count = 77 WHERE {post}",
+    "mastodon_posts answers another": "UPDATE fediverse.mastodon_posts SET in_reply_to_id = 1"
+    " WHERE {post}",
+    "mastodon_posts made up": "WITH made AS (INSERT INTO fediverse.mastodon_posts (instance_id, id,"
+    " account_id, domain, visibility, created_at, first_seen_at, in_reply_to_id)"
+    " SELECT instance_id, post_id, 1, 'x', 'public', now(), now(), {n}"
+    " FROM fediverse.post_deletions AS d WHERE NOT EXISTS (SELECT FROM fediverse.mastodon_posts AS"
+    " p WHERE p.instance_id = d.instance_id AND p.id = d.post_id) RETURNING instance_id, id)"
+    " INSERT INTO fediverse.conversation_threads SELECT instance_id, id, {n}, 1, 0 FROM made",
     "mastodon_posts lost": "DELETE FROM fediverse.mastodon_posts WHERE {post}",
     "post_deletions": "INSERT INTO fediverse.post_deletions SELECT instance_id, id, now()"
     " FROM fediverse.mastodon_posts WHERE {post}",
@@ -175,12 +183,12 @@ def test_damage_done_by_hand_is_named_and_mended(fediverse: Engine, where: str) 
     of_post = f"instance_id = {instance} AND post_id = {post}"
     execute(
         fediverse,
-        DAMAGE[where].format(of_post=of_post, post=of_post.replace("post_id", "id")),
+        DAMAGE[where].format(of_post=of_post, post=of_post.replace("post_id", "id"), n=post),
     )
     table = where.split(maxsplit=1)[0]
     found = verify_log(fediverse)
     assert not found.ok
-    named = {d.table for d in found.differences if d.key.get("post_id", d.key.get("id")) == post}
+    named = {d.table for d in found.differences if post in d.key.values() or "made" in where}
     assert table in named
     assert replay(fediverse).rows[table] >= 1
     assert verify_log(fediverse).ok
