@@ -25,7 +25,7 @@ from benchmarks.timing import seconds_of
 from tallies import sql
 
 AT_MOST_SECONDS = 0.05
-MOMENTS = 100
+MOMENTS = 60
 COUNT_CHANGES = (0, 1_000, 20_000)
 HEAD = (
     "| Uses | Way | Pending marks | p50 | p95 | Slowest | Target |\n|---|---|---|---|---|---|---|\n"
