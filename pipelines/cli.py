@@ -8,8 +8,11 @@ imported by the commands that need it, so that the others start at once.
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -292,6 +295,72 @@ def load(system: str, path: Path, instance: str | None, by_host: bool) -> None:
     with progress_bar(f"{path.name or path}", unit=found.unit) as progress:
         loaded = found.load(engine, path, progress=progress, **options)
     click.echo(loaded.summary(found.unit))
+
+
+@tally.command(
+    epilog=_example(
+        "TALLY_MASTODON_TOKEN=... tally listen https://mastodon.social",
+        "tally listen https://mastodon.social --stream hashtag:photography",
+    )
+)
+@click.argument("url")
+@click.option(
+    "--stream",
+    "written",
+    default="public",
+    show_default=True,
+    metavar="STREAM",
+    help="public, local, user, or hashtag:NAME.",
+)
+def listen(url: str, written: str) -> None:
+    """Listen to a live Mastodon server, and record its events until interrupted.
+
+    The access token is read from TALLY_MASTODON_TOKEN; most servers ask for one. A connection that
+    ends is made again. Ctrl-C, or SIGTERM, ends it when all that was received is written.
+    """
+    from assets.fediverse.instances import BadInstance, base_url_of
+    from assets.fediverse.listen import ListenError
+    from assets.fediverse.listen import listen as run
+    from assets.fediverse.stream import stream_of
+    from pipelines.loaders import loader_of, prepare
+    from resources.settings import mastodon_token
+
+    token = mastodon_token()
+    try:
+        base_url, stream = base_url_of(url), stream_of(written)
+    except BadInstance as error:
+        raise click.UsageError(str(error)) from error
+    except ValueError as error:
+        raise click.UsageError(f"--stream: {error}") from error
+    engine = _engine()
+    for sentence in prepare(engine, loader_of("fediverse")):
+        click.echo(sentence)
+    try:
+        with _stopped_by_signals() as stop:
+            heard = run(engine, base_url, stream, token=token, stop=stop, say=click.echo)
+    except ListenError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(heard.summary())
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[threading.Event]:
+    """An event that the first SIGINT or SIGTERM sets; the second one ends the process at once."""
+    stop = threading.Event()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def end(*_: object) -> None:
+        stop.set()
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    for number in before:
+        signal.signal(number, end)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @tally.command(epilog=_example('eval "$(tally env)"', "dagster dev"))

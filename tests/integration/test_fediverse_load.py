@@ -43,7 +43,7 @@ def load(engine: Engine, path: Path, **options: Any) -> Loaded:
 def reasons(loaded: Loaded) -> dict[int, str]:
     """Why each rejected line was, by its number."""
     assert loaded.reject_file is not None
-    with loaded.reject_file.open(newline="") as stream:
+    with loaded.reject_file.open(newline="", errors="replace") as stream:
         return {int(row["line"]): row["reason"] for row in csv.DictReader(stream)}
 
 
@@ -118,7 +118,11 @@ def test_lines_that_cannot_be_taken_are_rejected_with_the_reason(
         '{"id": 1, "content": "a", "received_at": "2999-01-01"}': "expected a moment from 2010 to",
         '{"id": 1, "content": "a", "received_at": "0001-01-01"}': "expected a moment from 2010 to",
     }
-    lines = [*wrong, b'{"id": 1, "content": "\xff"}', '{"event": "delete", "payload": 9}']
+    lines: list[str | bytes] = [
+        *wrong,
+        b'{"id": 1, "content": "\xff"}',
+        '{"event": "delete", "payload": 9}',
+    ]
     loaded = load(fediverse, write(tmp_path, *lines))
     found = reasons(loaded)
     for number, (line, reason) in enumerate(wrong.items(), 1):

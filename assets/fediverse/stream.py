@@ -1,0 +1,181 @@
+"""A connection to the streaming API of a Mastodon server, by Mastodon.py, with the events raw.
+
+Mastodon.py finds the streaming server, authorizes and connects. The events are read past its
+parser: its hooks, also `on_any_event`, give payloads whose dates and ids were converted, and one
+that is no JSON ends the stream. What must stay true: the access token is in no message.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from mastodon import Mastodon, MastodonError, StreamListener
+from urllib3.exceptions import HTTPError
+
+from assets.fediverse.sse import Events, Overlong
+
+CONNECT_SECONDS = 10
+SILENCE_SECONDS = 90
+"""How long nothing may come, not even a heartbeat: Mastodon sends one every 15 seconds."""
+
+_PIECE = 64 * 1024
+_OK, _TIMEOUT, _EARLY, _TOO_MANY = 200, 408, 425, 429
+_CLIENT_ERRORS = range(400, 500)
+_LONGEST_RETRY_AFTER = 300.0
+
+Receive = Callable[[str | None, str | None], None]
+"""Called with name and data of each event; may block, and nothing is read meanwhile."""
+
+
+class Disconnected(Exception):
+    """The stream ended, or there was none: says why, and for how long the server asks to wait."""
+
+    def __init__(self, why: str, retry_after: float = 0.0) -> None:
+        super().__init__(why)
+        self.retry_after = retry_after
+
+
+class Refused(Exception):
+    """The server does not let us listen, and will not if asked again: says what it answered."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Which events are listened to: public, local, user, or hashtag with its name."""
+
+    kind: str
+    hashtag: str | None = None
+
+    def __str__(self) -> str:
+        return self.kind if self.hashtag is None else f"{self.kind}:{self.hashtag}"
+
+
+def stream_of(written: str) -> Stream:
+    """The stream that `written` names: public, local, user or hashtag:NAME. Raises ValueError."""
+    kind, _, name = written.partition(":")
+    name = name.strip().removeprefix("#")
+    if kind in ("public", "local", "user") and written == kind:
+        return Stream(kind)
+    if kind == "hashtag" and name and not any(c.isspace() for c in name):
+        return Stream(kind, name)
+    raise ValueError(f"expected public, local, user or hashtag:NAME, but it is {written!r}")
+
+
+class StreamConnection:
+    """One connection, from connecting to its end. `close` ends it from another thread."""
+
+    def __init__(self, base_url: str, stream: Stream, token: str | None) -> None:
+        self._stream = stream
+        self._answer: Any = None
+        self._reader = _Reader()
+        # A client of its own for each: one that did not learn where the streaming server is
+        # would look for it in the wrong place for ever.
+        self._client = Mastodon(
+            api_base_url=base_url,
+            access_token=token,
+            ratelimit_method="throw",
+            request_timeout=CONNECT_SECONDS,
+            user_agent="tallykeeper",
+        )
+        session = self._client.session
+        session.headers["Accept-Encoding"] = "identity"
+        session.hooks["response"].append(self._note)
+        # Without it a .netrc would replace the token.
+        session.auth = _unchanged
+
+    def run(self, receive: Receive, connected: Callable[[], None]) -> None:
+        """Connect, and pass on events until the stream ends. Raises Disconnected or Refused."""
+        self._reader.receive, self._reader.connected = receive, connected
+        try:
+            self._open()
+        except (HTTPError, Overlong) as error:
+            raise Disconnected(_in_short(error)) from error
+        except (MastodonError, OSError, ValueError) as error:
+            raise self._explained(error) from error
+        finally:
+            if self._answer is not None:
+                self._answer.close()
+            self._client.session.close()
+        raise Disconnected("the server ended the stream")
+
+    def close(self) -> None:
+        """End the connection; what was received until now is still passed on."""
+        self._reader.close()
+
+    def _open(self) -> None:
+        listening = {"listener": self._reader, "timeout": SILENCE_SECONDS}
+        if self._stream.kind == "user":
+            self._client.stream_user(**listening)
+        elif self._stream.hashtag is not None:
+            self._client.stream_hashtag(quote(self._stream.hashtag, safe=""), **listening)
+        else:
+            self._client.stream_public(local=self._stream.kind == "local", **listening)
+
+    def _note(self, answer: Any, *arguments: object, **options: object) -> None:
+        """The library tells of an answer its wording alone: the number is kept here."""
+        if "/api/v1/streaming" in answer.url:
+            self._answer = answer
+
+    def _explained(self, error: Exception) -> Exception:
+        if self._answer is None or self._answer.status_code == _OK:
+            return Disconnected(_in_short(error))
+        code, answer = self._answer.status_code, self._answer
+        said = f"the server answered {code} {answer.reason or ''}".rstrip()
+        if code in _CLIENT_ERRORS and code not in (_TIMEOUT, _EARLY, _TOO_MANY):
+            return Refused(said)
+        return Disconnected(said, _seconds(answer.headers.get("Retry-After")))
+
+
+class _Reader(StreamListener):
+    """Reads the answer itself: the library would read byte by byte, and parse what it reads."""
+
+    def __init__(self) -> None:
+        self.receive: Receive = lambda name, data: None
+        self.connected: Callable[[], None] = lambda: None
+        self._closed = False
+        self._response: Any = None
+        self._lock = threading.Lock()
+
+    def handle_stream(self, response: Any) -> None:
+        with self._lock:
+            self._response = response.raw
+            if self._closed:
+                return
+        self.connected()
+        events = Events()
+        while not self._closed and (piece := response.raw.read1(_PIECE, decode_content=True)):
+            for name, data in events.feed(piece):
+                self.receive(name, data)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            # Wakes the thread that reads. There is nothing to wake where it has ended meanwhile.
+            if self._response is not None:
+                with suppress(ValueError, RuntimeError, OSError):
+                    self._response.shutdown()
+
+
+def _unchanged(request: Any) -> Any:
+    return request
+
+
+def _seconds(retry_after: str | None) -> float:
+    if retry_after is None or not (retry_after.isascii() and retry_after.isdigit()):
+        return 0.0
+    return min(float(retry_after), _LONGEST_RETRY_AFTER)
+
+
+def _in_short(error: BaseException) -> str:
+    """What went wrong, without the chain of objects that network errors carry in their text."""
+    cause: BaseException = error
+    while cause.args and isinstance(cause.args[0], BaseException):
+        cause = cause.args[0]
+    cause = getattr(cause, "reason", None) or cause
+    text = str(cause).rsplit(": ", 1)[-1] if not isinstance(cause, str) else cause
+    return text or type(error).__name__
