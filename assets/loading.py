@@ -56,7 +56,7 @@ class Loaded:
 
     Unchanged are the rows that altered nothing: in the table already just so, or overtaken by a
     later row of the same input. Rejected are malformed rows, unreadable are files; `reject_file`
-    lists both and is None where there were none.
+    lists both and is None where there were none. `notes` are sentences about what was treated.
     """
 
     read: int
@@ -67,9 +67,10 @@ class Loaded:
     unreadable: int
     seconds: float
     reject_file: Path | None
+    notes: tuple[str, ...] = ()
 
     def summary(self, what: str = "files") -> str:
-        """The result in one line, for a terminal or a log."""
+        """The result in one line, and each note in one of its own, for a terminal or a log."""
         parts = [f"{self.inserted:,} inserted", f"{self.changed:,} changed"]
         parts.append(f"{self.unchanged:,} unchanged")
         parts += [f"{self.rejected:,} rejected"] if self.rejected else []
@@ -77,7 +78,7 @@ class Loaded:
         rate = self.read / self.seconds if self.seconds else 0
         line = f"{self.read:,} {what} read in {self.seconds:,.1f} s ({rate:,.0f}/s): "
         listed = f" (listed in {self.reject_file})" if self.reject_file else ""
-        return line + ", ".join(parts) + listed
+        return "\n".join([line + ", ".join(parts) + listed, *(f"  {n}" for n in self.notes)])
 
 
 class RejectFile:

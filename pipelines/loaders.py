@@ -66,6 +66,8 @@ def prepare(engine: Engine, loader: Loader) -> list[str]:
 def _loaders() -> dict[str, Loader]:
     from assets.fediverse.load import load_fediverse
     from assets.fediverse.tallies import system as fediverse
+    from assets.classroom.load import load_classroom
+    from assets.classroom.tallies import system as classroom
     from assets.gallery.load import load_gallery
     from assets.gallery.tallies import system as gallery
     from assets.media.load import load_media
@@ -74,5 +76,6 @@ def _loaders() -> dict[str, Loader]:
     return {
         "media": Loader(media, load_media, "files"),
         "gallery": Loader(gallery, load_gallery, "items"),
+        "classroom": Loader(classroom, load_classroom, "events"),
         "fediverse": Loader(fediverse, load_fediverse, "events", of_instance=True),
     }

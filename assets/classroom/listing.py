@@ -1,0 +1,87 @@
+"""Which input a path names, and its events: a ProgSnap2 dataset, or a CSV of the SERI-CS data.
+
+What the rows mean is in `progsnap.py` and `sericss.py`. What must stay true: a file is told by its
+columns, not by its name, and one that is nothing of it is refused in one sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from assets.classroom import progsnap, sericss
+from assets.classroom.fields import Event, Notes, ordered
+from assets.csv_input import CsvFile
+from assets.loading import LoadError, Reject
+
+MAIN_TABLE = "MainTable.csv"
+SUFFIXES = (".csv", ".csv.gz")
+
+
+class Listing:
+    """The events of an open file; iterating yields them and sends malformed rows to `reject`."""
+
+    def __init__(self, file: CsvFile, reject: Reject, notes: Notes) -> None:
+        self._file = file
+        self.total = file.size
+        self._look = ordered(notes)
+        self._events = _events(file, reject, notes)
+
+    def done(self) -> int:
+        """Bytes of the file that were read so far, of `total`."""
+        return self._file.consumed()
+
+    def __iter__(self) -> Iterator[Event]:
+        for event in self._events:
+            self._look(event)
+            yield event
+
+
+@contextmanager
+def open_listing(path: Path, reject: Reject, notes: Notes) -> Iterator[Listing]:
+    """The events that a folder or a file holds.
+
+    Raises LoadError where that is neither a ProgSnap2 dataset nor a CSV that is known, or cannot be
+    read.
+    """
+    with CsvFile(_main_table(path) if path.is_dir() else _file(path)) as file:
+        yield Listing(file, reject, notes)
+
+
+def _main_table(folder: Path) -> Path:
+    for name in (MAIN_TABLE, f"{MAIN_TABLE}.gz"):
+        if (folder / name).exists():
+            return folder / name
+    raise LoadError(
+        f"{folder} has no {MAIN_TABLE} (or {MAIN_TABLE}.gz): expected a ProgSnap2 dataset; name the"
+        " folder that has it, or a CSV."
+    )
+
+
+def _file(path: Path) -> Path:
+    if not path.exists():
+        raise LoadError(f"{path} cannot be read: there is no such file.")
+    if not path.name.lower().endswith(SUFFIXES):
+        raise LoadError(
+            f"{path} is no file that events can be loaded from; name a ProgSnap2 folder, or a file"
+            f" that ends with {' or '.join(SUFFIXES)}."
+        )
+    return path
+
+
+def _events(file: CsvFile, reject: Reject, notes: Notes) -> Iterator[Event]:
+    columns = set(file.header)
+    if columns.issuperset(sericss.SNAPSHOTS):
+        return sericss.read_snapshots(file, reject, notes)
+    if columns.issuperset(sericss.ERRORS):
+        return sericss.read_errors(file, reject, notes)
+    if not columns.intersection(progsnap.REQUIRED):
+        raise LoadError(
+            f"{file.path} is no table of events: expected the columns"
+            f" {', '.join(progsnap.REQUIRED)} (ProgSnap2), {', '.join(sericss.SNAPSHOTS)}"
+            f" (snapshots) or {', '.join(sericss.ERRORS)} (compiler errors), found"
+            f" {', '.join(file.header)[:200]}."
+        )
+    metadata = progsnap.read_metadata(file.path.parent, notes)
+    return progsnap.read_main_table(file, metadata, reject, notes)

@@ -1,0 +1,151 @@
+"""Bring real events into the classroom: a ProgSnap2 dataset, or the CSVs of the SERI-CS data.
+
+What rows say is in `progsnap.py` and `sericss.py`, how names become ids in `entities.py`, and how
+events get into the log in `staging.py` and `writing.py`. What must stay true:
+- An event is known by its id within its submission. Loading the same input again changes nothing.
+- A load adds. It fills in what a known event left open, and never overwrites: an event that is
+  known and says something else is rejected.
+- Of events at one instant the one that came first gets the smaller id.
+- Events are committed in chunks. A load that was killed left whole chunks, and can simply be run
+  again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from assets.classroom import staging, writing
+from assets.classroom.entities import check_tables
+from assets.classroom.fields import Event, Notes
+from assets.classroom.listing import open_listing
+from assets.loading import Loaded, ProgressCallback, RejectFile
+
+CHUNK = 20_000
+_ATTEMPTS = 5
+# A deadlock with the application; a submission that was deleted between being found and being used.
+_PASSING = {"40P01", "23503"}
+
+T = TypeVar("T")
+
+
+def load_classroom(
+    engine: Engine, path: Path, *, progress: ProgressCallback | None = None
+) -> Loaded:
+    """Load the events of a ProgSnap2 folder, of its main table alone, or of a SERI-CS CSV.
+
+    Rows that cannot be taken are listed in a reject file and do not stop the load; what was treated
+    is told in the result's notes. Raises LoadError where the input is nothing of it, cannot be
+    read, or lacks a column, and where there are no tables to load into.
+    """
+    started = time.monotonic()
+    source = path.absolute()
+    notes = Notes()
+    # Each statement sees what another load committed before it.
+    options = {"isolation_level": "READ COMMITTED"}
+    with engine.connect().execution_options(**options) as connection:
+        try:
+            # An adopted table may hold times without time zone; they mean UTC.
+            connection.exec_driver_sql("SET TIME ZONE 'UTC'")
+            connection.commit()
+            with RejectFile(source) as rejects:
+                load = _Load(connection, rejects, notes, progress)
+                load.gather(source)
+                load.write()
+        finally:
+            # Nobody is to use it after this: temporary tables vanish with their connection alone.
+            connection.invalidate()
+    return Loaded(
+        read=load.events + load.malformed,
+        inserted=load.inserted,
+        changed=load.changed,
+        unchanged=load.events + load.malformed - load.inserted - load.changed - rejects.count,
+        rejected=rejects.count,
+        unreadable=0,
+        seconds=time.monotonic() - started,
+        reject_file=rejects.path,
+        notes=notes.sentences(),
+    )
+
+
+class _Load:
+    """A load under way: first all events are gathered, then they are written."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        rejects: RejectFile,
+        notes: Notes,
+        progress: ProgressCallback | None,
+    ) -> None:
+        self._connection = connection
+        self._rejects = rejects
+        self._notes = notes
+        self._progress = progress
+        self._size = 0
+        self.events = self.malformed = self.inserted = self.changed = 0
+
+    def gather(self, source: Path) -> None:
+        """Read the events into temporary tables."""
+        with self._connection.begin():
+            check_tables(self._connection)
+            writing.create(self._connection)
+            staging.create(self._connection)
+        with open_listing(source, self._rejects.add, self._notes) as listing:
+            self._size = listing.total
+            for chunk in _chunks(listing):
+                with self._connection.begin():
+                    staging.gather(self._connection, chunk, self.events)
+                self.events += len(chunk)
+                self._show(listing.done())
+        self.malformed = self._rejects.count
+
+    def write(self) -> None:
+        """Write what was gathered, chunk by chunk."""
+        with self._connection.begin():
+            repeated, others = staging.take_out_repeated(self._connection)
+            total = staging.put_in_order(self._connection)
+        self._notes.count("repeated", repeated)
+        self._reject(others)
+        self._attempt(partial(writing.find_submissions, self._connection))
+        for first in range(1, total + 1, CHUNK):
+            last = min(first + CHUNK - 1, total)
+            done = self._attempt(partial(writing.write_chunk, self._connection, first, last))
+            self.inserted += done.inserted
+            self.changed += done.changed
+            self._reject(done.rejected)
+            self._show(self._size + self._size * last // total)
+
+    def _attempt(self, work: Callable[[bool], T]) -> T:
+        """Commit the work, which is told whether it was tried before."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                with self._connection.begin():
+                    return work(attempt > 0)
+            except DBAPIError as error:
+                passing = getattr(error.orig, "sqlstate", None) in _PASSING
+                if not passing or attempt == _ATTEMPTS - 1:
+                    raise
+        raise AssertionError("unreachable")
+
+    def _reject(self, rows: Iterable[staging.Rejected]) -> None:
+        for row in rows:
+            self._rejects.add(*row)
+
+    def _show(self, done: int) -> None:
+        # Reading is the first half, writing the second one.
+        if self._progress is not None:
+            self._progress(self.events + self.malformed, done, 2 * self._size)
+
+
+def _chunks(events: Iterable[Event]) -> Iterator[list[Event]]:
+    rest = iter(events)
+    while chunk := list(islice(rest, CHUNK)):
+        yield chunk
