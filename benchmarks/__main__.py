@@ -18,6 +18,7 @@ from benchmarks import (
     reads,
     rebuilds,
     refreshes,
+    replays,
     runs,
     tags,
     trending,
@@ -44,6 +45,7 @@ BENCHMARKS = {
     "hashtags": hashtags.measure,
     "trending": trending.measure,
     "events": events.measure,
+    "replays": replays.measure,
 }
 # It takes half an hour and 40 GB of disk.
 ONLY_ON_REQUEST = {"full"}

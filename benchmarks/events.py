@@ -12,7 +12,9 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, event
@@ -21,7 +23,7 @@ from assets.fediverse.processing import process
 from benchmarks.bench import Bench
 from benchmarks.fediverse import POSTS, Fediverse
 from benchmarks.progress import announce
-from benchmarks.report import Row, Section, count
+from benchmarks.report import Row, Section, count, duration
 from benchmarks.streams import Stream
 from benchmarks.timing import Sample, seconds_of
 from tallies import sql
@@ -31,6 +33,7 @@ REPETITIONS = 3
 # How many posts the full database has, for each event that is measured: a million for 200,000.
 POSTS_PER_EVENT = 5
 SHOWN = 8
+NANOSECONDS = 1e9
 
 
 def measure(bench: Bench) -> Section:
@@ -42,7 +45,7 @@ def measure(bench: Bench) -> Section:
     full = Sample(tuple(_next(fediverse, stream, events) for _ in range(REPETITIONS)))
     _load(fediverse, stream, events)
     with where_time_goes(fediverse.engine) as spent:
-        process(fediverse.engine)
+        took = seconds_of(partial(process, fediverse.engine))
     posts = f"{count(round(_posts(fediverse) / 1_000) * 1_000)} posts"
     rows = [
         _row("into an empty database", events, empty),
@@ -54,7 +57,7 @@ def measure(bench: Bench) -> Section:
         for row, took in zip(rows[:2], (empty, full), strict=True)
         if events / took.median < PER_SECOND
     ]
-    return Section("events", rows, [*missed, _shown(spent)])
+    return Section("events", rows, [*missed, _shown(spent, took, events)])
 
 
 def _row(where: str, events: int, took: Sample) -> Row:
@@ -98,24 +101,43 @@ def _posts(fediverse: Fediverse) -> int:
         return int(sql.execute(connection, f"SELECT count(*) FROM {POSTS}").scalar_one())
 
 
-def _shown(spent: dict[str, float]) -> str:
-    total = sum(spent.values())
-    most = sorted(spent.items(), key=lambda item: -item[1])[:SHOWN]
+def _shown(spent: Spent, took: float, events: int) -> str:
+    total = sum(spent.waited.values())
+    most = sorted(spent.waited.items(), key=lambda item: -item[1])[:SHOWN]
     shown = ", ".join(f"{name} {seconds / total:.0%}" for name, seconds in most)
-    return f"Where the time of the statements goes: {shown}."
+    text = f"Where the time goes, in one more pass of {took:.1f} s: {shown}."
+    if spent.core_seconds:
+        text += (
+            " The one connection that processes had the server busy on a core for"
+            f" {spent.core_seconds:.1f} s of it, {duration(spent.core_seconds / events)} an event."
+        )
+    return text
+
+
+@dataclass
+class Spent:
+    """Seconds that the client waited for statements, by what they do to which table.
+
+    `core_seconds` is for how long they had a core of the machine, if the server is on it.
+    """
+
+    waited: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    core_seconds: float = 0.0
 
 
 @contextmanager
-def where_time_goes(engine: Engine) -> Iterator[dict[str, float]]:
-    """Seconds that the client waited for statements, by what they do to which table."""
-    spent: dict[str, float] = defaultdict(float)
-    started: list[float] = []
+def where_time_goes(engine: Engine) -> Iterator[Spent]:
+    """Fill what is given with the statements in the block, one connection at a time."""
+    spent = Spent()
+    started: list[tuple[float, float]] = []
 
-    def before(*_arguments: Any) -> None:
-        started.append(time.perf_counter())
+    def before(_connection: Any, cursor: Any, *_more: Any) -> None:
+        started.append((time.perf_counter(), _core_seconds(cursor)))
 
-    def after(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
-        spent[_name(statement)] += time.perf_counter() - started.pop()
+    def after(_connection: Any, cursor: Any, statement: str, *_more: Any) -> None:
+        at, core = started.pop()
+        spent.waited[_name(statement)] += time.perf_counter() - at
+        spent.core_seconds += _core_seconds(cursor) - core
 
     event.listen(engine, "before_cursor_execute", before)
     event.listen(engine, "after_cursor_execute", after)
@@ -124,6 +146,15 @@ def where_time_goes(engine: Engine) -> Iterator[dict[str, float]]:
     finally:
         event.remove(engine, "before_cursor_execute", before)
         event.remove(engine, "after_cursor_execute", after)
+
+
+def _core_seconds(cursor: Any) -> float:
+    """For how long the server's process behind the cursor has had a core; 0 where unknown."""
+    try:
+        status = Path(f"/proc/{cursor.connection.info.backend_pid}/schedstat").read_text()
+    except OSError:
+        return 0.0
+    return int(status.split()[0]) / NANOSECONDS
 
 
 def _name(statement: str) -> str:
