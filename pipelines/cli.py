@@ -270,10 +270,11 @@ def load(system: str, path: Path, instance: str | None, by_host: bool) -> None:
     """Load real input into a system's source tables.
 
     media: a folder of images and videos, or a CSV with path, original_created_at, created_at.
-    gallery: CSV, JSON Lines or Parquet with id, source, creator, created_at, tags. fediverse: JSON
-    Lines with stream events, statuses or edit histories. What cannot be read is listed in a reject
-    file beside the input. Loading it again changes nothing; fediverse appends the events again, of
-    which processing makes nothing. In the embedded database the tables are made first.
+    gallery: CSV, JSON Lines or Parquet with id, source, creator, created_at, tags. classroom: a
+    ProgSnap2 folder or its MainTable.csv, or the CSVs of the SERI-CS data. fediverse: JSON Lines
+    with stream events, statuses or edit histories. What cannot be read is listed in a reject file
+    beside the input. Loading it again changes nothing; fediverse appends the events again, of which
+    processing makes nothing. In the embedded database the tables are made first.
     """
     from assets.progress import progress_bar
     from pipelines.loaders import loader_of, prepare

@@ -64,10 +64,10 @@ def prepare(engine: Engine, loader: Loader) -> list[str]:
 
 
 def _loaders() -> dict[str, Loader]:
-    from assets.fediverse.load import load_fediverse
-    from assets.fediverse.tallies import system as fediverse
     from assets.classroom.load import load_classroom
     from assets.classroom.tallies import system as classroom
+    from assets.fediverse.load import load_fediverse
+    from assets.fediverse.tallies import system as fediverse
     from assets.gallery.load import load_gallery
     from assets.gallery.tallies import system as gallery
     from assets.media.load import load_media
