@@ -16,7 +16,6 @@ from sqlalchemy import Connection
 from assets.reading import read
 
 LARGEST_ID = 2**63 - 1
-MOST_ROWS = 100_000
 LONGEST_SERIES = timedelta(hours=100_000)
 HOUR = timedelta(hours=1)
 

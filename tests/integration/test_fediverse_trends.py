@@ -12,16 +12,19 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import Connection, Engine
 
+from assets.fediverse import trends
 from assets.fediverse.reads import Trend, growing_hashtags, trending_hashtags
-from assets.fediverse.tallies import system
+from assets.fediverse.tallies import hashtag_hourly_stats, system
 from tallies import refresh
 from tallies.errors import NotInstalled
 from tests.fediverse_posts import add_instance, add_post
-from tests.integration.support import create, execute
+from tests.integration.support import create, execute, scalar
 
 NOON = datetime(2025, 11, 20, 12, tzinfo=UTC)
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 Ask = Callable[..., list[Trend]]
+# How much must be pending for the posts to be read.
+WAYS = {"live view": 1_000_000, "posts": -1}
 
 
 @pytest.fixture
@@ -162,7 +165,11 @@ def test_the_current_hour_counts_for_as_long_as_it_has_lasted(fediverse: Engine)
         settle(fediverse)
 
 
-def test_what_was_posted_later_in_the_same_hour_has_no_part_in_it(fediverse: Engine) -> None:
+@pytest.mark.parametrize("read_from", WAYS)
+def test_what_was_posted_later_in_the_same_hour_has_no_part_in_it(
+    fediverse: Engine, read_from: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trends, "MANY_PENDING", WAYS[read_from])
     use(fediverse, "loud", *hours(-0.1, 1, 2), favourites_count=1)
     before = ask(fediverse, trending_hashtags, 1, NOON + 20 * MINUTE)
     use(fediverse, "loud", *hours(-0.4, -0.5, -0.6), accounts=2, favourites_count=5)
@@ -272,10 +279,12 @@ def expected_trends(posts: list[tuple[str, int, datetime, int]], limit: int) -> 
     return sorted(found, key=lambda t: (-t[4], t[0]))[:limit]
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("read_from", WAYS)
+@pytest.mark.parametrize("seed", range(2))
 def test_random_posts_trend_as_the_formula_says_whatever_is_pending(
-    fediverse: Engine, seed: int
+    fediverse: Engine, seed: int, read_from: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(trends, "MANY_PENDING", WAYS[read_from])
     chance = random.Random(seed)
     posts: list[tuple[str, int, datetime, int]] = []
     for part in range(3):
@@ -313,6 +322,34 @@ def test_random_posts_trend_as_the_formula_says_whatever_is_pending(
             assert [t.score for t in found] == pytest.approx([t[4] for t in expected])
         if part < 2:
             settle(fediverse)
+
+
+def test_the_posts_are_read_while_much_is_pending_and_the_live_view_afterwards(
+    fediverse: Engine,
+) -> None:
+    settle(fediverse)
+
+    def many() -> bool:
+        return bool(scalar(fediverse, trends.many_pending()))
+
+    assert not many()
+    execute(
+        fediverse,
+        "INSERT INTO fediverse.hashtags (instance_id, name) VALUES (1, 'cats')",
+        "INSERT INTO fediverse.mastodon_posts"
+        " (instance_id, id, account_id, domain, visibility, created_at, first_seen_at)"
+        f" SELECT 1, i, i % 5, 'm.social', 'public', timestamptz '{NOON - HOUR}', now()"
+        " FROM generate_series(1, 600) AS i",
+        "INSERT INTO fediverse.post_hashtags SELECT 1, i, 1 FROM generate_series(1, 600) AS i",
+        "SELECT pg_stat_force_next_flush()",
+    )
+    assert many()
+    assert [(t.posts, t.accounts) for t in ask(fediverse, trending_hashtags)] == [(600, 5)]
+    for tally in system.tallies:
+        refresh(fediverse, tally)
+    execute(fediverse, f"ANALYZE {hashtag_hourly_stats.log_name}")
+    assert not many()
+    assert [(t.posts, t.accounts) for t in ask(fediverse, trending_hashtags)] == [(600, 5)]
 
 
 def test_a_latest_use_very_long_before_decays_to_next_to_nothing(fediverse: Engine) -> None:
