@@ -1,0 +1,185 @@
+"""The classroom's tables made or adopted: figures in seconds that compute themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Engine, Table
+from sqlalchemy.schema import CreateSchema, CreateTable
+
+from assets.classroom import reads, tables
+from assets.classroom.tallies import system
+from pipelines.migrate import migrate
+from tallies import DoesNotFit, refresh, verify
+from tallies.sql import name_of
+from tests.integration.support import execute, rows, scalar
+
+CREATED = [f"created the derived table {tally.name}" for tally in system.tallies]
+INSTALLED = [f"installed {tally.name} (never built)" for tally in system.tallies]
+# What autogenerate does not compare: expressions, and the order of an index's columns.
+SHAPES = """
+SELECT c.relname, a.attname, a.attnotnull::text, a.attgenerated::text,
+  pg_get_expr(d.adbin, d.adrelid), a.attidentity::text
+FROM pg_attrdef AS d JOIN pg_attribute AS a ON (a.attrelid, a.attnum) = (d.adrelid, d.adnum)
+RIGHT JOIN pg_class AS c ON c.oid = a.attrelid
+WHERE c.relnamespace = 'classroom'::regnamespace AND c.relkind = 'r'
+UNION ALL
+SELECT tablename, indexname, indexdef, '', '', '' FROM pg_indexes WHERE schemaname = 'classroom'
+ORDER BY 1, 2, 3
+"""
+# One submission: an edit 4 s after its first event, and one 2 s after that.
+WORK = (
+    "INSERT INTO classroom.users (name) VALUES ('ann')",
+    "INSERT INTO classroom.courses (name) VALUES ('maps')",
+    "INSERT INTO classroom.roles (user_id, course_id, name) VALUES (1, 1, 'Student')",
+    "INSERT INTO classroom.assignments (course_id) VALUES (1)",
+    "INSERT INTO classroom.submissions (assignment_id, course_id, user_id) VALUES (1, 1, 1)",
+    "INSERT INTO classroom.submission_log (submission_id, assignment_id, course_id, subject_id,"
+    " event_type, date_created) VALUES (1, 1, 1, 1, 'Run', '2025-03-01 12:00:00Z'),"
+    " (1, 1, 1, 1, 'File.Edit', '2025-03-01 12:00:04Z'),"
+    " (1, 1, 1, 1, 'File.Edit', '2025-03-01 12:00:06Z')",
+)
+
+
+def test_the_migrations_make_what_the_tables_declare(engine: Engine) -> None:
+    done = migrate(engine, [system], with_sources=True).done
+    assert done[0] == "created the schema classroom"
+    assert [d for d in done if d.startswith("created the derived")] == CREATED
+    assert done[-len(INSTALLED) :] == INSTALLED
+    assert migrate(engine, [system], with_sources=True).done == []
+    options = {
+        "include_schemas": True,
+        "compare_type": True,
+        "compare_server_default": True,
+        "include_name": lambda name, kind, _: kind != "schema" or name == "classroom",
+    }
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts=options)
+        assert compare_metadata(context, system.metadata) == []
+
+
+def test_expressions_and_indexes_too_are_the_declared_ones(engine: Engine) -> None:
+    migrate(engine, [system], with_sources=True)
+    migrated = rows(engine, SHAPES)
+    assert len([row for row in migrated if row[3] == "s"]) == len(tables.SECONDS) + 1
+    execute(engine, "DROP SCHEMA classroom CASCADE")
+    with engine.begin() as connection:
+        connection.execute(CreateSchema("classroom"))
+        system.metadata.create_all(connection)
+    assert rows(engine, SHAPES) == migrated
+
+
+@pytest.mark.slow
+def test_every_server_takes_the_tables_and_keeps_them(any_postgres_engine: Engine) -> None:
+    engine = any_postgres_engine
+    migrate(engine, [system], with_sources=True)
+    execute(engine, *WORK)
+    _check(engine)
+
+
+def test_counts_that_are_there_are_adopted_and_made_right(engine: Engine) -> None:
+    _sources(engine)
+    execute(
+        engine,
+        *WORK,
+        # Wider counts, instants without time zone, a column more, and a user who is gone.
+        "CREATE TABLE classroom.user_counts (user_id bigint NOT NULL, total_courses_in bigint NOT NULL"
+        " DEFAULT 0, total_assignments bigint NOT NULL, total_assignment_groups bigint NOT NULL,"
+        " total_submissions bigint NOT NULL, total_reports bigint NOT NULL, last_logged_in"
+        " timestamp, last_edited timestamp, updated_at timestamp, note text,"
+        " UNIQUE (user_id))",
+        "INSERT INTO classroom.user_counts VALUES (1, 7, 7, 7, 7, 7, now()), (9, 1, 1, 1, 1, 1, NULL)",
+    )
+    done = migrate(engine, [system]).done
+    assert "adopted the derived table classroom.user_counts" in done
+    _check(engine)
+    assert rows(engine, "SELECT * FROM classroom.user_counts_live")[0][1:6] == (1, 1, 0, 1, 0)
+    assert scalar(engine, "SELECT count(*) FROM classroom.user_counts WHERE user_id = 9") == 0
+    assert migrate(engine, [system]).done == []
+
+
+@pytest.mark.parametrize(
+    ("table", "old", "new", "sentence"),
+    [
+        (tables.submission_counts, "runs INTEGER", "runs SMALLINT", "runs is smallint, expected"),
+        (
+            tables.submission_counts,
+            "edit_ms_squared NUMERIC",
+            "edit_ms_squared BIGINT",
+            "edit_ms_squared is bigint, expected numeric",
+        ),
+        (
+            tables.submission_counts,
+            "edits INTEGER DEFAULT 0 NOT NULL,",
+            "",
+            "edits is missing, expected integer",
+        ),
+        (
+            tables.submission_counts,
+            "GENERATED ALWAYS AS ((time_spent_ms / 1000.0)::float8) STORED",
+            "DEFAULT 0",
+            "estimated_time_spent is not generated, expected GENERATED ALWAYS AS (",
+        ),
+        (
+            tables.course_counts,
+            "date_last_user TIMESTAMP WITH TIME ZONE",
+            "date_last_user TIMESTAMP WITH TIME ZONE NOT NULL DEFAULT now()",
+            "date_last_user is NOT NULL, but nulls belong in it",
+        ),
+        (
+            tables.submission_daily_activity,
+            "PRIMARY KEY (course_id, day)",
+            "PRIMARY KEY (course_id)",
+            "no unique index on (course_id, day)",
+        ),
+        (
+            tables.submission_log,
+            "date_created TIMESTAMP WITH TIME ZONE",
+            "date_created TEXT",
+            "the source table classroom.submission_log: date_created is text, expected",
+        ),
+    ],
+)
+def test_tables_that_do_not_fit_are_named_and_nothing_is_changed(
+    engine: Engine, table: Table, old: str, new: str, sentence: str
+) -> None:
+    _sources(engine, but=table)
+    statement = str(CreateTable(table).compile(engine)).replace("%%", "%")
+    assert old in statement
+    execute(engine, statement.replace(old, new))
+    before = scalar(engine, "SELECT count(*) FROM pg_class")
+    with pytest.raises(DoesNotFit) as caught:
+        migrate(engine, [system])
+    assert sentence in str(caught.value)
+    assert "Nothing was changed" in str(caught.value)
+    assert scalar(engine, "SELECT count(*) FROM pg_class") == before
+
+
+def test_a_classroom_without_its_log_is_skipped(engine: Engine) -> None:
+    _sources(engine, but=tables.submission_log)
+    assert migrate(engine, [system]).skipped == {"classroom": ["classroom.submission_log"]}
+
+
+def _sources(engine: Engine, but: Table | None = None) -> None:
+    """The tables of an application that is there already, all but one."""
+    derived = set(system.derived)
+    wanted: list[Any] = [
+        t for t in system.metadata.sorted_tables if t not in derived and t is not but
+    ]
+    with engine.begin() as connection:
+        connection.execute(CreateSchema("classroom"))
+        system.metadata.create_all(connection, tables=wanted)
+
+
+def _check(engine: Engine) -> None:
+    for tally in system.tallies:
+        refresh(engine, tally)
+        assert verify(engine, tally).ok, name_of(tally.table)
+    with engine.connect() as connection:
+        counts = reads.submission_counts(connection, 1)
+        assert (counts["edits"], counts["average_edit_time"]) == (2, 3.0)
+        assert counts["estimated_time_spent"] == 6.0
+        assert reads.user_counts(connection, 1)["estimated_time_spent"] == 6.0
