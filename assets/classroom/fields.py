@@ -33,17 +33,15 @@ _OFFSET = re.compile(
 _SAYS_ITS_OFFSET = re.compile(r"[Tt ].*(?:[Zz]|[+-][0-9:]{2,8})$")
 
 TREATED = {
-    "no server time": "{:,} events have no server time: the client's was taken",
-    "bad client time": "{:,} client times cannot be read and were left out",
-    "bad order": "{:,} values of Order are no integers and were left out",
-    "apart": "{:,} events have client and server clocks more than an hour apart: the server's"
-    " counts",
-    "no assignment": f"{{:,}} events name no assignment: they stand under {UNKNOWN!r}",
-    "no course": f"{{:,}} events name no course: they stand under {UNKNOWN!r}",
-    "out of order": "{:,} events stand after a later one of the same submission: they were put"
-    " in order by time",
-    "repeated": "{:,} events stand in the input more than once: they were loaded once",
-    "no snapshot time": "{:,} snapshots have no time of their own: that of datetime_raw was taken",
+    "no server time": "events without a server time, dated by the client's",
+    "bad client time": "client times that cannot be read, left out",
+    "bad order": "values of Order that are no integers, left out",
+    "apart": "events with client and server clocks more than an hour apart, dated by the server's",
+    "no assignment": f"events without an assignment, put under {UNKNOWN!r}",
+    "no course": f"events without a course, put under {UNKNOWN!r}",
+    "no snapshot time": "snapshots without a time of their own, dated by datetime_raw",
+    "out of order": "events below a later one of the same submission, put in order by time",
+    "repeated": "events that stand in the input more than once, loaded once",
 }
 """What a load does with what is not as it should be, by the word that `Notes.count` takes."""
 
@@ -93,7 +91,7 @@ class Notes:
     def sentences(self) -> tuple[str, ...]:
         """All that is to be told, in a fixed order."""
         counted = (
-            sentence.format(self._counts[what])
+            f"{sentence}: {self._counts[what]:,}"
             for what, sentence in TREATED.items()
             if self._counts[what]
         )

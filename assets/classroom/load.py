@@ -23,7 +23,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from assets.classroom import staging, writing
-from assets.classroom.entities import check_tables
+from assets.classroom.entities import check_tables, one_load_at_a_time
 from assets.classroom.fields import Event, Notes
 from assets.classroom.listing import open_listing
 from assets.loading import Loaded, ProgressCallback, RejectFile
@@ -96,6 +96,7 @@ class _Load:
         """Read the events into temporary tables."""
         with self._connection.begin():
             check_tables(self._connection)
+            one_load_at_a_time(self._connection)
             writing.create(self._connection)
             staging.create(self._connection)
         with open_listing(source, self._rejects.add, self._notes) as listing:
