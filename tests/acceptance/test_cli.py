@@ -25,6 +25,7 @@ COMMANDS = [
     "backfill",
     "verify",
     "load",
+    "listen",
     "env",
     "stop",
     "up",
