@@ -19,10 +19,11 @@ def all_systems() -> tuple[System, ...]:
 
     Raises SettingError where a TALLY_SCHEMA_<SYSTEM> is malformed.
     """
+    from assets.fediverse.tallies import system as fediverse
     from assets.gallery.tallies import system as gallery
     from assets.media.tallies import system as media
 
-    return (media, gallery)
+    return (media, gallery, fediverse)
 
 
 def chosen_systems() -> tuple[System, ...]:

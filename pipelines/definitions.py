@@ -43,8 +43,11 @@ def assemble(built: Sequence[SystemAssets], database: Database | None = None) ->
     """The systems' assets and checks, with the jobs, schedules and sensors that run them."""
     hourly = [jobs.hourly(s) for s in built]
     tidied = [s for s in built if s.housekeeping]
+    assets: list[dg.AssetSpec | dg.AssetsDefinition] = []
+    for system in built:
+        assets += [*system.sources, *system.assets, *system.housekeeping]
     return dg.Definitions(
-        assets=[a for s in built for a in (*s.sources, *s.assets, *s.housekeeping)],
+        assets=assets,
         asset_checks=[check for s in built for check in s.checks],
         jobs=[*hourly, *(jobs.daily(s) for s in tidied), jobs.audit()],
         schedules=[

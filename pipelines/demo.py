@@ -38,7 +38,7 @@ NEXT = """
 Where to look next
   make up             the Dagster UI on http://127.0.0.1:3000, hourly schedules on
   tally status        the same table at any time (.venv/bin/tally)
-  tally load          your own: a folder of photographs (media), items and their tags (gallery)
+  tally load          your own: photographs (media), items and tags (gallery), events (fediverse)
   docs/index.md       tutorial, guides, reference
 """
 
@@ -46,7 +46,8 @@ Where to look next
 def run_demo(size: int | None = None) -> None:
     """Make data up; build, change, refresh, rebuild and check it through Dagster; say how it went.
 
-    `size` is what each system's demo counts itself in: media files, links of items and tags.
+    `size` is what each system's demo counts itself in: media files, links of items and tags,
+    events.
 
     Raises click.ClickException where one brings a database of one's own, or a check fails.
     """
@@ -108,7 +109,7 @@ class Demo:
             told.append(self._outcome("audited", runs.audit()))
 
     def print_summary(self, engine: Engine) -> None:
-        """Per tally: rows, pending, verified, seconds; and where to look next."""
+        """Per tally: rows, pending, verified, seconds; what a system adds; where to look next."""
         table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         table.add_column("tally", no_wrap=True)
         for heading in ("rows", "pending", "verified", "built", "refreshed"):
@@ -124,6 +125,10 @@ class Demo:
                 self._took(tally, "refreshed"),
             )
         self.console.print(table)
+        for system in self.systems:
+            tell = getattr(import_module(f"assets.{system.name}.demo"), "summary", None)
+            for line in tell(engine) if tell else ():
+                self.console.print(line, markup=False, soft_wrap=True)
         self.console.print(NEXT.strip(), markup=False, soft_wrap=True)
 
     @contextmanager
@@ -143,7 +148,7 @@ class Demo:
         keys = 0
         for event in result.get_asset_materialization_events():
             done = event.materialization.metadata
-            if "seconds" in done:
+            if "keys_changed" in done and "seconds" in done:
                 tally = ".".join(event.materialization.asset_key.path)
                 self.seconds[tally, kind] = float(str(done["seconds"].value))
                 keys += int(str(done["keys_changed"].value))

@@ -1,8 +1,8 @@
 """When it runs by itself: each system every hour, everything audited every night. On by default.
-A system's housekeeping, where it has any, comes before the audit.
 
-A system whose source tables are not in the database is passed over, with the reason on the tick;
-that is looked up at the tick, never while definitions load.
+A system's housekeeping, where it has any, comes before the audit. A system whose source tables are
+not in the database is passed over, with the reason on the tick; that is looked up at the tick,
+never while definitions load.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ MATCHES_LOG = "matches_log"
 FAILED_WITHIN = timedelta(days=1)
 MOST_REASONS = 20
 MOST_DIFFERENCES = 20
-RECENT_EVENTS = 5_000
+RECENT_EVENTS = 2_000
 """Of how many events, those received last, a run compares the posts."""
 
 Metadata = dict[str, dg.MetadataValue]

@@ -285,7 +285,7 @@ def test_a_database_without_any_system(tally: Command, engine: Engine, command: 
     before = contents(engine)
     said = complaint(tally.run(command))
     assert said.startswith(
-        "this database has the source tables of no system (media, gallery); make them"
+        "this database has the source tables of no system (media, gallery, fediverse); make them"
     )
     assert contents(engine) == before
 
@@ -328,7 +328,11 @@ def test_input_for_ones_own_database_without_the_tables(tally: Command, engine: 
             "expected a date like 2015-01-01, but it is '2015-13-01'",
         ),
         ("TALLY_START_DATE", "3015-01-01", "expected a day not after today (UTC)"),
-        ("TALLY_SYSTEMS", "media,medea", "expected systems that there are (media, gallery)"),
+        (
+            "TALLY_SYSTEMS",
+            "media,medea",
+            "expected systems that there are (media, gallery, fediverse)",
+        ),
         ("TALLY_SYSTEMS", "media;gallery", "expected names of systems with commas between them"),
         ("TALLY_SCHEMA_MEDIA", "tallykeeper", "expected the name of a schema"),
     ],

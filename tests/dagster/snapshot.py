@@ -23,7 +23,7 @@ def described(definitions: dg.Definitions) -> str:
             f"{_name(key.asset_key)}: {key.name}": _check(graph, key)
             for key in graph.asset_check_keys
         },
-        "jobs": {job: _job(definitions, job) for job in ("audit", *_hourly(definitions))},
+        "jobs": {job: _job(definitions, job) for job in _jobs(definitions)},
         "schedules": {s.name: _schedule(s) for s in definitions.schedules or []},
         "sensors": {s.name: _sensor(s) for s in definitions.sensors or []},
     }
@@ -32,11 +32,11 @@ def described(definitions: dg.Definitions) -> str:
 
 def _asset(node: Any) -> dict[str, Any]:
     metadata = dict(node.metadata)
-    schema = metadata.pop("dagster/column_schema")
+    schema = metadata.pop("dagster/column_schema", None)
     partitions = node.partitions_def
     return {
         "backfill": str(node.backfill_policy) if node.backfill_policy else None,
-        "columns": {c.name: _column(c) for c in schema.columns},
+        "columns": {c.name: _column(c) for c in schema.columns} if schema else None,
         "description": node.description,
         "external": not node.is_executable,
         "group": node.group_name,
@@ -90,9 +90,9 @@ def _sensor(sensor: Any) -> dict[str, Any]:
     }
 
 
-def _hourly(definitions: dg.Definitions) -> list[str]:
+def _jobs(definitions: dg.Definitions) -> list[str]:
     # Each has the name of its schedule.
-    return [s.name for s in definitions.schedules or [] if s.name.endswith("_hourly")]
+    return [s.name for s in definitions.schedules or []]
 
 
 def _name(key: dg.AssetKey) -> str:

@@ -33,12 +33,23 @@ def test_it_shows_every_tally_and_fails_where_a_check_does(tmp_path: Path) -> No
     warns = "checks passed; nothing_left_out of gallery/content_tags warns"
     assert ended.stdout.count(f"12 of 13 {warns}") == 2
     assert ended.stdout.count(f"3 of 4 {warns}") == 1
-    assert ended.stdout.count(f"18 of 19 {warns}") == 1
-    names = ("media.daily_contributions", "media.hourly_contributions", "gallery.content_tags ")
+    broken = "checks passed; events_processed of fediverse/mastodon_posts warns"
+    assert ended.stdout.count(f"13 of 14 {broken}") == 2
+    assert ended.stdout.count("12 of 12 checks passed") == 1
+    both = "events_processed of fediverse/mastodon_posts, nothing_left_out of gallery/content_tags"
+    assert ended.stdout.count(f"31 of 33 checks passed; {both} warns") == 1
+    names = (
+        "media.daily_contributions",
+        "media.hourly_contributions",
+        "gallery.content_tags ",
+        "fediverse.hashtag_hourly_stats",
+    )
     for name in names:
         (row,) = [line for line in ended.stdout.splitlines() if line.strip().startswith(name)]
         assert "every key" in row
         assert row.split()[2] == "0", "nothing is pending"
+    assert "Trending on https://demo-one.example: #auroratonight (" in ended.stdout
+    assert "Trending on https://demo-two.example: #夏祭り (" in ended.stdout
     assert "make up" in ended.stdout
     assert not embedded.is_running(tmp_path)
 

@@ -242,9 +242,10 @@ def test_a_changed_post_turns_matches_log_red_and_a_replay_mends_it(built: Locat
     assert "matches_log of mastodon_posts" in built.hourly(NAME).failures(), (
         "a run alone mends nothing"
     )
-    ran = processing(
-        built, **failed.metadata["to_mend"].value["ops"]["fediverse__processing"]["config"]
-    )
+    mending = failed.metadata["to_mend"]
+    assert isinstance(mending, dg.JsonMetadataValue)
+    assert mending.data == {"ops": {"fediverse__processing": {"config": {"replay_all": True}}}}
+    ran = processing(built, replay_all=True)
     done = told(ran, "mastodon_posts")
     assert done["replay_written"] == "mastodon_posts 1, post_hashtags 1"
     assert (done["replay_posts"], done["replay_rows"]) == (35, 2)
