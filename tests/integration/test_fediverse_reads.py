@@ -18,12 +18,16 @@ from assets.fediverse.reads import (
     Pair,
     domain_series,
     engagement_velocity,
+    growing_hashtags,
     hashtag_cooccurrence,
     hashtag_series,
     hourly_series,
+    latest_summary,
     post_history,
     record_sentiment,
+    summaries,
     top_domains,
+    trending_hashtags,
 )
 from assets.fediverse.tallies import system
 from tallies import refresh
@@ -304,9 +308,37 @@ def test_a_history_says_when_the_post_was_deleted(fediverse: Engine) -> None:
     assert ask(fediverse, post_history, 2, post) is None
 
 
+# Who may ask.
+
+
+def test_a_reader_needs_no_more_than_to_select(fediverse: Engine) -> None:
+    add_post(fediverse, 1, NOON, tags=["cats", "dogs"])
+    execute(
+        fediverse,
+        "CREATE ROLE fediverse_reader",
+        "GRANT USAGE ON SCHEMA fediverse, tallykeeper TO fediverse_reader",
+        "GRANT SELECT ON ALL TABLES IN SCHEMA fediverse TO fediverse_reader",
+    )
+    try:
+        with fediverse.connect() as connection:
+            for question, args in QUESTIONS.items():
+                connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+                connection.exec_driver_sql("SET LOCAL ROLE fediverse_reader")
+                found = question(connection, *args)
+                connection.rollback()
+                assert found == question(connection, *args), question
+                connection.rollback()
+    finally:
+        execute(fediverse, "DROP OWNED BY fediverse_reader", "DROP ROLE fediverse_reader")
+
+
 # What cannot be asked.
 
 QUESTIONS: dict[Callable[..., Any], tuple[Any, ...]] = {
+    trending_hashtags: (1, NOON),
+    growing_hashtags: (1, NOON),
+    summaries: (1, *SPAN),
+    latest_summary: (1,),
     hourly_series: (1, *SPAN),
     hashtag_series: (1, "cats", *SPAN),
     domain_series: (1, "a.org", *SPAN),
