@@ -45,6 +45,8 @@ processes.set_forkserver_preload([__name__])
 # Of a backfill, by each of its batches; it dies as a process does that loses its connection.
 ODDS_OF_INTERRUPTION = 0.06
 INTERRUPTED = "interrupted backfill"
+# By each refresh and the like, for subjects that have more to keep right.
+ODDS_OF_KEEPING_UP = 0.4
 FIRST_DAY = datetime(2024, 2, 29, tzinfo=UTC)
 DAYS = 12
 
@@ -204,6 +206,8 @@ def _maintain(
             0
         ]
         try:
+            if subject.keep_up is not None and rng.random() < ODDS_OF_KEEPING_UP:
+                tell("counts", Counter([subject.keep_up(engine, rng)]))
             tell("counts", _maintained(engine, tally, what, rng))
         except Interrupted:
             tell("counts", Counter([INTERRUPTED]))

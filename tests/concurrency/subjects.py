@@ -6,22 +6,34 @@ the name finds the rest here.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.schema import CreateSchema
 
+from assets.classroom import tallies as classroom
+from assets.fediverse import tables as fediverse_tables
+from assets.fediverse import tallies as fediverse
 from assets.gallery import tables as gallery_tables
 from assets.gallery import tallies as gallery
 from assets.media import tables as media_tables
 from assets.media import tallies as media
-from tallies import System, install
+from tallies import System, install, state
 from tests import shapes, tag_hours
-from tests.concurrency import faults, forum_writes, gallery_writes
+from tests.classroom import CLASSROOM
+from tests.concurrency import (
+    classroom_writes,
+    faults,
+    fediverse_writes,
+    forum_writes,
+    gallery_writes,
+)
 from tests.concurrency.gallery_writes import GalleryWrites
 from tests.concurrency.media_writes import MediaWrites, Target
 from tests.concurrency.writers import Operation, Statement
+from tests.fediverse_oracles import FEDIVERSE
 from tests.oracle import (
     BEST_SALES,
     DAILY,
@@ -93,6 +105,8 @@ class Subject:
     agreement: str = "SELECT true"
     # How many rows a batch of a backfill has, so that there are several; None: as it pleases.
     batch_rows: int | None = None
+    # What else keeps the system right, besides its tallies; says what it did.
+    keep_up: Callable[[Engine, random.Random], str] | None = None
 
 
 # Days and hours are refreshed apart from each other, and add up to the same at every moment.
@@ -108,6 +122,20 @@ SELECT (SELECT coalesce(sum(count) FILTER (WHERE user_id IS NULL), 0)
    AND (SELECT count(*) FROM gallery.content_tags_live)
      = (SELECT coalesce(sum(cardinality), 0) FROM gallery.tag_cardinality_stats_live)"""
 
+# Every post that is no reblog counts for its hour, its domain's hour and its day.
+FEDIVERSE_AGREES = """
+SELECT (SELECT coalesce(sum(post_count), 0) FROM fediverse.hourly_stats_live)
+     = (SELECT coalesce(sum(post_count), 0) FROM fediverse.hourly_domain_stats_live)
+   AND (SELECT coalesce(sum(post_count), 0) FROM fediverse.hourly_stats_live)
+     = (SELECT coalesce(sum(post_count), 0) FROM fediverse.daily_summaries_live)"""
+
+# Each submission counts for its user, and so does the time spent on it.
+CLASSROOM_AGREES = """
+SELECT (SELECT ROW(count(*), coalesce(sum(time_spent_ms), 0))
+        FROM classroom.submission_counts_live)
+     = (SELECT ROW(coalesce(sum(submissions), 0), coalesce(sum(time_spent_ms), 0))
+        FROM classroom.user_time_spent_live)"""
+
 
 def create_from_metadata(system: System) -> Callable[[Connection], None]:
     """Schema, tables and capture as declared, in an empty database."""
@@ -115,9 +143,27 @@ def create_from_metadata(system: System) -> Callable[[Connection], None]:
     def create(connection: Connection) -> None:
         connection.execute(CreateSchema(str(system.metadata.schema)))
         system.metadata.create_all(connection)
+        if system.prepare is not None:
+            state.create(connection)
+            system.prepare(connection)
         install(connection, system.tallies)
 
     return create
+
+
+def create_fediverse(connection: Connection) -> None:
+    """The fediverse, with two instances."""
+    create_from_metadata(fediverse.system)(connection)
+    connection.exec_driver_sql(
+        "INSERT INTO fediverse.instances (id, base_url) OVERRIDING SYSTEM VALUE"
+        " VALUES (1, 'https://one.example'), (2, 'https://two.example')"
+    )
+
+
+def blind_to_changed_posts(connection: Connection) -> None:
+    """The fediverse, with a capture that misses what changes in posts."""
+    create_fediverse(connection)
+    faults.miss_updates(connection, fediverse_tables.mastodon_posts)
 
 
 def create_partitioned_media(connection: Connection) -> None:
@@ -216,6 +262,28 @@ SUBJECTS = {
         GalleryWrites(gallery_writes.PARTITIONED).operations(),
         GALLERY_AGREES,
         batch_rows=15,
+    ),
+    "fediverse": Subject(
+        fediverse.system,
+        create_fediverse,
+        FEDIVERSE,
+        fediverse_writes.OPERATIONS,
+        FEDIVERSE_AGREES,
+        keep_up=fediverse_writes.keep_up,
+    ),
+    "fediverse, blind to changed posts": Subject(
+        fediverse.system,
+        blind_to_changed_posts,
+        FEDIVERSE,
+        fediverse_writes.OPERATIONS,
+        keep_up=fediverse_writes.keep_up,
+    ),
+    "classroom": Subject(
+        classroom.system,
+        create_from_metadata(classroom.system),
+        CLASSROOM,
+        classroom_writes.OPERATIONS,
+        CLASSROOM_AGREES,
     ),
     "gallery, blind to tags": Subject(
         gallery.system,
