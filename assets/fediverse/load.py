@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, inspect
@@ -22,9 +23,10 @@ from assets.fediverse.instances import BadInstance, base_url_of, instance_id, sa
 from assets.fediverse.lines import BadLine, Line, read_line
 from assets.fediverse.partitions import ensure_days
 from assets.fediverse.tables import RAW
-from assets.fediverse.writing import Event, append, days_of
+from assets.fediverse.writing import Event, Refused, append, days_of
 from assets.jsonl_input import JsonLinesFile
 from assets.loading import Loaded, LoadError, ProgressCallback, RejectFile
+from tallies.transactions import retried
 
 CHUNK_LINES = 5_000
 CHUNK_CHARACTERS = 32 * 1024 * 1024
@@ -140,12 +142,18 @@ def _write(engine: Engine, target: _Target, chunk: list[_Numbered], rejects: Rej
                 target.ids[name] = instance_id(connection, name)
     events = [_event(target, each) for each in chunk]
     ensure_days(engine, days_of(events))
-    with engine.begin() as connection:
-        refused = append(connection, events)
-        _saw(connection, events)
+    # Making a partition meanwhile may deadlock with this, and this be the one that is ended.
+    refused = retried(partial(_append, engine, events), "the load")
     for event, reason in refused:
         rejects.add(event.line, reason, event.raw)
     return len(events) - len(refused)
+
+
+def _append(engine: Engine, events: list[Event]) -> list[Refused]:
+    with engine.begin() as connection:
+        refused = append(connection, events)
+        _saw(connection, events)
+    return refused
 
 
 def _event(target: _Target, each: _Numbered) -> Event:

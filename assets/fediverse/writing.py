@@ -14,6 +14,7 @@ from datetime import UTC, date, datetime
 import psycopg
 from psycopg import errors, sql
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from assets.fediverse.tables import stream_events
 
@@ -42,7 +43,10 @@ Refused = tuple[Event, str]
 
 
 def append(connection: Connection, events: Sequence[Event]) -> list[Refused]:
-    """Append the events to the log, in the connection's transaction; returns those refused."""
+    """Append the events to the log, in the connection's transaction; returns those refused.
+
+    Raises SQLAlchemy's errors.
+    """
     if not events:
         return []
     try:
@@ -53,6 +57,8 @@ def append(connection: Connection, events: Sequence[Event]) -> list[Refused]:
             return [(events[0], _reason(error))]
         half = len(events) // 2
         return append(connection, events[:half]) + append(connection, events[half:])
+    except psycopg.Error as error:
+        raise _wrapped(connection, error) from error
     return []
 
 
@@ -72,6 +78,19 @@ def _copy(connection: Connection, events: Sequence[Event]) -> None:
         for event in events:
             moment = event.received_at.isoformat()
             copy.write_row((event.instance_id, moment, event.event_type, event.payload))
+
+
+def _wrapped(connection: Connection, error: psycopg.Error) -> Exception:
+    """The error as SQLAlchemy would raise it: COPY goes past it to the driver."""
+    driver = connection.connection.driver_connection
+    return DBAPIError.instance(
+        "COPY",
+        None,
+        error,
+        psycopg.Error,
+        dialect=connection.dialect,
+        connection_invalidated=bool(driver is not None and driver.closed),
+    )
 
 
 def _reason(error: psycopg.Error) -> str:

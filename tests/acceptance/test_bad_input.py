@@ -266,7 +266,7 @@ def test_a_command_that_is_called_wrongly(
         ),
         (
             ("load", "music", "."),
-            "no system is called 'music'; input can be loaded into media, gallery, fediverse",
+            "no system is called 'music'; input can be loaded into media, gallery,",
         ),
         (("load", "media", "notes.txt"), "is neither a folder nor a CSV"),
     ],

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine
+from sqlalchemy.exc import IntegrityError
 
 from assets.fediverse import load as loading
 from assets.fediverse.load import load_fediverse
@@ -241,3 +242,25 @@ def test_a_payload_is_what_the_line_says_whatever_else_stands_in_it(
     line = line[:-1] + ', "payload" :\t' + json.dumps(payload, ensure_ascii=False) + " }"
     load(fediverse, write(tmp_path, line))
     assert scalar(fediverse, "SELECT payload FROM fediverse.stream_events") == payload
+
+
+def test_a_chunk_that_deadlocks_is_written_again(fediverse: Engine, tmp_path: Path) -> None:
+    # The server ends the first attempt as if it had been in a deadlock.
+    execute(
+        fediverse,
+        "CREATE SEQUENCE fediverse.attempts",
+        "CREATE FUNCTION fediverse.fail_once() RETURNS trigger LANGUAGE plpgsql AS $$"
+        "BEGIN IF nextval('fediverse.attempts') = 1 THEN"
+        " RAISE 'deadlock detected' USING ERRCODE = 'deadlock_detected';"
+        " END IF; RETURN NEW; END $$",
+        "CREATE TRIGGER fail_once BEFORE INSERT ON fediverse.stream_events"
+        " FOR EACH ROW EXECUTE FUNCTION fediverse.fail_once()",
+    )
+    assert load(fediverse, write(tmp_path, STATUS, STATUS)).inserted == 2
+    assert scalar(fediverse, "SELECT count(*) FROM fediverse.stream_events") == 2
+
+
+def test_a_fault_of_the_database_is_no_fault_of_a_line(fediverse: Engine, tmp_path: Path) -> None:
+    execute(fediverse, "ALTER TABLE fediverse.stream_events ADD CHECK (event_type <> 'status')")
+    with pytest.raises(IntegrityError, match="violates check constraint"):
+        load(fediverse, write(tmp_path, STATUS))
