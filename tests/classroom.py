@@ -30,8 +30,8 @@ MEANINGS = """
 # Milliseconds from the event before, of those that have finite times.
 GAP = """(
   SELECT CASE WHEN isfinite(b.date_created) AND isfinite(e.date_created) THEN
-    1000 * extract(epoch FROM date_trunc('milliseconds', e.date_created)
-      - date_trunc('milliseconds', b.date_created)) END::bigint
+    1000 * (extract(epoch FROM date_trunc('milliseconds', e.date_created))
+      - extract(epoch FROM date_trunc('milliseconds', b.date_created))) END::bigint
   FROM classroom.submission_log AS b
   WHERE b.submission_id = e.submission_id AND (b.date_created, b.id) < (e.date_created, e.id)
   ORDER BY b.date_created DESC, b.id DESC LIMIT 1)"""

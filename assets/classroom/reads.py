@@ -177,7 +177,9 @@ def _asked(
     joined: str = "",
 ) -> Counts | dict[int, Counts]:
     """The counts of the entity, or by id of several, from the table's function."""
-    wanted = [_id(ids)] if isinstance(ids, int) else list(dict.fromkeys(_id(i) for i in ids))
+    several = isinstance(ids, Collection) and not isinstance(ids, str)
+    given = cast(Collection[int], ids if several else [ids])
+    wanted = list(dict.fromkeys(_id(i) for i in given))
     kinds = shape.__annotations__
     fields = ", ".join(f"{_field(table, name)} AS {name}" for name in kinds)
     (key,) = table.primary_key.columns.keys()
@@ -188,8 +190,8 @@ def _asked(
         for row in _read(connection, query.bindparams(ids=wanted), function)
     }
     none = {name: _nothing(table, name) for name in kinds}
-    if isinstance(ids, int):
-        return found.get(ids, none)
+    if not several:
+        return found.get(wanted[0], none)
     return {i: found.get(i, dict(none)) for i in wanted}
 
 
@@ -201,7 +203,8 @@ def _field(table: Table, name: str) -> str:
         return f"({tables.SECONDS[name]})::float8"
     if isinstance(table.c[name].type, DateTime):
         within = f"least(greatest({name}, timestamptz '{_FIRST}'), timestamptz '{_LAST}')"
-        return f"CASE WHEN {name} IS NOT NULL THEN {within} END"
+        # Without its zone, because the session's could lead out of that again.
+        return f"CASE WHEN {name} IS NOT NULL THEN timezone('UTC', {within}) END"
     return name
 
 
@@ -213,7 +216,7 @@ def _nothing(table: Table, name: str) -> Any:
 
 
 def _value(value: Any) -> Any:
-    return value.astimezone(UTC) if isinstance(value, datetime) else value
+    return value.replace(tzinfo=UTC) if isinstance(value, datetime) else value
 
 
 def _id(given: object) -> int:
