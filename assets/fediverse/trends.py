@@ -23,8 +23,8 @@ from assets.fediverse.asking import HOUR, written
 from assets.fediverse.tallies import hashtag_hourly_stats
 from tallies import sql
 
-MANY_PENDING = 500
-"""Pending changes from which on the posts are read in place of the live view.
+MANY_PENDING = 25
+"""Pending changes for each hour of both windows from which on the posts are read, and not the view.
 
 The answer is the same. But the live view counts all anew that is pending, whatever the window, at
 some 40 microseconds a change, and reads the rest twice as fast as the posts are read.
@@ -204,7 +204,7 @@ def _query(windows: _Windows, wanted: _Wanted) -> str:
         f"(baseline_posts + {weight!r} * baseline_engagement)::float8 / {windows.baseline_hours!r}"
     )
     return f"""
-WITH pending AS ({many_pending()}),
+WITH pending AS ({many_pending(windows.recent_hours + windows.baseline_hours)}),
 uses AS (
   SELECT hashtag_id, hour_ts, posts_using_tag AS posts, unique_accounts_using_tag AS accounts,
     total_engagement AS engagement
@@ -286,14 +286,14 @@ JOIN {_hashtags} AS t ON t.instance_id = {wanted.instance} AND t.id = d.hashtag_
 ORDER BY score DESC, t.name COLLATE "C" LIMIT {wanted.limit}"""
 
 
-def many_pending() -> str:
-    """Whether more is pending than MANY_PENDING, as SQL, by the server's statistics.
+def many_pending(hours: float) -> str:
+    """Whether too much is pending for windows of so many hours, as SQL, by the server's statistics.
 
     They may be a second late and need no right to the change log.
     """
     schema, _, name = hashtag_hourly_stats.log_name.partition(".")
     return f"""
-  SELECT coalesce(max(pg_stat_get_live_tuples(c.oid)), 0) > {MANY_PENDING} AS many
+  SELECT coalesce(max(pg_stat_get_live_tuples(c.oid)), 0) > {MANY_PENDING * hours!r} AS many
   FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
   WHERE n.nspname = {sql.literal(schema)} AND c.relname = {sql.literal(name)}
 """

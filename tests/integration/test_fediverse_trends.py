@@ -329,8 +329,8 @@ def test_the_posts_are_read_while_much_is_pending_and_the_live_view_afterwards(
 ) -> None:
     settle(fediverse)
 
-    def many() -> bool:
-        return bool(scalar(fediverse, trends.many_pending()))
+    def many(hours: float = 24) -> bool:
+        return bool(scalar(fediverse, trends.many_pending(hours)))
 
     assert not many()
     execute(
@@ -344,6 +344,7 @@ def test_the_posts_are_read_while_much_is_pending_and_the_live_view_afterwards(
         "SELECT pg_stat_force_next_flush()",
     )
     assert many()
+    assert not many(hours=200)
     assert [(t.posts, t.accounts) for t in ask(fediverse, trending_hashtags)] == [(600, 5)]
     for tally in system.tallies:
         refresh(fediverse, tally)
