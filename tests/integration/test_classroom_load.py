@@ -327,7 +327,8 @@ def test_a_load_that_was_killed_left_whole_chunks_and_goes_on_when_run_again(
     monkeypatch.setattr(load, "CHUNK", 2)
     folder = write(*(run(number, f"12:00:{number:02}") for number in range(7)))
 
-    def die(_rows: int, done: int, total: int | None) -> None:
+    def die(rows: int, done: int, total: int | None) -> None:
+        assert rows == 7
         # After reading (half of the total) and two chunks of four.
         if total is not None and done >= total / 2 + total / 2 * 4 / 7:
             raise KeyboardInterrupt
