@@ -1,32 +1,28 @@
 """From the raw log to posts and all that hangs on them: exactly once, in order of receipt.
 
 A batch of events is one transaction: it parses them into temporary tables (`parsing.py`), writes
-what follows (`posts.py`, `relations.py`, `versions.py`, `snapshots.py`, `threads.py`), and marks
-them processed. What must stay true: what it writes depends on the events and their order, which is
-(received_at, id), and on nothing else. So an event that was received before one that was processed
-already, of the same post, makes that post derived again (`replay.py`).
+what follows (`applying.py` and the files that it names, `threads.py`), and marks them processed.
+What must stay true: what it writes depends on the events and their order, which is (received_at,
+id), and on nothing else. So an event that was received before one of the same post that was
+processed already makes that post derived again (`deriving.py`).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine
 
-from assets.fediverse import parsing, posts, relations, snapshots, tables, threads, versions
+from assets.fediverse import applying, deriving, parsing, posts, threads
 from assets.fediverse.functions import PROGRESS
 from assets.fediverse.parsing import DERIVED_FROM
 from resources.settings import redact_deleted
-from tallies.sql import execute, quote
-from tallies.transactions import LOCK_TIMEOUT_SECONDS, retried
+from tallies.sql import execute
+from tallies.transactions import retried
 
 BATCH_EVENTS = 5_000
-WORK_MEMORY = "64MB"
-
-LOCK = f"SELECT pg_advisory_xact_lock(hashtext('{PROGRESS}'))"
 
 
 @dataclass(frozen=True)
@@ -76,7 +72,7 @@ def process(
     at a time take turns. Raises TallyBusy where the other holds on, and SQLAlchemy's errors.
     """
     done = Processed()
-    with session(engine) as connection:
+    with applying.session(engine) as connection:
         while stop_after is None or done.batches < stop_after:
             batch = retried(lambda: _one_batch(connection, batch_events), "processing")
             if not batch.events:
@@ -87,76 +83,26 @@ def process(
     return done
 
 
-@contextmanager
-def session(engine: Engine) -> Iterator[Connection]:
-    """A connection of its own, whose temporary tables nobody else will meet."""
-    with engine.connect() as connection:
-        try:
-            # As memory for temporary tables can be set before the first one only: a new session.
-            connection.invalidate()
-            with connection.begin():
-                execute(connection, f"SET SESSION temp_buffers = '{WORK_MEMORY}'")
-            yield connection
-        finally:
-            connection.invalidate()
-
-
 def _one_batch(connection: Connection, most: int) -> Processed:
-    from assets.fediverse import replay
-
     started = time.monotonic()
-    schema, redact = raw_schema(), redact_deleted()
+    schema, redact = applying.raw_schema(), redact_deleted()
     with connection.begin():
-        prepare(connection)
+        applying.prepare(connection)
         parsing.parse(connection, schema, _unprocessed(schema, most))
         counted = execute(connection, _COUNTED).one()
         if not counted.events:
             return Processed()
-        late = replay.set_aside_late(connection, schema)
+        late = deriving.set_aside_late(connection, schema)
         posts.write_accounts(connection, schema)
-        apply(connection, schema, schema, redact=redact)
+        applying.apply(connection, schema, schema, redact=redact)
         threads.update(connection, schema)
         _mark(connection, schema)
         if late:
-            replay.derive_late(connection, schema, redact=redact)
+            deriving.derive_late(connection, schema, redact=redact)
     seconds = time.monotonic() - started
     return Processed(
         counted.events, counted.failed, counted.ignored, counted.posts, late, 1, seconds
     )
-
-
-def raw_schema() -> str:
-    """The quoted schema of the fediverse's tables."""
-    return quote(str(tables.metadata.schema))
-
-
-def prepare(connection: Connection) -> None:
-    """Begin a transaction of processing: alone, and with the temporary tables it needs."""
-    execute(connection, f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'")
-    execute(connection, "SET LOCAL timezone = 'UTC'")
-    execute(connection, "SET LOCAL jit = off")
-    # A batch stays in memory: its temporary tables, and what is sorted of it.
-    execute(connection, f"SET LOCAL work_mem = '{WORK_MEMORY}'")
-    execute(connection, "SET LOCAL client_min_messages = warning")
-    execute(connection, LOCK)
-    for statement in (*parsing.stages(), *posts.stages(), versions.STAGE):
-        execute(connection, statement)
-
-
-def apply(connection: Connection, schema: str, real: str, *, redact: bool) -> None:
-    """Write what follows from the parsed events to the tables in `schema`.
-
-    Hashtags are common to many posts: they are always those in `real`. So are accounts, and they
-    and the conversations are left to the caller.
-    """
-    execute(connection, "ANALYZE pg_temp.seen (instance_id, post_id, event_id)")
-    posts.write_deletions(connection, schema)
-    posts.make_up(connection, schema, redact=redact)
-    execute(connection, "ANALYZE pg_temp.winners (instance_id, post_id)")
-    posts.write_posts(connection, schema, redact=redact)
-    relations.write_relations(connection, schema, real, redact=redact)
-    versions.write_versions(connection, schema, redact=redact)
-    snapshots.write_snapshots(connection, schema)
 
 
 def _unprocessed(schema: str, most: int) -> str:

@@ -1,0 +1,69 @@
+"""What each transaction of processing is made of: its session, its lock, and what it writes.
+
+Processing applies a batch of parsed events to the tables; a replay applies all events of some posts
+to temporary copies of them. What must stay true: one transaction of either at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine
+
+from assets.fediverse import parsing, posts, relations, snapshots, tables, versions
+from assets.fediverse.functions import PROGRESS
+from tallies.sql import execute, quote
+from tallies.transactions import LOCK_TIMEOUT_SECONDS
+
+WORK_MEMORY = "64MB"
+
+LOCK = f"SELECT pg_advisory_xact_lock(hashtext('{PROGRESS}'))"
+
+
+@contextmanager
+def session(engine: Engine) -> Iterator[Connection]:
+    """A connection of its own, whose temporary tables nobody else will meet."""
+    with engine.connect() as connection:
+        try:
+            # As memory for temporary tables can be set before the first one only: a new session.
+            connection.invalidate()
+            with connection.begin():
+                execute(connection, f"SET SESSION temp_buffers = '{WORK_MEMORY}'")
+            yield connection
+        finally:
+            connection.invalidate()
+
+
+def raw_schema() -> str:
+    """The quoted schema of the fediverse's tables."""
+    return quote(str(tables.metadata.schema))
+
+
+def prepare(connection: Connection) -> None:
+    """Begin a transaction of processing: alone, and with the temporary tables it needs."""
+    execute(connection, f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'")
+    execute(connection, "SET LOCAL timezone = 'UTC'")
+    execute(connection, "SET LOCAL jit = off")
+    # A batch stays in memory: its temporary tables, and what is sorted of it.
+    execute(connection, f"SET LOCAL work_mem = '{WORK_MEMORY}'")
+    execute(connection, "SET LOCAL client_min_messages = warning")
+    execute(connection, LOCK)
+    for statement in (*parsing.stages(), *posts.stages(), versions.STAGE):
+        execute(connection, statement)
+
+
+def apply(connection: Connection, schema: str, real: str, *, redact: bool) -> None:
+    """Write what follows from the parsed events to the tables in `schema`.
+
+    Hashtags are common to many posts: they are always those in `real`. So are accounts, and they
+    and the conversations are left to the caller.
+    """
+    execute(connection, "ANALYZE pg_temp.seen (instance_id, post_id, event_id)")
+    posts.write_deletions(connection, schema)
+    posts.make_up(connection, schema, redact=redact)
+    execute(connection, "ANALYZE pg_temp.winners (instance_id, post_id)")
+    posts.write_posts(connection, schema, redact=redact)
+    relations.write_relations(connection, schema, real, redact=redact)
+    versions.write_versions(connection, schema, redact=redact)
+    snapshots.write_snapshots(connection, schema)
