@@ -43,9 +43,13 @@ class Answer:
 
 @dataclass
 class MastodonServer:
-    """The running server: its address, what it answers next, and what it was asked."""
+    """The running server: its address, what it answers next, and what it was asked.
+
+    `streaming` is where it says that its streams are; None: it says nothing of itself.
+    """
 
     url: str
+    streaming: str | None = None
     answers: queue.Queue[Answer] = field(default_factory=queue.Queue)
     paths: list[str] = field(default_factory=list)
     tokens: list[str | None] = field(default_factory=list)
@@ -98,7 +102,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def _describe(self) -> None:
-        body = json.dumps({"uri": "test", "urls": {}, "version": "4.3.0"}).encode()
+        streaming = self.server_state.streaming
+        if streaming is None:
+            self.send_error(404)
+            return
+        urls = {"streaming_api": streaming}
+        body = json.dumps({"uri": "test", "urls": urls, "version": "4.3.0"}).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))

@@ -21,6 +21,7 @@ _CLOCKS_DIFFER_BY = timedelta(days=1)
 
 _BLANK = re.compile(r"[ \t\n\r]*")
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _read = json.JSONDecoder().raw_decode
 
 KINDS = (
@@ -51,17 +52,22 @@ def read_line(row: dict[str, Any], raw: str, *, by_host: bool, now: datetime) ->
     return Line(event_type, payload, _received(row, now), _host(row) if by_host else None)
 
 
-def json_fault(text: str) -> str | None:
-    """Why PostgreSQL could not hold this JSON, as far as it is known here; None where it can."""
+def _json_fault(text: str) -> str | None:
+    """Why this is no JSON that PostgreSQL could hold; None where it is."""
     try:
-        value = json.loads(text)
+        json.loads(text)
     except RecursionError:
         return "is nested too deeply"
     except ValueError as error:
         return f"is no valid JSON: {error}"
-    if "\\u0000" in text and _NUL.search(text):
+    return _escape_fault(text)
+
+
+def _escape_fault(json_text: str) -> str | None:
+    """Which escape in this JSON PostgreSQL cannot hold, if any."""
+    if "\\u0000" in json_text and _NUL.search(json_text):
         return "contains \\u0000, which PostgreSQL cannot hold"
-    if "\\ud" in text.lower() and not _is_unicode(value):
+    if _SURROGATE.search(json_text) and not _is_unicode(json.loads(json_text)):
         return "contains half of a surrogate pair, which PostgreSQL cannot hold"
     return None
 
@@ -81,7 +87,7 @@ def _event(row: dict[str, Any], raw: str) -> tuple[str, str | None]:
     else:
         raise BadLine(f"expected {KINDS}, found the fields {', '.join(row)[:200] or '(none)'}")
     payload = found[1]
-    if payload is not None and (fault := json_fault(payload)) is not None:
+    if payload is not None and (fault := _escape_fault(payload)) is not None:
         raise BadLine(f"the payload {fault}")
     return found
 
@@ -103,7 +109,7 @@ def _payload(row: dict[str, Any], raw: str) -> str | None:
         return None
     if isinstance(payload, str):
         # As the wire has it: JSON within a string.
-        if (fault := json_fault(payload)) is not None:
+        if (fault := _json_fault(payload)) is not None:
             raise BadLine(f"payload: the string {fault}")
     elif isinstance(payload, bool | list):
         raise BadLine(

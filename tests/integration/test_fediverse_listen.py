@@ -171,6 +171,16 @@ def test_each_stream_is_asked_for_with_the_token(
     assert scalar(fediverse, "SELECT stream_type FROM fediverse.instances") == stream
 
 
+def test_the_streams_may_be_on_another_server(fediverse: Engine, mastodon: MastodonServer) -> None:
+    with serving() as other:
+        mastodon.streaming = other.url.replace("http:", "ws:")
+        other.then(event("delete", "1"), holds=True)
+        with listening(fediverse, mastodon):
+            until(lambda: scalar(fediverse, COUNT))
+        assert (mastodon.paths, other.paths) == ([], ["/api/v1/streaming/public"])
+    assert scalar(fediverse, "SELECT base_url FROM fediverse.instances") == mastodon.url
+
+
 def test_without_a_token_none_is_sent(fediverse: Engine, mastodon: MastodonServer) -> None:
     mastodon.then(event("delete", "1"), holds=True)
     with listening(fediverse, mastodon, token=None):
