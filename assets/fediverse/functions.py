@@ -123,9 +123,11 @@ CREATE OR REPLACE AGGREGATE {LAST_KEPT}(timestamptz, boolean)
 
 
 def _plpgsql(name: str, arguments: str, returns: str, body: str) -> str:
+    # PostgreSQL 15 and 16 fail at a block that catches exceptions where a query runs in parallel.
+    parallel = "UNSAFE" if "EXCEPTION WHEN" in body else "SAFE"
     return (
         f"CREATE OR REPLACE FUNCTION {name}({arguments}) RETURNS {returns}\n"
-        f"LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $body$\n"
+        f"LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL {parallel} AS $body$\n"
         f"#variable_conflict use_variable\nBEGIN{body}\nEND\n$body$"
     )
 
