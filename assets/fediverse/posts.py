@@ -53,6 +53,7 @@ _CONTENT = (
     "created_at",
     "edited_at",
 )
+_REDACTED = ("content", "content_text", "spoiler_text")
 _COUNTS = ("replies_count", "reblogs_count", "favourites_count")
 _ALWAYS = ("in_reply_to_id", "in_reply_to_account_id", "deleted_at", "first_seen_at")
 
@@ -156,6 +157,9 @@ def write_posts(connection: Connection, schema: str, *, redact: bool) -> None:
         f" SELECT instance_id, post_id, {names} FROM pg_temp.winners WHERE is_new",
     )
     stored = {n: f"CASE WHEN w.content_wins THEN w.{n} ELSE p.{n} END" for n in _CONTENT}
+    if redact:
+        gone = "w.content_wins OR w.deleted_at IS NOT NULL"
+        stored |= {n: f"CASE WHEN {gone} THEN w.{n} ELSE p.{n} END" for n in _REDACTED}
     stored |= {n: f"CASE WHEN w.counts_win THEN w.{n} ELSE p.{n} END" for n in _COUNTS}
     stored |= {n: f"w.{n}" for n in _ALWAYS}
     values = ", ".join(stored[n] for n in written)

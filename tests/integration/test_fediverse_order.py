@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import Engine
@@ -19,11 +20,18 @@ from tests.fediverse_events import (
     derived,
     events_of,
     forget_everything,
+    recently,
     require_same,
 )
 from tests.integration.support import create, execute, rows, scalar
 
 ALL = 10_000
+# Contents of posts and versions that are there to read.
+WITH_CONTENT = """
+SELECT count(content) FROM (
+  SELECT instance_id, id AS post_id, content FROM fediverse.mastodon_posts
+  UNION ALL SELECT instance_id, post_id, content FROM fediverse.post_versions
+) AS c LEFT JOIN fediverse.post_deletions AS d USING (instance_id, post_id)"""
 
 
 @pytest.fixture
@@ -98,6 +106,42 @@ def test_events_that_arrive_later_than_they_were_received_give_the_same(
         for batch in (1, 7, 40):
             arrive(fediverse, rng, rng.sample(events, len(events)), batch)
             require_same(derived(fediverse), expected, f"seed {seed}, batches of {batch}")
+
+
+def test_contents_of_deleted_posts_are_gone_in_whatever_order_and_batches(
+    fediverse: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TALLY_FEDIVERSE_REDACT", "1")
+    for number in range(3):
+        seed = f"redacted {number}"
+        rng, events = random.Random(seed), events_of(seed, 60, posts=4)
+        expected = in_order_of_receipt(fediverse, events)
+        assert scalar(fediverse, f"{WITH_CONTENT} WHERE d.deleted_at IS NOT NULL") == 0
+        arrive(fediverse, rng, rng.sample(events, len(events)), 7)
+        require_same(derived(fediverse), expected, f"seed {seed}")
+
+
+def test_a_delete_redacts_also_in_one_batch_with_an_older_version(
+    fediverse: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TALLY_FEDIVERSE_REDACT", "1")
+    first = recently()
+    original = {
+        "id": "1",
+        "created_at": first.isoformat(),
+        "visibility": "public",
+        "content": "said",
+        "account": {"id": "2"},
+    }
+    edited = {**original, "content": "edited", "edited_at": first.isoformat()}
+    said = [("update", edited), ("delete", 1), ("status", original)]
+    events = [Event(1, first + timedelta(seconds=n), *each) for n, each in enumerate(said)]
+    add_events(fediverse, events[:1])
+    process(fediverse)
+    assert scalar(fediverse, WITH_CONTENT) == 2
+    add_events(fediverse, events[1:])
+    process(fediverse)
+    assert scalar(fediverse, WITH_CONTENT) == 0
 
 
 def test_the_events_made_up_are_as_odd_as_real_ones(fediverse: Engine) -> None:
