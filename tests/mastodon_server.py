@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -34,7 +34,7 @@ class Answer:
     middle of what was announced where `tears`.
     """
 
-    pieces: Sequence[Piece] = ()
+    pieces: Iterable[Piece] = ()
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     holds: bool = False
@@ -122,7 +122,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
-        self.send_header("Content-Type", "text/event-stream")
+        if "Content-Type" not in answer.headers:
+            self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         self._send(HEARTBEAT)

@@ -23,10 +23,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 
-import psycopg
 from mastodon.errors import MastodonWarning
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 
 from assets.fediverse.instances import instance_id, saw
 from assets.fediverse.partitions import ensure_days
@@ -35,8 +34,8 @@ from assets.fediverse.writing import Event, append, days_of
 from resources.database import DatabaseUnavailable
 from tallies import TallyBusy
 
-_GOES_BY = (OperationalError, InterfaceError, psycopg.OperationalError, DatabaseUnavailable)
-"""A database that is away, or asks to be tried again."""
+_GOES_BY = (OperationalError, InterfaceError, InternalError, DatabaseUnavailable)
+"""A database that is away, asks to be tried again, or takes no writes for the time being."""
 
 Say = Callable[[str], None]
 
@@ -221,6 +220,9 @@ class _Writer:
     def run(self, reader: threading.Thread) -> None:
         """Write until the reader has ended and the buffer is empty. Raises ListenError."""
         while True:
+            if self._shared.stop.is_set():
+                # Wakes what blocks in reading, and ends a stream that would go on for ever.
+                _close(self._shared)
             batch = self._batch(reader)
             if batch:
                 self._write_until_written(batch)
@@ -228,10 +230,9 @@ class _Writer:
                 return
 
     def _goes_on(self, reader: threading.Thread) -> bool:
-        """Whether anything can still come; once stopped, what blocks in reading is woken."""
+        """Whether anything can still come; one that hangs in connecting is not waited for."""
         if not self._shared.stop.is_set():
-            return reader.is_alive()
-        _close(self._shared)
+            return True
         reader.join(timeout=1.0)
         return not self._shared.buffer.empty()
 
@@ -279,7 +280,7 @@ class _Writer:
                 # What a broken connection left in the pool would fail again.
                 self._engine.dispose()
                 self._wait(pause)
-            except (DBAPIError, psycopg.Error) as error:
+            except DBAPIError as error:
                 raise self._unwritten(len(batch), error) from error
             else:
                 if failures:

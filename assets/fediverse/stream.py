@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from http.client import responses
 from typing import Any
 from urllib.parse import quote
 
@@ -23,6 +24,7 @@ CONNECT_SECONDS = 10
 SILENCE_SECONDS = 90
 """How long nothing may come, not even a heartbeat: Mastodon sends one every 15 seconds."""
 
+_EVENT_STREAM = "text/event-stream"
 _PIECE = 64 * 1024
 _OK, _TIMEOUT, _EARLY, _TOO_MANY = 200, 408, 425, 429
 _CLIENT_ERRORS = range(400, 500)
@@ -95,7 +97,7 @@ class StreamConnection:
             self._open()
         except (HTTPError, Overlong) as error:
             raise Disconnected(_in_short(error)) from error
-        except (MastodonError, OSError, ValueError) as error:
+        except (MastodonError, OSError) as error:
             raise self._explained(error) from error
         finally:
             if self._answer is not None:
@@ -125,7 +127,8 @@ class StreamConnection:
         if self._answer is None or self._answer.status_code == _OK:
             return Disconnected(_in_short(error))
         code, answer = self._answer.status_code, self._answer
-        said = f"the server answered {code} {answer.reason or ''}".rstrip()
+        # The standard's wording, not the server's: that may hold anything.
+        said = f"the server answered {code} {responses.get(code, '')}".rstrip()
         if code in _CLIENT_ERRORS and code not in (_TIMEOUT, _EARLY, _TOO_MANY):
             return Refused(said)
         return Disconnected(said, _seconds(answer.headers.get("Retry-After")))
@@ -146,6 +149,9 @@ class _Reader(StreamListener):
             self._response = response.raw
             if self._closed:
                 return
+        kind = response.headers.get("Content-Type", _EVENT_STREAM)
+        if not kind.lower().startswith(_EVENT_STREAM):
+            raise Disconnected(f"expected a stream of events, but the server sent {kind[:60]!r}")
         self.connected()
         events = Events()
         while not self._closed and (piece := response.raw.read1(_PIECE, decode_content=True)):

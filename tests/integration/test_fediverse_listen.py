@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from assets.fediverse.stream import Stream, stream_of
 from assets.fediverse.tallies import system
 from resources.database import open_engine
 from tests.integration.support import create, execute, rows, scalar
-from tests.mastodon_server import HEARTBEAT, MastodonServer, event, serving
+from tests.mastodon_server import HEARTBEAT, Answer, MastodonServer, event, serving
 
 PACE = Pace(first_pause=0.02, longest_pause=0.1, batch_seconds=0.05, end_seconds=0.5)
 TOKEN = "t0p-s3cret"
@@ -277,6 +278,24 @@ def test_what_was_received_is_written_when_it_is_stopped(
         assert scalar(fediverse, COUNT) == 0
         assert listener.end().events == 300
     assert scalar(fediverse, COUNT) == 300
+
+
+def test_a_stream_that_never_pauses_can_be_stopped(
+    fediverse: Engine, mastodon: MastodonServer
+) -> None:
+    mastodon.answers.put(Answer(itertools.repeat(event("delete", "1"))))
+    with listening(fediverse, mastodon) as listener:
+        until(lambda: scalar(fediverse, COUNT) > 1_000)
+        heard = listener.end()
+    assert scalar(fediverse, COUNT) == heard.events
+
+
+def test_a_page_is_no_stream(fediverse: Engine, mastodon: MastodonServer) -> None:
+    mastodon.then(b"<html>", headers={"Content-Type": "text/html"})
+    mastodon.then(event("delete", "1"), holds=True)
+    with listening(fediverse, mastodon) as listener:
+        until(lambda: scalar(fediverse, COUNT) == 1)
+    assert "expected a stream of events, but the server sent 'text/html'" in listener.said[0]
 
 
 def test_a_locked_log_loses_nothing_and_stops_the_reading(
