@@ -14,7 +14,7 @@ from assets.classroom import tables
 from assets.loading import LoadError
 
 STUDENT = "student"
-"""The role of a subject in a course in which it has none."""
+"""The role of a subject that has none in a course, and of which the input does not say another."""
 
 NEEDED = [
     tables.users,
@@ -27,6 +27,10 @@ NEEDED = [
     tables.submission_log,
 ]
 WORKS = "tallykeeper_loaded_works"
+"""The temporary table of what becomes submissions: names, and the ids that they have."""
+
+ROLES = "tallykeeper_loaded_roles"
+"""The temporary table of subjects and the roles that the input says they have."""
 
 _ONE_LOAD_AT_A_TIME = "SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"
 
@@ -68,11 +72,12 @@ _STEPS = [
     """,
     """
     INSERT INTO {roles} (user_id, course_id, name, date_created)
-    SELECT user_id, course_id, :student, min(first) FROM {works} AS w
+    SELECT w.user_id, w.course_id, coalesce(s.role, :student), min(w.first)
+    FROM {works} AS w LEFT JOIN {said} AS s USING (subject)
     WHERE NOT EXISTS (
       SELECT FROM {roles} AS r WHERE r.user_id = w.user_id AND r.course_id = w.course_id
     )
-    GROUP BY user_id, course_id ORDER BY course_id, user_id
+    GROUP BY 1, 2, 3 ORDER BY 2, 1, 3
     """,
     # Assignments, and the groups that they are in.
     """
@@ -178,5 +183,5 @@ def resolve(connection: Connection) -> None:
 
     named = {table.name: name(table) for table in tables.metadata.tables.values()}
     for step in _STEPS:
-        statement = step.format(works=WORKS, **named)
+        statement = step.format(works=WORKS, said=ROLES, **named)
         connection.execute(text(statement), {"student": STUDENT} if ":student" in step else {})

@@ -6,7 +6,7 @@ columns, not by its name, and one that is nothing of it is refused in one senten
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,13 +20,27 @@ SUFFIXES = (".csv", ".csv.gz")
 
 
 class Listing:
-    """The events of an open file; iterating yields them and sends malformed rows to `reject`."""
+    """The events of an open file; iterating yields them and sends malformed rows to `reject`.
+
+    `roles` are subjects with a role that the input says they have; a subject may have several.
+    """
 
     def __init__(self, file: CsvFile, reject: Reject, notes: Notes) -> None:
         self._file = file
         self.total = file.size
         self._look = ordered(notes)
-        self._events = _events(file, reject, notes)
+        self.roles: Iterable[tuple[str, str]] = ()
+        columns = set(file.header)
+        if columns.issuperset(sericss.SNAPSHOTS):
+            self._events = sericss.read_snapshots(file, reject, notes)
+        elif columns.issuperset(sericss.ERRORS):
+            self._events = sericss.read_errors(file, reject, notes)
+        else:
+            _check_main_table(file)
+            folder = file.path.parent
+            metadata = progsnap.read_metadata(folder, notes)
+            self.roles = progsnap.read_roles(folder, notes)
+            self._events = progsnap.read_main_table(file, metadata, reject, notes)
 
     def done(self) -> int:
         """Bytes of the file that were read so far, of `total`."""
@@ -70,18 +84,12 @@ def _file(path: Path) -> Path:
     return path
 
 
-def _events(file: CsvFile, reject: Reject, notes: Notes) -> Iterator[Event]:
-    columns = set(file.header)
-    if columns.issuperset(sericss.SNAPSHOTS):
-        return sericss.read_snapshots(file, reject, notes)
-    if columns.issuperset(sericss.ERRORS):
-        return sericss.read_errors(file, reject, notes)
-    if not columns.intersection(progsnap.REQUIRED):
+def _check_main_table(file: CsvFile) -> None:
+    """Raises LoadError where the file has no column of a main table."""
+    if not set(progsnap.REQUIRED) & set(file.header):
         raise LoadError(
             f"{file.path} is no table of events: expected the columns"
             f" {', '.join(progsnap.REQUIRED)} (ProgSnap2), {', '.join(sericss.SNAPSHOTS)}"
             f" (snapshots) or {', '.join(sericss.ERRORS)} (compiler errors), found"
             f" {', '.join(file.header)[:200]}."
         )
-    metadata = progsnap.read_metadata(file.path.parent, notes)
-    return progsnap.read_main_table(file, metadata, reject, notes)

@@ -23,7 +23,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from assets.classroom import staging, writing
-from assets.classroom.entities import check_tables, one_load_at_a_time
+from assets.classroom.entities import check_tables
 from assets.classroom.fields import Event, Notes
 from assets.classroom.listing import open_listing
 from assets.loading import Loaded, ProgressCallback, RejectFile
@@ -96,15 +96,16 @@ class _Load:
         """Read the events into temporary tables."""
         with self._connection.begin():
             check_tables(self._connection)
-            one_load_at_a_time(self._connection)
-            writing.create(self._connection)
             staging.create(self._connection)
         with open_listing(source, self._rejects.add, self._notes) as listing:
             self._size = listing.total
+            with self._connection.begin():
+                staging.gather_roles(self._connection, listing.roles)
             for chunk in _chunks(listing):
                 with self._connection.begin():
                     staging.gather(self._connection, chunk, self.events)
                 self.events += len(chunk)
+                self.malformed = self._rejects.count
                 self._show(listing.done())
         self.malformed = self._rejects.count
 
@@ -115,7 +116,7 @@ class _Load:
             total = staging.put_in_order(self._connection)
         self._notes.count("repeated", repeated)
         self._reject(others)
-        self._attempt(partial(writing.find_submissions, self._connection))
+        self._attempt(partial(writing.prepare, self._connection))
         for first in range(1, total + 1, CHUNK):
             last = min(first + CHUNK - 1, total)
             done = self._attempt(partial(writing.write_chunk, self._connection, first, last))

@@ -1,10 +1,11 @@
 """Events of a ProgSnap2 main table: the standard format of programming process data.
 
 Source of the columns' meaning: the ProgSnap2 specification, whose versions so far differ for our
-purpose in one column's name (`Compile.Result`, later `CompileResult`). Of a dataset only the main
-table and the metadata are read; code states are not, for nothing here counts code. What must stay
-true: an event goes to the log under its own type, and an event of which it is not certain when, or
-whose it is, is a ValueError with the reason.
+purpose in one column's name (`Compile.Result`, later `CompileResult`). Of a dataset the main table
+and the metadata are read, and of its link tables those that say which roles subjects have; code
+states are not, for nothing here counts code. What must stay true: an event goes to the log under
+its own type, and an event of which it is not certain when, or whose it is, is a ValueError with the
+reason.
 """
 
 from __future__ import annotations
@@ -21,6 +22,11 @@ from assets.csv_input import CsvFile
 from assets.loading import LoadError, Reject, indexed_text_fault, text_fault
 
 METADATA = "DatasetMetadata.csv"
+LINK_TABLES = "LinkTables"
+ROLES = ["SubjectID", "X-Roles"]
+"""What a link table has that says which roles subjects have, separated by commas. The standard
+leaves the columns of link tables to the dataset; these are BlockPy's."""
+
 REQUIRED = ["EventType", "EventID", "SubjectID"]
 NOT_NEEDED = ["ToolInstances", "CodeStateID"]
 """Required by the standard; nothing here is made of them."""
@@ -98,12 +104,10 @@ def read_metadata(folder: Path, notes: Notes) -> Metadata:
     if not path.exists():
         return Metadata()
 
-    def pass_over(line: int, reason: str, _row: str) -> None:
-        notes.say(f"{METADATA} line {line} was passed over: {reason}")
-
     with CsvFile(path) as file:
         name, value = (place or 0 for place in file.columns(["Property", "Value"], []))
-        found = {fields[name].strip(): fields[value] for _, fields, _ in file.rows(pass_over)}
+        passed_over = _passed_over(METADATA, notes)
+        found = {fields[name].strip(): fields[value] for _, fields, _ in file.rows(passed_over)}
     version = found.get("Version", "1.0").strip()
     major = version.partition(".")[0]
     if not (major.isascii() and major.isdigit() and int(major) in KNOWN_VERSIONS):
@@ -112,6 +116,30 @@ def read_metadata(folder: Path, notes: Notes) -> Metadata:
             f" {KNOWN_VERSIONS[-1]}, and it was read like those"
         )
     return Metadata(found, there=True)
+
+
+def read_roles(folder: Path, notes: Notes) -> Iterator[tuple[str, str]]:
+    """Subjects and their roles, as the link tables beside a main table say."""
+    for path in sorted((folder / LINK_TABLES).glob("*.csv")):
+        with CsvFile(path) as file:
+            if not set(ROLES) <= set(file.header):
+                continue
+            subject, roles = (place or 0 for place in file.columns(ROLES, []))
+            passed_over = _passed_over(f"{LINK_TABLES}/{path.name}", notes)
+            for line, fields, raw in file.rows(passed_over):
+                fault = text_fault(raw)
+                if fault is not None:
+                    passed_over(line, f"the row {fault}", raw)
+                    continue
+                named = filter(None, map(str.strip, fields[roles].split(",")))
+                yield from ((fields[subject].strip(), role) for role in named)
+
+
+def _passed_over(what: str, notes: Notes) -> Reject:
+    def say(line: int, reason: str, _row: str) -> None:
+        notes.say(f"{what} line {line} was passed over: {reason}")
+
+    return say
 
 
 def read_main_table(

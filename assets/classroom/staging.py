@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection, text
 
-from assets.classroom.entities import WORKS, find_works
+from assets.classroom.entities import ROLES, WORKS, find_works
 from assets.classroom.fields import Event
 from assets.loading import copy_rows
 
@@ -80,8 +80,14 @@ Rejected = tuple[int, str, str]
 
 
 def create(connection: Connection) -> None:
-    """The table that events are gathered in."""
+    """The tables that events and roles are gathered in."""
     connection.exec_driver_sql(_CREATE)
+    connection.exec_driver_sql(f"CREATE TEMPORARY TABLE {ROLES} (subject text, role text)")
+
+
+def gather_roles(connection: Connection, roles: Iterable[tuple[str, str]]) -> None:
+    """Add subjects with a role that they have."""
+    copy_rows(connection, ROLES, ["subject", "role"], dict.fromkeys(roles))
 
 
 def gather(connection: Connection, events: Sequence[Event], before: int) -> None:

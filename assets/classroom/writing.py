@@ -99,15 +99,14 @@ class Written:
     rejected: list[tuple[int, str, str]]
 
 
-def create(connection: Connection) -> None:
-    """Make the table of events that were loaded, where it is missing."""
+def prepare(connection: Connection, _again: bool) -> None:
+    """Make what the events need that is not there: users, courses, assignments, submissions.
+
+    And the table of events that were loaded.
+    """
+    one_load_at_a_time(connection)
     state.create(connection)
     loaded.create(connection, checkfirst=True)
-
-
-def find_submissions(connection: Connection, _again: bool) -> None:
-    """Make what the events need that is not there: users, courses, assignments, submissions."""
-    one_load_at_a_time(connection)
     resolve(connection)
 
 
@@ -115,7 +114,7 @@ def write_chunk(connection: Connection, first: int, last: int, again: bool) -> W
     """Write the events numbered from `first` to `last`, in the connection's transaction.
 
     `again` says that the last attempt failed, perhaps because somebody deleted a submission since
-    `find_submissions`.
+    `prepare`.
     """
     one_load_at_a_time(connection)
     if again:
