@@ -36,6 +36,12 @@ _KEY = "RANGE (received_at)"
 # Two that make the same partition: the second one looks again when the first is done.
 _ALONE = "SELECT pg_advisory_xact_lock(hashtext('tallykeeper.fediverse'), hashtext('partitions'))"
 
+# Where the caller has set no limit: whoever comes after us waits behind us.
+_NOT_FOR_EVER = (
+    f"SELECT set_config('lock_timeout', '{LOCK_TIMEOUT_SECONDS}s', true)"
+    " WHERE current_setting('lock_timeout') = '0'"
+)
+
 
 @dataclass
 class Dropped:
@@ -65,11 +71,14 @@ def ensure(connection: Connection, first_day: date, last_day: date) -> list[str]
 
     Says what was done, a sentence each; nothing where all is there, or where the table is left
     alone (`why_left_alone`). The caller commits; the transaction has to be READ COMMITTED, for
-    what others made is looked at again under the lock.
+    what others made is looked at again under the lock. A lock is waited for
+    as long as the caller's lock_timeout says, and LOCK_TIMEOUT_SECONDS without one: then the
+    server's error 55P03 comes, which `ensure_days` retries.
     """
     layout = _layout(connection)
     if isinstance(layout, str) or not _lacks(connection, layout, first_day, last_day):
         return []
+    connection.exec_driver_sql(_NOT_FOR_EVER)
     connection.exec_driver_sql(_ALONE)
     layout = _layout(connection)
     assert isinstance(layout, _Layout)

@@ -7,6 +7,7 @@ from datetime import date, timedelta
 
 import pytest
 from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
 
 from assets.fediverse import partitions
 from assets.fediverse.partitions import dropped, ensure, ensure_around, ensure_days, why_left_alone
@@ -122,6 +123,14 @@ def test_writers_go_on_while_a_partition_is_made(fediverse: Engine) -> None:
         assert len(make(fediverse, DAY)) == 1
         writer.exec_driver_sql(event("now"))
     assert scalar(fediverse, "SELECT count(*) FROM fediverse.stream_events") == 2
+
+
+def test_a_lock_is_not_waited_for_without_end(fediverse: Engine) -> None:
+    with fediverse.begin() as other:
+        other.exec_driver_sql("LOCK TABLE fediverse.instances IN ROW EXCLUSIVE MODE")
+        with pytest.raises(OperationalError, match="lock timeout"):
+            make(fediverse, DAY)
+    assert len(make(fediverse, DAY)) == 1
 
 
 def test_two_make_the_same_partitions_at_once(fediverse: Engine) -> None:
