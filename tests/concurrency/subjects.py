@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.schema import CreateSchema
 
+from assets.classroom import tables as classroom_tables
 from assets.classroom import tallies as classroom
 from assets.fediverse import tables as fediverse_tables
 from assets.fediverse import tallies as fediverse
@@ -284,6 +285,12 @@ SUBJECTS = {
         CLASSROOM,
         classroom_writes.OPERATIONS,
         CLASSROOM_AGREES,
+    ),
+    "classroom, blind to assignments": Subject(
+        classroom.system,
+        broken(classroom.system, faults.miss_all_of, classroom_tables.assignments),
+        CLASSROOM,
+        classroom_writes.OPERATIONS,
     ),
     "gallery, blind to tags": Subject(
         gallery.system,

@@ -1,6 +1,6 @@
 """Writers, refreshes, rebuilds, verifies and live reads at once: no snapshot may be wrong.
 
-More than 2,000 snapshots in all, over nine subjects. Then the same with captures that are wrong on
+More than 2,000 snapshots in all, over ten subjects. Then the same with captures that are wrong on
 purpose: the same run must notice.
 """
 
@@ -28,6 +28,7 @@ SNAPSHOTS = {
     "gallery": 500,
     "partitioned gallery": 500,
     "fediverse": 400,
+    "classroom": 400,
 }
 REFRESHES = 100
 # Of a subject that has more to do than that.
@@ -102,6 +103,7 @@ def _all_kinds(subject: str) -> tuple[str, ...]:
         "tag hours, joined in the trigger",
         "gallery, blind to tags",
         "gallery, blind to edited arrays",
+        "classroom, blind to assignments",
         "fediverse, blind to changed posts",
     ],
 )

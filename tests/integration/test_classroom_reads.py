@@ -182,11 +182,44 @@ def test_the_functions_are_made_once_and_again_where_they_are_others(classroom: 
             )
         )
         connection.execute(text("DROP FUNCTION classroom.assignment_counts_of(bigint[])"))
+        connection.execute(text("DROP FUNCTION classroom.course_counts_of(bigint[])"))
+        connection.execute(
+            text(
+                "CREATE FUNCTION classroom.course_counts_of(ids bigint[]) RETURNS TABLE (other int)"
+                " LANGUAGE sql AS 'SELECT 1'"
+            )
+        )
         assert system.prepare(connection) == [
             "created the function classroom.assignment_counts_of",
+            "created the function classroom.course_counts_of",
             "created the function classroom.user_time_spent_of",
         ]
         assert create_lookups(connection, [submission_counts, assignment_counts]) == []
+        assert reads.course_counts(connection, 1)["total_users"] == 1
+
+
+def test_functions_that_are_replaced_keep_their_grants(classroom: Engine) -> None:
+    with classroom.connect() as connection, connection.begin() as transaction:
+        connection.execute(text("CREATE ROLE classroom_reader"))
+        connection.execute(
+            text("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA classroom TO classroom_reader")
+        )
+        connection.execute(
+            text(
+                "CREATE OR REPLACE FUNCTION classroom.user_time_spent_of(ids bigint[])"
+                " RETURNS TABLE (user_id bigint, time_spent_ms bigint) LANGUAGE sql"
+                " AS 'SELECT 1::bigint, 2::bigint'"
+            )
+        )
+        assert len(create_lookups(connection, [])) == 1
+        granted = "SELECT has_function_privilege(:role, :function, 'EXECUTE')"
+        for role, expected in (("classroom_reader", True), ("public", False)):
+            found = connection.scalar(
+                text(granted),
+                {"role": role, "function": "classroom.user_time_spent_of(bigint[])"},
+            )
+            assert found is expected
+        transaction.rollback()
 
 
 FIRST = (
