@@ -14,21 +14,23 @@ from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import (
-    Boolean,
     ColumnElement,
     Connection,
-    FromClause,
-    Integer,
-    ScalarSelect,
     Select,
-    Table,
     case,
-    cast,
     func,
     select,
 )
 
 from assets.classroom import events, tables
+from assets.classroom.aggregates import (
+    assignments_of,
+    courses_of,
+    groups_of,
+    groups_with,
+    users_in,
+    users_of,
+)
 from assets.classroom.gaps import PERCENTILES, totals_of
 from assets.classroom.lookups import create_lookups
 from resources.settings import classroom_idle_seconds
@@ -52,22 +54,6 @@ def _number(condition: ColumnElement[bool]) -> ColumnElement[int]:
 def _of(entity: str, column: str) -> Callable[[Any], dict[str, Any]]:
     """The key of a row that carries it: its `column` is the derived table's `entity`."""
     return lambda row: {entity: row[column]}
-
-
-def _how_many(
-    rows: Table, column: str, whose: ColumnElement[int], *conditions: ColumnElement[bool]
-) -> ScalarSelect[int]:
-    """How many rows name the entity `whose`, by an index on the column."""
-    counted = select(func.count()).select_from(rows).where(rows.c[column] == whose, *conditions)
-    return counted.correlate(whose.table).scalar_subquery()
-
-
-def _latest(
-    instant: ColumnElement[Any], whose: ColumnElement[bool], *conditions: ColumnElement[bool]
-) -> ScalarSelect[Any]:
-    """The latest instant of the rows that `whose` joins to an entity: one step in an index."""
-    entity = whose.right.table
-    return select(func.max(instant)).where(whose, *conditions).correlate(entity).scalar_subquery()
 
 
 # Submissions.
@@ -122,17 +108,6 @@ submission_counts = submission_counts_with(classroom_idle_seconds())
 # Assignments and their groups.
 
 
-def _assignments(scope: Scope) -> Select[Any]:
-    assignment = tables.assignments.c.id
-    return select(
-        assignment.label("assignment_id"),
-        _how_many(submissions, "assignment_id", assignment).label("total_submissions"),
-        _latest(submissions.c.date_created, submissions.c.assignment_id == assignment).label(
-            "date_last_submission"
-        ),
-    ).where(*scope(assignment_id=assignment))
-
-
 assignment_counts = RecomputedTally(
     system="classroom",
     table=tables.assignment_counts,
@@ -142,50 +117,8 @@ assignment_counts = RecomputedTally(
         Capture(tables.assignments, key=_of("assignment_id", "id")),
         Capture(submissions, key=_of("assignment_id", "assignment_id")),
     ],
-    aggregate=_assignments,
+    aggregate=assignments_of,
 )
-
-memberships = tables.assignment_group_memberships
-
-
-def _groups(scope: Scope) -> Select[Any]:
-    group = tables.assignment_groups.c.id
-    pairs = (
-        select(memberships.c.assignment_group_id, memberships.c.assignment_id)
-        .where(*scope(assignment_group_id=memberships.c.assignment_group_id))
-        .distinct()
-        .subquery("pairs")
-    )
-    totals = (
-        select(
-            pairs.c.assignment_group_id,
-            func.count().label("assignments"),
-            func.sum(_how_many(submissions, "assignment_id", pairs.c.assignment_id)).label(
-                "submissions"
-            ),
-        )
-        .group_by(pairs.c.assignment_group_id)
-        .subquery("totals")
-    )
-    return (
-        select(
-            group.label("assignment_group_id"),
-            func.coalesce(totals.c.assignments, 0).label("total_assignments"),
-            cast(func.coalesce(totals.c.submissions, 0), Integer).label("total_submissions"),
-        )
-        .select_from(
-            tables.assignment_groups.outerjoin(totals, totals.c.assignment_group_id == group)
-        )
-        .where(*scope(assignment_group_id=group))
-    )
-
-
-def _groups_of(assignments: FromClause) -> Select[Any]:
-    """The groups that the assignments are in."""
-    return select(memberships.c.assignment_group_id).where(
-        memberships.c.assignment_id.in_(select(assignments.c.assignment_id))
-    )
-
 
 assignment_group_counts = RecomputedTally(
     system="classroom",
@@ -194,68 +127,17 @@ assignment_group_counts = RecomputedTally(
     measures=["total_assignments", "total_submissions"],
     captures=[
         Capture(tables.assignment_groups, key=_of("assignment_group_id", "id")),
-        Capture(memberships, key=_of("assignment_group_id", "assignment_group_id")),
-        Capture(submissions, entity=_of("assignment_id", "assignment_id"), keys=_groups_of),
+        Capture(
+            tables.assignment_group_memberships,
+            key=_of("assignment_group_id", "assignment_group_id"),
+        ),
+        Capture(submissions, entity=_of("assignment_id", "assignment_id"), keys=groups_with),
     ],
-    aggregate=_groups,
+    aggregate=groups_of,
 )
 
 
 # Courses.
-
-
-def _members(scope: Scope) -> FromClause:
-    """Those who have a role in each course, each once, and what they are."""
-    each = (
-        select(
-            roles.c.course_id,
-            roles.c.user_id,
-            func.bool_or(events.is_student(roles.c), type_=Boolean).label("is_student"),
-            func.bool_or(events.is_instructor(roles.c), type_=Boolean).label("is_instructor"),
-            func.min(roles.c.date_created).label("joined"),
-        )
-        .where(*scope(course_id=roles.c.course_id))
-        .group_by(roles.c.course_id, roles.c.user_id)
-        .subquery("each")
-    )
-    return (
-        select(
-            each.c.course_id,
-            func.count().label("users"),
-            func.count().filter(each.c.is_student).label("students"),
-            func.count().filter(each.c.is_instructor).label("instructors"),
-            func.max(each.c.joined).label("date_last_user"),
-        )
-        .group_by(each.c.course_id)
-        .subquery("members")
-    )
-
-
-def _courses(scope: Scope) -> Select[Any]:
-    course, members = tables.courses.c.id, _members(scope)
-    assignments = tables.assignments
-    return (
-        select(
-            course.label("course_id"),
-            _how_many(submissions, "course_id", course).label("total_submissions"),
-            _how_many(assignments, "course_id", course).label("total_assignments"),
-            _how_many(tables.assignment_groups, "course_id", course).label(
-                "total_assignment_groups"
-            ),
-            func.coalesce(members.c.users, 0).label("total_users"),
-            func.coalesce(members.c.students, 0).label("total_students"),
-            func.coalesce(members.c.instructors, 0).label("total_instructors"),
-            members.c.date_last_user,
-            _latest(submissions.c.date_created, submissions.c.course_id == course).label(
-                "date_last_submission"
-            ),
-            _latest(assignments.c.date_created, assignments.c.course_id == course).label(
-                "date_last_assignment"
-            ),
-        )
-        .select_from(tables.courses.outerjoin(members, members.c.course_id == course))
-        .where(*scope(course_id=course))
-    )
 
 
 course_counts = RecomputedTally(
@@ -280,72 +162,11 @@ course_counts = RecomputedTally(
             for source in (roles, tables.assignments, tables.assignment_groups, submissions)
         ),
     ],
-    aggregate=_courses,
+    aggregate=courses_of,
 )
 
 
 # Users.
-
-
-def _in_courses(scope: Scope) -> FromClause:
-    """The courses of each user, each once, and how much these have."""
-    whose = scope(user_id=roles.c.user_id)
-    pairs = select(roles.c.user_id, roles.c.course_id).where(*whose).distinct().subquery("pairs")
-
-    def have(rows: Table) -> FromClause:
-        """How much the courses at hand have, each counted once for all of its users."""
-        wanted = select(roles.c.course_id).where(*whose)
-        return (
-            select(rows.c.course_id, func.count().label("rows"))
-            .where(rows.c.course_id.in_(wanted))
-            .group_by(rows.c.course_id)
-            .subquery(f"{rows.name}_of_courses")
-        )
-
-    assignments, groups = have(tables.assignments), have(tables.assignment_groups)
-    return (
-        select(
-            pairs.c.user_id,
-            func.count().label("courses"),
-            cast(func.sum(assignments.c.rows), Integer).label("assignments"),
-            cast(func.sum(groups.c.rows), Integer).label("assignment_groups"),
-        )
-        .select_from(
-            pairs.outerjoin(assignments, assignments.c.course_id == pairs.c.course_id).outerjoin(
-                groups, groups.c.course_id == pairs.c.course_id
-            )
-        )
-        .group_by(pairs.c.user_id)
-        .subquery("in_courses")
-    )
-
-
-def _users(scope: Scope) -> Select[Any]:
-    user, in_courses, logins = tables.users.c.id, _in_courses(scope), tables.login_events
-    return (
-        select(
-            user.label("user_id"),
-            func.coalesce(in_courses.c.courses, 0).label("total_courses_in"),
-            func.coalesce(in_courses.c.assignments, 0).label("total_assignments"),
-            func.coalesce(in_courses.c.assignment_groups, 0).label("total_assignment_groups"),
-            _how_many(submissions, "user_id", user).label("total_submissions"),
-            _how_many(tables.reports, "user_id", user).label("total_reports"),
-            _latest(logins.c.at, logins.c.user_id == user).label("last_logged_in"),
-            _latest(
-                log.c.date_created,
-                log.c.subject_id == user,
-                # As the index has it.
-                log.c.event_type.in_(events.EDITS),
-            ).label("last_edited"),
-        )
-        .select_from(tables.users.outerjoin(in_courses, in_courses.c.user_id == user))
-        .where(*scope(user_id=user))
-    )
-
-
-def _users_of(courses: FromClause) -> Select[Any]:
-    """Those who have a role in the courses."""
-    return select(roles.c.user_id).where(roles.c.course_id.in_(select(courses.c.course_id)))
 
 
 def _whoever_edited(event: Any) -> dict[str, Any]:
@@ -374,11 +195,11 @@ user_counts = RecomputedTally(
         ),
         Capture(log, key=_whoever_edited),
         *(
-            Capture(source, entity=_of("course_id", "course_id"), keys=_users_of)
+            Capture(source, entity=_of("course_id", "course_id"), keys=users_in)
             for source in (tables.assignments, tables.assignment_groups)
         ),
     ],
-    aggregate=_users,
+    aggregate=users_of,
 )
 
 # Apart from `user_counts`, because it is a sum over a derived table, which costs no more than the
