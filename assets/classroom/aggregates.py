@@ -58,7 +58,7 @@ def assignments_of(scope: Scope) -> Select[Any]:
 
 
 def groups_of(scope: Scope) -> Select[Any]:
-    """How many assignments each group has, each counted once, and how many submissions these have."""
+    """How many assignments each group has, each once, and how many submissions these have."""
     group = tables.assignment_groups.c.id
     pairs = (
         select(memberships.c.assignment_group_id, memberships.c.assignment_id)
