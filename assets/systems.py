@@ -19,11 +19,12 @@ def all_systems() -> tuple[System, ...]:
 
     Raises SettingError where a TALLY_SCHEMA_<SYSTEM> is malformed.
     """
+    from assets.classroom.tallies import system as classroom
     from assets.fediverse.tallies import system as fediverse
     from assets.gallery.tallies import system as gallery
     from assets.media.tallies import system as media
 
-    return (media, gallery, fediverse)
+    return (media, gallery, fediverse, classroom)
 
 
 def chosen_systems() -> tuple[System, ...]:

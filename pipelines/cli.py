@@ -412,7 +412,7 @@ def up(port: int) -> None:
     "--size",
     type=click.IntRange(1, 1_000_000_000),
     help="How much to make up of each system (media: files; gallery: links of items and tags;"
-    " fediverse: events)  [default: 200000, of events 20000]",
+    " fediverse, classroom: events)  [default: 200000, of events 20000 and 100000]",
 )
 def demo(size: int | None) -> None:
     """Show it all on made-up data: build, check, summarize.

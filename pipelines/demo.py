@@ -38,7 +38,8 @@ NEXT = """
 Where to look next
   make up             the Dagster UI on http://127.0.0.1:3000, hourly schedules on
   tally status        the same table at any time (.venv/bin/tally)
-  tally load          your own: photographs (media), items and tags (gallery), events (fediverse)
+  tally load          your own: photographs (media), items and tags (gallery), events
+                      (fediverse, classroom)
   docs/index.md       tutorial, guides, reference
 """
 
@@ -110,10 +111,11 @@ class Demo:
 
     def print_summary(self, engine: Engine) -> None:
         """Per tally: rows, pending, verified, seconds; what a system adds; where to look next."""
-        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-        table.add_column("tally", no_wrap=True)
+        # As narrow as a terminal of 80 columns.
+        table = Table(box=SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
+        table.add_column("tally", overflow="fold")
         for heading in ("rows", "pending", "verified", "built", "refreshed"):
-            table.add_column(heading, justify="right")
+            table.add_column(heading, justify="right", no_wrap=True)
         for tally in (t for system in self.systems for t in system.tallies):
             found = status(engine, tally)
             table.add_row(
@@ -124,7 +126,7 @@ class Demo:
                 self._took(tally, "built"),
                 self._took(tally, "refreshed"),
             )
-        self.console.print(table)
+        self.console.print("", table, "", sep="\n")
         for system in self.systems:
             tell = getattr(import_module(f"assets.{system.name}.demo"), "summary", None)
             for line in tell(engine) if tell else ():

@@ -224,7 +224,7 @@ FROM {counts}
 """
 
 
-def create_demo(engine: Engine, events: int = 200_000, seed: float = 0.42) -> int:
+def create_demo(engine: Engine, events: int = 100_000, seed: float = 0.42) -> int:
     """Make up courses, users, and work with about `events` events; returns rows inserted.
 
     Where there are made-up courses already, nothing is added. A submission has 80 events, more or

@@ -285,7 +285,8 @@ def test_a_database_without_any_system(tally: Command, engine: Engine, command: 
     before = contents(engine)
     said = complaint(tally.run(command))
     assert said.startswith(
-        "this database has the source tables of no system (media, gallery, fediverse); make them"
+        "this database has the source tables of no system (media, gallery, fediverse, classroom);"
+        " make them"
     )
     assert contents(engine) == before
 
@@ -331,7 +332,7 @@ def test_input_for_ones_own_database_without_the_tables(tally: Command, engine: 
         (
             "TALLY_SYSTEMS",
             "media,medea",
-            "expected systems that there are (media, gallery, fediverse)",
+            "expected systems that there are (media, gallery, fediverse, classroom)",
         ),
         ("TALLY_SYSTEMS", "media;gallery", "expected names of systems with commas between them"),
         ("TALLY_SCHEMA_MEDIA", "tallykeeper", "expected the name of a schema"),

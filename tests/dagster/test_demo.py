@@ -36,13 +36,17 @@ def test_it_shows_every_tally_and_fails_where_a_check_does(tmp_path: Path) -> No
     broken = "checks passed; events_processed of fediverse/mastodon_posts warns"
     assert ended.stdout.count(f"13 of 14 {broken}") == 2
     assert ended.stdout.count("12 of 12 checks passed") == 1
+    assert ended.stdout.count("21 of 21 checks passed") == 2
+    assert ended.stdout.count("3 of 3 checks passed") == 1
     both = "events_processed of fediverse/mastodon_posts, nothing_left_out of gallery/content_tags"
-    assert ended.stdout.count(f"31 of 33 checks passed; {both} warns") == 1
+    assert ended.stdout.count(f"52 of 54 checks passed; {both} warns") == 1
     names = (
         "media.daily_contributions",
         "media.hourly_contributions",
         "gallery.content_tags ",
         "fediverse.hashtag_hourly_stats",
+        "classroom.submission_counts",
+        "classroom.submission_daily_activity",
     )
     for name in names:
         (row,) = [line for line in ended.stdout.splitlines() if line.strip().startswith(name)]
