@@ -57,6 +57,8 @@ class _Post:
     status: Status
     visible_parent: str | None
     versions: list[Status] = field(default_factory=list)
+    # It does not say the same each time of when it was created; then it has no history to tell.
+    wavers: bool = False
 
     @property
     def id(self) -> str:
@@ -125,7 +127,7 @@ class Stream:
             "reblog": None,
         }
         status |= self._account() | self._content() | self._counts()
-        post = _Post(status, parent, [dict(status)])
+        post = _Post(status, parent, [dict(status)], self.rng.random() < 0.1)
         self.posts[instance].append(post)
         return post
 
@@ -182,6 +184,8 @@ class Stream:
             shown["in_reply_to_id"] = str(FIRST_ID + rng.randrange(self.most))
         if rng.random() < 0.2:
             shown["id"] = int(shown["id"])
+        if post.wavers:
+            shown["created_at"] = self._written(self.now - timedelta(hours=rng.randrange(3)))
         if shown["edited_at"] is None and rng.random() < 0.2:
             del shown["edited_at"]
         return shown
@@ -207,7 +211,7 @@ class Stream:
             self._say(instance, "status.update", {**self._shown(post), **edited})
 
     def _history(self, instance: int) -> None:
-        if post := self._any(instance):
+        if (post := self._any(instance)) and not post.wavers:
             listed = [
                 {
                     "created_at": version["edited_at"] or version["created_at"],

@@ -2,7 +2,8 @@
 
 What must stay true: a post says what its latest version says (by the time of the edit, then by
 receipt) and has the counts that were received last, also lower ones. What it answers, once known,
-is never forgotten: Mastodon forgets it when that post is deleted. A deletion wins whenever it
+is never forgotten: Mastodon forgets it when that post is deleted. When it was created is what was
+received first: its original version is known by that. A deletion wins whenever it
 comes. A reblog has no content, relations or counts of its own: what it shows is the post within.
 
 `winners` is what the batch makes of each post that it saw; `tagged` its hashtags.
@@ -50,12 +51,17 @@ _CONTENT = (
     "reblog_of_id",
     "hashtags",
     "mentions",
-    "created_at",
     "edited_at",
 )
 _REDACTED = ("content", "content_text", "spoiler_text")
 _COUNTS = ("replies_count", "reblogs_count", "favourites_count")
-_ALWAYS = ("in_reply_to_id", "in_reply_to_account_id", "deleted_at", "first_seen_at")
+_ALWAYS = (
+    "in_reply_to_id",
+    "in_reply_to_account_id",
+    "created_at",
+    "deleted_at",
+    "first_seen_at",
+)
 
 
 def stages() -> list[str]:
@@ -206,14 +212,15 @@ WITH ranked AS MATERIALIZED (
     row_number() OVER ({window} {content_order}) AS content_place,
     row_number() OVER ({window} late, {position}) AS counts_place,
     min(received_at) OVER (PARTITION BY instance_id, post_id) AS first_seen_at,
+    first_value(created_at) OVER ({window} received_at, event_id) AS created_at,
     first_value(in_reply_to_id)
       OVER ({window} in_reply_to_id IS NULL, received_at, event_id) AS answered,
     first_value(in_reply_to_account_id)
       OVER ({window} in_reply_to_account_id IS NULL, received_at, event_id) AS answered_account
   FROM pg_temp.seen
 ), chosen AS MATERIALIZED (
-  SELECT c.place AS content_place, o.place AS counts_place, c.first_seen_at, c.answered,
-    c.answered_account
+  SELECT c.place AS content_place, o.place AS counts_place, c.first_seen_at, c.created_at,
+    c.answered, c.answered_account
   FROM ranked AS c JOIN ranked AS o
     ON o.instance_id = c.instance_id AND o.post_id = c.post_id AND o.counts_place = 1
   WHERE c.content_place = 1
@@ -233,7 +240,8 @@ SELECT c.instance_id, c.post_id, p.id IS NULL, {newer}, NOT o.late OR p.id IS NU
   CASE WHEN c.reblog_of_id IS NULL AND jsonb_typeof(c.mentions) = 'array'
     THEN c.mentions ELSE '[]' END,
   CASE WHEN c.reblog_of_id IS NULL AND jsonb_typeof(c.media) = 'array' THEN c.media ELSE '[]' END,
-  c.created_at, c.edited_at, d.deleted_at, least(r.first_seen_at, p.first_seen_at),
+  coalesce(p.created_at, r.created_at), c.edited_at, d.deleted_at,
+  least(r.first_seen_at, p.first_seen_at),
   p.id IS NULL OR (p.in_reply_to_id, p.deleted_at)
     IS DISTINCT FROM (coalesce(p.in_reply_to_id, r.answered), d.deleted_at)
 FROM chosen AS r

@@ -47,12 +47,14 @@ INSERT INTO pg_temp.versions (instance_id, post_id, valid_from, edited_at, dated
 SELECT DISTINCT ON (c.instance_id, c.post_id, c.valid_from) c.instance_id, c.post_id, c.valid_from,
   c.edited_at, c.dated, c.content, c.spoiler_text, c.sensitive
 FROM (
-  SELECT instance_id, post_id, received_at, event_id,
-    CASE WHEN event_type = '{EDIT}' AND edited_at IS NULL THEN received_at
-      ELSE coalesce(edited_at, created_at) END AS valid_from,
-    edited_at, event_type <> '{EDIT}' OR edited_at IS NOT NULL AS dated,
-    content, spoiler_text, sensitive
-  FROM pg_temp.seen WHERE reblog_of_id IS NULL
+  SELECT s.instance_id, s.post_id, s.received_at, s.event_id,
+    CASE WHEN s.event_type = '{EDIT}' AND s.edited_at IS NULL THEN s.received_at
+      ELSE coalesce(s.edited_at, w.created_at) END AS valid_from,
+    s.edited_at, s.event_type <> '{EDIT}' OR s.edited_at IS NOT NULL AS dated,
+    s.content, s.spoiler_text, s.sensitive
+  FROM pg_temp.seen AS s JOIN pg_temp.winners AS w
+    ON w.instance_id = s.instance_id AND w.post_id = s.post_id
+  WHERE s.reblog_of_id IS NULL
   UNION ALL
   SELECT instance_id, post_id, received_at, event_id, valid_from,
     CASE WHEN NOT first THEN valid_from END, true, content, spoiler_text, sensitive
