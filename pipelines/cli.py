@@ -300,8 +300,8 @@ def load(system: str, path: Path, instance: str | None, by_host: bool) -> None:
 
 @tally.command(
     epilog=_example(
-        "TALLY_MASTODON_TOKEN=... tally listen https://mastodon.social",
         "tally listen https://mastodon.social --stream hashtag:photography",
+        "TALLY_MASTODON_TOKEN=... tally listen https://mastodon.social",
     )
 )
 @click.argument("url")

@@ -241,13 +241,15 @@ def test_an_application_that_is_there_already_is_adopted(tally: Command, engine:
         "skipped gallery: there is no gallery.content_items, gallery.content_items_auto,"
         " gallery.tags, gallery.users"
     )
-    assert tally.ok("migrate").out.splitlines() == [
+    said = tally.ok("migrate").out.splitlines()
+    assert said[:5] == [
         "created the derived table public.hourly_contributions",
         "adopted the derived table public.daily_contributions",
         "installed media.daily_contributions (never built)",
         "installed media.hourly_contributions (never built)",
         skipped,
     ]
+    assert all(line.startswith("skipped ") for line in said[5:]), "the other systems"
     live = (
         "SELECT to_char(date AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'), count"
         " FROM public.daily_contributions_live ORDER BY 1"
@@ -278,7 +280,8 @@ def test_an_application_that_is_there_already_is_adopted(tally: Command, engine:
     assert read(stored, "UTC") == changed
     assert [read(live, zone) for zone in zones] == [changed] * 3
     tally.ok("verify")
-    assert tally.ok("migrate").out == f"{skipped}\nnothing to do\n"
+    again = tally.ok("migrate").out.splitlines()
+    assert again == [skipped, *said[5:], "nothing to do"]
     with engine.connect() as connection:
         columns = connection.exec_driver_sql(
             "SELECT string_agg(column_name || ' ' || udt_name, ', ' ORDER BY ordinal_position)"
