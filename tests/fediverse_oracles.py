@@ -80,6 +80,10 @@ def _top(name: str, source: str = "") -> str:
         GROUP BY 1 ORDER BY posts DESC, {name} COLLATE "C" LIMIT 10) AS named)"""
 
 
+# Anything but an array names no tags.
+_TAGS = """CROSS JOIN jsonb_array_elements_text(
+  CASE WHEN jsonb_typeof(p.hashtags) = 'array' THEN p.hashtags ELSE '[]' END) AS t (tag)"""
+
 _ANALYSES = _OF_THE_DAY.format(
     "JOIN fediverse.post_sentiments AS s ON s.instance_id = p.instance_id AND s.post_id = p.id"
     " AND s.input_hash = p.content_hash"
@@ -90,7 +94,7 @@ SELECT d.*, (SELECT count(s.score)::integer {_ANALYSES}) AS sentiment_count,
   (SELECT coalesce(sum(s.score), 0) {_ANALYSES}) AS sentiment_sum,
   jsonb_build_object(
     'posts', post_count, 'authors', author_count, 'engagement', total_engagement,
-    'top_hashtags', {_top("t.tag", "CROSS JOIN jsonb_array_elements_text(p.hashtags) AS t (tag)")},
+    'top_hashtags', {_top("t.tag", _TAGS)},
     'top_languages', {_top("p.language")},
     'sentiment', (
       SELECT coalesce(jsonb_agg(jsonb_build_object('model', model, 'prompt_version',

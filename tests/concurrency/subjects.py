@@ -31,6 +31,7 @@ from tests.concurrency import (
     forum_writes,
     gallery_writes,
 )
+from tests.concurrency.fediverse_by_hand import POSTS_BY_HAND
 from tests.concurrency.gallery_writes import GalleryWrites
 from tests.concurrency.media_writes import MediaWrites, Target
 from tests.concurrency.writers import Operation, Statement
@@ -271,6 +272,13 @@ SUBJECTS = {
         fediverse_writes.OPERATIONS,
         FEDIVERSE_AGREES,
         keep_up=fediverse_writes.keep_up,
+    ),
+    "fediverse by hand": Subject(
+        fediverse.system,
+        create_fediverse,
+        FEDIVERSE,
+        from_templates(POSTS_BY_HAND),
+        FEDIVERSE_AGREES,
     ),
     "fediverse, blind to changed posts": Subject(
         fediverse.system,

@@ -82,6 +82,7 @@ def arrive(engine: Engine, rng: random.Random, events: Sequence[Event], batch: i
         process(engine, batch_events=batch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(3))
 def test_any_order_that_keeps_each_posts_own_gives_the_same_in_batches_of_any_size(
     fediverse: Engine, part: int
@@ -95,6 +96,7 @@ def test_any_order_that_keeps_each_posts_own_gives_the_same_in_batches_of_any_si
             require_same(derived(fediverse), expected, f"seed {seed}, batches of {batch}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(3))
 def test_events_that_arrive_later_than_they_were_received_give_the_same(
     fediverse: Engine, part: int
