@@ -1,7 +1,7 @@
 """Writers, refreshes, rebuilds, verifies and live reads at once: no snapshot may be wrong.
 
-More than 2,000 snapshots in all, over eleven subjects. Then the same with captures that are wrong on
-purpose: the same run must notice.
+More than 2,000 snapshots in all, over eleven subjects. Then the same with captures that are wrong
+on purpose: the same run must notice.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine
@@ -47,6 +48,18 @@ def in_order_of_receipt(engine: Engine, events: Sequence[Event]) -> dict[str, li
     add_events(engine, events)
     process(engine, batch_events=ALL)
     return derived(engine)
+
+
+def status(number: int, at: datetime, **fields: Any) -> dict[str, Any]:
+    """The least that a status says."""
+    return {
+        "id": str(number),
+        "created_at": at.isoformat(),
+        "visibility": "public",
+        "content": "",
+        "account": {"id": "2"},
+        **fields,
+    }
 
 
 def posts_of(event: Event) -> set[tuple[int, int]]:
@@ -123,18 +136,32 @@ def test_contents_of_deleted_posts_are_gone_in_whatever_order_and_batches(
         require_same(derived(fediverse), expected, f"seed {seed}")
 
 
+def test_a_late_event_that_names_another_parent_moves_all_that_hangs_on_the_post(
+    fediverse: Engine,
+) -> None:
+    first = recently()
+    answers = [(1, None), (2, None), (3, 1), (3, 2), (4, 3)]
+    events = [
+        Event(1, at, "update", status(post, at, in_reply_to_id=parent))
+        for n, (post, parent) in enumerate(answers)
+        for at in [first + timedelta(seconds=n)]
+    ]
+    expected = in_order_of_receipt(fediverse, events)
+    assert '"depth": 2, "instance_id": 1, "post_id": 4' in str(expected["conversation_threads"])
+    forget_everything(fediverse)
+    add_events(fediverse, [*events[:2], *events[3:]])
+    process(fediverse)
+    add_events(fediverse, [events[2]])
+    assert process(fediverse).late == 1
+    require_same(derived(fediverse), expected, "after the late event")
+
+
 def test_a_delete_redacts_also_in_one_batch_with_an_older_version(
     fediverse: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TALLY_FEDIVERSE_REDACT", "1")
     first = recently()
-    original = {
-        "id": "1",
-        "created_at": first.isoformat(),
-        "visibility": "public",
-        "content": "said",
-        "account": {"id": "2"},
-    }
+    original = status(1, first, content="said")
     edited = {**original, "content": "edited", "edited_at": first.isoformat()}
     said = [("update", edited), ("delete", 1), ("status", original)]
     events = [Event(1, first + timedelta(seconds=n), *each) for n, each in enumerate(said)]
