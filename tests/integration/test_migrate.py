@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -115,11 +115,16 @@ def test_a_second_migration_has_nothing_to_do(engine: Engine) -> None:
         assert everything(connection) == before
 
 
+# PostgreSQL writes the expressions of generated columns in its own way; each system with such
+# columns compares them itself.
+@pytest.mark.filterwarnings("ignore:Computed default")
 def test_the_migrations_make_what_the_tables_declare(engine: Engine) -> None:
     migrate(engine, with_sources=True)
 
     def of_our_systems(name: str | None, kind: str, _: object) -> bool:
-        return kind != "schema" or name in {s.metadata.schema for s in all_systems()}
+        if kind == "schema":
+            return name in {s.metadata.schema for s in all_systems()}
+        return kind != "table" or not str(name).startswith("stream_events_")
 
     options = {
         "include_schemas": True,
@@ -138,11 +143,10 @@ def test_the_migrations_make_what_the_tables_declare(engine: Engine) -> None:
 def test_a_system_without_its_sources_is_skipped_and_nothing_is_made(engine: Engine) -> None:
     with engine.connect() as connection:
         before = everything(connection)
+        missing = {each.name: missing_sources(connection, each) for each in all_systems()}
+    assert missing["media"] == ["media.media_files"]
     gallery = ["content_items", "content_items_auto", "tags", "users"]
-    missing: dict[str, Sequence[str]] = {
-        "media": ["media.media_files"],
-        "gallery": [f"gallery.{table}" for table in gallery],
-    }
+    assert missing["gallery"] == [f"gallery.{table}" for table in gallery]
     assert migrate(engine) == Migrated(skipped=missing)
     with engine.connect() as connection:
         assert everything(connection) == before
