@@ -20,6 +20,7 @@ from benchmarks import (
     refreshes,
     replays,
     runs,
+    submissions,
     tags,
     trending,
 )
@@ -45,6 +46,7 @@ BENCHMARKS = {
     "hashtags": hashtags.measure,
     "trending": trending.measure,
     "events": events.measure,
+    "classroom": submissions.measure,
     "replays": replays.measure,
 }
 # It takes half an hour and 40 GB of disk.
@@ -71,7 +73,7 @@ def _sizes(_context: click.Context, _parameter: click.Parameter, value: str) -> 
     default=SIZES,
     show_default=True,
     callback=_sizes,
-    help="Sizes to measure at: files, or uses of hashtags.",
+    help="Sizes to measure at: files, uses of hashtags, or events of a classroom.",
 )
 @click.option(
     "--links",

@@ -12,7 +12,7 @@ from benchmarks.server import Server
 
 @dataclass
 class Bench:
-    """One run. `sizes` count files or uses of hashtags, `links` items' tags; smallest first.
+    """One run. `sizes` count files, uses of hashtags or events of a classroom; `links` items' tags.
 
     `events` is how many events of a stream are processed at a time.
     """
