@@ -86,12 +86,12 @@ def test_counts_that_are_there_are_adopted_and_made_right(engine: Engine) -> Non
         engine,
         *WORK,
         # Wider counts, instants without time zone, a column more, and a user who is gone.
-        "CREATE TABLE classroom.user_counts (user_id bigint NOT NULL, total_courses_in bigint NOT NULL"
-        " DEFAULT 0, total_assignments bigint NOT NULL, total_assignment_groups bigint NOT NULL,"
-        " total_submissions bigint NOT NULL, total_reports bigint NOT NULL, last_logged_in"
-        " timestamp, last_edited timestamp, updated_at timestamp, note text,"
-        " UNIQUE (user_id))",
-        "INSERT INTO classroom.user_counts VALUES (1, 7, 7, 7, 7, 7, now()), (9, 1, 1, 1, 1, 1, NULL)",
+        "CREATE TABLE classroom.user_counts (user_id bigint NOT NULL UNIQUE, total_courses_in bigint"
+        " NOT NULL DEFAULT 0, total_assignments bigint NOT NULL, total_assignment_groups bigint"
+        " NOT NULL, total_submissions bigint NOT NULL, total_reports bigint NOT NULL,"
+        " last_logged_in timestamp, last_edited timestamp, updated_at timestamp, note text)",
+        "INSERT INTO classroom.user_counts"
+        " VALUES (1, 7, 7, 7, 7, 7, now()), (9, 1, 1, 1, 1, 1, NULL)",
     )
     done = migrate(engine, [system]).done
     assert "adopted the derived table classroom.user_counts" in done
