@@ -22,7 +22,7 @@ from resources.settings import redact_deleted
 from tallies.sql import execute
 from tallies.transactions import retried
 
-BATCH_EVENTS = 5_000
+BATCH_EVENTS = 10_000
 
 
 @dataclass(frozen=True)
