@@ -160,7 +160,8 @@ class Demo:
         warned = [c for c in failed if _only_warns(c)]
         self.failed += [_named(c) for c in failed if c not in warned]
         changed = f"{keys:,} keys changed, " if kind != "audited" else ""
-        warnings = f"; {', '.join(map(_named, warned))} warns" if warned else ""
+        verb = "warns" if len(warned) == 1 else "warn"
+        warnings = f"; {', '.join(map(_named, warned))} {verb}" if warned else ""
         return f"{changed}{len(checks) - len(failed)} of {len(checks)} checks passed{warnings}"
 
     def _took(self, tally: Tally, kind: str) -> str:
