@@ -127,7 +127,8 @@ def status(as_json: bool) -> None:
     Rows, when it was last built and refreshed, its pending changes, the age of the oldest, and what
     the last verify found.
     """
-    from pipelines.names import named_tallies
+    from assets.systems import missing_sources
+    from pipelines.names import named_tallies, systems_of
     from pipelines.printing import show_status, status_as_json
     from tallies import NotInstalled, Status
     from tallies import status as status_of
@@ -139,10 +140,15 @@ def status(as_json: bool) -> None:
             found.append((each, status_of(engine, each)))
         except NotInstalled:
             found.append((each, None))
+    waiting = {}
+    with engine.connect() as connection:
+        for system in systems_of([each for each, _ in found]):
+            if system.waiting is not None and not missing_sources(connection, system):
+                waiting[system.name] = system.waiting(connection)
     if as_json:
-        click.echo(status_as_json(found))
+        click.echo(status_as_json(found, waiting))
     else:
-        show_status(found, _console())
+        show_status(found, waiting, _console())
 
 
 @tally.command(epilog=_example("tally refresh", "tally refresh daily_contributions"))
@@ -151,13 +157,19 @@ def refresh(names: Sequence[str]) -> None:
     """Bring the named tallies, or all, up to date.
 
     Takes all pending changes; the cost follows them, not the history. A tally that was never
-    built, or whose declaration changed, is rebuilt.
+    built, or whose declaration changed, is rebuilt. What waits in a raw log is processed before.
     """
+    from pipelines.names import systems_of
     from pipelines.printing import refreshed_line
     from tallies import refresh as run
 
     engine = _engine()
-    for each in _named(engine, names):
+    named = _named(engine, names)
+    for system in systems_of(named):
+        done = system.process(engine) if system.process else None
+        if done:
+            click.echo(f"{system.name}: {done}")
+    for each in named:
         click.echo(refreshed_line(run(engine, each)))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import Engine
 
 from assets.systems import active_systems, all_systems, chosen_systems
-from tallies import NotInstalled, Tally
+from tallies import NotInstalled, System, Tally
 
 
 class UnknownTally(ValueError):
@@ -30,6 +30,11 @@ def named_tallies(engine: Engine, names: Sequence[str]) -> list[Tally]:
             " TALLY_SCHEMA_<SYSTEM>"
         )
     return tallies
+
+
+def systems_of(tallies: Sequence[Tally]) -> list[System]:
+    """The systems that have any of the tallies, in their own order."""
+    return [system for system in all_systems() if set(system.tallies) & set(tallies)]
 
 
 def find_tally(name: str) -> Tally:

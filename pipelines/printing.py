@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tallies import Difference, Refreshed, Status, Tally, Verification
+from tallies import Difference, Refreshed, Status, Tally, Verification, Waiting
 
 NEVER = "-"
 SPANS = (("s", 60), ("min", 60), ("h", 24), ("d", 365), ("y", None))
@@ -31,7 +31,11 @@ def age(since: datetime | None, now: datetime) -> str:
     raise AssertionError("the last span has no end")
 
 
-def show_status(found: Sequence[tuple[Tally, Status | None]], console: Console) -> None:
+def show_status(
+    found: Sequence[tuple[Tally, Status | None]],
+    waiting: Mapping[str, Waiting],
+    console: Console,
+) -> None:
     """A table of what is known of each tally, and below it what wants doing."""
     table = _table()
     table.add_column("tally", overflow="fold")
@@ -47,6 +51,16 @@ def show_status(found: Sequence[tuple[Tally, Status | None]], console: Console) 
     for tally, status in found:
         for advice in _advice(tally, status):
             console.print(advice, highlight=False, markup=False, soft_wrap=True)
+    for name, each in waiting.items():
+        if each.rows:
+            since = age(each.oldest, datetime.now(UTC))
+            console.print(
+                f"{name}: {each.rows:,} events wait to be processed, the oldest for {since};"
+                " `tally refresh` processes them",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
 
 
 def _table() -> Table:
@@ -99,8 +113,13 @@ def _backfill(status: Status) -> str:
     return f"its backfill was interrupted{so_far}; `tally backfill {status.tally}` goes on"
 
 
-def status_as_json(found: Sequence[tuple[Tally, Status | None]]) -> str:
-    """An object with `tallies`: names, counts, ISO times; `pending_seconds` is the oldest's age."""
+def status_as_json(
+    found: Sequence[tuple[Tally, Status | None]], waiting: Mapping[str, Waiting]
+) -> str:
+    """An object with `tallies`: names, counts, ISO times; `pending_seconds` is the oldest's age.
+
+    And `waiting`: by system, how many rows of a raw log are still to be processed, and since when.
+    """
     listed = []
     for tally, status in found:
         entry: dict[str, Any] = {"tally": tally.name, "installed": status is not None}
@@ -109,7 +128,9 @@ def status_as_json(found: Sequence[tuple[Tally, Status | None]]) -> str:
             oldest = status.oldest_pending
             entry["pending_seconds"] = (status.as_of - oldest).total_seconds() if oldest else None
         listed.append(entry)
-    return _as_json({"tallies": listed})
+    return _as_json(
+        {"tallies": listed, "waiting": {name: asdict(each) for name, each in waiting.items()}}
+    )
 
 
 def refreshed_line(result: Refreshed) -> str:

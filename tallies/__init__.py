@@ -22,7 +22,7 @@ from tallies.install import install
 from tallies.recomputed import Capture, RecomputedTally
 from tallies.refresh import rebuild, refresh
 from tallies.status import Status, UnfinishedLane, capture_faults, pending_up_to, status
-from tallies.system import System
+from tallies.system import System, Waiting
 from tallies.tally import Everything, Scope, Tally, Window
 from tallies.verify import Difference, Verification, verify
 from tallies.writing import Refreshed, Written
@@ -54,6 +54,7 @@ __all__ = [
     "TallyError",
     "UnfinishedLane",
     "Verification",
+    "Waiting",
     "Window",
     "Written",
     "backfill",

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
-from sqlalchemy import Connection, MetaData, Table
+from sqlalchemy import Connection, Engine, MetaData, Table
 
 from tallies.additive import AdditiveTally
 from tallies.errors import DeclarationError
 from tallies.recomputed import RecomputedTally
 from tallies.tally import Tally
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Rows of a raw table that are still to be processed, and when the oldest of them came."""
+
+    rows: int
+    oldest: datetime | None
 
 
 class System:
@@ -21,7 +31,8 @@ class System:
     A system may derive the tables that its tallies count itself, by processing others: `processed`
     are those, in the order of their making, `raw` the tables that are processed, and `prepare`
     puts into a database what processing needs there beyond tables, idempotently; it returns what
-    it did, a sentence each.
+    it did, a sentence each. `process` processes all that waits, and says what it did, or None
+    where nothing waited; `waiting` counts that.
     """
 
     def __init__(
@@ -33,6 +44,8 @@ class System:
         raw: Sequence[Table] = (),
         processed: Sequence[Table] = (),
         prepare: Callable[[Connection], list[str]] | None = None,
+        process: Callable[[Engine], str | None] | None = None,
+        waiting: Callable[[Connection], Waiting] | None = None,
     ) -> None:
         self.name = name
         self.metadata = metadata
@@ -40,6 +53,8 @@ class System:
         self.raw = tuple(raw)
         self.processed = tuple(processed)
         self.prepare = prepare
+        self.process = process
+        self.waiting = waiting
         names = [t.table.name for t in self.tallies]
         if len(set(names)) != len(names):
             raise DeclarationError(f"{name}: two tallies keep the same table ({', '.join(names)})")

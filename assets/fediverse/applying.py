@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, func, select
 
 from assets.fediverse import parsing, posts, relations, snapshots, tables, versions
 from assets.fediverse.functions import PROGRESS
+from tallies import NotInstalled
 from tallies.sql import execute, quote
 from tallies.transactions import LOCK_TIMEOUT_SECONDS
 
@@ -23,16 +24,30 @@ LOCK = f"SELECT pg_advisory_xact_lock(hashtext('{PROGRESS}'))"
 
 @contextmanager
 def session(engine: Engine) -> Iterator[Connection]:
-    """A connection of its own, whose temporary tables nobody else will meet."""
+    """A connection of its own, whose temporary tables nobody else will meet.
+
+    Raises NotInstalled where `tally migrate` has not been here.
+    """
     with engine.connect() as connection:
         try:
             # As memory for temporary tables can be set before the first one only: a new session.
             connection.invalidate()
             with connection.begin():
+                _require_installed(connection)
                 execute(connection, f"SET SESSION temp_buffers = '{WORK_MEMORY}'")
             yield connection
         finally:
             connection.invalidate()
+
+
+def _require_installed(connection: Connection) -> None:
+    names = [
+        PROGRESS,
+        *(f"{raw_schema()}.{quote(t.name)}" for t in (*tables.RAW, *tables.PROCESSED)),
+    ]
+    for name in names:
+        if connection.scalar(select(func.to_regclass(name))) is None:
+            raise NotInstalled(f"fediverse: there is no {name}; run `tally migrate` first")
 
 
 def raw_schema() -> str:

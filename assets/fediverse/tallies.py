@@ -27,6 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
 
 from assets.fediverse import tables
+from assets.fediverse.log import process_log, waiting
 from assets.fediverse.preparing import prepare
 from tallies import (
     AdditiveTally,
@@ -366,4 +367,6 @@ system = System(
     raw=tables.RAW,
     processed=tables.PROCESSED,
     prepare=prepare,
+    process=process_log,
+    waiting=waiting,
 )

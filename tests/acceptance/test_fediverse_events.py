@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import threading
@@ -14,7 +15,7 @@ from sqlalchemy import Engine
 
 from assets.fediverse.tallies import system
 from tests.acceptance.command import Command
-from tests.integration.support import create, rows, scalar
+from tests.integration.support import create, execute, rows, scalar
 from tests.mastodon_server import MastodonServer, event, serving
 
 COUNT = "SELECT count(*) FROM fediverse.stream_events"
@@ -51,6 +52,28 @@ def test_a_file_is_loaded(tally: Command, fediverse: Engine, events: Path) -> No
         ("https://mastodon.social",)
     ]
     assert scalar(fediverse, COUNT) == 2
+
+
+def test_what_was_loaded_waits_until_a_refresh_processes_it(
+    tally: Command, fediverse: Engine, events: Path
+) -> None:
+    tally.ok("load", "fediverse", str(events), "--instance", "mastodon.social")
+    waits = "fediverse: 2 events wait to be processed, the oldest for "
+    assert waits in tally.ok("status").out
+    assert json.loads(tally.ok("status", "--json").out)["waiting"]["fediverse"]["rows"] == 2
+    assert tally.ok("refresh", "hourly_stats").out.startswith("fediverse: processed 2 events in ")
+    assert scalar(fediverse, f"{COUNT} WHERE processed_at IS NULL") == 0
+    assert waits not in tally.ok("status").out
+    assert "processed" not in tally.ok("refresh", "hourly_stats").out
+
+
+def test_processing_says_what_is_missing_where_nothing_was_installed(
+    tally: Command, fediverse: Engine
+) -> None:
+    execute(fediverse, "DROP TABLE tallykeeper.fediverse_log")
+    result = tally.run("refresh", "hourly_stats")
+    assert result.code == 1
+    assert "there is no tallykeeper.fediverse_log; run `tally migrate` first" in result.err
 
 
 @pytest.mark.parametrize(

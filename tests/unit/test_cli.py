@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 import psycopg
@@ -37,6 +39,7 @@ from tallies import (
     System,
     TallyBusy,
     Verification,
+    Waiting,
     Window,
     Written,
 )
@@ -146,9 +149,9 @@ def test_what_never_was_has_no_age() -> None:
     assert age(None, NOW) == "-"
 
 
-def shown_status(*found: Any) -> list[str]:
+def shown_status(*found: Any, waiting: Mapping[str, Waiting] = MappingProxyType({})) -> list[str]:
     stream = io.StringIO()
-    show_status(found, Console(file=stream, width=80))
+    show_status(found, waiting, Console(file=stream, width=80))
     return stream.getvalue().splitlines()
 
 
@@ -176,10 +179,25 @@ def test_below_the_table_stands_what_wants_doing() -> None:
     )
 
 
+def test_what_waits_in_a_raw_log_is_told_below_the_table() -> None:
+    now = datetime.now(UTC)
+    row = (daily_contributions, STATUS)
+    lines = shown_status(row, waiting={"fediverse": Waiting(1_339, now - timedelta(minutes=3))})
+    assert lines[-1] == (
+        "fediverse: 1,339 events wait to be processed, the oldest for 3 min;"
+        " `tally refresh` processes them"
+    )
+    assert shown_status(row, waiting={"fediverse": Waiting(0, None)}) == shown_status(row)
+
+
 def test_status_in_json_says_what_is_not_installed() -> None:
     found = json.loads(
-        status_as_json([(daily_contributions, STATUS), (hourly_contributions, None)])
+        status_as_json(
+            [(daily_contributions, STATUS), (hourly_contributions, None)],
+            {"fediverse": Waiting(7, NOW)},
+        )
     )
+    assert found["waiting"] == {"fediverse": {"rows": 7, "oldest": NOW.isoformat()}}
     known, unknown = found["tallies"]
     assert known["pending_seconds"] == 23 * 3600
     assert known["built_at"] == (NOW - timedelta(days=200)).isoformat()
