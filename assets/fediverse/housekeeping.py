@@ -9,6 +9,7 @@ processed.
 # as it stands.
 
 import dagster as dg
+from sqlalchemy import Engine
 
 from assets.fediverse import partitions
 from assets.fediverse.tables import post_metric_snapshots, stream_events
@@ -17,6 +18,7 @@ from assets.fediverse.thinning import ALL_FOR, HOURLY_FOR, Thinned, thin_snapsho
 from assets.keeping import patiently
 from resources.dagster_database import Database
 from resources.settings import keep_events_days
+from tallies.transactions import retried
 
 THINNING = "snapshot_thinning"
 RETENTION = "stream_retention"
@@ -65,8 +67,7 @@ def stream_retention(
 ) -> dg.MaterializeResult[None]:
     """Make partitions ahead, and drop old ones."""
     engine, keep = database.engine(), keep_events_days()
-    with engine.begin() as connection:
-        made = partitions.ensure_around(connection, partitions.today_of(connection))
+    made = patiently(lambda: retried(lambda: _ahead(engine), "the partitions of the log"))
     done = partitions.dropped(engine, keep)
     for name, why in done.kept.items():
         context.log.warning("%s is old, but kept: %s", name, why)
@@ -82,3 +83,8 @@ def stream_retention(
     said += [done.left_alone] if done.left_alone else []
     metadata["done"] = dg.MetadataValue.text("; ".join(said) or "nothing was to do")
     return dg.MaterializeResult(metadata=metadata)
+
+
+def _ahead(engine: Engine) -> list[str]:
+    with engine.begin() as connection:
+        return partitions.ensure_around(connection, partitions.today_of(connection))
