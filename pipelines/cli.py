@@ -366,6 +366,8 @@ def _stopped_by_signals() -> Iterator[threading.Event]:
         stop.set()
         for each, handler in before.items():
             signal.signal(each, handler)
+        # Not by print, which may be interrupted in the middle of itself.
+        os.write(1, b"ending when all that was received is written; again to end at once\n")
 
     for number in before:
         signal.signal(number, end)

@@ -140,6 +140,8 @@ def test_a_second_signal_ends_a_listener_at_once(
             go.set()
             _until(process, lambda: scalar(fediverse, waiting))
             process.send_signal(signal.SIGTERM)
+            assert process.stdout is not None
+            assert any("again to end at once" in line for line in process.stdout)
             with pytest.raises(subprocess.TimeoutExpired):
                 process.wait(timeout=1)
             process.send_signal(signal.SIGTERM)
