@@ -14,6 +14,7 @@ from functools import cache
 
 from sqlalchemy import Connection, text
 
+from assets.fediverse.tables import hashtag_hourly_stats
 from tallies.sql import in_engine_schema, literal
 
 TIME = in_engine_schema("fediverse_time")
@@ -22,9 +23,12 @@ JSON_OF = in_engine_schema("fediverse_json")
 PLAIN_TEXT = in_engine_schema("fediverse_plain_text")
 HASHTAG = in_engine_schema("fediverse_hashtag")
 LAST_KEPT = in_engine_schema("fediverse_last_kept")
+MORE_PENDING_THAN = in_engine_schema("fediverse_more_pending_than")
 
 PROGRESS = in_engine_schema("fediverse_log")
 """How far the log was processed, and before when events were dropped from it: one row."""
+
+_HASHTAG_LOG = in_engine_schema(f"fediverse_{hashtag_hourly_stats.name}_log")
 
 LARGEST_NUMBER = 2**63 - 1
 LONGEST_HASHTAG = 500
@@ -116,6 +120,15 @@ EXCEPTION WHEN data_exception OR program_limit_exceeded OR statement_too_complex
 CREATE OR REPLACE FUNCTION {step}(kept timestamptz, at timestamptz, changed boolean)
 RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
   CASE WHEN changed OR kept IS NULL OR at >= kept + {SNAPSHOT_INTERVAL} THEN at ELSE kept END""",
+        # With the owner's rights, because readers have none to a change log.
+        MORE_PENDING_THAN: f"""
+CREATE OR REPLACE FUNCTION {MORE_PENDING_THAN}(most bigint) RETURNS boolean
+LANGUAGE plpgsql STABLE STRICT SECURITY DEFINER SET search_path TO pg_catalog, pg_temp AS $body$
+BEGIN
+  RETURN (SELECT count(*) > most FROM (
+    SELECT FROM {_HASHTAG_LOG} LIMIT greatest(most, -1) + 1) AS l);
+END
+$body$""",
         LAST_KEPT: f"""
 CREATE OR REPLACE AGGREGATE {LAST_KEPT}(timestamptz, boolean)
 (SFUNC = {step}, STYPE = timestamptz, PARALLEL = SAFE)""",

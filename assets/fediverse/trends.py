@@ -20,6 +20,7 @@ from sqlalchemy import Connection
 
 from assets.fediverse import asking, tables
 from assets.fediverse.asking import HOUR, written
+from assets.fediverse.functions import MORE_PENDING_THAN
 from assets.fediverse.tallies import hashtag_hourly_stats
 from tallies import sql
 
@@ -287,16 +288,8 @@ ORDER BY score DESC, t.name COLLATE "C" LIMIT {wanted.limit}"""
 
 
 def many_pending(hours: float) -> str:
-    """Whether too much is pending for windows of so many hours, as SQL, by the server's statistics.
-
-    They may be a second late and need no right to the change log.
-    """
-    schema, _, name = hashtag_hourly_stats.log_name.partition(".")
-    return f"""
-  SELECT coalesce(max(pg_stat_get_live_tuples(c.oid)), 0) > {MANY_PENDING * hours!r} AS many
-  FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-  WHERE n.nspname = {sql.literal(schema)} AND c.relname = {sql.literal(name)}
-"""
+    """Whether too much is pending for windows of so many hours, as SQL."""
+    return f"SELECT {MORE_PENDING_THAN}({round(MANY_PENDING * hours)}) AS many"
 
 
 _COUNTED = "p.deleted_at IS NULL AND p.visibility IN ('public', 'unlisted')"
