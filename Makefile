@@ -38,7 +38,7 @@ format: $(READY) ## mend style and formatting where a machine can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(READY) ## measure every claim anew, into docs/reference/benchmarks.md (half an hour)
+bench: $(READY) ## measure every claim anew, into docs/reference/benchmarks.md (hours; ARGS="--only NAME" for one table)
 	@$(BIN)/python -m benchmarks --output docs/reference/benchmarks.md $(ARGS)
 
 screenshots: $(READY) ## take the pictures of the documentation anew from the running UI
