@@ -86,7 +86,8 @@ WITH events AS MATERIALIZED (
   SELECT id AS event_id, received_at, instance_id, event_type,
     CASE WHEN event_type IN ({_list(DERIVED_FROM)}) THEN
       CASE WHEN jsonb_typeof(payload) = 'string' AND event_type <> '{DELETE}'
-        THEN {JSON_OF}(payload #>> '{{}}') ELSE payload #> '{{}}' END END AS payload
+        THEN coalesce({JSON_OF}(payload #>> '{{}}'), payload) ELSE payload #> '{{}}' END
+    END AS payload
   FROM events
 ), outer_statuses AS MATERIALIZED (
   SELECT p.event_id, p.received_at, p.instance_id, p.event_type, false AS nested,

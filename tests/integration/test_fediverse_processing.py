@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine
+from sqlalchemy.exc import IntegrityError
 
 from assets.fediverse.functions import PROGRESS
 from assets.fediverse.processing import process
@@ -439,7 +440,7 @@ def test_nothing_is_derived_from_other_events(log: Log, event: str) -> None:
     [
         ("update", 7, "payload: expected a status (an object), came 'number'"),
         ("update", None, "payload: expected a status (an object), came 'null'"),
-        ("update", "{not json", "payload: expected a status (an object), came nothing"),
+        ("update", "{not json", "payload: expected a status (an object), came 'string'"),
         ("update", status("x"), "id: expected a whole number, came 'x'"),
         ("update", status(2**63), f"id: expected a whole number, came '{2**63}'"),
         ("update", status(1, account=None), "account.id: expected a whole number, came nothing"),
@@ -507,6 +508,12 @@ def test_a_malformed_event_says_why_and_stops_nobody(
         "SELECT id, process_error FROM fediverse.stream_events WHERE process_error IS NOT NULL",
     ) == [(bad, reason)]
     assert process(log.engine).events == 0
+
+
+def test_there_is_one_row_of_progress(log: Log) -> None:
+    for row in ("DEFAULT VALUES", "(only_row) VALUES (false)"):
+        with pytest.raises(IntegrityError):
+            execute(log.engine, f"INSERT INTO {PROGRESS} {row}")
 
 
 def test_odd_lists_within_a_status_are_passed_over(log: Log) -> None:
