@@ -23,7 +23,7 @@ from tallies import DoesNotFit, System, Tally, install, state
 from tallies.fit import require_fit
 from tallies.install import INSTALL_LOCK
 from tallies.privileges import require_privileges
-from tallies.sql import name_of, quote
+from tallies.sql import WRITING, name_of, quote
 from tallies.transactions import LOCK_TIMEOUT_SECONDS, retried
 
 VERSION_TABLE = "alembic_version"
@@ -56,6 +56,8 @@ def migrate(
             # New writers queue behind the locks on their tables, so they are not waited for long.
             connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'")
             connection.exec_driver_sql(INSTALL_LOCK)
+            # What migrations do to derived tables is not by hand.
+            connection.exec_driver_sql(f"SET LOCAL {WRITING} = 'on'")
             return _migrate(connection, chosen, with_sources)
 
     return retried(attempt, "the migration")

@@ -8,6 +8,7 @@ What a tally is (`tally`, `additive`, `recomputed`, `system`), how changes are c
 from tallies.additive import AdditiveTally, Contribution
 from tallies.backfill import Backfilled, BackfillRunning, Progress, backfill
 from tallies.batches import Batches, Lane
+from tallies.causes import likely_cause
 from tallies.errors import (
     BadLane,
     BadWindow,
@@ -18,9 +19,10 @@ from tallies.errors import (
     TallyBusy,
     TallyError,
 )
+from tallies.incidents import Incident
 from tallies.install import install
 from tallies.recomputed import Capture, RecomputedTally
-from tallies.refresh import rebuild, refresh
+from tallies.refresh import rebuild, rebuild_keys, refresh
 from tallies.status import Status, UnfinishedLane, capture_faults, pending_up_to, status
 from tallies.system import System, Waiting
 from tallies.tally import Everything, Scope, Tally, Window
@@ -40,6 +42,7 @@ __all__ = [
     "Difference",
     "DoesNotFit",
     "Everything",
+    "Incident",
     "Lane",
     "NotInstalled",
     "NotPermitted",
@@ -60,8 +63,10 @@ __all__ = [
     "backfill",
     "capture_faults",
     "install",
+    "likely_cause",
     "pending_up_to",
     "rebuild",
+    "rebuild_keys",
     "refresh",
     "status",
     "verify",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from sqlalchemy import Connection, Table, text
 
@@ -42,6 +43,8 @@ class Fault:
     of_function_text: bool = False
     # Installing capture anew does not help against it.
     lasting: bool = False
+    # Hand edits of the derived table may go unnoticed, but no change of a source slips by.
+    of_hand: bool = False
 
     def __str__(self) -> str:
         return f"{self.relation}: {self.what}"
@@ -56,6 +59,13 @@ class Hook:
     trigger: str
     function: str
     body: str
+    # Whether it only notes what is done to the derived table by hand.
+    of_hand: ClassVar[bool] = False
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.event
 
     def create_function(self) -> str:
         """CREATE FUNCTION; several hooks may share one."""
@@ -98,47 +108,6 @@ class MergeGuard(Hook):
             f" FOR EACH ROW WHEN (false) EXECUTE FUNCTION {self.function}()"
         )
         return [create, f"ALTER TABLE ONLY {self.relation} ENABLE ALWAYS TRIGGER {self.trigger}"]
-
-
-class CascadeHook(Hook):
-    """A trigger on a derived table that notes what a cascade takes from it.
-
-    Where a referenced row is deleted, its rows of the derived table go with it, in the writer's
-    transaction. How many is noted, for the number of rows. The log of an additive tally, which
-    says what became of the source rows, goes by what they were: it gets back what was taken.
-    Deletions by hand or by a refresh are none of a cascade, in which one trigger runs within
-    another.
-    """
-
-    def create_trigger(self) -> list[str]:
-        create = (
-            f"CREATE OR REPLACE TRIGGER {self.trigger} AFTER DELETE ON {self.relation}"
-            f" {TRANSITIONS['delete']}FOR EACH STATEMENT WHEN (pg_trigger_depth() > 0)"
-            f" EXECUTE FUNCTION {self.function}()"
-        )
-        return [create, f"ALTER TABLE ONLY {self.relation} ENABLE ALWAYS TRIGGER {self.trigger}"]
-
-
-def own_hooks(tally: Tally) -> list[Hook]:
-    """The triggers that the derived table itself needs."""
-    statements = tally.capture_cascade()
-    if not statements:
-        return []
-    table = tally.table
-    return [
-        CascadeHook(
-            relation=sql.name_of(table),
-            event="cascade",
-            trigger="tallykeeper_cascade",
-            function=function_name(table, "cascade"),
-            body=f"{COLUMNS_FIRST}BEGIN\n{_statements(statements, '')}  RETURN NULL;\nEND",
-        )
-    ]
-
-
-def own_faults(connection: Connection, tally: Tally) -> list[Fault]:
-    """What is wrong with the derived table's own triggers."""
-    return _hook_faults(connection, tally.table, own_hooks(tally))
 
 
 def hooks(connection: Connection, source: Table, tallies: Sequence[Tally]) -> list[Hook]:
@@ -214,12 +183,13 @@ def function_body(
         narrowed = "WITH " + ", ".join(f"{r} AS (SELECT * FROM {r}{where})" for r in sides) + "\n  "
     if watched == "update":
         # Of a row that moves to a sibling only one side belongs to the source.
-        return f"{COLUMNS_FIRST}BEGIN\n{_statements(many, narrowed)}  RETURN NULL;\nEND"
+        return f"{COLUMNS_FIRST}BEGIN\n{statements_of(many, narrowed)}  RETURN NULL;\nEND"
     # Grouping costs more than the rest of the capture of a single row, and gains nothing there.
     return (
         f"{COLUMNS_FIRST}BEGIN\n"
-        f"  IF EXISTS (SELECT FROM {sides[0]}{where} OFFSET 1) THEN\n{_statements(many, narrowed)}"
-        f"  ELSE\n{_statements(one, narrowed)}"
+        f"  IF EXISTS (SELECT FROM {sides[0]}{where} OFFSET 1) THEN\n"
+        f"{statements_of(many, narrowed)}"
+        f"  ELSE\n{statements_of(one, narrowed)}"
         "  END IF;\n"
         "  RETURN NULL;\n"
         "END"
@@ -229,7 +199,7 @@ def function_body(
 def faults(connection: Connection, source: Table, tallies: Sequence[Tally]) -> list[Fault]:
     """What is wrong with the capture of `source` for `tallies`: nothing, if all is intact."""
     wanted = hooks(connection, source, tallies)
-    found = _hook_faults(connection, source, wanted)
+    found = hook_faults(connection, source, wanted)
     found += [
         Fault(
             sql.name_of(source),
@@ -336,31 +306,33 @@ def _root_of_partitions(connection: Connection, source: Table) -> str | None:
     return root
 
 
-def _hook_faults(connection: Connection, source: Table, wanted: Sequence[Hook]) -> list[Fault]:
+def hook_faults(connection: Connection, source: Table, wanted: Sequence[Hook]) -> list[Fault]:
+    """What is wrong with these triggers, which hang on `source` or beside it."""
     found = _function_faults(connection, source, wanted)
     for hook in wanted:
         what = _trigger_fault(connection, hook)
         if what is not None:
-            found.append(Fault(sql.name_of(source), hook.relation, what))
+            found.append(Fault(sql.name_of(source), hook.relation, what, of_hand=hook.of_hand))
     return found
 
 
 def _function_faults(connection: Connection, source: Table, wanted: Sequence[Hook]) -> list[Fault]:
     found = []
-    for function, body in {hook.function: hook.body for hook in wanted}.items():
+    for function, hook in {hook.function: hook for hook in wanted}.items():
         row = connection.execute(
             text("SELECT prosrc, prosecdef FROM pg_proc WHERE oid = to_regproc(:function)"),
             {"function": function},
         ).one_or_none()
         if row is None:
             what, of_text = "the capture function is missing", False
-        elif row.prosrc.strip() != body.strip():
+        elif row.prosrc.strip() != hook.body.strip():
             what, of_text = "the capture function is not the one that the declarations make", True
         elif not row.prosecdef:
             what, of_text = "the capture function lost SECURITY DEFINER", False
         else:
             continue
-        found.append(Fault(sql.name_of(source), function, what, of_text))
+        by_hand = hook.of_hand
+        found.append(Fault(sql.name_of(source), function, what, of_text, of_hand=by_hand))
     return found
 
 
@@ -373,11 +345,11 @@ def _trigger_fault(connection: Connection, hook: Hook) -> str | None:
         {"relation": hook.relation, "trigger": hook.trigger, "function": hook.function},
     ).one_or_none()
     if row is None:
-        return f"the {hook.event} trigger is missing"
+        return f"the {hook.name} trigger is missing"
     if row.tgenabled not in {ENABLED_ALWAYS, ENABLED_ALWAYS.encode()}:
-        return f"the {hook.event} trigger is disabled, or not enabled always"
+        return f"the {hook.name} trigger is disabled, or not enabled always"
     if not row.calls_ours:
-        return f"the {hook.event} trigger calls another function"
+        return f"the {hook.name} trigger calls another function"
     return None
 
 
@@ -398,19 +370,20 @@ def _update_body(pairs: Sequence[tuple[str, str]], many: Sequence[str]) -> str:
     declared = "".join(f"  {name} boolean;\n" for name in ("several", *names.values()))
     looked_at = "".join(f",\n    {condition}" for condition in conditions)
     inserts = "".join(
-        f"  IF {names[condition]} THEN\n{_statements([insert], '')}  END IF;\n"
+        f"  IF {names[condition]} THEN\n{statements_of([insert])}  END IF;\n"
         for condition, insert in pairs
     )
     return (
         f"{COLUMNS_FIRST}DECLARE\n{declared}BEGIN\n"
         f"  SELECT EXISTS (SELECT FROM old_rows OFFSET 1){looked_at}\n"
         f"  INTO {', '.join(('several', *names.values()))} FROM old_rows, new_rows;\n"
-        f"  IF several THEN\n{_statements(many, '')}"
+        f"  IF several THEN\n{statements_of(many)}"
         f"  ELSE\n{inserts}  END IF;\n"
         "  RETURN NULL;\n"
         "END"
     )
 
 
-def _statements(statements: Sequence[str], narrowed: str) -> str:
+def statements_of(statements: Sequence[str], narrowed: str = "") -> str:
+    """The statements of a function's body, each preceded by `narrowed`."""
     return "".join(f"  {narrowed}{s};\n" for s in statements)

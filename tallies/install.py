@@ -14,13 +14,12 @@ from sqlalchemy import Column, Connection, DateTime, MetaData, Table, func, sele
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateTable
 
-from tallies import capture, live, sql, state
+from tallies import capture, live, own_triggers, sql, state
 from tallies.errors import NotInstalled
 from tallies.tally import LOGGED_AT, Tally
 from tallies.transactions import LOCK_TIMEOUT_SECONDS, sqlstate
 
 NEVER_BUILT = "never built"
-DECLARATION_CHANGED = "its declaration changed"
 # What PostgreSQL says when a view or function cannot be replaced by one with other columns.
 OTHER_COLUMNS = {"42P16", "42P13"}
 INSTALL_LOCK = "SELECT pg_advisory_xact_lock(hashtext('tallykeeper.install'))"
@@ -42,7 +41,7 @@ def install(connection: Connection, tallies: Sequence[Tally]) -> list[str]:
     wanted = {tally.name: _Wanted(connection, tally) for tally in tallies}
     sources = list(dict.fromkeys(s for t in tallies for s in t.sources))
     before = {s: _mendable(capture.faults(connection, s, _over(s, tallies))) for s in sources}
-    own = {t: found for t in tallies if (found := capture.own_faults(connection, t))}
+    own = {t: found for t in tallies if (found := own_triggers.own_faults(connection, t))}
     changed = [w for w in wanted.values() if w.differs]
     if not changed and not any(before.values()) and not own:
         return []
@@ -67,7 +66,7 @@ class _Wanted:
             for source in tally.sources
             for event in (*capture.EVENTS, capture.TRUNCATE)
         ]
-        own = [hook.body for hook in capture.own_hooks(tally)]
+        own = [hook.body for hook in own_triggers.own_hooks(tally)]
         parts = [*self.statements, *bodies, *own]
         self.capture_hash = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
         self.declaration_hash = tally.declaration_hash()
@@ -119,18 +118,36 @@ def _bring_up(
             done += [f"mended {fault}" for fault in unexplained]
         _install_capture(connection, source, over)
     for tally, found in own.items():
-        upgraded = any(w.tally is tally for w in changed)
-        unexplained = [f for f in found if not (f.of_function_text and upgraded)]
-        if unexplained and tally.name in known_before:
-            broken.add(tally)
-            done += [f"mended {fault}" for fault in unexplained]
+        if tally.name in known_before:
+            upgraded = any(w.tally is tally for w in changed)
+            done += _judge_own(connection, tally, found, upgraded, broken)
     for tally in tallies:
-        _install_hooks(connection, capture.own_hooks(tally))
+        _install_hooks(connection, own_triggers.own_hooks(tally))
     for tally in tallies:
         if tally in broken:
-            state.mark_stale(connection, tally, "its capture was found broken and mended")
+            state.mark_stale(connection, tally, state.CAPTURE_MENDED)
             done.append(f"{tally.name} is stale: changes may have been missed")
     return done
+
+
+def _judge_own(
+    connection: Connection,
+    tally: Tally,
+    found: Sequence[capture.Fault],
+    upgraded: bool,
+    broken: set[Tally],
+) -> list[str]:
+    """What of the derived table's own triggers is mended, and what has to be looked at for it."""
+    explained = [f for f in found if upgraded and (f.of_function_text or f.of_hand)]
+    unexplained = [fault for fault in found if fault not in explained]
+    if not unexplained:
+        return []
+    if all(fault.of_hand for fault in unexplained):
+        # It may have been written by hand meanwhile, of which nothing was noted.
+        state.record_written(connection, tally, [], True)
+    else:
+        broken.add(tally)
+    return [f"mended {fault}" for fault in unexplained]
 
 
 def _install_tally(connection: Connection, wanted: _Wanted) -> str:
@@ -150,12 +167,12 @@ def _install_tally(connection: Connection, wanted: _Wanted) -> str:
     if wanted.present is None:
         reason = NEVER_BUILT
     elif fresh_declaration:
-        reason = DECLARATION_CHANGED
+        reason = state.DECLARATION_CHANGED
     elif log_differs:
-        reason = "its change log was missing or had other columns"
+        reason = state.LOG_DIFFERED
     elif tally.live_name in wanted.missing:
         # A derived table cannot be dropped without its view: it may be another table by now.
-        reason = "its live view was missing"
+        reason = state.VIEW_MISSING
     else:
         reason = ""
     if reason:

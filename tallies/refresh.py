@@ -6,15 +6,16 @@ nothing behind; a change whose transaction the snapshot does not see stays pendi
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from sqlalchemy import Connection, Engine
 
-from tallies import sql, state
+from tallies import incidents, sql, state
 from tallies.additive import AdditiveTally
 from tallies.adopting import adopt_declaration, require_same_declaration
 from tallies.backfill import Backfilled, Progress, backfill
@@ -119,6 +120,40 @@ def rebuild(
     return result
 
 
+def rebuild_keys(engine: Engine, tally: Tally, keys: Sequence[Mapping[str, Any]]) -> Refreshed:
+    """Compute single keys anew from the sources, and write those rows that differ.
+
+    `keys` have the tally's key columns by name, as JSON has them (`Difference.key`). Pending
+    deltas of these keys are consumed with it; marks of a recomputed tally stay pending.
+
+    Raises NotInstalled, TallyBusy, or SQLAlchemy's errors; nothing is changed then.
+    """
+    adopt_declaration(engine, tally)
+    groups = [{name: key[name] for name in tally.group} for key in keys]
+    started = time.perf_counter()
+
+    def work(connection: Connection) -> Refreshed:
+        require_same_declaration(connection, tally)
+        temporary(
+            connection,
+            KEYS,
+            f"SELECT DISTINCT {sql.columns(tally.group, 'k')} FROM jsonb_to_recordset("
+            f"{sql.literal(json.dumps(groups))}::jsonb) AS k ({tally.group_types})",
+        )
+        scope = Keys(tally, KEYS)
+        taken, oldest = 0, None
+        if isinstance(tally, RecomputedTally):
+            temporary(connection, FRESH, tally.rows_of(KEYS))
+        else:
+            taken, oldest = forget(connection, tally, scope.condition(tally, "l"))
+            temporary(connection, FRESH, tally.rows(scope))
+        state.record_touched(connection, tally, KEYS)
+        outcome = Outcome(taken, oldest, write_differences(connection, tally, scope))
+        return record(connection, tally, "rebuild", None, outcome, started, False)
+
+    return writing(engine, tally, work)
+
+
 def _is_batched(tally: Tally) -> TypeGuard[RecomputedTally]:
     return isinstance(tally, RecomputedTally) and tally.batches is not None
 
@@ -198,6 +233,7 @@ def _rebuild(connection: Connection, tally: Tally, scope: Scope) -> Outcome:
     else:
         windows = rewrite(connection, tally, scope)
     if whole:
+        incidents.record_stale(connection, tally)
         state.clear_stale(connection, tally)
     return Outcome(taken, oldest, windows)
 

@@ -35,6 +35,8 @@ from sqlalchemy.types import TypeEngine, UserDefinedType
 from tallies.errors import DeclarationError
 
 ENGINE_SCHEMA = "tallykeeper"
+# Set to 'on' in the engine's own transactions: writes of derived tables without it are by hand.
+WRITING = "tallykeeper.writing"
 MAX_IDENTIFIER_BYTES = 63
 
 # The plain PostgreSQL dialect: the drivers' own would double every % for their parameters.

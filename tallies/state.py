@@ -8,6 +8,7 @@ neither makes the other's transaction fail.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -41,6 +42,12 @@ from tallies.errors import NotInstalled
 from tallies.tally import FIRST_DAY, LAST_DAY, Tally
 
 MOST_KEYS = 20_000
+# Why a tally is stale, where that is a fault and not how things go.
+DECLARATION_CHANGED = "its declaration changed"
+CAPTURE_MENDED = "its capture was found broken and mended"
+LOG_DIFFERED = "its change log was missing or had other columns"
+VIEW_MISSING = "its live view was missing"
+FAULTS = (DECLARATION_CHANGED, CAPTURE_MENDED, LOG_DIFFERED, VIEW_MISSING)
 
 metadata = MetaData(schema=sql.ENGINE_SCHEMA)
 
@@ -162,10 +169,22 @@ unbuilt = Table(
     comment="What a backfill dropped from an empty table and builds when all rows are in.",
 )
 
+hand_edits = Table(
+    "hand_edits",
+    metadata,
+    Column("tally", Text, nullable=False),
+    Column("operation", Text, nullable=False, comment="INSERT, UPDATE, DELETE or TRUNCATE"),
+    Column("role", Text, nullable=False, comment="who was connected"),
+    Column("application", Text, nullable=False, comment="what the connection calls itself"),
+    Column("at", DateTime(timezone=True), nullable=False, comment="when its transaction began"),
+    Index("hand_edits_tally", "tally"),
+    comment="Writes of derived tables that are not the engine's, since all was last found right.",
+)
+
 # Nothing names a row of these. Under a publication of all tables their rows could not be deleted,
 # unless the whole row may serve as its name.
 _whole_row = DDL("ALTER TABLE %(fullname)s REPLICA IDENTITY FULL")  # type: ignore[no-untyped-call]
-for _nameless in (stale_marks, unverified, unverified_keys, cascaded):
+for _nameless in (stale_marks, unverified, unverified_keys, cascaded, hand_edits):
     event.listen(_nameless, "after_create", _whole_row)
 
 captured_relations = Table(
@@ -282,8 +301,10 @@ def record_written(connection: Connection, tally: Tally, days: list[str], everyt
         parameters: tuple[Any, ...] = (tally.name,)
     else:
         windows = (
-            "(SELECT range_agg(tstzrange(day::timestamptz, day::timestamptz + interval '1 day'))"
-            " FROM unnest(%s::text[]) AS day)"
+            # In any session's time zone, with daylight saving or without.
+            "(SELECT range_agg(tstzrange(start, start + interval '24 hours'))"
+            " FROM unnest(%s::text[]) AS day CROSS JOIN"
+            " LATERAL (SELECT (day || ' 00:00Z')::timestamptz) AS s (start))"
         )
         parameters = (tally.name, days)
     connection.exec_driver_sql(
@@ -323,6 +344,12 @@ def record_touched(connection: Connection, tally: Tally, relation: str) -> None:
         f" SELECT {sql.literal(tally.name)}, jsonb_agg(jsonb_build_object({fields}))"
         f" FROM touched AS k, counted WHERE keys <= {MOST_KEYS} HAVING count(*) > 0",
     )
+
+
+def record_keys(connection: Connection, tally: Tally, keys: Sequence[Mapping[str, Any]]) -> None:
+    """Remember single keys of a tally without windows that have to be verified again."""
+    groups = [{name: key[name] for name in tally.group} for key in keys]
+    connection.execute(unverified_keys.insert().values(tally=tally.name, keys=groups))
 
 
 def record_verified(

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Engine
 
-from tallies import capture, sql, state
+from tallies import capture, own_triggers, sql, state
 from tallies.alone import holder
 from tallies.errors import NotInstalled
 from tallies.tally import LOGGED_AT, Tally
@@ -114,4 +114,4 @@ def capture_faults(connection: Connection, tally: Tally) -> list[str]:
     for source in tally.sources:
         over = [t for t in tally.siblings if source in t.sources]
         found += [str(fault) for fault in capture.faults(connection, source, over)]
-    return found + [str(fault) for fault in capture.own_faults(connection, tally)]
+    return found + [str(fault) for fault in own_triggers.own_faults(connection, tally)]

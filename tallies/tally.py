@@ -308,6 +308,11 @@ class Tally(ABC):
         return [self.aggregate_function]
 
     @property
+    def group_types(self) -> str:
+        """The columns of `group` with their types, as SQL wants them to read records of JSON."""
+        return ", ".join(f"{sql.quote(n)} {self._type_of(n)}" for n in self.group)
+
+    @property
     def has_updated_at(self) -> bool:
         """Whether the derived table says when each row last changed."""
         return "updated_at" in self.table.c

@@ -160,3 +160,4 @@ def _prepare(connection: Connection) -> None:
     # Everything that compares a time with or without zone does it in UTC.
     sql.execute(connection, "SET LOCAL timezone = 'UTC'")
     sql.execute(connection, "SET LOCAL jit = off")
+    sql.execute(connection, f"SET LOCAL {sql.WRITING} = 'on'")

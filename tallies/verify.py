@@ -82,6 +82,7 @@ def verify(
     if result.stale:
         return result
     with engine.begin() as connection:
+        _remember(connection, tally, result)
         state.record_verified(
             connection,
             tally,
@@ -106,7 +107,7 @@ def _verify_once(
             raise NotInstalled(f"{tally.name} is not installed here; run `tally migrate` first")
         stale = installed.stale
         if installed.declaration_hash != tally.declaration_hash():
-            stale = (*stale, "its declaration changed")
+            stale = (*stale, state.DECLARATION_CHANGED)
         now = sql.execute(connection, "SELECT now()").scalar_one()
         if stale:
             return Verification(
@@ -177,15 +178,13 @@ def _touched_keys(connection: Connection, tally: Tally) -> list[Scope]:
     """The keys of a tally without windows that were written, or everything where all of it was."""
     if _places(connection, tally, state.unverified):
         return [Everything()]
-    types = ", ".join(
-        f"{sql.quote(n)} {sql.type_name(sql.lasting_type(tally.table.c[n]))}" for n in tally.group
-    )
     found = sql.execute(
         connection,
         f"CREATE TEMPORARY TABLE {TOUCHED_KEYS.partition('.')[2]} ON COMMIT DROP AS"
         f" SELECT DISTINCT {sql.columns(tally.group, 'k')}"
         f" FROM {sql.name_of(state.unverified_keys)} AS u,"
-        f" jsonb_to_recordset(u.keys) AS k ({types}) WHERE u.tally = {sql.literal(tally.name)}",
+        f" jsonb_to_recordset(u.keys) AS k ({tally.group_types})"
+        f" WHERE u.tally = {sql.literal(tally.name)}",
     )
     sql.execute(connection, f"ANALYZE {TOUCHED_KEYS}")
     return [Keys(tally, TOUCHED_KEYS)] if found.rowcount else []
@@ -231,9 +230,29 @@ ORDER BY place"""
 
 
 def _unverified(connection: Connection, tally: Tally) -> dict[Table, list[str]]:
-    """What this snapshot knows to be unverified, by its place."""
-    tables = (state.unverified, state.unverified_keys)
+    """What this snapshot knows to be unverified, by its place.
+
+    Hand edits are among it, so that they are known until all was found right after them.
+    """
+    tables = [state.unverified, state.unverified_keys]
+    if state.is_there(connection, state.hand_edits):
+        tables.append(state.hand_edits)
     return {table: _places(connection, tally, table) for table in tables}
+
+
+def _remember(connection: Connection, tally: Tally, found: Verification) -> None:
+    """Have what differs compared again by the next verify of what was written.
+
+    Otherwise one that looks at other windows would say that all is well again.
+    """
+    if not found.differing:
+        return
+    if tally.window is not None:
+        state.record_written(connection, tally, list(found.days), False)
+    elif len(found.differences) == found.differing:
+        state.record_keys(connection, tally, [d.key for d in found.differences])
+    else:
+        state.record_written(connection, tally, [], True)
 
 
 def _places(connection: Connection, tally: Tally, table: Table) -> list[str]:

@@ -1,0 +1,212 @@
+"""Incidents: opened, counted, mended; what the engine itself writes down; causes; hand edits."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import Engine, text
+
+import tallies
+from assets.gallery.tallies import content_tags
+from assets.gallery.tallies import system as gallery
+from assets.media.tallies import daily_contributions as daily
+from assets.media.tallies import system as media
+from tallies import incidents, state
+from tests.integration.support import create, execute, rows, scalar
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def built(engine: Engine) -> Engine:
+    create(engine, media)
+    execute(
+        engine,
+        "INSERT INTO media.media_files (path, original_created_at) SELECT 'f' || n,"
+        " timestamptz '2026-01-01 12:00Z' + n * interval '1 day' FROM generate_series(0, 4) AS n",
+    )
+    for tally in media.tallies:
+        tallies.refresh(engine, tally)
+        assert tallies.verify(engine, tally).ok
+    return engine
+
+
+def test_what_is_found_again_is_counted_and_ends_when_it_is_right(built: Engine) -> None:
+    with built.begin() as connection:
+        first = incidents.report(
+            connection, "media.a", "differs", "2 keys", cause="a hand", differing=2, at=NOW
+        )
+        assert (first.times, first.is_first, first.is_open) == (1, True, True)
+        later = NOW + timedelta(hours=1)
+        again = incidents.report(connection, "media.a", "differs", "1 key", differing=1, at=later)
+        assert (again.id, again.times, again.what) == (first.id, 2, "1 key")
+        assert (again.cause, again.differing) == ("a hand", 2)
+        assert (again.found_at, again.last_found_at) == (NOW, later)
+        other = incidents.report(connection, "media.a", "capture", "off")
+        assert other.id != first.id
+        assert incidents.open_counts(connection) == {"media.a": 2}
+        assert incidents.mend(connection, "media.a", "differs", "verify", at=NOW) is None
+        mended = incidents.mend(connection, "media.a", "differs", "verify", at=later)
+        assert mended is not None
+        assert (mended.mended_by, mended.is_open) == ("verify", False)
+        assert incidents.mend(connection, "media.a", "differs", "verify") is None
+        anew = incidents.report(connection, "media.a", "differs", "3 keys")
+        assert (anew.id != first.id, anew.times) == (True, 1)
+        listed = incidents.listed(connection)
+        assert [i.id for i in listed] == [anew.id, other.id, first.id]
+        assert incidents.listed(connection, open_only=True, subject="media.b") == []
+
+
+def test_a_rebuild_for_a_fault_is_written_down_and_one_for_want_of_rows_is_not(
+    built: Engine,
+) -> None:
+    with built.begin() as connection:
+        assert incidents.listed(connection) == [], "a first build is no fault"
+        state.mark_stale(connection, daily, state.DECLARATION_CHANGED)
+    tallies.refresh(built, daily)
+    with built.begin() as connection:
+        (found,) = incidents.listed(connection)
+        assert (found.subject, found.kind, found.what) == (
+            "media.daily_contributions",
+            "stale",
+            "its declaration changed",
+        )
+        assert (found.mended_by, found.is_open) == ("rebuilt", False)
+    execute(built, "TRUNCATE media.media_files")
+    tallies.refresh(built, daily)
+    assert scalar(built, "SELECT count(*) FROM tallykeeper.incidents") == 1
+
+
+@pytest.mark.parametrize(
+    ("statement", "operation"),
+    [
+        ("UPDATE media.daily_contributions SET count = 9 WHERE date = '2026-01-02Z'", "UPDATE"),
+        ("DELETE FROM media.daily_contributions WHERE date = '2026-01-02Z'", "DELETE"),
+        ("INSERT INTO media.daily_contributions (date, count) VALUES ('2020-01-02Z', 9)", "INSERT"),
+        ("TRUNCATE media.daily_contributions", "TRUNCATE"),
+    ],
+)
+def test_a_hand_edit_is_known_and_found_by_the_next_look_at_what_was_written(
+    built: Engine, statement: str, operation: str
+) -> None:
+    assert rows(built, "SELECT * FROM tallykeeper.hand_edits") == []
+    execute(built, statement)
+    found = tallies.verify(built, daily, "touched")
+    assert (found.whole, bool(found.differing)) == (True, True)
+    with built.begin() as connection:
+        cause = tallies.likely_cause(connection, daily)
+        role = connection.scalar(text("SELECT session_user"))
+    assert cause is not None
+    assert cause.startswith(f"edited by hand: {operation} by {role} through tallykeeper at ")
+    tallies.rebuild(built, daily)
+    assert tallies.verify(built, daily, "touched").ok
+    assert rows(built, "SELECT * FROM tallykeeper.hand_edits") == []
+    with built.begin() as connection:
+        assert tallies.likely_cause(connection, daily) is None
+
+
+def test_what_the_engine_and_cascades_write_is_no_hand_edit(engine: Engine) -> None:
+    create(engine, gallery)
+    execute(
+        engine,
+        "INSERT INTO gallery.users (username) VALUES ('ann'), ('ben')",
+        "INSERT INTO gallery.tags (name) VALUES ('a'), ('b')",
+        "INSERT INTO gallery.content_items (creator_id, tags)"
+        " SELECT u.id, ARRAY(SELECT id FROM gallery.tags) FROM gallery.users AS u",
+    )
+    for tally in gallery.tallies:
+        tallies.refresh(engine, tally)
+    execute(engine, "DELETE FROM gallery.tags WHERE name = 'b'")
+    for tally in gallery.tallies:
+        tallies.refresh(engine, tally)
+        tallies.rebuild(engine, tally)
+    assert rows(engine, "SELECT * FROM tallykeeper.hand_edits") == []
+
+
+def test_a_trigger_that_is_off_is_the_cause(built: Engine) -> None:
+    execute(
+        built,
+        "ALTER TABLE media.media_files DISABLE TRIGGER tallykeeper_delete",
+        "DELETE FROM media.media_files WHERE path = 'f2'",
+    )
+    assert tallies.verify(built, daily).days == ("2026-01-03",)
+    with built.begin() as connection:
+        cause = tallies.likely_cause(connection, daily)
+    assert cause == "media.media_files: the delete trigger is disabled, or not enabled always"
+
+
+def test_what_differed_is_looked_at_again_until_it_is_right(built: Engine) -> None:
+    execute(
+        built,
+        "SET tallykeeper.writing = 'on'",
+        "UPDATE media.daily_contributions SET count = 9 WHERE date = '2026-01-04Z'",
+    )
+    assert tallies.verify(built, daily, "touched").ok, "nobody noted it"
+    assert tallies.verify(built, daily).days == ("2026-01-04",)
+    again = tallies.verify(built, daily, "touched")
+    assert (again.whole, again.days) == (False, ("2026-01-04",))
+    day = datetime(2026, 1, 4, tzinfo=UTC)
+    tallies.rebuild(built, daily, day, day + timedelta(days=1))
+    assert tallies.verify(built, daily, "touched").ok
+    assert tallies.verify(built, daily).ok
+
+
+def test_single_keys_are_rebuilt_and_no_others(engine: Engine) -> None:
+    create(engine, gallery)
+    execute(
+        engine,
+        "INSERT INTO gallery.users (username) VALUES ('ann')",
+        "INSERT INTO gallery.tags (name) VALUES ('a'), ('b'), ('c')",
+        "INSERT INTO gallery.content_items (creator_id, tags)"
+        " SELECT u.id, ARRAY(SELECT id FROM gallery.tags ORDER BY id) FROM gallery.users AS u,"
+        " generate_series(1, 4)",
+    )
+    tallies.refresh(engine, content_tags)
+    assert tallies.verify(engine, content_tags).ok
+    execute(
+        engine,
+        "SET tallykeeper.writing = 'on'",
+        "DELETE FROM gallery.content_tags WHERE tag_id ="
+        " (SELECT id FROM gallery.tags WHERE name = 'b')",
+    )
+    found = tallies.verify(engine, content_tags)
+    assert found.differing == 4
+    done = tallies.rebuild_keys(engine, content_tags, [found.differences[0].key])
+    assert (done.inserted, done.keys_changed) == (1, 1)
+    left = tallies.verify(engine, content_tags, "touched")
+    assert (left.whole, left.differing) == (False, 3)
+    tallies.rebuild_keys(engine, content_tags, [d.key for d in left.differences])
+    assert tallies.verify(engine, content_tags, "touched").ok
+    assert tallies.verify(engine, content_tags).ok
+
+
+def test_the_key_of_an_additive_tally_is_rebuilt_with_what_is_pending_for_it(
+    built: Engine,
+) -> None:
+    execute(
+        built,
+        "UPDATE media.daily_contributions SET count = 9 WHERE date = '2026-01-02Z'",
+        "INSERT INTO media.media_files (path, original_created_at) VALUES"
+        " ('late', '2026-01-02 13:00Z'), ('other', '2026-01-03 13:00Z')",
+    )
+    key = tallies.verify(built, daily).differences[0].key
+    done = tallies.rebuild_keys(built, daily, [key])
+    assert (done.pending_taken, done.keys_changed) == (1, 1)
+    assert tallies.verify(built, daily).ok
+    assert (
+        scalar(built, "SELECT count FROM media.daily_contributions_live WHERE date = '2026-01-02Z'")
+        == 2
+    )
+
+
+def test_a_lost_hand_trigger_is_mended_without_a_rebuild(built: Engine) -> None:
+    execute(built, "DROP TRIGGER tallykeeper_hand ON media.daily_contributions")
+    with built.begin() as connection:
+        assert tallies.capture_faults(connection, daily) == [
+            "media.daily_contributions: the hand edit trigger is missing"
+        ]
+        done = tallies.install(connection, media.tallies)
+    assert done == ["mended media.daily_contributions: the hand edit trigger is missing"]
+    assert tallies.status(built, daily).stale == ()
+    assert tallies.verify(built, daily, "touched").whole, "it may have been edited meanwhile"
