@@ -1,0 +1,109 @@
+"""The service as one application: a router per system, what it says of itself, and nothing else.
+
+Nothing connects when this is imported or an application is made: the database is opened by the
+first question, so each worker process has connections of its own.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from sqlalchemy import Engine
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from assets.systems import chosen_systems
+from resources.database import open_engine
+from serving import media
+from serving.database import Provider
+from serving.problems import Problem, problem_of
+from serving.routing import SCHEMAS
+
+ROUTERS: dict[str, Callable[[Provider], APIRouter]] = {"media": media.router}
+
+
+def create_app(engine: Engine | None = None, systems: Sequence[str] | None = None) -> FastAPI:
+    """The service on `engine`, by default on the database that the settings name.
+
+    `systems` are those that it answers for, by default those that TALLY_SYSTEMS names, else all.
+    Raises SettingError.
+    """
+    opened = OpenedLate(engine)
+    names = [system.name for system in chosen_systems()] if systems is None else list(systems)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        opened.close()
+
+    app = FastAPI(
+        title="Tallykeeper",
+        version="1",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+    )
+    for name in names:
+        if name in ROUTERS:
+            app.include_router(ROUTERS[name](opened))
+    app.add_exception_handler(HTTPException, _problem)
+    app.add_exception_handler(RequestValidationError, _problem)
+    app.add_exception_handler(Exception, _failed)
+    app.openapi = lambda: _document(app)  # type: ignore[method-assign]
+    return app
+
+
+class OpenedLate:
+    """Gives an engine that is opened when it is first asked for, and closed if it was made here."""
+
+    def __init__(self, engine: Engine | None) -> None:
+        self._given = engine
+        self._own: Engine | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self) -> Engine:
+        if self._given is not None:
+            return self._given
+        with self._lock:
+            if self._own is None:
+                self._own = open_engine()
+            return self._own
+
+    def close(self) -> None:
+        """Let go of the connections of an engine that was opened here."""
+        with self._lock:
+            if self._own is not None:
+                self._own.dispose()
+                self._own = None
+
+
+async def _problem(_: Request, error: Exception) -> Response:
+    problem = problem_of(error)
+    assert problem is not None
+    return problem.response()
+
+
+async def _failed(_: Request, error: Exception) -> Response:
+    del error  # The server logs it.
+    return Problem(500, "internal", "The service failed; see its log.").response()
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(unused, None)
+        for name, schema in SCHEMAS.items():
+            schemas.update(schema.pop("$defs", {}))
+            schemas[name] = schema
+        app.openapi_schema = document
+    return app.openapi_schema

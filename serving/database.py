@@ -1,0 +1,107 @@
+"""How the service reads: each answer in one read-only snapshot, with the moment it is exact as of.
+
+What must stay true: nothing is written, whatever role connects; and what an answer says, its
+`as_of` and its entity tag are of the very same snapshot. No SQL over tallies here: questions are
+the systems' reads, and the state of a tally is the engine's to tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from serving.answers import json_response
+from serving.caching import CACHE_CONTROL, entity_tag, is_known
+from serving.problems import unaskable
+from tallies.fingerprint import Part, fingerprint
+
+Provider = Engine | Callable[[], Engine]
+
+STATEMENT_SECONDS = 5
+_SERIALIZATION_FAILURE = "40001"
+_ATTEMPTS = 3
+# No snapshot is taken by these. The time zone is for tables adopted with times that have none.
+_SETTINGS = (
+    f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'; SET LOCAL lock_timeout = '2s';"
+    " SET LOCAL timezone = 'UTC'; SET LOCAL jit = off"
+)
+
+T = TypeVar("T")
+
+
+class Snapshots:
+    """Answers questions, each in a snapshot of its own, on an engine or on what gives one."""
+
+    def __init__(self, provider: Provider) -> None:
+        self._provider = provider
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, opened now if it was not yet. Raises DatabaseUnavailable, SettingError."""
+        return self._provider if isinstance(self._provider, Engine) else self._provider()
+
+    def answer(
+        self,
+        request: Request,
+        read: Callable[[Connection], Mapping[str, Any]],
+        *parts: Part,
+        question: object = None,
+    ) -> Response:
+        """What `read` gives, with `as_of`; 304 where the client has it already.
+
+        `parts` are what the answer is read from, all of it: without them it has no entity tag.
+        `question` is what was asked, with defaults filled in, where the address does not say it.
+        """
+        path, asked = request.url.path, sorted(request.query_params.multi_items())
+        known = request.headers.get("if-none-match")
+
+        def attempt() -> Response:
+            with self._snapshot() as connection:
+                as_of, state = _state(connection, parts)
+                headers = {"cache-control": CACHE_CONTROL}
+                if state is not None:
+                    headers["etag"] = entity_tag(state, [path, asked, question])
+                    if is_known(headers["etag"], known):
+                        return Response(status_code=304, headers=headers)
+                try:
+                    answer = read(connection)
+                except ValueError as error:
+                    raise unaskable(str(error)) from error
+            return json_response({**answer, "as_of": as_of}, headers)
+
+        return self._again(attempt)
+
+    def _again(self, attempt: Callable[[], T]) -> T:
+        """A live view fails where a source was truncated just then; the next snapshot is right."""
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return attempt()
+            except DBAPIError as error:
+                if getattr(error.orig, "sqlstate", None) != _SERIALIZATION_FAILURE:
+                    raise
+        return attempt()
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[Connection]:
+        connecting = self.engine.connect().execution_options(
+            isolation_level="REPEATABLE READ", postgresql_readonly=True
+        )
+        with connecting as connection, connection.begin() as transaction:
+            connection.exec_driver_sql(_SETTINGS)
+            yield connection
+            transaction.rollback()
+
+
+def _state(connection: Connection, parts: tuple[Part, ...]) -> tuple[datetime, str | None]:
+    """When the snapshot was taken, and the parts' state in it. The first to read, so it takes it."""
+    state = fingerprint(*parts) if parts else "NULL::text"
+    query = f"SELECT statement_timestamp(), {state}".replace("%", "%%")
+    as_of, found = connection.exec_driver_sql(query).one()
+    return as_of, found
