@@ -409,12 +409,49 @@ def stop() -> None:
     click.echo("stopped" if embedded.stop() else "nothing was running")
 
 
+@tally.command(
+    epilog=_example("tally metrics --address 9464", "curl -s http://127.0.0.1:9464/metrics")
+)
+@click.option(
+    "--address",
+    metavar="HOST:PORT",
+    help="Where to listen; a port alone is of this machine only  [default: TALLY_METRICS_ADDRESS]",
+)
+def metrics(address: str | None) -> None:
+    """Serve figures about the tallies for Prometheus.
+
+    Pending changes, refreshes, verifies, incidents and sizes, read from the database at each
+    scrape. Ctrl-C, or SIGTERM, ends it. `tally up` serves them too where TALLY_METRICS_ADDRESS is
+    set.
+    """
+    from pipelines.exporter import run_exporter
+    from pipelines.up import stop_signals
+    from resources.settings import SettingError, listening_address, metrics_address
+
+    _check_settings()
+    try:
+        listening = listening_address("--address", address) if address else metrics_address()
+    except SettingError as error:
+        if error.variable != "--address":
+            raise
+        raise click.UsageError(str(error), ctx=click.get_current_context()) from error
+    if listening is None:
+        raise click.UsageError(
+            "no address to listen at; name one, as in `tally metrics --address 127.0.0.1:9464`, or"
+            " set TALLY_METRICS_ADDRESS",
+            ctx=click.get_current_context(),
+        )
+    with stop_signals() as stopping:
+        run_exporter(listening, stopping)
+
+
 @tally.command(epilog=_example("tally up --port 3001"))
 @click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True)
 def up(port: int) -> None:
     """Run the Dagster UI and daemon, hourly schedules on.
 
-    The UI is at http://localhost:PORT; Ctrl-C ends both.
+    The UI is at http://localhost:PORT; Ctrl-C ends both. Where TALLY_METRICS_ADDRESS is set,
+    figures for Prometheus are served there.
     """
     from pipelines.up import run_up
 
@@ -451,9 +488,10 @@ def _engine() -> Engine:
 def _check_settings() -> None:
     """Tell of a malformed setting before anything is done, also where it is not needed yet."""
     from assets.systems import chosen_systems
-    from resources.settings import start_date
+    from resources.settings import metrics_address, start_date
 
     start_date()
+    metrics_address()
     chosen_systems()
 
 

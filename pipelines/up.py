@@ -1,4 +1,4 @@
-"""`tally up`: the Dagster UI and daemon over the database, until one ends it.
+"""`tally up`: the Dagster UI and daemon, and what settings add to them, until one ends it.
 
 The embedded database is started and migrated first, source tables included, so that whoever brings
 no database sees something; one's own is `tally migrate`'s business. What must stay true: whatever
@@ -50,16 +50,18 @@ def run_up(port: int = 3000, host: str = LOOPBACK) -> None:
         environment = os.environ | dagster_environment()
         workspace = str(settings.project_root() / "workspace.yaml")
         parts = {
-            "webserver": [
+            "Dagster webserver": [
                 *("dagster-webserver", "--workspace", workspace),
                 *("--host", host, "--port", str(port)),
                 *("--dagster-log-level", "error", "--code-server-log-level", "error"),
             ],
-            "daemon": [
+            "Dagster daemon": [
                 *("dagster-daemon", "run", "--workspace", workspace),
                 *("--log-level", "error", "--code-server-log-level", "error"),
             ],
         }
+        if settings.metrics_address() is not None:
+            parts["metrics server"] = ["tally", "metrics"]
         click.echo("Starting the Dagster UI and daemon ...")
         running = stack.enter_context(children(parts, environment))
         _wait_until_ready(host, port, running, stopping)
@@ -165,7 +167,7 @@ def _require_alive(running: dict[str, subprocess.Popen[bytes]]) -> None:
         code = process.poll()
         if code is not None:
             raise click.ClickException(
-                f"the Dagster {name} ended by itself (exit code {code}); its messages are above"
+                f"the {name} ended by itself (exit code {code}); its messages are above"
             )
 
 

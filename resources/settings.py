@@ -17,11 +17,19 @@ DEFAULT_FRESH_SECONDS = 2 * 60 * 60
 DEFAULT_PRESSURE_ROWS = 100_000
 DEFAULT_KEEP_EVENTS_DAYS = 30
 DEFAULT_CLASSROOM_IDLE_SECONDS = 5 * 60
+DEFAULT_KEEP_RUNS_DAYS = 90
+DEFAULT_KEEP_INCIDENTS_DAYS = 365
+LOOPBACK = "127.0.0.1"
+HIGHEST_PORT = 65_535
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _SYSTEM_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _SCHEMA_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$-]*")
 _TOKEN = re.compile(r"[!-~]+")
+# A port alone, or a host (an IPv6 one in brackets) and a port.
+_LISTENING = re.compile(
+    r"(?:(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])?:)?(?P<port>\d{1,5})", re.ASCII
+)
 _LONGEST_IDENTIFIER = 63
 _RESERVED_SCHEMAS = frozenset({"information_schema", "tallykeeper"})
 
@@ -174,6 +182,47 @@ def keep_events_days() -> int:
     Raises SettingError where it is no whole number from 1.
     """
     return _count("TALLY_FEDIVERSE_KEEP_DAYS", DEFAULT_KEEP_EVENTS_DAYS, "days")
+
+
+def keep_runs_days() -> int:
+    """For how many days runs and their events are kept: TALLY_KEEP_RUNS_DAYS, 90.
+
+    Raises SettingError where it is no whole number from 1.
+    """
+    return _count("TALLY_KEEP_RUNS_DAYS", DEFAULT_KEEP_RUNS_DAYS, "days")
+
+
+def keep_incidents_days() -> int:
+    """For how many days a mended incident is kept: TALLY_KEEP_INCIDENTS_DAYS, 365.
+
+    Raises SettingError where it is no whole number from 1.
+    """
+    return _count("TALLY_KEEP_INCIDENTS_DAYS", DEFAULT_KEEP_INCIDENTS_DAYS, "days")
+
+
+def metrics_address() -> tuple[str, int] | None:
+    """Host and port at which metrics are served, TALLY_METRICS_ADDRESS; None: they are not.
+
+    Raises SettingError where it is no such address.
+    """
+    value = _read("TALLY_METRICS_ADDRESS")
+    return None if value is None else listening_address("TALLY_METRICS_ADDRESS", value)
+
+
+def listening_address(variable: str, value: str) -> tuple[str, int]:
+    """Host and port of `127.0.0.1:9464`, `[::1]:9464` or `9464`, which is of this machine alone.
+
+    Port 0 is any free one. Raises SettingError, in which `variable` names what is malformed.
+    """
+    found = _LISTENING.fullmatch(value.strip())
+    if found is None or int(found["port"]) > HIGHEST_PORT:
+        raise SettingError(
+            variable,
+            "an address to listen at, like 127.0.0.1:9464, or a port alone",
+            value,
+            f"write host:port, with a port up to {HIGHEST_PORT}",
+        )
+    return (found["host"] or LOOPBACK).strip("[]"), int(found["port"])
 
 
 def mastodon_token() -> str | None:

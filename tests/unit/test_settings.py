@@ -166,3 +166,47 @@ def test_a_token_comes_as_it_stands_and_is_never_shown(monkeypatch: pytest.Monke
         with pytest.raises(SettingError, match="expected an access token") as caught:
             settings.mastodon_token()
         assert "s3" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "address"),
+    [
+        ("9464", ("127.0.0.1", 9464)),
+        (":9464", ("127.0.0.1", 9464)),
+        ("192.0.2.7:1", ("192.0.2.7", 1)),
+        ("[::1]:65535", ("::1", 65535)),
+        ("metrics-1.example.org:0", ("metrics-1.example.org", 0)),
+    ],
+)
+def test_metrics_are_served_where_it_says_and_a_port_alone_is_of_this_machine(
+    monkeypatch: pytest.MonkeyPatch, value: str, address: tuple[str, int]
+) -> None:
+    assert settings.metrics_address() is None
+    monkeypatch.setenv("TALLY_METRICS_ADDRESS", value)
+    assert settings.metrics_address() == address
+
+
+@pytest.mark.parametrize(
+    "value", ["localhost", "localhost:", "::1:9464", "65536", "a b:1", "http://a:1", "a:1/metrics"]
+)
+def test_a_malformed_address_to_listen_at_is_refused(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("TALLY_METRICS_ADDRESS", value)
+    with pytest.raises(SettingError, match="TALLY_METRICS_ADDRESS: expected an address to listen"):
+        settings.metrics_address()
+
+
+def test_runs_and_incidents_are_kept_as_long_as_wished(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings.keep_runs_days() == 90
+    assert settings.keep_incidents_days() == 365
+    monkeypatch.setenv("TALLY_KEEP_RUNS_DAYS", "7")
+    monkeypatch.setenv("TALLY_KEEP_INCIDENTS_DAYS", "30")
+    assert settings.keep_runs_days() == 7
+    assert settings.keep_incidents_days() == 30
+    monkeypatch.setenv("TALLY_KEEP_RUNS_DAYS", "0")
+    monkeypatch.setenv("TALLY_KEEP_INCIDENTS_DAYS", "a year")
+    with pytest.raises(SettingError, match="TALLY_KEEP_RUNS_DAYS: expected a whole number of days"):
+        settings.keep_runs_days()
+    with pytest.raises(SettingError, match="TALLY_KEEP_INCIDENTS_DAYS: expected a whole number"):
+        settings.keep_incidents_days()
