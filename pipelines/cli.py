@@ -124,8 +124,8 @@ def migrate(with_sources: bool) -> None:
 def status(as_json: bool) -> None:
     """Show what is known of each tally.
 
-    Rows, when it was last built and refreshed, its pending changes, the age of the oldest, and what
-    the last verify found.
+    Rows, the size on disk of the table with its indexes and its change log, when it was last
+    refreshed, its pending changes, the age of the oldest, and what the last verify found.
     """
     from assets.systems import missing_sources
     from pipelines.names import named_tallies, systems_of

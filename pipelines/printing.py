@@ -16,6 +16,7 @@ from tallies import Difference, Refreshed, Status, Tally, Verification, Waiting
 
 NEVER = "-"
 SPANS = (("s", 60), ("min", 60), ("h", 24), ("d", 365), ("y", None))
+BYTES = ("B", "kB", "MB", "GB", "TB")
 SHOWN_DIFFERENCES = 20
 
 
@@ -31,6 +32,18 @@ def age(since: datetime | None, now: datetime) -> str:
     raise AssertionError("the last span has no end")
 
 
+def size(taken: int | None) -> str:
+    """How much that is, in units of 1,024, as briefly as tells: `8 kB`, `1.2 MB`, `24 GB`."""
+    if taken is None:
+        return NEVER
+    amount, place = float(taken), 0
+    # What would round to four digits is said in the next unit.
+    while amount >= 999.5 and place < len(BYTES) - 1:
+        amount, place = amount / 1024, place + 1
+    digits = 1 if place and amount < 9.95 and round(amount, 1) % 1 else 0
+    return f"{amount:.{digits}f} {BYTES[place]}"
+
+
 def show_status(
     found: Sequence[tuple[Tally, Status | None]],
     waiting: Mapping[str, Waiting],
@@ -39,7 +52,7 @@ def show_status(
     """A table of what is known of each tally, and below it what wants doing."""
     table = _table()
     table.add_column("tally", overflow="fold")
-    for heading in ("rows", "built", "refreshed", "pending", "oldest", "verified"):
+    for heading in ("rows", "size", "refreshed", "pending", "oldest", "verified"):
         table.add_column(heading, justify="right", overflow="fold")
     system = ""
     for tally, status in found:
@@ -73,12 +86,18 @@ def _cells(status: Status | None) -> list[str]:
         return [NEVER] * 6
     return [
         NEVER if status.rows is None else f"{status.rows:,}",
-        age(status.built_at, status.as_of),
+        size(_total(status)),
         age(status.refreshed_at, status.as_of),
         f"{status.pending:,}",
         age(status.oldest_pending, status.as_of),
         _verified(status),
     ]
+
+
+def _total(status: Status) -> int | None:
+    if status.table_bytes is None or status.log_bytes is None:
+        return None
+    return status.table_bytes + status.log_bytes
 
 
 def _verified(status: Status) -> str:

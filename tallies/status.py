@@ -6,11 +6,16 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
 
 from tallies import capture, own_triggers, sql, state
 from tallies.alone import holder
 from tallies.errors import NotInstalled
 from tallies.tally import LOGGED_AT, Tally
+from tallies.transactions import LOCK_NOT_AVAILABLE, sqlstate
+
+# How long to wait for a table that another session has to itself, before saying nothing of it.
+PATIENCE_MILLISECONDS = 200
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,8 @@ class Status:
     rebuild it; empty if it will not. `verified_at`, `verified_whole` and `differing` tell of the
     last verify; None before the first. `unfinished` are the lanes of a backfill that is under way
     or was interrupted; `backfilling` is the process id of the session that is at it, if one is.
+    `table_bytes` is what the derived table takes on disk with its indexes, `log_bytes` its change
+    log; both None while another session has either to itself.
     """
 
     tally: str
@@ -50,6 +57,8 @@ class Status:
     as_of: datetime
     unfinished: tuple[UnfinishedLane, ...] = ()
     backfilling: int | None = None
+    table_bytes: int | None = None
+    log_bytes: int | None = None
 
 
 def status(engine: Engine, tally: Tally) -> Status:
@@ -71,6 +80,7 @@ def status(engine: Engine, tally: Tally) -> Status:
             f" FROM {tally.log_name}) AS l WHERE s.tally = %s",
             (tally.name,),
         ).one()
+        table_bytes, log_bytes = _sizes(connection, tally)
         return Status(
             tally=tally.name,
             how=tally.kind,
@@ -87,7 +97,32 @@ def status(engine: Engine, tally: Tally) -> Status:
             as_of=row.as_of,
             unfinished=_unfinished(connection, tally),
             backfilling=holder(connection, tally),
+            table_bytes=table_bytes,
+            log_bytes=log_bytes,
         )
+
+
+def _sizes(connection: Connection, tally: Tally) -> tuple[int | None, int | None]:
+    """What the derived table and its change log take on disk, with their indexes."""
+    savepoint = connection.begin_nested()
+    try:
+        sql.execute(connection, f"SET LOCAL lock_timeout = {PATIENCE_MILLISECONDS}")
+        row = sql.execute(
+            connection,
+            # Of a partitioned table its partitions; of any other the tree is empty.
+            "SELECT coalesce((SELECT sum(pg_total_relation_size(relid))"
+            " FROM pg_partition_tree(t)), pg_total_relation_size(t))::bigint AS table_bytes,"
+            " pg_total_relation_size(l) AS log_bytes"
+            f" FROM (VALUES ({sql.literal(sql.name_of(tally.table))}::regclass,"
+            f" {sql.literal(tally.log_name)}::regclass)) AS r (t, l)",
+        ).one()
+    except DBAPIError as error:
+        if sqlstate(error) != LOCK_NOT_AVAILABLE:
+            raise
+        return None, None
+    finally:
+        savepoint.rollback()
+    return row.table_bytes, row.log_bytes
 
 
 def _unfinished(connection: Connection, tally: Tally) -> tuple[UnfinishedLane, ...]:

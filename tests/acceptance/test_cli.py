@@ -115,11 +115,12 @@ def test_status_tells_of_each_tally_within_80_columns(built: Command, engine: En
     built.ok("verify", "hourly_contributions")
     lines = built.ok("status").out.splitlines()
     assert max(map(len, lines)) <= 80
-    assert " ".join(lines[0].split()) == "tally rows built refreshed pending oldest verified"
+    assert " ".join(lines[0].split()) == "tally rows size refreshed pending oldest verified"
     assert lines[1].strip() == "media"
     daily, hourly = lines[2].split(), lines[3].split()
     assert daily[:2] == ["daily_contributions", "23,712,345"]
-    assert daily[3] == daily[5] == daily[8] == "s"
+    assert daily[3] == "kB"
+    assert daily[5] == daily[8] == "s"
     assert daily[6] == "3", "one row for each day left, and one for the day entered"
     assert daily[-1] == "-"
     assert hourly[-3] == "ok"
@@ -135,6 +136,7 @@ def test_status_in_json_has_all_of_it(built: Command, engine: Engine) -> None:
     )
     assert daily["installed"] is True
     assert (daily["rows"], daily["pending"], daily["stale"]) == (2, 1, [])
+    assert daily["table_bytes"] > daily["log_bytes"] >= 8_192
     refreshed = datetime.fromisoformat(daily["refreshed_at"])
     assert timedelta() < datetime.now(UTC) - refreshed < timedelta(minutes=5)
     assert 0 <= daily["pending_seconds"] < 300

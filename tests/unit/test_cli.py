@@ -26,6 +26,7 @@ from pipelines.printing import (
     refreshed_line,
     show_status,
     show_verification,
+    size,
     status_as_json,
     verifications_as_json,
     verified_line,
@@ -60,6 +61,8 @@ STATUS = Status(
     verified_whole=True,
     differing=0,
     as_of=NOW,
+    table_bytes=1_300_000_000,
+    log_bytes=24_000_000,
 )
 
 VERIFICATION = Verification(
@@ -149,6 +152,25 @@ def test_what_never_was_has_no_age() -> None:
     assert age(None, NOW) == "-"
 
 
+@pytest.mark.parametrize(
+    ("taken", "shown"),
+    [
+        (None, "-"),
+        (0, "0 B"),
+        (8_192, "8 kB"),
+        (122_880, "120 kB"),
+        (1_023_000, "999 kB"),
+        (1_024_000, "1 MB"),
+        (1_258_291, "1.2 MB"),
+        (10_434_000, "10 MB"),
+        (24_000_000_000, "22 GB"),
+        (5_000 * 1024**4, "5000 TB"),
+    ],
+)
+def test_a_size_is_as_brief_as_tells(taken: int | None, shown: str) -> None:
+    assert size(taken) == shown
+
+
 def shown_status(*found: Any, waiting: Mapping[str, Waiting] = MappingProxyType({})) -> list[str]:
     stream = io.StringIO()
     show_status(found, waiting, Console(file=stream, width=80))
@@ -160,7 +182,7 @@ def test_large_numbers_stay_in_one_line_of_80_columns() -> None:
     lines = shown_status((daily_contributions, STATUS), (hourly_contributions, wrong))
     assert max(map(len, lines)) <= 80
     assert " ".join(lines[2].split()) == (
-        "daily_contributions 23,712,345 200 d 59 min 1,234,567 23 h ok 12 min"
+        "daily_contributions 23,712,345 1.2 GB 59 min 1,234,567 23 h ok 12 min"
     )
     assert lines[3].endswith("1,234 WRONG")
 
@@ -200,6 +222,7 @@ def test_status_in_json_says_what_is_not_installed() -> None:
     assert found["waiting"] == {"fediverse": {"rows": 7, "oldest": NOW.isoformat()}}
     known, unknown = found["tallies"]
     assert known["pending_seconds"] == 23 * 3600
+    assert (known["table_bytes"], known["log_bytes"]) == (1_300_000_000, 24_000_000)
     assert known["built_at"] == (NOW - timedelta(days=200)).isoformat()
     assert unknown == {"tally": "media.hourly_contributions", "installed": False}
 
