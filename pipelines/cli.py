@@ -124,8 +124,8 @@ def migrate(with_sources: bool) -> None:
 def status(as_json: bool) -> None:
     """Show what is known of each tally.
 
-    Rows, the size on disk of the table with its indexes and its change log, when it was last
-    refreshed, its pending changes, the age of the oldest, and what the last verify found.
+    Rows, when it was last built and refreshed, its pending changes, the age of the oldest, and what
+    the last verify found.
     """
     from assets.systems import missing_sources
     from pipelines.names import named_tallies, systems_of
@@ -377,6 +377,23 @@ def _stopped_by_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@tally.command(epilog=_example("tally roles | psql -d app", "tally roles --reader reporting"))
+@click.option("--owner", default="tallykeeper_owner", show_default=True, metavar="ROLE")
+@click.option("--refresher", default="tallykeeper_refresher", show_default=True, metavar="ROLE")
+@click.option("--reader", default="tallykeeper_reader", show_default=True, metavar="ROLE")
+def roles(owner: str, refresher: str, reader: str) -> None:
+    """Print SQL that divides the work among roles: who owns, who refreshes, who reads.
+
+    For an administrator, to pipe into psql; nothing is changed here. It makes the roles, hands over
+    what is installed, and may be run again. `tally migrate` keeps granting by it.
+    """
+    from assets.systems import chosen_systems
+    from pipelines.roles import Wanted, roles_sql
+
+    script = roles_sql(_engine(), chosen_systems(), Wanted(owner, refresher, reader))
+    click.echo(script, nl=False)
 
 
 @tally.command(epilog=_example('eval "$(tally env)"', "dagster dev"))

@@ -19,10 +19,10 @@ from sqlalchemy import Connection, Engine, Table, inspect, text
 
 import migrations
 from assets.systems import chosen_systems, missing_sources
-from tallies import DoesNotFit, System, Tally, install, state
+from tallies import DoesNotFit, System, Tally, install, roles, state
 from tallies.fit import require_fit
 from tallies.install import INSTALL_LOCK
-from tallies.privileges import require_privileges
+from tallies.privileges import act_as_owner, require_privileges
 from tallies.sql import WRITING, name_of, quote
 from tallies.transactions import LOCK_TIMEOUT_SECONDS, retried
 
@@ -56,6 +56,7 @@ def migrate(
             # New writers queue behind the locks on their tables, so they are not waited for long.
             connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'")
             connection.exec_driver_sql(INSTALL_LOCK)
+            act_as_owner(connection)
             # What migrations do to derived tables is not by hand.
             connection.exec_driver_sql(f"SET LOCAL {WRITING} = 'on'")
             return _migrate(connection, chosen, with_sources)
@@ -87,6 +88,7 @@ def _migrate(connection: Connection, systems: Sequence[System], with_sources: bo
         if system.prepare is not None:
             result.done += system.prepare(connection)
         result.done += install(connection, system.tallies)
+    result.done += roles.keep(connection, _tallies_of(result.systems), result.systems)
     return result
 
 

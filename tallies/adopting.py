@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, Engine
 
-from tallies import state
-from tallies.errors import NotInstalled, TallyBusy
+from tallies import roles, state
+from tallies.errors import NotInstalled, NotPermitted, TallyBusy
 from tallies.install import install
+from tallies.privileges import act_as_owner, require_privileges
 from tallies.tally import Tally
 from tallies.transactions import retried
 
@@ -18,7 +19,7 @@ from tallies.transactions import retried
 def adopt_declaration(engine: Engine, tally: Tally) -> None:
     """Install the tally anew where its declaration changed, which marks it stale.
 
-    Raises NotInstalled where it never was.
+    Raises NotInstalled where it never was, NotPermitted where this role may not.
     """
     with engine.connect() as connection:
         installed = state.installed(connection, tally)
@@ -29,9 +30,22 @@ def adopt_declaration(engine: Engine, tally: Tally) -> None:
 
     def adopt() -> None:
         with engine.begin() as connection:
+            act_as_owner(connection)
+            _require_privileges(connection, tally)
             install(connection, tally.siblings)
+            roles.keep(connection, tally.siblings)
 
     retried(adopt, tally.name)
+
+
+def _require_privileges(connection: Connection, tally: Tally) -> None:
+    try:
+        require_privileges(connection, tally.siblings)
+    except NotPermitted as error:
+        raise NotPermitted(
+            f"{tally.name}: its declaration changed, so `tally migrate` has to install it anew;"
+            f" but {error}"
+        ) from error
 
 
 def require_same_declaration(connection: Connection, tally: Tally) -> None:

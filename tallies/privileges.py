@@ -16,6 +16,24 @@ from tallies.errors import NotPermitted
 from tallies.tally import Tally
 
 
+def act_as_owner(connection: Connection) -> None:
+    """Have what the transaction makes belong to the group that owns the engine's schema.
+
+    Where a role that cannot log in does, and the one that connects is a member of it. What it made
+    would belong to itself otherwise, and the group's other members could not replace it.
+    """
+    owner = connection.scalar(
+        text(
+            "SELECT r.rolname FROM pg_namespace AS n JOIN pg_roles AS r ON r.oid = n.nspowner"
+            " WHERE n.nspname = :schema AND NOT r.rolcanlogin AND r.rolname <> current_user"
+            " AND pg_has_role(r.oid, 'MEMBER')"
+        ),
+        {"schema": sql.ENGINE_SCHEMA},
+    )
+    if owner is not None:
+        sql.execute(connection, f"SET LOCAL ROLE {sql.quote(owner)}")
+
+
 def require_privileges(connection: Connection, tallies: Sequence[Tally]) -> None:
     """Check that the role may install `tallies`, as far as their schemas and tables exist.
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy import Connection, Engine, MetaData, Table
@@ -22,6 +22,24 @@ class Waiting:
     oldest: datetime | None
 
 
+@dataclass(frozen=True)
+class Access:
+    """What roles need of a system beyond its derived tables, live views and sources (`roles.py`).
+
+    Readers may see the source tables `read`, of others the columns `counted`, and may call the
+    functions `asked`. The refresher may set the columns `marked` of raw tables, change the rows of
+    `kept`, tables in the engine's schema, and call `called`. Functions are written with the types
+    of their arguments.
+    """
+
+    read: Sequence[Table] = ()
+    counted: Mapping[Table, Sequence[str]] = field(default_factory=dict)
+    asked: Sequence[str] = ()
+    marked: Mapping[Table, Sequence[str]] = field(default_factory=dict)
+    kept: Sequence[str] = ()
+    called: Sequence[str] = ()
+
+
 class System:
     """A named group of tallies that are installed together.
 
@@ -32,7 +50,7 @@ class System:
     are those, in the order of their making, `raw` the tables that are processed, and `prepare`
     puts into a database what processing needs there beyond tables, idempotently; it returns what
     it did, a sentence each. `process` processes all that waits, and says what it did, or None
-    where nothing waited; `waiting` counts that.
+    where nothing waited; `waiting` counts that. `access` is what roles are granted besides.
     """
 
     def __init__(
@@ -46,6 +64,7 @@ class System:
         prepare: Callable[[Connection], list[str]] | None = None,
         process: Callable[[Engine], str | None] | None = None,
         waiting: Callable[[Connection], Waiting] | None = None,
+        access: Access | None = None,
     ) -> None:
         self.name = name
         self.metadata = metadata
@@ -55,6 +74,7 @@ class System:
         self.prepare = prepare
         self.process = process
         self.waiting = waiting
+        self.access = access or Access()
         names = [t.table.name for t in self.tallies]
         if len(set(names)) != len(names):
             raise DeclarationError(f"{name}: two tallies keep the same table ({', '.join(names)})")

@@ -32,7 +32,7 @@ from assets.classroom.aggregates import (
     users_of,
 )
 from assets.classroom.gaps import PERCENTILES, totals_of
-from assets.classroom.lookups import create_lookups
+from assets.classroom.lookups import USER_TIME, create_lookups, lookup_of
 from resources.settings import classroom_idle_seconds
 from tallies import (
     AdditiveTally,
@@ -43,6 +43,7 @@ from tallies import (
     System,
     Window,
 )
+from tallies.system import Access
 
 log, roles, submissions = tables.submission_log, tables.roles, tables.submissions
 
@@ -253,4 +254,9 @@ system = System(
     tables.metadata,
     [*_looked_up, user_time_spent, submission_daily_activity],
     prepare=_prepare,
+    access=Access(
+        asked=[
+            f"{name}(bigint[])" for name in (*(lookup_of(t.table) for t in _looked_up), USER_TIME)
+        ]
+    ),
 )

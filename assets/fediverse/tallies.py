@@ -27,6 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
 
 from assets.fediverse import tables
+from assets.fediverse.functions import PROGRESS
 from assets.fediverse.log import process_log, waiting
 from assets.fediverse.preparing import prepare
 from tallies import (
@@ -38,6 +39,7 @@ from tallies import (
     System,
     Window,
 )
+from tallies.system import Access
 
 posts, post_hashtags = tables.mastodon_posts, tables.post_hashtags
 TOP = 10
@@ -369,4 +371,17 @@ system = System(
     prepare=prepare,
     process=process_log,
     waiting=waiting,
+    access=Access(
+        read=[tables.instances, tables.post_sentiments],
+        counted={tables.stream_events: ["received_at", "processed_at"]},
+        kept=[PROGRESS],
+        marked={
+            tables.stream_events: [
+                "payload_status_id",
+                "payload_reblog_id",
+                "processed_at",
+                "process_error",
+            ]
+        },
+    ),
 )

@@ -32,6 +32,7 @@ from tallies import (
     Scope,
     System,
 )
+from tallies.system import Access
 
 
 def _counted(source_type: str, items: Table, everybody: bool) -> Contribution:
@@ -183,4 +184,6 @@ system = System(
     "gallery",
     tables.metadata,
     [gen_source_stats, content_tags, content_tags_left_out, tag_cardinality_stats],
+    # Pages of items are read from the items themselves.
+    access=Access(read=[tables.tags, *tables.ITEMS.values()]),
 )
