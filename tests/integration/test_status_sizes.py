@@ -44,8 +44,8 @@ def test_table_with_indexes_and_log_are_told_apart(any_postgres_engine: Engine) 
         any_postgres_engine,
         f"SELECT pg_table_size('{TABLE}') + pg_indexes_size('{TABLE}')",
     )
-    assert before.log_bytes is not None and before.log_bytes > 100_000
-    assert after.table_bytes is not None and after.table_bytes > 100_000
+    assert (before.log_bytes or 0) > 100_000
+    assert (after.table_bytes or 0) > 100_000
 
 
 def test_of_a_partitioned_table_its_partitions_count(engine: Engine) -> None:
