@@ -1,0 +1,67 @@
+"""How runs are launched: as Dagster does by default, but a run whose process is gone is noticed.
+
+Dagster's own launcher cannot tell a run that works from one whose process ended together with the
+server of the code location: such a run counts as running until its time is up, and takes one of the
+places for runs. Here the server that started the run is asked. What must stay true: a run is given
+up only on a server's own word, or where that server can never answer again.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, cast
+
+from dagster import DagsterRun, DefaultRunLauncher
+from dagster._core.errors import DagsterUserCodeUnreachableError
+from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
+from dagster._core.storage.tags import GRPC_INFO_TAG
+from dagster._grpc.client import DagsterGrpcClient
+from dagster._grpc.types import GetCurrentRunsResult
+from dagster._serdes import deserialize_value
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class WatchedRunLauncher(DefaultRunLauncher):
+    """Dagster's default launcher, with an answer to whether a run's process is still there."""
+
+    @property
+    def supports_check_run_worker_health(self) -> bool:
+        return True
+
+    def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
+        """Ask the server that started the run's process whether it still has it.
+
+        A server that does not answer is being restarted; it is asked again at the next look, and
+        then does not know the run. One on a socket of its own (`dagster dev`, `tally up`) is
+        never restarted at the same place.
+        """
+        if GRPC_INFO_TAG not in run.tags:
+            return CheckRunHealthResult(WorkerStatus.RUNNING, "it was started by no server")
+        server = json.loads(run.tags[GRPC_INFO_TAG])
+        try:
+            known = _runs_of(server)
+        except DagsterUserCodeUnreachableError:
+            if server.get("socket"):
+                return CheckRunHealthResult(
+                    WorkerStatus.NOT_FOUND, "the server that started its process is gone"
+                )
+            return CheckRunHealthResult(WorkerStatus.RUNNING, "its server does not answer now")
+        if run.run_id in known:
+            return CheckRunHealthResult(WorkerStatus.RUNNING)
+        return CheckRunHealthResult(
+            WorkerStatus.NOT_FOUND,
+            "the server of the code location was restarted, and its process ended with the old one",
+        )
+
+
+def _runs_of(server: dict[str, str | int | bool]) -> Sequence[str]:
+    """The ids of the runs that the server has processes for. Raises where it does not answer."""
+    client = DagsterGrpcClient(
+        host=cast("str", server["host"]),
+        port=cast("int | None", server.get("port")),
+        socket=cast("str | None", server.get("socket")),
+        use_ssl=bool(server.get("use_ssl")),
+    )
+    return deserialize_value(client.get_current_runs(), GetCurrentRunsResult).current_runs

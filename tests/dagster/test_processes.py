@@ -1,0 +1,331 @@
+"""A deployment's processes, killed one after the other; no figure is ever wrong in between.
+
+Code location, daemon and webserver are started by the commands of their systemd units, over a
+PostgreSQL that keeps the tallies and Dagster's own records, and is killed too. A writer and a
+reader work all the time; the reader compares what is stored, and the live views, with the sources.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import dagster as dg
+import psutil
+import psycopg
+import pytest
+
+import tallies
+from assets.media.tallies import system
+from pipelines.definitions import assets_of
+from pipelines.migrate import migrate
+from pipelines.partitions import daily, today
+from pipelines.schedules import refresh_request
+from resources.database import dagster_url, open_engine
+from tests.concurrency.server import Server, connect
+from tests.dagster.location import Ran
+from tests.dagster.processes import Processes, until
+from tests.oracle import DAILY, HOURLY, OracleViolation, look
+
+pytestmark = pytest.mark.slow
+
+HELD = "2020-02-02"
+RUN_WITHIN = 60.0
+START_WITHIN = 120.0
+PAUSE_SECONDS = 0.1
+SUCCESS, FAILURE = dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE
+
+LOCATIONS = """{ workspaceOrError { ... on Workspace { locationEntries {
+    name loadStatus locationOrLoadError { __typename }
+} } } }"""
+LOADED = [
+    {
+        "name": "tallykeeper",
+        "loadStatus": "LOADED",
+        "locationOrLoadError": {"__typename": "RepositoryLocation"},
+    }
+]
+LAUNCH = """
+mutation ($params: ExecutionParams!) {
+  launchRun(executionParams: $params) {
+    __typename
+    ... on LaunchRunSuccess { run { runId } }
+    ... on PythonError { message }
+  }
+}
+"""
+
+
+@dataclass
+class Deployment:
+    """The processes, the server under them, and who writes and reads meanwhile."""
+
+    server: Server
+    processes: Processes
+    instance: dg.DagsterInstance
+    traffic: Traffic
+
+    def launch(self) -> str:
+        """Click on Launch for the hourly job; the run's id."""
+        request = refresh_request(assets_of(system, daily()), today())
+        selector = {
+            "repositoryLocationName": "tallykeeper",
+            "repositoryName": "__repository__",
+            "jobName": request.job_name,
+        }
+        tags = [{"key": "dagster/partition", "value": today()}]
+        answer = self.processes.ask(
+            LAUNCH,
+            params={
+                "selector": selector,
+                "runConfigData": request.run_config,
+                "executionMetadata": {"tags": tags},
+            },
+        )
+        assert answer is not None
+        assert answer["launchRun"]["__typename"] == "LaunchRunSuccess", answer
+        return str(answer["launchRun"]["run"]["runId"])
+
+    def run(self, run_id: str) -> dg.DagsterRun:
+        found = self.instance.get_run_by_id(run_id)
+        assert found is not None
+        return found
+
+    def wait(self, run_id: str, status: dg.DagsterRunStatus, seconds: float = RUN_WITHIN) -> Ran:
+        """The run, once it has that status."""
+        try:
+            until(lambda: self.run(run_id).status is status, seconds, f"{status} of run {run_id}")
+        except AssertionError as error:
+            error.add_note(f"it is {self.run(run_id).status}\n{self.told(run_id)}")
+            raise
+        return Ran(self.instance, run_id)
+
+    def told(self, run_id: str) -> str:
+        """What the event log has on the run: its steps' and Dagster's own messages."""
+        entries = self.instance.all_logs(run_id)
+        events = [entry.dagster_event for entry in entries]
+        return "\n".join(
+            (event.message if event else None) or entry.user_message
+            for event, entry in zip(events, entries, strict=True)
+        )
+
+    def retry_of(self, run_id: str) -> str:
+        """The run that was started in place of a failed one."""
+        tag = "dagster/auto_retry_run_id"
+        return until(lambda: self.run(run_id).tags.get(tag), RUN_WITHIN, f"retry of {run_id}")
+
+    def process_of(self, run_id: str) -> psutil.Process:
+        """The process in which a run runs."""
+        for entry in self.instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
+            metadata = entry.get_dagster_event().engine_event_data.metadata
+            if "pid" in metadata:
+                return psutil.Process(int(str(metadata["pid"].value)))
+        raise AssertionError(f"run {run_id} has no process")
+
+    def is_loaded(self) -> bool:
+        """Whether the webserver shows the code location as loaded."""
+        answer = self.processes.ask(LOCATIONS)
+        return answer is not None and answer["workspaceOrError"]["locationEntries"] == LOADED
+
+    def ticked(self, since: float = 0.0) -> str | None:
+        """The run that the schedule launched last, if that was since then."""
+        launched = self.instance.get_run_records(
+            dg.RunsFilter(tags={"dagster/schedule_name": "media_hourly"}), limit=1
+        )
+        for record in launched:
+            if record.create_timestamp.timestamp() >= since:
+                return record.dagster_run.run_id
+        return None
+
+    def kill_server(self) -> None:
+        """What an immediate shutdown does: every process of the server ends at once."""
+        running = self.server.running()
+        assert running is not None
+        process = psutil.Process(running.pid)
+        process.send_signal(signal.SIGQUIT)
+        until(lambda: self.server.running() is None or None, RUN_WITHIN, "end of the server")
+
+
+class Traffic:
+    """A writer and a reader at work until told to stop, whatever the server does."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._stop = threading.Event()
+        self.looks = 0
+        self.violation: OracleViolation | None = None
+        self._threads = [
+            threading.Thread(target=self._repeat, args=(work,))
+            for work in (self._write, self._read)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(30)
+
+    def _write(self, connection: psycopg.Connection[Any]) -> None:
+        connection.execute(
+            "INSERT INTO media.media_files (path, original_created_at) VALUES"
+            f" (gen_random_uuid()::text, '{HELD} 12:00Z'),"
+            " (gen_random_uuid()::text, now() - random() * interval '300 days')"
+        )
+
+    def _read(self, connection: psycopg.Connection[Any]) -> None:
+        for oracle in (DAILY, HOURLY):
+            try:
+                look(connection, oracle)
+            except OracleViolation as violation:
+                self.violation = self.violation or violation
+        self.looks += 1
+
+    def _repeat(self, work: Callable[[psycopg.Connection[Any]], None]) -> None:
+        """Do it again and again, over another connection whenever one is lost."""
+        while not self._stop.is_set():
+            try:
+                with connect(self._url) as connection:
+                    while not self._stop.wait(PAUSE_SECONDS):
+                        work(connection)
+            except psycopg.OperationalError:
+                time.sleep(PAUSE_SECONDS)
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """All processes up, the code location loaded, the tallies built, traffic on."""
+    folder = tmp_path_factory.mktemp("deployment")
+    with ExitStack() as stack:
+        # Not pytest's own folder, whose path is too long for a socket and closed to other users.
+        short = stack.enter_context(TemporaryDirectory(prefix="tally-"))
+        server = Server(Path(short) / "pg")
+        server.start()
+        stack.callback(server.stop)
+        url = server.create_database("deployed")
+        engine = open_engine(url)
+        migrate(engine, [system], with_sources=True)
+        for tally in system.tallies:
+            tallies.refresh(engine, tally)
+        engine.dispose()
+        environment = {"TALLY_DATABASE_URL": url, "TALLY_HOME": str(folder)}
+        environment["TALLY_SYSTEMS"] = system.name
+        processes = Processes(folder, environment, "tests.dagster.every_minute")
+        stack.callback(processes.stop)
+        processes.start("code")
+        until(lambda: processes.listens("code") or None, START_WITHIN, "server of the code")
+        processes.start("daemon")
+        processes.start("webserver")
+        traffic = Traffic(url)
+        stack.callback(traffic.stop)
+        until(lambda: processes.ask("{ version }"), START_WITHIN, "answer of the webserver")
+        env = stack.enter_context(pytest.MonkeyPatch.context())
+        env.setenv("DAGSTER_HOME", str(folder / "dagster"))
+        env.setenv("DAGSTER_PG_URL", dagster_url(url))
+        instance = stack.enter_context(dg.DagsterInstance.get())
+        deployment = Deployment(server, processes, instance, traffic)
+        until(lambda: deployment.is_loaded() or None, START_WITHIN, "loaded code location")
+        yield deployment
+
+
+@pytest.fixture(autouse=True)
+def _always_right(deployment: Deployment) -> Iterator[None]:
+    """Whatever a test kills, the reader goes on looking, and finds nothing wrong."""
+    before = deployment.traffic.looks
+    yield
+    until(lambda: deployment.traffic.looks > before or None, RUN_WITHIN, "look of the reader")
+    if deployment.traffic.violation is not None:
+        raise deployment.traffic.violation
+
+
+@contextmanager
+def held(deployment: Deployment) -> Iterator[None]:
+    """No refresh gets past one day's row: in mid-transaction, its changes taken from the log."""
+    with connect(deployment.server.url("deployed")) as holder:
+        holder.execute("BEGIN")
+        holder.execute(
+            f"SELECT FROM media.daily_contributions WHERE date = '{HELD} 00:00Z' FOR UPDATE"
+        )
+        yield
+
+
+def wait_until_held(deployment: Deployment) -> None:
+    with connect(deployment.server.url("deployed")) as connection:
+        until(
+            lambda: connection.execute(
+                "SELECT pid FROM pg_stat_activity"
+                " WHERE wait_event_type = 'Lock' AND application_name = 'tallykeeper'"
+            ).fetchone(),
+            RUN_WITHIN,
+            "refresh that waits",
+        )
+
+
+def refreshed(ran: Ran) -> bool:
+    """Whether the run took pending changes of both tallies, and all its checks passed."""
+    assert ran.failures() == []
+    tables = ("daily_contributions", "hourly_contributions")
+    return all(today() in ran.materialized(table) for table in tables)
+
+
+def test_a_tick_becomes_a_run_that_refreshes_and_checks(deployment: Deployment) -> None:
+    ticked = until(deployment.ticked, 90, "run of the schedule")
+    assert refreshed(deployment.wait(ticked, SUCCESS))
+
+
+def test_a_killed_code_server_is_loaded_again_and_its_run_started_again(
+    deployment: Deployment,
+) -> None:
+    with held(deployment):
+        run_id = deployment.launch()
+        wait_until_held(deployment)
+        deployment.processes.kill("code")
+        deployment.processes.start("code")
+        deployment.wait(run_id, FAILURE)
+    assert "its process ended with the old one" in deployment.told(run_id)
+    until(lambda: deployment.is_loaded() or None, RUN_WITHIN, "loaded code location")
+    assert deployment.wait(deployment.retry_of(run_id), SUCCESS).failures() == []
+
+
+def test_a_run_goes_on_without_the_daemon(deployment: Deployment) -> None:
+    with held(deployment):
+        run_id = deployment.launch()
+        wait_until_held(deployment)
+        deployment.processes.kill("daemon")
+        deployment.processes.start("daemon")
+    assert refreshed(deployment.wait(run_id, SUCCESS))
+
+
+def test_a_killed_run_is_noticed_and_started_again(deployment: Deployment) -> None:
+    with held(deployment):
+        run_id = deployment.launch()
+        wait_until_held(deployment)
+        deployment.process_of(run_id).kill()
+        deployment.wait(run_id, FAILURE)
+    assert deployment.wait(deployment.retry_of(run_id), SUCCESS).failures() == []
+
+
+@pytest.mark.parametrize("seconds", [0, 10], ids=["at once", "after a while"])
+def test_a_killed_database_server_interrupts_runs_that_the_next_one_makes_good(
+    deployment: Deployment, seconds: float
+) -> None:
+    with suppress(psycopg.OperationalError), held(deployment):
+        run_id = deployment.launch()
+        wait_until_held(deployment)
+        deployment.kill_server()
+        time.sleep(seconds)
+        deployment.server.start()
+    until(lambda: deployment.run(run_id).is_finished or None, RUN_WITHIN, "end of the run")
+    assert refreshed(deployment.wait(deployment.launch(), SUCCESS))
+
+
+def test_the_schedule_has_ticked_on(deployment: Deployment) -> None:
+    since = time.time()
+    until(lambda: deployment.ticked(since), 90, "run of the schedule")
