@@ -11,8 +11,10 @@ a failed check.
 
 from collections.abc import Sequence
 from datetime import date, timedelta
+from typing import Any, Literal
 
 import dagster as dg
+from sqlalchemy import Engine
 
 import tallies
 from assets.windows import ONE_DAY, runs_of_days, spelled_out
@@ -24,10 +26,15 @@ from tallies.tally import FIRST_DAY, LAST_DAY
 MATCHES_SOURCE = "matches_source"
 CAPTURE_INTACT = "capture_intact"
 FRESH = "fresh"
+REPAIR = "repair"
 EVERYWHERE = (MATCHES_SOURCE, CAPTURE_INTACT, FRESH)
 
 # With more runs of days than this, one command for everything is easier than one for each.
 MOST_COMMANDS = 5
+# With more differing keys, or runs of days, than these a repair rebuilds everything.
+MOST_REPAIRED_KEYS = 1_000
+MOST_REPAIRED_RUNS = 100
+MOST_SHOWN = 100
 NO_ROW = "no row"
 
 
@@ -50,8 +57,7 @@ def _matches_source(tally: Tally, key: dg.AssetKey) -> dg.AssetChecksDefinition:
         context: dg.AssetCheckExecutionContext, database: Database
     ) -> dg.AssetCheckResult:
         with_asset = key in context.job_def.asset_layer.selected_asset_keys
-        found = tallies.verify(database.engine(), tally, "touched" if with_asset else None)
-        return verdict(tally, found)
+        return verdict(tally, compare(database.engine(), tally, touched_only=with_asset))
 
     return matches_source
 
@@ -124,6 +130,13 @@ def _fresh(tally: Tally, key: dg.AssetKey) -> dg.AssetChecksDefinition:
     return fresh
 
 
+def compare(engine: Engine, tally: Tally, *, touched_only: bool) -> Verification:
+    """Verify the tally, with as many differing keys as a repair can do with."""
+    windows: Literal["touched"] | None = "touched" if touched_only else None
+    most = MOST_REPAIRED_KEYS if tally.window is None else MOST_SHOWN
+    return tallies.verify(engine, tally, windows, most)
+
+
 def verdict(tally: Tally, found: Verification) -> dg.AssetCheckResult:
     """The outcome of a verify as a check result: what differs, and what mends it."""
     metadata: dict[str, dg.MetadataValue] = {
@@ -151,9 +164,10 @@ def verdict(tally: Tally, found: Verification) -> dg.AssetCheckResult:
     runs = runs_of_days(found.days)
     if runs:
         metadata["windows"] = dg.MetadataValue.text(spelled_out(runs))
-    metadata["keys"] = differences_table(tally, found.differences)
+    metadata["keys"] = differences_table(tally, found.differences[:MOST_SHOWN])
     commands = " && ".join(mending_commands(tally, found.days))
     metadata["to_mend"] = dg.MetadataValue.text(commands)
+    metadata[REPAIR] = dg.MetadataValue.json(repair_of(tally, found))
     keys = "key differs" if found.differing == 1 else "keys differ"
     where = f", on {spelled_out(runs)}" if runs else ""
     return dg.AssetCheckResult(
@@ -162,6 +176,25 @@ def verdict(tally: Tally, found: Verification) -> dg.AssetCheckResult:
         description=f"{found.differing:,} {keys} from the sources{where}.",
         metadata=metadata,
     )
+
+
+def repair_of(tally: Tally, found: Verification) -> dict[str, Any]:
+    """What a repair has to rebuild, as JSON: the config of the job `repair`, but for the incident.
+
+    `days` are runs of days, each by its first and its last, of a tally with windows; `keys` the
+    differing keys of one without. Where they are too many, or not all known, `everything`.
+    """
+    runs = runs_of_days(found.days)
+    days = [[first, last] for first, last in runs] if len(runs) <= MOST_REPAIRED_RUNS else None
+    keys = None
+    if tally.window is None and len(found.differences) == found.differing:
+        keys = [difference.key for difference in found.differences]
+    return {
+        "tally": tally.name,
+        "days": days or None,
+        "keys": keys,
+        "everything": not days and not keys,
+    }
 
 
 def differences_table(tally: Tally, differences: Sequence[Difference]) -> dg.TableMetadataValue:

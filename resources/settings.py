@@ -19,6 +19,7 @@ DEFAULT_KEEP_EVENTS_DAYS = 30
 DEFAULT_CLASSROOM_IDLE_SECONDS = 5 * 60
 DEFAULT_KEEP_RUNS_DAYS = 90
 DEFAULT_KEEP_INCIDENTS_DAYS = 365
+DEFAULT_REPAIRS_PER_DAY = 3
 LOOPBACK = "127.0.0.1"
 HIGHEST_PORT = 65_535
 
@@ -200,6 +201,14 @@ def keep_incidents_days() -> int:
     return _count("TALLY_KEEP_INCIDENTS_DAYS", DEFAULT_KEEP_INCIDENTS_DAYS, "days")
 
 
+def repairs_per_day() -> int:
+    """How often a tally is repaired by itself in 24 hours: TALLY_REPAIRS_PER_DAY, 3; 0: never.
+
+    Raises SettingError where it is no whole number from 0.
+    """
+    return _count("TALLY_REPAIRS_PER_DAY", DEFAULT_REPAIRS_PER_DAY, "repairs", least=0)
+
+
 def metrics_address() -> tuple[str, int] | None:
     """Host and port at which metrics are served, TALLY_METRICS_ADDRESS; None: they are not.
 
@@ -241,15 +250,15 @@ def mastodon_token() -> str | None:
     return value
 
 
-def _count(variable: str, default: int, unit: str) -> int:
-    """A whole number from 1. Raises SettingError."""
+def _count(variable: str, default: int, unit: str, least: int = 1) -> int:
+    """A whole number from `least`. Raises SettingError."""
     value = _read(variable)
     if value is None:
         return default
-    if not value.isascii() or not value.isdigit() or int(value) < 1:
+    if not value.isascii() or not value.isdigit() or int(value) < least:
         raise SettingError(
             variable,
-            f"a whole number of {unit} from 1",
+            f"a whole number of {unit} from {least}",
             value,
             f"correct it, or unset it for {default:,}",
         )

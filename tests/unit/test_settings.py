@@ -197,6 +197,15 @@ def test_a_malformed_address_to_listen_at_is_refused(
         settings.metrics_address()
 
 
+def test_repairs_are_limited_and_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings.repairs_per_day() == 3
+    monkeypatch.setenv("TALLY_REPAIRS_PER_DAY", "0")
+    assert settings.repairs_per_day() == 0
+    monkeypatch.setenv("TALLY_REPAIRS_PER_DAY", "-1")
+    with pytest.raises(SettingError, match="expected a whole number of repairs from 0"):
+        settings.repairs_per_day()
+
+
 def test_runs_and_incidents_are_kept_as_long_as_wished(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.keep_runs_days() == 90
     assert settings.keep_incidents_days() == 365
