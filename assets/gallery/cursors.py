@@ -15,7 +15,8 @@ import re
 from datetime import datetime
 from typing import NamedTuple
 
-_ASK_ANEW = "give the `next_cursor` of the page before, or none to begin with the newest"
+_ASK_ANEW = "give the `next_cursor` or `prev_cursor` of a page, or none to begin with the newest"
+_BACK = "back"
 _MOMENT = re.compile(
     r"-?infinity|(?P<year>\d{4,6})(?P<rest>-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}\+00)( BC)?"
 )
@@ -28,16 +29,20 @@ class BadCursor(ValueError):
 
 
 class Place(NamedTuple):
-    """The place of an item among all: its moment as the database writes it, in UTC; id; source."""
+    """The place of an item among all: its moment as the database writes it, in UTC; id; source.
+
+    `back`: it is gone back from there, to newer items, and not on to older ones.
+    """
 
     created_at: str
     id: int
     source: str
+    back: bool = False
 
 
 def encode(place: Place, question: str) -> str:
     """The cursor for what comes after `place` in the answer to `question`."""
-    content = json.dumps([*place, _digest(place, question)], separators=(",", ":"))
+    content = json.dumps([*_written(place), _digest(place, question)], separators=(",", ":"))
     return base64.urlsafe_b64encode(content.encode()).decode().rstrip("=")
 
 
@@ -61,10 +66,13 @@ def _parse(cursor: object) -> tuple[Place, str]:
     except (UnicodeError, binascii.Error, ValueError, RecursionError) as error:
         raise _unreadable(cursor) from error
     match content:
-        case [str(moment), int(number), str(source), str(digest)] if (
-            _is_moment(moment) and not isinstance(number, bool) and abs(number) <= _HIGHEST_ID
+        case [str(moment), int(number), str(source), *direction, str(digest)] if (
+            _is_moment(moment)
+            and not isinstance(number, bool)
+            and abs(number) <= _HIGHEST_ID
+            and direction in ([], [_BACK])
         ):
-            return Place(moment, number, source), digest
+            return Place(moment, number, source, bool(direction)), digest
     raise _unreadable(cursor)
 
 
@@ -86,8 +94,13 @@ def _is_moment(text: str) -> bool:
     return True
 
 
+def _written(place: Place) -> list[str | int]:
+    direction = [_BACK] if place.back else []
+    return [place.created_at, place.id, place.source, *direction]
+
+
 def _digest(place: Place, question: str) -> str:
-    content = json.dumps([*place, question])
+    content = json.dumps([*_written(place), question])
     return hashlib.blake2b(content.encode(), digest_size=12).hexdigest()
 
 

@@ -21,6 +21,9 @@ CREATORS = ("all", "user", "community")
 LARGEST_PAGE = 1_000
 
 Tag = UUID | str
+Creator = Literal["all", "user", "community"]
+Kind = tuple[str, str]
+"""A creator, "user" or "community", and a source."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +33,20 @@ class Filters:
     tags: frozenset[Tag]
     match: Literal["any", "all"]
     sources: tuple[str, ...]
-    creator: Literal["all", "user", "community"]
+    creators: tuple[Creator, ...]
+    """Of each of the sources."""
     user_id: UUID | None
     private: bool | None
+
+    def creator_of(self, source: str) -> Creator:
+        """Whose items of the source are asked for."""
+        return self.creators[self.sources.index(source)]
 
     def __str__(self) -> str:
         tags = sorted([type(tag).__name__, str(tag)] for tag in self.tags)
         user = None if self.user_id is None else str(self.user_id)
-        return json.dumps([tags, self.match, self.sources, self.creator, user, self.private])
+        creators = self.creators[0] if len(set(self.creators)) == 1 else self.creators
+        return json.dumps([tags, self.match, self.sources, creators, user, self.private])
 
 
 def checked(
@@ -47,25 +56,30 @@ def checked(
     creator: str | Collection[str],
     user_id: UUID | str | None,
     private: bool | None,
+    kinds: Collection[Kind] | None = None,
 ) -> Filters:
-    """The question that the arguments put. Raises ValueError where they put none."""
+    """The question that the arguments put. Raises ValueError where they put none.
+
+    `kinds` stands in place of `sources` and `creator`.
+    """
     if match not in MATCHES:
         raise ValueError(f"Expected `match` to be 'any' or 'all', but it is {match!r}.")
     if private not in (None, True, False):
         raise ValueError(f"Expected `private` to be True, False or None, but it is {private!r}.")
     user = user_of(user_id)
-    who = _creator_of(creator)
-    if who == "user" and user is None:
-        raise ValueError("Expected a `user_id` with creator='user', but there is none; give one.")
-    if who == "community" and user is None:
-        who = "all"
+    if kinds is None:
+        named = sources_of(sources)
+        creators = (_creator_of(creator, user),) * len(named)
+    else:
+        named = sources_of({source for _, source in kinds})
+        creators = tuple(_creator_of({c for c, s in kinds if s == one}, user) for one in named)
     return Filters(
         tags=frozenset(_tags_of(tags)),
         match="all" if match == "all" else "any",
-        sources=sources_of(sources),
-        creator=who,
+        sources=named,
+        creators=creators,
         # Who asks makes no other question of it where nothing is filtered by it.
-        user_id=None if who == "all" else user,
+        user_id=None if set(creators) == {"all"} else user,
         private=private,
     )
 
@@ -120,11 +134,15 @@ def _tags_of(tags: Iterable[Tag]) -> set[Tag]:
     return named
 
 
-def _creator_of(creator: str | Collection[str]) -> Literal["all", "user", "community"]:
+def _creator_of(creator: str | Collection[str], user: UUID | None) -> Creator:
     named = _several("creator", creator, CREATORS)
     if named == {"user"}:
+        if user is None:
+            raise ValueError(
+                "Expected a `user_id` with creator='user', but there is none; give one."
+            )
         return "user"
-    return "community" if named == {"community"} else "all"
+    return "community" if named == {"community"} and user is not None else "all"
 
 
 def _several(name: str, given: str | Collection[str], known: tuple[str, ...]) -> set[str]:

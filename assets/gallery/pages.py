@@ -1,5 +1,8 @@
 """A page of the gallery's items with given tags, newest first, each page where the last one ended.
 
+From a page one can go on to older items and back to newer ones; back is the same search with its
+order turned round.
+
 Read from the sources themselves, so that an item's tags count the moment they are committed. The
 stored tallies only say which way is the quicker one. What must stay true: every way gives the same
 items in the same order, and a page goes on right behind the place in its cursor, whatever came or
@@ -26,6 +29,7 @@ from assets.gallery.filters import (
     LARGEST_PAGE,
     SOURCES,
     Filters,
+    Kind,
     Tag,
     checked,
     id_in,
@@ -65,10 +69,14 @@ class Item(TypedDict):
 
 
 class Page(TypedDict):
-    """Items, newest first, and the cursor for those after them; None where there are no more."""
+    """Items, newest first, and the cursors for those after and before them; None where none are.
+
+    `prev_cursor` is None on a page that was asked for without a cursor, newer items or not.
+    """
 
     items: list[Item]
     next_cursor: str | None
+    prev_cursor: str | None
 
 
 class _Found(NamedTuple):
@@ -90,11 +98,21 @@ class _Bound:
 
 @dataclass(frozen=True)
 class _Stretch:
-    """Part of one source's items in their order: from `upper` down to `lower`; None is open."""
+    """Part of one source's items as they are searched: from `start` to `end`; None is open.
+
+    Newest first, or back from older to newer ones.
+    """
 
     source: str
-    upper: _Bound | None
-    lower: _Bound | None = None
+    start: _Bound | None
+    end: _Bound | None = None
+    back: bool = False
+
+    @property
+    def bounds(self) -> list[tuple[_Bound | None, str]]:
+        """Its two ends, with how items between them compare with each."""
+        after, before = (">", "<") if self.back else ("<", ">")
+        return [(self.start, after), (self.end, before)]
 
 
 def content_page(
@@ -104,6 +122,7 @@ def content_page(
     match: str = "any",
     sources: str | Collection[str] = SOURCES,
     creator: str | Collection[str] = "all",
+    kinds: Collection[Kind] | None = None,
     user_id: UUID | str | None = None,
     private: bool | None = None,
     page_size: int = 20,
@@ -113,17 +132,19 @@ def content_page(
 
     With any or all of the `tags`, each an id or a name (a text that is an id of a tag is that tag).
     What is no tag matches nothing. `creator`: "user" for the user's own items, "community" for
-    everybody else's; both, or "all", for no filter. `private`: None for no filter. Raises
-    ValueError for what cannot be asked, BadCursor for a cursor that is not this question's,
-    NotInstalled where there is no gallery in the database.
+    everybody else's; both, or "all", for no filter. `kinds`, pairs of a creator and a source like
+    ("user", "auto"), stand in place of both where not every source is wanted of the same creators.
+    `private`: None for no filter. Raises ValueError for what cannot be asked, BadCursor for a
+    cursor that is not this question's, NotInstalled where there is no gallery in the database.
     """
-    filters = checked(tags, match, sources, creator, user_id, private)
+    filters = checked(tags, match, sources, creator, user_id, private, kinds)
     whole_number("page_size", page_size, LARGEST_PAGE)
     after = None if cursor is None else decode(cursor, str(filters))
     tag_ids, tagged = _tags(connection, filters)
     missing = len(tag_ids) < len(filters.tags)
     if filters.tags and (not tag_ids or (missing and filters.match == "all")):
-        return {"items": [], "next_cursor": None}
+        return {"items": [], "next_cursor": None, "prev_cursor": None}
+    back = after is not None and after.back
     ids = sorted(set(tag_ids.values()))
     counted = _counted(connection, filters) if ids else {}
     found: list[_Found] = []
@@ -131,22 +152,37 @@ def content_page(
         items, eligible = counted.get(source, (None, None))
         cards = [tagged.get((tag_id, source), 0) for tag_id in ids]
         outlook = Outlook(items, eligible, cards, filters.match == "all")
-        search = _Search(connection, filters, ids, page_size + 1)
-        found += search.newest(source, after, choose(outlook, page_size + 1), eligible)
-    found.sort(key=_order)
-    return _page(found, page_size, str(filters))
+        creator = filters.creator_of(source)
+        search = _Search(connection, filters, creator, ids, page_size + 1, back)
+        found += search.nearest(source, after, choose(outlook, page_size + 1), eligible)
+    found.sort(key=_order, reverse=back)
+    return _page(found, page_size, str(filters), after)
 
 
 def _order(found: _Found) -> tuple[Decimal, int, int]:
     return -found.seconds, -found.item["id"], SOURCES.index(found.item["source"])
 
 
-def _page(found: list[_Found], size: int, question: str) -> Page:
-    following = None
-    if len(found) > size:
-        last = found[size - 1]
-        following = encode(Place(last.written, last.item["id"], last.item["source"]), question)
-    return {"items": [one.item for one in found[:size]], "next_cursor": following}
+def _page(found: list[_Found], size: int, question: str, after: Place | None) -> Page:
+    """The page, of what lies nearest behind the place, or before it where it is one to go back."""
+    more = len(found) > size
+    shown = found[:size]
+    back = after is not None and after.back
+    if back:
+        shown.reverse()
+
+    def cursor(there: bool, one: _Found, back: bool) -> str | None:
+        place = Place(one.written, one.item["id"], one.item["source"], back)
+        return encode(place, question) if there else None
+
+    # Where the place is, there was a page: the one that gave the cursor.
+    return {
+        "items": [one.item for one in shown],
+        "next_cursor": cursor(more or back, shown[-1], back=False) if shown else None,
+        "prev_cursor": cursor(more if back else after is not None, shown[0], back=True)
+        if shown
+        else None,
+    }
 
 
 def _tags(
@@ -187,51 +223,58 @@ def _counted(connection: Connection, filters: Filters) -> dict[str, tuple[int, i
         ).bindparams(user_id=filters.user_id),
         _COUNTS,
     )
-    everybody = {row.source_type: row.items for row in rows if row.everybody}
+    everybody = {
+        row.source_type: row.items
+        for row in rows
+        if row.everybody and row.source_type in filters.sources
+    }
     users = {row.source_type: row.items for row in rows if not row.everybody}
     counted = {}
     for source, items in everybody.items():
         own = users.get(source, 0)
-        eligible = {"all": items, "user": own, "community": items - own}[filters.creator]
+        creator = filters.creator_of(source)
+        eligible = {"all": items, "user": own, "community": items - own}[creator]
         counted[source] = (items, eligible)
     return counted
 
 
 @dataclass(frozen=True)
 class _Search:
-    """For the `wanted` newest items of one source at a time."""
+    """For the `wanted` nearest items of one source at a time: the newest, or going back."""
 
     connection: Connection
     filters: Filters
+    creator: str
     tag_ids: list[UUID]
     wanted: int
+    back: bool
 
-    def newest(
+    def nearest(
         self, source: str, after: Place | None, plan: Plan, eligible: int | None
     ) -> list[_Found]:
         """Those after the place, step by step: each goes on where the one before it ended."""
-        upper = None if after is None else _bound(after, source)
+        start = None if after is None else _bound(after, source)
         found: dict[int, _Found] = {}
         while True:
-            lower = None
+            end = None
             if plan.rows is not None:
-                lower = self._further_down(_Stretch(source, upper), plan.rows)
-            stretch = _Stretch(source, upper, lower)
+                end = self._further(_Stretch(source, start, back=self.back), plan.rows)
+            stretch = _Stretch(source, start, end, self.back)
             for one in self._in(stretch, plan):
                 # Between two statements an item may have been moved to another moment.
                 found.setdefault(one.item["id"], one)
-            if lower is None or len(found) >= self.wanted:
-                return sorted(found.values(), key=_order)[: self.wanted]
-            upper = _Bound(lower.created_at, lower.id, included=False)
+            if end is None or len(found) >= self.wanted:
+                return sorted(found.values(), key=_order, reverse=self.back)[: self.wanted]
+            start = _Bound(end.created_at, end.id, included=False)
             plan = plan.after(eligible, len(found), self.wanted)
 
-    def _further_down(self, stretch: _Stretch, rows: int) -> _Bound | None:
-        """The place so many rows down, looked up in an index alone; None where it ends before."""
+    def _further(self, stretch: _Stretch, rows: int) -> _Bound | None:
+        """The place so many rows further, looked up in an index; None where it ends before."""
         # What is passed over is not written out.
         statement = (
             f"SELECT {_WRITTEN}, id FROM (SELECT created_at, id FROM {_table(stretch.source)}"
             f" WHERE {self._ordered(stretch)}"
-            f" ORDER BY {self._newest_first} OFFSET {rows} LIMIT 1) AS lowest"
+            f" ORDER BY {self._in_order} OFFSET {rows} LIMIT 1) AS last"
         )
         found = read(self.connection, statement, _table(stretch.source))
         return _Bound(found[0][0], found[0][1], included=True) if found else None
@@ -265,20 +308,20 @@ class _Search:
             conditions.append(f"({self._tagged()}) IS TRUE")
         return (
             f"SELECT {columns} FROM {_table(stretch.source)} WHERE {' AND '.join(conditions)}"
-            f" ORDER BY {self._newest_first} LIMIT {self.wanted}"
+            f" ORDER BY {self._in_order} LIMIT {self.wanted}"
         )
 
     def _gather(self, stretch: _Stretch, columns: str) -> str:
         """OFFSET 0 keeps the sorting out of what finds the items, so no index in order is taken."""
         conditions = [self._tagged(), *self._filtered(), *_within(stretch)]
-        if self.filters.creator == "user":
+        if self.creator == "user":
             conditions.append(f"creator_id = {self._user}")
         return (
             f"SELECT {columns} FROM {_table(stretch.source)} WHERE id = ANY (ARRAY("
             f"SELECT id FROM (SELECT created_at, id FROM {_table(stretch.source)}"
             f" WHERE {' AND '.join(conditions)} OFFSET 0) AS hits"
-            f" ORDER BY created_at DESC, id DESC LIMIT {self.wanted}))"
-            " ORDER BY created_at DESC, id DESC"
+            f" ORDER BY {self._by_moment} LIMIT {self.wanted}))"
+            f" ORDER BY {self._by_moment}"
         )
 
     @property
@@ -286,9 +329,17 @@ class _Search:
         return f"uuid '{self.filters.user_id}'"
 
     @property
-    def _newest_first(self) -> str:
-        creator = "creator_id DESC, " if self.filters.creator == "user" else ""
-        return f"{creator}created_at DESC, id DESC"
+    def _direction(self) -> str:
+        return "ASC" if self.back else "DESC"
+
+    @property
+    def _by_moment(self) -> str:
+        return f"created_at {self._direction}, id {self._direction}"
+
+    @property
+    def _in_order(self) -> str:
+        creator = f"creator_id {self._direction}, " if self.creator == "user" else ""
+        return f"{creator}{self._by_moment}"
 
     def _ordered(self, stretch: _Stretch) -> str:
         """The stretch, of the user's items alone where only these are asked for.
@@ -296,17 +347,12 @@ class _Search:
         Said of the whole key of one index, so that this index is taken: an equation for the
         creator would let PostgreSQL walk through everybody's items to find the creator's.
         """
-        own = self.filters.creator == "user"
-        key, first = (
-            ("creator_id, created_at, id", f"{self._user}, ")
-            if own
-            else (
-                "created_at, id",
-                "",
-            )
-        )
+        own = self.creator == "user"
+        key, first = "created_at, id", ""
+        if own:
+            key, first = f"creator_id, {key}", f"{self._user}, "
         conditions = ["true"]
-        for bound, sign in ((stretch.upper, "<"), (stretch.lower, ">")):
+        for bound, sign in stretch.bounds:
             if bound is not None:
                 operator = f"{sign}=" if bound.included else sign
                 conditions.append(f"({key}) {operator} ({first}{_values(bound)})")
@@ -316,7 +362,7 @@ class _Search:
 
     def _filtered(self) -> list[str]:
         conditions = []
-        if self.filters.creator == "community":
+        if self.creator == "community":
             conditions.append(f"creator_id <> {self._user}")
         if self.filters.private is not None:
             conditions.append("is_private" if self.filters.private else "NOT is_private")
@@ -330,12 +376,13 @@ class _Search:
 def _bound(place: Place, source: str) -> _Bound:
     """Where a source goes on after the place of an item that may be of another source."""
     later = SOURCES.index(source) > SOURCES.index(place.source)
-    return _Bound(place.created_at, place.id, included=later)
+    earlier = SOURCES.index(source) < SOURCES.index(place.source)
+    return _Bound(place.created_at, place.id, included=earlier if place.back else later)
 
 
 def _within(stretch: _Stretch) -> list[str]:
     conditions = []
-    for bound, sign in ((stretch.upper, "<"), (stretch.lower, ">")):
+    for bound, sign in stretch.bounds:
         if bound is not None:
             operator = f"{sign}=" if bound.included else sign
             conditions.append(f"(created_at, id) {operator} ({_values(bound)})")

@@ -205,6 +205,7 @@ def test_items_say_what_they_are(gallery: Engine) -> None:
             }
         ],
         "next_cursor": None,
+        "prev_cursor": None,
     }
 
 
@@ -277,7 +278,7 @@ def test_tags_are_named_by_id_or_name_and_an_id_comes_first(gallery: Engine) -> 
 @pytest.mark.parametrize("unknown", ["nothing", UNKNOWN, "re", "RED", "a\0b", "\ud800", "%"])
 def test_what_is_no_tag_matches_nothing(gallery: Engine, unknown: Any) -> None:
     add(gallery, "regular", 40)
-    nothing: Any = {"items": [], "next_cursor": None}
+    nothing: Any = {"items": [], "next_cursor": None, "prev_cursor": None}
     with gallery.connect() as connection:
         for match in ("any", "all"):
             assert content_page(connection, tags=[unknown], match=match) == nothing
