@@ -19,6 +19,8 @@ DEFAULT_KEEP_EVENTS_DAYS = 30
 DEFAULT_CLASSROOM_IDLE_SECONDS = 5 * 60
 DEFAULT_KEEP_RUNS_DAYS = 90
 DEFAULT_KEEP_INCIDENTS_DAYS = 365
+DEFAULT_ALERT_REPEAT_HOURS = 6
+DEFAULT_UI_URL = "http://127.0.0.1:3000"
 DEFAULT_REPAIRS_PER_DAY = 3
 LOOPBACK = "127.0.0.1"
 HIGHEST_PORT = 65_535
@@ -31,6 +33,9 @@ _TOKEN = re.compile(r"[!-~]+")
 _LISTENING = re.compile(
     r"(?:(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])?:)?(?P<port>\d{1,5})", re.ASCII
 )
+# Blanks end an address; a comma does where another one follows, for it may stand within one.
+_BETWEEN_URLS = re.compile(r"\s*,\s*(?=[A-Za-z][A-Za-z0-9+.-]*://)|\s*,?\s+|,$")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
 _LONGEST_IDENTIFIER = 63
 _RESERVED_SCHEMAS = frozenset({"information_schema", "tallykeeper"})
 
@@ -207,6 +212,60 @@ def repairs_per_day() -> int:
     Raises SettingError where it is no whole number from 0.
     """
     return _count("TALLY_REPAIRS_PER_DAY", DEFAULT_REPAIRS_PER_DAY, "repairs", least=0)
+
+
+def alert_urls() -> list[str]:
+    """Where alerts are sent to, TALLY_ALERT_URLS: addresses as Apprise takes them; empty: nowhere.
+
+    They hold secrets, and are never shown. Only their form is checked here, `resources.alerts`
+    knows what can be sent to. Raises SettingError, which tells of a malformed one by its place.
+    """
+    value = _read("TALLY_ALERT_URLS")
+    if value is None:
+        return []
+    urls = [url for url in _BETWEEN_URLS.split(value) if url]
+    for place, url in enumerate(urls, 1):
+        if _URL.fullmatch(url) is None:
+            raise not_an_alert_url(place, len(urls))
+    return list(dict.fromkeys(urls))
+
+
+def not_an_alert_url(place: int, of: int) -> SettingError:
+    """What is said of an address in TALLY_ALERT_URLS that nothing can be sent to."""
+    return SettingError(
+        "TALLY_ALERT_URLS",
+        "addresses like mailto://... or json://..., with blanks or commas between them",
+        f"something else in place {place} of {of}",
+        "correct it (https://appriseit.com lists what there is; special characters are"
+        " percent-encoded), or unset it to send nothing",
+    )
+
+
+def alert_repeat_hours() -> int:
+    """After how many hours it is told again what is still wrong: TALLY_ALERT_REPEAT_HOURS, 6.
+
+    Raises SettingError where it is no whole number from 1.
+    """
+    return _count("TALLY_ALERT_REPEAT_HOURS", DEFAULT_ALERT_REPEAT_HOURS, "hours")
+
+
+def ui_url() -> str:
+    """Where people reach the Dagster UI, the base of links: TALLY_UI_URL, http://127.0.0.1:3000.
+
+    Without a slash at its end. Raises SettingError where it is no address of a web page, or has
+    a password in it, which would be sent to everyone.
+    """
+    value = _read("TALLY_UI_URL")
+    if value is None:
+        return DEFAULT_UI_URL
+    if re.fullmatch(r"https?://[^\s@?#]+", value) is None:
+        raise SettingError(
+            "TALLY_UI_URL",
+            f"an address like {DEFAULT_UI_URL}, without user, password or query",
+            "something else",
+            "write it as it stands in the browser, up to where the UI's own path begins",
+        )
+    return value.rstrip("/")
 
 
 def metrics_address() -> tuple[str, int] | None:
