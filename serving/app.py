@@ -21,7 +21,7 @@ from starlette.responses import Response
 
 from assets.systems import chosen_systems
 from resources.database import open_engine
-from serving import media
+from serving import media, page
 from serving.database import Provider
 from serving.problems import Problem, problem_of
 from serving.routing import SCHEMAS
@@ -54,6 +54,7 @@ def create_app(engine: Engine | None = None, systems: Sequence[str] | None = Non
     for name in names:
         if name in ROUTERS:
             app.include_router(ROUTERS[name](opened))
+    app.include_router(page.router())
     app.add_exception_handler(HTTPException, _problem)
     app.add_exception_handler(RequestValidationError, _problem)
     app.add_exception_handler(Exception, _failed)
