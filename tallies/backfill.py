@@ -28,6 +28,7 @@ from tallies.alone import alone
 from tallies.batches import Batches, Stretch, walk
 from tallies.beginning import LOAD, REPLACE, Beginning, Begun, not_built
 from tallies.errors import BadLane, TallyBusy
+from tallies.privileges import may_maintain
 from tallies.recomputed import RecomputedTally
 from tallies.tally import Tally
 from tallies.throttle import stand_back, waiting_for_us
@@ -146,7 +147,8 @@ def backfill(
 def _analyze(engine: Engine, tally: Tally) -> None:
     """Let the planner know of the loaded rows at once: what it knows is that there were none."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        sql.execute(connection, f"ANALYZE (SKIP_LOCKED) {sql.name_of(tally.table)}")
+        if may_maintain(connection, sql.name_of(tally.table)):
+            sql.execute(connection, f"ANALYZE (SKIP_LOCKED) {sql.name_of(tally.table)}")
 
 
 def _wanted(tally: Tally, batches: Batches, lanes: Sequence[str] | None) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from tallies import bare, incidents, sql, state
 from tallies.adopting import require_same_declaration
 from tallies.batches import Batches, count_items
 from tallies.errors import TallyBusy
+from tallies.privileges import require_loader
 from tallies.tally import Tally
 from tallies.writing import Written, forget, record_batch
 
@@ -66,7 +67,8 @@ class Beginning:
     def begin(self, connection: Connection) -> Begun:
         """Set marks and positions, in the caller's transaction, which holds the derived table.
 
-        Raises TallyBusy; or a lock timeout where the table cannot be stripped at this moment.
+        Raises TallyBusy, NotPermitted; or a lock timeout where the table cannot be stripped just
+        now.
         """
         tally = self.tally
         require_same_declaration(connection, tally)
@@ -77,6 +79,8 @@ class Beginning:
         reason = "; ".join(reasons) or None
         stripped = bare.is_stripped(connection, tally)
         loading = stripped or any(known[n].mode == LOAD for n in marked if n in known)
+        if loading:
+            require_loader(connection, tally)
         whole = loading or self.wanted == tuple(self.batches.lanes)
         anew = any(r not in marks for r in reasons) or any(lane not in known for lane in marked)
         if anew or (self.restart and marked and whole):

@@ -15,6 +15,9 @@ from tallies import sql
 from tallies.errors import NotPermitted
 from tallies.tally import Tally
 
+MAINTAIN_SINCE = 170_000
+"""From this version on a role can be let clear and analyze a table that it does not own."""
+
 
 def act_as_owner(connection: Connection) -> None:
     """Have what the transaction makes belong to the group that owns the engine's schema.
@@ -32,6 +35,43 @@ def act_as_owner(connection: Connection) -> None:
     )
     if owner is not None:
         sql.execute(connection, f"SET LOCAL ROLE {sql.quote(owner)}")
+
+
+def may_maintain(connection: Connection, table: str) -> bool:
+    """Whether the role may clear and analyze the table; without it the server only warns."""
+    maintain = "has_table_privilege(c.oid, 'MAINTAIN')"
+    if server_version(connection) < MAINTAIN_SINCE:
+        maintain = "false"
+    return bool(
+        connection.scalar(
+            text(
+                f"SELECT pg_has_role(c.relowner, 'USAGE') OR {maintain} FROM pg_class AS c"
+                " WHERE c.oid = to_regclass(:table)"
+            ),
+            {"table": table},
+        )
+    )
+
+
+def require_loader(connection: Connection, tally: Tally) -> None:
+    """Check that the role may go on loading a table whose indexes were dropped for it.
+
+    Raises NotPermitted.
+    """
+    lacking = _missing_on_table(connection, tally.table.schema or "public", tally.table.name)
+    if lacking is not None:
+        raise NotPermitted(
+            f"{tally.name}: its table is half loaded, without indexes, and the role that connects"
+            f" cannot build these: {lacking}. Nothing was changed; have `tally backfill"
+            f" {tally.name}` run by its owner, who goes on from there"
+        )
+
+
+def server_version(connection: Connection) -> int:
+    """PostgreSQL's version as a number: 180004 is 18.4."""
+    number = connection.scalar(text("SELECT current_setting('server_version_num')::integer"))
+    assert isinstance(number, int)
+    return number
 
 
 def require_privileges(connection: Connection, tallies: Sequence[Tally]) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 from tallies import sql
+from tallies.privileges import MAINTAIN_SINCE, server_version
 from tallies.system import Access, System
 from tallies.tally import LOGGED_AT, Tally
 
@@ -33,15 +34,13 @@ KEPT = {
     "cascaded": ("SELECT", "DELETE"),
     "verifications": ("SELECT", "INSERT", "UPDATE"),
     "backfills": WRITE,
-    "incidents": ("SELECT", "INSERT", "UPDATE"),
+    "incidents": WRITE,
     "messages": WRITE,
     "captured_relations": READ,
     "unbuilt": READ,
 }
 # What tells readers how things stand.
 TOLD = ("tally_state", "stale_marks", "verifications", "backfills", "cascaded", "incidents")
-# From this version on a role can be let clear and analyze a table that it does not own.
-MAINTAIN_SINCE = 170_000
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ def _of_refresher(
     yield from _usage(role, tallies)
     for name, allowed in KEPT.items():
         yield Grant(role, allowed, "table", sql.in_engine_schema(name))
-    may_clear = ("MAINTAIN",) if _version(connection) >= MAINTAIN_SINCE else ()
+    may_clear = ("MAINTAIN",) if server_version(connection) >= MAINTAIN_SINCE else ()
     for tally in tallies:
         yield Grant(role, ("SELECT", "DELETE", *may_clear), "table", tally.log_name)
         yield Grant(role, READ, "table", tally.live_name)
@@ -239,9 +238,3 @@ def _existing(connection: Connection, wanted: Sequence[Grant]) -> set[str]:
             ).scalars()
         )
     return there
-
-
-def _version(connection: Connection) -> int:
-    number = connection.scalar(text("SELECT current_setting('server_version_num')::integer"))
-    assert isinstance(number, int)
-    return number

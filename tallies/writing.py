@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, func, select, update
 
 from tallies import sql, state
+from tallies.privileges import may_maintain
 from tallies.tally import LOGGED_AT, Scope, Tally
 from tallies.transactions import hold_referenced
 
@@ -279,8 +280,12 @@ def record_batch(connection: Connection, tally: Tally, written: tuple[Written, .
 
 
 def vacuum_log(engine: Engine, tally: Tally, taken: int) -> None:
-    """Clear a log that was long, so that live reads do not wade through what was taken."""
+    """Clear a log that was long, so that live reads do not wade through what was taken.
+
+    A role that may not, which before PostgreSQL 17 is any but its owner, leaves it to autovacuum.
+    """
     if taken < VACUUM_AFTER_ROWS:
         return
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        sql.execute(connection, f"VACUUM (SKIP_LOCKED, ANALYZE) {tally.log_name}")
+        if may_maintain(connection, tally.log_name):
+            sql.execute(connection, f"VACUUM (SKIP_LOCKED, ANALYZE) {tally.log_name}")

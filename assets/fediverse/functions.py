@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from collections.abc import Mapping
 from functools import cache
 
 from sqlalchemy import Connection, text
@@ -39,8 +40,11 @@ _OFFSET = r"(Z|z|[+-]\d\d(:?\d\d)?)$"
 _TIME = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?"
 
 
-def create_functions(connection: Connection) -> list[str]:
-    """Create the functions, or replace them where they are others; says which."""
+def create_functions(connection: Connection, more: Mapping[str, str] | None = None) -> list[str]:
+    """Create the functions, or replace them where they are others; says which.
+
+    `more` are other files' statements, by the functions' names.
+    """
     done = []
     if connection.scalar(text("SELECT to_regclass(:name)"), {"name": PROGRESS}) is None:
         connection.exec_driver_sql(
@@ -49,7 +53,7 @@ def create_functions(connection: Connection) -> list[str]:
         )
         connection.exec_driver_sql(f"INSERT INTO {PROGRESS} DEFAULT VALUES")
         done.append(f"created {PROGRESS}")
-    for name, statement in _statements().items():
+    for name, statement in {**_statements(), **(more or {})}.items():
         oid = connection.scalar(text("SELECT to_regproc(:name)::oid"), {"name": name})
         mark = f"Tallykeeper {_digest(statement)}"
         if oid is not None and connection.scalar(

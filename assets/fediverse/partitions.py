@@ -7,29 +7,28 @@ A day is one of receipt, in UTC: `stream_events_20251120`. What no day's partiti
   attached, and a lock that is not to be had soon is let go and tried again.
 - A table that is not partitioned like this is an application's own, and is left alone. So is a
   layout of its own: a day that any partition touches gets no other.
+What takes the rights of the log's owner is done by functions in the database
+(`partition_functions.py`), so that whoever keeps house need not have these.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from functools import partial
 
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import DBAPIError
 
-from assets.fediverse.functions import PROGRESS
+from assets.fediverse.partition_functions import DROP, MAKE, STRAYS
 from assets.fediverse.tables import stream_events
 from tallies import TallyBusy
-from tallies.sql import literal, name_of, quote
-from tallies.transactions import retried, sqlstate
+from tallies.sql import ENGINE_SCHEMA, name_of
+from tallies.transactions import retried
 
 AHEAD_DAYS = 7
 LOCK_TIMEOUT_SECONDS = 2
 """How long a lock is waited for: whoever comes after us waits behind us for as long."""
-
-DEPENDENT_OBJECTS = "2BP01"
 
 _EVENTS = name_of(stream_events)
 _KEY = "RANGE (received_at)"
@@ -58,12 +57,11 @@ class Dropped:
 
 @dataclass(frozen=True)
 class _Layout:
-    """How the table is partitioned: the type of its key, and whose it is."""
+    """How the table is partitioned: the type of its key, and whether there is a default."""
 
     oid: int
     type: str
-    owner: str
-    default: str | None
+    has_default: bool
 
 
 def ensure(connection: Connection, first_day: date, last_day: date) -> list[str]:
@@ -82,14 +80,9 @@ def ensure(connection: Connection, first_day: date, last_day: date) -> list[str]
     connection.exec_driver_sql(_ALONE)
     layout = _layout(connection)
     assert isinstance(layout, _Layout)
-    done = []
-    if layout.default is None:
-        done += _make(connection, layout, f"{stream_events.name}_default", None)
-        layout = _layout(connection)
-        assert isinstance(layout, _Layout)
-    for day in _days_without(connection, layout, first_day, last_day):
-        done += _make(connection, layout, _name_of_day(day), day)
-    return done
+    done = [] if layout.has_default else [_make(connection, None)]
+    days = _days_without(connection, layout, first_day, last_day)
+    return done + [_make(connection, day) for day in days]
 
 
 def ensure_around(connection: Connection, today: date, ahead: int = AHEAD_DAYS) -> list[str]:
@@ -155,19 +148,20 @@ def _layout(connection: Connection) -> _Layout | str:
     """How the table is partitioned, or why it is left alone."""
     found = connection.execute(
         text(
-            "SELECT c.oid, pg_get_partkeydef(c.oid) AS key, quote_ident(r.rolname) AS owner,"
-            " pg_has_role(c.relowner, 'USAGE')"
-            "  AND has_schema_privilege(c.relnamespace, 'CREATE') AS may,"
+            "SELECT c.oid, pg_get_partkeydef(c.oid) AS key, pg_get_userbyid(c.relowner) AS owner,"
             " (SELECT format_type(a.atttypid, a.atttypmod) FROM pg_attribute AS a"
             "  WHERE a.attrelid = c.oid AND a.attname = 'received_at') AS type,"
-            " (SELECT quote_ident(n.nspname) || '.' || quote_ident(d.relname)"
-            "  FROM pg_partitioned_table AS p JOIN pg_class AS d ON d.oid = p.partdefid"
-            "  JOIN pg_namespace AS n ON n.oid = d.relnamespace"
-            "  WHERE p.partrelid = c.oid) AS default"
-            " FROM pg_class AS c JOIN pg_roles AS r ON r.oid = c.relowner"
+            " EXISTS (SELECT FROM pg_partitioned_table AS p"
+            "  WHERE p.partrelid = c.oid AND p.partdefid <> 0) AS has_default,"
+            " f.oid IS NOT NULL AS installed,"
+            " has_function_privilege(f.oid, 'EXECUTE') AND pg_has_role(f.proowner, c.relowner,"
+            "  'USAGE') AND has_schema_privilege(f.proowner, c.relnamespace, 'CREATE') AS may"
+            " FROM pg_class AS c LEFT JOIN pg_proc AS f ON f.oid = ("
+            "  SELECT p.oid FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace"
+            "  WHERE n.nspname = :schema AND p.proname = :make)"
             " WHERE c.oid = to_regclass(:name)"
         ),
-        {"name": _EVENTS},
+        {"name": _EVENTS, "schema": ENGINE_SCHEMA, "make": MAKE.partition(".")[2]},
     ).one_or_none()
     if found is None:
         return f"there is no table {_EVENTS}"
@@ -175,13 +169,15 @@ def _layout(connection: Connection) -> _Layout | str:
         return f"{_EVENTS} is not partitioned"
     if found.key != _KEY:
         return f"{_EVENTS} is partitioned by {found.key}, not by {_KEY}"
+    if not found.installed:
+        return f"there is no function {MAKE}: run `tally migrate` first"
     if not found.may:
         return f"{_EVENTS} belongs to {found.owner}, whose tables this role may not change"
-    return _Layout(found.oid, found.type, found.owner, found.default)
+    return _Layout(found.oid, found.type, found.has_default)
 
 
 def _lacks(connection: Connection, layout: _Layout, first_day: date, last_day: date) -> bool:
-    return layout.default is None or bool(_days_without(connection, layout, first_day, last_day))
+    return not layout.has_default or bool(_days_without(connection, layout, first_day, last_day))
 
 
 # The bounds as values of the key's own type: what they look like depends on the session.
@@ -231,88 +227,24 @@ def _ending_by(connection: Connection, layout: _Layout, day: date) -> Sequence[s
 
 
 def _days_of_strays(connection: Connection, until: date) -> list[date]:
-    layout = _layout(connection)
-    if isinstance(layout, str) or layout.default is None:
+    if isinstance(_layout(connection), str):
         return []
-    days = connection.execute(
-        text(
-            f"SELECT DISTINCT {_day_of(layout)} AS day FROM {layout.default}"
-            f" WHERE {_day_of(layout)} <= :until ORDER BY 1"
-        ),
-        {"until": until},
-    )
-    return list(days.scalars())
+    days = text(f"SELECT day FROM {STRAYS}(CAST(:until AS date)) AS day")
+    return list(connection.execute(days, {"until": until}).scalars())
 
 
-def _make(connection: Connection, layout: _Layout, name: str, day: date | None) -> list[str]:
+def _make(connection: Connection, day: date | None) -> str:
     """Make a partition apart, with the day's strays in it, and attach it; None: the default's."""
-    table = f"{quote(stream_events.schema or 'public')}.{name}"
-    if connection.scalar(text("SELECT to_regclass(:name)"), {"name": table}) is not None:
-        return [
-            f"left {table} alone: it is there, but is no partition of {_EVENTS};"
-            " attach it, or rename it and run `tally migrate`"
-        ]
-    # Nothing can be attached that numbers its rows itself; the parent does.
-    connection.exec_driver_sql(
-        f"CREATE TABLE {table} (LIKE {_EVENTS} INCLUDING ALL EXCLUDING IDENTITY)"
-    )
-    connection.exec_driver_sql(f"ALTER TABLE {table} OWNER TO {layout.owner}")
-    bounds = "DEFAULT"
-    if day is not None:
-        bounds = f"FOR VALUES FROM ({_instant(day)}) TO ({_instant(day + timedelta(days=1))})"
-        _move_strays(connection, layout, table, day)
-    connection.exec_driver_sql(f"ALTER TABLE {_EVENTS} ATTACH PARTITION {table} {bounds}")
-    return [f"created the partition {table}"]
-
-
-def _move_strays(connection: Connection, layout: _Layout, table: str, day: date) -> None:
-    if layout.default is None:
-        return
-    # Before the statement that looks: what a writer has just committed is then moved, too.
-    connection.exec_driver_sql(f"LOCK TABLE {layout.default} IN ACCESS EXCLUSIVE MODE")
-    columns = connection.execute(
-        text(
-            "SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute"
-            " WHERE attrelid = :oid AND attnum > 0 AND NOT attisdropped AND attgenerated = ''"
-        ),
-        {"oid": layout.oid},
-    ).scalar_one()
-    connection.exec_driver_sql(
-        f"WITH moved AS (DELETE FROM {layout.default} WHERE received_at >= {_instant(day)}"
-        f" AND received_at < {_instant(day + timedelta(days=1))} RETURNING {columns})"
-        f" INSERT INTO {table} ({columns}) SELECT {columns} FROM moved"
-    )
+    made = connection.scalar(text(f"SELECT {MAKE}(CAST(:day AS date))"), {"day": day})
+    return str(made)
 
 
 def _drop(engine: Engine, name: str) -> tuple[int, str | None]:
     """Drop the partition: its size in bytes, or why it is kept."""
-    unprocessed = f"SELECT EXISTS (SELECT FROM {name} WHERE processed_at IS NULL)"
-    with _reading_committed(engine) as connection:
-        why = "has events that are still to be processed"
-        if connection.exec_driver_sql(unprocessed).scalar_one():
-            return 0, why
     with _reading_committed(engine) as connection, connection.begin():
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'")
-        connection.exec_driver_sql("SET LOCAL timezone = 'UTC'")
-        # In the order in which DROP TABLE takes them; with both, nobody writes in between.
-        connection.exec_driver_sql(f"LOCK TABLE ONLY {_EVENTS} IN ACCESS EXCLUSIVE MODE")
-        connection.exec_driver_sql(f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE")
-        if connection.exec_driver_sql(unprocessed).scalar_one():
-            return 0, why
-        size = connection.exec_driver_sql(f"SELECT pg_total_relation_size({literal(name)})")
-        freed = int(size.scalar_one())
-        # Posts that were seen before this cannot be derived again from what is left of the log.
-        connection.exec_driver_sql(
-            f"UPDATE {PROGRESS} SET dropped_before = greatest(dropped_before, ("
-            f"SELECT CAST(max(received_at) AS timestamptz) + interval '1 microsecond' FROM {name}))"
-        )
-        try:
-            connection.exec_driver_sql(f"DROP TABLE {name}")
-        except DBAPIError as error:
-            if sqlstate(error) != DEPENDENT_OBJECTS:
-                raise
-            return 0, f"something depends on it ({str(error.orig).splitlines()[0]})"
-    return freed, None
+        found = connection.execute(text(f"SELECT * FROM {DROP}(:name)"), {"name": name}).one()
+    return int(found.freed), found.why
 
 
 def _ensure_day(engine: Engine, day: date) -> list[str]:
@@ -325,23 +257,9 @@ def _reading_committed(engine: Engine) -> Connection:
     return engine.connect().execution_options(isolation_level="READ COMMITTED")
 
 
-def _name_of_day(day: date) -> str:
-    return f"{stream_events.name}_{day.isoformat().replace('-', '')}"
-
-
-def _instant(day: date) -> str:
-    """The start of the day as an SQL string; without time zone the offset is passed over."""
-    return literal(datetime(day.year, day.month, day.day, tzinfo=UTC).isoformat(" "))
-
-
 def _midnight(layout: _Layout, day: str) -> str:
     start = f"CAST({day} AS timestamp)"
     return f"({start} AT TIME ZONE 'UTC')" if _has_zone(layout) else start
-
-
-def _day_of(layout: _Layout) -> str:
-    instant = "(received_at AT TIME ZONE 'UTC')" if _has_zone(layout) else "received_at"
-    return f"CAST({instant} AS date)"
 
 
 def _has_zone(layout: _Layout) -> bool:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
+from assets.fediverse import partition_functions
 from assets.fediverse.functions import create_functions
 from assets.fediverse.partitions import ensure_around, today_of
 
 
 def prepare(connection: Connection) -> list[str]:
     """Create the functions that processing calls, and partitions for this week's events."""
-    return create_functions(connection) + ensure_around(connection, today_of(connection))
+    done = create_functions(connection, partition_functions.statements())
+    return done + ensure_around(connection, today_of(connection))

@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
 
-from assets.fediverse import tables
+from assets.fediverse import partition_functions, tables
 from assets.fediverse.functions import PROGRESS
 from assets.fediverse.log import process_log, waiting
 from assets.fediverse.preparing import prepare
@@ -375,6 +375,7 @@ system = System(
         read=[tables.instances, tables.post_sentiments],
         counted={tables.stream_events: ["received_at", "processed_at"]},
         kept=[PROGRESS],
+        called=partition_functions.SIGNATURES,
         marked={
             tables.stream_events: [
                 "payload_status_id",
