@@ -1,1 +1,1 @@
-"""The reads over HTTP, for applications in any language: thin over each system's reads, read-only."""
+"""The reads over HTTP, for applications in any language: thin over each system's reads."""

@@ -32,5 +32,6 @@ def json_response(answer: Mapping[str, Any], headers: dict[str, str]) -> Respons
 
 def _plain(value: object) -> object:
     if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
+        # As it stands: a double would not hold all of its digits.
+        return orjson.Fragment(format(value, "f"))
     raise TypeError(f"{type(value).__name__} has no form in JSON")

@@ -21,12 +21,17 @@ from starlette.responses import Response
 
 from assets.systems import chosen_systems
 from resources.database import open_engine
-from serving import media, page
+from serving import classroom, fediverse, gallery, media, page
 from serving.database import Provider
 from serving.problems import Problem, problem_of
 from serving.routing import SCHEMAS
 
-ROUTERS: dict[str, Callable[[Provider], APIRouter]] = {"media": media.router}
+ROUTERS: dict[str, Callable[[Provider], APIRouter]] = {
+    "media": media.router,
+    "gallery": gallery.router,
+    "fediverse": fediverse.router,
+    "classroom": classroom.router,
+}
 
 
 def create_app(engine: Engine | None = None, systems: Sequence[str] | None = None) -> FastAPI:

@@ -100,7 +100,7 @@ class Snapshots:
 
 
 def _state(connection: Connection, parts: tuple[Part, ...]) -> tuple[datetime, str | None]:
-    """When the snapshot was taken, and the parts' state in it. The first to read, so it takes it."""
+    """When the snapshot was taken, and the parts' state in it; to be called before any read."""
     state = fingerprint(*parts) if parts else "NULL::text"
     query = f"SELECT statement_timestamp(), {state}".replace("%", "%%")
     as_of, found = connection.exec_driver_sql(query).one()

@@ -140,7 +140,7 @@ def problem_of(error: Exception) -> Problem | None:
         case HTTPException():
             return _of_http(error)
         case NotInstalled():
-            return unavailable("not-installed", _sentence(error), passes=False)
+            return unavailable("not-installed", str(error), passes=False)
         case DatabaseUnavailable():
             # Told in the log alone: it names host, user and database.
             _LOG.warning("%s", error)
@@ -211,10 +211,6 @@ def _said(error: DBAPIError) -> str:
     return lines[0] if lines else type(error.orig).__name__
 
 
-def _sentence(error: Exception) -> str:
-    return str(error)
-
-
 def _shortened(text: str) -> str:
     return text if len(text) <= 1_000 else f"{text[:1_000]}..."
 
@@ -237,8 +233,7 @@ class Route(APIRoute):
             except Exception as error:
                 problem = problem_of(error)
                 if problem is None:
-                    _LOG.exception("%s %s failed", request.method, request.url.path)
-                    problem = Problem(500, "internal", "The service failed; see its log.")
+                    raise
                 return problem.response()
 
         return handled

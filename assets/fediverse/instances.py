@@ -6,12 +6,15 @@ What must stay true: one server has one row, however its address was typed.
 from __future__ import annotations
 
 from datetime import datetime
+from typing import TypedDict
 from urllib.parse import urlsplit
 
 from sqlalchemy import Connection, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from assets.fediverse.tables import instances
+from assets.reading import read
+from tallies import sql
 
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 
@@ -56,6 +59,20 @@ def instance_id(connection: Connection, base_url: str) -> int:
         found = connection.scalar(row.returning(instances.c.id))
     # Nothing returned: another has made it meanwhile, and the next statement sees it.
     return int(found if found is not None else connection.execute(known).scalar_one())
+
+
+class KnownInstance(TypedDict):
+    """A server, and the id by which reads know it."""
+
+    id: int
+    base_url: str
+
+
+def known_instances(connection: Connection) -> list[KnownInstance]:
+    """The servers that events were seen of, by id. Raises NotInstalled where there is no table."""
+    query = select(instances.c.id, instances.c.base_url).order_by(instances.c.id)
+    rows = read(connection, query, f"the table {sql.name_of(instances)}")
+    return [{"id": row.id, "base_url": row.base_url} for row in rows]
 
 
 def saw(connection: Connection, id_: int, at: datetime, stream_type: str | None = None) -> None:

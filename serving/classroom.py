@@ -1,0 +1,196 @@
+"""The classroom over HTTP: the counts of submissions, assignments, groups, courses and users.
+
+One form for all: of one id its counts, of several an object by id, in the order asked. What has no
+events, and what there is not, has zeros, as in the reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query
+from pydantic import AwareDatetime, BaseModel, ConfigDict, create_model
+from sqlalchemy import BigInteger, Connection, literal
+from starlette.requests import Request
+from starlette.responses import Response
+
+from assets.classroom import reads
+from assets.classroom.tallies import (
+    assignment_counts,
+    assignment_group_counts,
+    course_counts,
+    submission_counts,
+    user_counts,
+)
+from serving.answers import Answer
+from serving.database import Provider, Snapshots
+from serving.problems import Route, unaskable
+from serving.routing import PROBLEMS
+from tallies import Tally
+from tallies.fingerprint import Condition, Part
+
+MOST_IDS = 1_000
+
+Id = Annotated[int, Path(ge=-reads.LARGEST_ID, le=reads.LARGEST_ID)]
+Ids = Annotated[
+    list[Annotated[str, Query(pattern="^-?[0-9]{1,19}(,-?[0-9]{1,19})*$")]],
+    Query(
+        min_length=1,
+        max_length=MOST_IDS,
+        description=f"Up to {MOST_IDS:,} ids, with commas between them, or given once for each.",
+    ),
+]
+
+
+class _Counts(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class SubmissionCounts(_Counts):
+    """What was done for a submission, and how long it took, in seconds."""
+
+    runs: int
+    edits: int
+    attempts: int
+    syntax_errors: int
+    runtime_errors: int
+    failed_instructor_tests: int
+    average_edit_time: float
+    average_attempt_time: float
+    estimated_time_spent: float
+    edit_time_deviation: float
+    median_edit_time: float
+    p90_edit_time: float
+
+
+class AssignmentCounts(_Counts):
+    """The submissions of an assignment."""
+
+    total_submissions: int
+    date_last_submission: AwareDatetime | None
+
+
+class AssignmentGroupCounts(_Counts):
+    """The assignments of a group, and their submissions."""
+
+    total_assignments: int
+    total_submissions: int
+
+
+class CourseCounts(_Counts):
+    """The work and the people of a course."""
+
+    total_submissions: int
+    total_assignments: int
+    total_assignment_groups: int
+    total_users: int
+    total_students: int
+    total_instructors: int
+    date_last_user: AwareDatetime | None
+    date_last_submission: AwareDatetime | None
+    date_last_assignment: AwareDatetime | None
+
+
+class UserCounts(_Counts):
+    """The courses of a user, the work done (seconds), and when the user was last seen."""
+
+    total_courses_in: int
+    total_assignments: int
+    total_assignment_groups: int
+    total_submissions: int
+    total_reports: int
+    estimated_time_spent: float
+    last_logged_in: AwareDatetime | None
+    last_edited: AwareDatetime | None
+
+
+@dataclass(frozen=True)
+class _Entity:
+    """What can be asked for: how addresses call it, the read, and what that reads."""
+
+    path: str
+    shape: type[BaseModel]
+    read: Callable[..., Any]
+    tally: Tally
+    also: tuple[Tally, ...] = ()
+
+    def parts(self, ids: Sequence[int]) -> list[Part]:
+        (key,) = self.tally.key
+        return [Part(self.tally, _one_of(key, ids)), *(Part(tally) for tally in self.also)]
+
+
+_ENTITIES = [
+    _Entity("submissions", SubmissionCounts, reads.submission_counts, submission_counts),
+    _Entity("assignments", AssignmentCounts, reads.assignment_counts, assignment_counts),
+    _Entity(
+        "assignment-groups",
+        AssignmentGroupCounts,
+        reads.assignment_group_counts,
+        assignment_group_counts,
+    ),
+    _Entity("courses", CourseCounts, reads.course_counts, course_counts),
+    # The time that a user spent is summed over the user's submissions.
+    _Entity("users", UserCounts, reads.user_counts, user_counts, (submission_counts,)),
+]
+
+
+def router(provider: Provider) -> APIRouter:
+    """The classroom's questions, answered from the database of `provider`."""
+    ask = Snapshots(provider)
+    routes = APIRouter(tags=["classroom"], route_class=Route, responses=PROBLEMS)
+    for entity in _ENTITIES:
+        _add(routes, ask, entity)
+    return routes
+
+
+def _add(routes: APIRouter, ask: Snapshots, entity: _Entity) -> None:
+    name = entity.path.replace("-", "_")
+    shape = entity.shape.__name__
+    one = create_model(f"{shape}Answer", __base__=(Answer, entity.shape))
+    counts: Any = (dict[str, entity.shape], ...)  # type: ignore[name-defined]
+    by_id = create_model(f"{shape}ById", __base__=Answer, counts=counts)
+    what = entity.path.replace("-", " ")
+
+    @routes.get(
+        f"/api/{entity.path}/counts",
+        response_model=by_id,
+        name=f"{name}_counts",
+        operation_id=f"{name}_counts",
+        summary=f"The counts of several {what}, by id.",
+    )
+    def counts_of_several(request: Request, ids: Ids) -> Response:
+        wanted = _numbers(ids)
+
+        def read(connection: Connection) -> dict[str, Any]:
+            found = entity.read(connection, wanted)
+            return {"counts": {str(i): counts for i, counts in found.items()}}
+
+        return ask.answer(request, read, *entity.parts(wanted))
+
+    @routes.get(
+        f"/api/{entity.path}/{{id}}/counts",
+        response_model=one,
+        name=f"{name}_counts_of_one",
+        operation_id=f"{name}_counts_of_one",
+        summary=f"The counts of one of the {what}.",
+    )
+    def counts_of_one(request: Request, id: Id) -> Response:  # noqa: A002 -- as in the address
+        return ask.answer(request, lambda c: {**entity.read(c, id)}, *entity.parts([id]))
+
+
+def _numbers(given: Sequence[str]) -> list[int]:
+    numbers = [int(number) for some in given for number in some.split(",")]
+    if len(numbers) > MOST_IDS:
+        raise unaskable(f"Expected at most {MOST_IDS:,} ids, but there are {len(numbers):,}.")
+    return numbers
+
+
+def _one_of(key: str, ids: Sequence[int]) -> Condition:
+    known = sorted(i for i in set(ids) if abs(i) <= reads.LARGEST_ID)
+
+    def conditions(row: Any) -> list[Any]:
+        return [row[key].in_([literal(i, BigInteger()) for i in known])]
+
+    return conditions
