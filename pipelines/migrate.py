@@ -19,9 +19,9 @@ from sqlalchemy import Connection, Engine, Table, inspect, text
 
 import migrations
 from assets.systems import chosen_systems, missing_sources
-from tallies import DoesNotFit, System, Tally, install, roles, state
+from tallies import DoesNotFit, System, Tally, roles, state
 from tallies.fit import require_fit
-from tallies.install import INSTALL_LOCK
+from tallies.install import INSTALL_LOCK, install_all
 from tallies.privileges import act_as_owner, require_privileges
 from tallies.sql import WRITING, name_of, quote
 from tallies.transactions import LOCK_TIMEOUT_SECONDS, retried
@@ -87,7 +87,7 @@ def _migrate(connection: Connection, systems: Sequence[System], with_sources: bo
     for system in result.systems:
         if system.prepare is not None:
             result.done += system.prepare(connection)
-        result.done += install(connection, system.tallies)
+    result.done += install_all(connection, [system.tallies for system in result.systems])
     result.done += roles.keep(connection, _tallies_of(result.systems), result.systems)
     return result
 

@@ -34,18 +34,41 @@ def install(connection: Connection, tallies: Sequence[Tally]) -> list[str]:
 
     Raises NotInstalled where a source or derived table is missing.
     """
+    return install_all(connection, [tallies])
+
+
+def install_all(connection: Connection, groups: Sequence[Sequence[Tally]]) -> list[str]:
+    """The same for several systems, each a group of tallies that share no source with another.
+
+    What all of them need is found out first, so that the locks on sources, behind which writers
+    wait until the transaction ends, are held for no longer than it takes to write it down.
+    """
     sql.execute(connection, INSTALL_LOCK)
     state.create(connection)
-    for tally in tallies:
-        _require_tables(connection, tally)
-    wanted = {tally.name: _Wanted(connection, tally) for tally in tallies}
-    sources = list(dict.fromkeys(s for t in tallies for s in t.sources))
-    before = {s: _mendable(capture.faults(connection, s, _over(s, tallies))) for s in sources}
-    own = {t: found for t in tallies if (found := own_triggers.own_faults(connection, t))}
-    changed = [w for w in wanted.values() if w.differs]
-    if not changed and not any(before.values()) and not own:
-        return []
-    return _bring_up(connection, tallies, changed, before, own)
+    found = [_Needed(connection, tallies) for tallies in groups]
+    return [done for needed in found for done in needed.bring_up(connection)]
+
+
+class _Needed:
+    """What is to be done for tallies that are installed together."""
+
+    def __init__(self, connection: Connection, tallies: Sequence[Tally]) -> None:
+        for tally in tallies:
+            _require_tables(connection, tally)
+        self.tallies = tallies
+        wanted = [_Wanted(connection, tally) for tally in dict.fromkeys(tallies)]
+        sources = dict.fromkeys(s for t in tallies for s in t.sources)
+        self.faults = {
+            s: _mendable(capture.faults(connection, s, _over(s, tallies))) for s in sources
+        }
+        self.own = {t: found for t in tallies if (found := own_triggers.own_faults(connection, t))}
+        self.changed = [w for w in wanted if w.differs]
+
+    def bring_up(self, connection: Connection) -> list[str]:
+        """Do it; what was done, a sentence each. Nothing, not even a lock, where nothing is."""
+        if not self.changed and not any(self.faults.values()) and not self.own:
+            return []
+        return _bring_up(connection, self.tallies, self.changed, self.faults, self.own)
 
 
 def _mendable(faults: Sequence[capture.Fault]) -> list[capture.Fault]:

@@ -208,6 +208,7 @@ class Tally(ABC):
         self.live_name = f"{sql.quote(table.schema or 'public')}.{sql.quote(table.name + '_live')}"
         # The tallies that share its sources, and so its capture functions; a System sets it.
         self.siblings: tuple[Tally, ...] = (self,)
+        self._relevant: dict[Table, list[str]] = {}
         self._check()
 
     def __repr__(self) -> str:
@@ -283,6 +284,12 @@ class Tally(ABC):
 
     def relevant(self, source: Table) -> list[str]:
         """The columns of `source` on which the tally's SELECT or its capture depend."""
+        # Capture asks for each event of each relation, and finding them costs milliseconds.
+        if source not in self._relevant:
+            self._relevant[source] = self._find_relevant(source)
+        return self._relevant[source]
+
+    def _find_relevant(self, source: Table) -> list[str]:
         used: set[str] = set()
         for expression in [self.aggregate(Everything()), *self.capture_reads(source)]:
             for element in visitors.iterate(expression):
