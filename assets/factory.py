@@ -222,7 +222,7 @@ def _windowed(
             keeping.refresh_windowed if config.scope is Scope.changes else keeping.rebuild_windowed
         )
         engine = database.engine()
-        return act(context, engine, tally, _span(partitions), lambda: _more(tally, extra, engine))
+        return act(context, engine, tally, span_of(partitions), lambda: _more(tally, extra, engine))
 
     return materialize
 
@@ -255,7 +255,8 @@ def _whole(tally: Tally, extra: Extra | None) -> Callable[..., dg.MaterializeRes
     return materialize
 
 
-def _span(partitions: dg.DailyPartitionsDefinition) -> Span:
+def span_of(partitions: dg.DailyPartitionsDefinition) -> Span:
+    """The partitions that there are now. Raises dagster.Failure where there is none."""
     first, last = partitions.get_first_partition_key(), partitions.get_last_partition_key()
     if first is None or last is None:
         raise dg.Failure(f"{partitions} has no partition: its first day is still to come")

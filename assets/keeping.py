@@ -96,7 +96,7 @@ def report(
     others = touched.keys() - set(own)
     for partition in touched.keys() - others:
         context.add_asset_metadata(touched[partition], partition_key=partition)
-    _log_in_batches(
+    log_in_batches(
         context,
         [
             dg.AssetMaterialization(context.asset_key, partition=p, metadata=touched[p])
@@ -110,8 +110,9 @@ def report(
     return dg.MaterializeResult(metadata={"reason": of_run["reason"]})
 
 
-def _log_in_batches(
-    context: dg.AssetExecutionContext, events: Sequence[dg.AssetMaterialization]
+def log_in_batches(
+    context: dg.OpExecutionContext | dg.AssetExecutionContext,
+    events: Sequence[dg.AssetMaterialization],
 ) -> None:
     """What `context.log_event` does, but stored together: one by one they cost a connection each.
 

@@ -38,7 +38,7 @@ def refresh_lanes(
         return _skipped(context, engine, tally, running)
     telling.finish()
     of_run = events.of_run([done], events.why_refreshed(done))
-    return report(context, _each_lane(tally, of_run["reason"]), of_run, more)
+    return report(context, each_lane(tally, of_run["reason"]), of_run, more)
 
 
 def backfill_lanes(
@@ -142,8 +142,9 @@ def _skipped(
     )
 
 
-def _each_lane(
+def each_lane(
     tally: RecomputedTally, reason: dg.MetadataValue
 ) -> Mapping[str, Mapping[str, dg.MetadataValue]]:
+    """What concerns the whole of a tally built in batches, reported on each of its lanes."""
     lanes = tally.batches.lanes if tally.batches else ()
     return {lane: {"reason": reason} for lane in lanes}

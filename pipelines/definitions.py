@@ -15,6 +15,7 @@ import dagster as dg
 from assets.factory import SystemAssets
 from assets.systems import chosen_systems
 from pipelines import jobs, partitions, schedules, sensors
+from pipelines.repair_job import repair_job
 from resources.dagster_database import Database
 from tallies import System
 
@@ -49,7 +50,7 @@ def assemble(built: Sequence[SystemAssets], database: Database | None = None) ->
     return dg.Definitions(
         assets=assets,
         asset_checks=[check for s in built for check in s.checks],
-        jobs=[*hourly, *(jobs.daily(s) for s in tidied), jobs.audit()],
+        jobs=[*hourly, *(jobs.daily(s) for s in tidied), jobs.audit(), repair_job(built)],
         schedules=[
             *(schedules.hourly_schedule(s) for s in built),
             *(schedules.daily_schedule(s) for s in tidied),

@@ -1,0 +1,161 @@
+"""The job `repair`: compute anew what a failed check named, then check that again.
+
+The run reports what it wrote on the partitions it belongs to, as a refresh does, and the check as
+the asset's own `matches_source`. Whether an incident is mended thereby is for those to say who
+hear of that check.
+"""
+
+# No `from __future__ import annotations` here: Dagster reads the types of an op's context and
+# config from the annotations as they stand.
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, time
+from functools import partial
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+from sqlalchemy import Engine
+
+import tallies
+from assets import events, keeping, lanes
+from assets.checks import MATCHES_SOURCE, compare, verdict
+from assets.factory import SystemAssets, key_of, lanes_of, span_of
+from assets.windows import ONE_DAY, Bounds
+from pipelines.partitions import daily
+from pipelines.repairing import REPAIR_JOB
+from resources.dagster_database import Database
+from tallies import RecomputedTally, Refreshed, Tally
+from tallies.tally import FIRST_DAY, LAST_DAY
+
+CAPTURE_BROKEN = "capture_broken"
+
+
+class RepairConfig(dg.Config):
+    """What to compute anew: as the metadata `repair` of a failed `matches_source` has it."""
+
+    tally: str = Field(description="The tally, as in media.daily_contributions.")
+    days: list[list[str]] | None = Field(
+        default=None, description="Runs of days, each by its first and its last, UTC."
+    )
+    keys: list[dict[str, Any]] | None = Field(
+        default=None, description="Single keys, of a tally without windows."
+    )
+    everything: bool = Field(default=False, description="All of it.")
+    incident: int | None = Field(default=None, description="The incident that is to be repaired.")
+
+
+def repair_job(built: Sequence[SystemAssets]) -> dg.JobDefinition:
+    """The job, for the tallies of these systems."""
+    by_name = {tally.name: tally for each in built for tally in each.system.tallies}
+
+    @dg.op(name=REPAIR_JOB, description="Compute anew what a failed check named; check it again.")
+    def repair(context: dg.OpExecutionContext, config: RepairConfig, database: Database) -> None:
+        if config.tally not in by_name:
+            raise dg.Failure(
+                f"there is no tally {config.tally!r} here; there are {', '.join(by_name)}",
+                allow_retries=False,
+            )
+        tally, engine = by_name[config.tally], database.engine()
+        with engine.connect() as connection:
+            faults = tallies.capture_faults(connection, tally)
+        _report(context, tally, _rebuild(engine, tally, config), _reason(config))
+        _check_again(context, engine, tally, faults)
+
+    @dg.job(
+        name=REPAIR_JOB,
+        description=(
+            "Compute anew what a failed check named, and check it again. Requested by the sensor"
+            " that tells of incidents; the metadata of a failed matches_source is its config."
+        ),
+        executor_def=dg.in_process_executor,
+    )
+    def as_job() -> None:
+        repair()
+
+    return as_job
+
+
+def _rebuild(engine: Engine, tally: Tally, config: RepairConfig) -> list[Refreshed]:
+    if config.everything:
+        return [keeping.patiently(lambda: tallies.rebuild(engine, tally))]
+    if config.keys:
+        keys = config.keys
+        return [keeping.patiently(lambda: tallies.rebuild_keys(engine, tally, keys))]
+    if not config.days:
+        raise dg.Failure(
+            "nothing was named to be computed anew; name `days`, `keys`, or set `everything`",
+            allow_retries=False,
+        )
+    return [
+        keeping.patiently(partial(tallies.rebuild, engine, tally, start, end))
+        for start, end in (_window(first, last) for first, last in config.days)
+    ]
+
+
+def _window(first: str, last: str) -> Bounds:
+    # What lies beyond Python's dates is reported on the first or the last day there is.
+    start = None if first == FIRST_DAY else date.fromisoformat(first)
+    end = None if last == LAST_DAY else date.fromisoformat(last) + ONE_DAY
+    return (_midnight(start), _midnight(end))
+
+
+def _midnight(day: date | None) -> datetime | None:
+    return None if day is None else datetime.combine(day, time(), UTC)
+
+
+def _reason(config: RepairConfig) -> str:
+    return (
+        "repair on request" if config.incident is None else f"repair of incident {config.incident}"
+    )
+
+
+def _report(
+    context: dg.OpExecutionContext, tally: Tally, done: Sequence[Refreshed], reason: str
+) -> None:
+    """An event for each partition that was written, of which the last tells of the whole run."""
+    of_run = events.of_run(done, reason)
+    touched: dict[str | None, Mapping[str, dg.MetadataValue]] = {}
+    if tally.window is not None:
+        touched.update(events.by_partition(done, span_of(daily()), reason))
+    elif isinstance(tally, RecomputedTally) and lanes_of(tally) is not None:
+        touched.update(lanes.each_lane(tally, of_run["reason"]))
+    else:
+        touched[None] = {}
+    if not touched:
+        context.log.info("%s: nothing differed any more where it was computed anew", tally.name)
+        return
+    last = list(touched)[-1]
+    touched[last] = {**of_run, **touched[last]}
+    keeping.log_in_batches(
+        context,
+        [
+            dg.AssetMaterialization(key_of(tally), partition=partition, metadata=metadata)
+            for partition, metadata in touched.items()
+        ],
+    )
+
+
+def _check_again(
+    context: dg.OpExecutionContext, engine: Engine, tally: Tally, faults: Sequence[str]
+) -> None:
+    result = verdict(tally, compare(engine, tally, touched_only=True))
+    metadata, description = dict(result.metadata), result.description
+    if faults:
+        metadata[CAPTURE_BROKEN] = dg.MetadataValue.text("; ".join(faults))
+        advice = (
+            f"Its capture is broken ({'; '.join(faults)}): run `tally migrate`, or it will differ"
+            " again."
+        )
+        description = f"{description} {advice}" if description else advice
+        context.log.warning(advice)
+    evaluation = dg.AssetCheckEvaluation(
+        asset_key=key_of(tally),
+        check_name=MATCHES_SOURCE,
+        passed=result.passed,
+        severity=result.severity,
+        description=description,
+        metadata=metadata,
+    )
+    # It takes evaluations too, though its annotation does not say so.
+    context.log_event(evaluation)  # type: ignore[arg-type]
