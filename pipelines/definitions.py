@@ -15,6 +15,7 @@ import dagster as dg
 from assets.factory import SystemAssets
 from assets.systems import chosen_systems
 from pipelines import jobs, partitions, schedules, sensors
+from pipelines.housekeeping import housekeeping, housekeeping_schedule
 from pipelines.repair_job import repair_job
 from resources.dagster_database import Database
 from tallies import System
@@ -55,6 +56,7 @@ def assemble(built: Sequence[SystemAssets], database: Database | None = None) ->
             *(schedules.hourly_schedule(s) for s in built),
             *(schedules.daily_schedule(s) for s in tidied),
             schedules.audit_schedule(built),
+            housekeeping_schedule(),
         ],
         sensors=[sensors.pending_pressure(built, hourly)],
         resources={"database": database or Database()},
