@@ -25,18 +25,25 @@ export class Feed {
     document.addEventListener("visibilitychange", () => this.#plan());
   }
 
-  // Show the answer at `address` from now on; where it is null, the hint `instead` of one.
-  show(address, instead = "") {
+  // Show the answer at `address` from now on; where it is null, the `hint` instead.
+  show(address, hint = "") {
     this.#running?.abort();
     clearTimeout(this.#timer);
-    if (address !== this.#address) {
+    if (address !== this.#address || address === null) {
       this.#tag = null;
       this.#figures.hidden = true;
-      this.#part(".asof").textContent = instead;
+      this.#part(".asof").textContent = hint;
     }
     this.#address = address;
     this.#say("");
     return address === null ? Promise.resolve() : this.#ask();
+  }
+
+  // Ask no more; what is shown stays.
+  stop() {
+    this.#running?.abort();
+    clearTimeout(this.#timer);
+    this.#address = null;
   }
 
   #plan() {
@@ -70,6 +77,7 @@ export class Feed {
     if (response.ok) {
       this.#tag = response.headers.get("ETag");
       this.#draw(answer);
+      if (this.#address === null) return;
       this.#figures.hidden = false;
       this.#exact(answer.as_of);
     } else if (response.status === 304) {

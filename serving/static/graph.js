@@ -14,7 +14,7 @@ const WEEKDAYS = ["", "Mon", "", "Wed", "", "Fri", ""];
 const MOVES = { ArrowLeft: -7, ArrowRight: 7, ArrowUp: -1, ArrowDown: 1 };
 
 const written = new Intl.DateTimeFormat("en-GB", { dateStyle: "full", timeZone: "UTC" });
-const month = new Intl.DateTimeFormat("en-GB", { month: "short", timeZone: "UTC" });
+const month = new Intl.DateTimeFormat("en", { month: "short", timeZone: "UTC" });
 
 export const number = new Intl.NumberFormat("en");
 export const dayOf = (moment) => new Date(moment).toISOString().slice(0, 10);

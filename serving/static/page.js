@@ -142,6 +142,40 @@ function course() {
   asked("course", "#course-id", feed, addressOf, "Name a course by its id.");
 }
 
+function trending() {
+  const [section, select] = [part("#trending"), part("#instance")];
+  const [none, table] = [section.querySelector(".none"), section.querySelector("table")];
+  const list = (lines, otherwise) => {
+    rows(table.querySelector("tbody"), lines);
+    [table.hidden, none.hidden] = [lines.length === 0, lines.length > 0];
+    none.textContent = otherwise;
+  };
+  const trends = new Feed(section, 60, ({ hashtags }) => {
+    const numbers = (one) => [one.posts, one.accounts].map((value) => number.format(value));
+    const lines = hashtags.map((one) => [`#${one.name}`, ...numbers(one), `${one.rise.toFixed(1)}×`]);
+    list(lines, "Nothing is trending just now.");
+  });
+  const show = () => {
+    choose("instance", select.value);
+    trends.show(`api/hashtags/trending?instance=${encodeURIComponent(select.value)}`);
+  };
+  const known = new Feed(section, 60, ({ instances }) => {
+    list([], "No instance is known yet.");
+    if (instances.length === 0) return;
+    known.stop();
+    select.replaceChildren(...instances.map((one) => new Option(hostOf(one.base_url), one.id)));
+    const wanted = instances.find((one) => String(one.id) === chosen.get("instance"));
+    select.value = (wanted ?? instances[0]).id;
+    select.disabled = false;
+    show();
+  });
+  select.addEventListener("change", show);
+  known.show("api/instances");
+}
+
+const hostOf = (address) => address.replace(/^https?:[/][/]/, "");
+
 contributions();
 gallery();
 course();
+trending();
