@@ -51,7 +51,13 @@ def assemble(built: Sequence[SystemAssets], database: Database | None = None) ->
     return dg.Definitions(
         assets=assets,
         asset_checks=[check for s in built for check in s.checks],
-        jobs=[*hourly, *(jobs.daily(s) for s in tidied), jobs.audit(), repair_job(built)],
+        jobs=[
+            *hourly,
+            *(jobs.daily(s) for s in tidied),
+            jobs.audit(),
+            housekeeping,
+            repair_job(built),
+        ],
         schedules=[
             *(schedules.hourly_schedule(s) for s in built),
             *(schedules.daily_schedule(s) for s in tidied),
