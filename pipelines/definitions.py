@@ -13,8 +13,10 @@ from importlib import import_module
 import dagster as dg
 
 from assets.factory import SystemAssets
+from assets.inventory import incidents_asset, inventory_check
 from assets.systems import chosen_systems
 from pipelines import jobs, partitions, schedules, sensors
+from pipelines.alerting import alerts
 from pipelines.housekeeping import housekeeping, housekeeping_schedule
 from pipelines.repair_job import repair_job
 from resources.dagster_database import Database
@@ -45,16 +47,20 @@ def assemble(built: Sequence[SystemAssets], database: Database | None = None) ->
     """The systems' assets and checks, with the jobs, schedules and sensors that run them."""
     hourly = [jobs.hourly(s) for s in built]
     tidied = [s for s in built if s.housekeeping]
-    assets: list[dg.AssetSpec | dg.AssetsDefinition] = []
+    assets: list[dg.AssetSpec | dg.AssetsDefinition] = [incidents_asset()]
     for system in built:
         assets += [*system.sources, *system.assets, *system.housekeeping]
     return dg.Definitions(
         assets=assets,
-        asset_checks=[check for s in built for check in s.checks],
+        asset_checks=[
+            *(check for s in built for check in s.checks),
+            inventory_check([s.system for s in built]),
+        ],
         jobs=[
             *hourly,
             *(jobs.daily(s) for s in tidied),
             jobs.audit(),
+            jobs.inventory(),
             housekeeping,
             repair_job(built),
         ],
@@ -62,9 +68,10 @@ def assemble(built: Sequence[SystemAssets], database: Database | None = None) ->
             *(schedules.hourly_schedule(s) for s in built),
             *(schedules.daily_schedule(s) for s in tidied),
             schedules.audit_schedule(built),
+            schedules.inventory_schedule(built),
             housekeeping_schedule(),
         ],
-        sensors=[sensors.pending_pressure(built, hourly)],
+        sensors=[sensors.pending_pressure(built, hourly), alerts(built)],
         resources={"database": database or Database()},
         # A process for each step would cost seconds, for steps that take milliseconds.
         executor=dg.in_process_executor,

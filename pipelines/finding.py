@@ -1,0 +1,219 @@
+"""From an event to an incident: which subject and kind it is of, and what is told of it.
+
+A check that failed opens the incident or counts it, one that passed mends it; so do runs. Which
+events there are is `hearing`'s business. Only assets, checks and jobs of this code location count.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+from dagster import EventLogRecord
+from sqlalchemy import Connection
+
+from assets.checks import CAPTURE_INTACT, FRESH, MATCHES_SOURCE, REPAIR
+from assets.factory import key_of
+from pipelines import hearing
+from tallies import Tally, incidents
+from tallies.causes import likely_cause
+
+# The check `inventory` tells in it how much of what it lists is no incident of its own yet.
+NEWS = "news"
+MOST_KEYS = 10
+KINDS = {
+    MATCHES_SOURCE: incidents.DIFFERS,
+    CAPTURE_INTACT: incidents.CAPTURE,
+    FRESH: incidents.PENDING,
+}
+ASSET_JOB = "__ASSET_JOB"
+_LONGEST_LINE = 300
+_CREDENTIALS = re.compile(
+    r"(\w+://)[^\s/@]*@|((?:password|token|secret|key)=)[^\s&;'\"]+", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """This code location: what is its own."""
+
+    name: str | None
+    repository: dg.RepositoryDefinition
+    tallies: Mapping[dg.AssetKey, Tally]
+
+    def covered(self, run: dg.DagsterRun) -> list[str] | None:
+        """The assets that a run materializes, as `media/daily_contributions`; None: not our run."""
+        origin = run.remote_job_origin
+        if self.name is not None and origin is not None and origin.location_name != self.name:
+            return None
+        if not self.repository.has_job(run.job_name):
+            return None
+        keys = run.asset_selection
+        if keys is None and not run.asset_check_selection:
+            keys = self.repository.get_job(run.job_name).asset_layer.selected_asset_keys
+        return sorted(key.to_user_string() for key in keys or ())
+
+
+def place_of(context: dg.SensorEvaluationContext, tallies: Sequence[Tally]) -> Place:
+    """The code location that the sensor is of, with the tallies it keeps."""
+    repository = context.repository_def
+    if repository is None:
+        raise dg.DagsterInvariantViolationError("a sensor is evaluated with its repository")
+    origin = context.code_location_origin
+    name = origin.location_name if origin is not None else None
+    return Place(name, repository, {key_of(tally): tally for tally in tallies})
+
+
+def find(
+    instance: dg.DagsterInstance, connection: Connection, place: Place, heard: hearing.Heard
+) -> set[int]:
+    """Turn what was heard into incidents, opened, counted or mended; the ids of those found."""
+    found: list[incidents.Incident | None] = []
+    for record in heard.fresh:
+        if hearing.kind_of(record) is hearing.CHECKED:
+            found.append(_evaluation(connection, place, record))
+            _overtaken(connection, place, record, heard.known)
+        else:
+            found.append(_run(instance, connection, place, record))
+    return {incident.id for incident in found if incident is not None}
+
+
+def _evaluation(
+    connection: Connection, place: Place, record: EventLogRecord
+) -> incidents.Incident | None:
+    evaluation = hearing.evaluation_of(record)
+    if evaluation.asset_check_key not in place.repository.asset_graph.asset_check_keys:
+        return None
+    metadata: dict[str, Any] = {name: value.value for name, value in evaluation.metadata.items()}
+    tally = place.tallies.get(evaluation.asset_key)
+    subject = tally.name if tally is not None else ".".join(evaluation.asset_key.path)
+    kind = KINDS.get(evaluation.check_name, evaluation.check_name)
+    at = hearing.time_of(record)
+    if evaluation.passed:
+        incidents.mend(connection, subject, kind, f"the check {evaluation.check_name}", at=at)
+        return None
+    if metadata.get(NEWS) == 0 or _is_stale(evaluation):
+        return None
+    return incidents.report(
+        connection,
+        subject,
+        kind,
+        evaluation.description or f"the check {evaluation.check_name} failed",
+        cause=_cause(connection, tally, kind, metadata),
+        differing=metadata.get("differing"),
+        details=_details(record, evaluation, metadata),
+        at=at,
+    )
+
+
+def _overtaken(
+    connection: Connection, place: Place, record: EventLogRecord, known: Sequence[EventLogRecord]
+) -> None:
+    """Of an evaluation that appeared late: what came after it, and was heard before it, counts."""
+    key = hearing.evaluation_of(record).asset_check_key
+    after = [
+        later
+        for later in known
+        if later.storage_id > record.storage_id
+        and hearing.kind_of(later) is hearing.CHECKED
+        and hearing.evaluation_of(later).asset_check_key == key
+    ]
+    if after and hearing.evaluation_of(after[-1]).passed:
+        _evaluation(connection, place, after[-1])
+
+
+def _is_stale(evaluation: dg.AssetCheckEvaluation) -> bool:
+    """Whether there is nothing to compare yet: that is how things go, or the engine records it."""
+    return (
+        evaluation.check_name == MATCHES_SOURCE
+        and evaluation.severity is dg.AssetCheckSeverity.WARN
+    )
+
+
+def _cause(
+    connection: Connection, tally: Tally | None, kind: str, metadata: Mapping[str, Any]
+) -> str | None:
+    if kind == incidents.CAPTURE:
+        faults: str | None = metadata.get("what")
+        return faults
+    if kind == incidents.DIFFERS and tally is not None:
+        return likely_cause(connection, tally)
+    return None
+
+
+def _details(
+    record: EventLogRecord, evaluation: dg.AssetCheckEvaluation, metadata: Mapping[str, Any]
+) -> dict[str, Any]:
+    details: dict[str, Any] = {
+        "check": evaluation.check_name,
+        "asset": "/".join(evaluation.asset_key.path),
+        "evaluation": record.storage_id,
+        "run": record.run_id,
+        "job": record.event_log_entry.job_name,
+    }
+    details |= {k: metadata[k] for k in ("windows", "to_mend", REPAIR) if k in metadata}
+    table = evaluation.metadata.get("keys")
+    if isinstance(table, dg.TableMetadataValue):
+        details["keys"] = [dict(record.data) for record in table.records[:MOST_KEYS]]
+    return details
+
+
+def _run(
+    instance: dg.DagsterInstance, connection: Connection, place: Place, record: EventLogRecord
+) -> incidents.Incident | None:
+    run = instance.get_run_by_id(record.run_id)
+    covered = place.covered(run) if run is not None else None
+    if run is None or covered is None:
+        return None
+    subject = _run_subject(run, covered)
+    at = hearing.time_of(record)
+    if hearing.kind_of(record) is hearing.RUN_FAILED:
+        details = {"run": run.run_id, "job": run.job_name, "assets": covered}
+        what = _what_failed(instance, record)
+        return incidents.report(connection, subject, incidents.RUN, what, details=details, at=at)
+    for incident in incidents.listed(connection, open_only=True, limit=1_000):
+        if incident.kind == incidents.RUN and _mends(subject, covered, incident):
+            incidents.mend(
+                connection, incident.subject, incidents.RUN, f"a run of {subject}", at=at
+            )
+    return None
+
+
+def _run_subject(run: dg.DagsterRun, covered: Sequence[str]) -> str:
+    if run.job_name != ASSET_JOB:
+        return run.job_name
+    if covered:
+        return "materialize " + ", ".join(name.replace("/", ".") for name in covered)
+    checks = sorted(run.asset_check_selection or (), key=str)
+    return "check " + ", ".join(f"{'.'.join(c.asset_key.path)}: {c.name}" for c in checks)
+
+
+def _mends(subject: str, covered: Sequence[str], failed: incidents.Incident) -> bool:
+    assets = failed.details.get("assets") or []
+    return failed.subject == subject or (bool(assets) and set(assets) <= set(covered))
+
+
+def _what_failed(instance: dg.DagsterInstance, record: EventLogRecord) -> str:
+    """Which step failed, and the first line of its error; without one, what Dagster says."""
+    failures = instance.all_logs(record.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+    for entry in failures:
+        event = entry.get_dagster_event()
+        error = event.step_failure_data.error
+        if error is None:
+            continue
+        # Dagster wraps what a step raised.
+        raised = error.cause if error.cause and "ExecutionStep" in (error.cls_name or "") else error
+        return f"the step {event.step_key} failed: {_one_line(raised.message)}"
+    said = record.event_log_entry.get_dagster_event().message or "the run failed"
+    return _one_line(said)
+
+
+def _one_line(text: str) -> str:
+    line = next((line.strip() for line in text.splitlines() if line.strip()), "without a word")
+    line = _CREDENTIALS.sub(
+        lambda found: f"{found[1] or found[2]}{'***@' if found[1] else '***'}", line
+    )
+    return line if len(line) <= _LONGEST_LINE else line[: _LONGEST_LINE - 3] + "..."
