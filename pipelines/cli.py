@@ -476,6 +476,33 @@ def up(port: int) -> None:
     run_up(port)
 
 
+@tally.command(epilog=_example("tally serve --port 8001 --workers 2"))
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Processes that answer, each with connections of its own.",
+)
+def serve(host: str, port: int, workers: int) -> None:
+    """Answer the reads over HTTP, read-only.
+
+    The page is at http://localhost:PORT, the addresses are in /openapi.json. Ctrl-C, or SIGTERM,
+    ends it when what is under way is answered. TALLY_SERVE_DATABASE_URL names a role that may
+    read alone.
+    """
+    from serving.server import CannotListen, run_server
+
+    _check_settings()
+    click.echo(f"Tallykeeper answers at http://{host}:{port}  (Ctrl-C ends it)")
+    try:
+        run_server(host, port, workers)
+    except CannotListen as error:
+        raise click.ClickException(str(error)) from error
+
+
 @tally.command(epilog=_example("tally demo", "TALLY_SYSTEMS=gallery tally demo --size 20000000"))
 @click.option(
     "--size",

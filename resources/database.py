@@ -63,8 +63,10 @@ class DatabaseUnavailable(RuntimeError):
     """The database cannot be used: says what was expected, what came, and what to do."""
 
 
-def open_engine(url: str | None = None) -> Engine:
+def open_engine(url: str | None = None, *, connections: int | None = None) -> Engine:
     """An engine on the database of `url`, else of TALLY_DATABASE_URL, else the embedded one.
+
+    `connections` is how many there are at most, all of which are kept; None: SQLAlchemy's default.
 
     Nothing connects yet, but the embedded server is started if it is not running (and stopped when
     this process ends, if it started it and nobody else uses it). `check_database` connects.
@@ -87,6 +89,7 @@ def open_engine(url: str | None = None) -> Engine:
         connect_args={k: v for k, v in _DEFAULTS.items() if k not in address.query} | secrets,
         # A server that was restarted between two hourly runs costs no failed run.
         pool_pre_ping=True,
+        **({} if connections is None else {"pool_size": connections, "max_overflow": 0}),
     )
     event.listen(engine, "do_connect", _Connecting(address))
     if embedded_server:

@@ -16,6 +16,8 @@ DEFAULT_START_DATE = date(2015, 1, 1)
 DEFAULT_FRESH_SECONDS = 2 * 60 * 60
 DEFAULT_PRESSURE_ROWS = 100_000
 DEFAULT_KEEP_EVENTS_DAYS = 30
+DEFAULT_STATEMENT_SECONDS = 5
+SHORTEST_TOKEN = 16
 DEFAULT_CLASSROOM_IDLE_SECONDS = 5 * 60
 DEFAULT_KEEP_RUNS_DAYS = 90
 DEFAULT_KEEP_INCIDENTS_DAYS = 365
@@ -266,6 +268,46 @@ def ui_url() -> str:
             "write it as it stands in the browser, up to where the UI's own path begins",
         )
     return value.rstrip("/")
+
+
+def serve_database_url() -> str | None:
+    """The address by which `tally serve` reads, TALLY_SERVE_DATABASE_URL; None: as all others.
+
+    For a role that may read alone.
+    """
+    return _read("TALLY_SERVE_DATABASE_URL")
+
+
+def serve_token() -> str | None:
+    """What lets in who asks the service for a rebuild, TALLY_SERVE_TOKEN; None: nobody.
+
+    Never shown. Raises SettingError where it could be guessed, or not be sent.
+    """
+    value = _read("TALLY_SERVE_TOKEN")
+    if value is not None and (_TOKEN.fullmatch(value) is None or len(value) < SHORTEST_TOKEN):
+        raise SettingError(
+            "TALLY_SERVE_TOKEN",
+            f"at least {SHORTEST_TOKEN} visible ASCII characters, without blanks",
+            "something else",
+            "take what `openssl rand -hex 32` prints, or unset it to switch rebuilding off",
+        )
+    return value
+
+
+def serve_ready_seconds() -> int:
+    """How long a change may be pending while the service is ready: TALLY_SERVE_READY_SECONDS, 2 h.
+
+    Raises SettingError where it is no whole number from 1.
+    """
+    return _count("TALLY_SERVE_READY_SECONDS", DEFAULT_FRESH_SECONDS, "seconds")
+
+
+def serve_statement_seconds() -> int:
+    """How long the service lets a statement take: TALLY_SERVE_STATEMENT_SECONDS, 5.
+
+    Raises SettingError where it is no whole number from 1.
+    """
+    return _count("TALLY_SERVE_STATEMENT_SECONDS", DEFAULT_STATEMENT_SECONDS, "seconds")
 
 
 def metrics_address() -> tuple[str, int] | None:

@@ -24,10 +24,12 @@ class Answer(BaseModel):
     )
 
 
-def json_response(answer: Mapping[str, Any], headers: dict[str, str]) -> Response:
+def json_response(
+    answer: Mapping[str, Any], headers: dict[str, str], status: int = 200
+) -> Response:
     """The answer as a response of JSON."""
     body = orjson.dumps(answer, default=_plain, option=_OPTIONS)
-    return Response(body, 200, headers, "application/json")
+    return Response(body, status, headers, "application/json")
 
 
 def _plain(value: object) -> object:

@@ -11,20 +11,25 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+from anyio import to_thread
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from assets.systems import chosen_systems
+from assets.systems import all_systems, chosen_systems
 from resources.database import open_engine
-from serving import classroom, fediverse, gallery, media, page
+from resources.settings import serve_database_url
+from serving import classroom, fediverse, gallery, media, operations, page, rebuild
 from serving.database import Provider
 from serving.problems import Problem, problem_of
 from serving.routing import SCHEMAS
+
+CONNECTIONS = 8
+"""Of each worker process: how many questions the database is asked at once."""
 
 ROUTERS: dict[str, Callable[[Provider], APIRouter]] = {
     "media": media.router,
@@ -41,10 +46,15 @@ def create_app(engine: Engine | None = None, systems: Sequence[str] | None = Non
     Raises SettingError.
     """
     opened = OpenedLate(engine)
-    names = [system.name for system in chosen_systems()] if systems is None else list(systems)
+    chosen = chosen_systems()
+    if systems is not None:
+        known = {system.name: system for system in all_systems()}
+        chosen = tuple(known[name] for name in systems)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        # More threads than connections would wait for one of these, and time out.
+        to_thread.current_default_thread_limiter().total_tokens = CONNECTIONS
         yield
         opened.close()
 
@@ -56,9 +66,10 @@ def create_app(engine: Engine | None = None, systems: Sequence[str] | None = Non
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
     )
-    for name in names:
-        if name in ROUTERS:
-            app.include_router(ROUTERS[name](opened))
+    for system in chosen:
+        app.include_router(ROUTERS[system.name](opened))
+    app.include_router(operations.router(opened, chosen))
+    app.include_router(rebuild.router(chosen))
     app.include_router(page.router())
     app.add_exception_handler(HTTPException, _problem)
     app.add_exception_handler(RequestValidationError, _problem)
@@ -80,7 +91,7 @@ class OpenedLate:
             return self._given
         with self._lock:
             if self._own is None:
-                self._own = open_engine()
+                self._own = open_for_reading()
             return self._own
 
     def close(self) -> None:
@@ -89,6 +100,21 @@ class OpenedLate:
             if self._own is not None:
                 self._own.dispose()
                 self._own = None
+
+
+def open_for_reading() -> Engine:
+    """An engine on the service's own address, of which every connection is read-only by default.
+
+    Raises DatabaseUnavailable, SettingError.
+    """
+    engine = open_engine(serve_database_url(), connections=CONNECTIONS)
+    event.listen(engine, "connect", _read_only)
+    return engine
+
+
+def _read_only(connection: Any, _: object) -> None:
+    connection.execute("SET default_transaction_read_only = on")
+    connection.commit()
 
 
 async def _problem(_: Request, error: Exception) -> Response:
@@ -108,8 +134,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
-        for name, schema in SCHEMAS.items():
-            schemas.update(schema.pop("$defs", {}))
-            schemas[name] = schema
+        schemas.update(SCHEMAS)
+        document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         app.openapi_schema = document
     return app.openapi_schema

@@ -27,5 +27,7 @@ def is_known(tag: str, if_none_match: str | None) -> bool:
     """Whether a request's If-None-Match names the tag; by the weak comparison."""
     if if_none_match is None:
         return False
+    if if_none_match.strip() == "*":
+        return True
     opaque = tag.removeprefix("W/")
     return any(each.removeprefix("W/") == opaque for each in _TAG.findall(if_none_match))

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from resources.settings import serve_statement_seconds
 from serving.answers import json_response
 from serving.caching import CACHE_CONTROL, entity_tag, is_known
 from serving.problems import unaskable
@@ -24,12 +25,11 @@ from tallies.fingerprint import Part, fingerprint
 
 Provider = Engine | Callable[[], Engine]
 
-STATEMENT_SECONDS = 5
 _SERIALIZATION_FAILURE = "40001"
 _ATTEMPTS = 3
 # No snapshot is taken by these. The time zone is for tables adopted with times that have none.
 _SETTINGS = (
-    f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'; SET LOCAL lock_timeout = '2s';"
+    "SET LOCAL statement_timeout = '{}s'; SET LOCAL lock_timeout = '2s';"
     " SET LOCAL timezone = 'UTC'; SET LOCAL jit = off"
 )
 
@@ -78,6 +78,16 @@ class Snapshots:
 
         return self._again(attempt)
 
+    def read(self, question: Callable[[Connection, datetime], T]) -> T:
+        """What `question` makes of a snapshot and its moment, without any tag."""
+
+        def attempt() -> T:
+            with self._snapshot() as connection:
+                as_of, _ = _state(connection, ())
+                return question(connection, as_of)
+
+        return self._again(attempt)
+
     def _again(self, attempt: Callable[[], T]) -> T:
         """A live view fails where a source was truncated just then; the next snapshot is right."""
         for _ in range(_ATTEMPTS - 1):
@@ -94,7 +104,7 @@ class Snapshots:
             isolation_level="REPEATABLE READ", postgresql_readonly=True
         )
         with connecting as connection, connection.begin() as transaction:
-            connection.exec_driver_sql(_SETTINGS)
+            connection.exec_driver_sql(_SETTINGS.format(serve_statement_seconds()))
             yield connection
             transaction.rollback()
 

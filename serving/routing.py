@@ -19,4 +19,5 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     503: problem("There is no answer now: no database, no such tables in it, or too slow."),
 }
 
-SCHEMAS = {"Problem": ProblemAnswer.model_json_schema(ref_template="#/components/schemas/{model}")}
+_PROBLEM = ProblemAnswer.model_json_schema(ref_template="#/components/schemas/{model}")
+SCHEMAS: dict[str, Any] = {**_PROBLEM.pop("$defs"), "Problem": _PROBLEM}

@@ -1,0 +1,84 @@
+"""`tally serve`: uvicorn with one or several worker processes, until Ctrl-C or SIGTERM.
+
+What must stay true: each worker opens connections of its own, after it was started; and a signal
+lets answers that are under way be finished.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from types import FrameType
+
+import uvicorn
+
+from resources import embedded, settings
+from resources.database import check_database, open_engine
+
+LOOPBACK = "127.0.0.1"
+GRACE_SECONDS = 10
+KEEP_ALIVE_SECONDS = 30
+
+
+class CannotListen(RuntimeError):
+    """The address is taken, or none of this machine's."""
+
+
+def run_server(host: str = LOOPBACK, port: int = 8000, workers: int = 1) -> None:
+    """Serve until a signal ends it. Raises CannotListen, DatabaseUnavailable, SettingError."""
+    # What is malformed is told now, not by the first who asks.
+    settings.serve_token()
+    settings.serve_ready_seconds()
+    settings.serve_statement_seconds()
+    _require_free(host, port)
+    with ExitStack() as stack:
+        # Uvicorn gives a signal that ended it on to whoever handled it before; it is done by then.
+        stack.enter_context(_signals_are_handled())
+        if settings.serve_database_url() is None and settings.database_url() is None:
+            stack.enter_context(embedded.serving())
+        engine = open_engine(settings.serve_database_url())
+        check_database(engine)
+        engine.dispose()
+        uvicorn.run(
+            "serving.app:create_app",
+            factory=True,
+            host=host,
+            port=port,
+            workers=workers,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+
+
+@contextmanager
+def _signals_are_handled() -> Iterator[None]:
+    def ignore(number: int, frame: FrameType | None) -> None:
+        del number, frame
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, ignore) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _require_free(host: str, port: int) -> None:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise CannotListen(
+            f"cannot listen on port {port} of {host} ({error.strerror}); end what uses it, or"
+            f" choose another, as in `tally serve --port {port + 1 if port < 65535 else 8000}`"
+        ) from error
