@@ -52,11 +52,18 @@ def active_systems(engine: Engine) -> tuple[System, ...]:
 
     Raises SettingError, or SQLAlchemy's errors where the database is not to be reached.
     """
-    chosen = chosen_systems()
+    return kept_systems(engine, chosen_systems())
+
+
+def kept_systems(engine: Engine, systems: Sequence[System]) -> tuple[System, ...]:
+    """Those of `systems` that the database keeps: all, where TALLY_SYSTEMS names them.
+
+    Raises SettingError, or SQLAlchemy's errors where the database is not to be reached.
+    """
     if wanted_systems() is not None:
-        return chosen
+        return tuple(systems)
     with engine.connect() as connection:
-        return tuple(s for s in chosen if not missing_sources(connection, s))
+        return tuple(s for s in systems if not missing_sources(connection, s))
 
 
 def missing_sources(connection: Connection, system: System) -> Sequence[str]:

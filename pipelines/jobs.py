@@ -1,4 +1,4 @@
-"""The jobs: for each system the hourly refresh and its housekeeping, and for all of them the audit.
+"""The jobs: each system's hourly refresh and housekeeping; for all of them inventory and audit.
 
 A backfill or a click on Materialize needs no job of its own: the assets' own default is to rebuild
 the partitions chosen.
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from assets.factory import SystemAssets
+from assets.inventory import INVENTORY_KEY
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import (
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     )
 
 AUDIT = "audit"
+INVENTORY = "inventory"
 
 
 def hourly_name(system: str) -> str:
@@ -62,6 +64,16 @@ def audit() -> AssetJob:
         AUDIT,
         selection=dg.AssetSelection.all_asset_checks(),
         description="Compare every derived table with its sources, all of it; change nothing.",
+        executor_def=dg.in_process_executor,
+    )
+
+
+def inventory() -> AssetJob:
+    """Look for what is left undone, without comparing anything."""
+    return dg.define_asset_job(
+        INVENTORY,
+        selection=dg.AssetSelection.checks(INVENTORY_KEY),
+        description="Look whether anything is unbuilt, uncaptured, stuck or still wrong.",
         executor_def=dg.in_process_executor,
     )
 

@@ -13,8 +13,9 @@ import dagster as dg
 from sqlalchemy import Engine
 
 from assets.factory import SystemAssets
+from assets.inventory import INVENTORY_KEY
 from assets.systems import missing_sources
-from pipelines.jobs import AUDIT, daily_name, hourly_name
+from pipelines.jobs import AUDIT, INVENTORY, daily_name, hourly_name
 from pipelines.partitions import today
 from resources.dagster_database import Database
 from resources.settings import wanted_systems
@@ -23,6 +24,8 @@ from tallies import System
 EVERY_HOUR = "0 * * * *"
 # A quiet hour in UTC, and not on the hour, where the refreshes are.
 EVERY_NIGHT = "30 2 * * *"
+# When the refreshes of the hour are done.
+AFTER_THE_REFRESHES = "20 * * * *"
 BEFORE_THE_AUDIT = "30 1 * * *"
 
 
@@ -88,9 +91,30 @@ def audit_schedule(systems: Sequence[SystemAssets]) -> dg.ScheduleDefinition:
         if len(kept) == len(systems):
             return dg.RunRequest()
         checks = [key for built in kept for check in built.checks for key in check.check_keys]
-        return dg.RunRequest(asset_selection=[], asset_check_keys=checks)
+        return dg.RunRequest(asset_selection=[], asset_check_keys=[*checks, INVENTORY_KEY])
 
     return every_night
+
+
+def inventory_schedule(systems: Sequence[SystemAssets]) -> dg.ScheduleDefinition:
+    """The hourly look for what is left undone."""
+
+    @dg.schedule(
+        name=INVENTORY,
+        job_name=INVENTORY,
+        cron_schedule=AFTER_THE_REFRESHES,
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Every hour: is anything unbuilt, uncaptured, stuck or still wrong?",
+    )
+    def every_hour(database: Database) -> dg.RunRequest | dg.SkipReason:
+        engine = database.engine()
+        passed_over = [why_passed_over(engine, s.system) for s in systems]
+        if all(passed_over):
+            return dg.SkipReason("; ".join(why for why in passed_over if why))
+        return dg.RunRequest()
+
+    return every_hour
 
 
 def refresh_request(

@@ -91,8 +91,7 @@ def _sensor(sensor: Any) -> dict[str, Any]:
 
 
 def _jobs(definitions: dg.Definitions) -> list[str]:
-    # Each has the name of its schedule.
-    return [s.name for s in definitions.schedules or []]
+    return [job.name for job in definitions.jobs or []]
 
 
 def _name(key: dg.AssetKey) -> str:

@@ -141,6 +141,7 @@ def test_a_disabled_trigger_fails_capture_intact_until_a_migration_mends_it(
     assert ran.failures() == [
         "capture_intact of daily_contributions",
         "capture_intact of hourly_contributions",
+        "inventory of incidents",
     ]
     failed = ran.checked("daily_contributions", "capture_intact")
     assert failed.severity is dg.AssetCheckSeverity.ERROR

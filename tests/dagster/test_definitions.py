@@ -75,7 +75,7 @@ def test_everything_that_the_jobs_need_is_there() -> None:
 def test_only_the_systems_that_were_asked_for_are_built(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TALLY_SYSTEMS", "media")
     groups = {n.group_name for n in build_definitions().resolve_asset_graph().asset_nodes}
-    assert groups == {"media"}
+    assert groups == {"media", "tallykeeper"}
 
 
 def test_a_system_that_there_is_not_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
