@@ -12,7 +12,9 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from pipelines import pruning
-from resources.settings import keep_runs_days
+from resources.dagster_database import Database
+from resources.settings import keep_incidents_days, keep_runs_days
+from tallies import prune_incidents
 
 HOUSEKEEPING = "housekeeping"
 # After the audit.
@@ -54,14 +56,27 @@ def delete_old_runs(context: dg.OpExecutionContext) -> None:
     )
 
 
+@dg.op(
+    out=dg.Out(dg.Nothing),
+    description="Delete incidents that were mended longer ago than TALLY_KEEP_INCIDENTS_DAYS.",
+)
+def delete_old_incidents(context: dg.OpExecutionContext, database: Database) -> None:
+    """Delete incidents mended long ago, and say how many."""
+    days = keep_incidents_days()
+    with database.engine().begin() as connection:
+        deleted = prune_incidents(connection, datetime.now(UTC) - timedelta(days=days))
+    context.add_output_metadata({"mended_before_days": days, "incidents_deleted": deleted})
+
+
 @dg.job(
     name=HOUSEKEEPING,
     description="Delete old runs with their events, and incidents that were mended long ago.",
     executor_def=dg.in_process_executor,
 )
 def housekeeping() -> None:
-    """Both, one after the other."""
+    """Both; neither waits for the other."""
     delete_old_runs()
+    delete_old_incidents()
 
 
 def housekeeping_schedule() -> dg.ScheduleDefinition:

@@ -15,115 +15,25 @@ from importlib.metadata import version
 from typing import Any
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
-from sqlalchemy import Connection, Engine, RowMapping
+from sqlalchemy import Connection, Engine, RowMapping, func, select
 from sqlalchemy.exc import DBAPIError
 
+from resources import figures
 from resources.database import DatabaseUnavailable
 from resources.settings import wanted_systems
-from tallies import System, Tally, sql
-from tallies.tally import LOGGED_AT
+from tallies import System, Tally, incidents_ever, sql
+from tallies.incidents import incidents
+from tallies.state import is_there
 
-MOST_PENDING = 1_000_000
 STATEMENT_SECONDS = 2.0
 SCRAPE_SECONDS = 8.0
-PREFIX = "tallykeeper"
+LOCK_MILLISECONDS = 500
 
 _LOG = logging.getLogger(__name__)
-
-TALLY = ("system", "tally")
-# Name, what it says, labels.
-GAUGES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("up", "1 where the database could be read, 0 where not.", ()),
-    (
-        "tally_up",
-        "1 where the tally is installed and all its figures could be read, 0 where not.",
-        TALLY,
-    ),
-    (
-        "pending_changes",
-        "Rows of the change log that no refresh has taken yet; the live view counts them in."
-        f" Counted up to {MOST_PENDING}.",
-        TALLY,
-    ),
-    (
-        "oldest_pending_seconds",
-        "Age of the oldest pending change; 0 where none is pending.",
-        TALLY,
-    ),
-    (
-        "last_refresh_timestamp_seconds",
-        "When the last refresh or rebuild was done, as a Unix time; absent before the first.",
-        TALLY,
-    ),
-    (
-        "last_refresh_duration_seconds",
-        "How long the last refresh or rebuild took; absent before the first.",
-        TALLY,
-    ),
-    ("rows", "Rows of the derived table after its last refresh; absent until built.", TALLY),
-    (
-        "last_verify_timestamp_seconds",
-        "When the last comparison with the sources was made, as a Unix time; absent before it.",
-        TALLY,
-    ),
-    (
-        "differing_keys",
-        "Keys that differed from the sources at the last verify; absent before the first.",
-        TALLY,
-    ),
-    ("stale", "1 where the next refresh rebuilds the tally, 0 where it does not.", TALLY),
-    ("table_bytes", "Size of the derived table on disk, with indexes and TOAST.", TALLY),
-    ("log_bytes", "Size of the change log on disk.", TALLY),
-    (
-        "waiting_rows",
-        "Rows of a system's raw log that are still to be processed.",
-        ("system",),
-    ),
-    (
-        "oldest_waiting_seconds",
-        "Age of the oldest row of a system's raw log that is still to be processed; 0 where none.",
-        ("system",),
-    ),
-    ("scrape_duration_seconds", "How long reading these figures took.", ()),
-)
-
-
-_STATE = f"{sql.ENGINE_SCHEMA}.tally_state"
-_OF_STATE = (
-    "rows",
-    "last_refresh_timestamp_seconds",
-    "last_refresh_duration_seconds",
-    "last_verify_timestamp_seconds",
-    "differing_keys",
-    "stale",
-)
-_STATES = f"""
-SELECT s.tally,
-       s.rows - (SELECT coalesce(sum(c.rows), 0)
-                 FROM {sql.ENGINE_SCHEMA}.cascaded AS c WHERE c.tally = s.tally) AS rows,
-       extract(epoch FROM s.refreshed_at) AS last_refresh_timestamp_seconds,
-       s.seconds AS last_refresh_duration_seconds,
-       extract(epoch FROM v.verified_at) AS last_verify_timestamp_seconds,
-       v.differing AS differing_keys,
-       EXISTS (SELECT FROM {sql.ENGINE_SCHEMA}.stale_marks AS m WHERE m.tally = s.tally) AS stale
-FROM {_STATE} AS s LEFT JOIN {sql.ENGINE_SCHEMA}.verifications AS v USING (tally)"""
-# A partitioned table has no size of its own, and one that is not has no tree.
-_SIZES = """
-SELECT coalesce((SELECT sum(pg_total_relation_size(relid)) FROM pg_partition_tree(r.relation)),
-                pg_total_relation_size(r.relation)) AS table_bytes,
-       pg_total_relation_size(r.log) AS log_bytes
-FROM (SELECT to_regclass(%s) AS relation, to_regclass(%s) AS log) AS r"""
-# Rows of a log lie about in the order in which they were written; so the oldest is among the first.
-_PENDING = f"""
-SELECT count(*) AS rows,
-       greatest(0, coalesce(extract(epoch FROM statement_timestamp() - min({LOGGED_AT})), 0))
-           AS seconds
-FROM (SELECT {LOGGED_AT} FROM {{log}} LIMIT %s) AS first"""
-_ALL_THERE = "SELECT bool_and(to_regclass(t) IS NOT NULL) AS found FROM unnest(%s::text[]) AS t"
 
 
 class _OutOfTime(Exception):
@@ -159,7 +69,9 @@ class TallyCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         """All figures of now."""
         build = InfoMetricFamily(
-            f"{PREFIX}_build", "Which release this is.", {"version": version(PREFIX)}
+            f"{figures.PREFIX}_build",
+            "Which release this is.",
+            {"version": version(figures.PREFIX)},
         )
         return [build, *_Scrape(self._systems).of(self._engine)]
 
@@ -177,9 +89,12 @@ class _Scrape:
         self._systems = systems
         self._began = time.monotonic()
         self._found: dict[str, Metric] = {
-            name: GaugeMetricFamily(f"{PREFIX}_{name}", what, labels=labels)
-            for name, what, labels in GAUGES
+            name: GaugeMetricFamily(f"{figures.PREFIX}_{name}", what, labels=labels)
+            for name, what, labels in figures.GAUGES
         }
+        self._ever = CounterMetricFamily(
+            f"{figures.PREFIX}_{figures.INCIDENTS}", figures.INCIDENTS_EVER, labels=["kind"]
+        )
 
     def of(self, engine: Engine) -> Iterable[Metric]:
         """All that can be had."""
@@ -192,7 +107,7 @@ class _Scrape:
             _LOG.warning("metrics: the database could not be read (%s)", _sentence(error))
         self._set("up", up)
         self._set("scrape_duration_seconds", time.monotonic() - self._began)
-        return self._found.values()
+        return [*self._found.values(), self._ever]
 
     def _set(self, name: str, value: Any, *labels: str) -> None:
         if value is not None:
@@ -207,12 +122,13 @@ class _Scrape:
                     self._tally(connection, tally, states.get(tally.name), labels)
                 self._set("tally_up", part.up and tally.name in states, *labels)
             self._waiting(connection, system)
+        self._incidents(connection)
 
     def _states(self, connection: Connection) -> dict[str, RowMapping]:
         """What the engine wrote down of each installed tally, by its name."""
-        if not self._rows(connection, f"SELECT 1 WHERE to_regclass('{_STATE}') IS NOT NULL"):
+        if not self._rows(connection, f"SELECT 1 WHERE to_regclass('{figures.STATE}') IS NOT NULL"):
             return {}
-        return {row["tally"]: row for row in self._rows(connection, _STATES)}
+        return {row["tally"]: row for row in self._rows(connection, figures.STATES)}
 
     def _kept(self, connection: Connection, states: dict[str, RowMapping]) -> list[System]:
         if wanted_systems() is not None:
@@ -226,7 +142,7 @@ class _Scrape:
 
     def _has_sources(self, connection: Connection, system: System) -> bool:
         names = [sql.name_of(source) for source in system.sources]
-        (row,) = self._rows(connection, _ALL_THERE, names)
+        (row,) = self._rows(connection, figures.ALL_THERE, names)
         return bool(row["found"])
 
     def _tally(
@@ -238,14 +154,16 @@ class _Scrape:
     ) -> None:
         if state is None:
             return
-        for name in _OF_STATE:
+        for name in figures.OF_STATE:
             self._set(name, state[name], *labels)
-        (sizes,) = self._rows(connection, _SIZES, sql.name_of(tally.table), tally.log_name)
-        self._set("table_bytes", sizes["table_bytes"], *labels)
-        self._set("log_bytes", sizes["log_bytes"], *labels)
-        (pending,) = self._rows(connection, _PENDING.format(log=tally.log_name), MOST_PENDING)
+        (pending,) = self._rows(
+            connection, figures.PENDING.format(log=tally.log_name), figures.MOST_PENDING
+        )
         self._set("pending_changes", pending["rows"], *labels)
         self._set("oldest_pending_seconds", pending["seconds"], *labels)
+        (sizes,) = self._rows(connection, figures.SIZES, sql.name_of(tally.table), tally.log_name)
+        self._set("table_bytes", sizes["table_bytes"], *labels)
+        self._set("log_bytes", sizes["log_bytes"], *labels)
 
     def _waiting(self, connection: Connection, system: System) -> None:
         if system.waiting is None:
@@ -255,6 +173,17 @@ class _Scrape:
             age = max(0.0, time.time() - waiting.oldest.timestamp()) if waiting.oldest else 0
             self._set("waiting_rows", waiting.rows, system.name)
             self._set("oldest_waiting_seconds", age, system.name)
+
+    def _incidents(self, connection: Connection) -> None:
+        with self._part(connection, "incidents"), self._transaction(connection):
+            if not is_there(connection, incidents):
+                return
+            columns = (incidents.c.subject, incidents.c.kind)
+            still = select(*columns, func.count()).where(incidents.c.mended_at.is_(None))
+            for subject, kind, count in connection.execute(still.group_by(*columns)):
+                self._set("open_incidents", count, subject, kind)
+            for kind, times in incidents_ever(connection).items():
+                self._ever.add_metric([kind], times)
 
     @contextmanager
     def _part(self, connection: Connection, name: str) -> Iterator[_Part]:
@@ -281,8 +210,8 @@ class _Scrape:
         with connection.begin():
             connection.exec_driver_sql(
                 "SELECT set_config('transaction_read_only', 'on', true),"
-                " set_config('statement_timeout', %s, true)",
-                (str(milliseconds),),
+                " set_config('statement_timeout', %s, true), set_config('lock_timeout', %s, true)",
+                (str(milliseconds), str(LOCK_MILLISECONDS)),
             )
             yield
 

@@ -21,6 +21,7 @@ from tallies.errors import (
 )
 from tallies.incidents import Incident
 from tallies.install import install
+from tallies.pruning import incidents_ever, prune_incidents
 from tallies.recomputed import Capture, RecomputedTally
 from tallies.refresh import rebuild, rebuild_keys, refresh
 from tallies.status import Status, UnfinishedLane, capture_faults, pending_up_to, status
@@ -62,9 +63,11 @@ __all__ = [
     "Written",
     "backfill",
     "capture_faults",
+    "incidents_ever",
     "install",
     "likely_cause",
     "pending_up_to",
+    "prune_incidents",
     "rebuild",
     "rebuild_keys",
     "refresh",

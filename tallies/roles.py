@@ -36,11 +36,20 @@ KEPT = {
     "backfills": WRITE,
     "incidents": WRITE,
     "messages": WRITE,
+    "pruned_incidents": ("SELECT", "INSERT", "UPDATE"),
     "captured_relations": READ,
     "unbuilt": READ,
 }
 # What tells readers how things stand.
-TOLD = ("tally_state", "stale_marks", "verifications", "backfills", "cascaded", "incidents")
+TOLD = (
+    "tally_state",
+    "stale_marks",
+    "verifications",
+    "backfills",
+    "cascaded",
+    "incidents",
+    "pruned_incidents",
+)
 
 
 @dataclass(frozen=True)

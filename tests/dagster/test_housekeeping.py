@@ -15,6 +15,7 @@ from pipelines import housekeeping
 from pipelines.partitions import daily
 from pipelines.pruning import FINISHED, Pruned, finished_before, prune_runs
 from resources.settings import keep_runs_days
+from tallies import incidents
 from tests.dagster.location import Location, Ran, days_ago
 
 KEY = dg.AssetKey(["media", "daily_contributions"])
@@ -227,6 +228,28 @@ def test_a_malformed_setting_fails_the_job_and_deletes_nothing(
     assert instance.get_run_by_id(old.run_id)
 
 
+def test_the_job_deletes_incidents_mended_longer_ago_than_the_setting(
+    location: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with location.engine.begin() as connection:
+        for days in (20, 40):
+            at = datetime.now(UTC) - timedelta(days=days)
+            incidents.report(connection, "audit", "run", "it failed", at=at)
+            incidents.mend(connection, "audit", "run", "a run", at=at)
+    said = _said(location.run(housekeeping.HOUSEKEEPING), "delete_old_incidents")
+    assert (said["mended_before_days"], said["incidents_deleted"]) == (365, 0)
+    monkeypatch.setenv("TALLY_KEEP_INCIDENTS_DAYS", "30")
+    said = _said(location.run(housekeeping.HOUSEKEEPING), "delete_old_incidents")
+    assert said["incidents_deleted"] == 1
+
+
+def test_a_database_that_was_never_migrated_has_no_incidents_to_delete(
+    unmigrated: Location,
+) -> None:
+    said = _said(unmigrated.run(housekeeping.HOUSEKEEPING), "delete_old_incidents")
+    assert said["incidents_deleted"] == 0
+
+
 def test_it_runs_every_night_by_itself(location: Location) -> None:
     schedule = location.definitions.resolve_schedule_def(housekeeping.HOUSEKEEPING)
     assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
@@ -234,9 +257,9 @@ def test_it_runs_every_night_by_itself(location: Location) -> None:
     assert request.job_name in {None, housekeeping.HOUSEKEEPING}
 
 
-def _said(ran: Ran) -> Mapping[str, object]:
-    """What the job's output says of it."""
+def _said(ran: Ran, step: str = "delete_old_runs") -> Mapping[str, object]:
+    """What the output of one of the job's steps says of it."""
     assert ran.succeeded, ran.error()
-    (event,) = ran.instance.all_logs(ran.run_id, of_type=dg.DagsterEventType.STEP_OUTPUT)
-    dagster_event = event.get_dagster_event()
-    return {k: v.value for k, v in dagster_event.step_output_data.metadata.items()}
+    outputs = ran.instance.all_logs(ran.run_id, of_type=dg.DagsterEventType.STEP_OUTPUT)
+    (event,) = [o.get_dagster_event() for o in outputs if o.step_key == step]
+    return {k: v.value for k, v in event.step_output_data.metadata.items()}

@@ -17,10 +17,10 @@ from assets.gallery.tallies import system as gallery
 from assets.media.tallies import daily_contributions, hourly_contributions
 from assets.media.tallies import system as media
 from pipelines.exporter import exporting
-from resources import metrics
+from resources import figures, metrics
 from resources.database import open_engine
 from resources.metrics import exposition
-from tallies import refresh, verify
+from tallies import incidents, refresh, verify
 from tests.integration.support import DAILY_LOG, HOURLY_LOG, create, execute
 
 ADD_FILES = (
@@ -117,7 +117,7 @@ def test_a_tally_tells_the_sizes_of_its_table_and_log(kept: Engine) -> None:
 def test_counting_pending_changes_ends_somewhere(
     kept: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metrics, "MOST_PENDING", 2)
+    monkeypatch.setattr(figures, "MOST_PENDING", 2)
     execute(kept, "DELETE FROM media.media_files")
     assert scrape(kept).of("pending_changes", DAILY) == 2
 
@@ -142,7 +142,7 @@ def test_one_sick_tally_hides_no_other(kept: Engine, caplog: pytest.LogCaptureFi
 def test_a_tally_that_is_in_the_way_of_time_hides_no_other(
     kept: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metrics, "STATEMENT_SECONDS", 0.2)
+    monkeypatch.setattr(metrics, "LOCK_MILLISECONDS", 100)
     with kept.begin() as other:
         other.exec_driver_sql(f"LOCK TABLE {DAILY_LOG} IN ACCESS EXCLUSIVE MODE")
         figures = scrape(kept)
@@ -197,6 +197,30 @@ def test_what_waits_in_a_raw_log_is_told_of_its_system(engine: Engine) -> None:
     figures = scrape(engine, fediverse)
     assert figures.of("waiting_rows", {"system": "fediverse"}) == 0
     assert figures.of("oldest_waiting_seconds", {"system": "fediverse"}) == 0
+
+
+def test_incidents_are_counted_while_open_by_subject_and_for_ever_by_kind(kept: Engine) -> None:
+    assert scrape(kept).of("incidents_total", {"kind": "differs"}) == 0
+    with kept.begin() as connection:
+        incidents.report(connection, DAILY["tally"], "differs", "1 key differs")
+        incidents.report(connection, DAILY["tally"], "differs", "2 keys differ")
+        incidents.report(connection, DAILY["tally"], "capture", "a trigger is missing")
+        incidents.report(connection, HOURLY["tally"], "differs", "1 key differs")
+        incidents.mend(connection, HOURLY["tally"], "differs", "a check")
+    figures = scrape(kept)
+    one = {"subject": DAILY["tally"], "kind": "differs"}
+    assert figures.of("open_incidents", one) == 1
+    assert figures.of("open_incidents", one | {"kind": "capture"}) == 1
+    assert figures.of("open_incidents", one | {"subject": HOURLY["tally"]}) is None
+    assert figures.of("incidents_total", {"kind": "differs"}) == 2
+    assert figures.of("incidents_total", {"kind": "run"}) == 0
+
+
+def test_a_database_of_an_earlier_version_has_no_incidents_and_the_rest(kept: Engine) -> None:
+    execute(kept, "DROP TABLE tallykeeper.incidents, tallykeeper.pruned_incidents CASCADE")
+    figures = scrape(kept)
+    assert figures.of("up") == figures.of("tally_up", DAILY) == 1
+    assert figures.of("incidents_total", {"kind": "differs"}) is None
 
 
 def test_open_metrics_is_spoken_to_who_asks_for_it(kept: Engine) -> None:
