@@ -23,7 +23,7 @@ from assets.checks import MATCHES_SOURCE, compare, verdict
 from assets.factory import SystemAssets, key_of, lanes_of, span_of
 from assets.windows import ONE_DAY, Bounds
 from pipelines.partitions import daily
-from pipelines.repairing import REPAIR_JOB
+from pipelines.repairing import REPAIR_JOB, REPAIR_OP
 from resources.dagster_database import Database
 from tallies import RecomputedTally, Refreshed, Tally
 from tallies.tally import FIRST_DAY, LAST_DAY
@@ -49,8 +49,8 @@ def repair_job(built: Sequence[SystemAssets]) -> dg.JobDefinition:
     """The job, for the tallies of these systems."""
     by_name = {tally.name: tally for each in built for tally in each.system.tallies}
 
-    @dg.op(name=REPAIR_JOB, description="Compute anew what a failed check named; check it again.")
-    def repair(context: dg.OpExecutionContext, config: RepairConfig, database: Database) -> None:
+    @dg.op(name=REPAIR_OP, description="Compute anew what a failed check named; check it again.")
+    def rebuild(context: dg.OpExecutionContext, config: RepairConfig, database: Database) -> None:
         if config.tally not in by_name:
             raise dg.Failure(
                 f"there is no tally {config.tally!r} here; there are {', '.join(by_name)}",
@@ -71,7 +71,7 @@ def repair_job(built: Sequence[SystemAssets]) -> dg.JobDefinition:
         executor_def=dg.in_process_executor,
     )
     def as_job() -> None:
-        repair()
+        rebuild()
 
     return as_job
 

@@ -20,6 +20,7 @@ from resources.settings import repairs_per_day
 from tallies import Incident, incidents
 
 REPAIR_JOB = "repair"
+REPAIR_OP = "rebuild"
 INCIDENT_TAG = "tallykeeper/incident"
 A_DAY = timedelta(days=1)
 MOST_OPEN = 1_000
@@ -71,7 +72,7 @@ def request_of(incident: Incident) -> dg.RunRequest:
 
 def config_of(repair: Mapping[str, Any], incident: int | None) -> dict[str, Any]:
     """The run config of the job `repair`."""
-    return {"ops": {REPAIR_JOB: {"config": {**repair, "incident": incident}}}}
+    return {"ops": {REPAIR_OP: {"config": {**repair, "incident": incident}}}}
 
 
 def doing(incident: Incident) -> str:

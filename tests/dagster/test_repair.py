@@ -87,7 +87,7 @@ def test_a_repair_is_requested_once_for_each_evaluation(library: Location) -> No
     (request,) = requests(library)
     assert (request.job_name, request.run_config) == (
         "repair",
-        {"ops": {"repair": {"config": ONE_DAY | {"incident": incident(library).id}}}},
+        {"ops": {"rebuild": {"config": ONE_DAY | {"incident": incident(library).id}}}},
     )
     assert requests(library) == []
     assert doing(incident(library)) == (
@@ -173,7 +173,7 @@ def test_a_repair_rebuilds_the_days_named_and_checks_again(library: Location) ->
 def test_everything_is_rebuilt_where_not_all_that_differs_is_known(library: Location) -> None:
     library.execute("UPDATE media.daily_contributions SET count = 7")
     config = {"tally": NAME, "everything": True}
-    ran = library.run("repair", {"ops": {"repair": {"config": config}}})
+    ran = library.run("repair", {"ops": {"rebuild": {"config": config}}})
     assert len(ran.materialized("daily_contributions")) == 12
     last = ran.materialized("daily_contributions")["2020-06-12"]
     assert (last["reason"], last["keys_changed"]) == ("repair on request", 12)
@@ -187,7 +187,7 @@ def test_days_beyond_the_calendar_are_rebuilt_by_open_windows(library: Location)
     failed = library.audit().checked("daily_contributions", "matches_source")
     repair = repair_in(failed)
     assert repair["days"] == [["0001-01-01", "0001-01-01"]]
-    ran = library.run("repair", {"ops": {"repair": {"config": repair}}})
+    ran = library.run("repair", {"ops": {"rebuild": {"config": repair}}})
     assert ran.checked("daily_contributions", "matches_source").passed
 
 
@@ -198,7 +198,7 @@ def test_with_broken_capture_it_is_mended_and_said_to_differ_again(library: Loca
     )
     failed = library.audit().checked("daily_contributions", "matches_source")
     repair = repair_in(failed)
-    ran = library.run("repair", {"ops": {"repair": {"config": repair}}})
+    ran = library.run("repair", {"ops": {"rebuild": {"config": repair}}})
     again = ran.checked("daily_contributions", "matches_source")
     assert again.passed
     assert again.description == (
@@ -217,7 +217,7 @@ def test_with_broken_capture_it_is_mended_and_said_to_differ_again(library: Loca
 def test_a_repair_of_nothing_fails_and_says_so(
     location: Location, config: dict[str, object], error: str
 ) -> None:
-    ran = location.run("repair", {"ops": {"repair": {"config": config}}})
+    ran = location.run("repair", {"ops": {"rebuild": {"config": config}}})
     assert not ran.succeeded
     assert error in ran.error()
 
@@ -238,7 +238,7 @@ def test_single_keys_of_a_tally_without_windows_are_repaired(
     failed = items.audit().checked("content_tags", "matches_source", "gallery")
     repair = repair_in(failed)
     assert (len(repair["keys"]), repair["days"], repair["everything"]) == (2, None, False)
-    ran = items.run("repair", {"ops": {"repair": {"config": repair}}})
+    ran = items.run("repair", {"ops": {"rebuild": {"config": repair}}})
     lanes = ran.materialized("content_tags", "gallery")
     assert {told["reason"] for told in lanes.values()} == {"repair on request"}
     assert list(lanes.values())[-1]["keys_changed"] == 2
