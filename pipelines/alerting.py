@@ -7,17 +7,24 @@ how it gets there is in the files beside this one.
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import dagster as dg
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import OperationalError
 
 from assets.factory import SystemAssets
-from pipelines import finding, hearing, outbox
+from pipelines import delivering, finding, hearing, looking, outbox, wording
+from pipelines.delivering import Lost, is_unreachable
+from pipelines.memory import Memory
 from pipelines.repairing import REPAIR_JOB, repair_requests
-from resources.alerts import targets
+from pipelines.wording import Text
+from resources.alerts import Target, targets
 from resources.dagster_database import Database
+from resources.database import DatabaseUnavailable
 from resources.settings import alert_repeat_hours, ui_url
 from tallies import incidents
 from tallies.state import is_there
@@ -40,34 +47,38 @@ def alerts(systems: Sequence[SystemAssets]) -> dg.SensorDefinition:
             " they are told to TALLY_ALERT_URLS, and repairs are asked for."
         ),
     )
-    def look(
-        context: dg.SensorEvaluationContext, database: Database
-    ) -> dg.SensorResult | dg.SkipReason:
+    def look(context: dg.SensorEvaluationContext, database: Database) -> dg.SensorResult:
         told_to, repeat_hours = targets(), alert_repeat_hours()
         ui_url()
-        place = finding.place_of(context, tallies)
-        engine = database.engine()
-        with engine.begin() as connection:
-            why_not = _why_not(connection)
-            if why_not:
-                return dg.SkipReason(why_not)
-            heard = hearing.listen(context.instance, connection)
-            found_now = finding.find(context.instance, connection, place, heard)
-            requests = repair_requests(context.instance, connection)
-            texts = outbox.write(connection, found_now, told_to, repeat_hours)
-            undelivered = outbox.give_up_gone(connection, told_to)
-        for one in texts:
-            context.log.info("%s", one.title if told_to else f"{one.title}\n{one.body}")
-        for lost in undelivered:
-            context.log.error(
-                "%s did not get this message (%s): %s\n%s",
-                lost.target,
-                lost.error,
-                lost.title,
-                lost.body,
-            )
-        outbox.deliver(engine, told_to, context.log)
-        return dg.SensorResult(run_requests=requests, cursor=_cursor(heard))
+        memory, now = Memory.of(context.cursor), datetime.now(UTC)
+        try:
+            engine = database.engine()
+            found = looking.ages(engine, systems)
+            with engine.begin() as connection:
+                why_not = _why_not(connection)
+                if why_not:
+                    return dg.SensorResult(skip_reason=why_not, cursor=context.cursor)
+                place = finding.place_of(context, ALERTS, tallies)
+                memory = _absence(connection, memory, now)
+                heard = hearing.listen(context.instance, connection)
+                found_now = finding.find(context.instance, connection, place, heard)
+                found_now |= looking.pending(connection, found)
+                found_now |= looking.ticks(context.instance, connection, place, memory.since(now))
+                requests = repair_requests(context.instance, connection)
+                texts = outbox.write(connection, found_now, told_to, repeat_hours)
+                lost = delivering.give_up_gone(connection, told_to)
+            _log(context.log, texts, told_to, lost)
+            delivering.deliver(engine, told_to, context.log)
+        except (DatabaseUnavailable, OperationalError) as error:
+            if not is_unreachable(error):
+                raise
+            return _unreachable(context, memory, told_to, now, error)
+        if memory.told_unreachable:
+            said = wording.reachable(memory.unreachable_since, now)
+            delivering.send_directly(told_to, said, context.log)
+        return dg.SensorResult(
+            run_requests=requests, cursor=memory.after_look(heard.last, now).spelled()
+        )
 
     return look
 
@@ -81,5 +92,40 @@ def _why_not(connection: Connection) -> str | None:
     return None if mine else "another look is under way"
 
 
-def _cursor(heard: hearing.Heard) -> str:
-    return json.dumps({"event": max((r.storage_id for r in heard.fresh), default=None)})
+def _absence(connection: Connection, memory: Memory, now: datetime) -> Memory:
+    """Write down a gap since the last look; looking begins anew after one."""
+    if memory.looked_at is None or now - memory.looked_at < looking.GRACE:
+        return memory
+    why = "Dagster's daemon was down, or this sensor failed"
+    if memory.unreachable_since is not None:
+        why = "the database was not reachable"
+    looking.absence(connection, memory.looked_at, now, why)
+    return replace(memory, looking_since=now)
+
+
+def _unreachable(
+    context: dg.SensorEvaluationContext,
+    memory: Memory,
+    told_to: Sequence[Target],
+    now: datetime,
+    error: DatabaseUnavailable | OperationalError,
+) -> dg.SensorResult:
+    """Nothing can be written down: tell it once, directly, if it is so at a second look too."""
+    reason = finding.one_line(str(error.orig if isinstance(error, OperationalError) else error))
+    if memory.unreachable_since is not None and not memory.told_unreachable:
+        said = wording.unreachable(memory.unreachable_since, reason)
+        memory = replace(memory, told_unreachable=True)
+        delivering.send_directly(told_to, said, context.log)
+    memory = replace(memory, unreachable_since=memory.unreachable_since or now)
+    return dg.SensorResult(
+        skip_reason=f"the database is not reachable: {reason}", cursor=memory.spelled()
+    )
+
+
+def _log(
+    log: logging.Logger, texts: Sequence[Text], told_to: Sequence[Target], lost: Sequence[Lost]
+) -> None:
+    for one in texts:
+        log.info("%s", one.title if told_to else f"{one.title}\n{one.body}")
+    for each in lost:
+        log.error("%s", each)

@@ -41,6 +41,7 @@ class Place:
     """This code location: what is its own."""
 
     name: str | None
+    sensor: str
     repository: dg.RepositoryDefinition
     tallies: Mapping[dg.AssetKey, Tally]
 
@@ -57,14 +58,14 @@ class Place:
         return sorted(key.to_user_string() for key in keys or ())
 
 
-def place_of(context: dg.SensorEvaluationContext, tallies: Sequence[Tally]) -> Place:
-    """The code location that the sensor is of, with the tallies it keeps."""
+def place_of(context: dg.SensorEvaluationContext, sensor: str, tallies: Sequence[Tally]) -> Place:
+    """The code location that the sensor of that name is in, with the tallies it keeps."""
     repository = context.repository_def
     if repository is None:
         raise dg.DagsterInvariantViolationError("a sensor is evaluated with its repository")
     origin = context.code_location_origin
     name = origin.location_name if origin is not None else None
-    return Place(name, repository, {key_of(tally): tally for tally in tallies})
+    return Place(name, sensor, repository, {key_of(tally): tally for tally in tallies})
 
 
 def find(
@@ -206,12 +207,13 @@ def _what_failed(instance: dg.DagsterInstance, record: EventLogRecord) -> str:
             continue
         # Dagster wraps what a step raised.
         raised = error.cause if error.cause and "ExecutionStep" in (error.cls_name or "") else error
-        return f"the step {event.step_key} failed: {_one_line(raised.message)}"
+        return f"the step {event.step_key} failed: {one_line(raised.message)}"
     said = record.event_log_entry.get_dagster_event().message or "the run failed"
-    return _one_line(said)
+    return one_line(said)
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """The first line of an error that says anything, without passwords, not too long."""
     line = next((line.strip() for line in text.splitlines() if line.strip()), "without a word")
     line = _CREDENTIALS.sub(
         lambda found: f"{found[1] or found[2]}{'***@' if found[1] else '***'}", line

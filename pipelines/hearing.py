@@ -43,6 +43,11 @@ class Heard:
     known: Sequence[EventLogRecord]
     is_first: bool
 
+    @property
+    def last(self) -> int | None:
+        """The last place in the log that is acted upon; None: nothing was heard."""
+        return max((record.storage_id for record in self.fresh), default=None)
+
 
 def listen(instance: dg.DagsterInstance, connection: Connection) -> Heard:
     """The events that were not heard yet, `MOST_AT_ONCE` at most; from now on they are heard.

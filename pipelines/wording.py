@@ -55,6 +55,23 @@ def together(found: Sequence[Incident], kind: str) -> Text:
     return Text(f"{len(found):,} {verbs[kind]}", "\n".join(lines))
 
 
+def unreachable(since: datetime, reason: str) -> Text:
+    """What is told while nothing can be written down."""
+    return Text(
+        "tallykeeper: the database is not reachable",
+        f"Since {_moment(since)}: {reason}\n"
+        "No tally is refreshed or checked until it is back. You are told when it is.",
+    )
+
+
+def reachable(since: datetime | None, now: datetime) -> Text:
+    """What is told when it is back."""
+    return Text(
+        "tallykeeper: recovered (the database is reachable again)",
+        f"It was not reachable from {_moment(since)} to {_moment(now)}.",
+    )
+
+
 def _wrong(incident: Incident, kind: str) -> list[str]:
     lines = [*_keys(incident), *_what(incident), _since(incident)]
     if incident.cause:

@@ -47,7 +47,10 @@ class Target:
         if notifier is None:
             raise NotSent("the address is none that anything can be sent to")
         with _told_to_nobody() as said:
-            taken = notifier.notify(body=body, title=title, body_format="text")
+            try:
+                taken = notifier.notify(body=body, title=title, body_format="text")
+            except Exception as error:  # noqa: BLE001 -- of a plugin; its words may be the address
+                raise NotSent(f"the sending broke off with {type(error).__name__}") from None
         if not taken:
             reason = "; ".join(said) or "it was refused without a reason"
             raise NotSent(_without_secrets(reason, self._url))
