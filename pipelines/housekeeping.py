@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from pipelines import pruning
 from resources.dagster_database import Database
 from resources.settings import keep_incidents_days, keep_runs_days
 from tallies import prune_incidents
@@ -32,6 +31,9 @@ MOST_RUNS = 5_000
 )
 def delete_old_runs(context: dg.OpExecutionContext) -> None:
     """Delete old runs, and say how many went and stayed."""
+    # Heavy, and wanted here alone: it brings Alembic along.
+    from pipelines import pruning
+
     days = keep_runs_days()
     before = datetime.now(UTC) - timedelta(days=days)
     pruned = pruning.prune_runs(context.instance, before, MOST_RUNS)
