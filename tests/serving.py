@@ -59,7 +59,7 @@ def fill(engine: Engine, files: int = 2_000) -> None:
     empty(engine)
     media_demo.create_demo(engine, files)
     gallery_demo.create_demo(engine, 2_000)
-    fediverse_demo.create_demo(engine, 2_000)
+    fediverse_demo.create_demo(engine, 6_000)
     classroom_demo.create_demo(engine, 2_000)
     process(engine)
     for system in all_systems():

@@ -76,9 +76,9 @@ export class Feed {
   #take(response, answer) {
     if (response.ok) {
       this.#tag = response.headers.get("ETag");
+      this.#figures.hidden = false;
       this.#draw(answer);
       if (this.#address === null) return;
-      this.#figures.hidden = false;
       this.#exact(answer.as_of);
     } else if (response.status === 304) {
       this.#exact(response.headers.get("Date"));

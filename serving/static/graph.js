@@ -39,11 +39,13 @@ export class Graph {
     this.#svg = svg;
     const told = (event) => read(event.target.getAttribute("aria-label") ?? "");
     const focused = () => svg.querySelector(":focus")?.getAttribute("aria-label") ?? "";
-    svg.addEventListener("pointerover", told);
-    svg.addEventListener("pointerleave", () => read(focused()));
-    svg.addEventListener("focusin", told);
-    svg.addEventListener("focusout", () => read(""));
-    svg.addEventListener("keydown", (event) => this.#move(event));
+    // Not on the picture itself, which would then be a stop of the Tab key in some browsers.
+    const around = svg.parentElement;
+    around.addEventListener("pointerover", told);
+    around.addEventListener("pointerleave", () => read(focused()));
+    around.addEventListener("focusin", told);
+    around.addEventListener("focusout", () => read(""));
+    around.addEventListener("keydown", (event) => this.#move(event));
   }
 
   // `counts` are by day, as 2025-11-20; both days are shown.
@@ -86,6 +88,7 @@ export class Graph {
   }
 
   #move(event) {
+    if (!this.#squares.includes(event.target)) return;
     const [at, last] = [this.#chosen, this.#squares.length - 1];
     let to = at + MOVES[event.key];
     if (event.key === "Home") to = event.ctrlKey ? 0 : at % 7;
