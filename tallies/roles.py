@@ -36,6 +36,8 @@ KEPT = {
     "backfills": WRITE,
     "incidents": WRITE,
     "messages": WRITE,
+    "deliveries": WRITE,
+    "heard": WRITE,
     "pruned_incidents": ("SELECT", "INSERT", "UPDATE"),
     "captured_relations": READ,
     "unbuilt": READ,
@@ -188,8 +190,9 @@ def _of_reader(role: str, tallies: Sequence[Tally], systems: Sequence[System]) -
     for tally in tallies:
         yield Grant(role, READ, "table", sql.name_of(tally.table))
         yield Grant(role, READ, "table", tally.live_name)
-        # How many changes are pending, and since when; not what they are.
-        yield Grant(role, READ, "table", tally.log_name, (LOGGED_AT,))
+        # How many changes are pending, since when, and of which keys, which `fingerprint` tells
+        # states by; not what they are, nor whose.
+        yield Grant(role, READ, "table", tally.log_name, ("xmin", LOGGED_AT, *_shown_keys(tally)))
     for table in TOLD:
         yield Grant(role, READ, "table", sql.in_engine_schema(table))
     for system in systems:
@@ -199,6 +202,11 @@ def _of_reader(role: str, tallies: Sequence[Tally], systems: Sequence[System]) -
             yield Grant(role, READ, "table", sql.name_of(each), tuple(columns))
         for function in system.access.asked:
             yield Grant(role, ("EXECUTE",), "function", function)
+
+
+def _shown_keys(tally: Tally) -> list[str]:
+    """Columns of the log that are the derived table's own key, which readers see there."""
+    return [c.name for c in tally.log_columns() if c.name in tally.group]
 
 
 def _usage(role: str, tallies: Sequence[Tally]) -> Iterator[Grant]:

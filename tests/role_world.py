@@ -9,22 +9,29 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 
 import psycopg
 from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateSchema
 
 from assets.systems import all_systems
 from pipelines.migrate import migrate
 from pipelines.roles import Wanted, roles_sql
 from resources.database import open_engine
-from tallies import System
-from tallies.sql import quote
+from tallies import System, Tally, refresh, verify
+from tallies.sql import columns, quote, render
+from tests.integration.support import rows
 
 APPLICATION = 'app "one"'
 WANTED = Wanted("tally Owner", 'tally "refresher"', "tally-reader'")
 LOGINS = {"deploy": WANTED.owner, "runs": WANTED.refresher, "look": WANTED.reader}
 WEB = "web"
+SIZE = 300
+"""What each system's demo is asked to make."""
+
+NO_PRIVILEGE = "42501"
 ROLES = (*LOGINS, WEB, *WANTED, APPLICATION)
 
 
@@ -114,6 +121,43 @@ def divide(world: World, systems: Sequence[System] = ()) -> None:
         for login, role in LOGINS.items():
             connection.exec_driver_sql(f"GRANT {quote(role)} TO {quote(login)}")
     migrate(world.deploy, systems or None)
+
+
+def write(world: World, system: System) -> None:
+    """The application writes its sources, as the demo does."""
+    import_module(f"assets.{system.name}.demo").create_demo(world.as_role(APPLICATION), SIZE)
+
+
+def change(world: World, system: System) -> None:
+    import_module(f"assets.{system.name}.demo").change_demo(world.as_role(APPLICATION))
+
+
+def keep_up(world: World, system: System) -> None:
+    """What the daily runs do, as the refresher."""
+    if system.process is not None:
+        system.process(world.runs)
+    for tally in system.tallies:
+        refresh(world.runs, tally)
+        assert verify(world.runs, tally).ok
+
+
+def require_exact(world: World, tally: Tally) -> None:
+    """The reader's live view is what the sources say."""
+    names = columns(tally.columns)
+    live = rows(world.look, f"SELECT {names} FROM {tally.live_name}")
+    truth = rows(world.admin, f"SELECT {names} FROM ({render(tally.live_sources())}) AS s")
+    assert sorted(live, key=repr) == sorted(truth, key=repr), tally.name
+
+
+def sqlstate_of(engine: Engine, statement: str) -> str:
+    """How the server refuses the statement; nothing is kept where it does not."""
+    with engine.connect() as connection:
+        try:
+            connection.exec_driver_sql(statement.replace("%", "%%"))
+        except DBAPIError as error:
+            return str(getattr(error.orig, "sqlstate", ""))
+        connection.rollback()
+    return "none"
 
 
 def libpq_url(engine: Engine) -> str:
