@@ -10,6 +10,7 @@ connection is not this file's.
 from __future__ import annotations
 
 import logging
+import gc
 import re
 from typing import Any
 from weakref import WeakSet
@@ -142,6 +143,9 @@ _on_embedded: WeakSet[Engine] = WeakSet()
 def _close_embedded() -> None:
     for engine in list(_on_embedded):
         engine.dispose()
+    # Connections of others in this process (Dagster's storage) that nobody closed before they went
+    # out of use are closed when they are collected, which may otherwise never happen.
+    gc.collect()
 
 
 def _has_dagster_schema(connection: Connection) -> bool:

@@ -181,6 +181,7 @@ def _has_clients(server: Server) -> bool:
             if found == (0,):
                 return False
             if time.monotonic() > deadline:
+                _LOG.warning("the embedded database stays running: others are connected to it")
                 return True
             time.sleep(0.02)
 

@@ -55,7 +55,7 @@ def test_it_shows_every_tally_and_fails_where_a_check_does(tmp_path: Path) -> No
     assert "Trending on https://demo-one.example: #auroratonight (" in ended.stdout
     assert "Trending on https://demo-two.example: #夏祭り (" in ended.stdout
     assert "make up" in ended.stdout
-    assert not embedded.is_running(tmp_path)
+    assert not embedded.is_running(tmp_path), ended.stderr
 
     with embedded.serving(tmp_path) as url:
         engine = open_engine(url)
