@@ -9,8 +9,8 @@ connection is not this file's.
 
 from __future__ import annotations
 
-import logging
 import gc
+import logging
 import re
 from typing import Any
 from weakref import WeakSet
