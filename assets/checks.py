@@ -35,6 +35,7 @@ MOST_COMMANDS = 5
 MOST_REPAIRED_KEYS = 1_000
 MOST_REPAIRED_RUNS = 100
 MOST_SHOWN = 100
+MOST_FAULTS = 3
 NO_ROW = "no row"
 
 
@@ -78,13 +79,14 @@ def _capture_intact(tally: Tally, key: dg.AssetKey) -> dg.AssetChecksDefinition:
         if not faults:
             return dg.AssetCheckResult(passed=True, metadata=metadata)
         metadata["what"] = dg.MetadataValue.text("; ".join(faults))
-        metadata["to_mend"] = dg.MetadataValue.text("tally migrate")
+        metadata["to_mend"] = dg.MetadataValue.text(f"tally migrate && tally refresh {tally.name}")
+        more = f"; and {len(faults) - MOST_FAULTS} more" if len(faults) > MOST_FAULTS else ""
         return dg.AssetCheckResult(
             passed=False,
             severity=dg.AssetCheckSeverity.ERROR,
             description=(
-                "Changes may be missed. `tally migrate` mends the capture; the next refresh then"
-                " rebuilds the tally."
+                f"{'; '.join(faults[:MOST_FAULTS])}{more}. Changes may be missed: `tally migrate`"
+                f" mends the capture, and `tally refresh {tally.name}` then rebuilds the tally."
             ),
             metadata=metadata,
         )

@@ -19,7 +19,7 @@ import dagster as dg
 from pydantic import Field
 from sqlalchemy import Engine, Table
 
-from assets import columns, keeping, lanes
+from assets import columns, incident_metadata, keeping, lanes
 from assets.checks import checks_of
 from assets.windows import Span
 from resources.dagster_database import Database
@@ -266,7 +266,11 @@ def span_of(partitions: dg.DailyPartitionsDefinition) -> Span:
 def _more(tally: Tally, extra: Extra | None, engine: Engine) -> Mapping[str, dg.MetadataValue]:
     # Dagster reads the lineage of columns from materializations, not from definitions.
     lineage = dg.MetadataValue.column_lineage(columns.lineage(tally, tally.system))
-    return {"dagster/column_lineage": lineage, **(extra(engine) if extra else {})}
+    return {
+        "dagster/column_lineage": lineage,
+        **incident_metadata.of_tally(engine, tally),
+        **(extra(engine) if extra else {}),
+    }
 
 
 def _description(tally: Tally) -> str:

@@ -18,7 +18,7 @@ from pydantic import Field
 from sqlalchemy import Engine
 
 import tallies
-from assets import events, keeping, lanes
+from assets import events, incident_metadata, keeping, lanes
 from assets.checks import MATCHES_SOURCE, compare, verdict
 from assets.factory import SystemAssets, key_of, lanes_of, span_of
 from assets.windows import ONE_DAY, Bounds
@@ -59,7 +59,9 @@ def repair_job(built: Sequence[SystemAssets]) -> dg.JobDefinition:
         tally, engine = by_name[config.tally], database.engine()
         with engine.connect() as connection:
             faults = tallies.capture_faults(connection, tally)
-        _report(context, tally, _rebuild(engine, tally, config), _reason(config))
+        done = _rebuild(engine, tally, config)
+        more = incident_metadata.of_tally(engine, tally)
+        _report(context, tally, done, _reason(config), more)
         _check_again(context, engine, tally, faults)
 
     @dg.job(
@@ -111,7 +113,11 @@ def _reason(config: RepairConfig) -> str:
 
 
 def _report(
-    context: dg.OpExecutionContext, tally: Tally, done: Sequence[Refreshed], reason: str
+    context: dg.OpExecutionContext,
+    tally: Tally,
+    done: Sequence[Refreshed],
+    reason: str,
+    more: Mapping[str, dg.MetadataValue],
 ) -> None:
     """An event for each partition that was written, of which the last tells of the whole run."""
     of_run = events.of_run(done, reason)
@@ -126,7 +132,7 @@ def _report(
         context.log.info("%s: nothing differed any more where it was computed anew", tally.name)
         return
     last = list(touched)[-1]
-    touched[last] = {**of_run, **touched[last]}
+    touched[last] = {**of_run, **more, **touched[last]}
     keeping.log_in_batches(
         context,
         [

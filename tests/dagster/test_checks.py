@@ -148,7 +148,12 @@ def test_a_disabled_trigger_fails_capture_intact_until_a_migration_mends_it(
     found = told(failed)
     assert found["faults"] == 1
     assert found["what"].startswith("media.media_files: the update trigger is disabled")
-    assert found["to_mend"] == "tally migrate"
+    assert found["to_mend"] == "tally migrate && tally refresh media.daily_contributions"
+    assert failed.description == (
+        "media.media_files: the update trigger is disabled, or not enabled always. Changes may be"
+        " missed: `tally migrate` mends the capture, and `tally refresh media.daily_contributions`"
+        " then rebuilds the tally."
+    )
 
     library.execute("UPDATE media.media_files SET original_created_at = '2019-01-01Z'")
     assert "matches_source of daily_contributions" in library.audit().failures()

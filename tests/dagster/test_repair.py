@@ -12,7 +12,7 @@ from assets.checks import REPAIR
 from assets.gallery.tallies import system as gallery
 from pipelines.definitions import assets_of
 from pipelines.migrate import migrate
-from pipelines.partitions import daily
+from pipelines.partitions import daily, today
 from pipelines.repairing import doing, repair_requests
 from tallies import Incident, incidents
 from tests.dagster.location import Location, Ran
@@ -167,6 +167,7 @@ def test_a_repair_rebuilds_the_days_named_and_checks_again(library: Location) ->
     key = dg.AssetCheckKey(dg.AssetKey(["media", "daily_contributions"]), "matches_source")
     records = library.instance.event_log_storage.get_latest_asset_check_execution_by_key([key])
     assert records[key].run_id == ran.run_id, "the UI shows it as the latest"
+    mend(library)
     assert library.audit().failures() == []
 
 
@@ -243,3 +244,28 @@ def test_single_keys_of_a_tally_without_windows_are_repaired(
     assert {told["reason"] for told in lanes.values()} == {"repair on request"}
     assert list(lanes.values())[-1]["keys_changed"] == 2
     assert ran.checked("content_tags", "matches_source", "gallery").passed
+
+
+def test_materializations_tell_of_incidents_on_the_last_event_only(library: Location) -> None:
+    library.add("2020-06-03 13:00Z")
+    first = library.hourly().materialized("daily_contributions")
+    assert "incidents_open" not in first["2020-06-03"], "of the whole table, not of a day"
+    assert first[today()]["incidents_open"] == 0
+    assert "incidents" not in first[today()]
+    found(library, "run 1")
+    mend(library)
+    found(library, "run 2")
+    library.execute("UPDATE tallykeeper.incidents SET cause = 'a hand', differing = 1234")
+    library.execute(
+        "INSERT INTO tallykeeper.incidents (subject, kind, what, mended_at, mended_by) VALUES"
+        f" ('{NAME}', 'differs', 'long ago', now() - interval '31 days', 'verify')"
+    )
+    told = library.hourly().materialized("daily_contributions")[today()]
+    assert told["incidents_open"] == 1
+    assert [
+        (r.data["what"], r.data["cause"], r.data["differing"], r.data["mended"][-17:])
+        for r in told["incidents"].records
+    ] == [
+        ("1 key", "a hand", "1,234", "not yet"),
+        ("1 key", "a hand", "1,234", "by matches_source"),
+    ]
