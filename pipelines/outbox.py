@@ -37,12 +37,13 @@ def write(
     `found_now` are the ids of the incidents that were found, or found again, in this transaction.
     What is still wrong is told again after `repeat_hours`, if it was found again since.
     """
-    by_kind: dict[str, list[Incident]] = {}
-    for incident, kind in _untold(connection, found_now, timedelta(hours=repeat_hours)):
-        by_kind.setdefault(kind, []).append(incident)
+    by_kind: dict[str, list[tuple[Incident, bool]]] = {}
+    for incident, kind, is_first in _untold(connection, found_now, timedelta(hours=repeat_hours)):
+        by_kind.setdefault(kind, []).append((incident, is_first))
     sent: list[Text] = []
-    for kind, of_kind in by_kind.items():
-        texts = [wording.told(incident, kind) for incident in of_kind]
+    for kind, untold in by_kind.items():
+        of_kind = [incident for incident, _ in untold]
+        texts = [wording.told(incident, kind, is_first=first) for incident, first in untold]
         # Each has a message of its own, also where only the one of them all is sent: that it was
         # told is known by it.
         ids = [_write(connection, *one, kind) for one in zip(of_kind, texts, strict=True)]
@@ -56,8 +57,11 @@ def write(
 
 def _untold(
     connection: Connection, found_now: AbstractSet[int], repeat_after: timedelta
-) -> list[tuple[Incident, str]]:
-    """The incidents of which something is to be told, with the kind of message, oldest first."""
+) -> list[tuple[Incident, str, bool]]:
+    """The incidents of which something is to be told, oldest first.
+
+    With each the kind of message, and whether it is the first about it.
+    """
     found = []
     for row in connection.execute(_news(repeat_after)).mappings():
         values = dict(row)
@@ -65,7 +69,7 @@ def _untold(
         incident = Incident(**values)
         kind = None if told_mended else _kind(incident, told_at, long_ago, incident.id in found_now)
         if kind is not None:
-            found.append((incident, kind))
+            found.append((incident, kind, told_at is None))
     return found
 
 

@@ -30,17 +30,24 @@ class Text:
     body: str
 
 
-def told(incident: Incident, kind: str) -> Text:
-    """The message of that kind about the incident. Raises SettingError for a bad TALLY_UI_URL."""
-    title = f"{incident.subject}: {_short(incident)}"
-    if kind == MENDED:
-        title = f"{incident.subject}: recovered ({_short(incident)})"
-    elif kind == NOT_MENDED:
-        title = f"{incident.subject}: not mended, {_short(incident)}"
-    elif kind == AGAIN:
-        title = f"{incident.subject}: still wrong, {_short(incident)}"
-    paragraphs = _mended(incident) if kind == MENDED else _wrong(incident, kind)
-    return Text(title, "\n".join(p for p in (*paragraphs, *_links(incident)) if p))
+def told(incident: Incident, kind: str, *, is_first: bool = False) -> Text:
+    """The message of that kind about the incident; `is_first`: nothing was told of it before.
+
+    Raises SettingError for a bad TALLY_UI_URL.
+    """
+    short = _short(incident)
+    said = {
+        FOUND: short,
+        AGAIN: f"still wrong, {short}",
+        NOT_MENDED: f"not mended, {short}",
+        MENDED: f"recovered ({short})",
+    }[kind]
+    if kind == MENDED and is_first:
+        said = short if incident.kind == incidents.STALE else f"{short}, mended already"
+    recovered = kind == MENDED and not is_first
+    paragraphs = _mended(incident) if recovered else _wrong(incident, kind)
+    lines = [line for line in (*paragraphs, *_links(incident)) if line]
+    return Text(f"{incident.subject}: {said}", "\n".join(lines))
 
 
 def together(found: Sequence[Incident], kind: str) -> Text:
