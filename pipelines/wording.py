@@ -19,6 +19,13 @@ from tallies.incidents import Incident
 FOUND, AGAIN, NOT_MENDED, MENDED = "found", "again", "not mended", "mended"
 STORED, EXPECTED = " (stored)", " (expected)"
 MOST_LISTED = 50
+_IN_SHORT = {
+    incidents.DIFFERS: "differs from the sources",
+    incidents.CAPTURE: "changes may be missed",
+    incidents.PENDING: "a change waits too long",
+    incidents.RUN: "a run failed",
+    incidents.SCHEDULE: "does not run as it should",
+}
 _MIDNIGHT = "T00:00:00+00:00"
 
 
@@ -103,19 +110,11 @@ def _mended(incident: Incident) -> list[str]:
 
 def _short(incident: Incident) -> str:
     if incident.kind == incidents.DIFFERS and incident.differing:
-        one = incident.differing == 1
-        return f"{incident.differing:,} {'key differs' if one else 'keys differ'} from the sources"
-    if incident.kind == incidents.CAPTURE:
-        return "changes may be missed"
-    if incident.kind == incidents.PENDING:
-        return "a change waits too long"
+        keys = "key differs" if incident.differing == 1 else "keys differ"
+        return f"{incident.differing:,} {keys} from the sources"
     if incident.kind == incidents.STALE:
         return f"was rebuilt: {incident.what}"
-    if incident.kind == incidents.RUN:
-        return "a run failed"
-    if incident.kind == incidents.SCHEDULE:
-        return "does not run as it should"
-    return f"the check {incident.kind} failed"
+    return _IN_SHORT.get(incident.kind, f"the check {incident.kind} failed")
 
 
 def _what(incident: Incident) -> list[str]:
