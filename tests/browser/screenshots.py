@@ -1,7 +1,8 @@
-"""The documentation's pictures, taken from the running UI: `make screenshots`.
+"""The documentation's pictures, taken from the running UI and service: `make screenshots`.
 
-Demo data in a home of its own, `tally up`, headless Chromium. The browser tests look at the same
-pages through the same functions, so that a picture that cannot be taken is a failing test.
+Demo data in a home of its own, `tally up`, `tally serve`, headless Chromium. The browser tests look
+at the same pages through the same functions, so that a picture that cannot be taken is a failing
+test. ARGS="page-dark.png" takes that picture alone.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Literal
 
 import click
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -38,22 +40,14 @@ ASSET = "/assets/media/daily_contributions"
 JUNCTION = "/assets/gallery/content_tags"
 
 
-@contextmanager
-def running_ui(environment: dict[str, str]) -> Iterator[str]:
+def running_ui(environment: dict[str, str]) -> AbstractContextManager[str]:
     """Run `tally up` with `environment` on a free port; gives the address, and ends it after."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [str(Path(sys.executable).with_name("tally")), "up", "--port", str(port)]
-    address = f"http://127.0.0.1:{port}"
-    with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
-        try:
-            _wait_for(address, process, output)
-            yield address
-        finally:
-            process.terminate()
-            process.wait(60)
+    return _running("up", "server_info", environment)
+
+
+def running_service(environment: dict[str, str]) -> AbstractContextManager[str]:
+    """The same with `tally serve`."""
+    return _running("serve", "health", environment)
 
 
 @contextmanager
@@ -129,6 +123,24 @@ def left_out(browser: Browser, base: str) -> Page:
     return page
 
 
+def page_light(browser: Browser, base: str, scheme: Literal["light", "dark"] = "light") -> Page:
+    """The service's page with a user and a course, by day."""
+    page = browser.new_page(
+        color_scheme=scheme, viewport={"width": 1000, "height": 800}, reduced_motion="reduce"
+    )
+    newest = page.request.get(f"{base}/api/v1/content/unified?page_size=1").json()["items"][0]
+    page.goto(f"{base}/?user={newest['creator_id']}&course=1")
+    page.wait_for_load_state("networkidle")
+    for name in ("files", "gallery", "course", "trending"):
+        page.locator(f"#{name} .figures").wait_for()
+    return page
+
+
+def page_dark(browser: Browser, base: str) -> Page:
+    """The same by night."""
+    return page_light(browser, base, "dark")
+
+
 PICTURES = {
     "ui-graph.png": graph,
     "ui-daily-contributions.png": heat_map,
@@ -136,37 +148,63 @@ PICTURES = {
     "ui-checks.png": checks,
     "ui-backfill.png": backfill,
 }
+OF_SERVICE = {"page-light.png": page_light, "page-dark.png": page_dark}
 # The UI draws its plots and curves in after its texts.
 SETTLE_MILLISECONDS = 1_500
 
 
 def main() -> None:
-    """Take all pictures anew."""
+    """Take all pictures anew, or those that are named."""
+    wanted = sys.argv[1:] or [*PICTURES, *OF_SERVICE]
     # A short name: the socket's path has a limit.
     with tempfile.TemporaryDirectory(prefix="tally-") as home:
         environment = {**os.environ, "TALLY_HOME": home}
         tally = Path(sys.executable).with_name("tally")
         subprocess.run([tally, "demo"], env=environment, check=True)
-        with running_ui(environment) as base, chromium() as browser:
-            for name, view in PICTURES.items():
-                page = view(browser, base)
-                page.wait_for_timeout(SETTLE_MILLISECONDS)
-                page.screenshot(path=IMAGES / name)
-                page.close()
-                click.echo(f"docs/images/{name}")
+        for running, views in ((running_ui, PICTURES), (running_service, OF_SERVICE)):
+            chosen = {name: view for name, view in views.items() if name in wanted}
+            if chosen:
+                with running(environment) as base, chromium() as browser:
+                    _take(browser, base, chosen)
+
+
+def _take(browser: Browser, base: str, views: Mapping[str, Callable[[Browser, str], Page]]) -> None:
+    for name, view in views.items():
+        page = view(browser, base)
+        page.wait_for_timeout(SETTLE_MILLISECONDS)
+        page.screenshot(path=IMAGES / name)
+        page.close()
+        click.echo(f"docs/images/{name}")
+
+
+@contextmanager
+def _running(name: str, asked: str, environment: dict[str, str]) -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [str(Path(sys.executable).with_name("tally")), name, "--port", str(port)]
+    address = f"http://127.0.0.1:{port}"
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+        try:
+            _wait_for(f"{address}/{asked}", process, output)
+            yield address
+        finally:
+            process.terminate()
+            process.wait(60)
 
 
 def _wait_for(address: str, process: subprocess.Popen[bytes], output: object) -> None:
     until = time.monotonic() + START_SECONDS
     while time.monotonic() < until and process.poll() is None:
         try:
-            urllib.request.urlopen(f"{address}/server_info", timeout=5).close()  # noqa: S310 -- our own
+            urllib.request.urlopen(address, timeout=5).close()  # noqa: S310 -- our own
         except (urllib.error.URLError, TimeoutError):
             time.sleep(0.5)
         else:
             return
     output.seek(0)  # type: ignore[attr-defined]
-    raise RuntimeError(f"the UI did not come up:\n{output.read()}")  # type: ignore[attr-defined]
+    raise RuntimeError(f"{address} did not come up:\n{output.read()}")  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":
