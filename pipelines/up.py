@@ -48,26 +48,34 @@ def run_up(port: int = 3000, host: str = LOOPBACK) -> None:
         stopping = stack.enter_context(stop_signals())
         _make_ready(stack)
         environment = os.environ | dagster_environment()
-        workspace = str(settings.project_root() / "workspace.yaml")
-        parts = {
-            "Dagster webserver": [
-                *("dagster-webserver", "--workspace", workspace),
-                *("--host", host, "--port", str(port)),
-                *("--dagster-log-level", "error", "--code-server-log-level", "error"),
-            ],
-            "Dagster daemon": [
-                *("dagster-daemon", "run", "--workspace", workspace),
-                *("--log-level", "error", "--code-server-log-level", "error"),
-            ],
-        }
-        if settings.metrics_address() is not None:
-            parts["metrics server"] = ["tally", "metrics"]
         click.echo("Starting the Dagster UI and daemon ...")
-        running = stack.enter_context(children(parts, environment))
+        running = stack.enter_context(children(commands(host, port), environment))
         _wait_until_ready(host, port, running, stopping)
         while not stopping.wait(LOOK_EVERY_SECONDS):
             _require_alive(running)
         click.echo("Stopping ...")
+
+
+def commands(host: str, port: int) -> dict[str, list[str]]:
+    """What runs, by the name that people are told: program and arguments.
+
+    Raises SettingError.
+    """
+    workspace = str(settings.project_root() / "workspace.yaml")
+    parts = {
+        "Dagster webserver": [
+            *("dagster-webserver", "--workspace", workspace),
+            *("--host", host, "--port", str(port)),
+            *("--dagster-log-level", "error", "--code-server-log-level", "error"),
+        ],
+        "Dagster daemon": [
+            *("dagster-daemon", "run", "--workspace", workspace),
+            *("--log-level", "error", "--code-server-log-level", "error"),
+        ],
+    }
+    if settings.metrics_address() is not None:
+        parts["metrics server"] = ["tally", "metrics"]
+    return parts
 
 
 def require_free_port(host: str, port: int) -> None:

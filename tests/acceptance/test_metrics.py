@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
+import time
 
 import httpx
 import pytest
@@ -12,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Engine
 
 from assets.media.tallies import system
+from pipelines import up
 from pipelines.migrate import migrate
 from tests.acceptance.command import Command
 
@@ -47,6 +50,25 @@ def test_it_serves_on_while_the_database_is_away(tally: Command) -> None:
         assert "\ntallykeeper_up 0.0\n" in answer.text
         process.terminate()
         assert process.wait(30) == 0
+
+
+def test_tally_up_serves_it_too_where_an_address_is_set(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    dagster_alone = {"Dagster webserver", "Dagster daemon"}
+    assert set(up.commands("127.0.0.1", 3000)) == dagster_alone
+    monkeypatch.setenv("TALLY_METRICS_ADDRESS", "0")
+    monkeypatch.setenv("TALLY_DATABASE_URL", database_url)
+    commands = up.commands("127.0.0.1", 3000)
+    assert set(commands) - dagster_alone == {"metrics server"}
+    part = {"metrics server": commands["metrics server"]}
+    with up.children(part, dict(os.environ)) as running:
+        said = ""
+        while "Ctrl-C" not in said:
+            assert running["metrics server"].poll() is None, capfd.readouterr()
+            said += capfd.readouterr().out
+            time.sleep(0.1)
+        assert "\ntallykeeper_up 1.0\n" in httpx.get(said.split()[3], timeout=30).text
 
 
 @pytest.mark.parametrize(
