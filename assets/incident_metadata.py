@@ -50,7 +50,7 @@ def _table(found: Sequence[Incident]) -> dg.TableMetadataValue:
 def _mended(incident: Incident) -> str:
     if incident.mended_at is None:
         return "not yet"
-    return f"{_moment(incident.mended_at)} by {incident.mended_by}"
+    return f"{_moment(incident.mended_at)} ({incident.mended_by})"
 
 
 def _moment(at: datetime) -> str:

@@ -124,11 +124,12 @@ def migrate(with_sources: bool) -> None:
 def status(as_json: bool) -> None:
     """Show what is known of each tally.
 
-    Rows, when it was last built and refreshed, its pending changes, the age of the oldest, and what
-    the last verify found.
+    Rows, the size on disk of the table with its indexes and its change log, when it was last
+    refreshed, its pending changes, the age of the oldest, and what the last verify found.
     """
     from assets.systems import missing_sources
-    from pipelines.names import named_tallies, systems_of
+    from pipelines.incident_printing import open_hint
+    from pipelines.names import named_tallies, number_open, systems_of
     from pipelines.printing import show_status, status_as_json
     from tallies import NotInstalled, Status
     from tallies import status as status_of
@@ -149,6 +150,9 @@ def status(as_json: bool) -> None:
         click.echo(status_as_json(found, waiting))
     else:
         show_status(found, waiting, _console())
+        hint = open_hint(number_open(engine))
+        if hint:
+            click.echo(hint)
 
 
 @tally.command(epilog=_example("tally refresh", "tally refresh daily_contributions"))
@@ -265,6 +269,32 @@ def verify(names: Sequence[str], as_json: bool) -> int:
     if as_json:
         click.echo(verifications_as_json(results))
     return 0 if all(result.ok for result in results) else FAILED
+
+
+@tally.command(epilog=_example("tally incidents", "tally incidents --open daily_contributions"))
+@names
+@click.option("--open", "open_only", is_flag=True, help="Only what is still wrong; exit 1 if any.")
+@as_json
+def incidents(names: Sequence[str], open_only: bool, as_json: bool) -> int:
+    """Tell what was found wrong, and what became of it.
+
+    Open incidents first, then the latest hundred that were mended. When each was found, what it
+    was, its cause if it is known, how many keys differed, what is being done or when it was mended.
+    NAME may also be a job, schedule or check. With --open it ends with 1 where anything is open.
+    """
+    from pipelines.incident_printing import incidents_as_json, incidents_in_words
+    from pipelines.names import UnknownTally, incidents_of
+
+    try:
+        found = incidents_of(_engine(), names, open_only=open_only)
+    except UnknownTally as error:
+        raise click.UsageError(str(error), ctx=click.get_current_context()) from error
+    if as_json:
+        click.echo(incidents_as_json(found))
+    else:
+        for line in incidents_in_words(found):
+            click.echo(line)
+    return FAILED if open_only and found else 0
 
 
 @tally.command(

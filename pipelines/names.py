@@ -1,13 +1,17 @@
-"""Which tallies a command is about: all that the database keeps, or those that are named."""
+"""Which tallies and incidents a command is about: all in the database, or those that are named."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
 from assets.systems import active_systems, all_systems, chosen_systems
-from tallies import NotInstalled, System, Tally
+from tallies import Incident, NotInstalled, System, Tally, state
+from tallies import incidents as written
+
+MOST_OPEN = 1_000
+MOST_MENDED = 100
 
 
 class UnknownTally(ValueError):
@@ -55,3 +59,41 @@ def find_tally(name: str) -> Tally:
     raise UnknownTally(
         f"no tally is called {name!r}; there are {', '.join(tally.name for tally in tallies)}"
     )
+
+
+def incidents_of(engine: Engine, names: Sequence[str], *, open_only: bool) -> list[Incident]:
+    """The incidents of what `names` mean, or all: open ones first, of each the latest first.
+
+    A name is a tally's, or what an incident is about besides: a job, a schedule, a check. Those
+    that were mended are a hundred at most.
+
+    Raises UnknownTally, or NotInstalled where incidents are not written down yet.
+    """
+    with engine.connect() as connection:
+        if not state.is_there(connection, written.incidents):
+            raise NotInstalled(
+                "incidents are not written down in this database yet; run `tally migrate` first"
+            )
+        subjects: list[str | None] = [None]
+        if names:
+            columns = written.incidents.c
+            known = set(connection.scalars(select(columns.subject).distinct()))
+            subjects = [name if name in known else find_tally(name).name for name in names]
+        found = [
+            incident
+            for subject in dict.fromkeys(subjects)
+            for incident in written.listed(
+                connection, open_only=open_only, subject=subject, limit=MOST_OPEN
+            )
+        ]
+    latest = sorted(found, key=lambda i: (i.found_at, i.id), reverse=True)
+    mended = [incident for incident in latest if not incident.is_open]
+    return [*(i for i in latest if i.is_open), *mended[:MOST_MENDED]]
+
+
+def number_open(engine: Engine) -> int:
+    """How many incidents are open; none where they are not written down yet."""
+    with engine.connect() as connection:
+        if not state.is_there(connection, written.incidents):
+            return 0
+        return sum(written.open_counts(connection).values())

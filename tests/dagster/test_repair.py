@@ -263,9 +263,9 @@ def test_materializations_tell_of_incidents_on_the_last_event_only(library: Loca
     told = library.hourly().materialized("daily_contributions")[today()]
     assert told["incidents_open"] == 1
     assert [
-        (r.data["what"], r.data["cause"], r.data["differing"], r.data["mended"][-17:])
+        (r.data["what"], r.data["cause"], r.data["differing"], r.data["mended"][-16:])
         for r in told["incidents"].records
     ] == [
         ("1 key", "a hand", "1,234", "not yet"),
-        ("1 key", "a hand", "1,234", "by matches_source"),
+        ("1 key", "a hand", "1,234", "(matches_source)"),
     ]
