@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import JSON, ColumnElement
 
 from tallies import sql, state
 from tallies.additive import AdditiveTally
@@ -54,13 +54,13 @@ def fingerprint(*parts: Part) -> str:
 def _digests(part: Part) -> list[str]:
     tally = part.tally
     if part.where is not None and _marks_carry_keys(tally):
-        stored = _contents(sql.name_of(tally.table), part, (*tally.columns, *part.also))
-        return [_installed(tally), stored, _logged(tally, part.where)]
+        stored = _contents(part, (*tally.columns, *part.also))
+        return [_installed(tally), stored, _pending(tally, part.where)]
     found = []
     for each in (tally, *tally.upstream):
-        found += [_installed(each), _written(each), _logged(each, None), _cascaded(each)]
+        found += [_installed(each), _written(each), _logged(each), _cascaded(each)]
     if part.also:
-        found.append(_contents(sql.name_of(tally.table), part, part.also))
+        found.append(_contents(part, part.also))
     return found
 
 
@@ -95,11 +95,23 @@ def _written(tally: Tally) -> str:
     )
 
 
-def _logged(tally: Tally, where: Condition | None) -> str:
-    """Which rows of the log the snapshot sees: nobody but the engine removes any."""
-    rows = f"SELECT count(*) || '/' || coalesce(sum(xmin::text::bigint), 0) FROM {tally.log_name}"
-    columns = sql.relation(tally.log_name, tally.log_columns()).alias("l")
-    return f"({rows} AS l{_conditions(columns.c, where)})"
+def _logged(tally: Tally) -> str:
+    """Which rows of the log the snapshot sees.
+
+    From one writing of the engine's to the next rows only come, so that their number tells them.
+    """
+    return f"(SELECT count(*) FROM {tally.log_name})"
+
+
+def _pending(tally: Tally, where: Condition) -> str:
+    """What the log says of the keys, and which transactions said it.
+
+    Of an additive tally the deltas alone would do. A mark says nothing of what it is a mark of,
+    but by its transaction it is told from a later one of the same key.
+    """
+    log = sql.relation(tally.log_name, tally.log_columns())
+    names = sql.columns(tuple(c.name for c in tally.log_columns()), "l")
+    return _hashed(f"l.xmin::text, {names}", f"{tally.log_name} AS l", log.alias("l").c, where)
 
 
 def _cascaded(tally: Tally) -> str:
@@ -108,16 +120,27 @@ def _cascaded(tally: Tally) -> str:
     return f"(SELECT count(*) || '/' || coalesce(sum(rows), 0) FROM {table} WHERE tally = {name})"
 
 
-def _contents(table: str, part: Part, names: Sequence[str]) -> str:
+def _contents(part: Part, names: Sequence[str]) -> str:
     """What the derived table says of the keys: equal contents are one, whoever wrote them."""
-    columns = sql.relation(table, part.tally.table.c).alias("d")
-    fields = sql.columns(tuple(names), "d")
-    return (
-        f"(SELECT count(*) || '/' || coalesce(sum(hash_record_extended(ROW({fields}), 0)), 0)"
-        f" FROM {table} AS d{_conditions(columns.c, part.where)})"
-    )
+    tally = part.tally
+    # Among the types that a derived table may have, this one alone has no hash.
+    plain = [n for n in names if not isinstance(tally.table.c[n].type, JSON)]
+    other = [n for n in names if n not in plain]
+    fields = [sql.columns(tuple(plain), "d")] if plain else []
+    fields += [f"d.{sql.quote(n)}::text" for n in other]
+    table = sql.name_of(tally.table)
+    columns = sql.relation(table, tally.table.c).alias("d").c
+    return _hashed(", ".join(fields), f"{table} AS d", columns, part.where)
 
 
-def _conditions(columns: Any, where: Condition | None) -> str:
+def _hashed(fields: str, relation: str, columns: Any, where: Condition | None) -> str:
+    """How many rows of the relation there are, and the sum of their hashes, of 64 bits each.
+
+    A record's hash is hashed again. It is itself a sum over the record's columns, and a sum of
+    such would stay as it is where two rows exchange the values of a column.
+    """
     conditions = [] if where is None else [sql.render(c) for c in where(columns)]
-    return f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    narrowed = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    hashed = f"hashint8extended(hash_record_extended(ROW({fields}), 0), 0)"
+    hashes = f"coalesce(sum({hashed}), 0)"
+    return f"(SELECT count(*) || '/' || {hashes} FROM {relation}{narrowed})"
