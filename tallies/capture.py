@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from sqlalchemy import Connection, Table, text
 
-from tallies import sql
+from tallies import identities, sql
 from tallies.state import captured_relations, stale_marks
 from tallies.tally import Event, Tally
 
@@ -125,7 +125,7 @@ def hooks(connection: Connection, source: Table, tallies: Sequence[Tally]) -> li
             function=function_name(source, event),
             body=function_body(source, event, tallies),
         )
-        for relation in _relations_below(connection, source)
+        for relation in relations_below(connection, source)
         for event in (*EVENTS, TRUNCATE)
     ]
     for relation, belongs in _relations_above(connection, source):
@@ -199,7 +199,7 @@ def function_body(
 def faults(connection: Connection, source: Table, tallies: Sequence[Tally]) -> list[Fault]:
     """What is wrong with the capture of `source` for `tallies`: nothing, if all is intact."""
     wanted = hooks(connection, source, tallies)
-    found = hook_faults(connection, source, wanted)
+    found = hook_faults(connection, source, wanted) or _replaced(connection, source, wanted)
     found += [
         Fault(
             sql.name_of(source),
@@ -219,6 +219,18 @@ def faults(connection: Connection, source: Table, tallies: Sequence[Tally]) -> l
     ]
 
 
+def _replaced(connection: Connection, source: Table, wanted: Sequence[Hook]) -> list[Fault]:
+    relations = [hook.relation for hook in wanted]
+    return [
+        Fault(
+            sql.name_of(source),
+            relation,
+            "is another table than the one that was captured, as after dropping and restoring it",
+        )
+        for relation in identities.replaced(connection, relations)
+    ]
+
+
 def subscribed(connection: Connection, source: Table) -> list[str]:
     """Relations of the source that logical replication writes.
 
@@ -231,7 +243,7 @@ def subscribed(connection: Connection, source: Table) -> list[str]:
         )
     )
     present = {row[0] for row in rows}
-    return [relation for relation in _relations_below(connection, source) if relation in present]
+    return [relation for relation in relations_below(connection, source) if relation in present]
 
 
 def left_behind(connection: Connection, source: Table, wanted: Sequence[Hook]) -> list[str]:
@@ -261,7 +273,8 @@ def drop_triggers(connection: Connection, source: Table, relation: str) -> None:
         sql.execute(connection, f"DROP TRIGGER {trigger} ON {relation}")
 
 
-def _relations_below(connection: Connection, source: Table) -> list[str]:
+def relations_below(connection: Connection, source: Table) -> list[str]:
+    """The source, its partitions and heirs."""
     rows = connection.execute(
         text(
             "WITH RECURSIVE tree AS ("

@@ -14,7 +14,7 @@ from sqlalchemy import Column, Connection, DateTime, MetaData, Table, func, sele
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateTable
 
-from tallies import capture, live, own_triggers, sql, state
+from tallies import capture, identities, live, own_triggers, sql, state
 from tallies.errors import NotInstalled
 from tallies.tally import LOGGED_AT, Tally
 from tallies.transactions import LOCK_TIMEOUT_SECONDS, sqlstate
@@ -67,8 +67,16 @@ class _Needed:
     def bring_up(self, connection: Connection) -> list[str]:
         """Do it; what was done, a sentence each. Nothing, not even a lock, where nothing is."""
         if not self.changed and not any(self.faults.values()) and not self.own:
+            self._remember_sources(connection)
             return []
         return _bring_up(connection, self.tallies, self.changed, self.faults, self.own)
+
+    def _remember_sources(self, connection: Connection) -> None:
+        """What an earlier release, or the restore of a whole dump, did not leave recorded."""
+        for source in self.faults:
+            relations = capture.relations_below(connection, source)
+            if not identities.are_recorded(connection, relations):
+                identities.record(connection, relations)
 
 
 def _mendable(faults: Sequence[capture.Fault]) -> list[capture.Fault]:
@@ -245,6 +253,7 @@ def _install_capture(connection: Connection, source: Table, tallies: Sequence[Ta
     relations = dict.fromkeys(hook.relation for hook in wanted)
     rows = [{"source": name, "relation": relation} for relation in relations]
     connection.execute(recorded.insert(), rows)
+    identities.record(connection, list(relations))
 
 
 def _install_hooks(connection: Connection, wanted: Sequence[capture.Hook]) -> None:

@@ -40,6 +40,7 @@ KEPT = {
     "heard": WRITE,
     "pruned_incidents": ("SELECT", "INSERT", "UPDATE"),
     "captured_relations": READ,
+    "captured_identities": READ,
     "unbuilt": READ,
 }
 # What tells readers how things stand.

@@ -34,7 +34,7 @@ from sqlalchemy import (
     func,
     select,
 )
-from sqlalchemy.dialects.postgresql import JSONB, TSTZMULTIRANGE, insert
+from sqlalchemy.dialects.postgresql import JSONB, OID, TSTZMULTIRANGE, insert
 from sqlalchemy.exc import ProgrammingError
 
 from tallies import sql
@@ -197,6 +197,16 @@ captured_relations = Table(
         comment="the source table, as its tallies name it",
     ),
     Column("relation", Text, primary_key=True, comment="it, or a partition of it"),
+)
+
+captured_identities = Table(
+    "captured_identities",
+    metadata,
+    Column("relation", Text, primary_key=True, comment="a source table, or a partition of one"),
+    Column("relation_oid", OID, nullable=False, comment="which table that is"),
+    Column(
+        "recorded_beside", OID, nullable=False, comment="this table's own, which a dump changes"
+    ),
 )
 
 
