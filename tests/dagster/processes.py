@@ -110,7 +110,8 @@ class Processes:
         return self.running[name].poll() is None
 
     def listens(self, name: str) -> bool:
-        """Whether it takes connections."""
+        """Whether it takes connections; it must not have ended."""
+        assert self.alive(name), f"{name} ended:\n{self.said(name)[-2000:]}"
         with socket.socket() as probe:
             return probe.connect_ex((LOOPBACK, self.ports[name])) == 0
 
