@@ -8,6 +8,7 @@ import click
 
 from benchmarks import (
     backfills,
+    bloat,
     capturing,
     counts,
     crowds,
@@ -35,6 +36,7 @@ BENCHMARKS = {
     "transactions": capturing.transactions,
     "crowds": crowds.measure,
     "loads": capturing.loads,
+    "bloat": bloat.measure,
     "reads": reads.measure,
     "recomputed": tags.measure,
     "runs": runs.measure,

@@ -35,15 +35,15 @@ class Server:
 
     def database(self, name: str) -> Engine:
         """An empty database of that name (after the prefix), made anew."""
-        self._execute(f'DROP DATABASE IF EXISTS "{PREFIX}{name}" WITH (FORCE)')
-        self._execute(f'CREATE DATABASE "{PREFIX}{name}"')
+        self.execute(f'DROP DATABASE IF EXISTS "{PREFIX}{name}" WITH (FORCE)')
+        self.execute(f'CREATE DATABASE "{PREFIX}{name}"')
         self._engines[name] = create_engine(self._url.set(database=PREFIX + name))
         return self._engines[name]
 
     def drop(self, name: str) -> None:
         """Drop what `database` made."""
         self._engines.pop(name).dispose()
-        self._execute(f'DROP DATABASE "{PREFIX}{name}" WITH (FORCE)')
+        self.execute(f'DROP DATABASE "{PREFIX}{name}" WITH (FORCE)')
 
     def drop_all(self) -> None:
         """Drop all that `database` made."""
@@ -68,7 +68,8 @@ class Server:
             f" Python {platform.python_version()}. PostgreSQL {version}: {shown}."
         )
 
-    def _execute(self, statement: str) -> None:
+    def execute(self, statement: str) -> None:
+        """Run one statement in the server's own database, in no transaction."""
         with self._connect() as connection:
             connection.execute(statement.encode())
 
