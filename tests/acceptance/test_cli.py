@@ -28,6 +28,7 @@ COMMANDS = [
     "listen",
     "env",
     "stop",
+    "metrics",
     "up",
     "demo",
 ]
