@@ -22,6 +22,7 @@ from resources.database import open_engine
 from resources.metrics import exposition
 from tallies import incidents, refresh, verify
 from tests.integration.support import DAILY_LOG, HOURLY_LOG, create, execute
+from tests.role_world import divide, world_of
 
 ADD_FILES = (
     "INSERT INTO media.media_files (path, original_created_at)"
@@ -221,6 +222,23 @@ def test_a_database_of_an_earlier_version_has_no_incidents_and_the_rest(kept: En
     figures = scrape(kept)
     assert figures.of("up") == figures.of("tally_up", DAILY) == 1
     assert figures.of("incidents_total", {"kind": "differs"}) is None
+
+
+def test_a_role_that_only_reads_may_read_all_figures(engine: Engine) -> None:
+    from assets.fediverse.tallies import system as fediverse
+
+    with world_of(engine, [media, fediverse]) as world:
+        divide(world, [media, fediverse])
+        figures = scrape(world.look, media, fediverse)
+    down = [
+        t.name
+        for system in (media, fediverse)
+        for t in system.tallies
+        if figures.of("tally_up", {"system": system.name, "tally": t.name}) != 1
+    ]
+    assert down == []
+    assert figures.of("waiting_rows", {"system": "fediverse"}) == 0
+    assert figures.of("incidents_total", {"kind": "differs"}) == 0
 
 
 def test_open_metrics_is_spoken_to_who_asks_for_it(kept: Engine) -> None:
