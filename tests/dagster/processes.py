@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, TypeVar
@@ -74,7 +75,8 @@ class Processes:
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.ports = dict(zip(("code", "webserver"), free_ports(2), strict=True))
+        listening = ("code", "webserver", "metrics", "serve")
+        self.ports = dict(zip(listening, free_ports(len(listening)), strict=True))
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("TALLY_", "DAGSTER_"))}
         path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
         theirs = {"TALLY_CODE_HOST": LOOPBACK, "TALLY_CODE_PORT": str(self.ports["code"])}
@@ -106,7 +108,7 @@ class Processes:
             process.wait(30)
 
     def alive(self, name: str) -> bool:
-        """Whether it runs."""
+        """Whether it runs, and has since it was started."""
         return self.running[name].poll() is None
 
     def listens(self, name: str) -> bool:
@@ -132,12 +134,26 @@ class Processes:
         finally:
             connection.close()
 
+    def get(self, name: str, path: str) -> str | None:
+        """What the process answers to a GET; None where it does not, or not with 200."""
+        connection = HTTPConnection(LOOPBACK, self.ports[name], timeout=30)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.read().decode() if answer.status == HTTPStatus.OK else None
+        except (OSError, HTTPException):
+            return None
+        finally:
+            connection.close()
+
     def _command(self, name: str) -> list[str]:
         words = []
         for word in command_of(name):
             option, is_option, _ = word.partition("=")
             if option == "--port":
                 words.append(f"{option}{is_option}{self.ports[name]}")
+            elif option == "--address":
+                words.append(f"{option}{is_option}{LOOPBACK}:{self.ports[name]}")
             elif option == "--module-name":
                 words.append(f"{option}{is_option}{self.module}")
             else:
