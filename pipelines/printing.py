@@ -18,6 +18,9 @@ NEVER = "-"
 SPANS = (("s", 60), ("min", 60), ("h", 24), ("d", 365), ("y", None))
 BYTES = ("B", "kB", "MB", "GB", "TB")
 SHOWN_DIFFERENCES = 20
+# A log row is some 80 bytes: a log that takes much more for what is pending was not cleared.
+LONG_LOG_BYTES = 64 * 1024**2
+BYTES_A_CHANGE = 1_000
 
 
 def age(since: datetime | None, now: datetime) -> str:
@@ -119,6 +122,12 @@ def _advice(tally: Tally, status: Status | None) -> list[str]:
         advice.append(f"{tally.name}: the next refresh rebuilds it ({why})")
     if status.differing:
         advice.append(f"{tally.name}: wrong when last verified; see `tally verify`")
+    if (status.log_bytes or 0) > max(LONG_LOG_BYTES, BYTES_A_CHANGE * status.pending):
+        advice.append(
+            f"{tally.name}: its change log takes {size(status.log_bytes)} for"
+            f" {_counted(status.pending, 'pending change')}, which live reads go through; end old"
+            f" transactions (pg_stat_activity), and then `VACUUM {tally.log_name}` in psql"
+        )
     return advice
 
 

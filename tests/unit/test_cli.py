@@ -201,6 +201,20 @@ def test_below_the_table_stands_what_wants_doing() -> None:
     )
 
 
+def test_a_log_that_was_not_cleared_is_told_below_the_table() -> None:
+    long = replace(STATUS, log_bytes=900_000_000, pending=1_000)
+    assert shown_status((daily_contributions, long))[-1] == (
+        "media.daily_contributions: its change log takes 858 MB for 1,000 pending changes, which"
+        " live reads go through; end old transactions (pg_stat_activity), and then `VACUUM"
+        " tallykeeper.media_daily_contributions_log` in psql"
+    )
+    # Much is pending, or it is not so much.
+    quiet = len(shown_status((daily_contributions, STATUS)))
+    for log_bytes, pending in ((900_000_000, 1_000_000), (60_000_000, 0), (None, 0)):
+        short = replace(STATUS, log_bytes=log_bytes, pending=pending)
+        assert len(shown_status((daily_contributions, short))) == quiet
+
+
 def test_what_waits_in_a_raw_log_is_told_below_the_table() -> None:
     now = datetime.now(UTC)
     row = (daily_contributions, STATUS)
