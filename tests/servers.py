@@ -66,7 +66,7 @@ class Servers:
         server = self.of(version)
         name = f"test_{next(self._numbers)}"
         url = server.url()
-        _execute(url, "CREATE DATABASE {} TEMPLATE template0", name)
+        _execute(url, "CREATE DATABASE {} TEMPLATE template0 STRATEGY file_copy", name)
         try:
             yield server.url(name)
         finally:

@@ -10,12 +10,12 @@ from sqlalchemy import Engine
 
 from assets.media.tallies import system as media
 from pipelines.definitions import assets_of
-from pipelines.migrate import migrate
 from pipelines.partitions import daily
 from resources.database import dagster_url, open_engine, prepare_dagster_storage
 from resources.settings import project_root
 from tests.dagster.location import Location
 from tests.servers import VERSIONS, Servers
+from tests.templates import migrated
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +39,7 @@ def instance(
 @pytest.fixture
 def location(instance: dg.DagsterInstance, engine: Engine) -> Location:
     """The media system, migrated into an empty database; nothing was ever built."""
-    migrate(engine, [media], with_sources=True)
+    migrated(engine, media)
     return Location(instance, engine, [assets_of(media, daily())])
 
 

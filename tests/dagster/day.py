@@ -23,7 +23,6 @@ from sqlalchemy import Engine, text
 
 from assets.systems import all_systems
 from pipelines.definitions import assets_of
-from pipelines.migrate import migrate
 from pipelines.partitions import daily
 from tallies import Tally
 from tests.concurrency.harness import processes
@@ -32,6 +31,7 @@ from tests.concurrency.subjects import SUBJECTS
 from tests.concurrency.writers import Writer
 from tests.dagster.location import Location
 from tests.oracle import OracleViolation, look
+from tests.templates import migrated
 
 NAMES = ("media", "gallery", "fediverse", "classroom")
 # A day without these: they make a tally stale, which a check then warns of.
@@ -72,7 +72,7 @@ class Day:
 def location_of_all(instance: dg.DagsterInstance, engine: Engine) -> Location:
     """All systems in one database, migrated and built."""
     systems = all_systems()
-    migrate(engine, systems, with_sources=True)
+    migrated(engine, *systems)
     with engine.begin() as connection:
         connection.execute(
             text(

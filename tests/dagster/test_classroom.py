@@ -24,9 +24,9 @@ from assets.classroom.activity_chart import (
 from assets.classroom.assets import activity
 from assets.classroom.tallies import submission_daily_activity, system
 from pipelines.definitions import assets_of
-from pipelines.migrate import migrate
 from pipelines.partitions import daily, today
 from tests.dagster.location import Location, Metadata, days_ago
+from tests.templates import migrated
 
 NAME = "classroom"
 TABLES = [tally.table.name for tally in system.tallies]
@@ -37,7 +37,7 @@ EVENTS = ("File.Edit", "Run", "File.Edit", "Compile.Error", "File.Edit", "Submit
 @pytest.fixture
 def classroom(instance: dg.DagsterInstance, engine: Engine) -> Location:
     """A course of ten, each with a submission worked on from the tenth day back to today."""
-    migrate(engine, [system], with_sources=True)
+    migrated(engine, system)
     location = Location(instance, engine, [assets_of(system, daily())])
     location.execute(
         "INSERT INTO classroom.users (name) SELECT 'u' || n FROM generate_series(1, 10) AS n",

@@ -19,9 +19,9 @@ from assets.fediverse.tallies import hashtag_hourly_stats, system
 from assets.fediverse.trend_chart import trend_chart_markdown
 from assets.fediverse.trends import Trend
 from pipelines.definitions import assets_of
-from pipelines.migrate import migrate
 from pipelines.partitions import daily, today
 from tests.dagster.location import Location, Metadata, Ran, days_ago
+from tests.templates import migrated
 
 NAME = "fediverse"
 PROCESSED = [table.name for table in system.processed]
@@ -31,7 +31,7 @@ NOW = datetime.now(UTC)
 @pytest.fixture
 def fediverse(instance: dg.DagsterInstance, engine: Engine) -> Location:
     """One instance with an hour of a trending hashtag, and a day of an everyday one."""
-    migrate(engine, [system], with_sources=True)
+    migrated(engine, system)
     location = Location(instance, engine, [assets_of(system, daily())])
     location.execute("INSERT INTO fediverse.instances (base_url) VALUES ('https://a.example')")
     for hours in range(1, 24):

@@ -13,10 +13,10 @@ from sqlalchemy import Engine
 import tallies
 from assets.gallery.tallies import content_tags, system
 from pipelines.definitions import assets_of
-from pipelines.migrate import migrate
 from pipelines.partitions import daily
 from tallies import Progress
 from tests.dagster.location import Location, Metadata
+from tests.templates import migrated
 
 LANES = ("regular", "auto")
 TABLES = tuple(tally.table.name for tally in system.tallies)
@@ -40,7 +40,7 @@ def records(evaluation: dg.AssetCheckEvaluation, name: str = "keys") -> list[dic
 @pytest.fixture
 def gallery(instance: dg.DagsterInstance, engine: Engine) -> Location:
     """Users, tags, and as many items of either source; nothing was ever built."""
-    migrate(engine, [system], with_sources=True)
+    migrated(engine, system)
     location = Location(instance, engine, [assets_of(system, daily())])
     location.execute(
         "INSERT INTO gallery.users (username) SELECT 'u' || n FROM generate_series(1, 5) AS n",

@@ -21,7 +21,7 @@ from sqlalchemy import Engine
 
 from assets.media.tallies import system
 from pipelines import up
-from pipelines.migrate import migrate
+from tests.templates import migrated
 
 QUERY = """{ workspaceOrError { ... on Workspace { locationEntries { name loadStatus } } } }"""
 
@@ -35,7 +35,7 @@ def port() -> int:
 
 @pytest.fixture
 def environment(database_url: str, engine: Engine, tmp_path: Path) -> dict[str, str]:
-    migrate(engine, [system], with_sources=True)
+    migrated(engine, system)
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("TALLY_", "DAGSTER_"))}
     return kept | {"TALLY_DATABASE_URL": database_url, "TALLY_HOME": str(tmp_path)}
 

@@ -10,8 +10,10 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.schema import CreateSchema
 
 from assets.media.tallies import system as media
+from assets.systems import all_systems
 from tallies import System, install, refresh, state, verify
 from tests.oracle import DAILY, HOURLY, Oracle, look
+from tests.templates import fill
 
 DAILY_LOG = "tallykeeper.media_daily_contributions_log"
 HOURLY_LOG = "tallykeeper.media_hourly_contributions_log"
@@ -20,6 +22,14 @@ FORUM_LOG = "tallykeeper.forum_tag_hours_log"
 
 def create(engine: Engine, system: System) -> None:
     """The system's schema, tables and capture, in an empty database."""
+    if any(system is known for known in all_systems()):
+        fill(engine, system.name, lambda original: create_anew(original, system))
+    else:
+        create_anew(engine, system)
+
+
+def create_anew(engine: Engine, system: System) -> None:
+    """The same, step by step: for tests that change how it is done."""
     with engine.begin() as connection:
         connection.execute(CreateSchema(str(system.metadata.schema)))
         system.metadata.create_all(connection)

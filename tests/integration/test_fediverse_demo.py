@@ -10,9 +10,9 @@ from assets.fediverse.demo_words import hashtag_names
 from assets.fediverse.processing import process
 from assets.fediverse.replay import verify_log
 from assets.fediverse.tallies import system
-from pipelines.migrate import migrate
 from tallies import refresh, verify
 from tests.integration.support import rows, scalar
+from tests.templates import migrated
 
 EVENTS = "fediverse.stream_events"
 
@@ -20,7 +20,7 @@ EVENTS = "fediverse.stream_events"
 @pytest.fixture
 def fediverse(engine: Engine) -> Engine:
     """A database with the fediverse's tables, functions and partitions."""
-    migrate(engine, [system], with_sources=True)
+    migrated(engine, system)
     return engine
 
 
