@@ -47,7 +47,9 @@ def run_up(port: int = 3000, host: str = LOOPBACK) -> None:
         # children would ignore too, and Dagster turns SIGTERM into Ctrl-C.
         stopping = stack.enter_context(stop_signals())
         _make_ready(stack)
-        environment = os.environ | dagster_environment()
+        # Links in alerts lead to this very UI, unless people reach it otherwise.
+        here = {"TALLY_UI_URL": f"http://{host}:{port}"}
+        environment = here | dict(os.environ) | dagster_environment()
         click.echo("Starting the Dagster UI and daemon ...")
         running = stack.enter_context(children(commands(host, port), environment))
         _wait_until_ready(host, port, running, stopping)
