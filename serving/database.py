@@ -29,7 +29,7 @@ _SERIALIZATION_FAILURE = "40001"
 _ATTEMPTS = 3
 # No snapshot is taken by these. The time zone is for tables adopted with times that have none.
 _SETTINGS = (
-    "SET LOCAL statement_timeout = '{}s'; SET LOCAL lock_timeout = '2s';"
+    "SET TRANSACTION READ ONLY; SET LOCAL statement_timeout = '{}s'; SET LOCAL lock_timeout = '2s';"
     " SET LOCAL timezone = 'UTC'; SET LOCAL jit = off"
 )
 
@@ -100,9 +100,9 @@ class Snapshots:
 
     @contextmanager
     def _snapshot(self) -> Iterator[Connection]:
-        connecting = self.engine.connect().execution_options(
-            isolation_level="REPEATABLE READ", postgresql_readonly=True
-        )
+        # SQLAlchemy's own option for read-only transactions would leave the connection with an
+        # explicit READ WRITE for the next one, whatever the default is.
+        connecting = self.engine.connect().execution_options(isolation_level="REPEATABLE READ")
         with connecting as connection, connection.begin() as transaction:
             connection.exec_driver_sql(_SETTINGS.format(serve_statement_seconds()))
             yield connection

@@ -9,10 +9,14 @@ import httpx
 
 
 class Client:
-    """Sends single requests to an ASGI application; an exception in it is raised here."""
+    """Sends single requests to an ASGI application; an exception in it is raised here.
 
-    def __init__(self, app: Any) -> None:
+    Unless `raises` is false: then the answer is what a client would get.
+    """
+
+    def __init__(self, app: Any, raises: bool = True) -> None:
         self._app = app
+        self._raises = raises
 
     def get(self, address: str, **options: Any) -> httpx.Response:
         return self.request("GET", address, **options)
@@ -22,7 +26,7 @@ class Client:
 
     def request(self, method: str, address: str, **options: Any) -> httpx.Response:
         async def send() -> httpx.Response:
-            transport = httpx.ASGITransport(app=self._app)
+            transport = httpx.ASGITransport(self._app, self._raises)
             async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
                 return await client.request(method, address, **options)
 

@@ -260,4 +260,3 @@ class statements_of:  # noqa: N801 -- used as a function
 
     def _note(self, _connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         self._sent.append(statement)
-
