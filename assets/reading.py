@@ -29,8 +29,10 @@ def read(connection: Connection, query: Executable | str, wanted: str) -> list[A
     try:
         return _rows(connection, query, wanted)
     except DBAPIError as error:
-        again = not begun or commits_by_itself(connection)
-        if not again or _sqlstate(error) != _SERIALIZATION_FAILURE:
+        # In this order: a connection that was lost cannot be asked whether it commits by itself.
+        if _sqlstate(error) != _SERIALIZATION_FAILURE:
+            raise
+        if begun and not commits_by_itself(connection):
             raise
     if not begun:
         connection.rollback()

@@ -44,7 +44,7 @@ class Ready(Answer):
 def router(provider: Provider, systems: Sequence[System]) -> APIRouter:
     """Health, readiness and figures of a service that answers for `systems`."""
     ask = Snapshots(provider)
-    routes = APIRouter(tags=["operations"], route_class=Route)
+    routes = APIRouter(tags=["operations"], route_class=Route, responses={422: PROBLEMS[422]})
 
     @routes.get("/health", response_model=Health)
     async def health() -> Response:

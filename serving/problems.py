@@ -27,6 +27,7 @@ from tallies.errors import NotInstalled
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 5
+MOST_ERRORS = 20
 
 _LOG = logging.getLogger(__name__)
 
@@ -121,8 +122,9 @@ class Problem(Exception):
 
 
 def unaskable(detail: str, errors: list[dict[str, str]] | None = None) -> Problem:
-    """A parameter is wrong, or parameters do not go together."""
-    return Problem(422, "bad-parameter", detail, errors=errors)
+    """A parameter is wrong, or parameters do not go together; of many errors the first are told."""
+    told = None if errors is None else errors[:MOST_ERRORS]
+    return Problem(422, "bad-parameter", detail, errors=told)
 
 
 def unavailable(kind: str, detail: str, *, passes: bool = True) -> Problem:
