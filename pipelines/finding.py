@@ -18,12 +18,18 @@ from sqlalchemy import Connection
 from assets.checks import CAPTURE_INTACT, FRESH, MATCHES_SOURCE, REPAIR
 from assets.factory import key_of
 from pipelines import hearing
+from pipelines.jobs import AUDIT
+from pipelines.repairing import INCIDENT_TAG
 from tallies import Tally, incidents
 from tallies.causes import likely_cause
+from tallies.incidents import Incident
 
 # The check `inventory` tells in it how much of what it lists is no incident of its own yet.
 NEWS = "news"
 MOST_KEYS = 10
+MOST_OPEN = 10_000
+# In the details of a repair that broke off: what it was to repair.
+INCIDENT = "incident"
 KINDS = {
     MATCHES_SOURCE: incidents.DIFFERS,
     CAPTURE_INTACT: incidents.CAPTURE,
@@ -53,7 +59,7 @@ class Place:
         if not self.repository.has_job(run.job_name):
             return None
         keys = run.asset_selection
-        if keys is None and not run.asset_check_selection:
+        if not keys and not run.asset_check_selection:
             keys = self.repository.get_job(run.job_name).asset_layer.selected_asset_keys
         return sorted(key.to_user_string() for key in keys or ())
 
@@ -72,19 +78,24 @@ def find(
     instance: dg.DagsterInstance, connection: Connection, place: Place, heard: hearing.Heard
 ) -> set[int]:
     """Turn what was heard into incidents, opened, counted or mended; the ids of those found."""
-    found: list[incidents.Incident | None] = []
+    is_open = {(i.subject, i.kind) for i in _open(connection)}
+    found: list[Incident | None] = []
     for record in heard.fresh:
-        if hearing.kind_of(record) is hearing.CHECKED:
-            found.append(_evaluation(connection, place, record))
-            _overtaken(connection, place, record, heard.known)
-        else:
+        if hearing.kind_of(record) is not hearing.CHECKED:
             found.append(_run(instance, connection, place, record))
+            continue
+        found.append(_evaluation(connection, place, record, is_open))
+        later = heard.known.get(hearing.evaluation_of(record).asset_check_key)
+        # Of one that appeared late, what came after it and was heard before it counts.
+        if later is not None and later.storage_id > record.storage_id:
+            _overtaken(connection, place, later, is_open)
+    _settle_repairs(connection)
     return {incident.id for incident in found if incident is not None}
 
 
 def _evaluation(
-    connection: Connection, place: Place, record: EventLogRecord
-) -> incidents.Incident | None:
+    connection: Connection, place: Place, record: EventLogRecord, is_open: set[tuple[str, str]]
+) -> Incident | None:
     evaluation = hearing.evaluation_of(record)
     if evaluation.asset_check_key not in place.repository.asset_graph.asset_check_keys:
         return None
@@ -95,15 +106,19 @@ def _evaluation(
     at = hearing.time_of(record)
     if evaluation.passed:
         incidents.mend(connection, subject, kind, f"the check {evaluation.check_name}", at=at)
+        is_open.discard((subject, kind))
         return None
-    if metadata.get(NEWS) == 0 or _is_stale(evaluation):
+    if _is_stale(evaluation) or _is_no_news(record, metadata):
         return None
+    # Asked once: what is found again has its cause, and evidence may be of the repair by then.
+    is_new = (subject, kind) not in is_open
+    is_open.add((subject, kind))
     return incidents.report(
         connection,
         subject,
         kind,
         evaluation.description or f"the check {evaluation.check_name} failed",
-        cause=_cause(connection, tally, kind, metadata),
+        cause=_cause(connection, tally, kind, metadata) if is_new else None,
         differing=metadata.get("differing"),
         details=_details(record, evaluation, metadata),
         at=at,
@@ -111,19 +126,25 @@ def _evaluation(
 
 
 def _overtaken(
-    connection: Connection, place: Place, record: EventLogRecord, known: Sequence[EventLogRecord]
+    connection: Connection, place: Place, later: EventLogRecord, is_open: set[tuple[str, str]]
 ) -> None:
-    """Of an evaluation that appeared late: what came after it, and was heard before it, counts."""
-    key = hearing.evaluation_of(record).asset_check_key
-    after = [
-        later
-        for later in known
-        if later.storage_id > record.storage_id
-        and hearing.kind_of(later) is hearing.CHECKED
-        and hearing.evaluation_of(later).asset_check_key == key
-    ]
-    if after and hearing.evaluation_of(after[-1]).passed:
-        _evaluation(connection, place, after[-1])
+    if hearing.evaluation_of(later).passed:
+        _evaluation(connection, place, later, is_open)
+
+
+def _settle_repairs(connection: Connection) -> None:
+    """A repair that broke off is no matter any more once what it was to repair is right."""
+    known = _open(connection)
+    still_open = {str(incident.id) for incident in known}
+    for failed in known:
+        repaired = failed.details.get(INCIDENT)
+        if failed.kind == incidents.RUN and repaired and repaired not in still_open:
+            by = "what it was to repair is right again"
+            incidents.mend(connection, failed.subject, incidents.RUN, by)
+
+
+def _open(connection: Connection) -> list[Incident]:
+    return incidents.listed(connection, open_only=True, limit=MOST_OPEN)
 
 
 def _is_stale(evaluation: dg.AssetCheckEvaluation) -> bool:
@@ -132,6 +153,16 @@ def _is_stale(evaluation: dg.AssetCheckEvaluation) -> bool:
         evaluation.check_name == MATCHES_SOURCE
         and evaluation.severity is dg.AssetCheckSeverity.WARN
     )
+
+
+def _is_no_news(record: EventLogRecord, metadata: Mapping[str, Any]) -> bool:
+    """Whether all that an inventory lists is an incident of its own, or will be.
+
+    In the audit it runs beside the checks that find the same, of which nobody has heard yet. What
+    they do not find, the next inventory finds.
+    """
+    news = metadata.get(NEWS)
+    return news is not None and (news == 0 or record.event_log_entry.job_name == AUDIT)
 
 
 def _cause(
@@ -164,7 +195,7 @@ def _details(
 
 def _run(
     instance: dg.DagsterInstance, connection: Connection, place: Place, record: EventLogRecord
-) -> incidents.Incident | None:
+) -> Incident | None:
     run = instance.get_run_by_id(record.run_id)
     covered = place.covered(run) if run is not None else None
     if run is None or covered is None:
@@ -172,10 +203,12 @@ def _run(
     subject = _run_subject(run, covered)
     at = hearing.time_of(record)
     if hearing.kind_of(record) is hearing.RUN_FAILED:
-        details = {"run": run.run_id, "job": run.job_name, "assets": covered}
+        details: dict[str, Any] = {"run": run.run_id, "job": run.job_name, "assets": covered}
+        if INCIDENT_TAG in run.tags:
+            details[INCIDENT] = run.tags[INCIDENT_TAG]
         what = _what_failed(instance, record)
         return incidents.report(connection, subject, incidents.RUN, what, details=details, at=at)
-    for incident in incidents.listed(connection, open_only=True, limit=1_000):
+    for incident in _open(connection):
         if incident.kind == incidents.RUN and _mends(subject, covered, incident):
             incidents.mend(
                 connection, incident.subject, incidents.RUN, f"a run of {subject}", at=at
@@ -192,7 +225,7 @@ def _run_subject(run: dg.DagsterRun, covered: Sequence[str]) -> str:
     return "check " + ", ".join(f"{'.'.join(c.asset_key.path)}: {c.name}" for c in checks)
 
 
-def _mends(subject: str, covered: Sequence[str], failed: incidents.Incident) -> bool:
+def _mends(subject: str, covered: Sequence[str], failed: Incident) -> bool:
     assets = failed.details.get("assets") or []
     return failed.subject == subject or (bool(assets) and set(assets) <= set(covered))
 

@@ -27,21 +27,20 @@ LISTENED_TO = (CHECKED, RUN_FAILED, RUN_SUCCEEDED)
 # Longer than any transaction of Dagster's storage takes to write an event.
 LATE_BY_AT_MOST = timedelta(minutes=10)
 PAGE = 500
-MOST_AT_ONCE = 2_000
+MOST_AT_ONCE = 500
+MOST_OF_THE_PAST = 2_000
 
 
 @dataclass(frozen=True)
 class Heard:
-    """Events to act upon, in the order of the log, and what of the same was heard before them.
+    """Events to act upon, in the order of the log, and the last evaluations heard before them.
 
-    `known` are those behind the mark that were heard already: with them it can be told whether an
-    event that appeared late is out of date.
+    `known` has of each check the last evaluation behind the mark that was heard already: by it can
+    be told whether one that appeared late is out of date.
     """
 
-    log: str
     fresh: Sequence[EventLogRecord]
-    known: Sequence[EventLogRecord]
-    is_first: bool
+    known: Mapping[dg.AssetCheckKey, EventLogRecord]
 
     @property
     def last(self) -> int | None:
@@ -61,12 +60,13 @@ def listen(instance: dg.DagsterInstance, connection: Connection) -> Heard:
         return _first(instance, connection, log)
     known_ids = set(connection.scalars(select(heard.c.event).where(heard.c.log == log)))
     fresh: list[EventLogRecord] = []
-    known: list[EventLogRecord] = []
+    known: dict[dg.AssetCheckKey, EventLogRecord] = {}
     for kind in LISTENED_TO:
         found = 0
         for record in _behind(instance, kind, mark):
             if record.storage_id in known_ids:
-                known.append(record)
+                if kind is CHECKED:
+                    known[evaluation_of(record).asset_check_key] = record
                 continue
             fresh.append(record)
             found += 1
@@ -76,7 +76,7 @@ def listen(instance: dg.DagsterInstance, connection: Connection) -> Heard:
     fresh = sorted(fresh, key=_place)[:MOST_AT_ONCE]
     _remember(connection, log, [record.storage_id for record in fresh])
     connection.execute(delete(heard).where(heard.c.log == log, heard.c.event < mark))
-    return Heard(log, fresh, sorted(known, key=_place), is_first=False)
+    return Heard(fresh, known)
 
 
 def _first(instance: dg.DagsterInstance, connection: Connection, log: str) -> Heard:
@@ -91,13 +91,13 @@ def _first(instance: dg.DagsterInstance, connection: Connection, log: str) -> He
     for kind in LISTENED_TO:
         recent += [record.storage_id for record in _behind(instance, kind, mark)]
     _remember(connection, log, [mark, *recent])
-    return Heard(log, _latest_evaluations(instance), [], is_first=True)
+    return Heard(_latest_evaluations(instance), {})
 
 
 def _latest_evaluations(instance: dg.DagsterInstance) -> list[EventLogRecord]:
     latest: dict[dg.AssetCheckKey, EventLogRecord] = {}
     before: int | None = None
-    for _ in range(MOST_AT_ONCE // PAGE):
+    for _ in range(MOST_OF_THE_PAST // PAGE):
         records = instance.event_log_storage.get_event_records(
             EventRecordsFilter(CHECKED, before_cursor=before), PAGE
         )

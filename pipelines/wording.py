@@ -88,7 +88,7 @@ def reachable(since: datetime | None, now: datetime) -> Text:
 
 def _wrong(incident: Incident, kind: str) -> list[str]:
     lines = [*_keys(incident), *_what(incident), _since(incident)]
-    if incident.cause:
+    if incident.cause and incident.cause not in incident.what:
         lines.append(f"Likely cause: {incident.cause}.")
     if kind == NOT_MENDED:
         lines.append("The repair did not mend it.")

@@ -1,17 +1,24 @@
-"""The sensor `alerts`: what it makes incidents of, and what people are told, and when."""
+"""The sensor `alerts`: which checks and runs it makes incidents of, once each, and what is told."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
+from sqlalchemy import text
 
-from tallies import incidents
+from pipelines import delivering, hearing
+from pipelines.memory import Memory
+from resources.dagster_database import Database
+from resources.settings import SettingError
 from tests.dagster.location import Location
+from tests.dagster.watching import Log, all_incidents, evaluated, look
 from tests.webhook import Webhook, webhook
 
-BROKEN = "UPDATE media.daily_contributions SET count = 7 WHERE date = '2020-06-02Z'"
-MENDED = "UPDATE media.daily_contributions SET count = 1 WHERE date = '2020-06-02Z'"
+BREAK = "UPDATE media.daily_contributions SET count = 7 WHERE date = '2020-06-02Z'"
+MEND = "UPDATE media.daily_contributions SET count = 1 WHERE date = '2020-06-02Z'"
+DIFFERS = "media.daily_contributions: 1 key differs from the sources"
+RECOVERED = "media.daily_contributions: recovered (1 key differs from the sources)"
 
 
 @pytest.fixture
@@ -22,29 +29,30 @@ def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Webhook]:
 
 
 @pytest.fixture
-def library(location: Location, hook: Webhook) -> Location:
-    """Three files on three days, all tallies built, all checks found right and heard of."""
-    location.add(*(f"2020-06-{day:02} 12:00Z" for day in range(1, 4)))
-    location.build()
-    location.audit()
-    location.look("alerts")
-    assert hook.received == []
+def quiet(location: Location) -> Location:
+    """All that other tests left in the instance's log was heard of, and is forgotten."""
+    look(location)
+    location.execute("DELETE FROM tallykeeper.incidents")
     return location
 
 
-def all_incidents(location: Location) -> list[incidents.Incident]:
-    with location.engine.connect() as connection:
-        return incidents.listed(connection)
+@pytest.fixture
+def library(quiet: Location, hook: Webhook) -> Location:
+    """Three files on three days, all tallies built, and addresses to send to."""
+    assert hook.received == []
+    quiet.add(*(f"2020-06-{day:02} 12:00Z" for day in range(1, 4)))
+    quiet.build()
+    return quiet
 
 
 def test_a_failed_check_is_told_with_keys_and_values_and_so_is_its_recovery(
     library: Location, hook: Webhook
 ) -> None:
-    library.execute(BROKEN)
+    library.execute(BREAK)
     ran = library.audit()
-    library.look("alerts")
+    look(library)
     (told,) = hook.received
-    assert told["title"] == "media.daily_contributions: 1 key differs from the sources"
+    assert told["title"] == DIFFERS
     lines = told["body"].splitlines()
     assert lines[0] == "2020-06-02: stored 7, expected 1"
     assert lines[1].startswith("Found at 20")
@@ -53,13 +61,283 @@ def test_a_failed_check_is_told_with_keys_and_values_and_so_is_its_recovery(
     assert lines[4] == f"Run: http://127.0.0.1:3000/runs/{ran.run_id}"
     assert lines[5] == "Asset: http://127.0.0.1:3000/assets/media/daily_contributions"
 
-    library.execute(MENDED)
+    library.execute(MEND)
     library.audit()
-    library.look("alerts")
-    assert hook.titles[1:] == [
-        "media.daily_contributions: recovered (1 key differs from the sources)"
-    ]
+    look(library)
+    assert hook.titles[1:] == [RECOVERED]
     (incident,) = all_incidents(library)
     assert incident.mended_by == "the check matches_source"
-    library.look("alerts")
+    look(library)
     assert len(hook.received) == 2
+
+
+def test_a_repair_is_asked_for_once_and_its_outcome_is_told(
+    library: Location, hook: Webhook
+) -> None:
+    library.execute(BREAK)
+    library.audit()
+    (request,) = look(library).run_requests or ()
+    assert request.job_name == "repair"
+    assert not look(library).run_requests
+    assert library.run("repair", request.run_config, tags=request.tags).succeeded
+    look(library)
+    assert hook.titles == [DIFFERS, RECOVERED]
+    assert "Repairs: 1." in hook.received[1]["body"]
+
+
+def test_the_first_look_finds_what_is_wrong_now_and_tells_nothing_of_the_past(
+    location: Location, hook: Webhook
+) -> None:
+    evaluated(location, "daily_contributions", "matches_source", passed=False)
+    evaluated(location, "daily_contributions", "matches_source", passed=True)
+    location.execute("ALTER TABLE media.media_files DISABLE TRIGGER tallykeeper_update")
+    location.audit()
+    look(location)
+    assert sorted(hook.titles) == [
+        "media.daily_contributions: changes may be missed",
+        "media.hourly_contributions: changes may be missed",
+    ]
+    body = hook.received[0]["body"]
+    assert body.startswith("media.media_files: the update trigger is disabled")
+    assert body.count("the update trigger is disabled") == 1
+    assert "run `tally migrate" in body
+    look(location)
+    assert len(hook.received) == 2
+
+
+def test_a_stale_tally_is_no_incident(quiet: Location) -> None:
+    assert "matches_source of daily_contributions" in quiet.audit().failures()
+    look(quiet)
+    assert all_incidents(quiet) == []
+
+
+def test_what_is_an_incident_already_makes_no_other(library: Location) -> None:
+    evaluated(library, "daily_contributions", "capture_intact", passed=False, news=0)
+    look(library)
+    assert all_incidents(library) == []
+    evaluated(library, "daily_contributions", "capture_intact", passed=False, news=1)
+    look(library)
+    assert [incident.kind for incident in all_incidents(library)] == ["capture"]
+
+
+def test_checks_of_other_code_locations_are_theirs(library: Location) -> None:
+    evaluated(library, "of_another_location", "matches_source", passed=False)
+    evaluated(library, "daily_contributions", "of_another_location", passed=False)
+    look(library)
+    assert all_incidents(library) == []
+
+
+def test_an_event_that_appears_behind_later_ones_is_heard_and_only_once(
+    library: Location, hook: Webhook
+) -> None:
+    log = Log(library.instance)
+    place = log.reserve()
+    evaluated(library, "daily_contributions", "matches_source", passed=False)
+    with log.hidden(log.last(), place):
+        look(library)
+        assert all_incidents(library) == []
+    look(library)
+    look(library)
+    (incident,) = all_incidents(library)
+    assert (incident.times, incident.is_open) == (1, True)
+    assert hook.titles == [DIFFERS]
+
+
+def test_a_failure_that_appears_after_the_success_that_followed_it_does_not_stay_open(
+    library: Location, hook: Webhook
+) -> None:
+    log = Log(library.instance)
+    place = log.reserve()
+    evaluated(library, "daily_contributions", "matches_source", passed=False)
+    with log.hidden(log.last(), place):
+        evaluated(library, "daily_contributions", "matches_source", passed=True)
+        look(library)
+    look(library)
+    (incident,) = all_incidents(library)
+    assert not incident.is_open
+    assert hook.titles == [f"{DIFFERS}, mended already"]
+
+
+def test_what_was_heard_long_ago_is_forgotten_but_for_a_mark(library: Location) -> None:
+    def heard() -> int:
+        with library.engine.connect() as connection:
+            return int(
+                connection.execute(text("SELECT count(*) FROM tallykeeper.heard")).scalar_one()
+            )
+
+    for _ in range(3):
+        evaluated(library, "daily_contributions", "fresh", passed=True)
+    look(library)
+    assert heard() > 3
+    library.execute("UPDATE tallykeeper.heard SET heard_at = heard_at - interval '11 minutes'")
+    look(library)
+    assert heard() == 1
+    evaluated(library, "daily_contributions", "matches_source", passed=False)
+    look(library)
+    assert [incident.times for incident in all_incidents(library)] == [1]
+
+
+def test_another_storage_is_heard_from_its_beginning(library: Location) -> None:
+    library.execute(
+        "UPDATE tallykeeper.heard SET log = 'a storage that is gone', event = event * 9"
+    )
+    evaluated(library, "daily_contributions", "matches_source", passed=False)
+    look(library)
+    found = [incident for incident in all_incidents(library) if incident.kind == "differs"]
+    assert [incident.times for incident in found] == [1]
+
+
+def test_a_look_that_dies_before_it_sends_neither_loses_nor_repeats(
+    library: Location, hook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluated(library, "daily_contributions", "matches_source", passed=False)
+
+    class Died(BaseException):
+        pass
+
+    def die(*_: object) -> None:
+        raise Died
+
+    with monkeypatch.context() as patch:
+        patch.setattr(delivering, "deliver", die)
+        with pytest.raises(Died):
+            look(library)
+    look(library)
+    assert hook.titles == [DIFFERS]
+    assert [incident.times for incident in all_incidents(library)] == [1]
+
+
+def test_a_look_that_dies_before_it_commits_leaves_all_to_the_next(
+    library: Location, hook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluated(library, "daily_contributions", "matches_source", passed=False)
+
+    class Died(BaseException):
+        pass
+
+    def die(*_: object) -> None:
+        raise Died
+
+    with monkeypatch.context() as patch:
+        patch.setattr(delivering, "give_up_gone", die)
+        with pytest.raises(Died):
+            look(library)
+    assert all_incidents(library) == []
+    look(library)
+    assert hook.titles == [DIFFERS]
+
+
+def test_thousands_of_events_are_heard_in_a_few_looks_each_once(
+    library: Location, hook: Webhook
+) -> None:
+    evaluated(library, "daily_contributions", "matches_source", passed=False)
+    log = Log(library.instance)
+    log.repeat(log.last(), 1_999)
+    for looks in range(1, 5):
+        look(library)
+        (incident,) = all_incidents(library)
+        assert incident.times == looks * hearing.MOST_AT_ONCE
+    look(library)
+    (incident,) = all_incidents(library)
+    assert incident.times == 2_000
+    assert hook.titles == [DIFFERS]
+
+
+def test_a_failed_run_is_told_with_its_step_and_error_and_ends_with_the_next_success(
+    library: Location, hook: Webhook
+) -> None:
+    library.execute("ALTER TABLE media.daily_contributions RENAME TO elsewhere")
+    ran = library.hourly()
+    rebuilt = library.rebuild("2020-06-01", "2020-06-01", "daily_contributions")
+    assert not ran.succeeded
+    look(library)
+    found = {i.subject: i for i in all_incidents(library) if i.kind == "run"}
+    assert set(found) == {"media_hourly", "materialize media.daily_contributions"}
+    hourly = found["media_hourly"]
+    assert hourly.what.startswith("the step media__daily_contributions failed: ")
+    assert hourly.details["run"] == ran.run_id
+    assert found["materialize media.daily_contributions"].details["run"] == rebuilt.run_id
+    assert "media_hourly: a run failed" in hook.titles
+
+    library.execute("ALTER TABLE media.elsewhere RENAME TO daily_contributions")
+    assert library.hourly().succeeded
+    look(library)
+    assert {i.mended_by for i in all_incidents(library) if i.kind == "run"} == {
+        "a run of media_hourly"
+    }
+    assert "media_hourly: recovered (a run failed)" in hook.titles
+
+
+def test_a_run_of_one_asset_does_not_mend_what_failed_for_all(library: Location) -> None:
+    library.execute("ALTER TABLE media.daily_contributions RENAME TO elsewhere")
+    library.hourly()
+    library.execute("ALTER TABLE media.elsewhere RENAME TO daily_contributions")
+    assert library.rebuild("2020-06-01", "2020-06-01", "daily_contributions").succeeded
+    look(library)
+    (failed,) = [i for i in all_incidents(library) if i.kind == "run"]
+    assert failed.is_open
+
+
+def test_a_repair_that_broke_off_is_no_matter_once_its_incident_is_mended(
+    library: Location,
+) -> None:
+    library.execute(BREAK)
+    library.audit()
+    (request,) = look(library).run_requests or ()
+    library.execute("ALTER TABLE media.daily_contributions RENAME TO elsewhere")
+    assert not library.run("repair", request.run_config, tags=request.tags).succeeded
+    look(library)
+    assert {i.subject for i in all_incidents(library) if i.is_open} == {
+        "media.daily_contributions",
+        "repair",
+    }
+    library.execute("ALTER TABLE media.elsewhere RENAME TO daily_contributions")
+    evaluated(library, "daily_contributions", "matches_source", passed=True)
+    look(library)
+    assert not any(incident.is_open for incident in all_incidents(library))
+
+
+def test_without_addresses_incidents_are_written_down_all_the_same(
+    library: Location, hook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TALLY_ALERT_URLS")
+    evaluated(library, "daily_contributions", "matches_source", passed=False)
+    look(library)
+    assert len(all_incidents(library)) == 1
+    assert hook.received == []
+
+
+def test_a_malformed_address_stops_the_look_and_is_not_shown(
+    library: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TALLY_ALERT_URLS", "nonsense-with-a-secret")
+    with pytest.raises(SettingError, match="TALLY_ALERT_URLS") as error:
+        look(library)
+    assert "secret" not in str(error.value)
+
+
+def test_a_database_without_tallies_is_passed_over(unmigrated: Location) -> None:
+    assert "run `tally migrate`" in str(look(unmigrated).skip_message)
+
+
+def test_of_two_looks_at_once_one_gives_way(quiet: Location) -> None:
+    with quiet.engine.begin() as connection:
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('tallykeeper alerts'))"))
+        assert look(quiet).skip_message == "another look is under way"
+
+
+def test_that_the_database_is_gone_is_told_once_and_so_is_its_return(
+    library: Location, hook: Webhook
+) -> None:
+    nowhere = Database(url="postgresql://nobody:secret-1@127.0.0.1:1/nothing")
+    cursor: str | None = look(library).cursor
+    for _ in range(3):
+        tick = look(library, cursor, nowhere)
+        assert "the database is not reachable" in str(tick.skip_message)
+        cursor = tick.cursor
+    assert hook.titles == ["tallykeeper: the database is not reachable"]
+    assert "127.0.0.1:1" in hook.received[0]["body"]
+    assert "secret-1" not in f"{hook.received}{cursor}{tick.skip_message}"
+    cursor = look(library, cursor).cursor
+    assert hook.titles[1:] == ["tallykeeper: recovered (the database is reachable again)"]
+    assert not Memory.of(cursor).told_unreachable
