@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, text
 
-from tallies import sql
+from tallies import holding, sql
 from tallies.state import stale_marks
 from tallies.tally import Tally
 
 
 def create_view(tally: Tally, naive: frozenset[str] = frozenset()) -> list[str]:
-    """Statements that create the live view and the functions it calls."""
+    """Statements that create the live view and the functions it calls, or that writing calls."""
     names = ", ".join(sql.literal(t.name) for t in (tally, *tally.upstream))
     stale = f"EXISTS (SELECT FROM {sql.name_of(stale_marks)} AS m WHERE m.tally IN ({names}))"
     fresh = f"NOT {stale}"
@@ -37,6 +37,7 @@ def create_view(tally: Tally, naive: frozenset[str] = frozenset()) -> list[str]:
             _typed(tally),
         ),
         *tally.functions(),
+        *holding.statements(tally),
         view,
     ]
 

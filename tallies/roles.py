@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-from tallies import sql
+from tallies import holding, sql
 from tallies.privileges import MAINTAIN_SINCE, server_version
 from tallies.system import Access, System
 from tallies.tally import LOGGED_AT, Tally
@@ -164,6 +164,8 @@ def _of_refresher(
     for tally in tallies:
         yield Grant(role, ("SELECT", "DELETE", *may_clear), "table", tally.log_name)
         yield Grant(role, READ, "table", tally.live_name)
+        for function in holding.signatures(tally):
+            yield Grant(role, ("EXECUTE",), "function", function)
     derived = [t.table for t in tallies] + [t for s in systems for t in s.processed]
     sources = [s for t in tallies for s in t.sources] + [r for s in systems for r in s.raw]
     for table in derived:

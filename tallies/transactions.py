@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.exc import DBAPIError
 
-from tallies import sql
+from tallies import holding, sql
 from tallies.errors import NotInstalled, TallyBusy
 from tallies.tally import Tally
 
@@ -96,15 +96,19 @@ def hold_referenced(connection: Connection, tally: Tally, rows: str | None = Non
     alone, a referenced row that is being deleted would be waited for, while its deletion waits for
     the derived table, and the application's transaction could be the one that is ended for it. So
     nothing is waited for: the attempt fails, lets go, and is made again. A role that may not lock
-    the referenced rows leaves it at the foreign key.
+    the referenced rows has a function do it (`holding.py`), or leaves it at the foreign key.
     """
     for key in tally.table.foreign_key_constraints:
         parent = key.referred_table
-        may_lock = sql.execute(
+        function = f"to_regprocedure({sql.literal(holding.signature(tally, key))})"
+        may = sql.execute(
             connection,
-            f"SELECT has_any_column_privilege({sql.literal(sql.name_of(parent))}, 'UPDATE')",
-        ).scalar_one()
-        if not may_lock:
+            f"SELECT has_any_column_privilege({sql.literal(sql.name_of(parent))}, 'UPDATE')"
+            f" AS lock, has_function_privilege({function}, 'EXECUTE') AS call",
+        ).one()
+        if not may.lock:
+            if may.call:
+                sql.execute(connection, holding.call(tally, key, rows))
             continue
         condition = ""
         if rows is not None:

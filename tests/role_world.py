@@ -27,12 +27,12 @@ from tests.integration.support import rows
 APPLICATION = 'app "one"'
 WANTED = Wanted("tally Owner", 'tally "refresher"', "tally-reader'")
 LOGINS = {"deploy": WANTED.owner, "runs": WANTED.refresher, "look": WANTED.reader}
-WEB = "web"
+WEB, MODEL = "web", "model"
 SIZE = 300
 """What each system's demo is asked to make."""
 
 NO_PRIVILEGE = "42501"
-ROLES = (*LOGINS, WEB, *WANTED, APPLICATION)
+ROLES = (*LOGINS, WEB, MODEL, *WANTED, APPLICATION)
 
 
 @dataclass
@@ -96,7 +96,7 @@ def make_sources(admin: Engine, systems: Sequence[System]) -> None:
     with admin.begin() as connection:
         connection.exec_driver_sql(f"CREATE ROLE {app} LOGIN")
         connection.exec_driver_sql(f"CREATE ROLE {web} LOGIN")
-        for login in LOGINS:
+        for login in (*LOGINS, MODEL):
             connection.exec_driver_sql(f"CREATE ROLE {quote(login)} LOGIN")
         for system in systems:
             derived = set(system.derived)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
 
 from assets.fediverse import partitions
+from assets.fediverse.reads import record_sentiment, unanalyzed_posts, write_summary_text
 from assets.fediverse.tallies import system as fediverse
 from assets.fediverse.thinning import thin_snapshots
 from assets.gallery.tallies import content_tags, gen_source_stats
@@ -15,6 +17,7 @@ from assets.media.tallies import daily_contributions
 from assets.media.tallies import system as media
 from assets.systems import all_systems
 from resources.database import open_engine
+from resources.settings import project_root
 from serving.app import create_app
 from tallies import (
     System,
@@ -27,11 +30,14 @@ from tallies import (
     status,
     verify,
 )
+from tallies.sql import quote
 from tests.integration.serving_client import Client
 from tests.integration.support import execute, rows
 from tests.role_world import (
     APPLICATION,
+    MODEL,
     NO_PRIVILEGE,
+    WANTED,
     World,
     change,
     divide,
@@ -273,3 +279,39 @@ def test_a_deleted_user_takes_the_counts_along_whoever_deletes(divided: World) -
     for tally in gallery.tallies:
         require_exact(divided, tally)
     keep_up(divided, gallery)
+
+
+def test_a_text_model_writes_what_it_says_by_the_grants_of_the_guide(divided: World) -> None:
+    guide = (project_root() / "docs/how-to/roles.md").read_text()
+    statements = re.findall(r"^GRANT [^;]* TO model;", guide, re.MULTILINE)
+    assert len(statements) == 3
+    reader = quote(WANTED.reader)
+    execute(divided.admin, *(s.replace("tallykeeper_reader", reader) for s in statements))
+    model = divided.as_role(MODEL)
+    with model.begin() as connection:
+        (post,) = unanalyzed_posts(connection, model="m", prompt_version="1", limit=1)
+        record_sentiment(
+            connection,
+            post.instance_id,
+            post.post_id,
+            model="m",
+            prompt_version="1",
+            input_hash=post.input_hash,
+            score=0.5,
+        )
+    keep_up(divided, fediverse)
+    ((instance, day),) = rows(
+        model, "SELECT instance_id, window_start FROM fediverse.daily_summaries LIMIT 1"
+    )
+    with model.begin() as connection:
+        write_summary_text(
+            connection,
+            instance,
+            day,
+            model="m",
+            prompt_version="1",
+            summary_text="quiet",
+            input_hash="x",
+        )
+    change_of_a_figure = "UPDATE fediverse.daily_summaries SET post_count = 0"
+    assert sqlstate_of(model, change_of_a_figure) == NO_PRIVILEGE

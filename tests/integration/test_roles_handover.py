@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import Engine
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from assets.gallery.tallies import content_tags
+from assets.gallery.tallies import content_tags, gen_source_stats
 from assets.gallery.tallies import system as gallery
 from assets.media.tallies import daily_contributions
 from assets.media.tallies import system as media
@@ -17,6 +17,7 @@ from pipelines.roles import Wanted, roles_sql
 from tallies import NotPermitted, Progress, backfill, refresh, status
 from tallies.privileges import MAINTAIN_SINCE, may_maintain, server_version
 from tallies.sql import quote
+from tallies.transactions import hold_referenced
 from tallies.writing import VACUUM_AFTER_ROWS
 from tests.integration.support import execute, rows
 from tests.role_world import (
@@ -140,6 +141,28 @@ def test_the_refresher_cannot_go_on_where_the_owner_began_to_load(divided: World
     require_exact(divided, content_tags)
     backfill(divided.deploy, content_tags)
     keep_up(divided, gallery)
+
+
+@pytest.mark.parametrize("some", [False, True], ids=["all", "some"])
+def test_the_refresher_holds_what_it_refers_to_without_a_right_to_change_it(
+    divided: World, some: bool
+) -> None:
+    write(divided, gallery)
+    live = f"SELECT DISTINCT ON (user_id) d.* FROM {gen_source_stats.live_name} AS d"
+    few = f"({live} WHERE user_id IS NOT NULL LIMIT 2)"
+    locked = "SELECT count(*) FROM (SELECT FROM gallery.users FOR UPDATE SKIP LOCKED) AS free"
+    users = rows(divided.web, locked)[0][0]
+    with divided.runs.begin() as connection:
+        hold_referenced(connection, gen_source_stats, few if some else None)
+        assert rows(divided.web, locked) == [(users - 2 if some else 0,)]
+        assert sqlstate_of(divided.web, "DELETE FROM gallery.tags WHERE false") == "none"
+    with divided.web.begin() as deleting:
+        deleting.exec_driver_sql("SELECT FROM gallery.users FOR UPDATE")
+        refused = pytest.raises(OperationalError, match="could not obtain lock")
+        with refused, divided.runs.begin() as connection:
+            hold_referenced(connection, gen_source_stats)
+    holding = "SELECT tallykeeper.hold_gallery_gen_source_stats_user_id(NULL)"
+    assert sqlstate_of(divided.look, holding) == NO_PRIVILEGE
 
 
 def test_the_script_may_be_run_twice_and_changes_nothing_then(divided: World) -> None:
