@@ -28,6 +28,7 @@ from sqlalchemy.exc import DBAPIError
 from assets.factory import SystemAssets
 from pipelines.finding import Place, one_line
 from pipelines.schedules import why_passed_over
+from pipelines.wording import DAEMON
 from resources.settings import fresh_seconds
 from tallies import NotInstalled, Tally, incidents
 from tallies.incidents import Incident
@@ -39,7 +40,6 @@ GRACE = timedelta(minutes=10)
 # How often a change that still waits is counted.
 COUNTED_EVERY = timedelta(hours=1)
 MOST_OPEN = 10_000
-WATCH = "daemon"
 # A table that is being changed is looked at the next time.
 PATIENCE_MILLISECONDS = 500
 
@@ -133,7 +133,7 @@ def absence(connection: Connection, last_look: datetime, now: datetime, why: str
         " What changed meanwhile is pending, and is taken by the next refreshes."
     )
     incidents.record_mended(
-        connection, WATCH, incidents.SCHEDULE, what, "it is watched again", found_at=last_look
+        connection, DAEMON, incidents.SCHEDULE, what, "it is watched again", found_at=last_look
     )
 
 

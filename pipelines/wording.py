@@ -19,6 +19,8 @@ from tallies.incidents import Incident
 FOUND, AGAIN, NOT_MENDED, MENDED = "found", "again", "not mended", "mended"
 STORED, EXPECTED = " (stored)", " (expected)"
 MOST_LISTED = 50
+# The subject of the incident that nobody was there to find any.
+DAEMON = "daemon"
 _IN_SHORT = {
     incidents.DIFFERS: "differs from the sources",
     incidents.CAPTURE: "changes may be missed",
@@ -114,6 +116,8 @@ def _short(incident: Incident) -> str:
         return f"{incident.differing:,} {keys} from the sources"
     if incident.kind == incidents.STALE:
         return f"was rebuilt: {incident.what}"
+    if incident.subject == DAEMON:
+        return "nothing was watched for a while"
     return _IN_SHORT.get(incident.kind, f"the check {incident.kind} failed")
 
 
