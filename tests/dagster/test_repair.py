@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
 import pytest
 from sqlalchemy import Engine
 
-from assets.checks import REPAIR
+from assets.checks import REPAIR, repair_of
+from assets.gallery.tallies import content_tags
 from assets.gallery.tallies import system as gallery
+from assets.media.tallies import system as media
 from pipelines.definitions import assets_of
 from pipelines.migrate import migrate
 from pipelines.partitions import daily, today
 from pipelines.repairing import doing, repair_requests
-from tallies import Incident, incidents
+from tallies import Difference, Incident, Tally, Verification, incidents
 from tests.dagster.location import Location, Ran
 
 NAME = "media.daily_contributions"
@@ -269,3 +273,63 @@ def test_materializations_tell_of_incidents_on_the_last_event_only(library: Loca
         ("1 key", "a hand", "1,234", "not yet"),
         ("1 key", "a hand", "1,234", "(matches_source)"),
     ]
+
+
+def test_a_repair_that_is_under_way_is_waited_for(library: Location) -> None:
+    found(library, "run 1")
+    (request,) = requests(library)
+    job = library.definitions.resolve_job_def("repair")
+    run = library.instance.create_run_for_job(
+        job, run_config=request.run_config, tags=dict(request.tags)
+    )
+    found(library, "run 2")
+    assert requests(library) == []
+    assert doing(incident(library)) == (
+        "It will be decided at the next look whether a repair is started."
+    )
+    library.instance.report_run_canceled(run)
+    assert len(requests(library)) == 1
+
+
+def verification(tally: Tally, keys: int, shown: int, days: Sequence[str]) -> Verification:
+    """One that found so many differing keys, and has so many of them to show."""
+    shown_keys = tuple(Difference(None, {"n": n}, None, {}) for n in range(shown))
+    now = datetime.now(UTC)
+    return Verification(tally.name, True, 0, keys, shown_keys, tuple(days), (), now, 0.1)
+
+
+def test_what_is_too_much_to_name_is_repaired_as_a_whole() -> None:
+    days = [f"20{year:02}-01-01" for year in range(100)]
+    by_days = verification(media.tallies[0], 5_000, 100, days)
+    assert len(repair_of(media.tallies[0], by_days)["days"]) == 100
+    by_days = verification(media.tallies[0], 5_000, 100, [*days, "2100-01-01"])
+    assert repair_of(media.tallies[0], by_days)["everything"]
+    by_keys = verification(content_tags, 1_000, 1_000, [])
+    assert len(repair_of(content_tags, by_keys)["keys"]) == 1_000
+    by_keys = verification(content_tags, 1_001, 1_000, [])
+    assert repair_of(content_tags, by_keys) == {
+        "tally": "gallery.content_tags",
+        "days": None,
+        "keys": None,
+        "everything": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "details", "said"),
+    [
+        ("run", {}, "Its next run does what this one left undone"),
+        ("schedule", {}, "see that the daemon runs"),
+        ("pending", {"to_mend": "tally refresh x"}, "If none comes, run `tally refresh x`."),
+        ("matches_log", {"to_mend": {"replay": 1}}, "the metadata of what found it says what"),
+        ("differs", {"evaluation": 1}, "Nothing is done by itself: the metadata"),
+    ],
+)
+def test_what_is_done_about_anything_else_is_said_too(
+    kind: str, details: dict[str, Any], said: str
+) -> None:
+    now = datetime.now(UTC)
+    found = Incident(
+        1, "x", kind, "it is wrong", None, None, details, now, now, 1, 0, None, None, None
+    )
+    assert said in doing(found)
