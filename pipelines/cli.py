@@ -526,9 +526,8 @@ def serve(host: str, port: int, workers: int) -> None:
     from serving.server import CannotListen, run_server
 
     _check_settings()
-    click.echo(f"Tallykeeper answers at http://{host}:{port}  (Ctrl-C ends it)")
     try:
-        run_server(host, port, workers)
+        run_server(host, port, workers, say=click.echo)
     except CannotListen as error:
         raise click.ClickException(str(error)) from error
 

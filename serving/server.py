@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
 
@@ -26,7 +26,12 @@ class CannotListen(RuntimeError):
     """The address is taken, or none of this machine's."""
 
 
-def run_server(host: str = LOOPBACK, port: int = 8000, workers: int = 1) -> None:
+def run_server(
+    host: str = LOOPBACK,
+    port: int = 8000,
+    workers: int = 1,
+    say: Callable[[str], object] = print,
+) -> None:
     """Serve until a signal ends it. Raises CannotListen, DatabaseUnavailable, SettingError."""
     # What is malformed is told now, not by the first who asks.
     settings.serve_token()
@@ -41,6 +46,8 @@ def run_server(host: str = LOOPBACK, port: int = 8000, workers: int = 1) -> None
         engine = open_engine(settings.serve_database_url())
         check_database(engine)
         engine.dispose()
+        shown = f"[{host}]" if ":" in host else host
+        say(f"Tallykeeper answers at http://{shown}:{port}  (Ctrl-C ends it)")
         uvicorn.run(
             "serving.app:create_app",
             factory=True,

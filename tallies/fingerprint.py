@@ -104,14 +104,14 @@ def _logged(tally: Tally) -> str:
 
 
 def _pending(tally: Tally, where: Condition) -> str:
-    """What the log says of the keys, and which transactions said it.
+    """Which transactions have changes of the keys pending.
 
-    Of an additive tally the deltas alone would do. A mark says nothing of what it is a mark of,
-    but by its transaction it is told from a later one of the same key.
+    All that a transaction logged comes at once, and what is taken never comes again, so that no
+    more need be known of its rows; a reader need not see deltas.
     """
     log = sql.relation(tally.log_name, tally.log_columns())
-    names = sql.columns(tuple(c.name for c in tally.log_columns()), "l")
-    return _hashed(f"l.xmin::text, {names}", f"{tally.log_name} AS l", log.alias("l").c, where)
+    fields = f"l.xmin::text, {sql.columns(tally.group, 'l')}"
+    return _hashed(fields, f"{tally.log_name} AS l", log.alias("l").c, where)
 
 
 def _cascaded(tally: Tally) -> str:
