@@ -21,6 +21,7 @@ from benchmarks import (
     refreshes,
     replays,
     runs,
+    served,
     submissions,
     tags,
     trending,
@@ -50,6 +51,7 @@ BENCHMARKS = {
     "events": events.measure,
     "classroom": submissions.measure,
     "replays": replays.measure,
+    "http": served.measure,
 }
 # It takes half an hour and 40 GB of disk.
 ONLY_ON_REQUEST = {"full"}

@@ -30,7 +30,7 @@ def measure(bench: Bench) -> Section:
     rows, notes = [], []
     for links in bench.links:
         gallery = bench.gallery(links)
-        user = _busiest(gallery)
+        user = busiest(gallery)
         for added in ADDED:
             _add(gallery, added, user)
             took = _stats(gallery, user)
@@ -47,7 +47,8 @@ def measure(bench: Bench) -> Section:
     return Section("counts", rows, notes or [f"Every count within {duration(AT_MOST_SECONDS)}."])
 
 
-def _busiest(gallery: Gallery) -> UUID:
+def busiest(gallery: Gallery) -> UUID:
+    """The user that made most."""
     with gallery.engine.connect() as connection:
         return connection.execute(
             text(

@@ -1,0 +1,316 @@
+"""The service under load from another process: answers per second and how late the latest are.
+
+The same answers are computed from the raw tables in the same run, by plain statements and without
+the service; and the service is asked, at half of what it can do, while a refresh takes an hour's
+changes. What an answer costs is the time for which it has the machine when it is asked for as fast
+as can be.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlencode
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
+
+from assets.gallery import tables
+from benchmarks import asking, pages, ways
+from benchmarks.asking import Asked, Load
+from benchmarks.bench import Bench
+from benchmarks.counts import busiest
+from benchmarks.gallery import ITEMS, Gallery
+from benchmarks.library import FILES, Library
+from benchmarks.progress import announce
+from benchmarks.report import Section, count, duration
+from benchmarks.server import libpq
+from benchmarks.timing import Contender, alternate, seconds_of, turns
+from tallies import sql
+
+AT_ONCE, SECONDS, REPETITIONS = 8, 5.0, 3
+RAW_REPETITIONS = 5
+CHANGES = 10_000
+REFRESH_SECONDS, REFRESHES = 10.0, 3
+AT_MOST_LATER = 1.5
+# From so many files on.
+CHEAPER, PROMISED_AT = 1_000, 10_000_000
+PATIENCE_SECONDS = 60
+QUESTIONS = 60
+ALL_DAYS = "/api/media/daily-counts"
+A_YEAR = f"{ALL_DAYS}?start=2024-01-01&end=2024-12-31"
+STATS = "/api/v1/content/stats/unified"
+CONTENT = "/api/v1/content/unified"
+TALLY = Path(sys.executable).with_name("tally")
+HEAD = (
+    "| Size | Question | Entity tag | Answers/s, 8 at once | p50 | p99 | p50 of one at a time"
+    " | From the raw tables | Ratio | Target |\n|---|---|---|---|---|---|---|---|---|---|\n"
+)
+REFRESH_HEAD = (
+    "| Size | Question | Answers/s | p99, nothing pending | p99, {} pending"
+    " | p99, the same and refreshed meanwhile | Ratio | Target |\n"
+    "|---|---|---|---|---|---|---|---|\n"
+)
+
+
+@dataclass(frozen=True)
+class Question:
+    """Addresses that ask for one thing, and the same from the raw tables, in seconds."""
+
+    name: str
+    addresses: list[str]
+    raw_seconds: float
+    at_least: int | None = None
+    tagged: bool = True
+
+
+@dataclass(frozen=True)
+class Place:
+    """What is served: a database, its size in words, how it changes and how it is refreshed."""
+
+    system: str
+    engine: Engine
+    size: str
+    change: Callable[[], object]
+
+
+def measure(bench: Bench) -> Section:
+    """At all sizes: the load, then the refresh under load."""
+    lines: list[str] = []
+    later: list[str] = []
+    notes: list[str] = []
+    for files in bench.sizes:
+        library = bench.library(files)
+        library.forget_pending()
+        library.vacuum()
+        place = Place("media", library.engine, count(files), partial(library.change, CHANGES))
+        _measure(place, _of_library(library), lines, later, notes)
+    for links in bench.links:
+        gallery = bench.gallery(links)
+        gallery.vacuum()
+        place = Place(
+            "gallery", gallery.engine, f"{count(links)} links", partial(gallery.edit, CHANGES)
+        )
+        _measure(place, _of_gallery(gallery), lines, later, notes)
+    notes.append(
+        f"Pages from the raw tables are those of the arrays with their index, and ended after"
+        f" {pages.PATIENCE_SECONDS} s; items can change in any column, so pages have no entity tag."
+    )
+    notes.append(
+        f"One `tally serve` with one worker; {AT_ONCE} connections, each asking as soon as it is"
+        f" answered, {REPETITIONS} times {SECONDS:g} s; medians of the runs. Ratio: an answer from"
+        " the raw tables against the time that an answer takes at that rate. Under a refresh"
+        f" questions come at half the rate that was reached, for {REFRESH_SECONDS:g} s, and"
+        f" {REFRESHES} times in turns; `tally refresh` is started after two seconds of it."
+    )
+    tables_ = [HEAD + "\n".join(lines), REFRESH_HEAD.format(count(CHANGES)) + "\n".join(later)]
+    return Section("http", notes=[*tables_, *notes])
+
+
+def _measure(
+    place: Place,
+    questions: Sequence[Question],
+    lines: list[str],
+    later: list[str],
+    notes: list[str],
+) -> None:
+    cost: list[float] = []
+    with _serving(place) as port:
+        for question in questions:
+            for tags in (False, True) if question.tagged else (False,):
+                announce(f"{question.name}, {'with' if tags else 'without'} its tag")
+                many = _asked(port, question, tags, AT_ONCE)
+                alone = _asked(port, question, tags, 1)
+                lines.append(_line(place, question, tags, many, alone))
+                cost += [each.cpu_seconds / len(each.took) for each in many]
+        later.append(_refreshed(port, place, questions[0]))
+    notes.append(
+        f"The client took {duration(statistics.median(cost))} of processor time an answer"
+        f" ({place.size})."
+    )
+
+
+def _asked(port: int, question: Question, tags: bool, connections: int) -> list[Asked]:
+    load = Load(port, question.addresses, connections, SECONDS, tags=tags)
+    return [asking.finished(asking.started(load)) for _ in range(REPETITIONS)]
+
+
+def _line(
+    place: Place, question: Question, tags: bool, many: list[Asked], alone: list[Asked]
+) -> str:
+    rate = statistics.median(each.per_second for each in many)
+    cheaper = question.raw_seconds * rate
+    target = ""
+    ratio = f"1 : {cheaper:,.0f}" if cheaper >= 10 else f"{1 / cheaper:.3f}"
+    if question.at_least is not None:
+        missed = ", **missed**" if cheaper < question.at_least else ""
+        target = f"at most 1 : {question.at_least:,}{missed}"
+    tag = "sent" if tags else "none" if not question.tagged else "not sent"
+    return (
+        f"| {place.size} | {question.name} | {tag} | {rate:,.0f} | {_percentile(many, 50)}"
+        f" | {_percentile(many, 99)} | {_percentile(alone, 50)}"
+        f" | {duration(question.raw_seconds)} | **{ratio}** | {target} |"
+    )
+
+
+def _refreshed(port: int, place: Place, question: Question) -> str:
+    """The latest answers while a refresh takes the changes, and while none does."""
+    rate = _asked(port, question, False, AT_ONCE)[0].per_second / 2
+    load = Load(port, question.addresses, AT_ONCE, REFRESH_SECONDS, per_second=rate)
+    found: dict[str, list[Asked]] = {"nothing": [], "pending": [], "refreshed": []}
+    for name in turns(list(found), REFRESHES):
+        announce(f"{question.name} at half the rate: {name}")
+        _refresh(place)
+        if name != "nothing":
+            place.change()
+        client = asking.started(load)
+        if name == "refreshed":
+            time.sleep(2)
+            _refresh(place)
+        found[name].append(asking.finished(client))
+    _refresh(place)
+    before, after = (_p(found[name], 99) for name in ("pending", "refreshed"))
+    missed = ", **missed**" if after > AT_MOST_LATER * before else ""
+    return (
+        f"| {place.size} | {question.name} | {rate:,.0f} | {_percentile(found['nothing'], 99)}"
+        f" | {duration(before)} | {duration(after)} | **{after / before:.2f}**"
+        f" | at most {AT_MOST_LATER:g}{missed} |"
+    )
+
+
+def _p(asked: Sequence[Asked], percent: int) -> float:
+    """The percentile of each run; of those the median."""
+    return statistics.median(
+        statistics.quantiles(each.took, n=100, method="inclusive")[percent - 1] for each in asked
+    )
+
+
+def _percentile(asked: Sequence[Asked], percent: int) -> str:
+    return duration(_p(asked, percent))
+
+
+def _of_library(library: Library) -> list[Question]:
+    day = "date_trunc('day', coalesce(original_created_at, created_at), 'UTC')"
+    moment = "coalesce(original_created_at, created_at)"
+    within = (
+        f" WHERE {moment} >= timestamptz '2024-01-01Z' AND {moment} < timestamptz '2025-01-01Z'"
+    )
+    found = []
+    for name, address, where in (
+        ("`daily-counts`, ten years", ALL_DAYS, ""),
+        ("`daily-counts`, one year", A_YEAR, within),
+    ):
+        query = f"SELECT {day}, count(*) FROM {FILES}{where} GROUP BY 1 ORDER BY 1 DESC"
+        least = CHEAPER if library.files >= PROMISED_AT else None
+        found.append(Question(name, [address], _raw(library.engine, [query]), least))
+    return found
+
+
+def _of_gallery(gallery: Gallery) -> list[Question]:
+    user = busiest(gallery)
+    counted = [
+        f"SELECT count(*) FILTER (WHERE creator_id = '{user}'), count(*) FROM {items}"
+        for items in ITEMS.values()
+    ]
+    stats = Question("`stats/unified`", [f"{STATS}?user_id={user}"], _raw(gallery.engine, counted))
+    mixed = pages.mix(gallery)
+    chosen = mixed[:: max(1, len(mixed) // QUESTIONS)]
+    took = [_page_seconds(gallery.engine, question) for question in chosen]
+    name = f"`content/unified`, a mix of {len(chosen)}"
+    addresses = [_address(question) for question in chosen]
+    return [stats, Question(name, addresses, statistics.mean(took), tagged=False)]
+
+
+def _raw(engine: Engine, queries: Sequence[str]) -> float:
+    def run() -> None:
+        with engine.connect() as connection:
+            for query in queries:
+                connection.exec_driver_sql(query).all()
+
+    announce("the same from the raw tables")
+    alternate({"raw": Contender(run)}, 1)
+    return alternate({"raw": Contender(run)}, RAW_REPETITIONS)["raw"].median
+
+
+def _page_seconds(engine: Engine, question: ways.Question) -> float:
+    """The second time that it is asked; what takes too long is ended, and counts as that long."""
+
+    def run() -> None:
+        with engine.connect() as connection, suppress(OperationalError):
+            sql.execute(connection, f"SET LOCAL statement_timeout TO '{pages.PATIENCE_SECONDS}s'")
+            ways.plain(ways.in_array, connection, question)
+
+    run()
+    return seconds_of(run)
+
+
+def _address(question: ways.Question) -> str:
+    asked: list[tuple[str, object]] = [("tag_names", tag) for tag in question.tags]
+    asked += [("tag_match", question.match), ("page_size", ways.PAGE)]
+    if question.creator != "all":
+        kinds = ",".join(f"{question.creator}-{source}" for source in tables.ITEMS)
+        asked += [("content_source_types", kinds), ("user_id", question.user_id)]
+    if question.cursor is not None:
+        asked.append(("cursor", question.cursor))
+    return f"{CONTENT}?{urlencode(asked)}"
+
+
+@contextmanager
+def _serving(place: Place) -> Iterator[int]:
+    """`tally serve` on the place's database, on a free port, for as long as the block lasts."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = int(probe.getsockname()[1])
+    with tempfile.TemporaryDirectory(prefix="tally-benchmarks-") as home:
+        environment = _environment(place, home)
+        process = subprocess.Popen(
+            [TALLY, "serve", "--port", str(port)], env=environment, stdout=subprocess.DEVNULL
+        )
+        try:
+            _wait_for(f"http://127.0.0.1:{port}/health", process)
+            yield port
+        finally:
+            process.terminate()
+            process.wait(PATIENCE_SECONDS)
+
+
+def _refresh(place: Place) -> None:
+    with tempfile.TemporaryDirectory(prefix="tally-benchmarks-") as home:
+        subprocess.run(
+            [TALLY, "refresh"],
+            env=_environment(place, home),
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+
+
+def _environment(place: Place, home: str) -> dict[str, str]:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("TALLY_", "DAGSTER_", "PG"))}
+    return clean | {
+        "TALLY_DATABASE_URL": libpq(place.engine.url),
+        "TALLY_HOME": home,
+        "TALLY_SYSTEMS": place.system,
+    }
+
+
+def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            urllib.request.urlopen(address, timeout=5).close()  # noqa: S310 -- our own
+        except (urllib.error.URLError, TimeoutError):
+            time.sleep(0.1)
+        else:
+            return
+    raise RuntimeError("`tally serve` did not come up; see above")
