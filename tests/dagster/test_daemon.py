@@ -31,6 +31,7 @@ import tallies
 from assets.gallery.tallies import content_tags
 from assets.gallery.tallies import system as gallery
 from assets.media.tallies import daily_contributions, system
+from pipelines import hearing
 from pipelines.definitions import assets_of
 from pipelines.migrate import migrate
 from pipelines.partitions import daily, today
@@ -38,6 +39,7 @@ from resources.database import open_engine
 from resources.settings import project_root
 from tests.dagster.location import Location, Ran, days_ago
 from tests.servers import VERSIONS, Servers
+from tests.webhook import Webhook, webhook
 
 LOG = logging.getLogger("tests.dagster")
 PRESSURE_ROWS = 30
@@ -62,6 +64,7 @@ class Deployment:
 
     location: Location
     workspace: WorkspaceProcessContext
+    hook: Webhook
 
     @property
     def instance(self) -> dg.DagsterInstance:
@@ -116,17 +119,25 @@ class Deployment:
 @pytest.fixture(scope="module")
 def deployment(instance: dg.DagsterInstance, postgres_servers: Servers) -> Iterator[Deployment]:
     """A migrated and built database, and the code location loaded over it."""
-    with postgres_servers.fresh_database(VERSIONS[0]) as url, pytest.MonkeyPatch.context() as env:
+    with (
+        postgres_servers.fresh_database(VERSIONS[0]) as url,
+        webhook() as hook,
+        pytest.MonkeyPatch.context() as env,
+    ):
         env.setenv("TALLY_DATABASE_URL", url)
+        env.setenv("TALLY_ALERT_URLS", hook.url)
         env.setenv("TALLY_PRESSURE_ROWS", str(PRESSURE_ROWS))
         engine = open_engine(url)
         systems = [system, gallery]
         migrate(engine, systems, with_sources=True)
         location = Location(instance, engine, [assets_of(each, daily()) for each in systems])
         location.build()
+        with engine.begin() as connection:
+            # What other tests left in the instance's log is none of this database's business.
+            hearing.listen(instance, connection)
         target = WorkspaceFileTarget([str(project_root() / "workspace.yaml")])
         with create_test_daemon_workspace_context(target, instance) as workspace:
-            yield Deployment(location, workspace)
+            yield Deployment(location, workspace, hook)
             servers = psutil.Process().children(recursive=True)
         # They are told to end, and have the storage open until they have.
         psutil.wait_procs(servers, timeout=30)
@@ -250,6 +261,27 @@ def test_pending_pressure_refreshes_early_and_does_not_pile_up(deployment: Deplo
     deployment.location.add(*(f"{days_ago(n)} 13:00Z" for n in range(PRESSURE_ROWS)))
     (again,) = deployment.runs_after(look)
     assert deployment.finish(again).succeeded
+
+
+def test_what_the_audit_finds_is_told_repaired_and_told_again(deployment: Deployment) -> None:
+    location = deployment.location
+    location.add("2019-01-01 12:00Z")
+    location.build()
+    location.execute("DELETE FROM media.daily_contributions WHERE date = '2019-01-01Z'")
+    location.audit()
+    later = (datetime.now(UTC) + timedelta(hours=n) for n in range(1, 3))
+
+    def look() -> None:
+        deployment.turn_sensors(next(later))
+
+    (run,) = deployment.runs_after(look)
+    assert run.job_name == "repair"
+    assert deployment.finish(run).succeeded
+    assert deployment.runs_after(look) == []
+    found, recovered = deployment.hook.received
+    assert found["title"] == "media.daily_contributions: 1 key differs from the sources"
+    assert found["body"].startswith("2019-01-01: stored no row, expected 1\n")
+    assert recovered["title"].startswith("media.daily_contributions: recovered")
 
 
 def _fill_gallery(location: Location) -> None:
