@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -10,6 +11,7 @@ import orjson
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
+JSON = "application/json"
 _OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS
 
 
@@ -24,12 +26,21 @@ class Answer(BaseModel):
     )
 
 
+def written(answer: Mapping[str, Any]) -> bytes:
+    """The answer as JSON, of UTF-8."""
+    return orjson.dumps(answer, default=_plain, option=_OPTIONS)
+
+
+def with_moment(body: bytes, as_of: datetime) -> bytes:
+    """A JSON object, which is not empty, with `as_of` at its end."""
+    return body[:-1] + b',"as_of":' + written({"": as_of})[4:]
+
+
 def json_response(
     answer: Mapping[str, Any], headers: dict[str, str], status: int = 200
 ) -> Response:
     """The answer as a response of JSON."""
-    body = orjson.dumps(answer, default=_plain, option=_OPTIONS)
-    return Response(body, status, headers, "application/json")
+    return Response(written(answer), status, headers, JSON)
 
 
 def _plain(value: object) -> object:

@@ -18,8 +18,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from resources.settings import serve_statement_seconds
-from serving.answers import json_response
-from serving.caching import CACHE_CONTROL, entity_tag, is_known
+from serving.answers import JSON, with_moment, written
+from serving.caching import CACHE_CONTROL, Remembered, entity_tag, is_known
 from serving.problems import unaskable
 from tallies.fingerprint import Part, fingerprint
 
@@ -41,6 +41,7 @@ class Snapshots:
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
+        self._remembered = Remembered()
 
     @property
     def engine(self) -> Engine:
@@ -70,13 +71,27 @@ class Snapshots:
                     headers["etag"] = entity_tag(state, [path, asked, question])
                     if is_known(headers["etag"], known):
                         return Response(status_code=304, headers=headers)
-                try:
-                    answer = read(connection)
-                except ValueError as error:
-                    raise unaskable(str(error)) from error
-            return json_response({**answer, "as_of": as_of}, headers)
+                body = self._body(connection, read, headers.get("etag"))
+            return Response(with_moment(body, as_of), 200, headers, JSON)
 
         return self._again(attempt)
+
+    def _body(
+        self,
+        connection: Connection,
+        read: Callable[[Connection], Mapping[str, Any]],
+        tag: str | None,
+    ) -> bytes:
+        """The answer without its moment, read now where none with that tag is remembered."""
+        body = None if tag is None else self._remembered.get(tag)
+        if body is None:
+            try:
+                body = written(read(connection))
+            except ValueError as error:
+                raise unaskable(str(error)) from error
+            if tag is not None:
+                self._remembered.put(tag, body)
+        return body
 
     def read(self, question: Callable[[Connection, datetime], T]) -> T:
         """What `question` makes of a snapshot and its moment, without any tag."""

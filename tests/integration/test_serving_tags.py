@@ -12,6 +12,7 @@ from sqlalchemy import Engine, event
 
 from assets.media.tallies import daily_contributions
 from assets.media.tallies import system as media
+from serving import caching
 from serving.app import create_app
 from tallies import rebuild, refresh
 from tests.concurrency.subjects import SUBJECTS
@@ -172,6 +173,19 @@ def test_a_client_that_has_the_answer_is_told_so_without_reading_it(
         assert again(client, given) == 200
 
 
+def test_what_was_answered_is_remembered_until_something_changes(
+    library: Engine, client: Client
+) -> None:
+    first = client.get(DAILY).json()
+    with statements_of(library) as sent:
+        second = client.get(DAILY).json()
+    assert not any("daily_contributions_live" in statement for statement in sent)
+    assert second.pop("as_of") > first.pop("as_of")
+    assert second == first
+    execute(library, WRITE.format("c", "2025-11-20Z"))
+    assert client.get(DAILY).json()["total_files"] == first["total_files"] + 1
+
+
 def test_each_question_has_a_tag_of_its_own(client: Client) -> None:
     tags = [tag_of(client, a) for a in (DAILY, OLD_WINDOW, f"{DAILY}?start=2020-01-01")]
     assert len(set(tags)) == 3
@@ -195,7 +209,11 @@ def test_what_can_change_without_a_trace_has_no_tag(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("name", ADDRESSES)
-def test_the_same_tag_is_the_same_answer_whatever_is_written(engine: Engine, name: str) -> None:
+def test_the_same_tag_is_the_same_answer_whatever_is_written(
+    engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The service would else answer out of its memory, by that very tag.
+    monkeypatch.setattr(caching, "REMEMBERED_BYTES", 0)
     subject, rng = SUBJECTS[name], random.Random(7)
     with engine.begin() as connection:
         subject.create(connection)
