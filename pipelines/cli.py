@@ -501,8 +501,10 @@ def up(port: int) -> None:
     figures for Prometheus are served there.
     """
     from pipelines.up import run_up
+    from resources.alerts import targets
 
     _check_settings()
+    targets()
     run_up(port)
 
 
@@ -561,10 +563,19 @@ def _engine() -> Engine:
 def _check_settings() -> None:
     """Tell of a malformed setting before anything is done, also where it is not needed yet."""
     from assets.systems import chosen_systems
-    from resources.settings import metrics_address, start_date
+    from resources.settings import (
+        alert_repeat_hours,
+        alert_urls,
+        metrics_address,
+        start_date,
+        ui_url,
+    )
 
     start_date()
     metrics_address()
+    alert_urls()
+    alert_repeat_hours()
+    ui_url()
     chosen_systems()
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 
 import pytest
+from click.testing import CliRunner
 
+from pipelines import cli
 from resources import settings
 from resources.alerts import NotSent, name_of, targets, targets_of
 from resources.settings import SettingError
@@ -129,3 +131,15 @@ def test_what_is_still_wrong_is_told_again_after_six_hours_or_as_many_as_wished(
     monkeypatch.setenv("TALLY_ALERT_REPEAT_HOURS", "0")
     with pytest.raises(SettingError, match="TALLY_ALERT_REPEAT_HOURS: expected a whole number"):
         settings.alert_repeat_hours()
+
+
+@pytest.mark.parametrize("command", ["status", "up"])
+def test_no_command_begins_with_a_malformed_address(
+    monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    value = "mailto://secret-word" if command == "up" else "secret-word"
+    monkeypatch.setenv("TALLY_ALERT_URLS", value)
+    ended = CliRunner().invoke(cli.tally, [command])
+    assert ended.exit_code == 1
+    assert "in place 1 of 1" in ended.output
+    assert "secret-word" not in ended.output
