@@ -140,6 +140,6 @@ def test_no_command_begins_with_a_malformed_address(
     value = "mailto://secret-word" if command == "up" else "secret-word"
     monkeypatch.setenv("TALLY_ALERT_URLS", value)
     ended = CliRunner().invoke(cli.tally, [command])
-    assert ended.exit_code == 1
-    assert "in place 1 of 1" in ended.output
-    assert "secret-word" not in ended.output
+    assert isinstance(ended.exception, SettingError)
+    assert "in place 1 of 1" in str(ended.exception)
+    assert "secret-word" not in f"{ended.exception}{ended.output}"
