@@ -46,5 +46,5 @@ def json_response(
 def _plain(value: object) -> object:
     if isinstance(value, Decimal):
         # As it stands: a double would not hold all of its digits.
-        return orjson.Fragment(format(value, "f"))
+        return orjson.Fragment(format(value, "f")) if value.is_finite() else None
     raise TypeError(f"{type(value).__name__} has no form in JSON")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from decimal import Decimal
 
 from serving.answers import with_moment, written
 from serving.caching import Remembered, entity_tag, is_known
@@ -28,6 +29,15 @@ def test_the_moment_stands_at_the_end_of_an_answer() -> None:
     body = with_moment(written({"n": {"}": "x"}}), at)
     assert body == b'{"n":{"}":"x"},"as_of":"2025-11-20T14:03:11.240512Z"}'
     assert json.loads(body)["n"] == {"}": "x"}
+
+
+def test_numbers_keep_all_their_digits_and_what_is_none_is_null() -> None:
+    given = {
+        "sum": Decimal("12345678901234567890.10"),
+        "none": Decimal("NaN"),
+        "small": Decimal("1E-9"),
+    }
+    assert written(given) == b'{"sum":12345678901234567890.10,"none":null,"small":0.000000001}'
 
 
 def test_a_tag_is_known_by_the_weak_comparison() -> None:
