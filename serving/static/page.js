@@ -156,7 +156,6 @@ function trending() {
     list(lines, "Nothing is trending just now.");
   });
   const show = () => {
-    choose("instance", select.value);
     trends.show(`api/hashtags/trending?instance=${encodeURIComponent(select.value)}`);
   };
   const known = new Feed(section, 60, ({ instances }) => {
@@ -169,7 +168,10 @@ function trending() {
     select.disabled = false;
     show();
   });
-  select.addEventListener("change", show);
+  select.addEventListener("change", () => {
+    choose("instance", select.value);
+    show();
+  });
   known.show("api/instances");
 }
 

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 from sqlalchemy import Engine
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from assets.media.tallies import system as media
 from pipelines.migrate import migrate
@@ -421,6 +423,18 @@ def test_nothing_comes_from_elsewhere_and_the_browser_keeps_it_so(page: Page, ba
     assert response.headers["content-security-policy"].startswith("default-src 'self';")
     assert len(requests) > 5
     assert [url for url in requests if not url.startswith(base)] == []
+
+
+def test_the_page_works_where_a_proxy_puts_a_path_before_it(page: Page, database: Engine) -> None:
+    behind = Starlette(routes=[Mount("/tallies", create_app(database))])
+    with serving.served(behind) as address:
+        opened(page, f"{address}/tallies/")
+        assert sum(squares(page).values()) > 500
+        assert said(page) == {}
+        page.get_by_label("Course’s id").fill("1")
+        page.get_by_label("Course’s id").press("Enter")
+        expect(page.locator("#course .figures")).to_be_visible()
+        assert page.url == f"{address}/tallies/?course=1"
 
 
 def test_a_narrow_screen_shows_the_latest_days_and_scrolls_nothing_but_the_graph(
