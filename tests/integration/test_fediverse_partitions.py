@@ -284,3 +284,20 @@ def test_a_table_that_only_has_a_partitions_name_is_left_alone_and_told(fedivers
     assert "left fediverse.stream_events_20251120 alone: it is there, but" in sentence
     execute(fediverse, event("2025-11-20T12:00Z"))
     assert rows(fediverse, WHERE)[0][0] == "fediverse.stream_events_default"
+
+
+def test_a_day_that_is_not_over_is_never_dropped(fediverse: Engine) -> None:
+    today = scalar(fediverse, "SELECT (now() AT TIME ZONE 'UTC')::date")
+    done = dropped(fediverse, 1, today + timedelta(days=5))
+    assert set(done.kept.values()) == {"is no partition of a day that is over"}
+    assert (done.dropped, len(done.kept)) == ([], 4)
+
+
+def test_nothing_but_a_partition_of_the_log_is_dropped(fediverse: Engine) -> None:
+    for name in (
+        "fediverse.instances",
+        "fediverse.stream_events",
+        "fediverse.stream_events_default",
+    ):
+        why = scalar(fediverse, f"SELECT why FROM tallykeeper.fediverse_drop_partition('{name}')")
+        assert why == "is no partition of a day that is over"

@@ -160,8 +160,7 @@ def dropped_day(log: Log) -> None:
     log.start += timedelta(days=2)
     log.write("status", status(1, favourites_count=7, tags=tagged("a")), at=0)
     process(log.engine)
-    today = log.start.date() + timedelta(days=1)
-    done = partitions.dropped(log.engine, 1, today)
+    done = partitions.dropped(log.engine, 1, log.start.date())
     assert done.dropped
     assert not done.kept
 
