@@ -27,10 +27,10 @@ Provider = Engine | Callable[[], Engine]
 
 _SERIALIZATION_FAILURE = "40001"
 _ATTEMPTS = 3
-# No snapshot is taken by these. The time zone is for tables adopted with times that have none.
+# No snapshot is taken by these.
 _SETTINGS = (
     "SET TRANSACTION READ ONLY; SET LOCAL statement_timeout = '{}s'; SET LOCAL lock_timeout = '2s';"
-    " SET LOCAL timezone = 'UTC'; SET LOCAL jit = off"
+    " SET LOCAL jit = off"
 )
 
 T = TypeVar("T")

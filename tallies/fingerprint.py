@@ -41,8 +41,8 @@ def fingerprint(*parts: Part) -> str:
     """An SQL expression of the parts' state in the snapshot: a text, or null where it has none.
 
     It has none while a tally is stale or not installed: the sources are read then, and not all
-    changes of them leave a trace. Times are compared as the session's time zone has them, where
-    a derived table was adopted with times that have no zone: it has to be UTC.
+    changes of them leave a trace. Conditions are written out without a type, so that a time is
+    compared as UTC also where a derived table was adopted with times that have no zone.
     """
     tallies = dict.fromkeys(t for part in parts for t in (part.tally, *part.tally.upstream))
     names = ", ".join(sql.literal(t.name) for t in tallies)

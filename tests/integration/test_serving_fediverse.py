@@ -17,6 +17,7 @@ from tests.integration.support import create, execute, rows, scalar
 NOON = datetime(2025, 11, 20, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 SPAN = {"instance": "1", "start": "2025-11-20T10:00Z", "end": "2025-11-20T14:00:00+00:00"}
+LATEST = "/api/summaries/latest?instance=1"
 PER_HOUR = (
     'SELECT to_char(h, \'YYYY-MM-DD"T"HH24:MI:SS"Z"\'),'
     " count(p.id) FILTER (WHERE reblog_of_id IS NULL),"
@@ -96,6 +97,22 @@ def test_days_and_the_latest_of_them_are_those_of_the_posts(
     assert latest["sentiment_sum"] == 0
     missing = client.get("/api/summaries/latest?instance=2")
     assert (missing.status_code, missing.json()["status"]) == (404, 404)
+
+
+def test_a_text_that_is_written_alters_the_tags_of_its_day(
+    fediverse: Engine, client: Client
+) -> None:
+    of_days = "/api/summaries?instance=1&start=2025-11-01&end=2025-12-01"
+    before = [client.get(a).headers["etag"] for a in (of_days, LATEST)]
+    execute(
+        fediverse,
+        "UPDATE fediverse.daily_summaries SET model = 'm', prompt_version = '1',"
+        " summary_text = 'A quiet day.', summary_input_hash = 'other'",
+    )
+    after = [client.get(a).headers["etag"] for a in (of_days, LATEST)]
+    assert not set(before) & set(after)
+    summary = client.get(LATEST).json()["summary"]
+    assert (summary["summary_text"], summary["text_is_current"]) == ("A quiet day.", False)
 
 
 def test_what_posts_gained_is_told_with_ids_as_text(fediverse: Engine, client: Client) -> None:

@@ -9,12 +9,13 @@ from uuid import UUID
 import psycopg
 import pytest
 from sqlalchemy import Engine, event
+from sqlalchemy.schema import CreateSchema
 
 from assets.media.tallies import daily_contributions
 from assets.media.tallies import system as media
 from serving import caching
 from serving.app import create_app
-from tallies import rebuild, refresh
+from tallies import install, rebuild, refresh
 from tests.concurrency.subjects import SUBJECTS
 from tests.concurrency.writers import COLLISIONS
 from tests.integration.serving_client import Client
@@ -142,6 +143,31 @@ def test_a_write_by_hand_alters_the_tag(library: Engine, client: Client) -> None
     tag = tag_of(client)
     execute(library, "UPDATE media.daily_contributions SET count = 7 WHERE date < '2021-01-01'")
     assert again(client, tag) == 200
+
+
+def test_days_are_told_apart_in_utc_in_a_table_without_time_zones(engine: Engine) -> None:
+    """As it may be adopted, whatever the reader's own time zone."""
+    with engine.begin() as connection:
+        connection.execute(CreateSchema("media"))
+        media.metadata.create_all(connection)
+        connection.exec_driver_sql(
+            "ALTER TABLE media.daily_contributions ALTER date TYPE timestamp"
+            " USING date AT TIME ZONE 'UTC'"
+        )
+        install(connection, media.tallies)
+        connection.exec_driver_sql(
+            f"ALTER DATABASE \"{engine.url.database}\" SET timezone = 'Asia/Kathmandu'"
+        )
+    engine.dispose()
+    execute(engine, WRITE.format("a", "2025-11-20 23:30Z"))
+    refresh(engine, daily_contributions)
+    client = Client(create_app(engine, ["media"]))
+    address = f"{DAILY}?start=2025-11-20&end=2025-11-20"
+    tag = tag_of(client, address)
+    execute(engine, WRITE.format("b", "2025-11-20 00:30Z"))
+    refresh(engine, daily_contributions)
+    assert again(client, tag, address) == 200
+    assert client.get(address).json()["total_files"] == 2
 
 
 def test_a_stale_tally_has_no_tag(library: Engine, client: Client) -> None:
