@@ -120,11 +120,11 @@ class Connection(asyncio.Protocol):
 
 
 async def asked_of(load: Load) -> Asked:
-    """Ask, after one answer of each address that is not counted."""
+    """Ask, after an answer that is not counted; where tags are sent, one of each address."""
     loop = asyncio.get_running_loop()
     made = [await _connected(loop, load.port) for _ in range(load.connections)]
-    tags = {}
-    for address in load.addresses:
+    tags: dict[str, str | None] = {}
+    for address in load.addresses if load.tags else load.addresses[:1]:
         _, tags[address] = await made[0].ask(_question(address, None))
     wanted = [_question(a, tags[a] if load.tags else None) for a in load.addresses]
     asked, statuses = Asked(), Counter[str]()

@@ -1,27 +1,21 @@
 """The service under load from another process: answers per second and how late the latest are.
 
 The same answers are computed from the raw tables in the same run, by plain statements and without
-the service; and the service is asked, at half of what it can do, while a refresh takes an hour's
-changes. What an answer costs is the time for which it has the machine when it is asked for as fast
+the service; and the service is asked, at a quarter of what it can do, while a refresh takes what
+changed. What an answer costs is the time for which it has the machine when it is asked for as fast
 as can be.
 """
 
 from __future__ import annotations
 
-import os
-import socket
+import random
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date, timedelta
 from functools import partial
-from pathlib import Path
 from urllib.parse import urlencode
 
 from sqlalchemy import Engine
@@ -36,24 +30,22 @@ from benchmarks.gallery import ITEMS, Gallery
 from benchmarks.library import FILES, Library
 from benchmarks.progress import announce
 from benchmarks.report import Section, count, duration
-from benchmarks.server import libpq
+from benchmarks.service import Place, refreshed, running
 from benchmarks.timing import Contender, alternate, seconds_of, turns
 from tallies import sql
 
 AT_ONCE, SECONDS, REPETITIONS = 8, 5.0, 3
 RAW_REPETITIONS = 5
 CHANGES = 10_000
-REFRESH_SECONDS, REFRESHES = 10.0, 3
+REFRESH_SECONDS, REFRESHES, SHARE = 10.0, 3, 0.25
 AT_MOST_LATER = 1.5
 # From so many files on.
 CHEAPER, PROMISED_AT = 1_000, 10_000_000
-PATIENCE_SECONDS = 60
 QUESTIONS = 60
 ALL_DAYS = "/api/media/daily-counts"
 A_YEAR = f"{ALL_DAYS}?start=2024-01-01&end=2024-12-31"
 STATS = "/api/v1/content/stats/unified"
 CONTENT = "/api/v1/content/unified"
-TALLY = Path(sys.executable).with_name("tally")
 HEAD = (
     "| Size | Question | Entity tag | Answers/s, 8 at once | p50 | p99 | p50 of one at a time"
     " | From the raw tables | Ratio | Target |\n|---|---|---|---|---|---|---|---|---|---|\n"
@@ -76,16 +68,6 @@ class Question:
     tagged: bool = True
 
 
-@dataclass(frozen=True)
-class Place:
-    """What is served: a database, its size in words, how it changes and how it is refreshed."""
-
-    system: str
-    engine: Engine
-    size: str
-    change: Callable[[], object]
-
-
 def measure(bench: Bench) -> Section:
     """At all sizes: the load, then the refresh under load."""
     lines: list[str] = []
@@ -105,6 +87,10 @@ def measure(bench: Bench) -> Section:
         )
         _measure(place, _of_gallery(gallery), lines, later, notes)
     notes.append(
+        "The service keeps the answers that were given last, and gives them again while their tags"
+        " are the same; not remembered are those to questions that nobody asked before."
+    )
+    notes.append(
         f"Pages from the raw tables are those of the arrays with their index, and ended after"
         f" {pages.PATIENCE_SECONDS} s; items can change in any column, so pages have no entity tag."
     )
@@ -112,7 +98,7 @@ def measure(bench: Bench) -> Section:
         f"One `tally serve` with one worker; {AT_ONCE} connections, each asking as soon as it is"
         f" answered, {REPETITIONS} times {SECONDS:g} s; medians of the runs. Ratio: an answer from"
         " the raw tables against the time that an answer takes at that rate. Under a refresh"
-        f" questions come at half the rate that was reached, for {REFRESH_SECONDS:g} s, and"
+        f" questions come at a quarter of the rate that was reached, for {REFRESH_SECONDS:g} s, and"
         f" {REFRESHES} times in turns; `tally refresh` is started after two seconds of it."
     )
     tables_ = [HEAD + "\n".join(lines), REFRESH_HEAD.format(count(CHANGES)) + "\n".join(later)]
@@ -127,7 +113,7 @@ def _measure(
     notes: list[str],
 ) -> None:
     cost: list[float] = []
-    with _serving(place) as port:
+    with running(place) as port:
         for question in questions:
             for tags in (False, True) if question.tagged else (False,):
                 announce(f"{question.name}, {'with' if tags else 'without'} its tag")
@@ -143,8 +129,12 @@ def _measure(
 
 
 def _asked(port: int, question: Question, tags: bool, connections: int) -> list[Asked]:
-    load = Load(port, question.addresses, connections, SECONDS, tags=tags)
-    return [asking.finished(asking.started(load)) for _ in range(REPETITIONS)]
+    found = []
+    for turn in range(REPETITIONS):
+        addresses = random.Random(turn).sample(question.addresses, len(question.addresses))
+        load = Load(port, addresses, connections, SECONDS, tags=tags)
+        found.append(asking.finished(asking.started(load)))
+    return found
 
 
 def _line(
@@ -157,7 +147,7 @@ def _line(
     if question.at_least is not None:
         missed = ", **missed**" if cheaper < question.at_least else ""
         target = f"at most 1 : {question.at_least:,}{missed}"
-    tag = "sent" if tags else "none" if not question.tagged else "not sent"
+    tag = "sent" if tags else "not sent" if question.tagged else ""
     return (
         f"| {place.size} | {question.name} | {tag} | {rate:,.0f} | {_percentile(many, 50)}"
         f" | {_percentile(many, 99)} | {_percentile(alone, 50)}"
@@ -167,20 +157,20 @@ def _line(
 
 def _refreshed(port: int, place: Place, question: Question) -> str:
     """The latest answers while a refresh takes the changes, and while none does."""
-    rate = _asked(port, question, False, AT_ONCE)[0].per_second / 2
+    rate = _asked(port, question, False, AT_ONCE)[0].per_second * SHARE
     load = Load(port, question.addresses, AT_ONCE, REFRESH_SECONDS, per_second=rate)
     found: dict[str, list[Asked]] = {"nothing": [], "pending": [], "refreshed": []}
     for name in turns(list(found), REFRESHES):
-        announce(f"{question.name} at half the rate: {name}")
-        _refresh(place)
+        announce(f"{question.name} under a refresh: {name}")
+        refreshed(place)
         if name != "nothing":
             place.change()
         client = asking.started(load)
         if name == "refreshed":
             time.sleep(2)
-            _refresh(place)
+            refreshed(place)
         found[name].append(asking.finished(client))
-    _refresh(place)
+    refreshed(place)
     before, after = (_p(found[name], 99) for name in ("pending", "refreshed"))
     missed = ", **missed**" if after > AT_MOST_LATER * before else ""
     return (
@@ -204,17 +194,22 @@ def _percentile(asked: Sequence[Asked], percent: int) -> str:
 def _of_library(library: Library) -> list[Question]:
     day = "date_trunc('day', coalesce(original_created_at, created_at), 'UTC')"
     moment = "coalesce(original_created_at, created_at)"
+    # Each asks for the same days, and none has an answer that the service may remember.
+    early = [date(1850, 1, 1) + timedelta(days=n) for n in range(20_000)]
+    fresh = [f"{ALL_DAYS}?start={day}" for day in early]
     within = (
         f" WHERE {moment} >= timestamptz '2024-01-01Z' AND {moment} < timestamptz '2025-01-01Z'"
     )
     found = []
-    for name, address, where in (
-        ("`daily-counts`, ten years", ALL_DAYS, ""),
-        ("`daily-counts`, one year", A_YEAR, within),
+    for name, addresses, where in (
+        ("`daily-counts`, ten years", [ALL_DAYS], ""),
+        ("the same, not remembered", fresh, ""),
+        ("`daily-counts`, one year", [A_YEAR], within),
     ):
         query = f"SELECT {day}, count(*) FROM {FILES}{where} GROUP BY 1 ORDER BY 1 DESC"
         least = CHEAPER if library.files >= PROMISED_AT else None
-        found.append(Question(name, [address], _raw(library.engine, [query]), least))
+        raw = _raw(library.engine, [query])
+        found.append(Question(name, addresses, raw, least, tagged=len(addresses) == 1))
     return found
 
 
@@ -265,52 +260,3 @@ def _address(question: ways.Question) -> str:
     if question.cursor is not None:
         asked.append(("cursor", question.cursor))
     return f"{CONTENT}?{urlencode(asked)}"
-
-
-@contextmanager
-def _serving(place: Place) -> Iterator[int]:
-    """`tally serve` on the place's database, on a free port, for as long as the block lasts."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = int(probe.getsockname()[1])
-    with tempfile.TemporaryDirectory(prefix="tally-benchmarks-") as home:
-        environment = _environment(place, home)
-        process = subprocess.Popen(
-            [TALLY, "serve", "--port", str(port)], env=environment, stdout=subprocess.DEVNULL
-        )
-        try:
-            _wait_for(f"http://127.0.0.1:{port}/health", process)
-            yield port
-        finally:
-            process.terminate()
-            process.wait(PATIENCE_SECONDS)
-
-
-def _refresh(place: Place) -> None:
-    with tempfile.TemporaryDirectory(prefix="tally-benchmarks-") as home:
-        subprocess.run(
-            [TALLY, "refresh"],
-            env=_environment(place, home),
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
-
-
-def _environment(place: Place, home: str) -> dict[str, str]:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("TALLY_", "DAGSTER_", "PG"))}
-    return clean | {
-        "TALLY_DATABASE_URL": libpq(place.engine.url),
-        "TALLY_HOME": home,
-        "TALLY_SYSTEMS": place.system,
-    }
-
-
-def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < until and process.poll() is None:
-        try:
-            urllib.request.urlopen(address, timeout=5).close()  # noqa: S310 -- our own
-        except (urllib.error.URLError, TimeoutError):
-            time.sleep(0.1)
-        else:
-            return
-    raise RuntimeError("`tally serve` did not come up; see above")
