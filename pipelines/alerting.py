@@ -20,7 +20,7 @@ from assets.factory import SystemAssets
 from pipelines import delivering, finding, hearing, looking, outbox, wording
 from pipelines.delivering import Lost, is_unreachable
 from pipelines.memory import Memory
-from pipelines.repairing import REPAIR_JOB, repair_requests
+from pipelines.repairing import REPAIR_JOB, lost_requests, repair_requests
 from pipelines.wording import Text
 from resources.alerts import Target, targets
 from resources.dagster_database import Database
@@ -64,7 +64,10 @@ def alerts(systems: Sequence[SystemAssets]) -> dg.SensorDefinition:
                 found_now = finding.find(context.instance, connection, place, heard)
                 found_now |= looking.pending(connection, found)
                 found_now |= looking.ticks(context.instance, connection, place, memory.since(now))
-                requests = repair_requests(context.instance, connection)
+                requests = [
+                    *lost_requests(context.instance, connection),
+                    *repair_requests(context.instance, connection),
+                ]
                 texts = outbox.write(connection, found_now, told_to, repeat_hours)
                 lost = delivering.give_up_gone(connection, told_to)
             _log(context.log, texts, told_to, lost)

@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 import dagster as dg
+from dagster._core.storage.tags import RUN_KEY_TAG
 from sqlalchemy import Connection, func, select, update
 
 from pipelines.answers import (
@@ -34,6 +35,8 @@ REPAIR_JOB = "repair"
 REPAIR_OP = "rebuild"
 INCIDENT_TAG = "tallykeeper/incident"
 A_DAY = timedelta(days=1)
+# By then Dagster has made a run of a request that reached it.
+LOST_AFTER = timedelta(minutes=2)
 MOST_OPEN = 1_000
 
 UNFINISHED = [
@@ -64,6 +67,28 @@ def repair_requests(instance: dg.DagsterInstance, connection: Connection) -> lis
             incidents.request_repair(connection, incident)
             requests.append(request_of(incident))
     return requests
+
+
+def lost_requests(instance: dg.DagsterInstance, connection: Connection) -> list[dg.RunRequest]:
+    """Requests that were written down, and of which no run came: whoever asked died meanwhile.
+
+    Dagster starts no second run for the same key, so that asking again does no harm.
+    """
+    now = connection.execute(select(func.now())).scalar_one()
+    return [
+        request_of(incident)
+        for incident in incidents.listed(connection, open_only=True, limit=MOST_OPEN)
+        if incident.details.get(ANSWER) == REQUESTED
+        and is_answered(incident)
+        and incident.repair_requested_at is not None
+        and LOST_AFTER <= now - incident.repair_requested_at <= A_DAY
+        and not _has_run(instance, incident)
+    ]
+
+
+def _has_run(instance: dg.DagsterInstance, incident: Incident) -> bool:
+    tags = {RUN_KEY_TAG: request_of(incident).run_key or ""}
+    return instance.get_runs_count(dg.RunsFilter(job_name=REPAIR_JOB, tags=tags)) > 0
 
 
 def request_of(incident: Incident) -> dg.RunRequest:

@@ -85,6 +85,25 @@ def test_a_repair_is_asked_for_once_and_its_outcome_is_told(
     assert "Repairs: 1." in hook.received[1]["body"]
 
 
+def test_a_repair_that_was_asked_for_by_a_look_that_died_is_asked_for_again(
+    library: Location,
+) -> None:
+    library.execute(BREAK)
+    library.audit()
+    (lost,) = look(library).run_requests or ()
+    assert not look(library).run_requests
+    library.execute(
+        "UPDATE tallykeeper.incidents SET repair_requested_at = now() - interval '3 minutes'"
+    )
+    (again,) = look(library).run_requests or ()
+    assert (again.run_key, again.run_config) == (lost.run_key, lost.run_config)
+    library.execute("ALTER TABLE media.daily_contributions RENAME TO elsewhere")
+    library.run(
+        "repair", again.run_config, tags={**again.tags, "dagster/run_key": again.run_key or ""}
+    )
+    assert not look(library).run_requests, "it was begun, whatever became of it"
+
+
 def test_the_first_look_finds_what_is_wrong_now_and_tells_nothing_of_the_past(
     location: Location, hook: Webhook
 ) -> None:
