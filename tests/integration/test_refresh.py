@@ -27,6 +27,7 @@ from tallies import (
     status,
     verify,
 )
+from tallies.sql import WRITING
 from tallies.transactions import writing
 from tests import tag_hours
 from tests.integration.support import (
