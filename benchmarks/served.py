@@ -21,7 +21,8 @@ from urllib.parse import urlencode
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
-from assets.gallery import tables
+from assets.gallery import cursors, tables
+from assets.gallery.filters import SOURCES, checked
 from benchmarks import asking, pages, ways
 from benchmarks.asking import Asked, Load
 from benchmarks.bench import Bench
@@ -257,6 +258,16 @@ def _address(question: ways.Question) -> str:
     if question.creator != "all":
         kinds = ",".join(f"{question.creator}-{source}" for source in tables.ITEMS)
         asked += [("content_source_types", kinds), ("user_id", question.user_id)]
-    if question.cursor is not None:
-        asked.append(("cursor", question.cursor))
+    if question.after is not None:
+        asked.append(("cursor", _cursor(question)))
     return f"{CONTENT}?{urlencode(asked)}"
+
+
+def _cursor(question: ways.Question) -> str:
+    """The cursor that the service gives there: in an address, tags are texts."""
+    assert question.after is not None
+    names = [str(tag) for tag in question.tags]
+    filters = checked(
+        names, question.match, SOURCES, question.creator, question.user_id, private=None
+    )
+    return cursors.encode(cursors.Place(*question.after), str(filters))
