@@ -164,10 +164,17 @@ class Deployment:
         return [run.run_id for run in self.instance.get_runs(wanted)]
 
     def next_scheduled(self, before: set[str] | None = None) -> Ran:
-        """The next run that the schedule launches, now or after those, once it has succeeded."""
-        before = set(self.scheduled()) if before is None else before
-        found = until(lambda: set(self.scheduled()) - before, TICK_WITHIN, "run of the schedule")
-        return self.wait(found.pop(), SUCCESS)
+        """The first run to succeed of those that the schedule launches, now or after those.
+
+        One that was launched while something was away may fail; it is started again, as any other.
+        """
+        known = set(self.scheduled()) if before is None else before
+
+        def succeeded() -> str | None:
+            later = [run_id for run_id in self.scheduled() if run_id not in known]
+            return next((r for r in later if self.run(r).status is SUCCESS), None)
+
+        return Ran(self.instance, until(succeeded, TICK_WITHIN, "run of the schedule"))
 
     def kill_server(self) -> None:
         """What an immediate shutdown does: every process of the server ends at once."""
