@@ -9,6 +9,8 @@ it does in ours.
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
@@ -29,7 +31,13 @@ MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 5
 MOST_ERRORS = 20
 
+LOG_AGAIN_SECONDS = 10.0
+
 _LOG = logging.getLogger(__name__)
+# When each sentence was logged last.
+_logged: dict[str, float] = {}
+_logged_lock = threading.Lock()
+_MOST_LOGGED = 100
 
 TITLES = {
     "bad-request": "The request cannot be read",
@@ -146,7 +154,7 @@ def problem_of(error: Exception) -> Problem | None:
             return unavailable("not-installed", str(error), passes=False)
         case DatabaseUnavailable():
             # Told in the log alone: it names host, user and database.
-            _LOG.warning("%s", error)
+            _log_seldom(str(error))
             return _gone()
         case PoolTimeout():
             return unavailable("busy", "All connections to the database are in use; ask again.")
@@ -178,7 +186,7 @@ def _of_http(error: HTTPException) -> Problem:
 def _of_database(error: DBAPIError) -> Problem | None:
     code = str(getattr(error.orig, "sqlstate", None) or "")
     if error.connection_invalidated or (code.startswith(_GONE) and code != _CANCELLED):
-        _LOG.warning("the connection was lost: %s", _said(error))
+        _log_seldom(f"the connection was lost: {_said(error)}")
         return _gone()
     if code == _CANCELLED:
         return unavailable(
@@ -197,6 +205,18 @@ def _of_database(error: DBAPIError) -> Problem | None:
     if code.startswith("22") or (not code and _is_data_error(error)):
         return unaskable(f"The database can hold no such value ({_said(error)}).")
     return None
+
+
+def _log_seldom(sentence: str) -> None:
+    """Log it, unless it was logged just before: all who ask meet the same failure."""
+    now = time.monotonic()
+    with _logged_lock:
+        if now - _logged.get(sentence, -LOG_AGAIN_SECONDS) < LOG_AGAIN_SECONDS:
+            return
+        if len(_logged) >= _MOST_LOGGED:
+            _logged.clear()
+        _logged[sentence] = now
+    _LOG.warning("%s", sentence)
 
 
 def _gone() -> Problem:

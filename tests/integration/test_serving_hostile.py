@@ -24,8 +24,9 @@ from urllib.parse import quote, urlencode, urlsplit
 import pytest
 from sqlalchemy import Engine
 
-from resources.database import open_engine
+from resources.database import DatabaseUnavailable, open_engine
 from serving.app import create_app
+from serving.problems import problem_of
 from tests import serving
 from tests.concurrency.server import Server
 from tests.integration.support import execute, rows, scalar
@@ -305,7 +306,7 @@ def test_clients_that_are_slow_hold_up_nobody(base: str) -> None:
     question = b"GET /api/media/daily-counts HTTP/1.1\r\nHost: x\r\n\r\n"
     with ExitStack() as stack:
         idle = [stack.enter_context(connected(base)) for _ in range(150)]
-        slow, deaf = idle[:50], idle[50:80]
+        slow, deaf = idle[:50], idle[50:60]
         for raw in deaf:
             # They ask and ask, and never read an answer.
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
@@ -374,6 +375,14 @@ def test_a_database_that_is_restarted_is_a_clean_problem_until_it_is_back(
                 assert status in (200, 503), (status, body)
         finally:
             server.stop()
+
+
+def test_a_failure_that_all_meet_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(100):
+        problem = problem_of(DatabaseUnavailable("there is no server at example:5432"))
+        assert problem is not None
+        assert "example" not in problem.detail
+    assert [record.message for record in caplog.records] == ["there is no server at example:5432"]
 
 
 class Load:
