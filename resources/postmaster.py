@@ -147,7 +147,8 @@ class Server:
             if self.running() is not None:
                 raise DatabaseUnavailable(
                     f"expected the PostgreSQL in {self.data} to stop within {_PATIENCE_SECONDS}"
-                    f" seconds, but process {running.pid} still runs; see {self.log}"
+                    f" seconds, but process {running.pid} still runs"
+                    f" ({_last_line(error.output)}); see {self.log}"
                 ) from error
         return True
 

@@ -8,6 +8,7 @@ test. ARGS="page-dark.png" takes that picture alone.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -35,6 +36,8 @@ SWITCHES = (
 )
 SIZE = (1280, 800)
 START_SECONDS = 120
+# A run is queued, gets a process of its own, and loads the code.
+RUN_SECONDS = 120
 DRAWN = "img[src^='data:image/png']"
 ASSET = "/assets/media/daily_contributions"
 JUNCTION = "/assets/gallery/content_tags"
@@ -70,6 +73,14 @@ def open_page(browser: Browser, address: str) -> Page:
     return page
 
 
+def systems(browser: Browser, base: str) -> Page:
+    """All that is kept, a group for each system."""
+    page = open_page(browser, f"{base}/asset-groups")
+    page.get_by_text("fediverse", exact=True).last.wait_for()
+    page.get_by_text(re.compile(r"^\d+ assets")).first.wait_for()
+    return page
+
+
 def graph(browser: Browser, base: str) -> Page:
     """The lineage from the files to both tallies."""
     page = open_page(browser, f"{base}/locations/tallykeeper/asset-groups/media/lineage")
@@ -79,9 +90,51 @@ def graph(browser: Browser, base: str) -> Page:
 
 def heat_map(browser: Browser, base: str) -> Page:
     """The calendar heat map in the metadata of the last materialization."""
-    page = open_page(browser, f"{base}{ASSET}?view=events")
+    return _drawn(browser, f"{base}{ASSET}?view=events")
+
+
+def trending(browser: Browser, base: str) -> Page:
+    """The chart of what is trending, in the metadata of its last report."""
+    return _drawn(browser, f"{base}/assets/fediverse/trending_hashtags?view=events")
+
+
+def activity(browser: Browser, base: str) -> Page:
+    """The chart of a course's days, in the metadata of the last materialization."""
+    return _drawn(browser, f"{base}/assets/classroom/submission_daily_activity?view=events")
+
+
+def _drawn(browser: Browser, address: str) -> Page:
+    """The picture of an asset's last event that has one."""
+    page = open_page(browser, address)
     page.get_by_text("[Show Markdown]").first.click()
-    page.get_by_role("dialog").locator(DRAWN).wait_for()
+    page.get_by_role("dialog").locator(DRAWN).first.wait_for()
+    return page
+
+
+def materialize(browser: Browser, base: str) -> Page:
+    """A click on Materialize of a tally without days: a run is launched."""
+    page = open_page(browser, f"{base}/assets/gallery/gen_source_stats?view=overview")
+    page.get_by_role("button", name="Materialize").first.click()
+    page.get_by_text("Launched run").wait_for()
+    return page
+
+
+def launch_backfill(browser: Browser, base: str) -> Page:
+    """The last ninety days chosen and launched as one backfill."""
+    page = open_page(browser, f"{base}{ASSET}?view=partitions")
+    page.get_by_role("button", name="Materialize").first.click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name="All", exact=True).click()
+    dialog.get_by_role("button", name="Launch backfill").click()
+    page.get_by_text("Created backfill").wait_for()
+    return page
+
+
+def failed_check(browser: Browser, base: str) -> Page:
+    """What a comparison with the source tells that finds a key which differs."""
+    page = checks(browser, base)
+    page.get_by_role("button").filter(has_text=re.compile("^Execute$")).click()
+    page.get_by_text("to_mend", exact=True).wait_for(timeout=RUN_SECONDS * 1000)
     return page
 
 
@@ -142,11 +195,14 @@ def page_dark(browser: Browser, base: str) -> Page:
 
 
 PICTURES = {
+    "ui-systems.png": systems,
     "ui-graph.png": graph,
     "ui-daily-contributions.png": heat_map,
     "ui-partitions.png": partitions,
     "ui-checks.png": checks,
     "ui-backfill.png": backfill,
+    "ui-trending.png": trending,
+    "ui-activity.png": activity,
 }
 OF_SERVICE = {"page-light.png": page_light, "page-dark.png": page_dark}
 # The UI draws its plots and curves in after its texts.

@@ -5,13 +5,22 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page
+from sqlalchemy import Engine, text
 
+from resources import embedded
+from resources.database import open_engine
+from tallies import Incident, incidents
 from tests.browser import screenshots
+
+View = Callable[[Browser, str], Page]
+WAIT = screenshots.RUN_SECONDS * 1000
 
 pytestmark = [
     pytest.mark.browser,
@@ -20,8 +29,16 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    environment = {**os.environ, "TALLY_HOME": str(tmp_path_factory.mktemp("home"))}
+def home() -> Iterator[Path]:
+    # Not pytest's own folder, which every session of pytest closes to other users anew: the
+    # server's account among them.
+    with tempfile.TemporaryDirectory(prefix="tally-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def ui(home: Path) -> Iterator[str]:
+    environment = {**os.environ, "TALLY_HOME": str(home)}
     tally = Path(sys.executable).with_name("tally")
     subprocess.run([tally, "demo"], env=environment, check=True)
     with screenshots.running_ui(environment) as base:
@@ -32,6 +49,18 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def browser() -> Iterator[Browser]:
     with screenshots.chromium() as browser:
         yield browser
+
+
+def test_each_system_is_a_group_of_the_graph(ui: str, browser: Browser) -> None:
+    page = screenshots.systems(browser, ui)
+    for system in ("media", "gallery", "fediverse", "classroom", "tallykeeper"):
+        assert page.get_by_text(system, exact=True).last.is_visible()
+
+
+@pytest.mark.parametrize("view", [screenshots.trending, screenshots.activity])
+def test_the_charts_are_drawn(ui: str, browser: Browser, view: View) -> None:
+    image = view(browser, ui).get_by_role("dialog").locator(screenshots.DRAWN).first
+    assert image.evaluate("i => i.complete && i.naturalWidth > 500 && i.naturalHeight > 100")
 
 
 def test_the_graph_leads_from_the_files_to_both_tallies(ui: str, browser: Browser) -> None:
@@ -68,3 +97,50 @@ def test_the_checks_are_green(ui: str, browser: Browser) -> None:
     for check in ("matches_source", "capture_intact", "fresh"):
         assert page.get_by_text(check, exact=True).first.is_visible()
     assert page.get_by_text("Passed").first.is_visible()
+
+
+def test_materialize_clicked_launches_a_run_that_succeeds(ui: str, browser: Browser) -> None:
+    page = screenshots.materialize(browser, ui)
+    page.get_by_role("link", name="View", exact=True).click()
+    page.get_by_text("Success", exact=True).first.wait_for(timeout=WAIT)
+
+
+def test_a_backfill_clicked_rebuilds_its_days_in_one_run(ui: str, browser: Browser) -> None:
+    page = screenshots.launch_backfill(browser, ui)
+    page.get_by_role("link", name="View", exact=True).click()
+    page.get_by_text("Completed", exact=True).first.wait_for(timeout=WAIT)
+
+
+def test_a_check_turns_red_by_a_hand_edit_and_green_by_the_repair(
+    ui: str, browser: Browser, home: Path
+) -> None:
+    url, started = embedded.start(home)
+    assert not started, "it is the one that the UI is using"
+    engine = open_engine(url)
+    with engine.begin() as connection:
+        edited = connection.execute(
+            text("UPDATE media.daily_contributions SET count = count + 1 WHERE id = 1")
+        )
+        assert edited.rowcount == 1
+    page = screenshots.failed_check(browser, ui)
+    assert page.get_by_text("1 key differs from the sources").first.is_visible()
+    assert page.get_by_text("Failed", exact=True).first.is_visible()
+    # The sensor hears of it, asks for the repair, and that checks again; nobody clicks.
+    page.get_by_text("Passed", exact=True).first.wait_for(timeout=2 * WAIT)
+    incident = _mended_incident(engine)
+    engine.dispose()
+    assert (incident.kind, incident.differing) == ("differs", 1)
+    assert incident.cause is not None
+    assert incident.cause.startswith("edited by hand: UPDATE by ")
+
+
+def _mended_incident(engine: Engine) -> Incident:
+    """The one incident, once the sensor has heard that it is mended."""
+    until = time.monotonic() + screenshots.RUN_SECONDS
+    while True:
+        with engine.connect() as connection:
+            (found,) = incidents.listed(connection, subject="media.daily_contributions")
+        if not found.is_open:
+            return found
+        assert time.monotonic() < until, found
+        time.sleep(1)

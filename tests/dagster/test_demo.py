@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,9 +27,17 @@ def demo(home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.fixture
+def home() -> Iterator[Path]:
+    # Not pytest's own folder, which every session of pytest closes to other users anew: the
+    # server's account among them.
+    with tempfile.TemporaryDirectory(prefix="tally-") as folder:
+        yield Path(folder)
+
+
 @pytest.mark.slow
-def test_it_shows_every_tally_and_fails_where_a_check_does(tmp_path: Path) -> None:
-    ended = demo(tmp_path)
+def test_it_shows_every_tally_and_fails_where_a_check_does(home: Path) -> None:
+    ended = demo(home)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert ended.stdout.count("6 of 6 checks passed") == 3
     warns = "checks passed; nothing_left_out of gallery/content_tags warns"
@@ -55,9 +65,9 @@ def test_it_shows_every_tally_and_fails_where_a_check_does(tmp_path: Path) -> No
     assert "Trending on https://demo-one.example: #auroratonight (" in ended.stdout
     assert "Trending on https://demo-two.example: #夏祭り (" in ended.stdout
     assert "make up" in ended.stdout
-    assert not embedded.is_running(tmp_path), ended.stderr
+    assert not embedded.is_running(home), ended.stderr
 
-    with embedded.serving(tmp_path) as url:
+    with embedded.serving(home) as url:
         engine = open_engine(url)
         with engine.begin() as connection:
             connection.execute(
@@ -66,13 +76,13 @@ def test_it_shows_every_tally_and_fails_where_a_check_does(tmp_path: Path) -> No
                 )
             )
         engine.dispose()
-    again = demo(tmp_path)
+    again = demo(home)
     assert again.returncode == 1
     assert "matches_source of media/daily_contributions" in again.stderr
     assert "1 WRONG" in again.stdout
 
 
-def test_it_keeps_to_the_embedded_database(tmp_path: Path, database_url: str) -> None:
-    ended = demo(tmp_path, TALLY_DATABASE_URL=database_url)
+def test_it_keeps_to_the_embedded_database(home: Path, database_url: str) -> None:
+    ended = demo(home, TALLY_DATABASE_URL=database_url)
     assert ended.returncode == 1
     assert "TALLY_DATABASE_URL names one of your own; unset it" in ended.stderr
