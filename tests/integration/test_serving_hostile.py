@@ -1,4 +1,4 @@
-"""What the service does where clients mean harm, or the database goes: over real sockets.
+"""What the service does where clients mean harm: over real sockets.
 
 Whatever is asked is an answer, a problem with a status that the OpenAPI document has, or a refusal
 of what is no HTTP; nothing in a parameter becomes SQL or a header, and who is slow holds up nobody
@@ -7,32 +7,31 @@ but himself.
 
 from __future__ import annotations
 
-import http.client
-import json
 import socket
-import tempfile
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
-from itertools import cycle
-from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.parse import quote, urlencode, urlsplit
+from typing import Any
+from urllib.parse import quote, urlencode
 
 import pytest
 from sqlalchemy import Engine
 
-from resources.database import DatabaseUnavailable, open_engine
+from resources.database import open_engine
 from serving.app import create_app
-from serving.problems import problem_of
 from tests import serving
-from tests.concurrency.server import Server
-from tests.integration.support import execute, rows, scalar
+from tests.integration.serving_socket import (
+    Answer,
+    ask,
+    asked_once,
+    client,
+    connected,
+    require_problem,
+)
+from tests.integration.support import rows
 from tests.servers import VERSIONS, Servers
 
-PATIENCE = 60
 encoded = partial(quote, safe="")
 # Percent-encoded as they are sent, so that what no text can hold is among them.
 HOSTILE = [
@@ -75,16 +74,6 @@ HOSTILE = [
 TRUTH = "SELECT count(*), (SELECT count(*) FROM pg_class), (SELECT count(*) FROM pg_roles) FROM {}"
 
 
-class Answer(NamedTuple):
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
 @pytest.fixture(scope="module")
 def database(postgres_servers: Servers) -> Iterator[Engine]:
     with postgres_servers.fresh_database(VERSIONS[0]) as url:
@@ -100,33 +89,6 @@ def base(database: Engine) -> Iterator[str]:
         patch.setenv("TALLY_DATABASE_URL", database.url.render_as_string(hide_password=False))
         with serving.served(create_app()) as address:
             yield address
-
-
-@contextmanager
-def client(base: str) -> Iterator[http.client.HTTPConnection]:
-    connection = http.client.HTTPConnection(urlsplit(base).netloc, timeout=PATIENCE)
-    try:
-        yield connection
-    finally:
-        connection.close()
-
-
-def ask(
-    connection: http.client.HTTPConnection,
-    address: str,
-    method: str = "GET",
-    headers: dict[str, str] | None = None,
-    body: bytes | None = None,
-) -> Answer:
-    connection.request(method, address, headers=headers or {}, body=body)
-    response = connection.getresponse()
-    found = {name.lower(): value for name, value in response.getheaders()}
-    return Answer(response.status, found, response.read())
-
-
-def asked_once(base: str, address: str, **options: Any) -> Answer:
-    with client(base) as connection:
-        return ask(connection, address, **options)
 
 
 def operations(base: str) -> list[tuple[str, str, dict[str, Any]]]:
@@ -148,16 +110,6 @@ def require_documented(answer: Answer, operation: dict[str, Any], what: str) -> 
         require_problem(answer)
     for inside in (b"Traceback", b"psycopg", b"sqlalchemy", b"[SQL"):
         assert inside not in answer.body, f"{what}: {answer.body!r}"
-
-
-def require_problem(answer: Answer) -> dict[str, Any]:
-    assert answer.headers["content-type"] == "application/problem+json", answer
-    problem: dict[str, Any] = answer.json
-    assert problem["status"] == answer.status
-    assert problem["type"].startswith("urn:tallykeeper:problem:")
-    assert problem["detail"]
-    assert len(answer.body) < 10_000
-    return problem
 
 
 def addresses(path: str, parameters: Sequence[dict[str, Any]], hostile: str) -> Iterator[str]:
@@ -295,13 +247,6 @@ def test_what_is_no_question_is_refused_and_the_next_one_answered(base: str) -> 
         assert answer.status == 200
 
 
-@contextmanager
-def connected(base: str) -> Iterator[socket.socket]:
-    where = urlsplit(base)
-    with socket.create_connection((str(where.hostname), int(where.port or 0)), PATIENCE) as raw:
-        yield raw
-
-
 def test_clients_that_are_slow_hold_up_nobody(base: str) -> None:
     question = b"GET /api/media/daily-counts HTTP/1.1\r\nHost: x\r\n\r\n"
     with ExitStack() as stack:
@@ -335,109 +280,3 @@ def test_tables_that_are_locked_are_said_to_be_busy_and_the_service_lives_on(
                 assert int(answer.headers["retry-after"]) > 0
         transaction.rollback()
     assert asked_once(base, "/api/media/daily-counts").status == 200
-
-
-def test_a_database_that_is_restarted_is_a_clean_problem_until_it_is_back(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    with tempfile.TemporaryDirectory(prefix="tally-") as folder:
-        server = Server(Path(folder) / "pg")
-        server.start()
-        try:
-            url = server.create_database("served")
-            engine = open_engine(url)
-            serving.empty(engine)
-            execute(
-                engine,
-                "INSERT INTO media.media_files (path, original_created_at)"
-                " SELECT n::text, timestamptz '2025-11-20Z' FROM generate_series(1, 100) AS n",
-            )
-            engine.dispose()
-            monkeypatch.setenv("TALLY_DATABASE_URL", url)
-            with serving.served(create_app()) as base, Load(base) as load:
-                load.until(200)
-                for end in (server.kill, server.stop):
-                    end()
-                    load.until(503)
-                    assert asked_once(base, "/health").status == 200
-                    assert asked_once(base, "/ready").status == 503
-                    server.start()
-                    load.until(200)
-                engine = open_engine(url)
-                asleep = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
-                where = " WHERE datname = 'served' AND pid <> pg_backend_pid()"
-                assert scalar(engine, asleep + where) > 0
-                engine.dispose()
-                load.until(200)
-                assert asked_once(base, "/api/media/daily-counts").json["total_files"] == 100
-                assert asked_once(base, "/ready").status == 200
-            for status, body in load.seen:
-                assert status in (200, 503), (status, body)
-        finally:
-            server.stop()
-
-
-def test_a_failure_that_all_meet_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    for _ in range(100):
-        problem = problem_of(DatabaseUnavailable("there is no server at example:5432"))
-        assert problem is not None
-        assert "example" not in problem.detail
-    assert [record.message for record in caplog.records] == ["there is no server at example:5432"]
-
-
-class Load:
-    """Clients that ask without a pause; every answer that is none must be a problem."""
-
-    CLIENTS = 6
-    ADDRESSES = (
-        "/api/media/daily-counts",
-        "/api/media/hourly-counts?day=2025-11-20",
-        "/api/v1/content/stats/unified",
-        "/api/v1/content/unified?include_stats=true",
-        "/api/v1/tags",
-        "/api/instances",
-        "/api/hashtags/trending?instance=1",
-        "/api/stats/hourly?instance=1",
-        "/api/posts/velocity?instance=1",
-        "/api/courses/1/counts",
-        "/api/users/counts?ids=1,2",
-        "/metrics",
-    )
-
-    def __init__(self, base: str) -> None:
-        self._base = base
-        self._done = threading.Event()
-        self._news = threading.Condition()
-        self._pool = ThreadPoolExecutor(self.CLIENTS)
-        self.seen: list[tuple[int, str]] = []
-
-    def __enter__(self) -> Load:
-        self._asking = [self._pool.submit(self._ask) for _ in range(self.CLIENTS)]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        for asking in self._asking:
-            asking.result()
-        self._pool.shutdown()
-
-    def until(self, status: int) -> None:
-        """Wait until a question that was put after this was called is answered so."""
-        with self._news:
-            start = len(self.seen) + self.CLIENTS
-            assert self._news.wait_for(
-                lambda: any(seen == status for seen, _ in self.seen[start:]), PATIENCE
-            ), f"there was no {status} in time; of late: {self.seen[-5:]}"
-
-    def _ask(self) -> None:
-        with client(self._base) as connection:
-            for address in cycle(self.ADDRESSES):
-                if self._done.is_set():
-                    break
-                answer = ask(connection, address)
-                if answer.status != 200 and address != "/metrics":
-                    require_problem(answer)
-                    assert "retry-after" in answer.headers, f"{address}: {answer}"
-                with self._news:
-                    self.seen.append((answer.status, f"{address}: {answer.body[:500]!r}"))
-                    self._news.notify_all()
