@@ -113,7 +113,9 @@ def dagster_url(engine_url: str | URL) -> str:
     if isinstance(engine_url, URL):
         engine_url = engine_url.render_as_string(hide_password=False)
     address, secrets = _parse(engine_url, "the address of the database")
-    options = f"{address.query.get('options', '')} -csearch_path={DAGSTER_SCHEMA}".strip()
+    # Its storage has columns without time zone that are filled by the server's clock.
+    own = f"-csearch_path={DAGSTER_SCHEMA} -ctimezone=UTC"
+    options = f"{address.query.get('options', '')} {own}".strip()
     query = {"application_name": "dagster"} | dict(address.query) | secrets | {"options": options}
     address = address.set(drivername="postgresql+psycopg2", query=query)
     return address.render_as_string(hide_password=False)

@@ -108,7 +108,7 @@ def test_materialize_clicked_launches_a_run_that_succeeds(ui: str, browser: Brow
 def test_a_backfill_clicked_rebuilds_its_days_in_one_run(ui: str, browser: Browser) -> None:
     page = screenshots.launch_backfill(browser, ui)
     page.get_by_role("link", name="View", exact=True).click()
-    page.get_by_text("Completed", exact=True).first.wait_for(timeout=WAIT)
+    page.get_by_text("100% completed").first.wait_for(timeout=WAIT)
 
 
 def test_a_check_turns_red_by_a_hand_edit_and_green_by_the_repair(

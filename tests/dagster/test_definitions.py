@@ -32,6 +32,11 @@ def run(tmp_path: Path, *command: str, **environment: str) -> subprocess.Complet
     )
 
 
+def test_the_code_location_loads_as_its_server_loads_it() -> None:
+    # Two ops of one name, say, are no matter to a single job.
+    build_definitions().get_repository_def().load_all_definitions()
+
+
 def test_the_code_location_is_what_the_snapshot_says() -> None:
     assert snapshot.described(build_definitions()) == snapshot.FILE.read_text(), (
         "if that is what you meant, write the snapshot anew: python -m tests.dagster.snapshot"

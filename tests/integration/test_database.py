@@ -254,7 +254,7 @@ def test_dagster_gets_the_same_database_in_a_schema_of_its_own() -> None:
     url = make_url(dagster_url(f"postgresql://u:p%40%2F{SECRET}@h:6000/d?options=-cjit%3Doff"))
     assert (url.drivername, url.database, url.port) == ("postgresql+psycopg2", "d", 6000)
     assert url.password == f"p@/{SECRET}"
-    assert url.query["options"] == "-cjit=off -csearch_path=dagster"
+    assert url.query["options"] == "-cjit=off -csearch_path=dagster -ctimezone=UTC"
 
 
 def test_dagsters_address_of_an_engine_has_the_password(guarded_url: str) -> None:
