@@ -12,6 +12,7 @@ from benchmarks import (
     capturing,
     counts,
     crowds,
+    days,
     edits,
     events,
     hashtags,
@@ -51,12 +52,14 @@ BENCHMARKS = {
     "events": events.measure,
     "classroom": submissions.measure,
     "replays": replays.measure,
+    "day": days.measure,
     "http": served.measure,
 }
 # It takes half an hour and 40 GB of disk.
 ONLY_ON_REQUEST = {"full"}
 SIZES, LINKS = "1000000,10000000", "2000000,20000000"
 EVENTS = 200_000
+HOUR_SECONDS = 150.0
 
 
 def _sizes(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[int, ...]:
@@ -95,6 +98,13 @@ def _sizes(_context: click.Context, _parameter: click.Parameter, value: str) -> 
     help="How many events of a stream to process at a time.",
 )
 @click.option(
+    "--hour-seconds",
+    default=HOUR_SECONDS,
+    show_default=True,
+    type=click.FloatRange(min=5),
+    help="How long an hour of the day in fast motion takes.",
+)
+@click.option(
     "--only",
     multiple=True,
     type=click.Choice(list(BENCHMARKS)),
@@ -112,13 +122,14 @@ def main(
     files: tuple[int, ...],
     links: tuple[int, ...],
     events_at_a_time: int,
+    hour_seconds: float,
     only: tuple[str, ...],
     url: str | None,
     output: Path | None,
 ) -> None:
     """Measure what Tallykeeper claims."""
     with serving(url) as server:
-        bench = Bench(server, files, links, events_at_a_time)
+        bench = Bench(server, files, links, events_at_a_time, hour_seconds)
         described = server.describe()
         for name in only or [name for name in BENCHMARKS if name not in ONLY_ON_REQUEST]:
             announce(name)

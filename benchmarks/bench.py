@@ -14,13 +14,15 @@ from benchmarks.server import Server
 class Bench:
     """One run. `sizes` count files, uses of hashtags or events of a classroom; `links` items' tags.
 
-    `events` is how many events of a stream are processed at a time.
+    `events` is how many events of a stream are processed at a time, `hour_seconds` how long an hour
+    of the day in fast motion takes.
     """
 
     server: Server
     sizes: tuple[int, ...]
     links: tuple[int, ...]
     events: int = 200_000
+    hour_seconds: float = 150.0
     _libraries: dict[int, Library] = field(default_factory=dict)
     _galleries: dict[int, Gallery] = field(default_factory=dict)
     _fediverses: dict[int, Fediverse] = field(default_factory=dict)
