@@ -30,7 +30,7 @@ _ATTEMPTS = 3
 # No snapshot is taken by these.
 _SETTINGS = (
     "SET TRANSACTION READ ONLY; SET LOCAL statement_timeout = '{}s'; SET LOCAL lock_timeout = '2s';"
-    " SET LOCAL jit = off"
+    " SET LOCAL jit = off; SET LOCAL timezone = 'UTC'"
 )
 
 T = TypeVar("T")

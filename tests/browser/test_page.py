@@ -324,6 +324,9 @@ def test_a_service_that_is_away_is_said_and_noticed_when_it_is_back(page: Page, 
     away = False
     page.clock.run_for(61_000)
     expect(page.locator("#files .said")).to_have_text("")
+    # A section whose answer was on its way when the service came back asks once more.
+    page.clock.run_for(61_000)
+    expect(page.locator("#trending .said")).to_have_text("")
     assert said(page) == {}
 
 

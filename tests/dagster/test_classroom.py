@@ -113,7 +113,7 @@ def test_the_lineage_begins_at_the_sources_and_only_days_have_partitions(
     assert parents[ACTIVITY] == {"submission_log"}
     assert parents["submission_counts"] == {"submissions", "submission_log"}
     assert parents["user_time_spent"] == {"submission_counts"}
-    assert {node.group_name for node in graph.asset_nodes} == {NAME}
+    assert {node.group_name for node in graph.asset_nodes} == {NAME, "tallykeeper"}
 
 
 def test_the_first_hourly_run_builds_everything_and_all_checks_pass(classroom: Location) -> None:

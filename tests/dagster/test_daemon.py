@@ -37,6 +37,7 @@ from pipelines.migrate import migrate
 from pipelines.partitions import daily, today
 from resources.database import open_engine
 from resources.settings import project_root
+from tallies.sql import WRITING
 from tests.dagster.location import Location, Ran, days_ago
 from tests.servers import VERSIONS, Servers
 from tests.webhook import Webhook, webhook
@@ -151,7 +152,9 @@ def test_a_year_is_backfilled_by_one_run_which_rebuilds_it(deployment: Deploymen
     inside, outside = days_ago(500), days_ago(100)
     deployment.location.add(f"{inside} 12:00Z", f"{outside} 12:00Z")
     deployment.location.build()
-    deployment.location.execute("UPDATE media.daily_contributions SET count = 99")
+    # Noted as a hand edit it would be compared whole, outside the range as well.
+    edit = "UPDATE media.daily_contributions SET count = 99"
+    deployment.location.execute(f"SET LOCAL {WRITING} = 'on'", edit)
     names = [days_ago(n) for n in range(336, 701)]
     answer = deployment.ask(
         LAUNCH_BACKFILL,

@@ -148,6 +148,7 @@ def test_instances_are_listed(client: Client) -> None:
 def test_without_a_span_the_last_day_is_told(client: Client) -> None:
     body = client.get("/api/stats/hourly?instance=1").json()
     assert len(body["hours"]) in (24, 25)
+    assert body["as_of"].endswith("Z"), "moments are UTC, whatever the server's zone"
     assert body["hours"][-1]["hour"] <= body["as_of"]
 
 
