@@ -25,9 +25,9 @@ up: $(READY) ## the Dagster UI and daemon, hourly schedules on; Ctrl-C ends it
 down: $(READY) ## stop what still runs
 	@$(BIN)/tally stop $(ARGS)
 
-# Two at a time, a file by one of them: most tests wait for a database. ARGS="-n 0" is one by one.
+# Three at a time, a file by one of them: most tests wait for others. ARGS="-n 0" is one by one.
 test: $(READY) ## all tests
-	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/pytest -n 3 --dist loadfile $(ARGS)
 
 lint: $(READY) ## style, formatting and types, nothing changed
 	@$(BIN)/ruff check .
