@@ -88,7 +88,8 @@ DECLARE
 BEGIN
   FOR i IN 1..{int(items * share)} LOOP
     UPDATE {ITEMS[source]} SET tags = tags[2:] || {SOME_TAG}, updated_at = now()
-    WHERE id = 1 + floor(random() * highest)::integer;
+    -- Drawn once: as a condition on each row it would be a scan of them all.
+    WHERE id = (SELECT 1 + floor(random() * highest)::integer);
   END LOOP;
 END
 $$"""
