@@ -30,7 +30,7 @@ def test_psql_and_dagster_find_the_database(tally: Command, engine: Engine) -> N
     assert found == engine.url.database
     url = make_url(storage)
     assert url.drivername == "postgresql+psycopg2"
-    assert (url.database, url.query["options"]) == (found, "-csearch_path=dagster")
+    assert (url.database, url.query["options"]) == (found, "-csearch_path=dagster -ctimezone=UTC")
     assert batch == "500"
     assert home == str(tally.folder / "home")
     assert dagster_home == f"{home}/dagster"
