@@ -16,6 +16,8 @@ from typing import Any
 import dagster as dg
 import psutil
 import pytest
+import sqlalchemy as sa
+from dagster._core.scheduler import DagsterDaemonScheduler
 from dagster._core.test_utils import create_test_daemon_workspace_context, freeze_time
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import WorkspaceFileTarget
@@ -26,6 +28,7 @@ from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import (
 from dagster._daemon.sensor import execute_sensor_iteration
 from dagster._scheduler.scheduler import launch_scheduled_runs
 from dagster_graphql.test.utils import execute_dagster_graphql
+from dagster_shared.error import SerializableErrorInfo
 
 import tallies
 from assets.gallery.tallies import content_tags
@@ -101,10 +104,36 @@ class Deployment:
         with freeze_time(at):
             list(execute_sensor_iteration(self.workspace, LOG, None, None))
 
+    @property
+    def tick_retries(self) -> int:
+        """How often a failed tick is tried again."""
+        scheduler = self.instance.scheduler
+        assert isinstance(scheduler, DagsterDaemonScheduler)
+        return scheduler.max_tick_retries
+
     def turn_schedules(self, seen: dict[str, Any], at: datetime) -> None:
-        """What the scheduler does at that moment; `seen` is its memory between turns."""
+        """What the scheduler does at that moment; `seen` is its memory between turns.
+
+        As the daemon does, it turns again for ticks that failed.
+        """
+        errors: list[str] = []
+        for _ in range(self.tick_retries + 1):
+            found = self.turn_schedules_once(seen, at)
+            if not found:
+                return
+            errors += found
+            time.sleep(1)
+        pytest.fail("ticks kept failing:\n" + "\n".join(errors))
+
+    def turn_schedules_once(self, seen: dict[str, Any], at: datetime) -> list[str]:
+        """The errors of the ticks of one turn."""
         with freeze_time(at):
-            list(launch_scheduled_runs(self.workspace, LOG, at, seen))
+            turned = launch_scheduled_runs(
+                self.workspace, LOG, at, seen, max_tick_retries=self.tick_retries
+            )
+            return [
+                found.to_string() for found in turned if isinstance(found, SerializableErrorInfo)
+            ]
 
     def turn_backfills(self) -> None:
         """What the backfill daemon does now."""
@@ -220,9 +249,10 @@ def test_both_lanes_are_backfilled_by_one_run_which_tells_its_progress(
 def test_the_hourly_schedules_launch_runs_that_refresh(deployment: Deployment) -> None:
     deployment.location.build()
     deployment.location.add("2018-04-01 12:00Z")
-    now, seen = datetime.now(UTC), dict[str, Any]()
-    deployment.turn_schedules(seen, now - timedelta(minutes=61))
-    launched = deployment.runs_after(lambda: deployment.turn_schedules(seen, now))
+    hour, seen = _this_hour(), dict[str, Any]()
+    deployment.turn_schedules(seen, hour - timedelta(minutes=1))
+    at = hour + timedelta(minutes=1)
+    launched = deployment.runs_after(lambda: deployment.turn_schedules(seen, at))
     (other,) = [run for run in launched if run.job_name == "gallery_hourly"]
     assert "dagster/partition" not in other.tags
     gone = deployment.finish(other)
@@ -239,6 +269,38 @@ def test_the_hourly_schedules_launch_runs_that_refresh(deployment: Deployment) -
         assert found["2018-04-01"]["keys_inserted"] == 1
         assert found[run.tags["dagster/partition"]]["pending_taken"] == 1
     assert ran.failures() == []
+
+
+def test_a_tick_that_failed_for_the_database_was_away_is_tried_again(
+    deployment: Deployment,
+) -> None:
+    hour, seen = _this_hour() + timedelta(hours=1), dict[str, Any]()
+    deployment.turn_schedules(seen, hour - timedelta(minutes=1))
+    at = hour + timedelta(minutes=1)
+    name = deployment.location.engine.url.database
+    errors: list[str] = []
+
+    def turn() -> None:
+        errors.extend(deployment.turn_schedules_once(seen, at))
+
+    # Any other database of that server.
+    elsewhere = sa.create_engine(
+        deployment.location.engine.url.set(database="postgres"), isolation_level="AUTOCOMMIT"
+    )
+    with elsewhere.connect() as connection:
+        connection.exec_driver_sql(f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS false')
+        connection.execute(
+            sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"),
+            {"name": name},
+        )
+        assert deployment.runs_after(turn) == []
+        assert any("not currently accepting connections" in error for error in errors), errors
+        connection.exec_driver_sql(f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS true')
+    elsewhere.dispose()
+    launched = deployment.runs_after(lambda: deployment.turn_schedules(seen, at))
+    assert sorted(run.job_name for run in launched) == ["gallery_hourly", "media_hourly"]
+    for run in launched:
+        assert deployment.finish(run).succeeded
 
 
 def test_pending_pressure_refreshes_early_and_does_not_pile_up(deployment: Deployment) -> None:
@@ -300,3 +362,7 @@ def _fill_gallery(location: Location) -> None:
             for table in ("content_items", "content_items_auto")
         ),
     )
+
+
+def _this_hour() -> datetime:
+    return datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
