@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, get_type_hints
 
 import orjson
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, create_model
 from starlette.responses import Response
 
 JSON = "application/json"
@@ -24,6 +24,19 @@ class Answer(BaseModel):
         description="The moment of the snapshot that the answer was read in: it is exact as of all"
         " that was committed by then."
     )
+
+
+def shape_of(found: type) -> type[BaseModel]:
+    """The shape of what a read gives, which is a TypedDict, in answers: the same fields, no more.
+
+    Times have their offset.
+    """
+    aware = {datetime: AwareDatetime, datetime | None: AwareDatetime | None}
+    fields: dict[str, Any] = {
+        name: (aware.get(hint, hint), ...) for name, hint in get_type_hints(found).items()
+    }
+    config = ConfigDict(extra="forbid")
+    return create_model(found.__name__, __config__=config, __doc__=found.__doc__, **fields)
 
 
 def written(answer: Mapping[str, Any]) -> bytes:

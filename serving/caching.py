@@ -13,16 +13,20 @@ import re
 import threading
 from collections import OrderedDict
 from importlib.metadata import version
+from typing import Generic, TypeVar
 
-REMEMBERED_BYTES = 16 * 1024 * 1024
 CACHE_CONTROL = "private, max-age=0, must-revalidate"
 
+# Looked up once: the installed package's metadata is parsed for it.
+_VERSION = version("tallykeeper")
 _TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 
+Kept = TypeVar("Kept", str, bytes)
 
-def entity_tag(fingerprint: str, question: object) -> str:
-    """The tag of the answer to `question`, which JSON can hold, while tallies are in that state."""
-    content = json.dumps([version("tallykeeper"), fingerprint, question], sort_keys=True)
+
+def entity_tag(fingerprint: str, question: str) -> str:
+    """The tag of the answer to the question while tallies are in that state."""
+    content = json.dumps([_VERSION, fingerprint, question])
     return f'W/"{hashlib.blake2b(content.encode(), digest_size=12).hexdigest()}"'
 
 
@@ -36,33 +40,33 @@ def is_known(tag: str, if_none_match: str | None) -> bool:
     return any(each.removeprefix("W/") == opaque for each in _TAG.findall(if_none_match))
 
 
-class Remembered:
-    """The answers given last, by their tags, up to so many bytes: what a tag names does not change.
+class Remembered(Generic[Kept]):
+    """What was of use last, by its key, up to so many bytes or characters in all.
 
-    For threads of one process.
+    For threads of one process. What has a key must not change: a tag's answer does not.
     """
 
-    def __init__(self, most: int | None = None) -> None:
-        self._most = REMEMBERED_BYTES if most is None else most
-        self._bytes = 0
-        self._bodies: OrderedDict[str, bytes] = OrderedDict()
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._size = 0
+        self._kept: OrderedDict[str, Kept] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, tag: str) -> bytes | None:
-        """The answer that has the tag, if it is still there."""
+    def get(self, key: str) -> Kept | None:
+        """What has the key, if it is still there."""
         with self._lock:
-            body = self._bodies.get(tag)
-            if body is not None:
-                self._bodies.move_to_end(tag)
-            return body
+            found = self._kept.get(key)
+            if found is not None:
+                self._kept.move_to_end(key)
+            return found
 
-    def put(self, tag: str, body: bytes) -> None:
-        """Keep the answer that has the tag; those that were asked for longest ago make room."""
+    def put(self, key: str, value: Kept) -> None:
+        """Keep what has the key; what was asked for longest ago makes room."""
         with self._lock:
-            if tag in self._bodies:
+            if key in self._kept:
                 return
-            self._bodies[tag] = body
-            self._bytes += len(body)
-            while self._bytes > self._most:
-                _, gone = self._bodies.popitem(last=False)
-                self._bytes -= len(gone)
+            self._kept[key] = value
+            self._size += len(value)
+            while self._size > self._most:
+                _, gone = self._kept.popitem(last=False)
+                self._size -= len(gone)

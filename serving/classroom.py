@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, create_model
+from pydantic import create_model
 from sqlalchemy import BigInteger, Connection, literal
 from starlette.requests import Request
 from starlette.responses import Response
@@ -24,7 +24,7 @@ from assets.classroom.tallies import (
     submission_counts,
     user_counts,
 )
-from serving.answers import Answer
+from serving.answers import Answer, shape_of
 from serving.database import Provider, Snapshots
 from serving.problems import Route, unaskable
 from serving.routing import PROBLEMS
@@ -44,74 +44,12 @@ Ids = Annotated[
 ]
 
 
-class _Counts(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class SubmissionCounts(_Counts):
-    """What was done for a submission, and how long it took, in seconds."""
-
-    runs: int
-    edits: int
-    attempts: int
-    syntax_errors: int
-    runtime_errors: int
-    failed_instructor_tests: int
-    average_edit_time: float
-    average_attempt_time: float
-    estimated_time_spent: float
-    edit_time_deviation: float
-    median_edit_time: float
-    p90_edit_time: float
-
-
-class AssignmentCounts(_Counts):
-    """The submissions of an assignment."""
-
-    total_submissions: int
-    date_last_submission: AwareDatetime | None
-
-
-class AssignmentGroupCounts(_Counts):
-    """The assignments of a group, and their submissions."""
-
-    total_assignments: int
-    total_submissions: int
-
-
-class CourseCounts(_Counts):
-    """The work and the people of a course."""
-
-    total_submissions: int
-    total_assignments: int
-    total_assignment_groups: int
-    total_users: int
-    total_students: int
-    total_instructors: int
-    date_last_user: AwareDatetime | None
-    date_last_submission: AwareDatetime | None
-    date_last_assignment: AwareDatetime | None
-
-
-class UserCounts(_Counts):
-    """The courses of a user, the work done (seconds), and when the user was last seen."""
-
-    total_courses_in: int
-    total_assignments: int
-    total_assignment_groups: int
-    total_submissions: int
-    total_reports: int
-    estimated_time_spent: float
-    last_logged_in: AwareDatetime | None
-    last_edited: AwareDatetime | None
-
-
 @dataclass(frozen=True)
 class _Entity:
     """What can be asked for: how addresses call it, the read, and what that reads."""
 
     path: str
-    shape: type[BaseModel]
+    counts: type
     read: Callable[..., Any]
     tally: Tally
     also: tuple[Tally, ...] = ()
@@ -122,17 +60,17 @@ class _Entity:
 
 
 _ENTITIES = [
-    _Entity("submissions", SubmissionCounts, reads.submission_counts, submission_counts),
-    _Entity("assignments", AssignmentCounts, reads.assignment_counts, assignment_counts),
+    _Entity("submissions", reads.SubmissionCounts, reads.submission_counts, submission_counts),
+    _Entity("assignments", reads.AssignmentCounts, reads.assignment_counts, assignment_counts),
     _Entity(
         "assignment-groups",
-        AssignmentGroupCounts,
+        reads.AssignmentGroupCounts,
         reads.assignment_group_counts,
         assignment_group_counts,
     ),
-    _Entity("courses", CourseCounts, reads.course_counts, course_counts),
+    _Entity("courses", reads.CourseCounts, reads.course_counts, course_counts),
     # The time that a user spent is summed over the user's submissions.
-    _Entity("users", UserCounts, reads.user_counts, user_counts, (submission_counts,)),
+    _Entity("users", reads.UserCounts, reads.user_counts, user_counts, (submission_counts,)),
 ]
 
 
@@ -147,10 +85,9 @@ def router(provider: Provider) -> APIRouter:
 
 def _add(routes: APIRouter, ask: Snapshots, entity: _Entity) -> None:
     name = entity.path.replace("-", "_")
-    shape = entity.shape.__name__
-    one = create_model(f"{shape}Answer", __base__=(Answer, entity.shape))
-    counts: Any = (dict[str, entity.shape], ...)  # type: ignore[name-defined]
-    by_id = create_model(f"{shape}ById", __base__=Answer, counts=counts)
+    shape: Any = shape_of(entity.counts)
+    one = create_model(f"{shape.__name__}Answer", __base__=(Answer, shape))
+    by_id = create_model(f"{shape.__name__}ById", __base__=Answer, counts=(dict[str, shape], ...))
     what = entity.path.replace("-", " ")
 
     @routes.get(

@@ -7,6 +7,7 @@ the systems' reads, and the state of a tally is the engine's to tell.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -33,6 +34,12 @@ _SETTINGS = (
     " SET LOCAL jit = off; SET LOCAL timezone = 'UTC'"
 )
 
+_MOMENT = "SELECT statement_timestamp()"
+# Of each system and worker.
+REMEMBERED_BYTES = 16 * 1024 * 1024
+# Writing the query of a state takes longer than asking it does.
+REMEMBERED_CHARACTERS = 1024 * 1024
+
 T = TypeVar("T")
 
 
@@ -41,7 +48,8 @@ class Snapshots:
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
-        self._remembered = Remembered()
+        self._bodies: Remembered[bytes] = Remembered(REMEMBERED_BYTES)
+        self._states: Remembered[str] = Remembered(REMEMBERED_CHARACTERS)
 
     @property
     def engine(self) -> Engine:
@@ -58,17 +66,20 @@ class Snapshots:
         """What `read` gives, with `as_of`; 304 where the client has it already.
 
         `parts` are what the answer is read from, all of it: without them it has no entity tag.
-        `question` is what was asked, with defaults filled in, where the address does not say it.
+        `question` is what was asked, with defaults filled in, where the address does not say it:
+        from both together the parts and the answer's form follow.
         """
-        path, asked = request.url.path, sorted(request.query_params.multi_items())
+        parameters = sorted(request.query_params.multi_items())
+        asked = json.dumps([request.url.path, parameters, question])
+        query = self._state_query(asked, parts)
         known = request.headers.get("if-none-match")
 
         def attempt() -> Response:
             with self._snapshot() as connection:
-                as_of, state = _state(connection, parts)
+                as_of, state = connection.exec_driver_sql(query).one()
                 headers = {"cache-control": CACHE_CONTROL}
                 if state is not None:
-                    headers["etag"] = entity_tag(state, [path, asked, question])
+                    headers["etag"] = entity_tag(state, asked)
                     if is_known(headers["etag"], known):
                         return Response(status_code=304, headers=headers)
                 body = self._body(connection, read, headers.get("etag"))
@@ -83,14 +94,14 @@ class Snapshots:
         tag: str | None,
     ) -> bytes:
         """The answer without its moment, read now where none with that tag is remembered."""
-        body = None if tag is None else self._remembered.get(tag)
+        body = None if tag is None else self._bodies.get(tag)
         if body is None:
             try:
                 body = written(read(connection))
             except ValueError as error:
                 raise unaskable(str(error)) from error
             if tag is not None:
-                self._remembered.put(tag, body)
+                self._bodies.put(tag, body)
         return body
 
     def read(self, question: Callable[[Connection, datetime], T]) -> T:
@@ -98,10 +109,19 @@ class Snapshots:
 
         def attempt() -> T:
             with self._snapshot() as connection:
-                as_of, _ = _state(connection, ())
+                (as_of,) = connection.exec_driver_sql(_MOMENT).one()
                 return question(connection, as_of)
 
         return self._again(attempt)
+
+    def _state_query(self, asked: str, parts: tuple[Part, ...]) -> str:
+        """What tells when a snapshot was taken, and the parts' state in it; to come first in it."""
+        query = self._states.get(asked)
+        if query is None:
+            state = fingerprint(*parts) if parts else "NULL::text"
+            query = f"{_MOMENT}, {state}".replace("%", "%%")
+            self._states.put(asked, query)
+        return query
 
     def _again(self, attempt: Callable[[], T]) -> T:
         """A live view fails where a source was truncated just then; the next snapshot is right."""
@@ -122,11 +142,3 @@ class Snapshots:
             connection.exec_driver_sql(_SETTINGS.format(serve_statement_seconds()))
             yield connection
             transaction.rollback()
-
-
-def _state(connection: Connection, parts: tuple[Part, ...]) -> tuple[datetime, str | None]:
-    """When the snapshot was taken, and the parts' state in it; to be called before any read."""
-    state = fingerprint(*parts) if parts else "NULL::text"
-    query = f"SELECT statement_timestamp(), {state}".replace("%", "%%")
-    as_of, found = connection.exec_driver_sql(query).one()
-    return as_of, found

@@ -23,7 +23,9 @@ from assets.gallery import demo as gallery_demo
 from assets.media import demo as media_demo
 from assets.systems import all_systems
 from pipelines.migrate import migrate
+from resources.database import open_engine
 from tallies import refresh
+from tests.servers import VERSIONS, Servers
 
 START_SECONDS = 30
 
@@ -52,6 +54,16 @@ def served(app: Any, **options: Any) -> Iterator[str]:
 def empty(engine: Engine) -> None:
     """Every system's tables, with capture and live views, and nothing in them."""
     migrate(engine, all_systems(), with_sources=True)
+
+
+@contextmanager
+def filled(servers: Servers) -> Iterator[Engine]:
+    """A database of its own with what `fill` gives."""
+    with servers.fresh_database(VERSIONS[0]) as url:
+        engine = open_engine(url)
+        fill(engine)
+        yield engine
+        engine.dispose()
 
 
 def fill(engine: Engine, files: int = 2_000) -> None:

@@ -33,7 +33,7 @@ Counts = dict[str, Any]
 
 
 class SubmissionCounts(TypedDict):
-    """What was done for a submission, and how long it took."""
+    """What was done for a submission, and how long it took, in seconds."""
 
     runs: int
     edits: int
@@ -78,7 +78,7 @@ class CourseCounts(TypedDict):
 
 
 class UserCounts(TypedDict):
-    """The courses of a user, the work done, and when the user was last seen."""
+    """The courses of a user, the work done (seconds), and when the user was last seen."""
 
     total_courses_in: int
     total_assignments: int

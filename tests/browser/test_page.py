@@ -39,11 +39,8 @@ REFUSED = "Failed to load resource"
 
 @pytest.fixture(scope="module")
 def database(postgres_servers: Servers) -> Iterator[Engine]:
-    with postgres_servers.fresh_database(VERSIONS[0]) as url:
-        engine = open_engine(url)
-        serving.fill(engine)
+    with serving.filled(postgres_servers) as engine:
         yield engine
-        engine.dispose()
 
 
 @pytest.fixture(scope="module")

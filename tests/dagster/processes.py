@@ -79,8 +79,16 @@ class Processes:
         self.ports = dict(zip(listening, free_ports(len(listening)), strict=True))
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("TALLY_", "DAGSTER_"))}
         path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
-        theirs = {"TALLY_CODE_HOST": LOOPBACK, "TALLY_CODE_PORT": str(self.ports["code"])}
+        theirs = {
+            "TALLY_CODE_HOST": LOOPBACK,
+            "TALLY_CODE_PORT": str(self.ports["code"]),
+            "TALLY_UI_URL": self.address("webserver"),
+        }
         self.environment = kept | {"PATH": path} | theirs | self.environment
+
+    def address(self, name: str) -> str:
+        """Where the process answers."""
+        return f"http://{LOOPBACK}:{self.ports[name]}"
 
     def start(self, name: str) -> None:
         """Start one of them, in a process group of its own."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
 
 import pytest
 from sqlalchemy import text
@@ -207,41 +209,39 @@ def test_another_storage_is_heard_from_its_beginning(library: Location) -> None:
     assert [incident.times for incident in found] == [1]
 
 
-def test_a_look_that_dies_before_it_sends_neither_loses_nor_repeats(
-    library: Location, hook: Webhook, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    evaluated(library, "daily_contributions", "matches_source", passed=False)
+class Died(BaseException):
+    """What no handler of errors catches."""
 
-    class Died(BaseException):
-        pass
+
+@contextmanager
+def dying_at(module: ModuleType, name: str) -> Iterator[None]:
+    """In the block the process dies when it comes to that function."""
 
     def die(*_: object) -> None:
         raise Died
 
-    with monkeypatch.context() as patch:
-        patch.setattr(delivering, "deliver", die)
-        with pytest.raises(Died):
-            look(library)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, name, die)
+        yield
+
+
+def test_a_look_that_dies_before_it_sends_neither_loses_nor_repeats(
+    library: Location, hook: Webhook
+) -> None:
+    evaluated(library, "daily_contributions", "matches_source", passed=False)
+    with dying_at(delivering, "deliver"), pytest.raises(Died):
+        look(library)
     look(library)
     assert hook.titles == [DIFFERS]
     assert [incident.times for incident in all_incidents(library)] == [1]
 
 
 def test_a_look_that_dies_before_it_commits_leaves_all_to_the_next(
-    library: Location, hook: Webhook, monkeypatch: pytest.MonkeyPatch
+    library: Location, hook: Webhook
 ) -> None:
     evaluated(library, "daily_contributions", "matches_source", passed=False)
-
-    class Died(BaseException):
-        pass
-
-    def die(*_: object) -> None:
-        raise Died
-
-    with monkeypatch.context() as patch:
-        patch.setattr(delivering, "give_up_gone", die)
-        with pytest.raises(Died):
-            look(library)
+    with dying_at(delivering, "give_up_gone"), pytest.raises(Died):
+        look(library)
     assert all_incidents(library) == []
     look(library)
     assert hook.titles == [DIFFERS]

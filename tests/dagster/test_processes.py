@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import dagster as dg
+import httpx
 import psutil
 import psycopg
 import pytest
@@ -53,6 +54,7 @@ TICK_WITHIN = 150.0
 OUTAGE_SECONDS = 12.0
 # The server asks for none; what becomes of it is the same.
 PASSWORD = "it's:a\\secret"
+TOKEN = "of-this-test-alone-0123456789-0123456789"
 FIRST_STEP = 'Started execution of step "media__daily_contributions"'
 PAUSE_SECONDS = 0.1
 SUCCESS, FAILURE = dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE
@@ -251,6 +253,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
             "TALLY_DATABASE_URL": url,
             "TALLY_HOME": str(folder),
             "TALLY_PASSWORD_FILE": str(secret),
+            "TALLY_SERVE_TOKEN": TOKEN,
             "TALLY_SYSTEMS": system.name,
         }
         processes = Processes(folder, environment, "tests.dagster.every_minute")
@@ -363,13 +366,32 @@ def test_a_run_killed_with_the_database_server_is_started_again_and_the_schedule
     assert deployment.is_loaded()
 
 
-def test_figures_and_reads_are_served_beside_them(deployment: Deployment) -> None:
+def test_figures_are_served_beside_them(deployment: Deployment) -> None:
     processes = deployment.processes
-    for name in ("metrics", "serve"):
-        processes.start(name)
+    processes.start("metrics")
     figures = until(lambda: processes.get("metrics", "/metrics"), START_WITHIN, "figures")
     assert 'tally="media.daily_contributions"' in figures
+
+
+def test_a_rebuild_asked_for_over_http_is_done_by_a_backfill(deployment: Deployment) -> None:
+    processes = deployment.processes
+    processes.start("serve")
     until(lambda: processes.get("serve", "/health"), START_WITHIN, "answer of the reads")
+    answer = httpx.post(
+        f"{processes.address('serve')}/api/tallies/media.daily_contributions/rebuild",
+        params={"start": HELD, "end": HELD},
+        headers={"authorization": f"Bearer {TOKEN}"},
+        timeout=60,
+    )
+    assert answer.status_code == 202, answer.text
+    asked = answer.json()
+    assert asked["partitions"] == 1
+    assert asked["url"] == f"{processes.address('webserver')}/runs/b/{asked['backfill_id']}"
+    of_backfill = dg.RunsFilter(tags={"dagster/backfill": asked["backfill_id"]})
+    (run,) = until(lambda: deployment.instance.get_runs(of_backfill), RUN_WITHIN, "its run")
+    ran = deployment.wait(run.run_id, SUCCESS)
+    done = ran.materialized("daily_contributions")[HELD]
+    assert done["reason"] == f"rebuild on request: {HELD}"
 
 
 def test_the_password_is_where_clients_look_for_it_and_nowhere_else(deployment: Deployment) -> None:

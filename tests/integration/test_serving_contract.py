@@ -14,11 +14,10 @@ from hypothesis import HealthCheck, settings
 from schemathesis.checks import positive_data_acceptance
 from sqlalchemy import Engine
 
-from resources.database import open_engine
 from serving.app import create_app
 from tests import serving
 from tests.integration.support import rows, scalar
-from tests.servers import VERSIONS, Servers
+from tests.servers import Servers
 
 EXAMPLES = 12
 
@@ -28,12 +27,9 @@ schema = schemathesis.openapi.from_asgi("/openapi.json", create_app())
 
 @pytest.fixture(scope="module", autouse=True)
 def database(postgres_servers: Servers) -> Iterator[Engine]:
-    with postgres_servers.fresh_database(VERSIONS[0]) as url, pytest.MonkeyPatch.context() as patch:
-        engine = open_engine(url)
-        serving.fill(engine)
-        patch.setenv("TALLY_DATABASE_URL", url)
+    with serving.filled(postgres_servers) as engine, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TALLY_DATABASE_URL", engine.url.render_as_string(hide_password=False))
         yield engine
-        engine.dispose()
 
 
 @schema.parametrize()

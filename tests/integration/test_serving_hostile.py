@@ -18,7 +18,6 @@ from urllib.parse import quote, urlencode
 import pytest
 from sqlalchemy import Engine
 
-from resources.database import open_engine
 from serving.app import create_app
 from tests import serving
 from tests.integration.serving_socket import (
@@ -30,7 +29,7 @@ from tests.integration.serving_socket import (
     require_problem,
 )
 from tests.integration.support import rows
-from tests.servers import VERSIONS, Servers
+from tests.servers import Servers
 
 encoded = partial(quote, safe="")
 # Percent-encoded as they are sent, so that what no text can hold is among them.
@@ -76,11 +75,8 @@ TRUTH = "SELECT count(*), (SELECT count(*) FROM pg_class), (SELECT count(*) FROM
 
 @pytest.fixture(scope="module")
 def database(postgres_servers: Servers) -> Iterator[Engine]:
-    with postgres_servers.fresh_database(VERSIONS[0]) as url:
-        engine = open_engine(url)
-        serving.fill(engine)
+    with serving.filled(postgres_servers) as engine:
         yield engine
-        engine.dispose()
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from sqlalchemy.schema import CreateSchema
 
 from assets.media.tallies import daily_contributions
 from assets.media.tallies import system as media
-from serving import caching
+from serving import database
 from serving.app import create_app
 from tallies import install, rebuild, refresh
 from tests.concurrency.subjects import SUBJECTS
@@ -239,7 +239,7 @@ def test_the_same_tag_is_the_same_answer_whatever_is_written(
     engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The service would else answer out of its memory, by that very tag.
-    monkeypatch.setattr(caching, "REMEMBERED_BYTES", 0)
+    monkeypatch.setattr(database, "REMEMBERED_BYTES", 0)
     subject, rng = SUBJECTS[name], random.Random(7)
     with engine.begin() as connection:
         subject.create(connection)

@@ -11,7 +11,7 @@ from serving.caching import Remembered, entity_tag, is_known
 
 
 def test_the_answers_asked_for_longest_ago_make_room() -> None:
-    kept = Remembered(most=10)
+    kept: Remembered[bytes] = Remembered(most=10)
     for tag in ("a", "b"):
         kept.put(tag, b"12345")
     assert kept.get("a") == b"12345"
@@ -41,10 +41,10 @@ def test_numbers_keep_all_their_digits_and_what_is_none_is_null() -> None:
 
 
 def test_a_tag_is_known_by_the_weak_comparison() -> None:
-    tag = entity_tag("state", ["question"])
+    tag = entity_tag("state", "question")
     assert tag.startswith('W/"')
     known = [tag, tag.removeprefix("W/"), f'"x",{tag}', "*", " * "]
     assert all(is_known(tag, given) for given in known)
     unknown = [None, "", '"x"', tag.strip('W/"')]
     assert not any(is_known(tag, given) for given in unknown)
-    assert entity_tag("state", ["another"]) != tag != entity_tag("another", ["question"])
+    assert entity_tag("state", "another") != tag != entity_tag("another", "question")
