@@ -20,13 +20,12 @@ import tallies
 from assets.windows import ONE_DAY, runs_of_days, spelled_out
 from resources.dagster_database import Database
 from resources.settings import fresh_seconds
-from tallies import Difference, Tally, Verification
+from tallies import Difference, Tally, Verification, incidents
 from tallies.tally import FIRST_DAY, LAST_DAY
 
 MATCHES_SOURCE = "matches_source"
 CAPTURE_INTACT = "capture_intact"
 FRESH = "fresh"
-REPAIR = "repair"
 EVERYWHERE = (MATCHES_SOURCE, CAPTURE_INTACT, FRESH)
 
 # With more runs of days than this, one command for everything is easier than one for each.
@@ -169,7 +168,7 @@ def verdict(tally: Tally, found: Verification) -> dg.AssetCheckResult:
     metadata["keys"] = differences_table(tally, found.differences[:MOST_SHOWN])
     commands = " && ".join(mending_commands(tally, found.days))
     metadata["to_mend"] = dg.MetadataValue.text(commands)
-    metadata[REPAIR] = dg.MetadataValue.json(repair_of(tally, found))
+    metadata[incidents.REPAIR] = dg.MetadataValue.json(repair_of(tally, found))
     keys = "key differs" if found.differing == 1 else "keys differ"
     where = f", on {spelled_out(runs)}" if runs else ""
     return dg.AssetCheckResult(

@@ -16,9 +16,9 @@ from assets.factory import SystemAssets
 from assets.inventory import incidents_asset, inventory_check
 from assets.systems import chosen_systems
 from pipelines import jobs, partitions, schedules, sensors
-from pipelines.alerting import alerts
+from pipelines.alerting.sensor import alerts
 from pipelines.housekeeping import housekeeping, housekeeping_schedule
-from pipelines.repair_job import repair_job
+from pipelines.repairing.job import repair_job
 from resources.dagster_database import Database
 from tallies import System
 

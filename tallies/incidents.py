@@ -43,6 +43,9 @@ STALE = "stale"
 RUN = "run"
 SCHEDULE = "schedule"
 
+# In the details: what has to be rebuilt, as the check that found it says.
+REPAIR = "repair"
+
 _when = DateTime(timezone=True)
 
 incidents = Table(

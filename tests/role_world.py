@@ -17,8 +17,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateSchema
 
 from assets.systems import all_systems
+from pipelines.command_line.roles import Wanted, roles_sql
 from pipelines.migrate import migrate
-from pipelines.roles import Wanted, roles_sql
 from resources.database import open_engine
 from tallies import System, Tally, refresh, verify
 from tallies.sql import columns, quote, render

@@ -351,7 +351,7 @@ def test_a_reader_that_has_had_enough_is_no_error_message(built: Command) -> Non
 def test_what_is_heavy_is_not_imported_for_what_is_light(built: Command) -> None:
     script = (
         "import sys\n"
-        "from pipelines.cli import main\n"
+        "from pipelines.command_line.main import main\n"
         "sys.argv = ['tally', 'status']\n"
         "try:\n    main()\n"
         "finally:\n"

@@ -9,8 +9,8 @@ from types import ModuleType
 import pytest
 from sqlalchemy import text
 
-from pipelines import delivering, hearing
-from pipelines.memory import Memory
+from pipelines.alerting import delivering, hearing
+from pipelines.alerting.memory import Memory
 from resources.dagster_database import Database
 from resources.settings import SettingError
 from tests.dagster.location import Location
@@ -272,18 +272,21 @@ def test_a_failed_run_is_told_with_its_step_and_error_and_ends_with_the_next_suc
     assert not ran.succeeded
     look(library)
     found = {i.subject: i for i in all_incidents(library) if i.kind == "run"}
-    assert set(found) == {"media_hourly", "materialize media.daily_contributions"}
+    by_hand = "materialize media.daily_contributions (2020-06-01)"
+    assert set(found) == {"media_hourly", by_hand}
     hourly = found["media_hourly"]
     assert hourly.what.startswith("the step media__daily_contributions failed: ")
     assert hourly.details["run"] == ran.run_id
-    assert found["materialize media.daily_contributions"].details["run"] == rebuilt.run_id
+    assert found[by_hand].details["run"] == rebuilt.run_id
     assert "media_hourly: a run failed" in hook.titles
 
     library.execute("ALTER TABLE media.elsewhere RENAME TO daily_contributions")
     assert library.hourly().succeeded
     look(library)
-    assert {i.mended_by for i in all_incidents(library) if i.kind == "run"} == {
-        "a run of media_hourly"
+    assert {i.subject: i.mended_by for i in all_incidents(library) if i.kind == "run"} == {
+        "media_hourly": "a run of media_hourly",
+        # It takes what is pending, and not the day that was to be rebuilt.
+        by_hand: None,
     }
     assert "media_hourly: recovered (a run failed)" in hook.titles
 
@@ -296,6 +299,33 @@ def test_a_run_of_one_asset_does_not_mend_what_failed_for_all(library: Location)
     look(library)
     (failed,) = [i for i in all_incidents(library) if i.kind == "run"]
     assert failed.is_open
+
+
+def test_a_failed_rebuild_of_days_ends_when_all_of_them_are_rebuilt_or_the_audit_finds_them_right(
+    library: Location,
+) -> None:
+    ranges = (("2020-05-01", "2020-05-31"), ("2020-06-01", "2020-06-30"))
+    library.execute("ALTER TABLE media.daily_contributions RENAME TO elsewhere")
+    for first, last in ranges:
+        assert not library.rebuild(first, last, "daily_contributions").succeeded
+    library.execute("ALTER TABLE media.elsewhere RENAME TO daily_contributions")
+    name = "materialize media.daily_contributions ({} to {})"
+    may, june = (name.format(*days) for days in ranges)
+
+    def mended() -> dict[str, str | None]:
+        look(library)
+        return {i.subject: i.mended_by for i in all_incidents(library) if i.kind == "run"}
+
+    assert library.hourly().succeeded
+    assert library.rebuild("2020-05-02", "2020-06-30", "daily_contributions").succeeded
+    covering = f"a run of {name.format('2020-05-02', '2020-06-30')}"
+    assert mended() == {may: None, june: covering}
+    library.execute(BREAK)
+    assert library.audit().succeeded
+    assert mended() == {may: None, june: covering}, "the audit found that something differs"
+    library.execute(MEND)
+    assert library.audit().succeeded
+    assert mended() == {may: "a run of audit", june: covering}
 
 
 def test_a_repair_that_broke_off_is_no_matter_once_its_incident_is_mended(

@@ -26,7 +26,7 @@ from dagster._core.scheduler.instigation import (
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster_shared.error import SerializableErrorInfo
 
-from pipelines.memory import Memory
+from pipelines.alerting.memory import Memory
 from tallies.incidents import Incident
 from tests.dagster.location import Location
 from tests.dagster.watching import all_incidents, look

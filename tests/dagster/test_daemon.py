@@ -34,7 +34,7 @@ import tallies
 from assets.gallery.tallies import content_tags
 from assets.gallery.tallies import system as gallery
 from assets.media.tallies import daily_contributions, system
-from pipelines import hearing
+from pipelines.alerting import hearing
 from pipelines.definitions import assets_of
 from pipelines.migrate import migrate
 from pipelines.partitions import daily, today

@@ -10,14 +10,14 @@ import dagster as dg
 import pytest
 from sqlalchemy import Engine
 
-from assets.checks import REPAIR, repair_of
+from assets.checks import repair_of
 from assets.gallery.tallies import content_tags
 from assets.gallery.tallies import system as gallery
 from assets.media.tallies import system as media
 from pipelines.definitions import assets_of
 from pipelines.migrate import migrate
 from pipelines.partitions import daily, today
-from pipelines.repairing import doing, repair_requests
+from pipelines.repairing.requests import doing, repair_requests
 from tallies import Difference, Incident, Tally, Verification, incidents
 from tests.dagster.location import Location, Ran
 
@@ -53,7 +53,7 @@ def requests(library: Location) -> list[dg.RunRequest]:
 
 def repair_in(failed: dg.AssetCheckEvaluation) -> dict[str, Any]:
     """What a failed check says is to be rebuilt."""
-    value = failed.metadata[REPAIR].value
+    value = failed.metadata[incidents.REPAIR].value
     assert isinstance(value, dict)
     return value
 

@@ -20,7 +20,7 @@ import pytest
 from sqlalchemy import Engine
 
 from assets.media.tallies import system
-from pipelines import up
+from pipelines.command_line import up
 from tests.templates import migrated
 
 QUERY = """{ workspaceOrError { ... on Workspace { locationEntries { name loadStatus } } } }"""

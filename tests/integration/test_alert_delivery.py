@@ -17,7 +17,7 @@ from aiosmtpd.controller import Controller
 from sqlalchemy import Engine
 
 from assets.media.tallies import system as media
-from pipelines import delivering, outbox
+from pipelines.alerting import delivering, outbox
 from resources.alerts import Target, targets_of
 from tallies import incidents
 from tests.integration.support import create, execute, rows, scalar

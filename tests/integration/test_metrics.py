@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 from assets.gallery.tallies import system as gallery
 from assets.media.tallies import daily_contributions, hourly_contributions
 from assets.media.tallies import system as media
-from pipelines.exporter import exporting
+from pipelines.command_line.exporter import exporting
 from resources import figures, metrics
 from resources.database import open_engine
 from resources.metrics import exposition

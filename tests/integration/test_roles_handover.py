@@ -12,8 +12,8 @@ from assets.gallery.tallies import content_tags, gen_source_stats
 from assets.gallery.tallies import system as gallery
 from assets.media.tallies import daily_contributions
 from assets.media.tallies import system as media
+from pipelines.command_line.roles import Wanted, roles_sql
 from pipelines.migrate import migrate
-from pipelines.roles import Wanted, roles_sql
 from tallies import NotPermitted, Progress, backfill, refresh, status
 from tallies.privileges import MAINTAIN_SINCE, may_maintain, server_version
 from tallies.sql import quote

@@ -7,10 +7,11 @@ import logging
 import pytest
 from click.testing import CliRunner
 
-from pipelines import cli
+from pipelines.command_line import main as cli
 from resources import settings
 from resources.alerts import NotSent, name_of, targets, targets_of
 from resources.settings import SettingError
+from tests.webhook import webhook
 
 SECRET = "json://somebody:pass-word-1@127.0.0.1:1/token-2/channel-3?key=value-4"
 PIECES = ("somebody", "pass-word-1", "token-2", "channel-3", "value-4")
@@ -143,3 +144,25 @@ def test_no_command_begins_with_a_malformed_address(
     assert isinstance(ended.exception, SettingError)
     assert "in place 1 of 1" in str(ended.exception)
     assert "secret-word" not in f"{ended.exception}{ended.output}"
+
+
+def test_a_test_message_goes_to_each_address_and_says_which_did_not_take_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with webhook() as one, webhook() as other:
+        other.status = 500
+        monkeypatch.setenv("TALLY_ALERT_URLS", f"{one.url} {other.url}")
+        ended = CliRunner().invoke(cli.tally, ["test-alert"], standalone_mode=False)
+    assert ended.return_value == 1, ended.output
+    sent, failed = ended.output.splitlines()
+    assert sent == f"{name_of(one.url)}: sent"
+    assert failed.startswith(f"{name_of(other.url)}: not sent: ")
+    assert one.titles == ["Tallykeeper: a test message"]
+    assert "hook-secret-1" not in ended.output
+
+
+def test_without_addresses_there_is_nobody_to_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TALLY_ALERT_URLS", raising=False)
+    ended = CliRunner().invoke(cli.tally, ["test-alert"])
+    assert ended.exit_code == 1
+    assert "name at least one address in TALLY_ALERT_URLS" in ended.output

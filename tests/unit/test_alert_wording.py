@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pipelines import wording
-from pipelines.finding import one_line
-from pipelines.memory import Memory
+from pipelines.alerting import wording
+from pipelines.alerting.finding import one_line
+from pipelines.alerting.memory import Memory
 from tallies.incidents import Incident
 
 AT = datetime(2025, 11, 20, 2, 30, tzinfo=UTC)

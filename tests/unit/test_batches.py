@@ -11,7 +11,7 @@ from sqlalchemy import Text, cast, column, literal
 
 from assets.gallery import tables
 from assets.gallery.tallies import batches, captures, content_tags
-from pipelines.backfilling import progress_line, showing
+from pipelines.command_line.backfilling import progress_line, showing
 from tallies import Batches, DeclarationError, Lane, Progress, RecomputedTally, sql
 from tallies.batches import Stretch
 

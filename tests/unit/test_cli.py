@@ -18,10 +18,11 @@ from sqlalchemy.exc import DBAPIError
 
 from assets.media.tallies import daily_contributions, hourly_contributions
 from assets.systems import all_systems
-from pipelines import cli, names
-from pipelines.failures import explain
-from pipelines.names import UnknownTally, find_tally
-from pipelines.printing import (
+from pipelines.command_line import main as cli
+from pipelines.command_line import names
+from pipelines.command_line.failures import explain
+from pipelines.command_line.names import UnknownTally, find_tally
+from pipelines.command_line.printing import (
     age,
     refreshed_line,
     show_status,

@@ -17,11 +17,11 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError
 
 from assets.factory import SystemAssets
-from pipelines import delivering, finding, hearing, looking, outbox, wording
-from pipelines.delivering import Lost, is_unreachable
-from pipelines.memory import Memory
-from pipelines.repairing import REPAIR_JOB, lost_requests, repair_requests
-from pipelines.wording import Text
+from pipelines.alerting import delivering, finding, hearing, looking, outbox, wording
+from pipelines.alerting.delivering import Lost, is_unreachable
+from pipelines.alerting.memory import Memory
+from pipelines.alerting.wording import Text
+from pipelines.repairing.requests import REPAIR_JOB, lost_requests, repair_requests
 from resources.alerts import Target, targets
 from resources.dagster_database import Database
 from resources.database import DatabaseUnavailable

@@ -12,10 +12,10 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Select, func, insert, literal, select, true
 
-from pipelines import wording
-from pipelines.delivering import sooner
-from pipelines.repairing import REPAIR_JOB
-from pipelines.wording import AGAIN, FOUND, MENDED, NOT_MENDED, Text
+from pipelines.alerting import wording
+from pipelines.alerting.delivering import sooner
+from pipelines.alerting.wording import AGAIN, FOUND, MENDED, NOT_MENDED, Text
+from pipelines.repairing.requests import REPAIR_JOB
 from resources.alerts import Target
 from tallies import incidents
 from tallies.incidents import Incident, deliveries, messages

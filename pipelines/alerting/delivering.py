@@ -20,7 +20,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Select, Update, func, literal, select, update
 from sqlalchemy.exc import DBAPIError
 
-from pipelines.wording import Text
+from pipelines.alerting.wording import Text
 from resources.alerts import NotSent, Target
 from resources.database import DatabaseUnavailable
 from tallies.incidents import deliveries, messages

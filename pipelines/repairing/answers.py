@@ -12,9 +12,8 @@ from typing import Any
 from assets.windows import spelled_out
 from tallies import Incident, incidents
 
-# In the details of an incident of a failed matches_source: what a repair has to rebuild, the
-# evaluation that found it last, and how that was answered.
-REPAIR = "repair"
+# In the details of an incident of a failed matches_source: the evaluation that found it last, and
+# how that was answered.
 EVALUATION = "evaluation"
 ANSWERED, ANSWER = "answered", "answer"
 REQUESTED, LIMIT, OFF = "requested", "limit reached", "switched off"
@@ -40,7 +39,9 @@ def doing(incident: Incident) -> str:
 def is_repairable(incident: Incident) -> bool:
     """Whether it is said what a repair has to rebuild."""
     details = incident.details
-    return incident.kind == incidents.DIFFERS and REPAIR in details and EVALUATION in details
+    return (
+        incident.kind == incidents.DIFFERS and incidents.REPAIR in details and EVALUATION in details
+    )
 
 
 def is_answered(incident: Incident) -> bool:
@@ -54,9 +55,10 @@ def _repairing(incident: Incident) -> str:
         return "It will be decided at the next look whether a repair is started."
     answer = incident.details[ANSWER]
     if answer == REQUESTED:
+        rebuilt = _what_is_rebuilt(incident.details[incidents.REPAIR])
         return (
-            f"A repair was requested: {_what_is_rebuilt(incident.details[REPAIR])}; then it is"
-            f" checked again. It is repair {incident.repairs} of this incident."
+            f"A repair was requested: {rebuilt}; then it is checked again."
+            f" It is repair {incident.repairs} of this incident."
         )
     if answer == OFF:
         return f"Repairs are switched off (TALLY_REPAIRS_PER_DAY is 0): {_by_hand(incident)}."

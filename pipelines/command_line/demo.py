@@ -22,7 +22,7 @@ from rich.table import Table
 from sqlalchemy import Engine
 
 from assets.systems import chosen_systems
-from pipelines.environment import dagster_environment
+from pipelines.command_line.environment import dagster_environment
 from pipelines.migrate import migrate
 from resources import embedded, settings
 from resources.database import open_engine

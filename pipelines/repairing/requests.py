@@ -15,13 +15,12 @@ import dagster as dg
 from dagster._core.storage.tags import RUN_KEY_TAG
 from sqlalchemy import Connection, func, select, update
 
-from pipelines.answers import (
+from pipelines.repairing.answers import (
     ANSWER,
     ANSWERED,
     EVALUATION,
     LIMIT,
     OFF,
-    REPAIR,
     REQUESTED,
     doing,
     is_answered,
@@ -96,7 +95,7 @@ def request_of(incident: Incident) -> dg.RunRequest:
     return dg.RunRequest(
         job_name=REPAIR_JOB,
         run_key=f"{REPAIR_JOB} of incident {incident.id} for {incident.details[EVALUATION]}",
-        run_config=config_of(incident.details[REPAIR], incident.id),
+        run_config=config_of(incident.details[incidents.REPAIR], incident.id),
         tags={INCIDENT_TAG: str(incident.id)},
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from pipelines.answers import doing
+from pipelines.repairing.answers import doing
 from tallies import Incident
 
 WIDTH = 80

@@ -7,29 +7,35 @@ events there are is `hearing`'s business. Only assets, checks and jobs of this c
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
 from dagster import EventLogRecord
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+    PARTITION_NAME_TAG,
+)
 from sqlalchemy import Connection
 
-from assets.checks import CAPTURE_INTACT, FRESH, MATCHES_SOURCE, REPAIR
+from assets.checks import CAPTURE_INTACT, FRESH, MATCHES_SOURCE
 from assets.factory import key_of
-from pipelines import hearing
+from assets.inventory import NEWS
+from pipelines.alerting import hearing
 from pipelines.jobs import AUDIT
-from pipelines.repairing import INCIDENT_TAG
+from pipelines.repairing.requests import INCIDENT_TAG
 from tallies import Tally, incidents
 from tallies.causes import likely_cause
 from tallies.incidents import Incident
 
-# The check `inventory` tells in it how much of what it lists is no incident of its own yet.
-NEWS = "news"
 MOST_KEYS = 10
 MOST_OPEN = 10_000
 # In the details of a repair that broke off: what it was to repair.
 INCIDENT = "incident"
+# In the details of a failed run: the first and the last partition that it was asked for.
+PARTITIONS = "partitions"
 KINDS = {
     MATCHES_SOURCE: incidents.DIFFERS,
     CAPTURE_INTACT: incidents.CAPTURE,
@@ -186,7 +192,7 @@ def _details(
         "run": record.run_id,
         "job": record.event_log_entry.job_name,
     }
-    details |= {k: metadata[k] for k in ("windows", "to_mend", REPAIR) if k in metadata}
+    details |= {k: metadata[k] for k in ("windows", "to_mend", incidents.REPAIR) if k in metadata}
     table = evaluation.metadata.get("keys")
     if isinstance(table, dg.TableMetadataValue):
         details["keys"] = [dict(record.data) for record in table.records[:MOST_KEYS]]
@@ -204,15 +210,20 @@ def _run(
     at = hearing.time_of(record)
     if hearing.kind_of(record) is hearing.RUN_FAILED:
         details: dict[str, Any] = {"run": run.run_id, "job": run.job_name, "assets": covered}
+        partitions = _partitions(run)
+        if partitions is not None:
+            details[PARTITIONS] = list(partitions)
         if INCIDENT_TAG in run.tags:
             details[INCIDENT] = run.tags[INCIDENT_TAG]
         what = _what_failed(instance, record)
         return incidents.report(connection, subject, incidents.RUN, what, details=details, at=at)
-    for incident in _open(connection):
-        if incident.kind == incidents.RUN and _mends(subject, covered, incident):
-            incidents.mend(
-                connection, incident.subject, incidents.RUN, f"a run of {subject}", at=at
-            )
+    known = _open(connection)
+    differing = {i.subject for i in known if i.kind == incidents.DIFFERS}
+    for failed in known:
+        if failed.kind == incidents.RUN and (
+            _mends(run, subject, covered, failed) or _needs_no_more(run, failed, differing)
+        ):
+            incidents.mend(connection, failed.subject, incidents.RUN, f"a run of {subject}", at=at)
     return None
 
 
@@ -220,14 +231,43 @@ def _run_subject(run: dg.DagsterRun, covered: Sequence[str]) -> str:
     if run.job_name != ASSET_JOB:
         return run.job_name
     if covered:
-        return "materialize " + ", ".join(name.replace("/", ".") for name in covered)
+        partitions = " to ".join(dict.fromkeys(_partitions(run) or ()))
+        names = ", ".join(name.replace("/", ".") for name in covered)
+        return f"materialize {names}{f' ({partitions})' if partitions else ''}"
     checks = sorted(run.asset_check_selection or (), key=str)
     return "check " + ", ".join(f"{'.'.join(c.asset_key.path)}: {c.name}" for c in checks)
 
 
-def _mends(subject: str, covered: Sequence[str], failed: Incident) -> bool:
+def _partitions(run: dg.DagsterRun) -> tuple[str, str] | None:
+    """The first and the last partition that somebody asked to be materialized; None: no such.
+
+    The hourly jobs take what is pending, whatever partition they are launched for.
+    """
+    if run.job_name != ASSET_JOB:
+        return None
+    one = run.tags.get(PARTITION_NAME_TAG)
+    first = run.tags.get(ASSET_PARTITION_RANGE_START_TAG, one)
+    last = run.tags.get(ASSET_PARTITION_RANGE_END_TAG, one)
+    return (first, last) if first and last else None
+
+
+def _mends(run: dg.DagsterRun, subject: str, covered: Sequence[str], failed: Incident) -> bool:
+    """Whether the run did what the one that failed was to do."""
+    wanted = failed.details.get(PARTITIONS)
+    if wanted:
+        done = _partitions(run)
+        if done is None or not done[0] <= wanted[0] <= wanted[1] <= done[1]:
+            return False
     assets = failed.details.get("assets") or []
     return failed.subject == subject or (bool(assets) and set(assets) <= set(covered))
+
+
+def _needs_no_more(run: dg.DagsterRun, failed: Incident, differing: Set[str]) -> bool:
+    """Whether the audit found right what was to be rebuilt."""
+    if run.job_name != AUDIT or PARTITIONS not in failed.details:
+        return False
+    tallies = {name.replace("/", ".") for name in failed.details.get("assets") or ()}
+    return not tallies & differing
 
 
 def _what_failed(instance: dg.DagsterInstance, record: EventLogRecord) -> str:

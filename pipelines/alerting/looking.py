@@ -26,9 +26,9 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from assets.factory import SystemAssets
-from pipelines.finding import Place, one_line
+from pipelines.alerting.finding import Place, one_line
+from pipelines.alerting.wording import DAEMON
 from pipelines.schedules import why_passed_over
-from pipelines.wording import DAEMON
 from resources.settings import fresh_seconds
 from tallies import NotInstalled, Tally, incidents
 from tallies.incidents import Incident

@@ -23,7 +23,7 @@ from types import FrameType
 
 import click
 
-from pipelines.environment import dagster_environment
+from pipelines.command_line.environment import dagster_environment
 from resources import embedded, settings
 from resources.database import check_database, open_engine
 

@@ -23,7 +23,7 @@ from assets.checks import MATCHES_SOURCE, compare, verdict
 from assets.factory import SystemAssets, key_of, lanes_of, span_of
 from assets.windows import ONE_DAY, Bounds
 from pipelines.partitions import daily
-from pipelines.repairing import REPAIR_JOB, REPAIR_OP
+from pipelines.repairing.requests import REPAIR_JOB, REPAIR_OP
 from resources.dagster_database import Database
 from tallies import RecomputedTally, Refreshed, Tally
 from tallies.tally import FIRST_DAY, LAST_DAY

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pipelines.repairing import doing
+from pipelines.repairing.requests import doing
 from resources.settings import ui_url
 from tallies import incidents
 from tallies.incidents import Incident

@@ -1,0 +1,1 @@
+"""Alerts: what is heard becomes incidents, and these become messages that are delivered."""

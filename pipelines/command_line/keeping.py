@@ -1,0 +1,240 @@
+"""Commands that keep tallies right, and tell how they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from pipelines.command_line.common import (
+    FAILED,
+    INTERRUPTED,
+    as_json,
+    complain,
+    console,
+    example,
+    named,
+    names_given,
+    open_database,
+)
+
+if TYPE_CHECKING:
+    from tallies import Status, Tally
+
+day = click.DateTime(formats=["%Y-%m-%d"])
+
+
+@click.command(
+    epilog=example(
+        "tally migrate --with-sources",
+        "TALLY_SYSTEMS=media TALLY_SCHEMA_MEDIA=public tally migrate",
+    )
+)
+@click.option("--with-sources", is_flag=True, help="Also create source tables that are missing.")
+def migrate(with_sources: bool) -> None:
+    """Create or adopt the derived tables, and install capture.
+
+    All of it happens, or nothing. An existing derived table is adopted where its columns fit. A
+    source table is never altered or dropped; a system whose source tables are missing is skipped.
+    """
+    from pipelines.migrate import migrate as run
+
+    result = run(open_database(), with_sources=with_sources)
+    for sentence in result.done:
+        click.echo(sentence)
+    for system, missing in result.skipped.items():
+        click.echo(f"skipped {system}: there is no {', '.join(missing)}")
+    if not result.systems:
+        raise click.ClickException(
+            "no system has its source tables here, so nothing was changed; make them with"
+            " `tally migrate --with-sources`, or name the schema that has them in"
+            " TALLY_SCHEMA_<SYSTEM>"
+        )
+    if not result.done:
+        click.echo("nothing to do")
+
+
+@click.command(
+    epilog=example("tally status", "tally status --json | jq '.tallies[] | {tally, pending}'")
+)
+@as_json
+def status(as_json: bool) -> None:
+    """Show what is known of each tally.
+
+    Rows, the size on disk of the table with its indexes and its change log, when it was last
+    refreshed, its pending changes, the age of the oldest, and what the last verify found.
+    """
+    from assets.systems import missing_sources
+    from pipelines.command_line.incident_printing import open_hint
+    from pipelines.command_line.names import named_tallies, number_open, systems_of
+    from pipelines.command_line.printing import show_status, status_as_json
+    from tallies import NotInstalled
+    from tallies import status as status_of
+
+    engine = open_database()
+    found: list[tuple[Tally, Status | None]] = []
+    for each in named_tallies(engine, ()):
+        try:
+            found.append((each, status_of(engine, each)))
+        except NotInstalled:
+            found.append((each, None))
+    waiting = {}
+    with engine.connect() as connection:
+        for system in systems_of([each for each, _ in found]):
+            if system.waiting is not None and not missing_sources(connection, system):
+                waiting[system.name] = system.waiting(connection)
+    if as_json:
+        click.echo(status_as_json(found, waiting))
+    else:
+        show_status(found, waiting, console())
+        hint = open_hint(number_open(engine))
+        if hint:
+            click.echo(hint)
+
+
+@click.command(epilog=example("tally refresh", "tally refresh daily_contributions"))
+@names_given
+def refresh(names: Sequence[str]) -> None:
+    """Bring the named tallies, or all, up to date.
+
+    Takes all pending changes; the cost follows them, not the history. A tally that was never
+    built, or whose declaration changed, is rebuilt. What waits in a raw log is processed before.
+    """
+    from pipelines.command_line.names import systems_of
+    from pipelines.command_line.printing import refreshed_line
+    from tallies import refresh as run
+
+    engine = open_database()
+    wanted = named(engine, names)
+    for system in systems_of(wanted):
+        done = system.process(engine) if system.process else None
+        if done:
+            click.echo(f"{system.name}: {done}")
+    for each in wanted:
+        click.echo(refreshed_line(run(engine, each)))
+
+
+@click.command(
+    epilog=example("tally rebuild media.daily_contributions --from 2025-11-01 --to 2025-12-01")
+)
+@click.argument("name")
+@click.option("--from", "start", type=day, metavar="D", help="First day, UTC, as in 2025-11-01.")
+@click.option("--to", "end", type=day, metavar="D", help="Day after the last, UTC: not included.")
+def rebuild(name: str, start: datetime | None, end: datetime | None) -> None:
+    """Compute a tally, or some days of it, anew.
+
+    The days are those from --from up to, but not including, --to. Without --from the window has
+    no beginning, without --to no end. Only rows that differ are written.
+    """
+    from pipelines.command_line.printing import refreshed_line
+    from tallies import rebuild as run
+
+    engine = open_database()
+    (each,) = named(engine, [name])
+    result = run(engine, each, _midnight(start), _midnight(end))
+    click.echo(refreshed_line(result))
+
+
+@click.command(
+    epilog=example(
+        "tally backfill gallery.content_tags",
+        "tally backfill gallery.content_tags --lane auto --restart",
+    )
+)
+@click.argument("name")
+@click.option("--lane", "lanes", multiple=True, metavar="LANE", help="Only this; may be repeated.")
+@click.option("--restart", is_flag=True, help="From the start, even if one was interrupted.")
+@click.option(
+    "--target-seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=2.0,
+    show_default=True,
+    help="How long a batch is meant to take.",
+)
+def backfill(name: str, lanes: Sequence[str], restart: bool, target_seconds: float) -> int:
+    """Build a big tally in batches, which can be interrupted.
+
+    Run again, it goes on where it was. What is finished is gone over again, and only rows that
+    differ are written. Between batches it stands back for writers and replicas. Changes that are
+    pending stay so: `tally refresh` takes them.
+    """
+    from pipelines.command_line.backfilling import backfilled_line, showing
+    from tallies import BadLane
+    from tallies import backfill as run
+    from tallies import status as status_of
+
+    engine = open_database()
+    (each,) = named(engine, [name])
+    try:
+        with showing(click.echo) as show:
+            done = run(
+                engine,
+                each,
+                lanes or None,
+                restart=restart,
+                target_seconds=target_seconds,
+                on_progress=show,
+            )
+    except BadLane as error:
+        raise click.UsageError(str(error), ctx=click.get_current_context()) from error
+    except KeyboardInterrupt:
+        complain("interrupted; the batches so far stay, and the same command goes on from there")
+        return INTERRUPTED
+    click.echo(backfilled_line(done, status_of(engine, each)))
+    return 0
+
+
+@click.command(epilog=example("tally verify", "tally verify daily_contributions --json"))
+@names_given
+@as_json
+def verify(names: Sequence[str], as_json: bool) -> int:
+    """Compare the named tallies, or all, with their sources.
+
+    Names every key that differs, with what is stored and what the sources say. Exact while
+    writers run: a difference is a real fault. Ends with 1 where anything differs, and where a
+    tally was never built.
+    """
+    from pipelines.command_line.printing import show_verification, verifications_as_json
+    from tallies import verify as run
+
+    engine = open_database()
+    results = []
+    for each in named(engine, names):
+        results.append(run(engine, each))
+        if not as_json:
+            show_verification(results[-1], console())
+    if as_json:
+        click.echo(verifications_as_json(results))
+    return 0 if all(result.ok for result in results) else FAILED
+
+
+@click.command(epilog=example("tally incidents", "tally incidents --open daily_contributions"))
+@names_given
+@click.option("--open", "open_only", is_flag=True, help="Only what is still wrong; exit 1 if any.")
+@as_json
+def incidents(names: Sequence[str], open_only: bool, as_json: bool) -> int:
+    """Tell what was found wrong, and what became of it.
+
+    Open incidents first, then the latest hundred that were mended. When each was found, what it
+    was, its cause if it is known, how many keys differed, what is being done or when it was mended.
+    NAME may also be a job, schedule or check. With --open it ends with 1 where anything is open.
+    """
+    from pipelines.command_line.incident_printing import incidents_as_json, incidents_in_words
+    from pipelines.command_line.names import UnknownTally, incidents_of
+
+    try:
+        found = incidents_of(open_database(), names, open_only=open_only)
+    except UnknownTally as error:
+        raise click.UsageError(str(error), ctx=click.get_current_context()) from error
+    if as_json:
+        click.echo(incidents_as_json(found))
+    else:
+        for line in incidents_in_words(found):
+            click.echo(line)
+    return FAILED if open_only and found else 0
+
+
+def _midnight(day: datetime | None) -> datetime | None:
+    return day.replace(tzinfo=UTC) if day is not None else None

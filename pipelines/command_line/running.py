@@ -1,0 +1,185 @@
+"""Commands that start and end what runs, and prepare for it."""
+
+from __future__ import annotations
+
+import click
+
+from pipelines.command_line.common import (
+    FAILED,
+    check_settings,
+    example,
+    open_database,
+)
+
+
+@click.command(epilog=example("tally roles | psql -d app", "tally roles --reader reporting"))
+@click.option("--owner", default="tallykeeper_owner", show_default=True, metavar="ROLE")
+@click.option("--refresher", default="tallykeeper_refresher", show_default=True, metavar="ROLE")
+@click.option("--reader", default="tallykeeper_reader", show_default=True, metavar="ROLE")
+def roles(owner: str, refresher: str, reader: str) -> None:
+    """Print SQL that divides the work among roles: who owns, who refreshes, who reads.
+
+    For an administrator, to pipe into psql; nothing is changed here. It makes the roles, hands over
+    what is installed, and may be run again. `tally migrate` keeps granting by it.
+    """
+    from assets.systems import chosen_systems
+    from pipelines.command_line.roles import Wanted, roles_sql
+
+    script = roles_sql(open_database(), chosen_systems(), Wanted(owner, refresher, reader))
+    click.echo(script, nl=False)
+
+
+@click.command("test-alert", epilog=example("TALLY_ALERT_URLS=mailto://... tally test-alert"))
+def test_alert() -> int:
+    """Send a test message to each address of TALLY_ALERT_URLS.
+
+    Says of each whether it was taken, by its kind and a digest. Ends with 1 where one was not.
+    """
+    from resources.alerts import NotSent, targets
+
+    check_settings()
+    found = targets()
+    if not found:
+        raise click.ClickException(
+            "there is nobody to tell; name at least one address in TALLY_ALERT_URLS"
+        )
+    code = 0
+    for target in found:
+        try:
+            target.send(
+                "Tallykeeper: a test message",
+                "Sent by `tally test-alert`. What is found to be wrong will arrive here.",
+            )
+        except NotSent as error:
+            click.echo(f"{target.name}: not sent: {error}")
+            code = FAILED
+        else:
+            click.echo(f"{target.name}: sent")
+    return code
+
+
+@click.command(epilog=example('eval "$(tally env)"', "dagster dev"))
+@click.argument("name", required=False)
+def env(name: str | None) -> None:
+    """Print shell exports for `dagster dev`, `psql` and friends.
+
+    Starts the embedded server where that is in use, and leaves it running (`tally stop`).
+    Passwords are not printed: their exports ask for them with `tally env NAME`, which prints the
+    value of one variable.
+    """
+    from pipelines.command_line.environment import exports, value_of
+
+    check_settings()
+    if name is None:
+        for line in exports():
+            click.echo(line)
+        return
+    try:
+        click.echo(value_of(name))
+    except KeyError as error:
+        raise click.UsageError(f"there is no variable {name!r} to export") from error
+
+
+@click.command(epilog=example("tally stop"))
+def stop() -> None:
+    """Stop the embedded server; one's own is left alone."""
+    from resources import embedded
+
+    click.echo("stopped" if embedded.stop() else "nothing was running")
+
+
+@click.command(
+    epilog=example("tally metrics --address 9464", "curl -s http://127.0.0.1:9464/metrics")
+)
+@click.option(
+    "--address",
+    metavar="HOST:PORT",
+    help="Where to listen; a port alone is of this machine only  [default: TALLY_METRICS_ADDRESS]",
+)
+def metrics(address: str | None) -> None:
+    """Serve figures about the tallies for Prometheus.
+
+    Pending changes, refreshes, verifies, incidents and sizes, read from the database at each
+    scrape. Ctrl-C, or SIGTERM, ends it. `tally up` serves them too where TALLY_METRICS_ADDRESS is
+    set.
+    """
+    from pipelines.command_line.exporter import run_exporter
+    from pipelines.command_line.up import stop_signals
+    from resources.settings import SettingError, listening_address, metrics_address
+
+    check_settings()
+    try:
+        listening = listening_address("--address", address) if address else metrics_address()
+    except SettingError as error:
+        if error.variable != "--address":
+            raise
+        raise click.UsageError(str(error), ctx=click.get_current_context()) from error
+    if listening is None:
+        raise click.UsageError(
+            "no address to listen at; name one, as in `tally metrics --address 127.0.0.1:9464`, or"
+            " set TALLY_METRICS_ADDRESS",
+            ctx=click.get_current_context(),
+        )
+    with stop_signals() as stopping:
+        run_exporter(listening, stopping)
+
+
+@click.command(epilog=example("tally up --port 3001"))
+@click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True)
+def up(port: int) -> None:
+    """Run the Dagster UI and daemon, hourly schedules on.
+
+    The UI is at http://localhost:PORT; Ctrl-C ends both. Where TALLY_METRICS_ADDRESS is set,
+    figures for Prometheus are served there.
+    """
+    from pipelines.command_line.up import run_up
+    from resources.alerts import targets
+
+    check_settings()
+    targets()
+    run_up(port)
+
+
+@click.command(epilog=example("tally serve --port 8001 --workers 2"))
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Processes that answer, each with connections of its own.",
+)
+def serve(host: str, port: int, workers: int) -> None:
+    """Answer the reads over HTTP, read-only.
+
+    The page is at http://localhost:PORT, the addresses are in /openapi.json. Ctrl-C, or SIGTERM,
+    ends it when what is under way is answered. TALLY_SERVE_DATABASE_URL names a role that may
+    read alone.
+    """
+    from serving.server import CannotListen, run_server
+
+    check_settings()
+    try:
+        run_server(host, port, workers, say=click.echo)
+    except CannotListen as error:
+        raise click.ClickException(str(error)) from error
+
+
+@click.command(epilog=example("tally demo", "TALLY_SYSTEMS=gallery tally demo --size 20000000"))
+@click.option(
+    "--size",
+    type=click.IntRange(1, 1_000_000_000),
+    help="How much to make up of each system (media: files; gallery: links of items and tags;"
+    " fediverse, classroom: events)  [default: 200000, of events 20000 and 100000]",
+)
+def demo(size: int | None) -> None:
+    """Show it all on made-up data: build, check, summarize.
+
+    Every tally is built through Dagster and checked; a summary says where to look next. It ends by
+    itself.
+    """
+    from pipelines.command_line.demo import run_demo
+
+    check_settings()
+    run_demo(size)

@@ -1,0 +1,1 @@
+"""Repair: what a failed check names is rebuilt, and compared again."""
