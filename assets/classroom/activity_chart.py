@@ -7,15 +7,12 @@ thread of a run.
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import date, timedelta
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from assets.canvas import INK, LINE, Canvas, in_markdown
 
 WEEKS = 8
 DAYS = 7 * WEEKS
@@ -27,13 +24,11 @@ WENT_WRONG = {
     "failed_instructor_tests": "#f3bd86",
 }
 
-PALETTE_COLOURS = 64
 _WIDTH, _HEIGHT = 900, 290
 _LEFT, _STEP, _BAR = 54, 15, 12
 # Where the bars stand, and how high the highest is.
 _UPPER, _LOWER = (186, 124), (262, 52)
 _STRIP_STEP, _STRIP_BAR, _STRIP_HEIGHT = 7, 6, 40
-_INK, _FAINT, _LINE = "#24292f", "#636c76", "#d0d7de"
 
 
 @dataclass(frozen=True)
@@ -64,36 +59,22 @@ def activity_chart_png(days: Mapping[date, Day], last_day: date) -> bytes:
     Upper bars are the events of a day, by what they were; lower ones its errors, at a scale of
     their own. Days that are not in `days` have none.
     """
-    # It takes a third of a second to import, which those who draw nothing need not spend.
-    from matplotlib.figure import Figure
-    from PIL import Image
-
-    figure = Figure(figsize=(_WIDTH / 100, _HEIGHT / 100), dpi=100, facecolor="white")
-    # Coordinates are pixels, from the upper left, so that bars have sharp edges.
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_xlim(0, _WIDTH)
-    axes.set_ylim(_HEIGHT, 0)
-    axes.set_axis_off()
+    canvas = Canvas(_WIDTH, _HEIGHT)
 
     shown = [days.get(day, Day()) for day in span_of(last_day)]
-    _text(axes, _LEFT, 14, title_of(days, last_day), size=10, color=_INK)
-    _legend(axes, 38, DONE)
-    _bars(axes, shown, DONE, *_UPPER)
-    _legend(axes, _LOWER[0] - _LOWER[1] - 10, WENT_WRONG)
-    _bars(axes, shown, WENT_WRONG, *_LOWER)
-    _label_mondays(axes, last_day)
+    canvas.write(_LEFT, 14, title_of(days, last_day), size=10, color=INK)
+    _legend(canvas, 38, DONE)
+    _bars(canvas, shown, DONE, *_UPPER)
+    _legend(canvas, _LOWER[0] - _LOWER[1] - 10, WENT_WRONG)
+    _bars(canvas, shown, WENT_WRONG, *_LOWER)
+    _label_mondays(canvas, last_day)
 
-    drawn, png = io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, format="png")
-    # One is stored every hour: a palette takes a third of the room.
-    colours = Image.open(drawn).convert("RGB").quantize(PALETTE_COLOURS)
-    colours.save(png, format="PNG", optimize=True)
-    return png.getvalue()
+    return canvas.png()
 
 
 def activity_chart_markdown(days: Mapping[date, Day], last_day: date) -> str:
     """The chart as Markdown: an image that carries its own data, titled with the number."""
-    return _image(days, last_day, activity_chart_png(days, last_day))
+    return in_markdown(title_of(days, last_day), activity_chart_png(days, last_day))
 
 
 def strip_markdown(days: Mapping[date, Day], last_day: date) -> str:
@@ -104,7 +85,7 @@ def strip_markdown(days: Mapping[date, Day], last_day: date) -> str:
     from PIL import Image
 
     image = Image.new("P", (DAYS * _STRIP_STEP, _STRIP_HEIGHT), 0)
-    image.putpalette(bytes.fromhex(f"ffffff{_LINE[1:]}{DONE['runs'][1:]}"))
+    image.putpalette(bytes.fromhex(f"ffffff{LINE[1:]}{DONE['runs'][1:]}"))
     shown = [max(days.get(day, Day()).events, 0) for day in span_of(last_day)]
     most = max(shown) or 1
     for place, events in enumerate(shown):
@@ -114,7 +95,7 @@ def strip_markdown(days: Mapping[date, Day], last_day: date) -> str:
         image.paste(2, (left, _STRIP_HEIGHT - 1 - high, left + _STRIP_BAR, _STRIP_HEIGHT - 1))
     png = io.BytesIO()
     image.save(png, format="PNG", optimize=True, bits=2)
-    return _image(days, last_day, png.getvalue())
+    return in_markdown(title_of(days, last_day), png.getvalue())
 
 
 def span_of(last_day: date) -> list[date]:
@@ -130,15 +111,10 @@ def title_of(days: Mapping[date, Day], last_day: date) -> str:
     return f"{shown} event{'' if events == 1 else 's'} from {first} to {last_day}"
 
 
-def _image(days: Mapping[date, Day], last_day: date, png: bytes) -> str:
-    data = base64.b64encode(png).decode("ascii")
-    return f"![{title_of(days, last_day)}](data:image/png;base64,{data})"
-
-
-def _bars(axes: Axes, shown: list[Day], kinds: Mapping[str, str], foot: int, height: int) -> None:
+def _bars(
+    canvas: Canvas, shown: list[Day], kinds: Mapping[str, str], foot: int, height: int
+) -> None:
     """A bar for each day, standing at `foot`, the highest `height` pixels high."""
-    from matplotlib.patches import Rectangle
-
     counts = [[max(getattr(day, kind), 0) for kind in kinds] for day in shown]
     most = max(map(sum, counts))
     for place, day in enumerate(counts):
@@ -146,30 +122,27 @@ def _bars(axes: Axes, shown: list[Day], kinds: Mapping[str, str], foot: int, hei
         for count, colour in zip(day, kinds.values(), strict=True):
             high = height * count / (most or 1)
             top -= high
-            bar = Rectangle((left, top), _BAR, high, facecolor=colour, antialiased=False)
-            axes.add_patch(bar)
+            canvas.box(left, top, _BAR, high, colour)
     right = _LEFT + DAYS * _STEP - (_STEP - _BAR)
-    axes.plot([_LEFT, right], [foot, foot], color=_LINE, linewidth=0.8)
+    canvas.line(_LEFT, right, foot)
     if most:
-        _text(axes, _LEFT - 6, foot - height + 3, _short(most), align="right")
-    _text(axes, _LEFT - 6, foot - 3, "0", align="right")
+        canvas.write(_LEFT - 6, foot - height + 3, _short(most), align="right")
+    canvas.write(_LEFT - 6, foot - 3, "0", align="right")
 
 
-def _legend(axes: Axes, middle: float, kinds: Mapping[str, str]) -> None:
-    from matplotlib.patches import Rectangle
-
+def _legend(canvas: Canvas, middle: float, kinds: Mapping[str, str]) -> None:
     left = float(_LEFT)
     for kind, colour in kinds.items():
         words = kind.replace("_", " ")
-        axes.add_patch(Rectangle((left, middle - 5), 10, 10, facecolor=colour, antialiased=False))
-        _text(axes, left + 15, middle, words)
+        canvas.box(left, middle - 5, 10, 10, colour)
+        canvas.write(left + 15, middle, words)
         left += 36 + 5.6 * len(words)
 
 
-def _label_mondays(axes: Axes, last_day: date) -> None:
+def _label_mondays(canvas: Canvas, last_day: date) -> None:
     for place, day in enumerate(span_of(last_day)):
         if day.isoweekday() == 1:
-            _text(axes, _LEFT + place * _STEP, _HEIGHT - 14, f"{day.day} {day:%b}")
+            canvas.write(_LEFT + place * _STEP, _HEIGHT - 14, f"{day.day} {day:%b}")
 
 
 def _short(number: int) -> str:
@@ -178,16 +151,3 @@ def _short(number: int) -> str:
         if number >= limit:
             return f"{number / limit:.1f}{unit}"
     return str(number)
-
-
-def _text(
-    axes: Axes,
-    x: float,
-    y: float,
-    words: str,
-    *,
-    align: str = "left",
-    size: float = 8,
-    color: str = _FAINT,
-) -> None:
-    axes.text(x, y, words, ha=align, va="center", fontsize=size, color=color)

@@ -7,23 +7,16 @@ hashtags people write is drawn: where the font lacks a character, the hashtag's 
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
 
+from assets.canvas import INK, Canvas, in_markdown
 from assets.fediverse.trends import Trend
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-PALETTE_COLOURS = 64
 RECENT, BEFORE = "#2569ad", "#c3ccd5"
 _WIDTH, _ROW, _HEAD, _FOOT = 900, 34, 58, 12
 _LEFT, _RIGHT = 230, 150
 _LONGEST = 24
-_INK, _FAINT = "#24292f", "#636c76"
 
 
 def trend_chart_png(trends: Sequence[Trend], title: str) -> bytes:
@@ -31,37 +24,22 @@ def trend_chart_png(trends: Sequence[Trend], title: str) -> bytes:
 
     Each hashtag has two bars: its uses per hour in the recent window, and in the baseline.
     """
-    # It takes a third of a second to import, which those who draw nothing need not spend.
-    from matplotlib.figure import Figure
-    from PIL import Image
-
     height = _HEAD + _FOOT + _ROW * max(1, len(trends))
-    figure = Figure(figsize=(_WIDTH / 100, height / 100), dpi=100, facecolor="white")
-    # Coordinates are pixels, from the upper left.
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_xlim(0, _WIDTH)
-    axes.set_ylim(height, 0)
-    axes.set_axis_off()
-    _text(axes, 14, 16, title, size=10, color=_INK)
-    _legend(axes)
+    canvas = Canvas(_WIDTH, height)
+    canvas.write(14, 16, title, size=10, color=INK)
+    _legend(canvas)
     if not trends:
-        _text(axes, 14, _HEAD + _ROW / 2, "Nothing is trending.")
+        canvas.write(14, _HEAD + _ROW / 2, "Nothing is trending.")
     longest = max((max(t.recent_rate, t.baseline_rate) for t in trends), default=0) or 1
     for place, trend in enumerate(trends, start=1):
-        _bars(axes, place, trend, (_WIDTH - _LEFT - _RIGHT) / longest)
+        _bars(canvas, place, trend, (_WIDTH - _LEFT - _RIGHT) / longest)
 
-    drawn, png = io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, format="png")
-    # One is stored every hour: a palette takes a third of the room.
-    colours = Image.open(drawn).convert("RGB").quantize(PALETTE_COLOURS)
-    colours.save(png, format="PNG", optimize=True)
-    return png.getvalue()
+    return canvas.png()
 
 
 def trend_chart_markdown(trends: Sequence[Trend], title: str) -> str:
     """The chart as Markdown: an image that carries its own data, and the figures as a table."""
-    data = base64.b64encode(trend_chart_png(trends, title)).decode("ascii")
-    return f"![{title}](data:image/png;base64,{data})\n\n{trend_table(trends)}"
+    return f"{in_markdown(title, trend_chart_png(trends, title))}\n\n{trend_table(trends)}"
 
 
 def trend_table(trends: Sequence[Trend]) -> str:
@@ -85,33 +63,29 @@ def _clock(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M}"
 
 
-def _bars(axes: Axes, place: int, trend: Trend, pixels_per_use: float) -> None:
-    from matplotlib.patches import Rectangle
-
+def _bars(canvas: Canvas, place: int, trend: Trend, pixels_per_use: float) -> None:
     top = _HEAD + (place - 1) * _ROW
     name = trend.name if len(trend.name) <= _LONGEST else f"{trend.name[: _LONGEST - 1]}…"
     label = f"#{name}" if _is_drawable(name) else f"(number {place})"
-    _text(axes, _LEFT - 10, top + 12, label, align="right", size=9, color=_INK)
+    canvas.write(_LEFT - 10, top + 12, label, align="right", size=9, color=INK)
     for offset, thick, rate, colour in (
         (2, 14, trend.recent_rate, RECENT),
         (17, 7, trend.baseline_rate, BEFORE),
     ):
         long = rate * pixels_per_use
-        axes.add_patch(Rectangle((_LEFT, top + offset), long, thick, facecolor=colour))
+        canvas.box(_LEFT, top + offset, long, thick, colour)
     end = _LEFT + max(trend.recent_rate, trend.baseline_rate) * pixels_per_use
     said = f"{trend.recent_rate:.1f} an hour, {trend.rise:.1f} times"
-    _text(axes, end + 6, top + 12, said)
+    canvas.write(end + 6, top + 12, said)
 
 
-def _legend(axes: Axes) -> None:
-    from matplotlib.patches import Rectangle
-
+def _legend(canvas: Canvas) -> None:
     for left, colour, words in (
         (_LEFT, RECENT, "uses per hour, of late"),
         (_LEFT + 180, BEFORE, "before"),
     ):
-        axes.add_patch(Rectangle((left, 34), 12, 12, facecolor=colour))
-        _text(axes, left + 18, 40, words)
+        canvas.box(left, 34, 12, 12, colour)
+        canvas.write(left + 18, 40, words)
 
 
 def _is_drawable(words: str) -> bool:
@@ -120,17 +94,3 @@ def _is_drawable(words: str) -> bool:
 
     known = get_font(findfont(FontProperties())).get_charmap()
     return all(ord(c) in known for c in words)
-
-
-def _text(
-    axes: Axes,
-    x: float,
-    y: float,
-    words: str,
-    *,
-    align: str = "left",
-    size: float = 8,
-    color: str = _FAINT,
-) -> None:
-    # A dollar sign is one, and no formula.
-    axes.text(x, y, words, ha=align, va="center", fontsize=size, color=color, parse_math=False)

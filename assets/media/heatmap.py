@@ -7,20 +7,16 @@ in any thread of a run.
 
 from __future__ import annotations
 
-import base64
 import io
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from datetime import date, timedelta
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from assets.canvas import INK, Canvas, in_markdown
 
 WEEKS = 53
 # No files, then few to many: one hue that only grows darker, so that it reads the same to every
 # eye and in print; no files is grey, not the palest blue.
-PALETTE_COLOURS = 64
 SHADES = ["#eceef0", "#b3d1ec", "#62a3d6", "#2569ad", "#0a2a5c"]
 # The share of the days with files that is paler than each of the three darker shades: the fewer
 # days a shade has, the more it says.
@@ -30,7 +26,6 @@ _WIDTH, _HEIGHT = 900, 184
 _SQUARE, _STEP = 13, 16
 _STRIP_SQUARE, _STRIP_STEP = 6, 7
 _LEFT, _TOP = 42, 46
-_INK, _FAINT = "#24292f", "#636c76"
 
 
 def calendar_heatmap_png(counts: Mapping[date, int], last_day: date) -> bytes:
@@ -40,40 +35,25 @@ def calendar_heatmap_png(counts: Mapping[date, int], last_day: date) -> bytes:
     compares with the year's other days that have files, not how large its count is: a few huge
     days do not bleach the rest.
     """
-    # It takes a third of a second to import, which those who draw nothing need not spend.
-    from matplotlib.figure import Figure
-    from PIL import Image
-
-    figure = Figure(figsize=(_WIDTH / 100, _HEIGHT / 100), dpi=100, facecolor="white")
-    # Coordinates are pixels, from the upper left, so that squares have sharp edges.
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_xlim(0, _WIDTH)
-    axes.set_ylim(_HEIGHT, 0)
-    axes.set_axis_off()
+    canvas = Canvas(_WIDTH, _HEIGHT)
 
     first_day = first_day_of(last_day)
     year = _days(first_day, last_day)
     shade = shades_of([counts.get(day, 0) for day in year])
     for place, day in enumerate(year):
         week, weekday = divmod(place, 7)
-        _square(axes, _LEFT + week * _STEP, _TOP + weekday * _STEP, shade[counts.get(day, 0)])
-    _text(axes, _LEFT, 14, title_of(counts, last_day), size=10, color=_INK)
-    _label_weekdays(axes)
-    _label_months(axes, first_day)
-    _explain(axes, f"{first_day} to {last_day}")
+        _square(canvas, _LEFT + week * _STEP, _TOP + weekday * _STEP, shade[counts.get(day, 0)])
+    canvas.write(_LEFT, 14, title_of(counts, last_day), size=10, color=INK)
+    _label_weekdays(canvas)
+    _label_months(canvas, first_day)
+    _explain(canvas, f"{first_day} to {last_day}")
 
-    drawn, png = io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, format="png")
-    # One is stored every hour: a palette takes a third of the room.
-    colours = Image.open(drawn).convert("RGB").quantize(PALETTE_COLOURS)
-    colours.save(png, format="PNG", optimize=True)
-    return png.getvalue()
+    return canvas.png()
 
 
 def heatmap_markdown(counts: Mapping[date, int], last_day: date) -> str:
     """The heat map as Markdown: an image that carries its own data, titled with the number."""
-    data = base64.b64encode(calendar_heatmap_png(counts, last_day)).decode("ascii")
-    return f"![{title_of(counts, last_day)}](data:image/png;base64,{data})"
+    return in_markdown(title_of(counts, last_day), calendar_heatmap_png(counts, last_day))
 
 
 def strip_markdown(counts: Mapping[date, int], last_day: date) -> str:
@@ -93,8 +73,7 @@ def strip_markdown(counts: Mapping[date, int], last_day: date) -> str:
         image.paste(SHADES.index(shade[counts.get(day, 0)]), square)
     png = io.BytesIO()
     image.save(png, format="PNG", optimize=True, bits=4)
-    data = base64.b64encode(png.getvalue()).decode("ascii")
-    return f"![{title_of(counts, last_day)}](data:image/png;base64,{data})"
+    return in_markdown(title_of(counts, last_day), png.getvalue())
 
 
 def first_day_of(last_day: date) -> date:
@@ -127,13 +106,13 @@ def _days(first: date, last: date) -> list[date]:
     return [first + timedelta(days=n) for n in range((last - first).days + 1)]
 
 
-def _label_weekdays(axes: Axes) -> None:
+def _label_weekdays(canvas: Canvas) -> None:
     for weekday, name in ((1, "Mon"), (3, "Wed"), (5, "Fri")):
         middle = _TOP + weekday * _STEP + _SQUARE / 2
-        _text(axes, _LEFT - 8, middle, name, align="right")
+        canvas.write(_LEFT - 8, middle, name, align="right")
 
 
-def _label_months(axes: Axes, first_day: date) -> None:
+def _label_months(canvas: Canvas, first_day: date) -> None:
     """The month's name above its first whole week; not above the first, if the next one is near."""
     sundays = [first_day + timedelta(weeks=week) for week in range(WEEKS)]
     begins = [w for w in range(1, WEEKS) if sundays[w].month != sundays[w - 1].month]
@@ -141,34 +120,19 @@ def _label_months(axes: Axes, first_day: date) -> None:
         begins.insert(0, 0)
     for week in begins:
         if week < WEEKS - 1:
-            _text(axes, _LEFT + week * _STEP, _TOP - 11, f"{sundays[week]:%b}")
+            canvas.write(_LEFT + week * _STEP, _TOP - 11, f"{sundays[week]:%b}")
 
 
-def _explain(axes: Axes, span: str) -> None:
+def _explain(canvas: Canvas, span: str) -> None:
     middle = _HEIGHT - 13
-    _text(axes, _LEFT, middle, span)
+    canvas.write(_LEFT, middle, span)
     right = _LEFT + WEEKS * _STEP - (_STEP - _SQUARE)
-    _text(axes, right, middle, "More", align="right")
+    canvas.write(right, middle, "More", align="right")
     start = right - 36 - len(SHADES) * _STEP
-    _text(axes, start - 5, middle, "Less", align="right")
+    canvas.write(start - 5, middle, "Less", align="right")
     for place, shade in enumerate(SHADES):
-        _square(axes, start + place * _STEP, round(middle - _SQUARE / 2), shade)
+        _square(canvas, start + place * _STEP, round(middle - _SQUARE / 2), shade)
 
 
-def _square(axes: Axes, left: float, top: float, shade: str) -> None:
-    from matplotlib.patches import Rectangle
-
-    axes.add_patch(Rectangle((left, top), _SQUARE, _SQUARE, facecolor=shade, antialiased=False))
-
-
-def _text(
-    axes: Axes,
-    x: float,
-    y: float,
-    words: str,
-    *,
-    align: str = "left",
-    size: float = 8,
-    color: str = _FAINT,
-) -> None:
-    axes.text(x, y, words, ha=align, va="center", fontsize=size, color=color)
+def _square(canvas: Canvas, left: float, top: float, shade: str) -> None:
+    canvas.box(left, top, _SQUARE, _SQUARE, shade)
