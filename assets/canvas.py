@@ -1,8 +1,8 @@
 """What the pictures in Dagster's UI are drawn on, and how they get into Markdown.
 
 What must stay true: no global state of the plotting library is touched (no pyplot), so that
-pictures can be drawn in any thread of a run; and what is drawn nowhere is not imported, for the
-library takes a third of a second.
+pictures can be drawn in any thread of a run; and who draws nothing does not import it, for that
+takes a third of a second.
 """
 
 from __future__ import annotations

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.schema import CreateSchema
 
 from assets.media.tallies import system as media
@@ -117,3 +118,21 @@ def settled_media(engine: Engine) -> None:
         assert verify(engine, tally).ok
     judge(engine, [DAILY, HOURLY])
     assert scalar(engine, f"SELECT count(*) FROM {DAILY_LOG}") == 0
+
+
+@contextmanager
+def scans_of(engine: Engine, *tables: str) -> Iterator[list[int]]:
+    """The sequential scans of these tables, as each transaction commits."""
+    names = ", ".join(f"'{name}'" for name in tables)
+    query = (
+        "SELECT coalesce(sum(seq_scan), 0) FROM pg_stat_xact_user_tables"
+        f" WHERE relname IN ({names})"
+    )
+    scans: list[int] = []
+
+    def count(connection: Connection) -> None:
+        scans.append(int(connection.exec_driver_sql(query).scalar_one()))
+
+    event.listen(engine, "commit", count)
+    yield scans
+    event.remove(engine, "commit", count)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy import Connection, Engine, text
 
 from assets.classroom.tallies import (
     assignment_counts,
@@ -23,7 +23,7 @@ from assets.classroom.tallies import (
 )
 from tallies import Tally, rebuild, refresh, verify
 from tests.classroom import CLASSROOM
-from tests.integration.support import create, execute, judge, rows, scalar
+from tests.integration.support import create, execute, judge, rows, scalar, scans_of
 
 EVENT = (
     "INSERT INTO classroom.submission_log (submission_id, course_id, subject_id, event_type,"
@@ -313,32 +313,10 @@ def test_what_concerns_many_is_resolved_by_indexes_and_at_once(engine: Engine) -
     assert (done.pending_taken, done.keys_changed) == (1, MANY // 2)
     execute(engine, EVENT + "(77, 1, 77, 'edit', '2025-01-02Z')")
     engine.dispose()
-    with scanning(engine) as scans:
+    with scans_of(engine, "users", "roles", "submissions", "submission_log") as scans:
         assert refresh(engine, submission_counts).keys_changed == 1
         assert refresh(engine, user_counts).keys_changed == 1
         assert refresh(engine, user_time_spent).keys_changed == 1
     assert scans
     assert set(scans) == {0}
     judge(engine, CLASSROOM)
-
-
-class scanning:  # noqa: N801 -- used as a statement
-    """The sequential scans of the long tables, as each transaction commits."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self.scans: list[int] = []
-
-    def __enter__(self) -> list[int]:
-        event.listen(self.engine, "commit", self.count)
-        return self.scans
-
-    def __exit__(self, *_: object) -> None:
-        event.remove(self.engine, "commit", self.count)
-
-    def count(self, connection: Connection) -> None:
-        query = (
-            "SELECT coalesce(sum(seq_scan), 0) FROM pg_stat_xact_user_tables WHERE relname IN"
-            " ('users', 'roles', 'submissions', 'submission_log')"
-        )
-        self.scans.append(int(connection.exec_driver_sql(query).scalar_one()))

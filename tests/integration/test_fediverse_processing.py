@@ -14,131 +14,23 @@ from sqlalchemy.exc import IntegrityError
 from assets.fediverse.functions import PROGRESS
 from assets.fediverse.processing import process
 from assets.fediverse.tallies import system
-from resources.database import open_engine
-from tests.integration.support import create, execute, rows, scalar
-from tests.servers import VERSIONS, Servers
+from tests.integration.fediverse_log import START, Log, created, emptied, status, tagged
+from tests.integration.support import execute, rows, scalar
+from tests.servers import Servers
 
-START = datetime(2026, 11, 20, 12, tzinfo=UTC)
 ABOVE_DOUBLES = 2**53 + 1
 """An id that a double cannot hold."""
 
 
-class Log:
-    """A stream written to the log, an event a minute, processed at once or when told to."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self.start = START
-        self.minutes = 0
-        execute(
-            engine,
-            "INSERT INTO fediverse.instances (base_url)"
-            " VALUES ('https://One.example'), ('https://two.example')",
-        )
-
-    def write(self, event: str, payload: Any, *, instance: int = 1, at: int | None = None) -> int:
-        """Append an event received `at` minutes after the start, by default the next; its id."""
-        self.minutes = self.minutes + 1 if at is None else at
-        received = self.start + timedelta(minutes=self.minutes)
-        with self.engine.begin() as connection:
-            return int(
-                connection.exec_driver_sql(
-                    "INSERT INTO fediverse.stream_events"
-                    " (instance_id, event_type, payload, received_at)"
-                    " VALUES (%s, %s, %s::jsonb, %s) RETURNING id",
-                    (instance, event, json.dumps(payload), received),
-                ).scalar_one()
-            )
-
-    def say(self, event: str, payload: Any, *, instance: int = 1) -> None:
-        """Append an event and process it. It must be readable."""
-        self.write(event, payload, instance=instance)
-        assert process(self.engine).failed == 0
-
-    def posts(self, columns: str) -> list[tuple[Any, ...]]:
-        return rows(
-            self.engine, f"SELECT {columns} FROM fediverse.mastodon_posts ORDER BY instance_id, id"
-        )
-
-    def versions(self, columns: str = "version_seq, content_text, valid_from, valid_to") -> Any:
-        return rows(
-            self.engine,
-            f"SELECT {columns} FROM fediverse.post_versions ORDER BY post_id, version_seq",
-        )
-
-    def tags(self) -> list[str]:
-        return [
-            name
-            for (name,) in rows(
-                self.engine,
-                "SELECT name FROM fediverse.post_hashtags AS p JOIN fediverse.hashtags AS h"
-                " ON h.id = p.hashtag_id ORDER BY name",
-            )
-        ]
-
-    def snapshots(self) -> list[tuple[int, int]]:
-        """Minute and favourites of each."""
-        return [
-            (int((at - START).total_seconds() // 60), favourites)
-            for at, favourites in rows(
-                self.engine,
-                "SELECT captured_at, favourites_count FROM fediverse.post_metric_snapshots"
-                " ORDER BY captured_at",
-            )
-        ]
-
-
-def status(number: int | str = 1, **fields: Any) -> dict[str, Any]:
-    """A status as the API gives it."""
-    return {
-        "id": str(number),
-        "created_at": "2026-11-20T11:00:00.000Z",
-        "edited_at": None,
-        "in_reply_to_id": None,
-        "in_reply_to_account_id": None,
-        "sensitive": False,
-        "spoiler_text": "",
-        "visibility": "public",
-        "language": "en",
-        "uri": f"https://one.example/{number}",
-        "url": f"https://one.example/@ann/{number}",
-        "replies_count": 0,
-        "reblogs_count": 0,
-        "favourites_count": 0,
-        "content": f"<p>post {number}</p>",
-        "reblog": None,
-        "account": {"id": "7", "username": "ann", "acct": "ann", "display_name": "Ann"},
-        "media_attachments": [],
-        "mentions": [],
-        "tags": [],
-        **fields,
-    }
-
-
-def tagged(*names: str) -> list[dict[str, str]]:
-    return [{"name": name, "url": f"https://one.example/tags/{name}"} for name in names]
-
-
 @pytest.fixture(scope="module")
 def fediverse(postgres_servers: Servers) -> Iterator[Engine]:
-    """A database with the fediverse's tables and capture, for all tests here."""
-    with postgres_servers.fresh_database(VERSIONS[0]) as url:
-        engine = open_engine(url)
-        create(engine, system)
+    with created(postgres_servers) as engine:
         yield engine
-        engine.dispose()
 
 
 @pytest.fixture
 def log(fediverse: Engine) -> Log:
-    """An empty log, and nothing derived yet."""
-    tables = ", ".join(f"fediverse.{t.name}" for t in (*system.raw, *system.processed))
-    execute(
-        fediverse,
-        f"TRUNCATE {tables} RESTART IDENTITY",
-        f"UPDATE {PROGRESS} SET processed_at = NULL, processed_id = NULL",
-    )
-    return Log(fediverse)
+    return emptied(fediverse)
 
 
 def test_a_post_has_what_its_status_says(log: Log) -> None:

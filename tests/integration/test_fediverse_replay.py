@@ -10,37 +10,25 @@ import pytest
 from sqlalchemy import Engine
 
 from assets.fediverse import partitions
-from assets.fediverse.functions import PROGRESS
 from assets.fediverse.processing import process
 from assets.fediverse.replay import replay, verify_log
 from assets.fediverse.tallies import system
-from resources.database import open_engine
 from tallies import refresh, verify
-from tests.integration.support import create, execute, rows, scalar
-from tests.integration.test_fediverse_processing import Log, status, tagged
-from tests.servers import VERSIONS, Servers
+from tests.integration.fediverse_log import Log, created, emptied, status, tagged
+from tests.integration.support import execute, rows, scalar
+from tests.servers import Servers
 
 
 @pytest.fixture(scope="module")
 def fediverse(postgres_servers: Servers) -> Iterator[Engine]:
-    """A database with the fediverse's tables and capture, for all tests here."""
-    with postgres_servers.fresh_database(VERSIONS[0]) as url:
-        engine = open_engine(url)
-        create(engine, system)
+    with created(postgres_servers) as engine:
         yield engine
-        engine.dispose()
 
 
 @pytest.fixture
 def log(fediverse: Engine) -> Log:
     """A log with a conversation, an edit, a reblog and a deletion in it, processed."""
-    tables = ", ".join(f"fediverse.{t.name}" for t in (*system.raw, *system.processed))
-    execute(
-        fediverse,
-        f"TRUNCATE {tables} RESTART IDENTITY",
-        f"UPDATE {PROGRESS} SET processed_at = NULL, processed_id = NULL, dropped_before = NULL",
-    )
-    log = Log(fediverse)
+    log = emptied(fediverse)
     # Recent, because what may have been thinned is not compared.
     log.start = datetime.now(UTC) - timedelta(days=1)
     picture = {"id": "4", "type": "image", "url": "u", "description": "cat"}

@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy import Engine, text
 from sqlalchemy.exc import IntegrityError
 
 from assets.gallery.tallies import (
@@ -25,7 +25,7 @@ from tallies import Tally, rebuild, refresh, verify
 from tallies.state import mark_stale
 from tests.concurrency.subjects import SUBJECTS
 from tests.concurrency.writers import COLLISIONS
-from tests.integration.support import create, execute, judge, rows, scalar
+from tests.integration.support import create, execute, judge, rows, scalar, scans_of
 from tests.oracle import GALLERY, TAG_CARDINALITY_STATS, look, settle
 
 ANNA = "00000000-0000-0000-0000-00000000000a"
@@ -227,7 +227,7 @@ def test_tags_are_resolved_without_reading_all_items(engine: Engine) -> None:
     execute(engine, LATER_IS_A_TAG, "DELETE FROM gallery.tags WHERE name = 't77'")
     # The counts are those of a session, which may keep them over several transactions.
     engine.dispose()
-    with counting_scans(engine) as scans:
+    with scans_of(engine, "content_items", "content_items_auto", "tags") as scans:
         assert refresh(engine, content_tags).keys_changed == 2
         assert refresh(engine, content_tags_left_out).keys_changed == 2 + 4 * 4
         assert (
@@ -238,28 +238,6 @@ def test_tags_are_resolved_without_reading_all_items(engine: Engine) -> None:
     assert set(scans) == {0}
     for tally in (content_tags, content_tags_left_out):
         assert verify(engine, tally).ok
-
-
-class counting_scans:  # noqa: N801 -- used as a statement
-    """The sequential scans of items and tags, as each transaction commits."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self.scans: list[int] = []
-
-    def __enter__(self) -> list[int]:
-        event.listen(self.engine, "commit", self.count)
-        return self.scans
-
-    def __exit__(self, *_: object) -> None:
-        event.remove(self.engine, "commit", self.count)
-
-    def count(self, connection: Connection) -> None:
-        query = (
-            "SELECT coalesce(sum(seq_scan), 0) FROM pg_stat_xact_user_tables"
-            " WHERE relname IN ('content_items', 'content_items_auto', 'tags')"
-        )
-        self.scans.append(int(connection.exec_driver_sql(query).scalar_one()))
 
 
 def test_a_counted_table_s_pending_changes_show_at_once(gallery: Engine) -> None:
