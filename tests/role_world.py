@@ -170,6 +170,17 @@ def without_psql(script: str) -> str:
 
 
 def _drop_roles(admin: Engine) -> None:
+    for attempt in range(5):
+        try:
+            return _drop_roles_once(admin)
+        except DBAPIError as error:
+            # With autovacuum, which looks after the very tables that are dropped.
+            if not isinstance(error.orig, psycopg.errors.DeadlockDetected) or attempt == 4:
+                raise
+    return None
+
+
+def _drop_roles_once(admin: Engine) -> None:
     with admin.begin() as connection:
         for role in ROLES:
             found = connection.exec_driver_sql(

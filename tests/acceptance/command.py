@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -10,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.environment import environment as clean
+
 PROGRAM = Path(sys.executable).with_name("tally")
 SECONDS = 120
 # Variables of the one who runs the tests must not reach the command.
-OURS = ("TALLY_", "PG", "DAGSTER_", "COLUMNS", "LINES")
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,7 @@ class Command:
         return Result(process.returncode, process.stdout, process.stderr)
 
     def _environment(self) -> dict[str, str]:
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(OURS)}
         home = {"TALLY_HOME": str(self.folder / "home"), "TALLY_DATABASE_URL": self.url}
-        return kept | home | self.environment
+        # The size of the terminal of whoever looks at the tests is none of theirs.
+        kept = {n: v for n, v in clean(**home).items() if n not in ("COLUMNS", "LINES")}
+        return kept | self.environment

@@ -25,6 +25,8 @@ from typing import Literal
 import click
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from tests.environment import environment as clean
+
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 CHROMIUM = next((p for n in ("chromium", "chromium-browser") if (p := shutil.which(n))), None)
 SWITCHES = (
@@ -214,7 +216,7 @@ def main() -> None:
     wanted = sys.argv[1:] or [*PICTURES, *OF_SERVICE]
     # A short name: the socket's path has a limit.
     with tempfile.TemporaryDirectory(prefix="tally-") as home:
-        environment = {**os.environ, "TALLY_HOME": home}
+        environment = clean(TALLY_HOME=home)
         tally = Path(sys.executable).with_name("tally")
         subprocess.run([tally, "demo"], env=environment, check=True)
         for running, views in ((running_ui, PICTURES), (running_service, OF_SERVICE)):

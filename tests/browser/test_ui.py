@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from resources import embedded
 from resources.database import open_engine
 from tallies import Incident, incidents
 from tests.browser import screenshots
+from tests.environment import environment as clean
 
 View = Callable[[Browser, str], Page]
 WAIT = screenshots.RUN_SECONDS * 1000
@@ -38,7 +38,7 @@ def home() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def ui(home: Path) -> Iterator[str]:
-    environment = {**os.environ, "TALLY_HOME": str(home)}
+    environment = clean(TALLY_HOME=str(home))
     tally = Path(sys.executable).with_name("tally")
     subprocess.run([tally, "demo"], env=environment, check=True)
     with screenshots.running_ui(environment) as base:

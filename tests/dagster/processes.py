@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from resources.settings import project_root
+from tests.environment import environment as clean
 
 T = TypeVar("T")
 
@@ -77,7 +78,7 @@ class Processes:
     def __post_init__(self) -> None:
         listening = ("code", "webserver", "metrics", "serve")
         self.ports = dict(zip(listening, free_ports(len(listening)), strict=True))
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("TALLY_", "DAGSTER_"))}
+        kept = clean()
         path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
         theirs = {
             "TALLY_CODE_HOST": LOOPBACK,

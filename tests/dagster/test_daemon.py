@@ -18,6 +18,7 @@ import psutil
 import pytest
 import sqlalchemy as sa
 from dagster._core.scheduler import DagsterDaemonScheduler
+from dagster._core.scheduler.instigation import InstigatorType
 from dagster._core.test_utils import create_test_daemon_workspace_context, freeze_time
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import WorkspaceFileTarget
@@ -134,6 +135,18 @@ class Deployment:
             return [
                 found.to_string() for found in turned if isinstance(found, SerializableErrorInfo)
             ]
+
+    def told_of_schedules(self) -> str:
+        """What the scheduler wrote down of each schedule: since when it is on, and its ticks."""
+        lines = []
+        for state in self.instance.all_instigator_state(instigator_type=InstigatorType.SCHEDULE):
+            lines.append(f"{state.name} is {state.status}: {state.instigator_data}")
+            for tick in self.instance.get_ticks(state.instigator_origin_id, state.selector_id):
+                at = datetime.fromtimestamp(tick.timestamp, UTC)
+                lines.append(
+                    f"  {at}: {tick.status} {tick.skip_reason} {tick.error} {tick.run_ids}"
+                )
+        return "\n".join(lines) or "nothing"
 
     def turn_backfills(self) -> None:
         """What the backfill daemon does now."""
@@ -253,6 +266,8 @@ def test_the_hourly_schedules_launch_runs_that_refresh(deployment: Deployment) -
     deployment.turn_schedules(seen, hour - timedelta(minutes=1))
     at = hour + timedelta(minutes=1)
     launched = deployment.runs_after(lambda: deployment.turn_schedules(seen, at))
+    jobs = sorted(run.job_name for run in launched)
+    assert jobs == ["gallery_hourly", "media_hourly"], deployment.told_of_schedules()
     (other,) = [run for run in launched if run.job_name == "gallery_hourly"]
     assert "dagster/partition" not in other.tags
     gone = deployment.finish(other)

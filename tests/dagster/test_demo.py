@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -14,13 +13,13 @@ from sqlalchemy import text
 
 from resources import embedded
 from resources.database import open_engine
+from tests.environment import environment as clean
 
 
 def demo(home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("TALLY_", "DAGSTER_"))}
     return subprocess.run(
         [str(Path(sys.executable).with_name("tally")), "demo"],
-        env=kept | {"TALLY_HOME": str(home)} | environment,
+        env=clean(TALLY_HOME=str(home), **environment),
         capture_output=True,
         text=True,
         check=False,

@@ -21,6 +21,7 @@ from sqlalchemy import Engine
 
 from assets.media.tallies import system
 from pipelines.command_line import up
+from tests.environment import environment as clean
 from tests.templates import migrated
 
 QUERY = """{ workspaceOrError { ... on Workspace { locationEntries { name loadStatus } } } }"""
@@ -36,8 +37,7 @@ def port() -> int:
 @pytest.fixture
 def environment(database_url: str, engine: Engine, tmp_path: Path) -> dict[str, str]:
     migrated(engine, system)
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("TALLY_", "DAGSTER_"))}
-    return kept | {"TALLY_DATABASE_URL": database_url, "TALLY_HOME": str(tmp_path)}
+    return clean(TALLY_DATABASE_URL=database_url, TALLY_HOME=str(tmp_path))
 
 
 @contextmanager

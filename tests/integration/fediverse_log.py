@@ -76,7 +76,7 @@ class Log:
     def snapshots(self) -> list[tuple[int, int]]:
         """Minute and favourites of each."""
         return [
-            (int((at - START).total_seconds() // 60), favourites)
+            (int((at - self.start).total_seconds() // 60), favourites)
             for at, favourites in rows(
                 self.engine,
                 "SELECT captured_at, favourites_count FROM fediverse.post_metric_snapshots"

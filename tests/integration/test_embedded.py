@@ -24,6 +24,7 @@ import pytest
 
 from resources import embedded, postmaster
 from resources.database import DatabaseUnavailable
+from tests.environment import environment as clean
 
 # Other processes import what this one does.
 PATHS = os.pathsep.join(filter(None, sys.path))
@@ -56,7 +57,7 @@ def python(home: Path, script: str, *arguments: str) -> subprocess.Popen[str]:
     """Another process with the same home."""
     return subprocess.Popen(
         [sys.executable, "-c", script, *arguments],
-        env=os.environ | {"TALLY_HOME": str(home), "PYTHONPATH": PATHS},
+        env=clean(TALLY_HOME=str(home), PYTHONPATH=PATHS),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -231,7 +232,7 @@ def test_it_stays_while_another_process_uses_it(home: Path) -> None:
     with embedded.serving(home):
         other = subprocess.Popen(
             [sys.executable, "-c", waits],
-            env=os.environ | {"TALLY_HOME": str(home), "PYTHONPATH": PATHS},
+            env=clean(TALLY_HOME=str(home), PYTHONPATH=PATHS),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

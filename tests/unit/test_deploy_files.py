@@ -7,7 +7,6 @@ start the same. Containers themselves are not built here.
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 import shlex
 import shutil
@@ -24,6 +23,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from resources.settings import project_root
+from tests.environment import environment as clean
 
 ROOT = project_root()
 DEPLOY = ROOT / "deploy"
@@ -216,7 +216,7 @@ def test_a_password_file_that_is_none_is_told(tmp_path: Path, content: str | Non
     secret = tmp_path / "password"
     if content is not None:
         secret.write_text(content)
-    environment = os.environ | {"TALLY_PASSWORD_FILE": str(secret), "TALLY_HOME": str(tmp_path)}
+    environment = clean(TALLY_PASSWORD_FILE=str(secret), TALLY_HOME=str(tmp_path))
     command = [str(DEPLOY / "with-environment"), "true"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
