@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
+from dagster._core.scheduler import DagsterDaemonScheduler
 from dagster._core.scheduler.instigation import (
     InstigatorState,
     InstigatorStatus,
@@ -157,9 +158,19 @@ def _wrong(
         return None
     if done.status is not TickStatus.FAILURE:
         return "", str(done.tick_id)
+    if isinstance(definition, dg.ScheduleDefinition) and _is_tried_again(instance, done):
+        return None
     at = datetime.fromtimestamp(done.timestamp, UTC)
     error = one_line(done.error.message) if done.error else "without a word"
     return f"The tick of {at:%Y-%m-%d %H:%M:%S} UTC failed: {error}", str(done.tick_id)
+
+
+def _is_tried_again(instance: dg.DagsterInstance, failed: InstigatorTick) -> bool:
+    """Whether the scheduler will try that tick once more, and has not done so for long."""
+    scheduler = instance.scheduler
+    retries = scheduler.max_tick_retries if isinstance(scheduler, DagsterDaemonScheduler) else 0
+    is_young = failed.timestamp > (datetime.now(UTC) - GRACE).timestamp()
+    return is_young and failed.failure_count <= retries
 
 
 def _missed(

@@ -52,8 +52,10 @@ class Daemon:
     instance: dg.DagsterInstance
     state: InstigatorState
 
-    def ticked(self, at: datetime, status: TickStatus, error: str | None = None) -> None:
-        """It had a tick that ended so."""
+    def ticked(
+        self, at: datetime, status: TickStatus, error: str | None = None, failures: int = 99
+    ) -> None:
+        """It had a tick that ended so, having failed so often before that it is not tried again."""
         self.instance.create_tick(
             TickData(
                 instigator_origin_id=self.state.instigator_origin_id,
@@ -63,6 +65,7 @@ class Daemon:
                 timestamp=at.timestamp(),
                 selector_id=self.state.selector_id,
                 run_ids=[],
+                failure_count=failures if status is TickStatus.FAILURE else 0,
                 error=SerializableErrorInfo(error, [], "Error") if error else None,
             )
         )
@@ -189,6 +192,16 @@ def test_a_tick_that_failed_is_told_without_passwords_and_mended_by_the_next(
     daemon.ticked(now(), TickStatus.SKIPPED)
     look(quiet, long_since())
     assert open_ones(quiet) == []
+
+
+@pytest.mark.parametrize(("minutes", "told"), [(5, 0), (12, 1)])
+def test_a_tick_that_is_tried_again_is_told_after_ten_minutes(
+    quiet: Location, schedule: Daemon, minutes: int, told: int
+) -> None:
+    at = now() - timedelta(minutes=minutes)
+    schedule.ticked(at, TickStatus.FAILURE, "Error: away", failures=1)
+    look(quiet, long_since())
+    assert len(open_ones(quiet)) == told
 
 
 def test_schedules_of_other_code_locations_are_theirs(quiet: Location) -> None:
