@@ -35,7 +35,6 @@ import tallies
 from assets.gallery.tallies import content_tags
 from assets.gallery.tallies import system as gallery
 from assets.media.tallies import daily_contributions, system
-from pipelines.alerting import hearing
 from pipelines.definitions import assets_of
 from pipelines.migrate import migrate
 from pipelines.partitions import daily, today
@@ -43,6 +42,7 @@ from resources.database import open_engine
 from resources.settings import project_root
 from tallies.sql import WRITING
 from tests.dagster.location import Location, Ran, days_ago
+from tests.dagster.storage import own_instance
 from tests.servers import VERSIONS, Servers
 from tests.webhook import Webhook, webhook
 
@@ -160,9 +160,15 @@ class Deployment:
 
 
 @pytest.fixture(scope="module")
-def deployment(instance: dg.DagsterInstance, postgres_servers: Servers) -> Iterator[Deployment]:
-    """A migrated and built database, and the code location loaded over it."""
+def deployment(
+    postgres_servers: Servers, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Deployment]:
+    """A migrated and built database, and the code location loaded over it.
+
+    Its daemons take up whatever is left undone in the instance, so that is theirs alone.
+    """
     with (
+        own_instance(postgres_servers, tmp_path_factory.mktemp("daemons")) as instance,
         postgres_servers.fresh_database(VERSIONS[0]) as url,
         webhook() as hook,
         pytest.MonkeyPatch.context() as env,
@@ -175,9 +181,6 @@ def deployment(instance: dg.DagsterInstance, postgres_servers: Servers) -> Itera
         migrate(engine, systems, with_sources=True)
         location = Location(instance, engine, [assets_of(each, daily()) for each in systems])
         location.build()
-        with engine.begin() as connection:
-            # What other tests left in the instance's log is none of this database's business.
-            hearing.listen(instance, connection)
         target = WorkspaceFileTarget([str(project_root() / "workspace.yaml")])
         with create_test_daemon_workspace_context(target, instance) as workspace:
             yield Deployment(location, workspace, hook)
