@@ -51,6 +51,14 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
+@pytest.fixture(autouse=True)
+def _closed(browser: Browser) -> Iterator[None]:
+    """No page goes on asking the UI once its test is over."""
+    yield
+    for context in browser.contexts:
+        context.close()
+
+
 def test_each_system_is_a_group_of_the_graph(ui: str, browser: Browser) -> None:
     page = screenshots.systems(browser, ui)
     for system in ("media", "gallery", "fediverse", "classroom", "tallykeeper"):
