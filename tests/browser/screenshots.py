@@ -39,7 +39,7 @@ SWITCHES = (
 SIZE = (1280, 800)
 START_SECONDS = 120
 # A run is queued, gets a process of its own, and loads the code.
-RUN_SECONDS = 120
+RUN_SECONDS = 200
 DRAWN = "img[src^='data:image/png']"
 ASSET = "/assets/media/daily_contributions"
 JUNCTION = "/assets/gallery/content_tags"
@@ -71,6 +71,8 @@ def chromium() -> Iterator[Browser]:
 def open_page(browser: Browser, address: str) -> Page:
     """A page of the pictures' size at `address`."""
     page = browser.new_page(viewport={"width": SIZE[0], "height": SIZE[1]})
+    # On a busy machine the UI takes its time.
+    page.set_default_timeout(START_SECONDS * 1000)
     page.goto(address)
     return page
 
