@@ -329,7 +329,7 @@ def held(engine: Engine) -> Iterator[Callable[[], bool]]:
 
 def until(true: Callable[[], bool]) -> None:
     """Wait for it."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not true():
         assert time.monotonic() < deadline, "it never came to that"
         time.sleep(0.02)
