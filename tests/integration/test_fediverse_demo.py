@@ -120,7 +120,8 @@ def test_an_hour_later_posts_have_changed_and_events_come_late(fediverse: Engine
     settle(fediverse)
     events = scalar(fediverse, f"SELECT count(*) FROM {EVENTS}")
     changed = change_demo(fediverse)
-    assert changed == scalar(fediverse, f"SELECT count(*) FROM {EVENTS}") - events > 300
+    # Two days of fourteen, at all hours of the day: how many posts fell into them depends on now.
+    assert changed == scalar(fediverse, f"SELECT count(*) FROM {EVENTS}") - events > 200
     done = process(fediverse)
     assert (done.events, done.failed) == (changed, 4 * len(INSTANCES))
     assert done.late > 20
