@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
@@ -29,7 +29,7 @@ from resources.database import open_engine
 from tallies import Status, System, Tally, status
 
 if TYPE_CHECKING:
-    from dagster import AssetCheckEvaluation, Definitions, ExecuteInProcessResult
+    from dagster import AssetCheckEvaluation, DagsterInstance, Definitions, ExecuteInProcessResult
 
     Rebuild = Callable[[], ExecuteInProcessResult]
 
@@ -92,22 +92,28 @@ class Demo:
 
     def run(self, engine: Engine) -> None:
         """Let Dagster build, refresh, rebuild and audit."""
-        with self._step("Loading Dagster") as told:
-            runs = Runs(self.systems)
-            told.append("ready")
-        for system in self.systems:
-            with self._step(f"{system.name}: first hourly run, which builds") as told:
-                told.append(self._outcome("built", runs.hourly(system)))
-            with self._step(f"{system.name}: late, changed, moved and deleted rows") as told:
-                changed = import_module(f"assets.{system.name}.demo").change_demo(engine)
-                told.append(f"{changed:,} rows changed")
-            with self._step(f"{system.name}: next hourly run, which takes the changes") as told:
-                told.append(self._outcome("refreshed", runs.hourly(system)))
-            for what, result in runs.rebuilds(system):
-                with self._step(f"{system.name}: {what}") as told:
-                    told.append(self._outcome("rebuilt", result()))
-        with self._step("Nightly audit: every key against the sources") as told:
-            told.append(self._outcome("audited", runs.audit()))
+        with ExitStack() as opened:
+            with self._step("Loading Dagster") as told:
+                from resources.dagster_instance import connected_instance
+
+                runs = Runs(opened.enter_context(connected_instance()), self.systems)
+                told.append("ready")
+            for system in self.systems:
+                self._run(system, runs, engine)
+            with self._step("Nightly audit: every key against the sources") as told:
+                told.append(self._outcome("audited", runs.audit()))
+
+    def _run(self, system: System, runs: Runs, engine: Engine) -> None:
+        with self._step(f"{system.name}: first hourly run, which builds") as told:
+            told.append(self._outcome("built", runs.hourly(system)))
+        with self._step(f"{system.name}: late, changed, moved and deleted rows") as told:
+            changed = import_module(f"assets.{system.name}.demo").change_demo(engine)
+            told.append(f"{changed:,} rows changed")
+        with self._step(f"{system.name}: next hourly run, which takes the changes") as told:
+            told.append(self._outcome("refreshed", runs.hourly(system)))
+        for what, result in runs.rebuilds(system):
+            with self._step(f"{system.name}: {what}") as told:
+                told.append(self._outcome("rebuilt", result()))
 
     def print_summary(self, engine: Engine) -> None:
         """Per tally: rows, pending, verified, seconds; what a system adds; where to look next."""
@@ -172,13 +178,11 @@ class Demo:
 class Runs:
     """Runs of the code location's jobs in this process, recorded where the UI looks."""
 
-    def __init__(self, systems: Sequence[System]) -> None:
-        import dagster as dg
-
+    def __init__(self, instance: DagsterInstance, systems: Sequence[System]) -> None:
         from pipelines.definitions import assets_of, build_definitions
         from pipelines.partitions import daily
 
-        self._instance = dg.DagsterInstance.get()
+        self._instance = instance
         self._definitions: Definitions = build_definitions(systems=systems)
         self._assets = {system.name: assets_of(system, daily()) for system in systems}
 

@@ -225,26 +225,19 @@ def dying_at(module: ModuleType, name: str) -> Iterator[None]:
         yield
 
 
-def test_a_look_that_dies_before_it_sends_neither_loses_nor_repeats(
-    library: Location, hook: Webhook
-) -> None:
+@pytest.mark.parametrize(
+    ("at", "recorded"),
+    [pytest.param("deliver", 1, id="it sends"), pytest.param("give_up_gone", 0, id="it commits")],
+)
+def test_a_look_that_dies_before(library: Location, hook: Webhook, at: str, recorded: int) -> None:
+    """Neither loses nor repeats what it had to tell: the next look tells it, once."""
     evaluated(library, "daily_contributions", "matches_source", passed=False)
-    with dying_at(delivering, "deliver"), pytest.raises(Died):
+    with dying_at(delivering, at), pytest.raises(Died):
         look(library)
+    assert len(all_incidents(library)) == recorded
     look(library)
     assert hook.titles == [DIFFERS]
     assert [incident.times for incident in all_incidents(library)] == [1]
-
-
-def test_a_look_that_dies_before_it_commits_leaves_all_to_the_next(
-    library: Location, hook: Webhook
-) -> None:
-    evaluated(library, "daily_contributions", "matches_source", passed=False)
-    with dying_at(delivering, "give_up_gone"), pytest.raises(Died):
-        look(library)
-    assert all_incidents(library) == []
-    look(library)
-    assert hook.titles == [DIFFERS]
 
 
 def test_thousands_of_events_are_heard_in_a_few_looks_each_once(
