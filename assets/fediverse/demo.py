@@ -25,6 +25,7 @@ from tallies.sql import name_of
 
 DAYS = 14
 _LARGEST = 100_000_000
+_BURST_HOURS = 3
 _EVENTS_A_POST = 1.93
 """As drawn below: what a post is told of itself, again and again, and by whom it is reblogged."""
 
@@ -47,15 +48,20 @@ _POSTS = """
 CREATE TEMPORARY TABLE demo_posts ON COMMIT DROP AS
 WITH drawn AS MATERIALIZED (
   SELECT n, random() AS within, random() AS who, random() AS how_many, random() AS fame,
-    random() AS fate, random() AS later, random() AS kind, random() AS hot
+    random() AS fate, random() AS later, random() AS kind,
+    n > CAST(:posts AS integer) - CAST(:burst AS integer) AS bursts
   FROM generate_series(1, CAST(:posts AS integer)) AS n
 ), even AS (
-  SELECT *, now() - :days * interval '24 hours' * (1 - (n - within) / :posts) AS evenly FROM drawn
+  SELECT *, now() - :days * interval '24 hours' * (1 - (n - within) / (:posts - :burst)) AS evenly
+  FROM drawn
 ), timed AS (
-  -- Pushed to and fro by up to 2.8 hours, so that 16:00 UTC sees five times what 4:00 does.
-  SELECT *, least(now() - within * interval '90 seconds', evenly + interval '2.8 hours'
-    * sin(2 * pi() * (extract(hour FROM evenly AT TIME ZONE 'UTC') + 7
-      + extract(minute FROM evenly) / 60) / -24)) AS at FROM even
+  -- Pushed to and fro by up to 2.8 hours, so that 16:00 UTC sees five times what 4:00 does. What
+  -- is trending is written of by night too.
+  SELECT *, CASE WHEN bursts
+    THEN now() - :burst_hours * interval '1 hour' * (:posts - n + within) / :burst
+    ELSE least(now() - within * interval '90 seconds', evenly + interval '2.8 hours'
+      * sin(2 * pi() * (extract(hour FROM evenly AT TIME ZONE 'UTC') + 7
+        + extract(minute FROM evenly) / 60) / -24)) END AS at FROM even
 ), owned AS (
   -- Accounts go by the square of chance: one in ten writes a third of it all.
   SELECT *, 1 + CAST(floor(:accounts * who * who) AS integer) AS account,
@@ -71,7 +77,7 @@ WITH drawn AS MATERIALIZED (
         8 * (power((:kinds + 8) / 8.0, random()) - 1)) AS integer)] AS name
       FROM generate_series(1, CAST(floor(how_many * how_many * 4) AS integer) + 0 * o.n)
       UNION ALL
-      SELECT CAST(:trending AS text) WHERE hot < 0.4 AND o.at > now() - interval '3 hours'
+      SELECT CAST(:trending AS text) WHERE bursts
     ) AS t
   ) AS tags
   FROM owned AS o
@@ -112,7 +118,7 @@ SELECT p.n, p.id, p.at, p.account, p.fame, p.fate, p.later, p.fame_at_last, json
     'reblog', NULL, 'replies_count', 0, 'reblogs_count', 0, 'favourites_count', 0) AS status
 FROM demo_posts AS p
 LEFT JOIN demo_posts AS parent
-  ON p.kind < 0.3 AND parent.n = p.n - 1 - CAST(floor(40 * p.later) AS integer)
+  ON NOT p.bursts AND p.kind < 0.3 AND parent.n = p.n - 1 - CAST(floor(40 * p.later) AS integer)
 """
 _EVENTS = """
 INSERT INTO {events} (instance_id, received_at, event_type, payload)
@@ -255,6 +261,7 @@ def _make(connection: Connection, made: Made, events: int) -> int:
         return added
     names = hashtag_names(max(50, round(12 * posts**0.5)))
     drawn = {"posts": posts, "days": DAYS, "accounts": max(10, posts // 15), "url": made.url}
+    drawn |= {"burst": min(max(12, posts // 250), posts // 4), "burst_hours": _BURST_HOURS}
     tagged = {"names": names, "kinds": len(names), "trending": made.trending}
     _execute(connection, _POSTS, **drawn, **tagged)
     _execute(connection, _INDEX)
