@@ -11,6 +11,9 @@ from pipelines.command_line.common import (
     open_database,
 )
 
+# Its parts are given half a minute, then killed; the database has to write what it holds.
+_UP_ENDS_WITHIN_SECONDS = 90
+
 
 @click.command(epilog=example("tally roles | psql -d app", "tally roles --reader reporting"))
 @click.option("--owner", default="tallykeeper_owner", show_default=True, metavar="ROLE")
@@ -82,10 +85,16 @@ def env(name: str | None) -> None:
 
 @click.command(epilog=example("tally stop"))
 def stop() -> None:
-    """Stop the embedded server; one's own is left alone."""
-    from resources import embedded
+    """End `tally up`, and stop the embedded database; one's own is left alone.
 
-    click.echo("stopped" if embedded.stop() else "nothing was running")
+    Both are those of TALLY_HOME. Whoever else uses the embedded database finds it gone.
+    """
+    from pipelines.command_line.one_up import end
+    from resources import embedded, settings
+
+    ended = end(settings.home(), _UP_ENDS_WITHIN_SECONDS)
+    stopped = embedded.stop()
+    click.echo("stopped" if ended or stopped else "nothing was running")
 
 
 @click.command(

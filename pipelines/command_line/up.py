@@ -24,6 +24,7 @@ from types import FrameType
 import click
 
 from pipelines.command_line.environment import dagster_environment
+from pipelines.command_line.one_up import only_one
 from resources import embedded, settings
 from resources.database import check_database, open_engine
 
@@ -38,14 +39,15 @@ KILLED_WITHIN_SECONDS = 5
 def run_up(port: int = 3000, host: str = LOOPBACK) -> None:
     """Run webserver and daemon until Ctrl-C or SIGTERM, then stop them and what they used.
 
-    Raises click.ClickException where the port is taken or a part ends by itself, and what the
-    settings, the database and a migration raise.
+    Raises click.ClickException where the port or the home is taken or a part ends by itself, and
+    what the settings, the database and a migration raise.
     """
     require_free_port(host, port)
     with ExitStack() as stack:
         # Before any child is started: what a shell ignores for its background jobs, Ctrl-C, its
         # children would ignore too, and Dagster turns SIGTERM into Ctrl-C.
         stopping = stack.enter_context(stop_signals())
+        stack.enter_context(only_one(settings.home(), stopping))
         _make_ready(stack)
         # Links in alerts lead to this very UI, unless people reach it otherwise.
         here = {"TALLY_UI_URL": f"http://{host}:{port}"}

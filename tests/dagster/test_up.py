@@ -21,6 +21,7 @@ from sqlalchemy import Engine
 
 from assets.media.tallies import system
 from pipelines.command_line import up
+from resources import embedded
 from tests.environment import environment as clean
 from tests.templates import migrated
 
@@ -68,6 +69,19 @@ def running(environment: dict[str, str], port: int) -> Iterator[subprocess.Popen
         process.stdout.close()
 
 
+def tally(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command that ends by itself."""
+    program = str(Path(sys.executable).with_name("tally"))
+    return subprocess.run(
+        [program, *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
 def ask(port: int) -> dict[str, object]:
     """What the webserver says of its code locations."""
     connection = HTTPConnection(up.LOOPBACK, port, timeout=30)
@@ -86,6 +100,9 @@ def test_it_serves_the_code_location_until_it_is_told_to_end(
         assert ask(port) == {"locationEntries": [{"name": "tallykeeper", "loadStatus": "LOADED"}]}
         started = psutil.Process(process.pid).children(recursive=True)
         assert len(started) >= 4, "webserver and daemon, each with its server of the code location"
+        second = tally(environment, "up", "--port", str(port + 1 if port < 65535 else port - 1))
+        assert second.returncode == 1
+        assert f"another `tally up` keeps what is in {environment['TALLY_HOME']}" in second.stderr
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
         assert not [child for child in started if child.is_running()]
@@ -103,6 +120,22 @@ def test_when_one_part_ends_by_itself_all_of_it_ends_and_says_so(
         assert process.stdout is not None
         assert "the Dagster daemon ended by itself (exit code -9)" in process.stdout.read()
         assert not [child for child in started if child.is_running()]
+
+
+@pytest.mark.slow
+def test_stop_ends_it_with_all_it_started(tmp_path: Path, port: int) -> None:
+    """With the embedded database, which would be gone under it otherwise."""
+    environment = clean(TALLY_HOME=str(tmp_path), TALLY_SYSTEMS="media")
+    with running(environment, port) as process:
+        started = psutil.Process(process.pid).children(recursive=True)
+        stop = tally(environment, "stop")
+        assert (stop.returncode, stop.stdout) == (0, "stopped\n"), stop.stderr
+        assert process.wait(5) == 0
+        assert not [child for child in started if child.is_running()]
+        assert process.stdout is not None
+        assert process.stdout.read() == "Stopping ...\n"
+    assert not embedded.is_running(tmp_path)
+    assert tally(environment, "stop").stdout == "nothing was running\n"
 
 
 def test_a_port_that_is_taken_is_a_clear_error(port: int) -> None:
