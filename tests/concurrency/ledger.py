@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,7 +42,8 @@ class LedgerWriter:
 
     def __post_init__(self) -> None:
         self.random = random.Random(f"{self.seed} {self.name}")
-        self.connection: psycopg.Connection[Any] = connect(self.url)
+        # It may be down just then: a process takes its time to start.
+        self.connection = reconnected(self.url)
         self.number = 0
 
     def transaction(self) -> None:
@@ -117,16 +119,20 @@ class LedgerWriter:
         return f"2024-{month + 1:02}-{day + 1:02} {hour:02}:{self.random.randrange(60):02}"
 
     def _recover(self, gid: str, possible: list[Account]) -> None:
-        self.connection.close()
-        self.connection = reconnected(self.url)
         in_doubt = len(possible) > 1
         self.counts["in doubt" if in_doubt else "interrupted"] += 1
-        try:
-            self.connection.execute(f"COMMIT PREPARED '{gid}'")
-            possible = possible[1:]
-        except errors.UndefinedObject:
-            pass  # Never prepared, or committed already: what is there says which.
-        found = self.read_back()
+        found = None
+        while found is None:
+            self.connection.close()
+            self.connection = reconnected(self.url)
+            # The server may die again.
+            with suppress(psycopg.OperationalError):
+                try:
+                    self.connection.execute(f"COMMIT PREPARED '{gid}'")
+                    possible = possible[1:]
+                except errors.UndefinedObject:
+                    pass  # Never prepared, or committed already: what is there says which.
+                found = self.read_back()
         if found not in possible:
             wrong = set(found.items()) ^ set(possible[-1].items())
             raise LedgerBroken(

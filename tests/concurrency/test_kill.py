@@ -11,6 +11,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -133,13 +134,15 @@ def _write_posts(url: str, seed: str, stop: Any) -> tuple[Account, Counter[str]]
     name = 0
     while not stop.is_set():
         name += 1
+        reconnected(url).close()
         try:
             writer = Writer(url, f"posts {name}", f"{seed} {name}", FORUM.operations)
+        except psycopg.OperationalError:
+            continue  # It was killed again between the two.
+        with suppress(psycopg.OperationalError):
             while not stop.is_set():
                 writer.transaction()
                 writer.resolve_prepared()
-        except psycopg.OperationalError:
-            reconnected(url).close()
         done += writer.done
     return {}, done
 

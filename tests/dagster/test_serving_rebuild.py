@@ -72,7 +72,7 @@ def dagster_ui(instance: dg.DagsterInstance, postgres_servers: Servers) -> Itera
             server.shutdown()
             thread.join()
             server.server_close()
-            started = psutil.Process().children(recursive=True)
+            started = [c for c in psutil.Process().children() if "grpc" in c.cmdline()]
         # They are told to end, and have the storage open until they have.
         psutil.wait_procs(started, timeout=30)
 
