@@ -23,6 +23,7 @@ import psycopg
 
 from resources import settings
 from resources.database import APPLICATION_NAME, DatabaseUnavailable
+from resources.file_locks import open_lock, try_lock
 from resources.postmaster import Server
 
 DATABASE = "tallykeeper"
@@ -74,7 +75,7 @@ def serving(home: Path | None = None, *, version: int | None = None) -> Iterator
         with _locked(home):
             url, started = _start(_server(home, version))
             if use.marker is None:
-                use.marker = _open_lock(home / "postgres.users")
+                use.marker = open_lock(home / "postgres.users")
                 fcntl.flock(use.marker, fcntl.LOCK_SH)
             use.started |= started
             use.blocks += 1
@@ -157,11 +158,7 @@ def _connection(server: Server) -> psycopg.Connection[tuple[Any, ...]]:
 def _leave(home: Path, use: _Use) -> None:
     """End this process's use, and stop the server if it started it and nobody else uses it."""
     assert use.marker is not None
-    try:
-        fcntl.flock(use.marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        alone = True
-    except BlockingIOError:
-        alone = False
+    alone = try_lock(use.marker)
     os.close(use.marker)
     del _uses[home]
     server = _server(home)
@@ -191,7 +188,7 @@ def _locked(home: Path) -> Iterator[None]:
     """Alone in starting and stopping the server in `home`; waits for whoever does so now."""
     try:
         home.mkdir(parents=True, exist_ok=True)
-        lock = _open_lock(home / "postgres.lock")
+        lock = open_lock(home / "postgres.lock")
     except OSError as error:
         raise DatabaseUnavailable(
             f"expected to write in {home}, where the embedded database is kept, but cannot"
@@ -199,7 +196,7 @@ def _locked(home: Path) -> Iterator[None]:
         ) from error
     try:
         tell_at = time.monotonic() + _TELL_AFTER_SECONDS
-        while not _try_lock(lock):
+        while not try_lock(lock):
             if time.monotonic() > tell_at:
                 tell_at = float("inf")
                 _LOG.warning("another process is starting or stopping the embedded database")
@@ -207,15 +204,3 @@ def _locked(home: Path) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
-
-
-def _open_lock(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
-
-def _try_lock(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -7,15 +7,16 @@ to a number that may be another process's by then.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
+
+from resources.file_locks import open_lock, try_lock
 
 LOOK_EVERY_SECONDS = 0.2
 
@@ -26,16 +27,11 @@ def only_one(home: Path, stopping: threading.Event) -> Iterator[None]:
 
     Raises click.ClickException where somebody is in it, or the folder cannot be written.
     """
-    try:
+    with suppress(OSError):  # Told where it is opened.
         home.mkdir(parents=True, exist_ok=True)
-        lock = _opened(home)
-    except OSError as error:
-        raise click.ClickException(
-            f"expected to write in {home}, but cannot ({error.strerror}); choose another folder in"
-            " TALLY_HOME"
-        ) from error
+    lock = _opened(home)
     try:
-        if not _is_taken(lock):
+        if not try_lock(lock):
             raise click.ClickException(
                 f"another `tally up` keeps what is in {home} up; use that one, end it with `tally"
                 " stop`, or choose another folder in TALLY_HOME"
@@ -59,7 +55,7 @@ def end(home: Path, within: float) -> bool:
     deadline = time.monotonic() + within
     lock = _opened(home)
     try:
-        while not _is_taken(lock):
+        while not try_lock(lock):
             # Again each time: who has just come takes it for one of before.
             _request(home).touch()
             asked = True
@@ -84,17 +80,13 @@ def _request(home: Path) -> Path:
 
 
 def _opened(home: Path) -> int:
-    # Not for children: they would hold it when this process is gone.
-    return os.open(_lock(home), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
-
-def _is_taken(lock: int) -> bool:
-    """Take the lock; False where another has it."""
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        return open_lock(_lock(home))
+    except OSError as error:
+        raise click.ClickException(
+            f"expected to write in {home}, but cannot ({error.strerror}); choose another folder in"
+            " TALLY_HOME"
+        ) from error
 
 
 @contextmanager

@@ -42,12 +42,12 @@ def run_up(port: int = 3000, host: str = LOOPBACK) -> None:
     Raises click.ClickException where the port or the home is taken or a part ends by itself, and
     what the settings, the database and a migration raise.
     """
-    require_free_port(host, port)
     with ExitStack() as stack:
         # Before any child is started: what a shell ignores for its background jobs, Ctrl-C, its
         # children would ignore too, and Dagster turns SIGTERM into Ctrl-C.
         stopping = stack.enter_context(stop_signals())
         stack.enter_context(only_one(settings.home(), stopping))
+        require_free_port(host, port)
         _make_ready(stack)
         # Links in alerts lead to this very UI, unless people reach it otherwise.
         here = {"TALLY_UI_URL": f"http://{host}:{port}"}

@@ -163,8 +163,10 @@ def _nothing_repaired(ui: str) -> Iterator[None]:
     found = _ask(ui, SENSOR, alerts=alerts)["sensorOrError"]["sensorState"]["id"]
     stopped = _ask(ui, STOP, id=found)["stopSensor"]["instigationState"]["status"]
     assert stopped == "STOPPED"
-    yield
-    started = _ask(ui, START, alerts=alerts)["startSensor"]["sensorState"]["status"]
+    try:
+        yield
+    finally:
+        started = _ask(ui, START, alerts=alerts)["startSensor"]["sensorState"]["status"]
     assert started == "RUNNING"
 
 

@@ -100,7 +100,7 @@ def test_it_serves_the_code_location_until_it_is_told_to_end(
         assert ask(port) == {"locationEntries": [{"name": "tallykeeper", "loadStatus": "LOADED"}]}
         started = psutil.Process(process.pid).children(recursive=True)
         assert len(started) >= 4, "webserver and daemon, each with its server of the code location"
-        second = tally(environment, "up", "--port", str(port + 1 if port < 65535 else port - 1))
+        second = tally(environment, "up", "--port", str(port))
         assert second.returncode == 1
         assert f"another `tally up` keeps what is in {environment['TALLY_HOME']}" in second.stderr
         process.send_signal(signal.SIGINT)
@@ -130,10 +130,10 @@ def test_stop_ends_it_with_all_it_started(tmp_path: Path, port: int) -> None:
         started = psutil.Process(process.pid).children(recursive=True)
         stop = tally(environment, "stop")
         assert (stop.returncode, stop.stdout) == (0, "stopped\n"), stop.stderr
-        assert process.wait(5) == 0
+        assert process.wait(60) == 0
         assert not [child for child in started if child.is_running()]
         assert process.stdout is not None
-        assert process.stdout.read() == "Stopping ...\n"
+        assert "Stopping ...\n" in process.stdout.read()
     assert not embedded.is_running(tmp_path)
     assert tally(environment, "stop").stdout == "nothing was running\n"
 
