@@ -14,7 +14,7 @@ from sqlalchemy import Column, Connection, DateTime, MetaData, Table, func, sele
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateTable
 
-from tallies import capture, identities, live, own_triggers, sql, state
+from tallies import capture, function_rights, identities, live, own_triggers, sql, state
 from tallies.errors import NotInstalled
 from tallies.tally import LOGGED_AT, Tally
 from tallies.transactions import LOCK_TIMEOUT_SECONDS, sqlstate
@@ -46,7 +46,8 @@ def install_all(connection: Connection, groups: Sequence[Sequence[Tally]]) -> li
     sql.execute(connection, INSTALL_LOCK)
     state.create(connection)
     found = [_Needed(connection, tallies) for tallies in groups]
-    return [done for needed in found for done in needed.bring_up(connection)]
+    done = [said for needed in found for said in needed.bring_up(connection)]
+    return done + function_rights.close(connection)
 
 
 class _Needed:
@@ -158,7 +159,7 @@ def _bring_up(
         if tally in broken:
             state.mark_stale(connection, tally, state.CAPTURE_MENDED)
             done.append(f"{tally.name} is stale: changes may have been missed")
-    return done
+    return done + function_rights.close(connection)
 
 
 def _judge_own(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-from tallies import holding, sql
+from tallies import function_rights, holding, sql
 from tallies.privileges import MAINTAIN_SINCE, server_version
 from tallies.system import Access, System
 from tallies.tally import LOGGED_AT, Tally
@@ -149,7 +149,7 @@ def grants(
     if names.refresher is not None:
         wanted += _of_refresher(connection, names.refresher, tallies, systems)
     if names.reader is not None:
-        wanted += _of_reader(names.reader, tallies, systems)
+        wanted += _of_reader(connection, names.reader, tallies, systems)
     there = _existing(connection, wanted)
     return [grant for grant in wanted if grant.name in there]
 
@@ -158,6 +158,7 @@ def _of_refresher(
     connection: Connection, role: str, tallies: Sequence[Tally], systems: Sequence[System]
 ) -> Iterator[Grant]:
     yield from _usage(role, tallies)
+    yield from _executed(connection, role, tallies)
     for name, allowed in KEPT.items():
         yield Grant(role, allowed, "table", sql.in_engine_schema(name))
     may_clear = ("MAINTAIN",) if server_version(connection) >= MAINTAIN_SINCE else ()
@@ -188,8 +189,11 @@ def _of_processing(role: str, access: Access) -> Iterator[Grant]:
         yield Grant(role, ("EXECUTE",), "function", function)
 
 
-def _of_reader(role: str, tallies: Sequence[Tally], systems: Sequence[System]) -> Iterator[Grant]:
+def _of_reader(
+    connection: Connection, role: str, tallies: Sequence[Tally], systems: Sequence[System]
+) -> Iterator[Grant]:
     yield from _usage(role, tallies)
+    yield from _executed(connection, role, tallies)
     for tally in tallies:
         yield Grant(role, READ, "table", sql.name_of(tally.table))
         yield Grant(role, READ, "table", tally.live_name)
@@ -205,6 +209,21 @@ def _of_reader(role: str, tallies: Sequence[Tally], systems: Sequence[System]) -
             yield Grant(role, READ, "table", sql.name_of(each), tuple(columns))
         for function in system.access.asked:
             yield Grant(role, ("EXECUTE",), "function", function)
+
+
+def _executed(connection: Connection, role: str, tallies: Sequence[Tally]) -> Iterator[Grant]:
+    """What live views call, and what runs with the caller's own rights."""
+    functions = dict.fromkeys(name for tally in tallies for name in tally.function_names())
+    signatures = connection.scalars(
+        text(
+            f"SELECT {function_rights.SIGNATURE} FROM {function_rights.OF_ENGINE}"
+            " WHERE quote_ident(n.nspname) || '.' || quote_ident(p.proname) = ANY (:names)"
+            " ORDER BY 1"
+        ),
+        {"names": list(functions)},
+    ).all()
+    for function in (*signatures, *function_rights.harmless(connection)):
+        yield Grant(role, ("EXECUTE",), "function", function)
 
 
 def _shown_keys(tally: Tally) -> list[str]:

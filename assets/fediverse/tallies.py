@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
 
 from assets.fediverse import partition_functions, tables
-from assets.fediverse.functions import PROGRESS
+from assets.fediverse.functions import MORE_PENDING_THAN, PROGRESS
 from assets.fediverse.log import process_log, waiting
 from assets.fediverse.preparing import prepare
 from tallies import (
@@ -374,6 +374,7 @@ system = System(
     access=Access(
         read=[tables.instances, tables.post_sentiments],
         counted={tables.stream_events: ["received_at", "processed_at"]},
+        asked=[f"{MORE_PENDING_THAN}(bigint)"],
         kept=[PROGRESS],
         called=partition_functions.SIGNATURES,
         marked={
