@@ -1,13 +1,16 @@
 """Reading a CSV file, perhaps compressed by gzip, row by row and in constant memory.
 
-What a column means is the caller's business. What must stay true: a malformed row costs itself
-alone. A quote that is never closed would make everything up to the next quote one field, so the
-lines that a malformed row swallowed are read again as rows of their own.
+What a column means is the caller's business. Invariants: a malformed row costs itself alone, and
+what is inside quotes is never read as rows. A cell may be as long as `LONGEST_CELL`; a row with a
+longer one is rejected up to the end of its quotes. A quote that is never closed makes everything
+up to the next quote one field: the lines in it are read again as rows of their own, but only where
+each of them is a whole row by itself, as lines of a text hardly ever are.
 """
 
 from __future__ import annotations
 
 import csv
+import re
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +20,13 @@ from typing import Self
 from assets.loading import LoadError, Reject
 from assets.text_input import TextFile
 
+LONGEST_CELL = 64 * 1024 * 1024
+"""Characters that a cell may have."""
+
 _LONGEST_HEADER = 100_000
 _LONGEST_SHOWN = 80
+_FIELD = r'(?:[^",]*|"(?:[^"]|"")*")'
+_OPENING = re.compile(rf'(?:{_FIELD},)*"(?:[^"]|"")*')
 
 
 class CsvFile:
@@ -37,6 +45,7 @@ class CsvFile:
         self.size = self._text.size
         try:
             self.header = self._read_header()
+            self._whole = re.compile(f"{_FIELD}(?:,{_FIELD}){{{len(self.header) - 1}}}")
         except BaseException:
             self.close()
             raise
@@ -87,6 +96,7 @@ class CsvFile:
         A row has as many fields as the header; what has not is rejected. Empty lines are passed
         over.
         """
+        csv.field_size_limit(LONGEST_CELL)  # The module's own, for all readers of the process.
         reader = csv.reader(_Lines(self), strict=True)
         width = len(self.header)
         while True:
@@ -97,13 +107,15 @@ class CsvFile:
             except StopIteration:
                 return
             except csv.Error as error:
-                reject(line, f"no valid CSV: {error}", self._give_back())
+                if "field larger than" in str(error):
+                    self._pass_over_quoted()
+                    error = csv.Error(f"a cell is longer than {LONGEST_CELL:,} characters")
+                self._reject(reject, line, f"no valid CSV: {error}")
                 continue
             if len(fields) == width:
                 yield line, fields, "".join(self._record).rstrip("\r\n")
             elif fields:
-                reason = f"expected {width} columns, found {len(fields)}"
-                reject(line, reason, self._give_back())
+                self._reject(reject, line, f"expected {width} columns, found {len(fields)}")
 
     def next_line(self) -> str:
         """The next line of the record that is being read. Raises StopIteration at the end."""
@@ -114,12 +126,33 @@ class CsvFile:
         self._record.append(line)
         return line
 
-    def _give_back(self) -> str:
-        """Keep the first line of a malformed record, and have the others read again."""
+    def _reject(self, reject: Reject, line: int, reason: str) -> None:
+        """Reject a malformed record: its first line, or where it is one text, all of its lines."""
         first, *others = self._record
-        self._again.extendleft(reversed(others))
-        self._line -= len(others)
-        return first.rstrip("\r\n")
+        if others and all(map(self._is_row, others)):
+            self._again.extendleft(reversed(others))
+            self._line -= len(others)
+        elif self._line > line:
+            reason = f"{reason} (lines {line:,} to {self._line:,})"
+            first = "".join(self._record)
+        reject(line, reason, first.rstrip("\r\n"))
+
+    def _is_row(self, line: str) -> bool:
+        """Whether the line is a row by itself, or begins one and opens a quote."""
+        line = line.rstrip("\r\n")
+        return not line or bool(self._whole.fullmatch(line) or _OPENING.fullmatch(line))
+
+    def _pass_over_quoted(self) -> None:
+        """Read on to where the quotes of the record are closed, and keep its first line alone."""
+        quotes = sum(line.count('"') for line in self._record)
+        del self._record[1:]
+        self._record[0] = self._record[0][:_LONGEST_SHOWN]
+        while quotes % 2:
+            try:
+                quotes += self.next_line().count('"')
+            except StopIteration:
+                return
+            self._record.pop()
 
     def _read_header(self) -> list[str]:
         line = self._text.read_line(_LONGEST_HEADER)

@@ -1,7 +1,6 @@
 """Reading JSON Lines, perhaps compressed by gzip: an object per line, in constant memory.
 
-What a field means is the caller's business. What must stay true: a malformed line costs itself
-alone.
+What a field means is the caller's business. Invariants: a malformed line costs itself alone.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from assets.loading import Reject
+from assets.loading import LoadError, Reject
 from assets.text_input import TextFile
 
 
@@ -51,6 +50,11 @@ class JsonLinesFile:
             raw = line.rstrip("\r\n")
             if not raw.strip():
                 continue
+            if number == 1 and _begins_array(raw):
+                raise LoadError(
+                    f"{self.path} is one JSON array; expected an object on each line. Write it so"
+                    " with `jq -c '.[]'`, and load that."
+                )
             try:
                 value = json.loads(raw)
             except RecursionError:
@@ -62,6 +66,12 @@ class JsonLinesFile:
                     yield number, value, raw
                 else:
                     reject(number, f"expected a JSON object, found {_name_of(value)}", raw)
+
+
+def _begins_array(line: str) -> bool:
+    """Whether the line begins an array of objects that other lines go on with, or is one."""
+    text = line.strip()
+    return text.startswith("[") and (not text.endswith("]") or text[1:].lstrip().startswith("{"))
 
 
 def _name_of(value: object) -> str:

@@ -1,7 +1,7 @@
 """Reading a Parquet file in batches of rows, so that memory does not grow with the file.
 
-What a column means is the caller's business. What must stay true: a value that Python cannot hold
-(a time in the year 20,000) costs its own row, not the load.
+What a column means is the caller's business. Invariants: a value that cannot be read (a time in the
+year 20,000, bytes that are no text) costs its own row, and never becomes another value.
 """
 
 from __future__ import annotations
@@ -51,7 +51,10 @@ class ParquetFile:
         return self._read
 
     def rows(self, names: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Each row: its number (from 1), and these of its fields."""
+        """Each row: its number (from 1), and these of its fields.
+
+        A field that cannot be read is a ValueError that says why.
+        """
         batches = self._file.iter_batches(_BATCH_ROWS, columns=list(names))
         while True:
             try:
@@ -71,7 +74,7 @@ class ParquetFile:
 
 
 def _values(column: Any) -> list[Any]:
-    """A column's values; one that Python cannot hold becomes a text that says so."""
+    """A column's values; in place of one that cannot be read stands a ValueError."""
     if pa.types.is_timestamp(column.type):
         # In UTC, so that nothing depends on the zones that this machine knows.
         zone = None if column.type.tz is None else "UTC"
@@ -85,5 +88,7 @@ def _values(column: Any) -> list[Any]:
 def _value(scalar: Any) -> Any:
     try:
         return scalar.as_py()
+    except UnicodeDecodeError:
+        return ValueError("is not UTF-8")
     except (OverflowError, ValueError) as error:
-        return f"{scalar.type} that cannot be read ({error})"
+        return ValueError(f"{scalar.type} that cannot be read ({error})")

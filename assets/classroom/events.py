@@ -63,6 +63,10 @@ ERRORS = {
 }
 """The kinds of errors, by the column that counts them."""
 
+_COUNTED = frozenset(
+    (*RUNS, *EDITS, *ATTEMPTS, *FEEDBACK, *(name for k in ERRORS.values() for name in k.events))
+)
+
 
 def is_run(event: Any) -> ColumnElement[bool]:
     """Whether a row of the log says that the program was run."""
@@ -98,6 +102,11 @@ def happened(event: Any) -> dict[str, ColumnElement[bool]]:
         "attempts": is_attempt(event),
         **{name: is_error(event, kind) for name, kind in ERRORS.items()},
     }
+
+
+def counts(event_type: str) -> bool:
+    """Whether an event of this name may be counted as something; any event ends a gap."""
+    return event_type in _COUNTED
 
 
 def is_student(role: Any) -> ColumnElement[bool]:

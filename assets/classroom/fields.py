@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
 from zoneinfo import ZoneInfo, available_timezones
 
+from assets.classroom.events import counts
 from assets.loading import parse_time
 
 UNKNOWN = "unknown"
@@ -42,8 +43,11 @@ TREATED = {
     "no snapshot time": "snapshots without a time of their own, dated by datetime_raw",
     "out of order": "events below a later one of the same submission, put in order by time",
     "repeated": "events that stand in the input more than once, loaded once",
+    "reused": "events with the id of another event, kept apart by their time and name",
 }
 """What a load does with what is not as it should be, by the word that `Notes.count` takes."""
+
+MOST_TYPES = 10
 
 Sequel = Callable[["Event"], None]
 
@@ -78,11 +82,17 @@ class Notes:
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
+        self._uncounted: Counter[str] = Counter()
         self._said: list[str] = []
 
     def count(self, what: str, times: int = 1) -> None:
         """Count something that is in `TREATED`."""
         self._counts[what] += times
+
+    def count_type(self, event_type: str) -> None:
+        """Count an event of a name that no figure counts."""
+        if not counts(event_type):
+            self._uncounted[event_type] += 1
 
     def say(self, sentence: str) -> None:
         """Add a sentence about the input as a whole."""
@@ -95,7 +105,18 @@ class Notes:
             for what, sentence in TREATED.items()
             if self._counts[what]
         )
-        return (*self._said, *counted)
+        return (*self._said, *counted, *self._types_sentence())
+
+    def _types_sentence(self) -> list[str]:
+        if not self._uncounted:
+            return []
+        shown = [f"{name} ({n:,})" for name, n in self._uncounted.most_common(MOST_TYPES)]
+        rest = len(self._uncounted) - len(shown)
+        more = f" and {rest:,} other names" if rest else ""
+        return [
+            f"events of names that no figure counts, {self._uncounted.total():,} loaded:"
+            f" {', '.join(shown)}{more}"
+        ]
 
 
 def given(text: str) -> bool:

@@ -29,6 +29,7 @@ class Listing:
         self._file = file
         self.total = file.size
         self._look = ordered(notes)
+        self._notes = notes
         self.roles: Iterable[tuple[str, str]] = ()
         columns = set(file.header)
         if columns.issuperset(sericss.SNAPSHOTS):
@@ -49,6 +50,7 @@ class Listing:
     def __iter__(self) -> Iterator[Event]:
         for event in self._events:
             self._look(event)
+            self._notes.count_type(event.event_type)
             yield event
 
 

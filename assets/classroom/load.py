@@ -112,6 +112,7 @@ class _Load:
     def write(self) -> None:
         """Write what was gathered, chunk by chunk."""
         with self._connection.begin():
+            self._notes.count("reused", staging.keep_apart(self._connection))
             repeated, others = staging.take_out_repeated(self._connection)
             total = staging.put_in_order(self._connection)
         self._notes.count("repeated", repeated)

@@ -47,18 +47,39 @@ def _row(alias: str) -> str:
     return f"ROW({', '.join(f'{alias}.{_QUOTED[name]}' for name in _SAID)})"
 
 
+def _same(left: str, right: str) -> str:
+    works = ("course", '"group"', "assignment", "subject")
+    return " AND ".join(f"{left}.{name} = {right}.{name}" for name in works)
+
+
 _CREATE = f"""
 CREATE TEMPORARY TABLE {_STAGED} (
   {", ".join(f"{_QUOTED[name]} {type_}" for name, type_ in _COLUMNS.items())}
 )
 """
-# Of several events with one id the first one stays; the others say the same, or are told.
+_WORK = 'course, "group", assignment, subject'
+# An id that a submission uses again for another time or name is not the same event's. Its second
+# event gets an id made of these, so that the next load of the same input knows it.
+_KEEP_APART = f"""
+WITH firsts AS (
+  SELECT {_WORK}, event_id, min(number) AS number FROM {_STAGED}
+  GROUP BY {_WORK}, event_id HAVING count(*) > 1
+)
+UPDATE {_STAGED} AS s
+SET event_id = s.event_id || '@' || md5(s.event_type || ' ' || extract(epoch FROM s.at))
+FROM firsts AS f JOIN {_STAGED} AS k ON k.number = f.number
+WHERE {_same("s", "f")} AND s.event_id = f.event_id AND s.number > f.number
+  AND (s.event_type, s.at) IS DISTINCT FROM (k.event_type, k.at)
+"""
+# Of several events with one id the first one stays; the others say the same, or are rejected.
 _TAKE_OUT = f"""
 WITH firsts AS (
-  SELECT event_id, min(number) AS number FROM {_STAGED} GROUP BY event_id HAVING count(*) > 1
+  SELECT {_WORK}, event_id, min(number) AS number FROM {_STAGED}
+  GROUP BY {_WORK}, event_id HAVING count(*) > 1
 ), gone AS (
   DELETE FROM {_STAGED} AS s USING firsts AS f, {_STAGED} AS k
-  WHERE s.event_id = f.event_id AND s.number > f.number AND k.number = f.number
+  WHERE {_same("s", "f")} AND s.event_id = f.event_id AND s.number > f.number
+    AND k.number = f.number
   RETURNING s.*, k.line AS first_line, {_row("s")} IS NOT DISTINCT FROM {_row("k")} AS same
 )
 SELECT NULL AS line, NULL AS first_line, count(*) AS events, NULL AS row FROM gone WHERE same
@@ -96,12 +117,17 @@ def gather(connection: Connection, events: Sequence[Event], before: int) -> None
     copy_rows(connection, _STAGED, list(_COLUMNS), rows)
 
 
+def keep_apart(connection: Connection) -> int:
+    """Give events that share an id, but not time and name, ids of their own; returns how many."""
+    connection.exec_driver_sql(f"ANALYZE {_STAGED}")
+    return connection.exec_driver_sql(_KEEP_APART).rowcount
+
+
 def take_out_repeated(connection: Connection) -> tuple[int, Iterable[Rejected]]:
-    """Leave of each event id the first event.
+    """Leave of each event id of a submission the first event.
 
     Returns how many of the others say the same, and those that say something else.
     """
-    connection.exec_driver_sql(f"ANALYZE {_STAGED}")
     same, *others = connection.execute(text(_TAKE_OUT)).all()
     return same.events, [
         (

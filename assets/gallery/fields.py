@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
@@ -27,6 +28,8 @@ from assets.loading import indexed_text_fault, parse_time, text_fault
 REQUIRED = ["id", "source", "creator", "tags"]
 OPTIONAL = ["created_at", "title", "content_type", "is_private"]
 UNKNOWN_CREATOR = "unknown"
+NOTHING = frozenset({"nan", "NaN", "None", "NULL", "null", "<NA>", r"\N"})
+"""What programs write into a cell where there is no value."""
 SMALLEST_ID, LARGEST_ID = -(2**31), 2**31 - 1
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -51,6 +54,16 @@ class Item:
     is_private: bool | None
     tags: list[str | None]
 
+    def over(self, earlier: Item | None) -> Item:
+        """This row after an earlier one of the same item, which says what this one leaves open.
+
+        Just what loading them one after the other makes of them.
+        """
+        if earlier is None:
+            return self
+        open_here = [name for name in OPTIONAL if getattr(self, name) is None]
+        return replace(self, **{name: getattr(earlier, name) for name in open_here})
+
 
 def is_id(text: str) -> bool:
     """Whether a creator or tag is meant by its id."""
@@ -59,6 +72,9 @@ def is_id(text: str) -> bool:
 
 def read_item(fields: dict[str, Any]) -> Item:
     """What a row says. Raises ValueError with the reason where that is not certain."""
+    for name, value in fields.items():
+        if isinstance(value, ValueError):
+            raise ValueError(f"{name}: {value}") from value
     missing = [name for name in REQUIRED if name not in fields]
     if missing:
         raise ValueError(f"no {' and no '.join(missing)}")
@@ -88,13 +104,18 @@ def _id(value: object) -> int:
         raise ValueError("no id")
     if isinstance(value, str) and _INTEGER.fullmatch(value.strip()):
         value = int(value.strip().partition(".")[0])
-    # Whole numbers in a column with gaps come as floats.
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
+    value = _whole(value)
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"id: expected an integer, found {_short(value)}")
     if not SMALLEST_ID <= value <= LARGEST_ID:
         raise ValueError(f"id: {value} is not from {SMALLEST_ID} to {LARGEST_ID}")
+    return value
+
+
+def _whole(value: object) -> object:
+    """The number as an int where it is whole: in a column with gaps they come as floats."""
+    if isinstance(value, float | Decimal) and value == value and value % 1 == 0:
+        return int(value)
     return value
 
 
@@ -109,8 +130,6 @@ def _creator(value: object) -> str:
 
 
 def _tags(value: object) -> list[str | None]:
-    if isinstance(value, ValueError):
-        raise value
     if value is None:
         return []
     if not isinstance(value, list):
@@ -119,13 +138,13 @@ def _tags(value: object) -> list[str | None]:
 
 
 def listed_in_cell(cell: str) -> list[Any]:
-    """The tags that a cell of a CSV lists."""
+    """The tags that a cell of a CSV lists. Raises ValueError where it begins like a list."""
     text = cell.strip()
     if text.startswith("["):
         try:
             listed = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"tags: begins like a JSON array, but is none: {error}") from error
+            raise ValueError(f"begins like a JSON array, but is none: {error}") from error
         assert isinstance(listed, list)
         return listed
     if text.startswith("{") and text.endswith("}"):
@@ -133,16 +152,29 @@ def listed_in_cell(cell: str) -> list[Any]:
     return [name for name in text.split(";") if name.strip()]
 
 
+def creators_in_cell(cell: str) -> list[Any] | str:
+    """The creators that a cell of a CSV lists as a JSON array; any other cell as it is."""
+    if cell.lstrip().startswith("["):
+        try:
+            listed = json.loads(cell)
+        except (ValueError, RecursionError):
+            return cell  # A name may begin with a bracket.
+        if isinstance(listed, list):
+            return listed
+    return cell
+
+
 def _array_elements(inside: str) -> list[str | None]:
     """The ids of an array as PostgreSQL prints it."""
     elements = [each.strip() for each in inside.split(",")] if inside.strip() else []
     nameless = [each for each in elements if each.upper() != "NULL" and not is_id(each)]
     if nameless:
-        raise ValueError(f"tags: expected ids between braces, found {_short(nameless[0])}")
+        raise ValueError(f"expected ids between braces, found {_short(nameless[0])}")
     return [None if each.upper() == "NULL" else each for each in elements]
 
 
 def _name(what: str, value: object) -> str:
+    value = _whole(value)
     if isinstance(value, bytes) and len(value) == 16:
         value = UUID(bytes=value)
     if isinstance(value, UUID) or (isinstance(value, int) and not isinstance(value, bool)):

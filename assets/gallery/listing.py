@@ -8,6 +8,7 @@ with its line number and the reason.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import compress
@@ -15,12 +16,23 @@ from pathlib import Path
 from typing import Any
 
 from assets.csv_input import CsvFile
-from assets.gallery.fields import OPTIONAL, REQUIRED, Item, listed_in_cell, read_item
+from assets.gallery.fields import (
+    NOTHING,
+    OPTIONAL,
+    REQUIRED,
+    Item,
+    creators_in_cell,
+    listed_in_cell,
+    read_item,
+)
 from assets.jsonl_input import JsonLinesFile
 from assets.loading import LoadError, Reject
 from assets.parquet_input import ParquetFile
 
 SUFFIXES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".parquet")
+_MAY_SAY_NOTHING = {"creator", "tags", "created_at", "content_type", "is_private"}
+"""Not a title, which may be None, and not what names the item."""
+
 Fields = tuple[int, dict[str, Any], str | None]
 """Line or row number, the fields by name, and the raw row (None: `shown` makes it)."""
 
@@ -32,11 +44,19 @@ class Listing:
         self._file = file
         self._reject = reject
         self.total = file.size
-        self._rows = _rows_of(file, reject)
+        self._empty: Counter[str] = Counter()
+        self._rows = _rows_of(file, reject, self._empty)
 
     def done(self) -> int:
         """How much was read so far, of `total`: bytes of the file, or rows of a Parquet file."""
         return self._file.consumed()
+
+    def notes(self) -> tuple[str, ...]:
+        """What was read as something else than it says, a sentence each."""
+        return tuple(
+            f"cells of {name} that say nan, None, NULL or the like, read as empty: {n:,}"
+            for name, n in sorted(self._empty.items())
+        )
 
     def __iter__(self) -> Iterator[Item]:
         for line, fields, raw in self._rows:
@@ -69,12 +89,14 @@ def open_listing(path: Path, reject: Reject) -> Iterator[Listing]:
         yield Listing(file, reject)
 
 
-def _rows_of(file: CsvFile | JsonLinesFile | ParquetFile, reject: Reject) -> Iterator[Fields]:
+def _rows_of(
+    file: CsvFile | JsonLinesFile | ParquetFile, reject: Reject, empty: Counter[str]
+) -> Iterator[Fields]:
     if isinstance(file, JsonLinesFile):
         return file.rows(reject)
     if isinstance(file, CsvFile):
         places = file.columns(REQUIRED, OPTIONAL)
-        return _named(file.rows(reject), places)
+        return _named(file.rows(reject), places, empty)
     missing = [name for name in REQUIRED if name not in file.header]
     twice = [name for name in REQUIRED + OPTIONAL if file.header.count(name) > 1]
     if missing or twice:
@@ -90,7 +112,7 @@ def _rows_of(file: CsvFile | JsonLinesFile | ParquetFile, reject: Reject) -> Ite
 
 
 def _named(
-    rows: Iterable[tuple[int, list[str], str]], places: list[int | None]
+    rows: Iterable[tuple[int, list[str], str]], places: list[int | None], empty: Counter[str]
 ) -> Iterator[Fields]:
     named = [
         (name, place)
@@ -99,6 +121,11 @@ def _named(
     ]
     for line, fields, raw in rows:
         values: dict[str, Any] = {name: fields[place] for name, place in named}
+        for name in _MAY_SAY_NOTHING & values.keys():
+            if values[name].strip() in NOTHING:
+                empty[name] += 1
+                values[name] = ""
+        values["creator"] = creators_in_cell(values["creator"])
         try:
             values["tags"] = listed_in_cell(values["tags"])
         except ValueError as error:

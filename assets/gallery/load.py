@@ -1,8 +1,8 @@
 """Bring real gallery items into the items, users and tags: from CSV, JSON Lines or Parquet.
 
-What is written to the database, and how. What a row says is in `fields.py`. What must stay true:
-- An item is known by its source and id. Loading the same input again changes nothing; where several
-  rows name one item, the last one counts.
+What is written to the database, and how. What a row says is in `fields.py`. Invariants:
+- An item is known by its source and id. Loading the same input again changes nothing. Where several
+  rows name one item, the last one counts; what it leaves open, an earlier one says.
 - The input is the truth about an item's creator and tags. What else it leaves open (a time of
   creation, a title) stays as it is; a new item was created at the moment of loading then.
 - Names that nobody has become users and tags, once, however many loads run at a time. A tag's id
@@ -130,6 +130,7 @@ def load_gallery(engine: Engine, path: Path, *, progress: ProgressCallback | Non
             changed += moved
             if progress is not None:
                 progress(rows + rejects.count, items.done(), items.total)
+        notes = items.notes()
     return Loaded(
         read=rows + rejects.count,
         inserted=inserted,
@@ -139,6 +140,7 @@ def load_gallery(engine: Engine, path: Path, *, progress: ProgressCallback | Non
         unreadable=0,
         seconds=time.monotonic() - started,
         reject_file=rejects.path,
+        notes=notes,
     )
 
 
@@ -199,7 +201,9 @@ def _merge(
 
     `creators` holds the ids of creators that earlier chunks found, and is added to.
     """
-    latest = {(item.source, item.id): item for item in chunk}
+    latest: dict[tuple[str, int], Item] = {}
+    for item in chunk:
+        latest[item.source, item.id] = item.over(latest.get((item.source, item.id)))
     for attempt in range(_ATTEMPTS):
         try:
             # Names that another load made are found by the next statement, not the next snapshot.

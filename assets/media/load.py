@@ -143,7 +143,12 @@ def _merge(
     rows = inserted = changed = 0
     with engine.connect() as connection:
         for batch in _batches(files, files.chunk):
-            latest = {row[0]: row for row in batch}
+            latest: dict[str, Row] = {}
+            for path, original, created in batch:
+                # As if one were loaded after the other: an empty created_at leaves the earlier one.
+                earlier = latest.get(path)
+                kept = earlier[2] if earlier is not None and created is None else created
+                latest[path] = (path, original, kept)
             with connection.begin():
                 new, moved = _merge_chunk(connection, latest.values(), files.columns)
             rows += len(batch)

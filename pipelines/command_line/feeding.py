@@ -36,7 +36,8 @@ def load(system: str, path: Path, instance: str | None, by_host: bool) -> None:
     ProgSnap2 folder or its MainTable.csv, or the CSVs of the SERI-CS data. fediverse: JSON Lines
     with stream events, statuses or edit histories. What cannot be read is listed in a reject file
     beside the input. Loading it again changes nothing; fediverse appends the events again, of which
-    processing makes nothing. In the embedded database the tables are made first.
+    processing makes nothing. In the embedded database the tables are made first. Where nothing
+    could be read, the command ends with 1.
     """
     from assets.progress import progress_bar
     from pipelines.command_line.loaders import loader_of, prepare
@@ -58,6 +59,8 @@ def load(system: str, path: Path, instance: str | None, by_host: bool) -> None:
     with progress_bar(f"{path.name or path}", unit=found.unit) as progress:
         loaded = found.load(engine, path, progress=progress, **options)
     click.echo(loaded.summary(found.unit))
+    if loaded.read and loaded.read == loaded.rejected + loaded.unreadable:
+        raise click.ClickException(f"nothing of {path} could be read; see the reasons in the list")
 
 
 @click.command(

@@ -317,6 +317,19 @@ def test_a_database_that_an_earlier_version_installed(
     tally.ok(command)
 
 
+def test_input_of_which_nothing_can_be_read(made: Command, tmp_path: Path) -> None:
+    path = tmp_path / "files.csv"
+    path.write_text("path,original_created_at\na.jpg,yesterday\nb.jpg,tomorrow\n")
+    result = made.run("load", "media", str(path))
+    assert result.code == 1
+    assert "2 files read" in result.out
+    assert "2 rejected" in result.out
+    assert result.err == f"tally: nothing of {path} could be read; see the reasons in the list\n"
+    # One row that can be read is a load.
+    path.write_text("path,original_created_at\na.jpg,yesterday\nb.jpg,2020-01-01\n")
+    assert made.run("load", "media", str(path)).code == 0
+
+
 def test_input_for_ones_own_database_without_the_tables(tally: Command, engine: Engine) -> None:
     before = contents(engine)
     assert complaint(tally.run("load", "media", ".")) == (

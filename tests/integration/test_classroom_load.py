@@ -155,31 +155,49 @@ def test_loading_again_changes_nothing_whether_by_the_folder_or_the_main_table(
     classroom: Engine, write: Write
 ) -> None:
     folder = write(run(1, "12:00:00"), run(2, "12:00:00"), run(1, "12:00:00", subject="bob "))
-    assert counts(load_classroom(classroom, folder))[0] == 2
+    assert counts(load_classroom(classroom, folder))[0] == 3
     before = everything(classroom)
-    # The third row has the event id of the first one, and so it is rejected each time.
-    assert counts(load_classroom(classroom, folder / "MainTable.csv")) == (0, 0, 2, 1)
+    # The third row has the event id of the first one, but is of another submission.
+    assert counts(load_classroom(classroom, folder / "MainTable.csv")) == (0, 0, 3, 0)
     packed = folder / "again.csv.gz"
     packed.write_bytes(gzip.compress((folder / "MainTable.csv").read_bytes()))
-    assert counts(load_classroom(classroom, packed)) == (0, 0, 2, 1)
+    assert counts(load_classroom(classroom, packed)) == (0, 0, 3, 0)
     assert everything(classroom) == before
 
 
-def test_an_event_id_that_repeats_is_loaded_once_or_rejected_where_it_says_something_else(
+def test_an_event_id_that_repeats_is_one_event_another_one_or_rejected(
     classroom: Engine, write: Write
 ) -> None:
     folder = write(
-        run(1, "12:00:00"), run(1, "12:00:00"), run(2, "12:00:01"), run(2, "12:00:02"), run(1, "1")
+        run(1, "12:00:00", "c,a,,,,"),
+        run(1, "12:00:00", "c,a,,,,"),
+        run(2, "12:00:01", "c,a,,,,"),
+        run(2, "12:00:02", "c,a,,,,"),
+        run(2, "12:00:01", "c,a,,,Error,"),
+        run(1, "1", "c,a,,,,"),
+        header=FULL,
     )
     loaded = load_classroom(classroom, folder)
-    assert counts(loaded) == (2, 0, 1, 2)
+    assert counts(loaded) == (3, 0, 1, 2)
     assert "events that stand in the input more than once, loaded once: 1" in loaded.notes
-    malformed, repeated = rejects(loaded)
-    assert malformed.startswith("6,ServerTimestamp: '2024-09-02T1' is no ISO 8601 time")
-    assert repeated.startswith(
-        '5,"the event id is already that of line 4, which says something else","{""at"": ""2024'
+    assert (
+        "events with the id of another event, kept apart by their time and name: 1" in loaded.notes
     )
-    assert scalar(classroom, "SELECT count(*) FROM classroom.submission_log") == 2
+    malformed, other = rejects(loaded)
+    assert malformed.startswith("7,ServerTimestamp: '2024-09-02T1' is no ISO 8601 time")
+    assert other.startswith(
+        '6,"the event id is already that of line 4, which says something else","{""at"": ""2024'
+    )
+    assert scalar(classroom, "SELECT count(*) FROM classroom.submission_log") == 3
+    before = everything(classroom)
+    assert counts(load_classroom(classroom, folder)) == (0, 0, 4, 2)
+    assert everything(classroom) == before
+
+
+def test_the_summary_names_what_no_figure_counts(classroom: Engine, write: Write) -> None:
+    folder = write(run(1, "12:00:00"), run(2, "12:00:01", kind="File.Run"), run(3, "12:00:02"))
+    loaded = load_classroom(classroom, folder)
+    assert "events of names that no figure counts, 1 loaded: File.Run (1)" in loaded.notes
 
 
 def test_a_known_event_is_filled_in_and_never_overwritten(classroom: Engine, write: Write) -> None:
@@ -224,6 +242,7 @@ def test_rows_out_of_order_give_the_same_classroom(classroom: Engine, write: Wri
     loaded = load_classroom(classroom, write(*reversed(ordered), header=FULL))
     assert loaded.notes == (
         "events below a later one of the same submission, put in order by time: 3",
+        "events of names that no figure counts, 1 loaded: X (1)",
     )
     assert [(row[0], row[6]) for row in rows(classroom, LOG)] == [
         ("ann", "12:00:00"),

@@ -148,6 +148,18 @@ def test_a_column_that_the_list_does_not_have_is_left_alone(
     assert files(library)["b.jpg"][0] is None
 
 
+@pytest.mark.parametrize("chunk", [1, 50_000])
+def test_an_empty_created_at_leaves_that_of_an_earlier_row(
+    library: Engine, write: Write, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    monkeypatch.setattr(Listing, "chunk", chunk)
+    load_media(
+        library, write("path,original_created_at,created_at\na,,2020-06-01\na,2021-06-01,\n")
+    )
+    taken, created = files(library)["a"][:2]
+    assert (taken.year, created.year) == (2021, 2020)
+
+
 @pytest.mark.parametrize("chunk", [1, 2, 50_000])
 def test_of_rows_with_the_same_path_the_last_one_counts(
     library: Engine, write: Write, monkeypatch: pytest.MonkeyPatch, chunk: int

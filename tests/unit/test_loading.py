@@ -9,13 +9,18 @@ from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from assets import csv_input
 from assets.csv_input import CsvFile
+from assets.jsonl_input import JsonLinesFile
 from assets.loading import Loaded, LoadError, RejectFile, indexed_text_fault, parse_time
+from assets.parquet_input import ParquetFile
 from assets.progress import progress_bar
 
 Rejected = list[tuple[int, str, str]]
@@ -169,6 +174,73 @@ def test_a_quote_that_goes_wrong_costs_its_own_row_alone(tmp_path: Path, content
     assert [line for line, _, _ in rejected] == [3]
 
 
+ROWS_IN_A_CELL = "".join(f"forged{n},{n}\n" for n in range(3_000)) + "x" * 200_000
+
+
+@pytest.mark.parametrize(
+    ("cell", "rows_expected"),
+    [
+        (f'"{ROWS_IN_A_CELL}"', 3),
+        ('"first line\nforged,1\n""quoted"" to the end"', 3),
+        # Not quoted as it should be: what may have been text is no row.
+        ('"first line\nforged,1 and more, of it\nforged "quoted" to the end"', 2),
+    ],
+)
+def test_lines_inside_quotes_are_no_rows(tmp_path: Path, cell: str, rows_expected: int) -> None:
+    content = f"path,note\na,1\nb,{cell}\nc,3\n".encode()
+    rows, rejected = rows_of(tmp_path / "in.csv", content)
+    assert [row[0] for row in rows] == ["a", "b", "c"] if rows_expected == 3 else ["a", "c"]
+    assert len(rejected) == 3 - rows_expected
+    if rejected:
+        assert rejected[0][1].endswith("(lines 3 to 5)")
+        assert "forged,1 and more" in rejected[0][2]
+
+
+def test_a_cell_beyond_the_limit_costs_its_row_up_to_the_end_of_its_quotes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(csv_input, "LONGEST_CELL", 1_000)
+    content = f'path,note\na,1\nb,"{ROWS_IN_A_CELL}\nforged,9"\nc,3\n'.encode()
+    rows, rejected = rows_of(tmp_path / "in.csv", content)
+    monkeypatch.undo()
+    assert [row[0] for row in rows] == ["a", "c"]
+    ((line, reason, _),) = rejected
+    assert line == 3
+    assert reason.startswith("no valid CSV: a cell is longer than 1,000 characters (lines 3 to 3")
+
+
+def test_a_file_in_utf_16_and_one_packed_under_another_name_read_like_the_file(
+    tmp_path: Path,
+) -> None:
+    content = "path,note\nä.jpg,1\n𝄞,2\n"
+    for stored in (
+        content.encode("utf-16"),
+        gzip.compress(content.encode()),
+        gzip.compress(content.encode("utf-16")),
+    ):
+        assert rows_of(tmp_path / "in.csv", stored) == ([["ä.jpg", "1"], ["𝄞", "2"]], [])
+
+
+@pytest.mark.parametrize("content", ['[{"id": 1}, {"id": 2}]', '[\n  {"id": 1}\n]\n'])
+def test_a_json_array_is_refused_with_what_to_do(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text(content)
+    with JsonLinesFile(path) as file, pytest.raises(LoadError, match=r"one JSON array; .*jq -c"):
+        list(file.rows(lambda *_: None))
+
+
+def test_bytes_that_are_no_text_in_parquet_are_an_error_and_no_value(tmp_path: Path) -> None:
+    path = tmp_path / "in.parquet"
+    raw = pa.array([b"ann", b"\xff\xfe", None], pa.binary())
+    names = pa.Array.from_buffers(pa.string(), 3, raw.buffers())
+    pq.write_table(pa.table({"name": names}), path)
+    with ParquetFile(path) as file:
+        first, second, third = [fields["name"] for _, fields in file.rows(["name"])]
+    assert (first, third) == ("ann", None)
+    assert isinstance(second, ValueError)
+    assert str(second) == "is not UTF-8"
+
+
 def test_many_open_quotes_reject_just_those_rows(tmp_path: Path) -> None:
     lines = [f'"bad{n},1' if n % 2 else f"good{n},1" for n in range(1000)]
     rows, rejected = rows_of(tmp_path / "in.csv", "\n".join(["path,note", *lines]).encode())
@@ -228,7 +300,7 @@ def test_a_header_with_a_broken_quote_is_told(tmp_path: Path) -> None:
             b"file;date\n",
             "has no column path: expected .* path, date, but it begins with 'file;date'",
         ),
-        ("path,date\n".encode("utf-16"), "has no column path"),
+        ("pfad,date\n".encode("utf-16"), "has no column path"),
         (b"path,date,path\n", "has the column path more than once"),
     ],
 )
