@@ -255,19 +255,46 @@ def left_behind(connection: Connection, source: Table, wanted: Sequence[Hook]) -
         .order_by(captured_relations.c.relation)
     )
     present = {hook.relation for hook in wanted}
-    return [relation for relation in recorded if relation not in present]
+    recorded_only = [relation for relation in recorded if relation not in present]
+    return list(dict.fromkeys([*recorded_only, *carriers(connection, wanted)]))
+
+
+def carriers(connection: Connection, wanted: Sequence[Hook]) -> list[str]:
+    """Relations that call the functions of `wanted` and are none of its: renamed ones, or copies.
+
+    What they were renamed from is captured by name, so that they would write into its log.
+    """
+    functions = [hook.function for hook in wanted if not isinstance(hook, MergeGuard)]
+    rows = connection.execute(
+        text(
+            f"SELECT DISTINCT {QUALIFIED} FROM pg_trigger AS t"
+            " JOIN pg_class AS c ON c.oid = t.tgrelid"
+            " JOIN pg_namespace AS n ON n.oid = c.relnamespace"
+            " WHERE NOT t.tgisinternal AND c.relpersistence <> 't' AND t.tgfoid IN"
+            " (SELECT to_regproc(f) FROM unnest(CAST(:functions AS text[])) AS f)"
+            " AND t.tgrelid NOT IN (SELECT oid FROM unnest(CAST(:relations AS text[])) AS r,"
+            " to_regclass(r) AS oid WHERE oid IS NOT NULL) ORDER BY 1"
+        ),
+        {"functions": functions, "relations": [hook.relation for hook in wanted]},
+    )
+    return [row[0] for row in rows]
 
 
 def drop_triggers(connection: Connection, source: Table, relation: str) -> None:
     """Remove the source's capture from a relation that is no part of it any more."""
     functions = [function_name(source, event) for event in (*EVENTS, TRUNCATE)]
     functions += [function_name(source, event, through=relation) for event in EVENTS]
+    drop_calling(connection, relation, functions)
+
+
+def drop_calling(connection: Connection, relation: str, functions: Sequence[str]) -> None:
+    """Remove the relation's triggers that call one of the functions."""
     rows = connection.execute(
         text(
             "SELECT quote_ident(tgname) FROM pg_trigger WHERE tgrelid = to_regclass(:relation)"
             " AND tgfoid IN (SELECT to_regproc(f) FROM unnest(CAST(:functions AS text[])) AS f)"
         ),
-        {"relation": relation, "functions": functions},
+        {"relation": relation, "functions": list(functions)},
     )
     for (trigger,) in rows.all():
         sql.execute(connection, f"DROP TRIGGER {trigger} ON {relation}")

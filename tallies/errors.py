@@ -19,6 +19,10 @@ class DoesNotFit(TallyError):
     """A table that exists already is not what the declaration needs; says each column."""
 
 
+class HasDependents(TallyError):
+    """Something of others stands on what would have to be dropped; says how to go on."""
+
+
 class NotPermitted(TallyError):
     """The role that connects lacks a right that installing needs."""
 

@@ -10,18 +10,24 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from sqlalchemy import Column, Connection, DateTime, MetaData, Table, func, select, text
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.schema import CreateTable
+from sqlalchemy import Connection, Table, select, text
 
-from tallies import capture, function_rights, identities, live, own_triggers, sql, state
+from tallies import (
+    capture,
+    change_log,
+    function_rights,
+    identities,
+    live,
+    own_triggers,
+    replacement,
+    sql,
+    state,
+)
 from tallies.errors import NotInstalled
-from tallies.tally import LOGGED_AT, Tally
-from tallies.transactions import LOCK_TIMEOUT_SECONDS, sqlstate
+from tallies.tally import Tally
+from tallies.transactions import LOCK_TIMEOUT_SECONDS
 
 NEVER_BUILT = "never built"
-# What PostgreSQL says when a view or function cannot be replaced by one with other columns.
-OTHER_COLUMNS = {"42P16", "42P13"}
 INSTALL_LOCK = "SELECT pg_advisory_xact_lock(hashtext('tallykeeper.install'))"
 
 
@@ -63,21 +69,25 @@ class _Needed:
             s: _mendable(capture.faults(connection, s, _over(s, tallies))) for s in sources
         }
         self.own = {t: found for t in tallies if (found := own_triggers.own_faults(connection, t))}
+        self.wanted = wanted
         self.changed = [w for w in wanted if w.differs]
 
     def bring_up(self, connection: Connection) -> list[str]:
         """Do it; what was done, a sentence each. Nothing, not even a lock, where nothing is."""
         if not self.changed and not any(self.faults.values()) and not self.own:
-            self._remember_sources(connection)
-            return []
-        return _bring_up(connection, self.tallies, self.changed, self.faults, self.own)
+            done = []
+        else:
+            done = _bring_up(connection, self.tallies, self.wanted, self.faults, self.own)
+        self._remember(connection)
+        return done
 
-    def _remember_sources(self, connection: Connection) -> None:
-        """What an earlier release, or the restore of a whole dump, did not leave recorded."""
-        for source in self.faults:
-            relations = capture.relations_below(connection, source)
-            if not identities.are_recorded(connection, relations):
-                identities.record(connection, relations)
+    def _remember(self, connection: Connection) -> None:
+        """Record which tables these are, as far as it is not: after an upgrade, or a restore."""
+        below = [capture.relations_below(connection, source) for source in self.faults]
+        relations = [relation for each in below for relation in each]
+        relations += [tally.log_name for tally in self.tallies]
+        if not identities.are_recorded(connection, relations):
+            identities.record(connection, relations)
 
 
 def _mendable(faults: Sequence[capture.Fault]) -> list[capture.Fault]:
@@ -89,17 +99,19 @@ class _Wanted:
 
     def __init__(self, connection: Connection, tally: Tally) -> None:
         self.tally = tally
-        self.statements = [
-            _log_ddl(tally),
-            *live.create_view(tally, live.naive_columns(connection, tally)),
-        ]
+        self.live = replacement.LiveView(
+            tally,
+            live.create_functions(tally),
+            live.create_view(tally, live.naive_columns(connection, tally)),
+        )
         bodies = [
             capture.function_body(source, event, [tally])
             for source in tally.sources
             for event in (*capture.EVENTS, capture.TRUNCATE)
         ]
         own = [hook.body for hook in own_triggers.own_hooks(tally)]
-        parts = [*self.statements, *bodies, *own]
+        made = [change_log.ddl(tally), *self.live.functions, self.live.view]
+        parts = [*made, *bodies, *own]
         self.capture_hash = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
         self.declaration_hash = tally.declaration_hash()
         self.present = state.installed(connection, tally)
@@ -108,6 +120,8 @@ class _Wanted:
             for name in (tally.log_name, tally.live_name)
             if connection.scalar(text("SELECT to_regclass(:name)"), {"name": name}) is None
         ]
+        self.misread = live.misread(connection, tally, self.live.view)
+        self.log_replaced = bool(identities.replaced(connection, [tally.log_name]))
 
     @property
     def differs(self) -> bool:
@@ -116,13 +130,15 @@ class _Wanted:
             or self.present.declaration_hash != self.declaration_hash
             or self.present.capture_hash != self.capture_hash
             or bool(self.missing)
+            or bool(self.misread)
+            or self.log_replaced
         )
 
 
 def _bring_up(
     connection: Connection,
     tallies: Sequence[Tally],
-    changed: Sequence[_Wanted],
+    wanted: Sequence[_Wanted],
     before: dict[Table, list[capture.Fault]],
     own: dict[Tally, list[capture.Fault]],
 ) -> list[str]:
@@ -138,7 +154,11 @@ def _bring_up(
     for source in before:
         sql.execute(connection, f"LOCK TABLE {sql.name_of(source)} IN SHARE ROW EXCLUSIVE MODE")
     known_before = set(connection.scalars(select(state.tally_state.c.tally)))
-    done = [_install_tally(connection, wanted) for wanted in changed]
+    changed = [each for each in wanted if each.differs]
+    done = [
+        _install_tally(connection, each, [w.live for w in wanted if each.tally in w.tally.upstream])
+        for each in changed
+    ]
     broken: set[Tally] = set()
     for source, found in before.items():
         over = _over(source, tallies)
@@ -154,7 +174,7 @@ def _bring_up(
             upgraded = any(w.tally is tally for w in changed)
             done += _judge_own(connection, tally, found, upgraded, broken)
     for tally in tallies:
-        _install_hooks(connection, own_triggers.own_hooks(tally))
+        _install_own(connection, tally)
     for tally in tallies:
         if tally in broken:
             state.mark_stale(connection, tally, state.CAPTURE_MENDED)
@@ -182,66 +202,36 @@ def _judge_own(
     return [f"mended {fault}" for fault in unexplained]
 
 
-def _install_tally(connection: Connection, wanted: _Wanted) -> str:
+def _install_tally(
+    connection: Connection, wanted: _Wanted, downstream: Sequence[replacement.LiveView]
+) -> str:
     tally = wanted.tally
     fresh_declaration = (
         wanted.present is None or wanted.present.declaration_hash != wanted.declaration_hash
     )
-    log_differs = tally.log_name in wanted.missing or not _log_fits(connection, tally)
-    if log_differs:
-        sql.execute(connection, f"DROP TABLE IF EXISTS {tally.log_name} CASCADE")
-    log, *views = wanted.statements
-    if log_differs:
-        sql.execute(connection, log)
-        # A publication of all tables must not make the engine's own deletes fail.
-        sql.execute(connection, f"ALTER TABLE {tally.log_name} REPLICA IDENTITY FULL")
-    _create_live(connection, tally, views)
+    log_is_there = tally.log_name not in wanted.missing
+    log_differs = not log_is_there or not change_log.fits(connection, tally)
+    if not log_is_there:
+        change_log.create(connection, tally)
+    replacement.replace(connection, wanted.live, downstream, alter_log=log_is_there and log_differs)
     if wanted.present is None:
         reason = NEVER_BUILT
     elif fresh_declaration:
         reason = state.DECLARATION_CHANGED
-    elif log_differs:
+    elif log_differs or wanted.log_replaced:
         reason = state.LOG_DIFFERED
     elif tally.live_name in wanted.missing:
         # A derived table cannot be dropped without its view: it may be another table by now.
         reason = state.VIEW_MISSING
+    elif wanted.misread:
+        reason = state.VIEW_MISREAD
     else:
         reason = ""
     if reason:
         state.mark_stale(connection, tally, reason)
+    identities.record(connection, [tally.log_name])
     state.record_installed(connection, tally, wanted.declaration_hash, wanted.capture_hash)
     return f"installed {tally.name}" + (f" ({reason})" if reason else "")
-
-
-def _create_live(connection: Connection, tally: Tally, statements: Sequence[str]) -> None:
-    """Replace the live view and its functions.
-
-    In place, which keeps the grants on them; where their columns changed that cannot be, and they
-    are dropped first.
-    """
-    savepoint = connection.begin_nested()
-    try:
-        for statement in statements:
-            sql.execute(connection, statement)
-        savepoint.commit()
-        return
-    except DBAPIError as error:
-        savepoint.rollback()
-        if sqlstate(error) not in OTHER_COLUMNS:
-            raise
-    sql.execute(connection, f"DROP VIEW IF EXISTS {tally.live_name}")
-    present = connection.scalars(
-        text(
-            "SELECT p.oid::regprocedure::text FROM pg_proc AS p JOIN pg_namespace AS n"
-            " ON n.oid = p.pronamespace"
-            " WHERE quote_ident(n.nspname) || '.' || quote_ident(p.proname) = ANY (:names)"
-        ),
-        {"names": tally.function_names()},
-    ).all()
-    for function in present:
-        sql.execute(connection, f"DROP FUNCTION {function}")
-    for statement in statements:
-        sql.execute(connection, statement)
 
 
 def _install_capture(connection: Connection, source: Table, tallies: Sequence[Tally]) -> None:
@@ -257,6 +247,14 @@ def _install_capture(connection: Connection, source: Table, tallies: Sequence[Ta
     identities.record(connection, list(relations))
 
 
+def _install_own(connection: Connection, tally: Tally) -> None:
+    """Put its own triggers on the derived table, and take them off what had its name before."""
+    wanted = own_triggers.own_hooks(tally)
+    for relation in capture.carriers(connection, wanted):
+        capture.drop_calling(connection, relation, [hook.function for hook in wanted])
+    _install_hooks(connection, wanted)
+
+
 def _install_hooks(connection: Connection, wanted: Sequence[capture.Hook]) -> None:
     for statement in dict.fromkeys(hook.create_function() for hook in wanted):
         sql.execute(connection, statement)
@@ -267,41 +265,6 @@ def _install_hooks(connection: Connection, wanted: Sequence[capture.Hook]) -> No
 
 def _over(source: Table, tallies: Sequence[Tally]) -> list[Tally]:
     return [t for t in tallies if source in t.sources]
-
-
-def _log_table(tally: Tally) -> Table:
-    schema, _, name = tally.log_name.partition(".")
-    logged_at = Column(
-        LOGGED_AT, DateTime(timezone=True), nullable=False, server_default=func.now()
-    )
-    return Table(name.strip('"'), MetaData(), *tally.log_columns(), logged_at, schema=schema)
-
-
-def _log_ddl(tally: Tally) -> str:
-    return sql.render(CreateTable(_log_table(tally))).strip()
-
-
-def _log_fits(connection: Connection, tally: Tally) -> bool:
-    rows = connection.execute(
-        text(
-            "SELECT attname, format_type(atttypid, NULL) FROM pg_attribute"
-            " WHERE attrelid = CAST(:log AS regclass) AND attnum > 0 AND NOT attisdropped"
-            " ORDER BY attnum"
-        ),
-        {"log": tally.log_name},
-    )
-    present = [(row[0], row[1]) for row in rows]
-    wanted = [
-        (
-            c.name,
-            connection.scalar(
-                text("SELECT format_type(CAST(:t AS regtype), NULL)"),
-                {"t": sql.type_name(c.type)},
-            ),
-        )
-        for c in _log_table(tally).c
-    ]
-    return present == wanted
 
 
 def _require_tables(connection: Connection, tally: Tally) -> None:

@@ -14,21 +14,8 @@ from tallies.state import stale_marks
 from tallies.tally import Tally
 
 
-def create_view(tally: Tally, naive: frozenset[str] = frozenset()) -> list[str]:
-    """Statements that create the live view and the functions it calls, or that writing calls."""
-    names = ", ".join(sql.literal(t.name) for t in (tally, *tally.upstream))
-    stale = f"EXISTS (SELECT FROM {sql.name_of(stale_marks)} AS m WHERE m.tally IN ({names}))"
-    fresh = f"NOT {stale}"
-    # A TRUNCATE of what they refer to, with CASCADE, empties them for older snapshots too.
-    referring = [t.table for t in (tally, *tally.upstream) if t.table.foreign_keys]
-    if referring:
-        fresh += f" AND {sql.unbroken(referring)}"
-    rows = tally.live_rows(naive).replace("{fresh}", fresh)
-    view = (
-        f"CREATE OR REPLACE VIEW {tally.live_name} AS\n{rows}\nUNION ALL"
-        f" SELECT {sql.columns(tally.columns, 's')} FROM {tally.aggregate_function}() AS s"
-        f" WHERE {stale}"
-    )
+def create_functions(tally: Tally) -> list[str]:
+    """Statements that create the functions that the live view calls, or that writing calls."""
     return [
         sql.create_unbroken(),
         sql.stable_function(
@@ -38,8 +25,29 @@ def create_view(tally: Tally, naive: frozenset[str] = frozenset()) -> list[str]:
         ),
         *tally.functions(),
         *holding.statements(tally),
-        view,
     ]
+
+
+def creating(tally: Tally) -> str:
+    """How the statement begins that creates or replaces the live view; its query follows."""
+    return f"CREATE OR REPLACE VIEW {tally.live_name} AS\n"
+
+
+def create_view(tally: Tally, naive: frozenset[str] = frozenset()) -> str:
+    """The statement that creates the live view."""
+    names = ", ".join(sql.literal(t.name) for t in (tally, *tally.upstream))
+    stale = f"EXISTS (SELECT FROM {sql.name_of(stale_marks)} AS m WHERE m.tally IN ({names}))"
+    fresh = f"NOT {stale}"
+    # A TRUNCATE of what they refer to, with CASCADE, empties them for older snapshots too.
+    referring = [t.table for t in (tally, *tally.upstream) if t.table.foreign_keys]
+    if referring:
+        fresh += f" AND {sql.unbroken(referring)}"
+    rows = tally.live_rows(naive).replace("{fresh}", fresh)
+    return (
+        f"{creating(tally)}{rows}\nUNION ALL"
+        f" SELECT {sql.columns(tally.columns, 's')} FROM {tally.aggregate_function}() AS s"
+        f" WHERE {stale}"
+    )
 
 
 def naive_columns(connection: Connection, tally: Tally) -> frozenset[str]:
@@ -52,6 +60,28 @@ def naive_columns(connection: Connection, tally: Tally) -> frozenset[str]:
         {"relation": sql.name_of(tally.table)},
     )
     return frozenset(row[0] for row in rows) & frozenset(tally.columns)
+
+
+def misread(connection: Connection, tally: Tally, view: str) -> list[str]:
+    """Tables that the live view should read but does not, as after one was renamed.
+
+    A view goes on reading the table that it was made over, whatever name that has. `view` is the
+    statement that creates it; of a view that is not there nothing is said.
+    """
+    named = [sql.name_of(t.table) for t in (tally, *tally.upstream)] + [tally.log_name]
+    read = [name for name in named if f" FROM {name} AS " in view]
+    rows = connection.execute(
+        text(
+            "SELECT n FROM unnest(CAST(:read AS text[])) AS n"
+            " WHERE to_regclass(:live) IS NOT NULL AND NOT EXISTS ("
+            " SELECT FROM pg_rewrite AS r JOIN pg_depend AS d"
+            "  ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid"
+            "  AND d.refclassid = 'pg_class'::regclass"
+            " WHERE r.ev_class = to_regclass(:live) AND d.refobjid = to_regclass(n)) ORDER BY 1"
+        ),
+        {"read": read, "live": tally.live_name},
+    )
+    return [row[0] for row in rows]
 
 
 def _typed(tally: Tally) -> str:

@@ -45,9 +45,10 @@ MOST_KEYS = 20_000
 # Why a tally is stale, where that is a fault and not how things go.
 DECLARATION_CHANGED = "its declaration changed"
 CAPTURE_MENDED = "its capture was found broken and mended"
-LOG_DIFFERED = "its change log was missing or had other columns"
+LOG_DIFFERED = "its change log was missing, another table, or had other columns"
 VIEW_MISSING = "its live view was missing"
-FAULTS = (DECLARATION_CHANGED, CAPTURE_MENDED, LOG_DIFFERED, VIEW_MISSING)
+VIEW_MISREAD = "its live view read another table than its own"
+FAULTS = (DECLARATION_CHANGED, CAPTURE_MENDED, LOG_DIFFERED, VIEW_MISSING, VIEW_MISREAD)
 
 metadata = MetaData(schema=sql.ENGINE_SCHEMA)
 

@@ -12,13 +12,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sqlalchemy import Connection, Table, text
-from sqlalchemy.exc import DBAPIError
 
 from assets.classroom import tables
-from tallies import RecomputedTally, sql
+from tallies import RecomputedTally, replacement, sql
 from tallies.state import stale_marks
-
-_OTHER_COLUMNS = "42P13"
 
 
 def lookup_of(table: Table) -> str:
@@ -43,24 +40,11 @@ def create_lookups(connection: Connection, tallies: Sequence[RecomputedTally]) -
         )
         if present is not None and present.strip() == body.strip():
             continue
-        _create(connection, name, create)
+        signature = f"{name}(bigint[])"
+        replacement.replace_function(connection, signature, create, "classroom")
+        sql.execute(connection, f"REVOKE EXECUTE ON FUNCTION {signature} FROM PUBLIC")
         done.append(f"created the function {name}")
     return done
-
-
-def _create(connection: Connection, name: str, create: str) -> None:
-    """In place, which keeps the grants; where it returns other columns, that cannot be."""
-    savepoint = connection.begin_nested()
-    try:
-        sql.execute(connection, create)
-        savepoint.commit()
-    except DBAPIError as error:
-        savepoint.rollback()
-        if getattr(error.orig, "sqlstate", None) != _OTHER_COLUMNS:
-            raise
-        sql.execute(connection, f"DROP FUNCTION {name}(bigint[])")
-        sql.execute(connection, create)
-    sql.execute(connection, f"REVOKE EXECUTE ON FUNCTION {name}(bigint[]) FROM PUBLIC")
 
 
 def _lookup(tally: RecomputedTally) -> tuple[str, str]:
