@@ -21,10 +21,11 @@ import migrations
 from assets.systems import chosen_systems, missing_sources
 from tallies import DoesNotFit, System, Tally, roles, state
 from tallies.fit import require_fit
-from tallies.install import INSTALL_LOCK, install_all
+from tallies.install import INSTALL_KEY, INSTALL_LOCK, install_all
 from tallies.privileges import act_as_owner, require_privileges
-from tallies.sql import WRITING, name_of, quote
-from tallies.transactions import LOCK_TIMEOUT_SECONDS, retried
+from tallies.sessions import begin_work
+from tallies.sql import name_of, quote
+from tallies.transactions import retried, wanted_for_installing
 
 VERSION_TABLE = "alembic_version"
 ALEMBIC_INI = Path(migrations.__file__).parent / "alembic.ini"
@@ -53,15 +54,13 @@ def migrate(
 
     def attempt() -> Migrated:
         with engine.begin() as connection:
-            # New writers queue behind the locks on their tables, so they are not waited for long.
-            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'")
+            begin_work(connection)
             connection.exec_driver_sql(INSTALL_LOCK)
             act_as_owner(connection)
-            # What migrations do to derived tables is not by hand.
-            connection.exec_driver_sql(f"SET LOCAL {WRITING} = 'on'")
             return _migrate(connection, chosen, with_sources)
 
-    return retried(attempt, "the migration")
+    wanted = [w for tally in _tallies_of(chosen) for w in wanted_for_installing(tally)]
+    return retried(attempt, "the migration", engine, wanted, INSTALL_KEY)
 
 
 def _migrate(connection: Connection, systems: Sequence[System], with_sources: bool) -> Migrated:

@@ -10,10 +10,11 @@ from sqlalchemy import Connection, Engine
 
 from tallies import roles, state
 from tallies.errors import NotInstalled, NotPermitted, TallyBusy
-from tallies.install import install
+from tallies.install import INSTALL_KEY, install
 from tallies.privileges import act_as_owner, require_privileges
+from tallies.sessions import begin_work
 from tallies.tally import Tally
-from tallies.transactions import retried
+from tallies.transactions import retried, wanted_for_installing
 
 
 def adopt_declaration(engine: Engine, tally: Tally) -> None:
@@ -30,12 +31,14 @@ def adopt_declaration(engine: Engine, tally: Tally) -> None:
 
     def adopt() -> None:
         with engine.begin() as connection:
+            begin_work(connection)
             act_as_owner(connection)
             _require_privileges(connection, tally)
             install(connection, tally.siblings)
             roles.keep(connection, tally.siblings)
 
-    retried(adopt, tally.name)
+    wanted = [w for t in tally.siblings for w in wanted_for_installing(t)]
+    retried(adopt, tally.name, engine, wanted, INSTALL_KEY)
 
 
 def _require_privileges(connection: Connection, tally: Tally) -> None:

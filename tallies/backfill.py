@@ -236,13 +236,13 @@ class _Run:
     def _begin(self, wanted: tuple[str, ...], restart: bool) -> Begun:
         asked = Beginning(self.tally, self.batches, wanted, restart, self.id)
         try:
-            return self._write(asked.begin)
+            return self._write(asked.begin, patience=0)
         except TallyBusy:
             # Its indexes cannot be dropped while others use the table; do with it as it is.
             return self._write(dataclasses.replace(asked, strip=False).begin)
 
-    def _write(self, work: Callable[[Connection], T]) -> T:
-        return writing_on(self.connection, self.tally, lambda connection, _waited: work(connection))
+    def _write(self, work: Callable[[Connection], T], patience: float | None = None) -> T:
+        return writing_on(self.connection, self.tally, lambda c, _waited: work(c), patience)
 
     def _unfinished(self) -> list[str]:
         """The lanes that need batches; counts what is done already."""

@@ -25,7 +25,7 @@ from tallies.transactions import sqlstate, writing_on
 DROP_TIMEOUT = "20ms"
 # So is a table that it refers to, but with so much done it is worth to try for some minutes.
 BUILD_TIMEOUT = "1s"
-BUILD_ATTEMPTS = 20
+BUILD_ATTEMPTS = 3
 BUILD_MEMORY = "256MB"
 FOREIGN_KEY_VIOLATION = "23503"
 INDEX, CONSTRAINT, CHECK = "index", "constraint", "check"

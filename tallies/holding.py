@@ -12,6 +12,9 @@ from sqlalchemy import ForeignKeyConstraint
 from tallies import sql
 from tallies.tally import Tally
 
+PATIENCE_MILLISECONDS = 900
+"""For how long rows that others have locked are tried: deletions may wait meanwhile."""
+
 
 def statements(tally: Tally) -> list[str]:
     """CREATE FUNCTION for each foreign key of the derived table, which nobody may call yet."""
@@ -54,18 +57,64 @@ def _name(tally: Tally, key: ForeignKeyConstraint) -> str:
     return sql.in_engine_schema(sql.shortened(f"hold_{tally.system}_{tally.table.name}_{columns}"))
 
 
+def block(key: ForeignKeyConstraint, rows: str | None) -> str:
+    """A statement that holds what `rows` refer to, by the rights of the role that runs it."""
+    condition = "true"
+    if rows is not None:
+        own = sql.columns([e.parent.name for e in key.elements], "r")
+        condition = f"({_referred(key)}) IN (SELECT {own} FROM {rows} AS r)"
+    return f"DO {sql.dollar_quoted(_DECLARED + f'BEGIN{_loop(key, condition)}END')}"
+
+
+# Rows that are free are held at once and stay held, so that each blocker is waited for only once.
+# No lock is queued for: PostgreSQL never sees a deadlock in which it could end the other session.
+# A deletion that waits for this very transaction never ends before it: that is given up at once.
+_DECLARED = f"""
+#variable_conflict use_column
+DECLARE
+  deadline timestamptz := clock_timestamp() + interval '{PATIENCE_MILLISECONDS} ms';
+  wanted bigint;
+  held bigint;
+"""
+
+
+def _loop(key: ForeignKeyConstraint, condition: str) -> str:
+    parent = sql.name_of(key.referred_table)
+    return f"""
+  SELECT count(*) INTO wanted FROM {parent} AS p WHERE {condition};
+  LOOP
+    SELECT count(*) INTO held FROM (
+      SELECT FROM {parent} AS p WHERE {condition} FOR KEY SHARE SKIP LOCKED
+    ) AS locked;
+    EXIT WHEN held >= wanted;
+    IF clock_timestamp() > deadline OR EXISTS (
+      SELECT FROM {parent} AS p WHERE {condition} AND p.xmax::text IN (
+        SELECT l.transactionid::text FROM pg_locks AS l
+        WHERE l.locktype = 'transactionid' AND l.granted AND l.pid <> pg_backend_pid()
+          AND pg_backend_pid() = ANY (pg_blocking_pids(l.pid))
+      )
+    ) THEN
+      RAISE SQLSTATE '55P03' USING MESSAGE =
+        format('%s of %s rows of %s that are referred to are locked by others',
+               wanted - held, wanted, {sql.literal(parent)});
+    END IF;
+    PERFORM pg_sleep(0.02);
+  END LOOP;
+"""
+
+
+def _referred(key: ForeignKeyConstraint) -> str:
+    return sql.columns([e.column.name for e in key.elements], "p")
+
+
 def _create(tally: Tally, key: ForeignKeyConstraint) -> str:
     parent = sql.name_of(key.referred_table)
-    referred = sql.columns([e.column.name for e in key.elements], "p")
     arrays = ", ".join(f"${number}" for number, _ in enumerate(key.elements, 1))
-    locked = f"PERFORM FROM {parent} AS p{{}} FOR KEY SHARE NOWAIT"
-    some = f" WHERE ({referred}) IN (SELECT k.* FROM unnest({arrays}) AS k)"
+    condition = f"({_referred(key)}) IN (SELECT k.* FROM unnest({arrays}) AS k)"
     body = (
-        "BEGIN\n"
-        f"  IF NOT has_any_column_privilege({sql.literal(parent)}, 'UPDATE') THEN RETURN; END IF;\n"
-        f"  IF $1 IS NULL THEN {locked.format('')};\n"
-        f"  ELSE {locked.format(some)};\n"
-        "  END IF;\nEND"
+        f"{_DECLARED}BEGIN\n"
+        f"  IF NOT has_any_column_privilege({sql.literal(parent)}, 'UPDATE') THEN RETURN; END IF;"
+        f"\n  IF $1 IS NULL THEN{_loop(key, 'true')}  ELSE{_loop(key, condition)}  END IF;\nEND"
     )
     return (
         f"CREATE OR REPLACE FUNCTION {signature(tally, key)} RETURNS void\n"

@@ -8,6 +8,7 @@ the same transaction, so that its next refresh rebuilds it.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Sequence
 
 from sqlalchemy import Connection, Table, select, text
@@ -20,15 +21,16 @@ from tallies import (
     live,
     own_triggers,
     replacement,
+    sessions,
     sql,
     state,
 )
 from tallies.errors import NotInstalled
 from tallies.tally import Tally
-from tallies.transactions import LOCK_TIMEOUT_SECONDS
 
 NEVER_BUILT = "never built"
-INSTALL_LOCK = "SELECT pg_advisory_xact_lock(hashtext('tallykeeper.install'))"
+INSTALL_KEY = "hashtext('tallykeeper.install')"
+INSTALL_LOCK = f"SELECT pg_advisory_xact_lock({INSTALL_KEY})"
 
 
 def install(connection: Connection, tallies: Sequence[Tally]) -> list[str]:
@@ -144,15 +146,13 @@ def _bring_up(
 ) -> list[str]:
     # The refreshes' lock first, in their order; then the sources, until their writers are done:
     # a statement that ran under the old capture must not commit under the new declaration.
-    # New writers queue behind that lock, so it is not waited for long.
-    sql.execute(connection, f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'")
-    for tally in tallies:
-        sql.execute(
-            connection,
-            f"LOCK TABLE {sql.name_of(tally.table)} IN SHARE ROW EXCLUSIVE MODE",
-        )
-    for source in before:
-        sql.execute(connection, f"LOCK TABLE {sql.name_of(source)} IN SHARE ROW EXCLUSIVE MODE")
+    # New writers queue behind these locks, so all of them together are not waited for long.
+    started = time.monotonic()
+    for table in (*(tally.table for tally in tallies), *before):
+        left = sessions.LOCK_TIMEOUT_SECONDS - (time.monotonic() - started)
+        lock = f"LOCK TABLE {sql.name_of(table)} IN SHARE ROW EXCLUSIVE MODE"
+        sql.execute(connection, f"{sessions.lock_timeout_of(max(left, 0))}; {lock}")
+    sql.execute(connection, sessions.lock_timeout_of())
     known_before = set(connection.scalars(select(state.tally_state.c.tally)))
     changed = [each for each in wanted if each.differs]
     done = [

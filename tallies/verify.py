@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, Table
 from tallies import sql, state
 from tallies.errors import NotInstalled
 from tallies.tally import Between, Everything, Keys, Scope, Tally, Windows
-from tallies.transactions import comparing, retried
+from tallies.transactions import comparing, comparing_retried
 
 TOUCHED = "pg_temp.tally_windows"
 TOUCHED_KEYS = "pg_temp.tally_touched"
@@ -78,7 +78,9 @@ def verify(
     Raises NotInstalled, or SQLAlchemy's errors.
     """
     started = time.perf_counter()
-    result = retried(lambda: _verify_once(engine, tally, windows, limit, started), tally.name)
+    result = comparing_retried(
+        engine, tally, lambda: _verify_once(engine, tally, windows, limit, started)
+    )
     if result.stale:
         return result
     with engine.begin() as connection:

@@ -14,12 +14,13 @@ from sqlalchemy import Connection, Engine, func, select
 from assets.fediverse import parsing, posts, relations, snapshots, tables, versions
 from assets.fediverse.functions import PROGRESS
 from tallies import NotInstalled
+from tallies.sessions import begin_work, set_local
 from tallies.sql import execute, quote
-from tallies.transactions import LOCK_TIMEOUT_SECONDS
 
 WORK_MEMORY = "64MB"
 
-LOCK = f"SELECT pg_advisory_xact_lock(hashtext('{PROGRESS}'))"
+LOCK_KEY = f"hashtext('{PROGRESS}')"
+LOCK = f"SELECT pg_advisory_xact_lock({LOCK_KEY})"
 
 
 @contextmanager
@@ -57,12 +58,10 @@ def raw_schema() -> str:
 
 def prepare(connection: Connection) -> None:
     """Begin a transaction of processing: alone, and with the temporary tables it needs."""
-    execute(connection, f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'")
-    execute(connection, "SET LOCAL timezone = 'UTC'")
-    execute(connection, "SET LOCAL jit = off")
+    begin_work(connection)
     # A batch stays in memory: its temporary tables, and what is sorted of it.
-    execute(connection, f"SET LOCAL work_mem = '{WORK_MEMORY}'")
-    execute(connection, "SET LOCAL client_min_messages = warning")
+    more = {"work_mem": f"'{WORK_MEMORY}'", "client_min_messages": "warning"}
+    execute(connection, set_local(more))
     execute(connection, LOCK)
     for statement in (*parsing.stages(), *posts.stages(), versions.STAGE):
         execute(connection, statement)

@@ -67,7 +67,7 @@ def stream_retention(
 ) -> dg.MaterializeResult[None]:
     """Make partitions ahead, and drop old ones."""
     engine, keep = database.engine(), keep_events_days()
-    made = patiently(lambda: retried(lambda: _ahead(engine), "the partitions of the log"))
+    made = patiently(lambda: retried(lambda: _ahead(engine), "the partitions of the log", engine))
     done = partitions.dropped(engine, keep)
     for name, why in done.kept.items():
         context.log.warning("%s is old, but kept: %s", name, why)

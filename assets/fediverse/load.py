@@ -143,7 +143,7 @@ def _write(engine: Engine, target: _Target, chunk: list[_Numbered], rejects: Rej
     events = [_event(target, each) for each in chunk]
     ensure_days(engine, days_of(events))
     # Making a partition meanwhile may deadlock with this, and this be the one that is ended.
-    refused = retried(partial(_append, engine, events), "the load")
+    refused = retried(partial(_append, engine, events), "the load", engine)
     for event, reason in refused:
         rejects.add(event.line, reason, event.raw)
     return len(events) - len(refused)

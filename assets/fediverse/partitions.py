@@ -24,13 +24,17 @@ from assets.fediverse.partition_functions import DROP, MAKE, STRAYS
 from assets.fediverse.tables import stream_events
 from tallies import TallyBusy
 from tallies.sql import ENGINE_SCHEMA, name_of
-from tallies.transactions import retried
+from tallies.transactions import PATIENCE, retried
+from tallies.waiting import WRITERS, Wanted
 
 AHEAD_DAYS = 7
-LOCK_TIMEOUT_SECONDS = 2
+LOCK_TIMEOUT_SECONDS = 1
 """How long a lock is waited for: whoever comes after us waits behind us for as long."""
 
+PATIENCE_SECONDS = 15.0
+
 _EVENTS = name_of(stream_events)
+_LOG = [Wanted(_EVENTS, WRITERS)]
 _KEY = "RANGE (received_at)"
 # Two that make the same partition: the second one looks again when the first is done.
 _ALONE = "SELECT pg_advisory_xact_lock(hashtext('tallykeeper.fediverse'), hashtext('partitions'))"
@@ -99,8 +103,10 @@ def ensure_days(engine: Engine, days: Iterable[date]) -> list[str]:
     Raises TallyBusy where a lock is not to be had; what was made until then stays.
     """
     done = []
+    # Who listens has events to write meanwhile, and there is the default partition for them.
+    brief = engine.execution_options(**{PATIENCE: PATIENCE_SECONDS})
     for day in sorted(set(days)):
-        done += retried(partial(_ensure_day, engine, day), f"the partition of {day}")
+        done += retried(partial(_ensure_day, engine, day), f"the partition of {day}", brief, _LOG)
     return done
 
 
@@ -133,7 +139,7 @@ def dropped(engine: Engine, keep_days: int, today: date | None = None) -> Droppe
         old = _ending_by(connection, layout, first_kept)
     for name in old:
         try:
-            size, why = retried(partial(_drop, engine, name), f"dropping {name}")
+            size, why = retried(partial(_drop, engine, name), f"dropping {name}", engine, _LOG)
         except TallyBusy as error:
             size, why = 0, str(error)
         if why is None:

@@ -74,7 +74,13 @@ def process(
     done = Processed()
     with applying.session(engine) as connection:
         while stop_after is None or done.batches < stop_after:
-            batch = retried(lambda: _one_batch(connection, batch_events), "processing")
+            batch = retried(
+                lambda: _one_batch(connection, batch_events),
+                "processing",
+                engine,
+                (),
+                applying.LOCK_KEY,
+            )
             if not batch.events:
                 break
             done = done.plus(batch)

@@ -74,7 +74,9 @@ def replay(engine: Engine, start: datetime | None = None, end: datetime | None =
     """
     started = time.monotonic()
     schema, window = applying.raw_schema(), _window(start, end)
-    failed = retried(lambda: _retry_failed(engine, schema, window), "the replay")
+    failed = retried(
+        lambda: _retry_failed(engine, schema, window), "the replay", engine, (), applying.LOCK_KEY
+    )
     if failed:
         process(engine)
     found = _Found()
@@ -178,7 +180,7 @@ def _one_chunk(
                 transaction.rollback()
             return chosen
 
-    chosen = retried(attempt, "the replay")
+    chosen = retried(attempt, "the replay", connection.engine, (), applying.LOCK_KEY)
     if chosen is None:
         return None
     place, skipped, posts = chosen

@@ -92,7 +92,9 @@ def thin_snapshots(engine: Engine, now: datetime | None = None, batch: int = BAT
     looked_at = deleted = batches = 0
     place: Place | None = _BEGINNING
     while place is not None:
-        page = retried(partial(_thin, engine, place, bounds, batch), "thinning the snapshots")
+        page = retried(
+            partial(_thin, engine, place, bounds, batch), "thinning the snapshots", engine
+        )
         looked_at, deleted, batches = looked_at + page[0], deleted + page[1], batches + 1
         place = page[2]
     seconds = time.perf_counter() - started

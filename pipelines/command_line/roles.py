@@ -18,12 +18,13 @@ from resources.database import DAGSTER_SCHEMA
 from resources.settings import dagster_pg_url
 from tallies import NotPermitted, System, Tally
 from tallies.roles import READER, REFRESHER, ROLES, Names, grants
+from tallies.sessions import lock_timeout_of
 from tallies.sql import ENGINE_SCHEMA, MAX_IDENTIFIER_BYTES, dollar_quoted, literal, name_of, quote
-from tallies.transactions import LOCK_TIMEOUT_SECONDS
 
 OWNER_NAME = "tallykeeper_owner"
 REFRESHER_NAME = "tallykeeper_refresher"
 READER_NAME = "tallykeeper_reader"
+_LOCK_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def _beginning(
     yield r"\set ON_ERROR_STOP on"
     yield "BEGIN;"
     yield "SET LOCAL client_min_messages = warning;"
-    yield f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s';"
+    yield f"{lock_timeout_of(_LOCK_SECONDS)};"
 
 
 def _roles(wanted: Wanted) -> Iterator[str]:

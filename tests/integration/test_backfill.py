@@ -396,6 +396,7 @@ def test_rebuild_mends_what_was_changed_by_hand(built_gallery: Engine) -> None:
 
 def test_a_table_in_use_is_not_stripped(items: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["tallies.transactions"], "ATTEMPTS", 2)
+    monkeypatch.setattr(sys.modules["tallies.transactions"], "PATIENCE_SECONDS", 0.0)
     shape = built(items)
     during: list[list[tuple[str, ...]]] = []
     with items.connect() as reader:

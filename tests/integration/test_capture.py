@@ -6,8 +6,6 @@ is then right is what the oracle says after every one of them.
 
 from __future__ import annotations
 
-import sys
-
 import psycopg
 import pytest
 from psycopg.errors import InsufficientPrivilege, LockNotAvailable
@@ -304,8 +302,7 @@ def test_an_installation_that_finds_all_in_place_locks_no_source(library: Engine
 def test_an_installation_waits_for_writers_so_that_none_is_missed(
     any_postgres_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The package has a function of the module's name.
-    monkeypatch.setattr(sys.modules["tallies.install"], "LOCK_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr("tallies.sessions.LOCK_TIMEOUT_SECONDS", 0.05)
     with any_postgres_engine.begin() as connection:
         connection.execute(CreateSchema("media"))
         media.metadata.create_all(connection)
