@@ -100,9 +100,10 @@ def test_who_holds_a_referenced_row_is_named(gallery: Engine) -> None:
 @pytest.mark.parametrize("work", [refresh, rebuild, verify])
 def test_who_holds_a_source_is_named(gallery: Engine, work: Callable[..., object]) -> None:
     held = "LOCK TABLE gallery.content_items IN ACCESS EXCLUSIVE MODE"
-    with shop(gallery, held) as application, pytest.raises(TallyBusy) as refused:
+    with shop(gallery, held) as application:
+        with pytest.raises(TallyBusy) as refused:
+            work(gallery, gen_source_stats)
         pid = application.info.backend_pid
-        work(gallery, gen_source_stats)
     named = f"locks on gallery.content_items are held by the session with process id {pid}"
     assert named in str(refused.value)
 
@@ -194,8 +195,8 @@ writing(open_engine(sys.argv[1]), content_tags, work)
 def test_a_refresher_that_freezes_gives_its_locks_back(gallery: Engine) -> None:
     url = gallery.url.render_as_string(hide_password=False)
     frozen = subprocess.Popen([sys.executable, "-c", FROZEN, url], stdout=subprocess.PIPE)
+    assert frozen.stdout is not None
     try:
-        assert frozen.stdout is not None
         assert frozen.stdout.readline() == b"holding\n"
         os.kill(frozen.pid, signal.SIGSTOP)
         # Bounded by what the frozen session set for itself, and not by this.
