@@ -22,6 +22,7 @@ from sqlalchemy import (
     Select,
     Table,
     case,
+    cast,
     func,
     literal_column,
     null,
@@ -151,6 +152,22 @@ class AdditiveTally(Tally):
                 f" GROUP BY {key} HAVING {changed}"
             )
         ]
+
+    def captured_values(self, source: Table) -> list[Any]:
+        values: list[Any] = []
+        for contribution in self._contributions_of(source):
+            values += contribution.key(source.c).values()
+            values += contribution.measures(source.c).values()
+            values += [contribution.where(source.c)] if contribution.where is not None else []
+        return values
+
+    def sums_may_overflow(self, source: Table) -> bool:
+        measured = (
+            value
+            for contribution in self._contributions_of(source)
+            for value in contribution.measures(source.c).values()
+        )
+        return any(isinstance(getattr(value, "type", None), BigInteger) for value in measured)
 
     def capture_cascade(self) -> list[str]:
         counted = super().capture_cascade()
@@ -361,7 +378,10 @@ SELECT day, NULL, sum(i), sum(u), sum(r), NULL FROM (
             if _is_one(value):
                 measures.append(bound(sign).label(name))
             else:
-                known = func.coalesce(_finite(value), 0)
+                known: ColumnElement[Any] = func.coalesce(_finite(value), 0)
+                if isinstance(known.type, Integer):
+                    # The smallest integer has no negative of its own type.
+                    known = cast(known, BigInteger)
                 measures.append((known if sign > 0 else -known).label(name))
         return (
             select(*self._key_of(contribution, row, start).values(), *measures)

@@ -13,8 +13,8 @@ from typing import ClassVar
 
 from sqlalchemy import Connection, Table, text
 
-from tallies import identities, sql
-from tallies.state import captured_relations, stale_marks
+from tallies import capture_bodies, identities, sql
+from tallies.state import captured_relations
 from tallies.tally import Event, Tally
 
 EVENTS: tuple[Event, ...] = ("insert", "update", "delete")
@@ -27,8 +27,6 @@ TRANSITIONS = {
 }
 # Fires also under session_replication_role = replica, which some loaders set.
 ENABLED_ALWAYS = "A"
-# A key column may have the name of a variable, PL/pgSQL's own among them.
-COLUMNS_FIRST = "#variable_conflict use_column\n"
 QUALIFIED = "quote_ident(n.nspname) || '.' || quote_ident(c.relname)"
 
 
@@ -123,7 +121,7 @@ def hooks(connection: Connection, source: Table, tallies: Sequence[Tally]) -> li
             event=event,
             trigger=f"tallykeeper_{event}",
             function=function_name(source, event),
-            body=function_body(source, event, tallies),
+            body=capture_bodies.function_body(source, event, tallies),
         )
         for relation in relations_below(connection, source)
         for event in (*EVENTS, TRUNCATE)
@@ -138,7 +136,7 @@ def hooks(connection: Connection, source: Table, tallies: Sequence[Tally]) -> li
                     event=event,
                     trigger=sql.quote(sql.shortened(f"tallykeeper_{event}_{suffix}")),
                     function=function_name(source, event, through=relation),
-                    body=function_body(source, event, tallies, belongs),
+                    body=capture_bodies.function_body(source, event, tallies, belongs),
                 )
             )
     root = _root_of_partitions(connection, source)
@@ -159,41 +157,6 @@ def function_name(source: Table, event: str, through: str = "") -> str:
     """The qualified name of the trigger function of one source and event."""
     plain = f"capture_{source.schema or 'public'}_{source.name}_{event}"
     return sql.in_engine_schema(sql.shortened(f"{plain}_through_{through}" if through else plain))
-
-
-def function_body(
-    source: Table, event: str, tallies: Sequence[Tally], belongs: str | None = None
-) -> str:
-    """The PL/pgSQL of the trigger function of one source and event.
-
-    `belongs` is a condition on the rows of a table above the source: which are the source's.
-    """
-    if event == TRUNCATE:
-        return f"BEGIN\n{_truncated(source, tallies)}\n  RETURN NULL;\nEND"
-    watched: Event = next(e for e in EVENTS if e == event)
-    many = [s for t in tallies for s in t.capture_many(source, watched)]
-    if watched == "update" and belongs is None:
-        pairs = [pair for t in tallies for pair in t.capture_update(source)]
-        return _update_body(pairs, many)
-    one = [s for t in tallies for s in t.capture_one(source, watched)]
-    sides = [r for r in ("old_rows", "new_rows") if f" {r} " in TRANSITIONS[event]]
-    where, narrowed = "", ""
-    if belongs is not None:
-        where = f" WHERE {belongs}"
-        narrowed = "WITH " + ", ".join(f"{r} AS (SELECT * FROM {r}{where})" for r in sides) + "\n  "
-    if watched == "update":
-        # Of a row that moves to a sibling only one side belongs to the source.
-        return f"{COLUMNS_FIRST}BEGIN\n{statements_of(many, narrowed)}  RETURN NULL;\nEND"
-    # Grouping costs more than the rest of the capture of a single row, and gains nothing there.
-    return (
-        f"{COLUMNS_FIRST}BEGIN\n"
-        f"  IF EXISTS (SELECT FROM {sides[0]}{where} OFFSET 1) THEN\n"
-        f"{statements_of(many, narrowed)}"
-        f"  ELSE\n{statements_of(one, narrowed)}"
-        "  END IF;\n"
-        "  RETURN NULL;\n"
-        "END"
-    )
 
 
 def faults(connection: Connection, source: Table, tallies: Sequence[Tally]) -> list[Fault]:
@@ -391,39 +354,3 @@ def _trigger_fault(connection: Connection, hook: Hook) -> str | None:
     if not row.calls_ours:
         return f"the {hook.name} trigger calls another function"
     return None
-
-
-def _truncated(source: Table, tallies: Sequence[Tally]) -> str:
-    reason = sql.literal(f"{sql.name_of(source)} was truncated")
-    marks = ", ".join(f"({sql.literal(t.name)}, {reason})" for t in tallies)
-    return f"  INSERT INTO {sql.name_of(stale_marks)} (tally, reason) VALUES {marks};"
-
-
-def _update_body(pairs: Sequence[tuple[str, str]], many: Sequence[str]) -> str:
-    """What an UPDATE leaves in the log.
-
-    Of one row, all conditions are looked at in one statement: most updates change nothing that
-    matters, and each statement more would cost the writer as much again.
-    """
-    conditions = list(dict.fromkeys(condition for condition, _ in pairs))
-    names = {condition: f"differs_{number}" for number, condition in enumerate(conditions, 1)}
-    declared = "".join(f"  {name} boolean;\n" for name in ("several", *names.values()))
-    looked_at = "".join(f",\n    {condition}" for condition in conditions)
-    inserts = "".join(
-        f"  IF {names[condition]} THEN\n{statements_of([insert])}  END IF;\n"
-        for condition, insert in pairs
-    )
-    return (
-        f"{COLUMNS_FIRST}DECLARE\n{declared}BEGIN\n"
-        f"  SELECT EXISTS (SELECT FROM old_rows OFFSET 1){looked_at}\n"
-        f"  INTO {', '.join(('several', *names.values()))} FROM old_rows, new_rows;\n"
-        f"  IF several THEN\n{statements_of(many)}"
-        f"  ELSE\n{inserts}  END IF;\n"
-        "  RETURN NULL;\n"
-        "END"
-    )
-
-
-def statements_of(statements: Sequence[str], narrowed: str = "") -> str:
-    """The statements of a function's body, each preceded by `narrowed`."""
-    return "".join(f"  {narrowed}{s};\n" for s in statements)

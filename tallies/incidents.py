@@ -33,7 +33,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
-from tallies.state import FAULTS, is_there, metadata, stale_marks
+from tallies.state import is_fault, is_there, metadata, stale_marks
 from tallies.tally import Tally
 
 DIFFERS = "differs"
@@ -272,7 +272,7 @@ def record_stale(connection: Connection, tally: Tally) -> None:
     marks = stale_marks.c
     found = connection.execute(
         select(marks.reason, func.min(marks.marked_at).label("at"))
-        .where(marks.tally == tally.name, marks.reason.in_(FAULTS))
+        .where(marks.tally == tally.name, is_fault(marks.reason))
         .group_by(marks.reason)
     ).all()
     for reason, at in found:

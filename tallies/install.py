@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Table, select, text
 
 from tallies import (
     capture,
+    capture_bodies,
     change_log,
     function_rights,
     identities,
@@ -107,13 +108,13 @@ class _Wanted:
             live.create_view(tally, live.naive_columns(connection, tally)),
         )
         bodies = [
-            capture.function_body(source, event, [tally])
+            capture_bodies.function_body(source, event, [tally])
             for source in tally.sources
             for event in (*capture.EVENTS, capture.TRUNCATE)
         ]
         own = [hook.body for hook in own_triggers.own_hooks(tally)]
         made = [change_log.ddl(tally), *self.live.functions, self.live.view]
-        parts = [*made, *bodies, *own]
+        parts = [*made, capture_bodies.create_columns_are(), *bodies, *own]
         self.capture_hash = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
         self.declaration_hash = tally.declaration_hash()
         self.present = state.installed(connection, tally)
@@ -238,6 +239,7 @@ def _install_capture(connection: Connection, source: Table, tallies: Sequence[Ta
     wanted = capture.hooks(connection, source, tallies)
     for relation in capture.left_behind(connection, source, wanted):
         capture.drop_triggers(connection, source, relation)
+    sql.execute(connection, capture_bodies.create_columns_are())
     _install_hooks(connection, wanted)
     recorded, name = state.captured_relations, sql.name_of(source)
     connection.execute(recorded.delete().where(recorded.c.source == name))

@@ -10,14 +10,13 @@ from sqlalchemy import Connection
 
 from tallies import sql
 from tallies.capture import (
-    COLUMNS_FIRST,
     TRANSITIONS,
     Fault,
     Hook,
     function_name,
     hook_faults,
-    statements_of,
 )
+from tallies.capture_bodies import COLUMNS_FIRST, statements_of
 from tallies.state import hand_edits, unverified
 from tallies.tally import Tally
 

@@ -151,6 +151,12 @@ class RecomputedTally(Tally):
     def capture_many(self, source: Table, event: Event) -> list[str]:
         return self._captured(source, event, one=False)
 
+    def captured_values(self, source: Table) -> list[Any]:
+        captures = [c for c in self.captures if c.source is source]
+        return [
+            v for c in captures for v in (*c.entity(source.c).values(), *c.key(source.c).values())
+        ]
+
     def pending_keys(self, log: str) -> Select[Any]:
         """The distinct group columns that the marks in the relation `log` may have altered."""
         marks = sql.relation(log, self.log_columns()).alias("marks")

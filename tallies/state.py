@@ -18,6 +18,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Connection,
     DateTime,
     Double,
@@ -32,6 +33,7 @@ from sqlalchemy import (
     delete,
     event,
     func,
+    or_,
     select,
 )
 from sqlalchemy.dialects.postgresql import JSONB, OID, TSTZMULTIRANGE, insert
@@ -49,6 +51,8 @@ LOG_DIFFERED = "its change log was missing, another table, or had other columns"
 VIEW_MISSING = "its live view was missing"
 VIEW_MISREAD = "its live view read another table than its own"
 FAULTS = (DECLARATION_CHANGED, CAPTURE_MENDED, LOG_DIFFERED, VIEW_MISSING, VIEW_MISREAD)
+# How the reasons begin that triggers write, each a fault too.
+CAPTURE_FAILED = "capture"
 
 metadata = MetaData(schema=sql.ENGINE_SCHEMA)
 
@@ -261,6 +265,11 @@ def stale_reasons(connection: Connection, tally: Tally) -> tuple[str, ...]:
         func.min(stale_marks.c.marked_at), stale_marks.c.reason
     )
     return tuple(connection.scalars(by_age))
+
+
+def is_fault(reason: ColumnElement[str]) -> ColumnElement[bool]:
+    """Whether a tally is stale for a fault, and not as things go."""
+    return or_(reason.in_(FAULTS), *(reason.startswith(begin) for begin in (CAPTURE_FAILED,)))
 
 
 def mark_stale(connection: Connection, tally: Tally, reason: str) -> None:

@@ -23,6 +23,7 @@ from sqlalchemy.sql.schema import Column, UniqueConstraint
 
 from tallies import sql
 from tallies.errors import DeclarationError
+from tallies.expression_risks import may_raise
 
 Event = Literal["insert", "update", "delete"]
 
@@ -256,6 +257,18 @@ class Tally(ABC):
             f"INSERT INTO {sql.in_engine_schema('cascaded')} (tally, rows)"
             f" SELECT {sql.literal(self.name)}, count(*) FROM old_rows HAVING count(*) > 0"
         ]
+
+    @abstractmethod
+    def captured_values(self, source: Table) -> list[Any]:
+        """What capture computes from a row of `source`: expressions, and plain Python values."""
+
+    def may_raise(self, source: Table) -> bool:
+        """Whether a row of `source` could have values for which its capture cannot be computed."""
+        return any(may_raise(value) for value in self.captured_values(source))
+
+    def sums_may_overflow(self, source: Table) -> bool:
+        """Whether the sums of one statement on `source` could be too large for the log."""
+        return False
 
     @abstractmethod
     def stored(self, scope: Scope) -> str:
