@@ -63,6 +63,22 @@ CREATE TABLE media.files_third PARTITION OF media.files_middle
     FOR VALUES FROM ('2024-03-03Z') TO ('2024-03-04Z');
 CREATE TABLE media.files_fourth PARTITION OF media.files_middle DEFAULT;
 CREATE TABLE media.files_late PARTITION OF media.media_files DEFAULT;
+-- Rows vanish on their way into one partition, are changed on it into another, or may not leave.
+CREATE FUNCTION media.meddle() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF TG_TABLE_NAME = 'files_third' THEN
+    NEW.original_created_at := coalesce(NEW.original_created_at, '2024-03-04Z');
+  ELSIF mod(abs(NEW.id), 4) = 0 THEN
+    RETURN NULL;
+  END IF;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER meddle BEFORE INSERT ON media.files_late
+    FOR EACH ROW EXECUTE FUNCTION media.meddle();
+CREATE TRIGGER meddle BEFORE INSERT ON media.files_third
+    FOR EACH ROW EXECUTE FUNCTION media.meddle();
+CREATE TRIGGER meddle BEFORE UPDATE ON media.files_early
+    FOR EACH ROW EXECUTE FUNCTION media.meddle();
 """
 PARTS = (
     Target("media.media_files"),
