@@ -84,6 +84,8 @@ class Loaded:
 class RejectFile:
     """The list of what a load could not take: `<input>.rejects.csv` with line, reason and raw row.
 
+    Of another `kind` it is another list of rows with reasons, as of files without a date.
+
     It stands beside the input; where that folder cannot be written, or its owner marked it
     read-only for everybody (which binds root too), in the current folder. It is created by the
     first reject. A load that ends without rejects removes the list that an earlier load of the same
@@ -91,8 +93,8 @@ class RejectFile:
     such a list is never touched.
     """
 
-    def __init__(self, source: Path) -> None:
-        name = f"{source.name or 'input'}.rejects.csv"
+    def __init__(self, source: Path, kind: str = "rejects") -> None:
+        name = f"{source.name or 'input'}.{kind}.csv"
         self._candidates = list(dict.fromkeys([source.parent / name, Path.cwd() / name]))
         self._stream: IO[str] | None = None
         self._writer: Writer | None = None

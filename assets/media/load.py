@@ -46,6 +46,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from assets.csv_input import CsvFile
 from assets.loading import Loaded, LoadError, ProgressCallback, RejectFile, copy_rows
+from assets.media import seen_files
 from assets.media.folder import Folder
 from assets.media.listing import Listing, Row
 from assets.media.tables import media_files
@@ -89,25 +90,52 @@ def load_media(engine: Engine, path: Path, *, progress: ProgressCallback | None 
     is_folder = _is_folder(path)
     source = path.resolve() if is_folder else path.absolute()
     _require_table(engine)
+    notes: tuple[str, ...] = ()
+    skipped = 0
     with RejectFile(source) as rejects:
         if is_folder:
-            count_first = progress is not None
-            files = Folder(source, lambda path, why: rejects.add(None, why, path), count_first)
-            counts = _merge(engine, files, rejects, progress)
+            counts, skipped, notes = _load_folder(engine, source, rejects, progress)
         else:
             with CsvFile(source) as file:
                 counts = _merge(engine, Listing(file, rejects.add), rejects, progress)
     rows, inserted, changed = counts
     return Loaded(
-        read=rows + rejects.count,
+        read=rows + skipped + rejects.count,
         inserted=inserted,
         changed=changed,
-        unchanged=rows - inserted - changed,
+        unchanged=rows + skipped - inserted - changed,
         rejected=0 if is_folder else rejects.count,
         unreadable=rejects.count if is_folder else 0,
         seconds=time.monotonic() - started,
         reject_file=rejects.path,
+        notes=notes,
     )
+
+
+def _load_folder(
+    engine: Engine, source: Path, rejects: RejectFile, progress: ProgressCallback | None
+) -> tuple[tuple[int, int, int], int, tuple[str, ...]]:
+    """Load a folder: the counts of `_merge`, how many files were not opened, and the notes."""
+    with engine.begin() as connection:
+        remembers = seen_files.prepare(connection)
+
+    def unchanged(stamps: Sequence[seen_files.Stamp]) -> set[str]:
+        with engine.connect() as connection:
+            return seen_files.unchanged(connection, stamps)
+
+    with RejectFile(source, "undated") as undated:
+        files = Folder(
+            source,
+            lambda path, why: rejects.add(None, why, path),
+            count=progress is not None,
+            undated=lambda path, why: undated.add(None, why, path),
+            unchanged=unchanged if remembers else None,
+        )
+        counts = _merge(engine, files, rejects, progress, files.stamps if remembers else None)
+    notes = files.notes()
+    if undated.path is not None:
+        notes += (f"those dated by their modification time are listed in {undated.path}",)
+    return counts, files.skipped, notes
 
 
 def _is_folder(source: Path) -> bool:
@@ -137,9 +165,16 @@ def _require_table(engine: Engine) -> None:
 
 
 def _merge(
-    engine: Engine, files: _Input, rejects: RejectFile, progress: ProgressCallback | None
+    engine: Engine,
+    files: _Input,
+    rejects: RejectFile,
+    progress: ProgressCallback | None,
+    stamps: dict[str, seen_files.Stamp] | None = None,
 ) -> tuple[int, int, int]:
-    """Write all rows, one transaction per chunk; returns rows, inserted and changed."""
+    """Write all rows, one transaction per chunk; returns rows, inserted and changed.
+
+    `stamps` are of the files whose rows are written; they are remembered, and removed from it.
+    """
     rows = inserted = changed = 0
     with engine.connect() as connection:
         for batch in _batches(files, files.chunk):
@@ -151,6 +186,9 @@ def _merge(
                 latest[path] = (path, original, kept)
             with connection.begin():
                 new, moved = _merge_chunk(connection, latest.values(), files.columns)
+                if stamps is not None:
+                    pairs = [(stamps.pop(path), rest) for path, *rest in latest.values()]
+                    seen_files.record(connection, [(stamp, a, b) for stamp, (a, b) in pairs])
             rows += len(batch)
             inserted += new
             changed += moved

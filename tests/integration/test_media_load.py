@@ -15,7 +15,9 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import IntegrityError
 
 from assets.loading import Loaded, LoadError
+from assets.media import folder, seen_files
 from assets.media.demo import create_demo
+from assets.media.folder import dates_of
 from assets.media.listing import Listing
 from assets.media.load import load_media
 from assets.media.tables import media_files, metadata
@@ -363,3 +365,49 @@ def test_a_demo_of_impossible_size_is_told(
     size, days, seed = numbers
     with pytest.raises(ValueError, match="Expected at least 0 files, at least 1 day"):
         create_demo(library, size, days, seed)
+
+
+def test_files_that_did_not_change_are_not_opened_again(
+    library: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        Image.new("RGB", (8, 8)).save(pictures / name)
+    assert load_media(library, pictures).inserted == 3
+    opened: list[str] = []
+
+    def watched(path: Path) -> Any:
+        opened.append(path.name)
+        return dates_of(path)
+
+    monkeypatch.setattr(folder, "dates_of", watched)
+    loaded = load_media(library, pictures)
+    assert (opened, loaded.read, loaded.unchanged) == ([], 3, 3)
+    assert "files as they were at the last load, not opened again: 3" in loaded.notes
+    # A file that is another one by its time, one with a sidecar now, and one that somebody changed.
+    os.utime(pictures / "a.jpg", (1_600_000_000, 1_600_000_000))
+    (pictures / "b.xmp").write_text("<exif:DateTimeOriginal>2021-06-01</exif:DateTimeOriginal>")
+    with library.begin() as connection:
+        connection.execute(
+            text(
+                "UPDATE media.media_files SET original_created_at = now() WHERE path LIKE '%c.jpg'"
+            )
+        )
+    assert load_media(library, pictures).changed == 3
+    assert opened == ["a.jpg", "b.jpg", "c.jpg"]
+    taken = {Path(path).name: dates[0] for path, dates in files(library).items()}
+    assert taken["b.jpg"].year == 2021
+    assert taken["c.jpg"] is None
+    opened.clear()
+    assert load_media(library, pictures).unchanged == 3
+    assert opened == []
+
+
+def test_a_role_that_may_not_remember_files_loads_them_all_the_same(
+    library: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg")
+    monkeypatch.setattr(seen_files, "prepare", lambda _connection: False)
+    assert load_media(library, tmp_path).inserted == 1
+    assert load_media(library, tmp_path).unchanged == 1

@@ -19,9 +19,11 @@ from PIL import Image
 
 from assets.csv_input import CsvFile
 from assets.loading import LoadError
+from assets.media import metadata
+from assets.media.dates import exif_time
 from assets.media.folder import Folder, find_media
 from assets.media.listing import Listing, Row
-from assets.media.metadata import Unreadable, capture_date, exif_time, modification_time
+from assets.media.metadata import Unreadable, modification_time
 
 ORIGINAL, DIGITIZED, CHANGED = 0x9003, 0x9004, 0x0132
 OFFSET_OF = {ORIGINAL: 0x9011, DIGITIZED: 0x9012, CHANGED: 0x9010}
@@ -46,6 +48,12 @@ def picture(path: Path, tags: dict[int, Any] | None = None, form: str | None = N
 def at(*numbers: int) -> datetime:
     year, month, day, hour, minute, second = numbers
     return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+
+
+def capture_date(path: Path) -> datetime | None:
+    """When the file itself says that it was made, the last change by EXIF included."""
+    found = metadata.capture_date(path) or metadata.edit_date(path)
+    return found.at if found else None
 
 
 @pytest.mark.parametrize("form", ["jpg", "png", "tiff", "webp", "avif"])
@@ -80,6 +88,17 @@ def test_where_the_original_date_is_absent_the_next_best_counts(
         ("2020:07:29 05:29:41", " ", at(2020, 7, 29, 5, 29, 41)),
         ("2020:07:29 05:29:41", "+99:99", at(2020, 7, 29, 5, 29, 41)),
         ("2020:07:29 05:29:41", "+01:75", at(2020, 7, 29, 5, 29, 41)),
+        ("2025:01:14 18:31:30+0000", "+05:00", at(2025, 1, 14, 18, 31, 30)),
+        ("2025-01-14T18:31:30Z", None, at(2025, 1, 14, 18, 31, 30)),
+        ("2025:01:14 18:31", "+01:00", at(2025, 1, 14, 17, 31, 0)),
+        ("2025: 1:14  8: 3: 5", None, at(2025, 1, 14, 8, 3, 5)),
+        ("2025:01:14:18:31:30", None, at(2025, 1, 14, 18, 31, 30)),
+        ("2025.01.14 18:31:30", None, at(2025, 1, 14, 18, 31, 30)),
+        ("2025:01:14 18:31:30", "+08", at(2025, 1, 14, 10, 31, 30)),
+        ("2025:01:14 18:31:30", "+9", at(2025, 1, 14, 9, 31, 30)),
+        ("2025:01:14 18:31:30-3", "", at(2025, 1, 14, 21, 31, 30)),
+        ("2025:01:14", None, at(2025, 1, 14, 0, 0, 0)),
+        ("2025:01:14 18", None, None),
         ("2020:07:29 05:29:41", 2, at(2020, 7, 29, 5, 29, 41)),
         ("0000:00:00 00:00:00", None, None),
         ("2020:02:30 05:29:41", None, None),
@@ -270,12 +289,13 @@ def test_unreadable_files_are_reported_and_the_others_found(tmp_path: Path) -> N
     picture(long / "e.jpg")
     found, reports = files_of(tmp_path)
     assert list(found) == ["b.jpg"]
-    assert [(Path(path).name, reason) for path, reason in reports[:3]] == [
+    *plain, (_, about_path) = sorted(reports, key=lambda report: report[1].startswith("its path"))
+    assert sorted((Path(path).name, reason) for path, reason in plain) == [
         ("a.jpg", "no image that can be read"),
-        ("gone.jpg", "No such file or directory"),
         ("d.mp4", "no regular file"),
+        ("gone.jpg", "No such file or directory"),
     ]
-    assert "its path is 2," in reports[3][1]
+    assert "its path is 2," in about_path
 
 
 def test_a_name_that_is_not_utf_8_is_reported(tmp_path: Path) -> None:
