@@ -33,7 +33,7 @@ from sqlalchemy import literal as bound
 from sqlalchemy.sql.elements import ColumnElement, Label
 from sqlalchemy.types import TypeEngine
 
-from tallies import sql
+from tallies import quarantine, sql
 from tallies.errors import DeclarationError
 from tallies.recomputed import RecomputedTally
 from tallies.tally import LOGGED_AT, Event, Everything, Scope, Tally, Window
@@ -87,6 +87,7 @@ class AdditiveTally(Tally):
             description=description,
         )
         self.counter = self._find_counter()
+        self.held_function = sql.in_engine_schema(f"{system}_{table.name}_held_rows")
 
     def aggregate(self, scope: Scope) -> Select[Any]:
         return self._union([self._aggregate_of(c, scope, c.source) for c in self.contributions])
@@ -174,12 +175,13 @@ class AdditiveTally(Tally):
         given_back = self._insert_into_log(f"SELECT {sql.columns(self.columns)} FROM old_rows")
         return [*counted, given_back] if counted else []
 
-    def stored(self, scope: Scope) -> str:
+    def stored(self, scope: Scope, *, wide: bool = False) -> str:
         condition = scope.condition(self, "d")
         # A row that says zero is a fault even where nothing is pending: it should not be there.
         zero = f"bool_or(rows.is_stored AND rows.{sql.quote(self.counter)} = 0)"
+        sums = self._sums(_widely if wide else _comparably)
         return (
-            f"SELECT {self._summed()} FROM (\n"
+            f"SELECT {sql.columns(self.key, 'rows')}, {sums} FROM (\n"
             f"  SELECT {sql.columns(self.columns, 'd')}, true AS is_stored"
             f" FROM {sql.name_of(self.table)} AS d WHERE {condition}\n"
             f"  UNION ALL SELECT {sql.columns(self.columns, 'd')}, false"
@@ -194,13 +196,66 @@ class AdditiveTally(Tally):
     def live_rows(self, naive: frozenset[str] = frozenset()) -> str:
         stored = ", ".join(self.derived_column(n, naive) for n in self.columns)
         return (
-            f"SELECT {self._summed()} FROM (\n"
+            f"SELECT {sql.columns(self.key, 'rows')}, {self._sums(sql.fitted)} FROM (\n"
             f"  SELECT {stored} FROM {sql.name_of(self.table)} AS d\n"
-            f"  UNION ALL SELECT {sql.columns(self.columns, 'l')} FROM {self.log_name} AS l\n"
-            f"{self._pending_upstream()}"
-            f") AS rows WHERE {{fresh}} GROUP BY {sql.columns(self.key, 'rows')}"
+            f"{self._pending()}"
+            f") AS rows WHERE {{fresh}} AND NOT {quarantine.is_held(self, 'rows')}"
+            f" GROUP BY {sql.columns(self.key, 'rows')}"
+            f" HAVING sum(rows.{sql.quote(self.counter)}) <> 0\n"
+            f"UNION ALL SELECT {sql.columns(self.columns, 'h')} FROM {self.held_function}() AS h"
+            f" WHERE {{fresh}} AND {quarantine.any_held(self)}"
+        )
+
+    def functions(self) -> list[str]:
+        pending = (
+            f"SELECT * FROM (\n  SELECT {sql.columns(self.columns)} FROM {self.log_name}"
+            f" WHERE false\n{self._pending()}) AS p WHERE {quarantine.is_held(self, 'p')}"
+        )
+        rows = (
+            f"SELECT {sql.columns(self.key, 'rows')}, {self._sums(sql.fitted)} FROM (\n"
+            f"  {self.held_rows()}\n  UNION ALL {pending}\n"
+            f") AS rows GROUP BY {sql.columns(self.key, 'rows')}"
             f" HAVING sum(rows.{sql.quote(self.counter)}) <> 0"
         )
+        return [sql.stable_function(self.held_function, self._row_type(), rows)]
+
+    def function_names(self) -> list[str]:
+        return [self.held_function, self.aggregate_function]
+
+    def held_rows(self) -> str:
+        """A SELECT of `columns`: what the quarantined keys hold without their pending changes."""
+        measures = ", ".join(f"{sql.quote(n)} numeric" for n in self.measures)
+        return (
+            f"SELECT {sql.columns(self.key, 'k')}, {sql.columns(self.measures, 'm')}"
+            f" FROM {quarantine.TABLE} AS q, jsonb_to_record(q.key) AS k ({self.group_types}),"
+            f" jsonb_to_record(q.rows -> 0) AS m ({measures})"
+            f" WHERE q.tally = {sql.literal(self.name)}"
+        )
+
+    def settled_rows(self, keys: str, log: str) -> str:
+        """A SELECT of `columns` for the keys in a relation, with the changes in `log` added up.
+
+        The sums may be wider than the derived table's columns.
+        """
+        sums = ", ".join(f"sum(rows.{sql.quote(n)}) AS {sql.quote(n)}" for n in self.measures)
+        return (
+            f"SELECT {sql.columns(self.key, 'rows')}, {sums} FROM (\n"
+            f"  SELECT {sql.columns(self.columns, 'd')} FROM {sql.name_of(self.table)} AS d"
+            f" WHERE EXISTS (SELECT FROM {keys} AS k WHERE {self.matches('k', 'd')})"
+            f" AND NOT {quarantine.is_held(self, 'd')}\n"
+            f"  UNION ALL {self.held_rows()}\n"
+            f"  UNION ALL SELECT {sql.columns(self.columns, 'l')} FROM {log} AS l\n"
+            f") AS rows GROUP BY {sql.columns(self.key, 'rows')}"
+            f" HAVING sum(rows.{sql.quote(self.counter)}) <> 0"
+        )
+
+    def _row_type(self) -> str:
+        return ", ".join(f"{sql.quote(n)} {self._type_of(n)}" for n in self.columns)
+
+    def _pending(self) -> str:
+        """The changes of this log, and those that pending changes upstream will make."""
+        log = f"  UNION ALL SELECT {sql.columns(self.columns, 'l')} FROM {self.log_name} AS l\n"
+        return log + self._pending_upstream()
 
     def _pending_upstream(self) -> str:
         """What counted derived tables will change by when their own pending changes are taken."""
@@ -305,13 +360,11 @@ SELECT day, NULL, sum(i), sum(u), sum(r), NULL FROM (
     def _insert_into_log(self, rows: str) -> str:
         return f"INSERT INTO {self.log_name} ({sql.columns(self.columns)})\n  {rows}"
 
-    def _summed(self) -> str:
-        # sum() widens; the derived table's own type keeps both sides of a comparison alike.
-        sums = ", ".join(
-            f"sum(rows.{sql.quote(n)})::{sql.type_name(self.table.c[n].type)} AS {sql.quote(n)}"
+    def _sums(self, typed: Callable[[str, TypeEngine[Any]], str]) -> str:
+        return ", ".join(
+            f"{typed(f'sum(rows.{sql.quote(n)})', self.table.c[n].type)} AS {sql.quote(n)}"
             for n in self.measures
         )
-        return f"{sql.columns(self.key, 'rows')}, {sums}"
 
     def _key_of(
         self, contribution: Contribution, row: Row, start: sql.Truncate = sql.utc_start
@@ -456,6 +509,17 @@ SELECT day, NULL, sum(i), sum(u), sum(r), NULL FROM (
                 f"{self.name}: the measure {measure!r} is {declared!r}, which cannot hold sums of"
                 f" {given!r} exactly; declare it numeric without a scale, and sum no floats"
             )
+
+
+def _comparably(expression: str, type_: TypeEngine[Any]) -> str:
+    """SQL: a sum as an aggregate has it, so that both sides of a comparison are alike."""
+    # sum() widens. A sum that the derived table cannot hold is compared all the same.
+    wide = BigInteger() if isinstance(type_, Integer) else Numeric()
+    return f"({expression})::{sql.type_name(wide)}"
+
+
+def _widely(expression: str, _type: TypeEngine[Any]) -> str:
+    return f"({expression})::numeric"
 
 
 def _finite(value: Any) -> Any:

@@ -87,7 +87,8 @@ def misread(connection: Connection, tally: Tally, view: str) -> list[str]:
 def _typed(tally: Tally) -> str:
     """The aggregate over all sources as they are live, each column as the derived table has it."""
     columns = ", ".join(
-        f"s.{sql.quote(n)}::{sql.type_name(tally.table.c[n].type)}" for n in tally.columns
+        f"{sql.fitted(f's.{sql.quote(n)}', tally.table.c[n].type)} AS {sql.quote(n)}"
+        for n in tally.columns
     )
     return (
         f"SELECT {columns} FROM (\n{sql.render(tally.live_sources())}\n) AS s"

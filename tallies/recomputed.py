@@ -42,7 +42,7 @@ from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import ColumnElement, Label
 from sqlalchemy.types import Text
 
-from tallies import runs, sql
+from tallies import quarantine, runs, sql
 from tallies.batches import Batches
 from tallies.errors import DeclarationError
 from tallies.tally import PART, Event, Everything, Scope, Tally, Window
@@ -111,6 +111,7 @@ class RecomputedTally(Tally):
         self.pending_keys_function = sql.in_engine_schema(f"{system}_{table.name}_pending_keys")
         self.pending_rows_function = sql.in_engine_schema(f"{system}_{table.name}_pending_rows")
         self.rows_function = sql.in_engine_schema(f"{system}_{table.name}_rows_of_keys")
+        self.lenient_function = sql.in_engine_schema(f"{system}_{table.name}_lenient_rows")
         self.entity = self._entity_columns()
         self._check_captures()
 
@@ -196,7 +197,7 @@ class RecomputedTally(Tally):
             .distinct()
         )
 
-    def stored(self, scope: Scope) -> str:
+    def stored(self, scope: Scope, *, wide: bool = False) -> str:
         return (
             f"SELECT {sql.columns(self.columns, 'd')} FROM {sql.name_of(self.table)} AS d\n"
             f"WHERE {scope.condition(self, 'd')} AND {self._not_pending('d')}"
@@ -232,13 +233,20 @@ class RecomputedTally(Tally):
         )
         if not self._keys_are_whole() or any(c.keys for c in self.captures):
             keys = f"SELECT k.* FROM (\n{keys}\n) AS k WHERE {sql.unbroken(self.sources)}"
+        keys = f"({keys})\nUNION {quarantine.keys(self)}"
+        # What cannot be computed is null, where there is something that may be.
+        shown = (
+            "true" if self.group == self.key and self.measures else f"r.{quarantine.REASON} IS NULL"
+        )
         return [
             sql.stable_function(self.pending_keys_function, group, keys),
             runs.create_function(self, self.rows_function),
+            runs.create_lenient(self, self.lenient_function, self.rows_function),
             sql.stable_function(
                 self.pending_rows_function,
                 sql.row_type(self.table, self.columns),
-                self.rows_of(f"{self.pending_keys_function}()"),
+                f"SELECT {sql.columns(self.columns, 'r')} FROM ("
+                f"{self.lenient_rows(f'{self.pending_keys_function}()')}) AS r WHERE {shown}",
             ),
         ]
 
@@ -246,10 +254,14 @@ class RecomputedTally(Tally):
         """A SELECT of `columns` from the sources for the distinct keys in `relation`."""
         return runs.call(self, self.rows_function, relation)
 
+    def lenient_rows(self, relation: str) -> str:
+        return runs.call(self, self.lenient_function, relation, (quarantine.REASON,))
+
     def function_names(self) -> list[str]:
         return [
             self.aggregate_function,
             self.pending_rows_function,
+            self.lenient_function,
             self.rows_function,
             self.pending_keys_function,
         ]

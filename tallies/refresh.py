@@ -15,7 +15,7 @@ from typing import Any, TypeGuard
 
 from sqlalchemy import Connection, Engine
 
-from tallies import incidents, sql, state
+from tallies import incidents, quarantine, sql, state
 from tallies.additive import AdditiveTally
 from tallies.adopting import adopt_declaration, require_same_declaration
 from tallies.backfill import Backfilled, Progress, backfill
@@ -28,6 +28,7 @@ from tallies.writing import (
     Outcome,
     Refreshed,
     added,
+    compute,
     expect_growth,
     fill,
     forget,
@@ -68,10 +69,7 @@ def refresh(
             outcome = _rebuild(connection, tally, Everything())
             return record(connection, tally, "rebuild", "; ".join(reasons), outcome, started, True)
         if isinstance(tally, AdditiveTally):
-            expect_growth(connection, tally)
-            hold_referenced(connection, tally, tally.log_name)
-            state.record_touched(connection, tally, tally.log_name)
-            outcome = outcome_of(connection, tally.take_and_apply())
+            outcome = _take(connection, tally)
         elif isinstance(tally, RecomputedTally):
             outcome = _recompute(connection, tally)
         else:
@@ -143,10 +141,10 @@ def rebuild_keys(engine: Engine, tally: Tally, keys: Sequence[Mapping[str, Any]]
         scope = Keys(tally, KEYS)
         taken, oldest = 0, None
         if isinstance(tally, RecomputedTally):
-            temporary(connection, FRESH, tally.rows_of(KEYS))
+            compute(connection, tally, tally.rows_of(KEYS), KEYS)
         else:
             taken, oldest = forget(connection, tally, scope.condition(tally, "l"))
-            temporary(connection, FRESH, tally.rows(scope))
+            compute(connection, tally, tally.rows(scope), KEYS)
         state.record_touched(connection, tally, KEYS)
         outcome = Outcome(taken, oldest, write_differences(connection, tally, scope))
         return record(connection, tally, "rebuild", None, outcome, started, False)
@@ -238,13 +236,49 @@ def _rebuild(connection: Connection, tally: Tally, scope: Scope) -> Outcome:
     return Outcome(taken, oldest, windows)
 
 
+def _take(connection: Connection, tally: AdditiveTally) -> Outcome:
+    """Take the pending deltas and apply them."""
+    state.record_touched(connection, tally, tally.log_name)
+    held = quarantine.held(connection, tally)
+
+    def apply() -> Outcome:
+        expect_growth(connection, tally)
+        hold_referenced(connection, tally, tally.log_name)
+        return outcome_of(connection, tally.take_and_apply())
+
+    done = None if held else quarantine.attempt(connection, apply)
+    return done or _take_by_key(connection, tally, held)
+
+
+def _take_by_key(connection: Connection, tally: AdditiveTally, held: int) -> Outcome:
+    """The same, where keys are in quarantine or have to go there."""
+    names = sql.columns([c.name for c in tally.log_columns()])
+    temporary(connection, PENDING, f"SELECT {names} FROM {tally.log_name}")
+    taken, oldest = forget(connection, tally, "true")
+    if not taken and not held:
+        return Outcome(0, None, ())
+    temporary(
+        connection,
+        KEYS,
+        _with_quarantined(tally, f"SELECT {sql.columns(tally.key)} FROM {PENDING}"),
+    )
+    temporary(connection, FRESH, tally.settled_rows(KEYS, PENDING))
+    return Outcome(taken, oldest, write_differences(connection, tally, Keys(tally, KEYS)))
+
+
+def _with_quarantined(tally: Tally, keys: str) -> str:
+    return f"({keys})\nUNION {quarantine.keys(tally)}"
+
+
 def _recompute(connection: Connection, tally: RecomputedTally) -> Outcome:
     names = sql.columns([c.name for c in tally.log_columns()])
     temporary(connection, PENDING, f"SELECT {names}, {LOGGED_AT} FROM {tally.log_name}")
     taken, oldest = forget(connection, tally, "true")
-    if not taken:
+    held = quarantine.held(connection, tally)
+    if not taken and not held:
         return Outcome(0, None, ())
-    temporary(connection, KEYS, sql.render(tally.pending_keys(PENDING)))
+    keys = sql.render(tally.pending_keys(PENDING))
+    temporary(connection, KEYS, _with_quarantined(tally, keys) if held else keys)
     state.record_touched(connection, tally, KEYS)
-    temporary(connection, FRESH, tally.rows_of(KEYS))
+    compute(connection, tally, tally.rows_of(KEYS), KEYS)
     return Outcome(taken, oldest, write_differences(connection, tally, Keys(tally, KEYS)))

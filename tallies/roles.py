@@ -33,6 +33,7 @@ KEPT = {
     "hand_edits": ("SELECT", "DELETE"),
     "cascaded": ("SELECT", "DELETE"),
     "verifications": ("SELECT", "INSERT", "UPDATE"),
+    "quarantine": WRITE,
     "backfills": WRITE,
     "incidents": WRITE,
     "messages": WRITE,
@@ -50,6 +51,7 @@ TOLD = (
     "verifications",
     "backfills",
     "cascaded",
+    "quarantine",
     "incidents",
     "pruned_incidents",
 )

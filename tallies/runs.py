@@ -8,7 +8,7 @@ know, and would scan everything there is. Refresh and live view call the same fu
 
 from __future__ import annotations
 
-from tallies import sql
+from tallies import quarantine, sql
 from tallies.tally import Keys, Tally
 
 # A gap of fewer windows than this costs less to read than another run costs to plan.
@@ -51,7 +51,48 @@ def create_function(tally: Tally, name: str) -> str:
     )
 
 
-def call(tally: Tally, name: str, relation: str) -> str:
+def create_lenient(tally: Tally, name: str, rows_function: str) -> str:
+    """CREATE FUNCTION for one like that, which also says which keys cannot be computed, and why.
+
+    It halves the keys until those that fail are alone. Its rows are those of the other function,
+    which returns all or none.
+    """
+    types = {n: sql.type_name(sql.lasting_type(tally.table.c[n])) for n in tally.columns}
+    numbered = {n: f"${number}" for number, n in enumerate(tally.group, 1)}
+    alone = ", ".join(
+        f"{numbered[n]}[1]" if n in numbered else f"NULL::{types[n]}" for n in tally.columns
+    )
+    every = ", ".join(numbered.values())
+    first = ", ".join(f"{n}[:tally_middle]" for n in numbered.values())
+    second = ", ".join(f"{n}[tally_middle + 1:]" for n in numbered.values())
+    body = f"""
+#variable_conflict use_column
+DECLARE
+  tally_middle integer := cardinality($1) / 2;
+BEGIN
+  BEGIN
+    RETURN QUERY SELECT r.*, NULL::text FROM {rows_function}({every}) AS r;
+    RETURN;
+  EXCEPTION WHEN {quarantine.CONDITIONS} THEN
+    IF tally_middle = 0 THEN
+      RETURN QUERY SELECT {alone}, SQLSTATE || ': ' || SQLERRM;
+      RETURN;
+    END IF;
+  END;
+  RETURN QUERY SELECT r.* FROM {name}({first}) AS r;
+  RETURN QUERY SELECT r.* FROM {name}({second}) AS r;
+END"""
+    returns = ", ".join(f"{sql.quote(n)} {t}" for n, t in types.items())
+    return sql.stable_function(
+        name,
+        f"{returns}, {quarantine.REASON} text",
+        body,
+        arguments=", ".join(f"{types[n]}[]" for n in tally.group),
+        language="plpgsql",
+    )
+
+
+def call(tally: Tally, name: str, relation: str, more: tuple[str, ...] = ()) -> str:
     """A SELECT of the tally's columns by that function, for the distinct keys in `relation`."""
     window = tally.window.column if tally.window is not None else None
     order = sorted(tally.group, key=lambda column: column != window)
@@ -61,7 +102,7 @@ def call(tally: Tally, name: str, relation: str) -> str:
         f"array_agg(k.{sql.quote(n)} ORDER BY {by}) AS {sql.quote(n)}" for n in tally.group
     )
     return (
-        f"SELECT {sql.columns(tally.columns, 'r')}\n"
+        f"SELECT {sql.columns((*tally.columns, *more), 'r')}\n"
         f"FROM (SELECT {arrays} FROM {relation} AS k) AS k,"
         f" {name}({sql.columns(tally.group, 'k')}) AS r"
     )

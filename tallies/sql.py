@@ -11,12 +11,16 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     ClauseElement,
     Column,
     Connection,
     CursorResult,
     DateTime,
+    Integer,
     Interval,
+    Numeric,
+    SmallInteger,
     String,
     Text,
     case,
@@ -165,6 +169,25 @@ def cast_like(value: ColumnElement[Any], column: Column[Any]) -> ColumnElement[A
 def type_name(type_: TypeEngine[Any]) -> str:
     """The type as DDL spells it: `TIMESTAMP WITH TIME ZONE`."""
     return _dialect.type_compiler_instance.process(type_)
+
+
+def fitted(expression: str, type_: TypeEngine[Any]) -> str:
+    """SQL: the number as that type, or null where it does not fit; any other value is cast."""
+    for kind, bits in ((SmallInteger, 16), (BigInteger, 64), (Integer, 32)):
+        if isinstance(type_, kind):
+            most = 2 ** (bits - 1)
+            return (
+                f"CASE WHEN {expression} BETWEEN {-most} AND {most - 1}"
+                f" THEN ({expression})::{type_name(type_)} END"
+            )
+    if isinstance(type_, Numeric) and type_.asdecimal and type_.precision is not None:
+        scale = type_.scale or 0
+        return (
+            f"CASE WHEN abs(round({expression}, {scale})) < 1e{type_.precision - scale}"
+            f" THEN ({expression})::{type_name(type_)} END"
+        )
+    lasting = Text() if isinstance(type_, String) else type_
+    return f"({expression})::{type_name(lasting)}"
 
 
 def row_type(table: Table, names: tuple[str, ...]) -> str:

@@ -186,6 +186,19 @@ hand_edits = Table(
     comment="Writes of derived tables that are not the engine's, since all was last found right.",
 )
 
+quarantine = Table(
+    "quarantine",
+    metadata,
+    Column("tally", Text, primary_key=True),
+    Column("digest", Text, primary_key=True, comment="md5 of the key, which may be long"),
+    Column("key", JSONB, nullable=False, comment="the columns that are recomputed together"),
+    Column("rows", JSONB, comment="what there should be for it; null if it cannot be computed"),
+    Column("reason", Text, nullable=False, comment="PostgreSQL's code and message"),
+    Column("since", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("tried_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    comment="Keys that a derived table cannot hold. They are tried again at every refresh.",
+)
+
 # Nothing names a row of these. Under a publication of all tables their rows could not be deleted,
 # unless the whole row may serve as its name.
 _whole_row = DDL("ALTER TABLE %(fullname)s REPLICA IDENTITY FULL")  # type: ignore[no-untyped-call]

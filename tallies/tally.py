@@ -271,8 +271,11 @@ class Tally(ABC):
         return False
 
     @abstractmethod
-    def stored(self, scope: Scope) -> str:
-        """A SELECT of `columns`: what the derived table and the log claim for the scope."""
+    def stored(self, scope: Scope, *, wide: bool = False) -> str:
+        """A SELECT of `columns`: what the derived table and the log claim for the scope.
+
+        `wide`: with sums that no integer holds.
+        """
 
     @abstractmethod
     def expected(self, scope: Scope) -> str:
@@ -355,6 +358,13 @@ class Tally(ABC):
             f"to_char(least(greatest({at}, '{FIRST_DAY}Z'::timestamptz),"
             f" '{LAST_DAY}Z'::timestamptz) AT TIME ZONE 'UTC', 'YYYY-MM-DD')"
         )
+
+    def lenient_rows(self, relation: str) -> str | None:
+        """A SELECT of `columns` and of why a key cannot be computed, for the keys in `relation`.
+
+        None where no single keys can be computed.
+        """
+        return None
 
     def rows(self, scope: Scope) -> str:
         """A SELECT of `columns` from the sources for exactly the keys in `scope`."""

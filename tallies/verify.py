@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Engine, Table
+from sqlalchemy import Connection, Engine, Row, Table
 
-from tallies import sql, state
+from tallies import quarantine, sql, state
 from tallies.errors import NotInstalled
+from tallies.quarantine import Quarantined
 from tallies.tally import Between, Everything, Keys, Scope, Tally, Windows
 from tallies.transactions import comparing, comparing_retried
+from tallies.writing import TRIED, temporary
 
 TOUCHED = "pg_temp.tally_windows"
 TOUCHED_KEYS = "pg_temp.tally_touched"
@@ -45,7 +47,9 @@ class Verification:
     """The outcome of a verify.
 
     `differing` counts all differing keys, `differences` shows the first of them, `days` the
-    windows they are in. A stale tally has nothing to compare; `stale` then says why.
+    windows they are in. A stale tally has nothing to compare; `stale` then says why. `quarantined`
+    counts the keys that the derived table cannot hold, which are not compared; `quarantine` shows
+    the first of them.
     """
 
     tally: str
@@ -57,11 +61,13 @@ class Verification:
     stale: tuple[str, ...]
     as_of: datetime
     seconds: float = field(compare=False)
+    quarantined: int = 0
+    quarantine: tuple[Quarantined, ...] = ()
 
     @property
     def ok(self) -> bool:
-        """Proven equal: a stale tally is not."""
-        return not self.differing and not self.stale
+        """Proven equal: a stale tally is not, nor one with keys in quarantine."""
+        return not self.differing and not self.stale and not self.quarantined
 
 
 def verify(
@@ -120,8 +126,9 @@ def _verify_once(
         compared, differing = 0, 0
         differences: list[Difference] = []
         days: set[str] = set()
+        held = quarantine.held(connection, tally)
         for scope in scopes:
-            total, *shown = sql.execute(connection, _comparison(tally, scope, limit)).all()
+            total, *shown = _compared(connection, tally, scope, limit, held > 0)
             compared += total.compared
             differing += total.differing
             days.update(total.days or ())
@@ -139,6 +146,8 @@ def _verify_once(
             (),
             now,
             _since(started),
+            quarantined=held,
+            quarantine=quarantine.listed(connection, tally, limit) if held else (),
         )
 
 
@@ -192,7 +201,38 @@ def _touched_keys(connection: Connection, tally: Tally) -> list[Scope]:
     return [Keys(tally, TOUCHED_KEYS)] if found.rowcount else []
 
 
-def _comparison(tally: Tally, scope: Scope, limit: int) -> str:
+def _compared(
+    connection: Connection, tally: Tally, scope: Scope, limit: int, held: bool
+) -> Sequence[Row[Any]]:
+    """What `_comparison` finds in the scope, without the keys in quarantine.
+
+    Where a key fails it, the keys are computed one by one, and one that cannot be computed is
+    expected to have nulls.
+    """
+    stored, expected = tally.stored(scope), tally.expected(scope)
+    free = f"SELECT * FROM (\n{{}}\n) AS s WHERE NOT {quarantine.is_held(tally, 's')}"
+    if held:
+        stored, expected = free.format(stored), free.format(expected)
+
+    def compared() -> Sequence[Row[Any]]:
+        return sql.execute(connection, _comparison(tally, stored, expected, limit)).all()
+
+    found = quarantine.attempt(connection, compared)
+    if found is not None:
+        return found
+    group = sql.columns(tally.group, "s")
+    parts = tally.lenient_rows(
+        f"(SELECT {group} FROM (\n{stored}\n) AS s UNION SELECT {group} FROM (\n{expected}\n) AS s)"
+    )
+    if parts is not None:
+        temporary(connection, TRIED, parts)
+        expected = f"SELECT {sql.columns(tally.columns)} FROM {TRIED}"
+    else:
+        stored = free.format(tally.stored(scope, wide=True))
+    return compared()
+
+
+def _comparison(tally: Tally, stored: str, expected: str, limit: int) -> str:
     """Both sides with opposite signs: what does not cancel, differs.
 
     First a row with the numbers of keys compared and differing and the differing days, then up
@@ -210,10 +250,10 @@ def _comparison(tally: Tally, scope: Scope, limit: int) -> str:
 WITH both_sides AS MATERIALIZED (
   SELECT {columns}, sum(side) AS surplus FROM (
     SELECT {columns}, 1 AS side FROM (
-{tally.stored(scope)}
+{stored}
     ) AS stored
     UNION ALL SELECT {columns}, -1 FROM (
-{tally.expected(scope)}
+{expected}
     ) AS expected
   ) AS rows GROUP BY {columns}
 ), differing AS (

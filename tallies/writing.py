@@ -14,13 +14,15 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, func, select, update
 
-from tallies import sql, state
+from tallies import quarantine, sql, state
 from tallies.privileges import may_maintain
+from tallies.quarantine import attempt
 from tallies.tally import LOGGED_AT, Scope, Tally
 from tallies.transactions import hold_referenced
 
 FRESH = "pg_temp.tally_fresh"
 HELD = "pg_temp.tally_held"
+TRIED = "pg_temp.tally_tried"
 SMALL_BYTES = 128 * 1024
 VACUUM_AFTER_ROWS = 1_000
 
@@ -85,6 +87,14 @@ class Outcome:
 def fill(connection: Connection, tally: Tally, scope: Scope) -> tuple[Written, ...]:
     """Load an empty derived table, with nothing to compare, at the speed of INSERT ... SELECT."""
     hold_referenced(connection, tally)
+    windows = attempt(connection, lambda: _fill(connection, tally, scope))
+    if windows is None:
+        return rewrite(connection, tally, scope, empty=True)
+    quarantine.lift(connection, tally, scope)
+    return windows
+
+
+def _fill(connection: Connection, tally: Tally, scope: Scope) -> tuple[Written, ...]:
     into, value = (", updated_at", ", now()") if tally.has_updated_at else ("", "")
     at, day = "at", "NULL::timestamptz"
     if tally.window is not None:
@@ -146,60 +156,108 @@ def temporary(connection: Connection, name: str, query: str) -> None:
     sql.execute(connection, f"ANALYZE {name}")
 
 
-def rewrite(connection: Connection, tally: Tally, scope: Scope) -> tuple[Written, ...]:
-    """Compute the rows of `scope` from the sources, and write those that differ."""
-    temporary(connection, FRESH, tally.rows(scope))
-    return write_differences(connection, tally, scope)
+def rewrite(
+    connection: Connection, tally: Tally, scope: Scope, *, empty: bool = False
+) -> tuple[Written, ...]:
+    """Compute the rows of `scope` from the sources, and write those that differ.
+
+    `empty`: the derived table is known to have none of them.
+    """
+    compute(connection, tally, tally.rows(scope))
+    return write_differences(connection, tally, scope, empty=empty)
 
 
-def write_differences(connection: Connection, tally: Tally, scope: Scope) -> tuple[Written, ...]:
+def compute(connection: Connection, tally: Tally, query: str, keys: str | None = None) -> None:
+    """Put the rows of `query` into FRESH; keys that cannot be computed go into quarantine.
+
+    `keys` is a relation of the groups that the query is about; None: those that it finds.
+    """
+
+    def computed() -> bool:
+        temporary(connection, FRESH, query)
+        return True
+
+    if attempt(connection, computed):
+        return
+    found = f"(SELECT DISTINCT {sql.columns(tally.group, 'q')} FROM (\n{query}\n) AS q)"
+    parts = tally.lenient_rows(keys or found)
+    if parts is None:
+        # Its sums are those of a capture that did not fail: an expression of the key does.
+        temporary(connection, FRESH, query)
+        return
+    temporary(connection, TRIED, parts)
+    names = sql.columns(tally.columns)
+    temporary(connection, FRESH, f"SELECT {names} FROM {TRIED} WHERE {quarantine.REASON} IS NULL")
+    quarantine.put_uncomputed_aside(connection, tally, TRIED)
+
+
+def write_differences(
+    connection: Connection, tally: Tally, scope: Scope, *, empty: bool = False
+) -> tuple[Written, ...]:
     """Make the derived table's rows in `scope` equal to the fresh ones; write only what differs.
 
     The rows that are held in the scope are taken once, by its own condition, and then known by
-    their place: the cost follows the scope and not the derived table.
+    their place: the cost follows the scope and not the derived table. Keys that the derived table
+    cannot hold go into quarantine.
     """
-    derived = sql.name_of(tally.table)
     temporary(
         connection,
         HELD,
         f"SELECT d.ctid AS tally_place, d.tableoid AS tally_relation,"
-        f" {sql.columns(tally.columns, 'd')}\nFROM {derived} AS d"
-        f" WHERE {scope.condition(tally, 'd')}",
+        f" {sql.columns(tally.columns, 'd')}\nFROM {sql.name_of(tally.table)} AS d"
+        f" WHERE {'false' if empty else scope.condition(tally, 'd')}",
     )
+    missing = f"NOT EXISTS (SELECT FROM {HELD} AS h WHERE {tally.matches('h', 'f')})"
+    hold_referenced(connection, tally, f"(SELECT f.* FROM {FRESH} AS f WHERE {missing})")
+
+    def differences(fresh: str, stored: str) -> tuple[str, str]:
+        return _differences(tally, fresh, stored)
+
+    def run(statement: str) -> list[Written]:
+        return list(outcome_of(connection, statement).windows)
+
+    whole = "\n".join(differences(FRESH, HELD))
+    windows = attempt(connection, lambda: run(whole))
+    if windows is None:
+        windows = quarantine.write_in_parts(connection, tally, FRESH, HELD, differences, run)
+    quarantine.lift(connection, tally, scope)
+    return added(windows)
+
+
+def _differences(tally: Tally, fresh: str, stored: str) -> tuple[str, str]:
+    """A WITH clause that writes the rows of `fresh` over those of `stored`, and what to select."""
+    derived = sql.name_of(tally.table)
     place = "d.ctid = h.tally_place AND d.tableoid = h.tally_relation"
     same = tally.matches("h", "f")
-    missing = f"NOT EXISTS (SELECT FROM {HELD} AS h WHERE {same})"
-    hold_referenced(connection, tally, f"(SELECT f.* FROM {FRESH} AS f WHERE {missing})")
-    stored, fresh = (sql.columns(tally.measures, alias) for alias in ("h", "f"))
+    held, new = (sql.columns(tally.measures, alias) for alias in ("h", "f"))
     assigned = ", ".join(f"{sql.quote(n)} = f.{sql.quote(n)}" for n in tally.measures)
     touch = ", updated_at = now()" if tally.has_updated_at else ""
     into = ", updated_at" if tally.has_updated_at else ""
     value = ", now()" if tally.has_updated_at else ""
     updated = f"""
 ), updated AS (
-  UPDATE {derived} AS d SET {assigned}{touch} FROM {HELD} AS h, {FRESH} AS f
-  WHERE {place} AND {same} AND ROW({stored}) IS DISTINCT FROM ROW({fresh})
+  UPDATE {derived} AS d SET {assigned}{touch} FROM {stored} AS h, {fresh} AS f
+  WHERE {place} AND {same} AND ROW({held}) IS DISTINCT FROM ROW({new})
   RETURNING {tally.day_of("d")} AS day"""
     changed = "\n  UNION ALL SELECT day, 0, 1, 0 FROM updated"
-    outcome = outcome_of(
-        connection,
-        f"""
-WITH deleted AS (
-  DELETE FROM {derived} AS d USING {HELD} AS h
-  WHERE {place} AND NOT EXISTS (SELECT FROM {FRESH} AS f WHERE {same})
+    return (
+        f"""WITH deleted AS (
+  DELETE FROM {derived} AS d USING {stored} AS h
+  WHERE {place} AND NOT EXISTS (SELECT FROM {fresh} AS f WHERE {same})
   RETURNING {tally.day_of("d")} AS day{updated if tally.measures else ""}
 ), inserted AS (
   INSERT INTO {derived} AS d ({sql.columns(tally.columns)}{into})
-  SELECT {sql.columns(tally.columns, "f")}{value} FROM {FRESH} AS f WHERE {missing}
+  SELECT {sql.columns(tally.columns, "f")}{value} FROM {fresh} AS f
+  WHERE NOT EXISTS (SELECT FROM {stored} AS h WHERE {same})
   RETURNING {tally.day_of("d")} AS day
-)
-SELECT day, NULL AS taken, sum(i) AS inserted, sum(u) AS updated, sum(r) AS deleted, NULL AS oldest
+)""",
+        f"""SELECT day, NULL::bigint AS taken, sum(i) AS inserted, sum(u) AS updated,
+  sum(r) AS deleted, NULL::timestamptz AS oldest
 FROM (
   SELECT day, 1 AS i, 0 AS u, 0 AS r FROM inserted{changed if tally.measures else ""}
   UNION ALL SELECT day, 0, 0, 1 FROM deleted
 ) AS written GROUP BY day ORDER BY day""",
     )
-    return outcome.windows
 
 
 def outcome_of(connection: Connection, statement: str) -> Outcome:
