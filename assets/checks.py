@@ -9,6 +9,7 @@ a failed check.
 # No `from __future__ import annotations` here: Dagster judges an op's context by the annotation
 # as it stands.
 
+import json
 from collections.abc import Sequence
 from datetime import date, timedelta
 from typing import Any, Literal
@@ -20,7 +21,7 @@ import tallies
 from assets.windows import ONE_DAY, runs_of_days, spelled_out
 from resources.dagster_database import Database
 from resources.settings import fresh_seconds
-from tallies import Difference, Tally, Verification, incidents
+from tallies import Difference, Quarantined, Tally, Verification, incidents
 from tallies.tally import FIRST_DAY, LAST_DAY
 
 MATCHES_SOURCE = "matches_source"
@@ -35,6 +36,8 @@ MOST_REPAIRED_KEYS = 1_000
 MOST_REPAIRED_RUNS = 100
 MOST_SHOWN = 100
 MOST_FAULTS = 3
+# Of a key or a value that is in quarantine.
+MOST_CHARACTERS = 200
 NO_ROW = "no row"
 
 
@@ -160,8 +163,18 @@ def verdict(tally: Tally, found: Verification) -> dg.AssetCheckResult:
             ),
             metadata=metadata,
         )
-    if not found.differing:
+    if found.quarantined:
+        metadata["quarantined"] = dg.MetadataValue.int(found.quarantined)
+        metadata["quarantine"] = quarantine_table(found.quarantine[:MOST_SHOWN])
+    if not found.differing and not found.quarantined:
         return dg.AssetCheckResult(passed=True, metadata=metadata)
+    if not found.differing:
+        return dg.AssetCheckResult(
+            passed=False,
+            severity=dg.AssetCheckSeverity.ERROR,
+            description=_quarantined(found),
+            metadata=metadata,
+        )
     runs = runs_of_days(found.days)
     if runs:
         metadata["windows"] = dg.MetadataValue.text(spelled_out(runs))
@@ -171,12 +184,48 @@ def verdict(tally: Tally, found: Verification) -> dg.AssetCheckResult:
     metadata[incidents.REPAIR] = dg.MetadataValue.json(repair_of(tally, found))
     keys = "key differs" if found.differing == 1 else "keys differ"
     where = f", on {spelled_out(runs)}" if runs else ""
+    said = f"{found.differing:,} {keys} from the sources{where}."
     return dg.AssetCheckResult(
         passed=False,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=f"{found.differing:,} {keys} from the sources{where}.",
+        description=f"{said} {_quarantined(found)}".strip(),
         metadata=metadata,
     )
+
+
+def _quarantined(found: Verification) -> str:
+    """In words: what is in quarantine, of which a rebuild changes nothing."""
+    if not found.quarantine:
+        return ""
+    keys = "key is" if found.quarantined == 1 else "keys are"
+    first = found.quarantine[0]
+    return (
+        f"{found.quarantined:,} {keys} in quarantine, which the derived table cannot hold; the"
+        f" first is {_brief(first.key)}: {_brief(first.rows)}, {_brief(first.reason)}. It ends by"
+        " itself when the value fits: change the sources, or the table."
+    )
+
+
+def quarantine_table(quarantined: Sequence[Quarantined]) -> dg.TableMetadataValue:
+    """One record per key in quarantine: what there should be for it, and why it cannot be."""
+    records = [
+        dg.TableRecord(
+            {
+                "key": _brief(each.key),
+                "value": _brief(each.rows),
+                "reason": _brief(each.reason),
+                "since": f"{each.since:%Y-%m-%d %H:%M:%S %Z}",
+            }
+        )
+        for each in quarantined
+    ]
+    names = ("key", "value", "reason", "since")
+    return dg.MetadataValue.table(records, dg.TableSchema([dg.TableColumn(n) for n in names]))
+
+
+def _brief(value: object) -> str:
+    written = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return written if len(written) <= MOST_CHARACTERS else f"{written[:MOST_CHARACTERS]}..."
 
 
 def repair_of(tally: Tally, found: Verification) -> dict[str, Any]:

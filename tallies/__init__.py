@@ -23,6 +23,7 @@ from tallies.errors import (
 from tallies.incidents import Incident
 from tallies.install import install
 from tallies.pruning import incidents_ever, prune_incidents
+from tallies.quarantine import Quarantined
 from tallies.recomputed import Capture, RecomputedTally
 from tallies.refresh import rebuild, rebuild_keys, refresh
 from tallies.status import Status, UnfinishedLane, capture_faults, pending_up_to, status
@@ -50,6 +51,7 @@ __all__ = [
     "NotInstalled",
     "NotPermitted",
     "Progress",
+    "Quarantined",
     "RecomputedTally",
     "Refreshed",
     "Scope",

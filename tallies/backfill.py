@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, Row, func, select, update
@@ -29,6 +30,7 @@ from tallies.batches import Batches, Stretch, walk
 from tallies.beginning import LOAD, REPLACE, Beginning, Begun, not_built
 from tallies.errors import BadLane, TallyBusy
 from tallies.privileges import may_maintain
+from tallies.quarantine import attempt, lift
 from tallies.recomputed import RecomputedTally
 from tallies.tally import Tally
 from tallies.throttle import stand_back, waiting_for_us
@@ -308,10 +310,13 @@ class _Run:
         self, connection: Connection, stretch: Stretch
     ) -> tuple[int, tuple[Written, ...]]:
         """How many rows the stretch has, and what was written."""
-        if self.begun.mode == LOAD:
-            computed = bare.insert(connection, self.tally, stretch)
-            return computed, ((Written(None, computed, 0, 0),) if computed else ())
-        written = rewrite(connection, self.tally, stretch)
+        loading = self.begun.mode == LOAD
+        if loading:
+            loaded = attempt(connection, partial(bare.insert, connection, self.tally, stretch))
+            if loaded is not None:
+                lift(connection, self.tally, stretch)
+                return loaded, ((Written(None, loaded, 0, 0),) if loaded else ())
+        written = rewrite(connection, self.tally, stretch, empty=loading)
         computed = sql.execute(connection, f"SELECT count(*) FROM {FRESH}").scalar_one()
         record_batch(connection, self.tally, written)
         return int(computed), written

@@ -55,7 +55,7 @@ def _digests(part: Part) -> list[str]:
     tally = part.tally
     if part.where is not None and _marks_carry_keys(tally):
         stored = _contents(part, (*tally.columns, *part.also))
-        return [_installed(tally), stored, _pending(tally, part.where)]
+        return [_installed(tally), stored, _pending(tally, part.where), _quarantined(tally)]
     found = []
     for each in (tally, *tally.upstream):
         found += [_installed(each), _written(each), _logged(each), _cascaded(each)]
@@ -112,6 +112,15 @@ def _pending(tally: Tally, where: Condition) -> str:
     log = sql.relation(tally.log_name, tally.log_columns())
     fields = f"l.xmin::text, {sql.columns(tally.group, 'l')}"
     return _hashed(fields, f"{tally.log_name} AS l", log.alias("l").c, where)
+
+
+def _quarantined(tally: Tally) -> str:
+    """Which keys the derived table cannot hold, and what they would be."""
+    hashes = "coalesce(sum(hashtextextended(digest || coalesce(rows::text, ''), 0)), 0)"
+    return (
+        f"(SELECT count(*) || '/' || {hashes} FROM {sql.name_of(state.quarantine)}"
+        f" WHERE tally = {sql.literal(tally.name)})"
+    )
 
 
 def _cascaded(tally: Tally) -> str:

@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from tallies import capture, own_triggers, sql, state
+from tallies import capture, own_triggers, quarantine, sql, state
 from tallies.alone import holder
 from tallies.errors import NotInstalled
 from tallies.tally import LOGGED_AT, Tally
@@ -39,7 +39,8 @@ class Status:
     last verify; None before the first. `unfinished` are the lanes of a backfill that is under way
     or was interrupted; `backfilling` is the process id of the session that is at it, if one is.
     `table_bytes` is what the derived table takes on disk with its indexes, `log_bytes` its change
-    log; both None while another session has either to itself.
+    log; both None while another session has either to itself. `quarantined` counts the keys that
+    the derived table cannot hold.
     """
 
     tally: str
@@ -59,6 +60,7 @@ class Status:
     backfilling: int | None = None
     table_bytes: int | None = None
     log_bytes: int | None = None
+    quarantined: int = 0
 
 
 def status(engine: Engine, tally: Tally) -> Status:
@@ -99,6 +101,7 @@ def status(engine: Engine, tally: Tally) -> Status:
             backfilling=holder(connection, tally),
             table_bytes=table_bytes,
             log_bytes=log_bytes,
+            quarantined=quarantine.held(connection, tally),
         )
 
 

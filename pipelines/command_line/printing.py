@@ -18,6 +18,8 @@ NEVER = "-"
 SPANS = (("s", 60), ("min", 60), ("h", 24), ("d", 365), ("y", None))
 BYTES = ("B", "kB", "MB", "GB", "TB")
 SHOWN_DIFFERENCES = 20
+# Of a key or a value that is in quarantine.
+MOST_CHARACTERS = 200
 # A log row is some 80 bytes: a log that takes much more for what is pending was not cleared.
 LONG_LOG_BYTES = 64 * 1024**2
 BYTES_A_CHANGE = 1_000
@@ -122,6 +124,11 @@ def _advice(tally: Tally, status: Status | None) -> list[str]:
         advice.append(f"{tally.name}: the next refresh rebuilds it ({why})")
     if status.differing:
         advice.append(f"{tally.name}: wrong when last verified; see `tally verify`")
+    if status.quarantined:
+        advice.append(
+            f"{tally.name}: {_counted(status.quarantined, 'key')} in quarantine, which its table"
+            f" cannot hold; `tally verify {tally.name}` names them"
+        )
     if (status.log_bytes or 0) > max(LONG_LOG_BYTES, BYTES_A_CHANGE * status.pending):
         advice.append(
             f"{tally.name}: its change log takes {size(status.log_bytes)} for"
@@ -175,6 +182,7 @@ def refreshed_line(result: Refreshed) -> str:
 def show_verification(result: Verification, console: Console) -> None:
     """One line where all is well; else the keys that differ, with both values."""
     console.print(verified_line(result), highlight=False, markup=False, soft_wrap=True)
+    _show_quarantine(result, console)
     if not result.differences:
         return
     table = _table()
@@ -189,12 +197,35 @@ def show_verification(result: Verification, console: Console) -> None:
         console.print(f"... and {_counted(more, 'more key')}", highlight=False)
 
 
+def _show_quarantine(result: Verification, console: Console) -> None:
+    """The keys that the derived table cannot hold, what they should be, and why it cannot."""
+    for each in result.quarantine[:SHOWN_DIFFERENCES]:
+        values = "; ".join(_values(row) for row in each.rows or ()) or "cannot be computed"
+        console.print(
+            f"  {_shortened(_values(each.key))}: {_shortened(values)} ({each.reason}), since"
+            f" {each.since:%Y-%m-%d %H:%M %Z}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+    more = result.quarantined - min(len(result.quarantine), SHOWN_DIFFERENCES)
+    if more:
+        console.print(f"  ... and {_counted(more, 'more key')}", highlight=False)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}..."
+
+
 def verified_line(result: Verification) -> str:
     """The outcome of a verify, in one line."""
     if result.stale:
         why = "; ".join(dict.fromkeys(result.stale))
         return f"{result.tally}: nothing to compare ({why}); run `tally refresh {result.tally}`"
     keys = f"{_counted(result.compared, 'key')} compared in {result.seconds:.2f} s"
+    if result.quarantined and not result.differing:
+        held = _counted(result.quarantined, "key")
+        return f"{result.tally}: {held} in QUARANTINE, which its table cannot hold; else ok, {keys}"
     if not result.differing:
         return f"{result.tally}: ok, {keys}"
     days = f", on {_days(result.days)}" if result.days else ""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateSchema
 
 from assets.media import tables
@@ -232,16 +232,22 @@ def test_a_changed_declaration_is_adopted_by_the_next_refresh(library: Engine) -
 
 
 def test_a_refresh_that_fails_changes_nothing(library: Engine) -> None:
-    execute(library, "ALTER TABLE media.daily_contributions ADD CONSTRAINT few CHECK (count < 3)")
+    execute(
+        library,
+        "CREATE FUNCTION media.full() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE SQLSTATE '53100'; END $$",
+        "CREATE TRIGGER disk BEFORE INSERT OR UPDATE ON media.daily_contributions"
+        " FOR EACH ROW EXECUTE FUNCTION media.full()",
+    )
     execute(library, f"{ADD} ('d', '2024-03-01Z'), ('e', '2024-03-05Z')")
-    with pytest.raises(IntegrityError):
+    with pytest.raises(DBAPIError):
         refresh(library, DAILY_TALLY)
-    with pytest.raises(IntegrityError):
+    with pytest.raises(DBAPIError):
         rebuild(library, DAILY_TALLY)
     assert rows(library, LOGGED_DAYS) == [("03-01", 1), ("03-05", 1)]
     assert rows(library, STORED.format("")) == [("03-01", 2), ("03-02", 1)]
     judge(library, [DAILY, HOURLY])
-    execute(library, "ALTER TABLE media.daily_contributions DROP CONSTRAINT few")
+    execute(library, "DROP TRIGGER disk ON media.daily_contributions")
     settled_media(library)
 
 
