@@ -10,6 +10,7 @@ from sqlalchemy.schema import CreateSchema
 
 from resources.database import open_engine
 from tallies import Tally, install, rebuild, refresh, status, verify
+from tallies.refresh import rebuild_keys
 from tests import odd
 from tests.integration.support import execute, rows, scalar
 from tests.odd import ADOPTED, FUNCTIONS, VALUES, Odd, facts_tally, sums_tally
@@ -195,7 +196,8 @@ def test_every_postgres_keeps_the_others_and_ends_it_by_itself(any_oddities: Eng
 def test_a_rebuild_behaves_likewise_whole_or_of_single_keys(clean: Engine) -> None:
     execute(clean, f"{ADD} ('odd', NULL, 666, NULL, '1 / 0')")
     touch(clean)
-    for tally, code in ((sums_tally, "23514"), (facts_tally, "22012")):
+    codes: dict[Tally, str] = {sums_tally: "23514", facts_tally: "22012"}
+    for tally, code in codes.items():
         for again in range(2):
             rebuild(clean, tally)
             assert named(clean, tally) == [code], again
