@@ -32,8 +32,14 @@ PROGRESS = in_engine_schema("fediverse_log")
 _HASHTAG_LOG = in_engine_schema(f"fediverse_{hashtag_hourly_stats.name}_log")
 
 LARGEST_NUMBER = 2**63 - 1
+LARGEST_COUNT = 10**12
+"""More replies, reblogs or favourites than this nobody has: sums of such counts stay in bounds."""
 LONGEST_HASHTAG = 500
 """Characters of a hashtag's name that are kept: more could not be indexed."""
+READ_OF_HASHTAG = 10 * LONGEST_HASHTAG
+"""Characters of it that are looked at: of a longer one, its normal form would take seconds."""
+LONGEST_DOMAIN = 253
+"""Characters of a domain, which DNS allows; it is a key."""
 SNAPSHOT_INTERVAL = "interval '1 hour'"
 
 _OFFSET = r"(Z|z|[+-]\d\d(:?\d\d)?)$"
@@ -80,11 +86,14 @@ def _statements() -> dict[str, str]:
             TIME,
             "written text",
             "timestamptz",
-            f"""
+            declared="found timestamptz;",
+            body=f"""
   -- With its offset, the session's time zone does not matter.
-  IF written ~ {literal(_TIME + _OFFSET)} THEN RETURN written::timestamptz;
-  ELSIF written ~ {literal(_TIME + "$")} THEN RETURN (written || 'Z')::timestamptz;
+  IF written ~ {literal(_TIME + _OFFSET)} THEN found := written::timestamptz;
+  ELSIF written ~ {literal(_TIME + "$")} THEN found := (written || 'Z')::timestamptz;
   END IF;
+  -- An offset may lead out of the years that a client can hold.
+  IF found >= '0001-01-01Z' AND found < '10000-01-01Z' THEN RETURN found; END IF;
   RETURN NULL;
 EXCEPTION WHEN data_exception THEN RETURN NULL;""",
         ),
@@ -111,6 +120,7 @@ EXCEPTION WHEN data_exception OR program_limit_exceeded OR statement_too_complex
             "written text",
             "text",
             f"""
+  written := left(written, {READ_OF_HASHTAG});
   -- Nearly all are ASCII, where compatibility form and case folding are plain.
   IF written ~ '^[ -~]*$' THEN RETURN left(lower(ltrim(btrim(written), '#')), {LONGEST_HASHTAG});
   END IF;
@@ -139,13 +149,14 @@ CREATE OR REPLACE AGGREGATE {LAST_KEPT}(timestamptz, boolean)
     }
 
 
-def _plpgsql(name: str, arguments: str, returns: str, body: str) -> str:
+def _plpgsql(name: str, arguments: str, returns: str, body: str, declared: str = "") -> str:
     # PostgreSQL 15 and 16 fail at a block that catches exceptions where a query runs in parallel.
+    declaring = f"DECLARE {declared}\n" if declared else ""
     parallel = "UNSAFE" if "EXCEPTION WHEN" in body else "SAFE"
     return (
         f"CREATE OR REPLACE FUNCTION {name}({arguments}) RETURNS {returns}\n"
         f"LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL {parallel} AS $body$\n"
-        f"#variable_conflict use_variable\nBEGIN{body}\nEND\n$body$"
+        f"#variable_conflict use_variable\n{declaring}BEGIN{body}\nEND\n$body$"
     )
 
 

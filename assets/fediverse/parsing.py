@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from assets.fediverse.functions import JSON_OF, NUMBER, TIME
+from assets.fediverse.functions import JSON_OF, LARGEST_COUNT, LONGEST_DOMAIN, NUMBER, TIME
 from tallies.sql import execute
 
 # Events whose payload is a status; an edit may come without the time of the edit.
@@ -196,6 +196,21 @@ def _fault() -> str:
         *(
             (f"{n} IS NOT NULL AND {n}_read IS NULL", _expected(n, "a whole number", n))
             for n in _NUMBERS
+        ),
+        *(
+            (
+                f"{n}_read > {LARGEST_COUNT}",
+                _expected(n, f"a whole number up to {LARGEST_COUNT:,}", n),
+            )
+            for n in _COUNTS
+        ),
+        (
+            f"length(split_part(account ->> 'acct', '@', 2)) > {LONGEST_DOMAIN}",
+            _expected(
+                "account.acct",
+                f"a domain of up to {LONGEST_DOMAIN} characters",
+                "account ->> 'acct'",
+            ),
         ),
         (
             "jsonb_typeof(reblog) <> 'null' AND reblog_of_id IS NULL",

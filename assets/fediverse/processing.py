@@ -11,18 +11,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
 
 from assets.fediverse import applying, deriving, parsing, posts, threads
 from assets.fediverse.functions import PROGRESS
 from assets.fediverse.parsing import DERIVED_FROM
 from resources.settings import redact_deleted
-from tallies.sql import execute
+from tallies.quarantine import is_refusal
+from tallies.sql import execute, literal
 from tallies.transactions import retried
 
 BATCH_EVENTS = 10_000
+LONGEST_REASON = 500
 
 
 @dataclass(frozen=True)
@@ -71,44 +75,72 @@ def process(
     Ends when none is left, or after `stop_after` batches. `on_batch` is told the sum so far. Two
     at a time take turns. Raises TallyBusy where the other holds on, and SQLAlchemy's errors.
     """
-    done = Processed()
+    done, size = Processed(), batch_events
     with applying.session(engine) as connection:
         while stop_after is None or done.batches < stop_after:
             batch = retried(
-                lambda: _one_batch(connection, batch_events),
-                "processing",
-                engine,
-                (),
-                applying.LOCK_KEY,
+                partial(_one_batch, connection, size), "processing", engine, (), applying.LOCK_KEY
             )
+            if batch is None:
+                size = max(1, size // 2)
+                continue
             if not batch.events:
                 break
+            size = min(batch_events, 2 * size)
             done = done.plus(batch)
             if on_batch is not None:
                 on_batch(done)
     return done
 
 
-def _one_batch(connection: Connection, most: int) -> Processed:
+def _one_batch(connection: Connection, most: int) -> Processed | None:
+    """Process the next events; None where the database refuses what several of them lead to.
+
+    One that it refuses alone is marked with the reason: an event that nobody foresaw costs itself.
+    """
     started = time.monotonic()
-    schema, redact = applying.raw_schema(), redact_deleted()
+    schema = applying.raw_schema()
     with connection.begin():
         applying.prepare(connection)
-        parsing.parse(connection, schema, _unprocessed(schema, most))
-        counted = execute(connection, _COUNTED).one()
-        if not counted.events:
-            return Processed()
-        late = deriving.set_aside_late(connection, schema)
-        posts.write_accounts(connection, schema)
-        applying.apply(connection, schema, schema, redact=redact)
-        threads.update(connection, schema)
-        _mark(connection, schema)
-        if late:
-            deriving.derive_late(connection, schema, redact=redact)
-    seconds = time.monotonic() - started
-    return Processed(
-        counted.events, counted.failed, counted.ignored, counted.posts, late, 1, seconds
+        try:
+            with connection.begin_nested():
+                done = _process(connection, schema, most)
+        except DBAPIError as error:
+            if not is_refusal(error):
+                raise
+            if most > 1:
+                return None
+            done = _mark_refused(connection, schema, str(error.orig).splitlines()[0])
+    return replace(done, seconds=time.monotonic() - started)
+
+
+def _process(connection: Connection, schema: str, most: int) -> Processed:
+    redact = redact_deleted()
+    parsing.parse(connection, schema, _unprocessed(schema, most))
+    counted = execute(connection, _COUNTED).one()
+    if not counted.events:
+        return Processed()
+    late = deriving.set_aside_late(connection, schema)
+    posts.write_accounts(connection, schema)
+    applying.apply(connection, schema, schema, redact=redact)
+    threads.update(connection, schema)
+    _mark(connection, schema)
+    if late:
+        deriving.derive_late(connection, schema, redact=redact)
+    return Processed(counted.events, counted.failed, counted.ignored, counted.posts, late, 1)
+
+
+def _mark_refused(connection: Connection, schema: str, why: str) -> Processed:
+    """Note on the next event that the database refuses what follows from it."""
+    reason = literal(f"the database refuses what follows from it: {why}"[:LONGEST_REASON])
+    execute(
+        connection,
+        "INSERT INTO pg_temp.taken (event_id, received_at, instance_id, event_type, fault)"
+        f" SELECT id, received_at, instance_id, event_type, {reason}"
+        f" FROM ({_unprocessed(schema, 1)}) AS e",
     )
+    _mark(connection, schema)
+    return Processed(events=1, failed=1, batches=1)
 
 
 def _unprocessed(schema: str, most: int) -> str:
