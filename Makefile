@@ -4,6 +4,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# `dg` reports what it is used for before it reads the project, unless a file says no. That is named
+# to every Python of .venv, for nobody should have to set anything first.
+QUIET_DG := import pathlib, sys, sysconfig; \
+    config = pathlib.Path(sys.prefix, "dg.toml"); \
+    config.write_text("[cli.telemetry]\nenabled = false\n"); \
+    line = "import os; os.environ.setdefault({!r}, {!r})\n".format("DG_CLI_CONFIG", str(config)); \
+    pathlib.Path(sysconfig.get_path("purelib"), "tallykeeper_dg.pth").write_text(line)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -70,4 +77,5 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@$(BIN)/python -m pip check --quiet
+	@$(BIN)/python -c '$(QUIET_DG)'
 	@touch $(READY)

@@ -6,7 +6,7 @@ it is what the engine returned.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 
 import dagster as dg
@@ -17,6 +17,10 @@ from tallies import Backfilled, Progress, Refreshed, Status, Written
 REQUESTED = "rebuild on request"
 
 Metadata = dict[str, dg.MetadataValue]
+
+# Of a partition that is right, and that no event was about so far.
+NOT_REPORTED_BEFORE = "right as it is; not reported before"
+UNTOUCHED: Metadata = {"reason": dg.MetadataValue.text(NOT_REPORTED_BEFORE)}
 
 
 def of_run(done: Sequence[Refreshed], reason: str) -> Metadata:
@@ -39,6 +43,15 @@ def of_run(done: Sequence[Refreshed], reason: str) -> Metadata:
     if oldest is not None:
         metadata["oldest_change"] = dg.MetadataValue.timestamp(oldest)
     return metadata
+
+
+def in_words(of_run: Mapping[str, dg.MetadataValue]) -> str:
+    """What a run did, in a line of its log."""
+    said = {name: value.value for name, value in of_run.items()}
+    return (
+        f"{said['reason']}; {said['keys_changed']:,} keys changed in {said['seconds']:.2f} s,"
+        f" {said.get('dagster/row_count') or 0:,} rows"
+    )
 
 
 def of_backfill(done: Backfilled, now: Status) -> Metadata:

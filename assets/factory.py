@@ -13,7 +13,6 @@ Building all this touches no database.
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 
 import dagster as dg
 from pydantic import Field
@@ -30,35 +29,9 @@ Extra = Callable[[Engine], Mapping[str, dg.MetadataValue]]
 """Metadata of a tally's own for its materializations, read from the database after the refresh."""
 
 
-class Scope(Enum):
-    """What a materialization of a partitioned tally does."""
-
-    partitions = "partitions"
-    changes = "changes"
-
-
-class WindowedConfig(dg.Config):
-    """How to materialize a tally that has partitions."""
-
-    scope: Scope = Field(
-        default=Scope.partitions,
-        description=(
-            "partitions: compute the run's partitions anew from the sources. changes: take all"
-            " pending changes, on whichever day they are, and report each partition they touched."
-        ),
-    )
-
-
 class LanesConfig(dg.Config):
-    """How to materialize a tally that is built in batches, whose partitions are its lanes."""
+    """How to build a tally whose partitions are the lanes of its batches."""
 
-    scope: Scope = Field(
-        default=Scope.partitions,
-        description=(
-            "partitions: compute the run's partitions anew from the sources, in batches. changes:"
-            " take all pending changes, whichever items they concern."
-        ),
-    )
     restart: bool = Field(
         default=False,
         description="Begin anew, instead of going on where an interrupted backfill was.",
@@ -78,15 +51,13 @@ class WholeConfig(dg.Config):
 class SystemAssets:
     """One system in Dagster's terms.
 
-    `assets` and `checks` are of the hourly run, in which `refresh_config` has the tallies take
-    pending changes; `housekeeping` runs once a day.
+    `assets` and `checks` are of the hourly run; `housekeeping` runs once a day.
     """
 
     system: System
     sources: list[dg.AssetSpec]
     assets: list[dg.AssetsDefinition]
     checks: list[dg.AssetChecksDefinition]
-    refresh_config: dict[str, dict[str, object]]
     housekeeping: list[dg.AssetsDefinition] = field(default_factory=list)
 
 
@@ -107,25 +78,17 @@ def build_assets(
     tables that the system processes itself (`processed_specs`), reports. `housekeeping` are those
     that run once a day, and not with it.
     """
-    assets = {
-        tally: _asset(tally, partitions, (extras or {}).get(tally), owners)
-        for tally in system.tallies
-    }
+    tallies = [
+        _asset(tally, partitions, (extras or {}).get(tally), owners) for tally in system.tallies
+    ]
     return SystemAssets(
         system=system,
         sources=[_source(system, source) for source in system.sources],
-        assets=[*more, *assets.values()],
+        assets=[*more, *tallies],
         checks=[
             *(check for tally in system.tallies for check in checks_of(tally, key_of(tally))),
             *checks,
         ],
-        refresh_config={
-            "ops": {
-                asset.op.name: {"config": {"scope": Scope.changes.value}}
-                for tally, asset in assets.items()
-                if is_partitioned(tally)
-            }
-        },
         housekeeping=list(housekeeping),
     )
 
@@ -216,12 +179,12 @@ def _windowed(
     tally: Tally, partitions: dg.DailyPartitionsDefinition, extra: Extra | None
 ) -> Callable[..., dg.MaterializeResult[None]]:
     def materialize(
-        context: dg.AssetExecutionContext, config: WindowedConfig, database: Database
+        context: dg.AssetExecutionContext, database: Database
     ) -> dg.MaterializeResult[None]:
-        act = (
-            keeping.refresh_windowed if config.scope is Scope.changes else keeping.rebuild_windowed
-        )
         engine = database.engine()
+        # What Materialize means in the UI, on the asset's page as on a job's, follows from the run.
+        rebuilds = bool(keeping.own_partitions(context))
+        act = keeping.rebuild_windowed if rebuilds else keeping.refresh_windowed
         return act(context, engine, tally, span_of(partitions), lambda: _more(tally, extra, engine))
 
     return materialize
@@ -238,18 +201,20 @@ def _batched(
         def more() -> Mapping[str, dg.MetadataValue]:
             return _more(tally, extra, engine)
 
-        if config.scope is Scope.changes:
-            return lanes.refresh_lanes(context, engine, tally, more)
-        return lanes.backfill_lanes(context, engine, tally, config.restart, more)
+        if keeping.own_partitions(context):
+            return lanes.backfill_lanes(context, engine, tally, config.restart, more)
+        return lanes.refresh_lanes(context, engine, tally, more)
 
     return materialize
 
 
 def _whole(tally: Tally, extra: Extra | None) -> Callable[..., dg.MaterializeResult[None]]:
-    def materialize(config: WholeConfig, database: Database) -> dg.MaterializeResult[None]:
+    def materialize(
+        context: dg.AssetExecutionContext, config: WholeConfig, database: Database
+    ) -> dg.MaterializeResult[None]:
         engine = database.engine()
         return keeping.keep_whole(
-            engine, tally, config.rebuild, lambda: _more(tally, extra, engine)
+            context, engine, tally, config.rebuild, lambda: _more(tally, extra, engine)
         )
 
     return materialize

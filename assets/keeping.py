@@ -1,9 +1,10 @@
 """What a materialization does: call the engine, and report what it did on the right partitions.
 
-A run's own partitions are reported by Dagster, each once. Whatever else a refresh touched gets an
-event of its own, so that late data shows on its own day. What concerns the whole table (rows,
-seconds, a picture) stands on the run's last event only: copied to each of thousands of partitions
-it would fill the storage.
+A run with partitions rebuilds these, and Dagster reports each of them once. A run without takes the
+pending changes: each partition that they touched gets an event of its own, so that late data shows
+on its own day, and so does each that never had one, for a day without rows is not missing. What
+concerns the whole table (rows, seconds, a picture) stands on the run's last event only: copied to
+each of thousands of partitions it would fill the storage.
 """
 
 from __future__ import annotations
@@ -41,26 +42,24 @@ def refresh_windowed(
     context: dg.AssetExecutionContext, engine: Engine, tally: Tally, span: Span, more: MoreMetadata
 ) -> Result:
     """Take all pending changes; report each partition that they touched."""
+    context.log.info("%s: taking the pending changes", tally.name)
     done = patiently(lambda: tallies.refresh(engine, tally))
-    touched = events.by_partition([done], span, events.why_rebuilt(done))
+    reported = context.instance.get_materialized_partitions(context.asset_key)
+    touched: dict[str, Metadata] = {
+        **{day: events.UNTOUCHED for day in span.days() if day not in reported},
+        **events.by_partition([done], span, events.why_rebuilt(done)),
+    }
     return report(context, touched, events.of_run([done], events.why_refreshed(done)), more)
 
 
 def rebuild_windowed(
     context: dg.AssetExecutionContext, engine: Engine, tally: Tally, span: Span, more: MoreMetadata
 ) -> Result:
-    """Compute the run's partitions anew; neighbours in one go.
-
-    Raises dagster.Failure in a run without partitions.
-    """
+    """Compute the run's partitions anew; neighbours in one go."""
     own = own_partitions(context)
-    if not own:
-        raise dg.Failure(
-            f"{tally.name} was to be rebuilt for this run's partitions, but the run has none."
-            " Choose partitions, or set `scope: changes` in the run config to refresh instead.",
-            allow_retries=False,
-        )
-    reason = f"{events.REQUESTED}: {spelled_out(runs_of_days(own))}"
+    days = spelled_out(runs_of_days(own))
+    context.log.info("%s: rebuilding %s", tally.name, days)
+    reason = f"{events.REQUESTED}: {days}"
     done = [
         patiently(partial(tallies.rebuild, engine, tally, start, end))
         for start, end in span.windows(own)
@@ -69,13 +68,19 @@ def rebuild_windowed(
     return report(context, touched, events.of_run(done, reason), more)
 
 
-def keep_whole(engine: Engine, tally: Tally, rebuild: bool, more: MoreMetadata) -> Result:
+def keep_whole(
+    context: dg.AssetExecutionContext,
+    engine: Engine,
+    tally: Tally,
+    rebuild: bool,
+    more: MoreMetadata,
+) -> Result:
     """Refresh or rebuild a tally that has no windows."""
+    what = "rebuilding all of it" if rebuild else "taking the pending changes"
+    context.log.info("%s: %s", tally.name, what)
     act = tallies.rebuild if rebuild else tallies.refresh
     done = patiently(lambda: act(engine, tally))
-    return dg.MaterializeResult(
-        metadata={**events.of_run([done], events.why_refreshed(done)), **more()}
-    )
+    return report(context, {}, events.of_run([done], events.why_refreshed(done)), more)
 
 
 def own_partitions(context: dg.AssetExecutionContext) -> Sequence[str]:
@@ -92,6 +97,7 @@ def report(
     more: MoreMetadata,
 ) -> Result:
     """Report partitions that were touched, and what the whole run did on its last event."""
+    context.log.info("%s: %s", context.asset_key.to_user_string(), events.in_words(of_run))
     own = own_partitions(context)
     others = touched.keys() - set(own)
     for partition in touched.keys() - others:

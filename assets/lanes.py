@@ -31,6 +31,7 @@ def refresh_lanes(
 
     While a backfill runs elsewhere nothing is done, and that is said.
     """
+    context.log.info("%s: taking the pending changes", tally.name)
     telling = Telling(context)
     try:
         done = patiently(lambda: tallies.refresh(engine, tally, on_progress=telling))
@@ -50,15 +51,10 @@ def backfill_lanes(
 ) -> Result:
     """Build the run's partitions in batches; one that was interrupted goes on, unless `restart`.
 
-    Raises dagster.Failure in a run without partitions, or while another backfill runs.
+    Raises dagster.Failure while another backfill runs.
     """
     own = own_partitions(context)
-    if not own:
-        raise dg.Failure(
-            f"{tally.name} was to be built for this run's partitions, but the run has none."
-            " Choose partitions, or set `scope: changes` in the run config to refresh instead.",
-            allow_retries=False,
-        )
+    context.log.info("%s: building %s", tally.name, ", ".join(own))
     telling = Telling(context)
     try:
         done = patiently(

@@ -30,6 +30,11 @@ class Span:
         """
         return max(self.first, min(day, self.last))
 
+    def days(self) -> list[str]:
+        """All partitions, in order."""
+        first, last = date.fromisoformat(self.first), date.fromisoformat(self.last)
+        return [(first + n * ONE_DAY).isoformat() for n in range((last - first).days + 1)]
+
     def windows(self, partitions: Iterable[str]) -> list[Bounds]:
         """The half-open windows of `partitions`, in order; neighbours are one window."""
         return [

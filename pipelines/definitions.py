@@ -18,6 +18,7 @@ from assets.systems import chosen_systems
 from pipelines import jobs, partitions, schedules, sensors
 from pipelines.alerting.sensor import alerts
 from pipelines.housekeeping import housekeeping, housekeeping_schedule
+from pipelines.project_database import ProjectDatabase
 from pipelines.repairing.job import repair_job
 from resources.dagster_database import Database
 from tallies import System
@@ -72,7 +73,7 @@ def assemble(built: Sequence[SystemAssets], database: Database | None = None) ->
             housekeeping_schedule(),
         ],
         sensors=[sensors.pending_pressure(built, hourly), alerts(built)],
-        resources={"database": database or Database()},
+        resources={"database": database or ProjectDatabase()},
         # A process for each step would cost seconds, for steps that take milliseconds.
         executor=dg.in_process_executor,
     )

@@ -26,7 +26,8 @@ MOST_RUNS = 5_000
     out=dg.Out(dg.Nothing),
     description=(
         "Delete runs older than TALLY_KEEP_RUNS_DAYS with all that they left, but none that holds"
-        " the latest event of an asset, a partition or a check."
+        " the latest event of an asset, a partition or a check; and what runs planned of checks and"
+        " never evaluated."
     ),
 )
 def delete_old_runs(context: dg.OpExecutionContext) -> None:
@@ -37,6 +38,7 @@ def delete_old_runs(context: dg.OpExecutionContext) -> None:
     days = keep_runs_days()
     before = datetime.now(UTC) - timedelta(days=days)
     pruned = pruning.prune_runs(context.instance, before, MOST_RUNS)
+    skipped = pruning.forget_unevaluated(context.instance)
     context.log.info(
         "of the runs older than %d days %d were deleted, %d kept for what they hold, and %d left to"
         " the next night",
@@ -52,7 +54,7 @@ def delete_old_runs(context: dg.OpExecutionContext) -> None:
             "runs_deleted": pruned.deleted,
             "runs_kept": pruned.kept,
             "runs_left": pruned.left,
-            "check_records_deleted": pruned.check_records,
+            "check_records_deleted": pruned.check_records + skipped,
             **{f"{table}_bytes": size for table, size in sizes.items()},
         }
     )

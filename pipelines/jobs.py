@@ -38,10 +38,10 @@ def hourly(built: SystemAssets) -> AssetJob:
     return dg.define_asset_job(
         hourly_name(name),
         selection=dg.AssetSelection.groups(name) - _housekeeping(built),
-        config=built.refresh_config,
         description=(
             f"Bring the tallies of {name} up to date: the cost follows the changes, wherever they"
-            " are. Then check what was touched. Run it for today's partition."
+            " are. Then check what was touched. It runs without a partition; partitions that are"
+            " chosen are rebuilt, as on the assets' own pages."
         ),
         executor_def=dg.in_process_executor,
     )

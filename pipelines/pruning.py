@@ -21,7 +21,8 @@ from dagster._core.storage.event_log.schema import (
     SqlEventLogStorageTable,
 )
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
-from sqlalchemy import Connection, Select, delete, func, select, text
+from dagster._core.storage.runs.schema import RunsTable
+from sqlalchemy import Connection, Select, delete, exists, func, select, text
 
 FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 OPEN_BACKFILLS = [
@@ -34,6 +35,7 @@ MATERIALIZED = dg.DagsterEventType.ASSET_MATERIALIZATION
 PLANNED = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
 OBSERVED = dg.DagsterEventType.ASSET_OBSERVATION
 EVALUATED = ("SUCCEEDED", "FAILED")
+UNEVALUATED = "PLANNED"
 IDS_AT_ONCE = 5_000
 TABLES = ("event_logs", "asset_check_executions", "runs", "job_ticks")
 
@@ -70,6 +72,31 @@ def prune_runs(instance: dg.DagsterInstance, before: datetime, most: int) -> Pru
         instance.delete_run(run_id)
     deleted = min(most, len(gone))
     return Pruned(deleted, len(old) - len(gone), len(gone) - deleted, records)
+
+
+def forget_unevaluated(instance: dg.DagsterInstance) -> int:
+    """Delete what is left of checks that ended runs had planned; returns how many records.
+
+    In the UI they are rows that say "Skipped". Where nothing was evaluated since, they stay. Runs
+    of this version leave none: those before it planned each check for each of their partitions.
+    """
+    later = executions.alias()
+    ended = select(RunsTable.c.run_id).where(
+        RunsTable.c.status.in_([status.value for status in FINISHED])
+    )
+    evaluated_since = exists().where(
+        later.c.asset_key == executions.c.asset_key,
+        later.c.check_name == executions.c.check_name,
+        later.c.execution_status.in_(EVALUATED),
+        later.c.id > executions.c.id,
+    )
+    unevaluated = delete(executions).where(
+        executions.c.execution_status == UNEVALUATED,
+        executions.c.run_id.in_(ended),
+        evaluated_since,
+    )
+    with _storage(instance) as connection:
+        return connection.execute(unevaluated).rowcount
 
 
 def finished_before(instance: dg.DagsterInstance, moment: datetime) -> list[str]:

@@ -16,7 +16,6 @@ from assets.factory import SystemAssets
 from assets.inventory import INVENTORY_KEY
 from assets.systems import missing_sources
 from pipelines.jobs import AUDIT, INVENTORY, daily_name, hourly_name
-from pipelines.partitions import today
 from resources.dagster_database import Database
 from resources.settings import wanted_systems
 from tallies import System
@@ -41,13 +40,9 @@ def hourly_schedule(built: SystemAssets) -> dg.ScheduleDefinition:
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description=f"Every hour: take the pending changes of {system.name}, and check them.",
     )
-    def every_hour(
-        context: dg.ScheduleEvaluationContext, database: Database
-    ) -> dg.RunRequest | dg.SkipReason:
+    def every_hour(database: Database) -> dg.RunRequest | dg.SkipReason:
         why_not = why_passed_over(database.engine(), system)
-        if why_not:
-            return dg.SkipReason(why_not)
-        return refresh_request(built, today(context.scheduled_execution_time))
+        return dg.SkipReason(why_not) if why_not else refresh_request(built)
 
     return every_hour
 
@@ -118,25 +113,14 @@ def inventory_schedule(systems: Sequence[SystemAssets]) -> dg.ScheduleDefinition
 
 
 def refresh_request(
-    built: SystemAssets,
-    day: str,
-    run_key: str | None = None,
-    tags: dict[str, str] | None = None,
+    built: SystemAssets, run_key: str | None = None, tags: dict[str, str] | None = None
 ) -> dg.RunRequest:
     """A run of the system's hourly job.
 
-    Where it has daily partitions it is launched for today's, so that the UI shows each day
-    materialized from its first hour on; what else it touches it reports itself. A system without
-    days has a run without a partition.
+    Without a partition: what it touches it reports itself. Dagster would plan each check for the
+    partition, and call that evaluation skipped.
     """
-    daily = any(tally.window is not None for tally in built.system.tallies)
-    return dg.RunRequest(
-        job_name=hourly_name(built.system.name),
-        partition_key=day if daily else None,
-        run_config=built.refresh_config,
-        run_key=run_key,
-        tags=tags,
-    )
+    return dg.RunRequest(job_name=hourly_name(built.system.name), run_key=run_key, tags=tags)
 
 
 def why_passed_over(engine: Engine, system: System) -> str | None:

@@ -13,7 +13,6 @@ import dagster as dg
 from sqlalchemy import Connection, select
 
 from assets.factory import SystemAssets
-from pipelines.partitions import today
 from pipelines.schedules import refresh_request, why_passed_over
 from resources.dagster_database import Database
 from resources.settings import pressure_rows
@@ -53,7 +52,7 @@ def pending_pressure(
                 if pressed:
                     key = f"{built.system.name} after {_last_refresh(connection, built.system)}"
                     why = f"{PENDING_PRESSURE}: {', '.join(t.table.name for t in pressed)}"
-                    requests.append(refresh_request(built, today(), key, {WHY_TAG: why}))
+                    requests.append(refresh_request(built, key, {WHY_TAG: why}))
         if not requests:
             return dg.SkipReason(f"no tally has {limit:,} or more pending changes")
         return dg.SensorResult(run_requests=requests)

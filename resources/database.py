@@ -26,6 +26,8 @@ OLDEST_VERSION = 15
 NEWEST_VERSION = 18
 APPLICATION_NAME = "tallykeeper"
 DAGSTER_SCHEMA = "dagster"
+# Dagster's events are stored so many at once: for its DAGSTER_EVENT_BATCH_SIZE, by itself one.
+EVENT_BATCH_SIZE = "500"
 
 _DEFAULTS = {"application_name": APPLICATION_NAME, "connect_timeout": "10"}
 _EXAMPLE = "postgresql://user:password@host:5432/database"
@@ -94,8 +96,16 @@ def open_engine(url: str | None = None, *, connections: int | None = None) -> En
     )
     event.listen(engine, "do_connect", _Connecting(address))
     if embedded_server:
-        _on_embedded.add(engine)
+        close_with_embedded(engine)
     return engine
+
+
+def close_with_embedded(engine: Engine) -> None:
+    """Close the engine's connections before this process stops the embedded server.
+
+    Else they would be regarded as somebody else's, and the server would stay running.
+    """
+    _on_embedded.add(engine)
 
 
 def check_database(engine: Engine) -> None:
@@ -121,6 +131,24 @@ def dagster_url(engine_url: str | URL) -> str:
     return address.render_as_string(hide_password=False)
 
 
+def dagster_storage_url() -> str:
+    """The address of Dagster's storage: DAGSTER_PG_URL, else beside the tallies, with its schema.
+
+    Starts the embedded server where that is in use, until this process ends, unless it runs.
+    Raises SettingError, DatabaseUnavailable, or SQLAlchemy's errors.
+    """
+    named = settings.dagster_pg_url()
+    if named is not None:
+        return named
+    engine = open_engine()
+    try:
+        prepare_dagster_storage(engine)
+        # As it stands in the setting, for the engine's own address lacks some secrets.
+        return dagster_url(settings.database_url() or engine.url)
+    finally:
+        engine.dispose()
+
+
 def prepare_dagster_storage(engine: Engine) -> None:
     """Create the schema for Dagster's own storage if it is not there.
 
@@ -138,7 +166,6 @@ def prepare_dagster_storage(engine: Engine) -> None:
                 connection.execute(text(f"CREATE SCHEMA {DAGSTER_SCHEMA}"))
 
 
-# Closed before the embedded server is stopped, so that they are not taken for somebody else's.
 _on_embedded: WeakSet[Engine] = WeakSet()
 
 

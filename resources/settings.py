@@ -12,7 +12,6 @@ import re
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-DEFAULT_START_DATE = date(2015, 1, 1)
 DEFAULT_FRESH_SECONDS = 2 * 60 * 60
 DEFAULT_PRESSURE_ROWS = 100_000
 DEFAULT_KEEP_EVENTS_DAYS = 30
@@ -108,13 +107,15 @@ def dagster_pg_url() -> str | None:
 
 
 def start_date() -> date:
-    """The day of the first partition, TALLY_START_DATE; 2015-01-01 where unset.
+    """The day of the first partition, TALLY_START_DATE; 1 January of last year (UTC) where unset.
 
-    Raises SettingError where it is no date, or one still to come (there would be no partition).
+    All that is older belongs to the first partition. Raises SettingError where it is no date, or
+    one still to come (there would be no partition).
     """
     value = _read("TALLY_START_DATE")
+    today = datetime.now(UTC).date()
     if value is None:
-        return DEFAULT_START_DATE
+        return date(today.year - 1, 1, 1)
     todo = "write the first day to be counted as YYYY-MM-DD"
     try:
         # Only this way of writing a date: fromisoformat also takes 20150101 and 2015-W01-4.
@@ -123,7 +124,7 @@ def start_date() -> date:
         day = date.fromisoformat(value)
     except ValueError as error:
         raise SettingError("TALLY_START_DATE", "a date like 2015-01-01", value, todo) from error
-    if day > datetime.now(UTC).date():
+    if day > today:
         raise SettingError("TALLY_START_DATE", "a day not after today (UTC)", value, todo)
     return day
 

@@ -94,9 +94,9 @@ class Demo:
         """Let Dagster build, refresh, rebuild and audit."""
         with ExitStack() as opened:
             with self._step("Loading Dagster") as told:
-                from resources.dagster_instance import connected_instance
+                from dagster import DagsterInstance
 
-                runs = Runs(opened.enter_context(connected_instance()), self.systems)
+                runs = Runs(opened.enter_context(DagsterInstance.get()), self.systems)
                 told.append("ready")
             for system in self.systems:
                 self._run(system, runs, engine)
@@ -179,22 +179,16 @@ class Runs:
     """Runs of the code location's jobs in this process, recorded where the UI looks."""
 
     def __init__(self, instance: DagsterInstance, systems: Sequence[System]) -> None:
-        from pipelines.definitions import assets_of, build_definitions
-        from pipelines.partitions import daily
+        from pipelines.definitions import build_definitions
 
         self._instance = instance
         self._definitions: Definitions = build_definitions(systems=systems)
-        self._assets = {system.name: assets_of(system, daily()) for system in systems}
 
     def hourly(self, system: System) -> ExecuteInProcessResult:
         """What the hourly schedule runs."""
         from pipelines.jobs import hourly_name
-        from pipelines.partitions import today
-        from pipelines.schedules import refresh_request
 
-        asked = refresh_request(self._assets[system.name], today())
-        job = hourly_name(system.name)
-        return self._execute(job, dict(asked.run_config), partition_key=asked.partition_key)
+        return self._execute(hourly_name(system.name), {})
 
     def rebuilds(self, system: System) -> Iterator[tuple[str, Rebuild]]:
         """What clicks on Materialize run: for the last days, and for all lanes; by what it is."""

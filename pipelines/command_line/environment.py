@@ -17,9 +17,8 @@ from typing import Any
 from sqlalchemy import make_url
 
 from resources import settings
-from resources.database import dagster_url, open_engine, prepare_dagster_storage
+from resources.database import EVENT_BATCH_SIZE, dagster_storage_url, open_engine
 
-EVENT_BATCH_SIZE = "500"
 DAGSTER = ("TALLY_HOME", "DAGSTER_HOME", "DAGSTER_PG_URL", "DAGSTER_EVENT_BATCH_SIZE")
 # How libpq's variables are called for the parts of an address.
 LIBPQ = {
@@ -105,13 +104,9 @@ def _start_embedded() -> str:
 
 
 def _dagster_storage() -> str:
-    address = settings.database_url() or _start_embedded()
-    engine = open_engine()
-    try:
-        prepare_dagster_storage(engine)
-    finally:
-        engine.dispose()
-    return dagster_url(address)
+    if settings.database_url() is None:
+        _start_embedded()
+    return dagster_storage_url()
 
 
 def _dagster_home() -> Path:

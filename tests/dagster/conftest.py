@@ -26,6 +26,12 @@ def instance(
         yield instance
 
 
+@pytest.fixture(autouse=True)
+def _first_partition(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Far away, so that a test may name the day of an old row."""
+    monkeypatch.setenv("TALLY_START_DATE", "2015-01-01")
+
+
 @pytest.fixture
 def location(instance: dg.DagsterInstance, engine: Engine) -> Location:
     """The media system, migrated into an empty database; nothing was ever built."""

@@ -11,10 +11,9 @@ import dagster as dg
 from sqlalchemy import Engine, text
 
 import tallies
+from assets import events
 from assets.factory import SystemAssets
 from pipelines.definitions import assemble
-from pipelines.partitions import today
-from pipelines.schedules import refresh_request
 from resources.dagster_database import Database
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -40,10 +39,15 @@ class Ran:
         return run is not None and run.status is dg.DagsterRunStatus.SUCCESS
 
     def materialized(self, table: str, system: str = "media") -> dict[str | None, Metadata]:
-        """The metadata of each partition's event, in the order in which they were stored."""
+        """The metadata of each partition's event, in the order in which they were stored.
+
+        Without those of partitions that were only reported for the first time.
+        """
         found: dict[str | None, Metadata] = {}
         for event in self._events(dg.DagsterEventType.ASSET_MATERIALIZATION):
             materialization = event.step_materialization_data.materialization
+            if materialization.metadata.get("reason") == events.UNTOUCHED["reason"]:
+                continue
             if materialization.asset_key == dg.AssetKey([system, table]):
                 assert materialization.partition not in found, "reported twice"
                 found[materialization.partition] = _plain(materialization.metadata)
@@ -115,9 +119,7 @@ class Location:
 
     def hourly(self, system: str = "media") -> Ran:
         """What the hourly schedule runs."""
-        (built,) = [b for b in self.built if b.system.name == system]
-        request = refresh_request(built, today())
-        return self.run(f"{system}_hourly", request.run_config, partition_key=request.partition_key)
+        return self.run(f"{system}_hourly")
 
     def rebuild(self, first: str, last: str, *tables: str) -> Ran:
         """What a click on Materialize runs, for a range of partitions, both included."""

@@ -9,7 +9,6 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from resources.dagster_instance import connected_instance
 from resources.database import dagster_url, open_engine, prepare_dagster_storage
 from resources.settings import project_root
 from tests.servers import VERSIONS, Servers
@@ -29,5 +28,5 @@ def own_instance(servers: Servers, home: Path) -> Iterator[dg.DagsterInstance]:
         env.setenv("DAGSTER_HOME", str(home))
         env.setenv("DAGSTER_PG_URL", dagster_url(url))
         env.setenv("DAGSTER_EVENT_BATCH_SIZE", "500")
-        with connected_instance() as instance:
+        with dg.DagsterInstance.get() as instance:
             yield instance

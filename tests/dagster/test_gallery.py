@@ -276,12 +276,7 @@ def test_a_fault_by_hand_turns_its_check_red_which_names_the_key_and_a_rebuild_m
     else:
         mended = built.run(
             "gallery_hourly",
-            {
-                "ops": {
-                    "gallery__content_tags": {"config": {"scope": "changes"}},
-                    f"gallery__{table}": {"config": {"rebuild": True}},
-                }
-            },
+            {"ops": {f"gallery__{table}": {"config": {"rebuild": True}}}},
         )
     assert mended.failures() == []
     assert built.audit().failures() == []

@@ -8,21 +8,29 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.events import AssetMaterializationPlannedData, DagsterEvent
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._core.test_utils import create_run_for_test
 
 from pipelines import housekeeping
 from pipelines.partitions import daily
-from pipelines.pruning import FINISHED, Pruned, finished_before, prune_runs
+from pipelines.pruning import (
+    FINISHED,
+    Pruned,
+    finished_before,
+    forget_unevaluated,
+    prune_runs,
+)
 from resources.settings import keep_runs_days
 from tallies import incidents
 from tests.dagster.location import Location, Ran, days_ago
 
 KEY = dg.AssetKey(["media", "daily_contributions"])
 MATCHES = dg.AssetCheckKey(KEY, "matches_source")
+STEP = "media__daily_contributions"
 MANY = 1_000
-# Three checks of two tallies, each planned for the day and evaluated.
-CHECK_RECORDS = 12
+# Three checks of two tallies.
+CHECK_RECORDS = 6
 DAYS = [days_ago(n) for n in range(900, 905)]
 
 
@@ -115,6 +123,11 @@ def test_a_day_whose_last_attempt_failed_is_shown_so_after_as_before(
     failed = location.rebuild(DAYS[1], DAYS[0], "daily_contributions")
     assert not failed.succeeded
     location.execute("ALTER TABLE media.away RENAME TO daily_contributions")
+    for day in DAYS[:2]:
+        # Versions before this one planned each partition.
+        planned = AssetMaterializationPlannedData(KEY, partition=day)
+        event = DagsterEvent.build_asset_materialization_planned_event("__ASSET_JOB", STEP, planned)
+        instance.report_dagster_event(event, failed.run_id)
     location.hourly()
     before = _statuses(instance)
     assert [before[day] for day in DAYS[:3]] == ["FAILED", "FAILED", "MATERIALIZED"]
@@ -122,6 +135,26 @@ def test_a_day_whose_last_attempt_failed_is_shown_so_after_as_before(
     pruned = _prune(instance)
     assert (pruned.deleted, pruned.kept) == (0, 2)
     assert _statuses(instance) == before
+
+
+def test_checks_that_were_planned_and_not_evaluated_are_forgotten(
+    instance: dg.DagsterInstance, location: Location
+) -> None:
+    """Of runs of versions before this one: it leaves none."""
+    location.build()
+    old = location.hourly()
+    again = (
+        "INSERT INTO asset_check_executions (asset_key, check_name, partition, run_id,"
+        " execution_status) SELECT asset_key, check_name, %s, run_id, 'PLANNED'"
+        " FROM asset_check_executions WHERE run_id = %s AND partition IS NULL"
+    )
+    for day in DAYS:
+        _execute(instance, again, day, old.run_id)
+    assert forget_unevaluated(instance) == 0, "there was nothing since: they say what came last"
+    last = location.hourly()
+    assert forget_unevaluated(instance) == CHECK_RECORDS * len(DAYS)
+    for ran in (old, last):
+        assert _rows(instance, "asset_check_executions", ran.run_id) == CHECK_RECORDS
 
 
 def test_a_check_keeps_its_last_evaluation(

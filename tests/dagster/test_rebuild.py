@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dagster as dg
 import pytest
 from sqlalchemy import text
 
@@ -96,12 +95,3 @@ def test_a_range_takes_the_pending_changes_of_its_windows_alone(location: Locati
     assert ran.materialized("daily_contributions")["2020-06-01"]["pending_taken"] == 1
     assert tallies.status(location.engine, daily_contributions).pending == 1
     assert set(stored(location)) == {"2020-06-01"}
-
-
-def test_a_rebuild_of_partitions_without_partitions_says_what_to_do(location: Location) -> None:
-    ran = location.run(
-        "media_hourly", asset_selection=[dg.AssetKey(["media", "daily_contributions"])]
-    )
-    assert not ran.succeeded
-    assert "media.daily_contributions was to be rebuilt for this run's partitions" in ran.error()
-    assert "scope: changes" in ran.error()

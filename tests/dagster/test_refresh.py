@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from assets.media.assets import contribution_graph
-from pipelines.partitions import today
+from pipelines.partitions import daily, today
 from tests.dagster.location import Location, days_ago
 
 TABLES = ("daily_contributions", "hourly_contributions")
@@ -19,10 +19,11 @@ def test_a_tick_of_the_schedule_requests_a_run_that_refreshes(location: Location
     location.build()
     location.add("now()")
     (request,) = location.tick("media_hourly").run_requests
-    ran = location.run("media_hourly", request.run_config, partition_key=request.partition_key)
+    assert request.partition_key is None
+    ran = location.run("media_hourly", request.run_config)
     assert ran.succeeded
     for table in TABLES:
-        done = ran.materialized(table)[today()]
+        done = ran.materialized(table)[None]
         assert (done["reason"], done["pending_taken"], done["keys_changed"]) == ("refresh", 1, 1)
 
 
@@ -53,8 +54,6 @@ def test_a_system_that_was_not_migrated_fails_with_what_to_do(unmigrated: Locati
     )
     ran = unmigrated.run(
         "media_hourly",
-        unmigrated.built[0].refresh_config,
-        partition_key=today(),
         asset_selection=[dg.AssetKey(["media", "daily_contributions"])],
     )
     assert not ran.succeeded
@@ -66,9 +65,9 @@ def test_the_first_run_builds_and_says_so_on_every_partition(location: Location)
     ran = location.hourly()
     for table in TABLES:
         found = ran.materialized(table)
-        assert list(found) == ["2019-05-01", "2020-06-01", today()]
+        assert list(found) == ["2019-05-01", "2020-06-01", today(), None]
         assert {m["reason"] for m in found.values()} == {"rebuild: never built"}
-        assert found[today()]["dagster/row_count"] == 3
+        assert found[None]["dagster/row_count"] == 3
 
 
 def test_a_quiet_hour_is_reported_on_today_alone(location: Location) -> None:
@@ -77,7 +76,7 @@ def test_a_quiet_hour_is_reported_on_today_alone(location: Location) -> None:
     assert ran.succeeded
     for table in TABLES:
         ((partition, done),) = ran.materialized(table).items()
-        assert partition == today()
+        assert partition is None
         assert done["reason"] == "refresh: nothing was pending"
         assert "oldest_change" not in done
 
@@ -89,7 +88,7 @@ def test_a_file_three_years_late_shows_up_on_its_own_day(location: Location) -> 
     ran = location.hourly()
     for table in TABLES:
         found = ran.materialized(table)
-        assert list(found) == [day, today()]
+        assert list(found) == [day, None]
         assert found[day] == {
             "keys_inserted": 1,
             "keys_updated": 0,
@@ -109,7 +108,7 @@ def test_moved_and_deleted_files_are_reported_on_both_days(location: Location) -
     )
     found = location.hourly().materialized("daily_contributions")
     changed = {p: (m.get("keys_updated"), m.get("keys_deleted")) for p, m in found.items()}
-    assert changed == {was: (0, 1), becomes: (1, 0), goes: (0, 1), today(): (None, None)}
+    assert changed == {was: (0, 1), becomes: (1, 0), goes: (0, 1), None: (None, None)}
     assert found[goes]["reason"] == "late data: 1 day late"
 
 
@@ -120,7 +119,7 @@ def test_what_lies_beyond_the_partitions_is_reported_on_the_first_and_the_last(
     location.add("1904-03-01 12:00Z", "2036-01-01 00:00Z", "infinity", "0044-03-15 12:00Z BC")
     ran = location.hourly()
     found = ran.materialized("daily_contributions")
-    assert list(found) == [FIRST, today()]
+    assert list(found) == [FIRST, today(), None]
     assert found[FIRST]["keys_inserted"] == 2
     assert found[FIRST]["days"] == "0001-01-01 to 1904-03-01, reported on the nearest partition"
     assert found[today()]["keys_inserted"] == 2
@@ -133,8 +132,8 @@ def test_the_whole_table_is_described_on_the_last_event(location: Location) -> N
     before = datetime.now(UTC)
     location.add("2019-05-01 12:00Z", "2019-05-01 18:00Z", "2020-05-01 12:00Z")
     found = location.hourly().materialized("hourly_contributions")
-    done = found[today()]
-    assert list(found)[-1] == today()
+    assert list(found)[-1] is None
+    done = found[None]
     assert done["dagster/row_count"] == 3
     assert (done["keys_changed"], done["pending_taken"], done["days_changed"]) == (3, 3, 2)
     assert 0 < done["seconds"] < 60
@@ -147,8 +146,8 @@ def test_the_year_is_drawn_on_the_last_event_of_the_daily_tally_alone(location: 
     location.add(f"{days_ago(30)} 12:00Z", f"{days_ago(60)} 12:00Z", "2016-01-01 12:00Z")
     ran = location.hourly()
     drawn = {p for p, m in ran.materialized("daily_contributions").items() if "last_year" in m}
-    assert drawn == {today()}
-    done = ran.materialized("daily_contributions")[today()]
+    assert drawn == {None}
+    done = ran.materialized("daily_contributions")[None]
     for key in ("last_year", "contribution_graph"):
         assert done[key].startswith("![2 files in the last year](data:image/png;base64,")
     assert not any("last_year" in m for m in ran.materialized("hourly_contributions").values())
@@ -165,14 +164,31 @@ def test_an_empty_library_is_drawn_too(location: Location) -> None:
     assert str(drawn).startswith("![No files in the last year]")
 
 
-def test_a_refresh_without_partitions_reports_every_day_it_touched(location: Location) -> None:
+def test_a_change_of_today_is_reported_on_today(location: Location) -> None:
     location.build()
     location.add("now()")
-    ran = location.run("media_hourly", location.built[0].refresh_config)
-    found = ran.materialized("daily_contributions")
+    found = location.hourly().materialized("daily_contributions")
     assert list(found) == [today(), None]
     assert found[today()]["reason"] == "changes to today"
     assert found[None]["dagster/row_count"] == 1
+
+
+def test_a_day_without_rows_is_not_missing_after_a_build(location: Location) -> None:
+    location.instance.wipe_assets([dg.AssetKey(["media", table]) for table in TABLES])
+    location.add("2019-05-01 12:00Z")
+    location.hourly()
+    for table in TABLES:
+        made = location.instance.get_materialized_partitions(dg.AssetKey(["media", table]))
+        assert made == set(daily().get_partition_keys())
+        records = location.instance.fetch_materializations(dg.AssetKey(["media", table]), limit=5)
+        ran = {record.run_id for record in records.records}
+        assert len(ran) == 1
+    location.hourly()
+    latest = location.instance.fetch_materializations(
+        dg.AssetRecordsFilter(dg.AssetKey(["media", TABLES[0]]), asset_partitions=["2019-05-02"]),
+        limit=5,
+    )
+    assert len(latest.records) == 1, "it is reported once, not every hour"
 
 
 def test_a_tally_that_is_held_by_another_is_tried_again(

@@ -63,6 +63,7 @@ def dagster_ui(instance: dg.DagsterInstance, postgres_servers: Servers) -> Itera
     """The address of a GraphQL over the code location."""
     with postgres_servers.fresh_database(VERSIONS[0]) as url, pytest.MonkeyPatch.context() as env:
         env.setenv("TALLY_DATABASE_URL", url)
+        env.setenv("TALLY_START_DATE", "2015-01-01")
         target = WorkspaceFileTarget([str(project_root() / "workspace.yaml")])
         with create_test_daemon_workspace_context(target, instance) as workspace:
             server = HTTPServer(("127.0.0.1", 0), handler_of(workspace))
