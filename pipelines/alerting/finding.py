@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
@@ -23,7 +23,7 @@ from sqlalchemy import Connection
 from assets.checks import CAPTURE_INTACT, FRESH, MATCHES_SOURCE
 from assets.factory import key_of
 from assets.inventory import NEWS
-from pipelines.alerting import hearing
+from pipelines.alerting import expected, hearing
 from pipelines.jobs import AUDIT
 from pipelines.repairing.requests import INCIDENT_TAG
 from tallies import Tally, incidents
@@ -50,12 +50,13 @@ _CREDENTIALS = re.compile(
 
 @dataclass(frozen=True)
 class Place:
-    """This code location: what is its own."""
+    """This code location: what is its own, and the warnings that are expected of it."""
 
     name: str | None
     sensor: str
     repository: dg.RepositoryDefinition
     tallies: Mapping[dg.AssetKey, Tally]
+    expected: Mapping[str, str] = field(default_factory=dict)
 
     def covered(self, run: dg.DagsterRun) -> list[str] | None:
         """The assets that a run materializes, as `media/daily_contributions`; None: not our run."""
@@ -77,7 +78,8 @@ def place_of(context: dg.SensorEvaluationContext, sensor: str, tallies: Sequence
         raise dg.DagsterInvariantViolationError("a sensor is evaluated with its repository")
     origin = context.code_location_origin
     name = origin.location_name if origin is not None else None
-    return Place(name, sensor, repository, {key_of(tally): tally for tally in tallies})
+    by_asset = {key_of(tally): tally for tally in tallies}
+    return Place(name, sensor, repository, by_asset, expected.expected(context.instance))
 
 
 def find(
@@ -115,6 +117,8 @@ def _evaluation(
         is_open.discard((subject, kind))
         return None
     if _is_stale(evaluation) or _is_no_news(record, metadata):
+        return None
+    if expected.is_expected(place.expected, evaluation):
         return None
     # Asked once: what is found again has its cause, and evidence may be of the repair by then.
     is_new = (subject, kind) not in is_open

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     Rebuild = Callable[[], ExecuteInProcessResult]
 
 REBUILT_DAYS = 90
+# As workspace.yaml has them.
+CODE_LOCATION, LOCATION_NAME = "pipelines.definitions", "tallykeeper"
 NEXT = """
 Where to look next
   make up             the Dagster UI on http://127.0.0.1:3000, hourly schedules on
@@ -72,11 +74,12 @@ def run_demo(size: int | None = None) -> None:
 
 @dataclass
 class Demo:
-    """What is shown, and what came of it: failed checks, seconds by tally and kind of run."""
+    """What is shown, and what came of it: failed checks, warnings, seconds by tally and run."""
 
     console: Console
     systems: Sequence[System]
     failed: list[str] = field(default_factory=list)
+    warned: list[AssetCheckEvaluation] = field(default_factory=list)
     seconds: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def make_up(self, engine: Engine, size: int | None) -> None:
@@ -96,12 +99,16 @@ class Demo:
             with self._step("Loading Dagster") as told:
                 from dagster import DagsterInstance
 
-                runs = Runs(opened.enter_context(DagsterInstance.get()), self.systems)
+                instance = opened.enter_context(DagsterInstance.get())
+                runs = Runs(instance, self.systems)
                 told.append("ready")
             for system in self.systems:
                 self._run(system, runs, engine)
             with self._step("Nightly audit: every key against the sources") as told:
                 told.append(self._outcome("audited", runs.audit()))
+            from pipelines.alerting.expected import expect
+
+            expect(instance, self.warned)
 
     def _run(self, system: System, runs: Runs, engine: Engine) -> None:
         with self._step(f"{system.name}: first hourly run, which builds") as told:
@@ -164,6 +171,7 @@ class Demo:
         failed = [c for c in checks if not c.passed]
         # What a check of one system's own warns of, the made-up data have in them on purpose.
         warned = [c for c in failed if _only_warns(c)]
+        self.warned += warned
         self.failed += [_named(c) for c in failed if c not in warned]
         changed = f"{keys:,} keys changed, " if kind != "audited" else ""
         verb = "warns" if len(warned) == 1 else "warn"
@@ -179,9 +187,22 @@ class Runs:
     """Runs of the code location's jobs in this process, recorded where the UI looks."""
 
     def __init__(self, instance: DagsterInstance, systems: Sequence[System]) -> None:
+        from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
+        from dagster._core.remote_origin import (
+            ManagedGrpcPythonEnvCodeLocationOrigin,
+            RemoteRepositoryOrigin,
+        )
+        from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+
         from pipelines.definitions import build_definitions
 
         self._instance = instance
+        self._repository = RemoteRepositoryOrigin(
+            ManagedGrpcPythonEnvCodeLocationOrigin(
+                LoadableTargetOrigin(module_name=CODE_LOCATION), LOCATION_NAME
+            ),
+            SINGLETON_REPOSITORY_NAME,
+        )
         self._definitions: Definitions = build_definitions(systems=systems)
 
     def hourly(self, system: System) -> ExecuteInProcessResult:
@@ -226,11 +247,21 @@ class Runs:
 
     def _execute(self, job: str, config: dict[str, Any], **options: Any) -> ExecuteInProcessResult:
         definition = self._definitions.resolve_job_def(job)
+        from dagster._core.remote_origin import RemoteJobOrigin
+        from dagster._core.storage.tags import REPOSITORY_LABEL_TAG
+
         # What the runs log of their progress is in the UI; here each has its own line already.
         quiet = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
-        return definition.execute_in_process(
-            run_config={**config, **quiet}, instance=self._instance, **options
+        tags = {**options.pop("tags", {}), REPOSITORY_LABEL_TAG: self._repository.get_label()}
+        result = definition.execute_in_process(
+            run_config={**config, **quiet}, instance=self._instance, tags=tags, **options
         )
+        # A run of this kind does not say which code location it is of, and would be in no timeline.
+        run = self._instance.get_run_by_id(result.run_id)
+        if run is not None:
+            origin = RemoteJobOrigin(self._repository, job)
+            self._instance.run_storage.replace_job_origin(run, origin)
+        return result
 
 
 def _only_warns(check: AssetCheckEvaluation) -> bool:
