@@ -11,19 +11,19 @@ from collections.abc import Iterable, Mapping
 
 import dagster as dg
 
-_KEY = "tallykeeper/expected_warnings"
+STORED_AS = "tallykeeper/expected_warnings"
 
 
 def expect(instance: dg.DagsterInstance, warnings: Iterable[dg.AssetCheckEvaluation]) -> None:
     """From now on these warnings open no incident."""
     known = {**expected(instance), **{_name(each): each.description or "" for each in warnings}}
-    instance.run_storage.set_cursor_values({_KEY: json.dumps(known)})
+    instance.run_storage.set_cursor_values({STORED_AS: json.dumps(known)})
 
 
 def expected(instance: dg.DagsterInstance) -> Mapping[str, str]:
     """What is expected to be said, by check."""
     found: dict[str, str] = json.loads(
-        instance.run_storage.get_cursor_values({_KEY}).get(_KEY, "{}")
+        instance.run_storage.get_cursor_values({STORED_AS}).get(STORED_AS, "{}")
     )
     return found
 

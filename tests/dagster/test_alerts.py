@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
+import dagster as dg
 import pytest
 from sqlalchemy import text
 
-from pipelines.alerting import delivering, hearing
+from pipelines.alerting import delivering, expected, hearing
 from pipelines.alerting.memory import Memory
 from resources.dagster_database import Database
 from resources.settings import SettingError
@@ -384,3 +385,31 @@ def test_that_the_database_is_gone_is_told_once_and_so_is_its_return(
     cursor = look(library, cursor).cursor
     assert hook.titles[1:] == ["tallykeeper: recovered (the database is reachable again)"]
     assert not Memory.of(cursor).told_unreachable
+
+
+def warn(location: Location, said: str) -> dg.AssetCheckEvaluation:
+    """A warning of a check of the daily contributions."""
+    warning = dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey(["media", "daily_contributions"]),
+        check_name="fresh",
+        passed=False,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=said,
+    )
+    location.instance.report_runless_asset_event(warning)
+    return warning
+
+
+def test_a_warning_that_says_what_is_expected_is_no_incident(
+    library: Location, request: pytest.FixtureRequest
+) -> None:
+    request.addfinalizer(
+        lambda: library.instance.run_storage.set_cursor_values({expected.STORED_AS: "{}"})
+    )
+    expected.expect(library.instance, [warn(library, "25 items are left out")])
+    look(library)
+    assert all_incidents(library) == []
+    warn(library, "26 items are left out")
+    look(library)
+    (incident,) = all_incidents(library)
+    assert incident.what == "26 items are left out"
