@@ -34,7 +34,7 @@ class WatchedRunLauncher(DefaultRunLauncher):
         """Ask the server that started the run's process whether it still has it.
 
         A server that does not answer is being restarted; it is asked again at the next look, and
-        then does not know the run. One on a socket of its own (`dagster dev`, `tally up`) is
+        then does not know the run. One on a socket of its own (`dg dev`, `tally up`) is
         never restarted at the same place.
         """
         if GRPC_INFO_TAG not in run.tags:

@@ -61,10 +61,10 @@ def test_alert() -> int:
     return code
 
 
-@click.command(epilog=example('eval "$(tally env)"', "dagster dev"))
+@click.command(epilog=example('eval "$(tally env)"', "psql"))
 @click.argument("name", required=False)
 def env(name: str | None) -> None:
-    """Print shell exports for `dagster dev`, `psql` and friends.
+    """Print shell exports for `dg dev`, `psql` and friends.
 
     Starts the embedded server where that is in use, and leaves it running (`tally stop`).
     Passwords are not printed: their exports ask for them with `tally env NAME`, which prints the

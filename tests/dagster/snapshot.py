@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -101,4 +102,6 @@ def _name(key: dg.AssetKey) -> str:
 if __name__ == "__main__":
     from pipelines.definitions import build_definitions
 
+    # As in the tests: the default is of this year.
+    os.environ["TALLY_START_DATE"] = "2015-01-01"
     FILE.write_text(described(build_definitions()))

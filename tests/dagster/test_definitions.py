@@ -65,13 +65,6 @@ def test_definitions_load_without_a_warning_and_without_what_is_heavy(tmp_path: 
     assert (loaded.stdout.strip(), loaded.stderr) == ("[]", "")
 
 
-def test_dagster_validates_the_code_location(tmp_path: Path) -> None:
-    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
-    validated = run(tmp_path, "dagster", "definitions", "validate")
-    assert validated.returncode == 0, validated.stdout + validated.stderr
-    assert "Validation successful for code location tallykeeper" in validated.stdout
-
-
 def test_everything_that_the_jobs_need_is_there() -> None:
     dg.Definitions.validate_loadable(build_definitions())
 
