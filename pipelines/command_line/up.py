@@ -24,6 +24,7 @@ from types import FrameType
 import click
 
 from pipelines.command_line.environment import dagster_environment
+from pipelines.command_line.limited_output import LimitedOutput
 from pipelines.command_line.one_up import only_one
 from resources import embedded, settings
 from resources.database import check_database, open_engine
@@ -56,6 +57,7 @@ def run_up(port: int = 3000, host: str = LOOPBACK) -> None:
         running = stack.enter_context(children(commands(host, port), environment))
         _wait_until_ready(host, port, running, stopping)
         while not stopping.wait(LOOK_EVERY_SECONDS):
+            _keep_database()
             _require_alive(running)
         click.echo("Stopping ...")
 
@@ -124,6 +126,8 @@ def children(
     """
     programs = Path(sys.executable).parent
     started: dict[str, subprocess.Popen[bytes]] = {}
+    console = LimitedOutput(click.echo)
+    readers = []
     try:
         for name, (program, *arguments) in commands.items():
             started[name] = subprocess.Popen(
@@ -131,10 +135,18 @@ def children(
                 env=environment,
                 cwd=settings.project_root(),
                 start_new_session=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
             )
+            output = started[name].stdout
+            assert output is not None
+            readers.append(console.follow(output))
         yield started
     finally:
         _end(list(started.values()))
+        for reader in readers:
+            reader.join(KILLED_WITHIN_SECONDS)
+        console.finish()
 
 
 def _make_ready(stack: ExitStack) -> None:
@@ -148,12 +160,25 @@ def _make_ready(stack: ExitStack) -> None:
         check_database(open_engine())
 
 
+def _keep_database() -> None:
+    """Start the embedded database again where it ended by itself.
+
+    What Dagster's processes were doing is tried again by them. Raises DatabaseUnavailable where it
+    does not start.
+    """
+    if settings.database_url() is None and not embedded.is_running():
+        click.echo("The embedded PostgreSQL ended by itself; starting it again ...")
+        embedded.start()
+        click.echo("It runs again.")
+
+
 def _wait_until_ready(
     host: str, port: int, running: dict[str, subprocess.Popen[bytes]], stopping: threading.Event
 ) -> None:
     address = f"http://{host}:{port}"
     deadline = time.monotonic() + READY_WITHIN_SECONDS
     while not stopping.wait(LOOK_EVERY_SECONDS):
+        _keep_database()
         _require_alive(running)
         if _answers(host, port):
             click.echo(f"Tallykeeper is up: {address}  (Ctrl-C ends it)")

@@ -138,6 +138,29 @@ def test_stop_ends_it_with_all_it_started(tmp_path: Path, port: int) -> None:
     assert tally(environment, "stop").stdout == "nothing was running\n"
 
 
+@pytest.mark.slow
+def test_an_embedded_database_that_ended_is_started_again(tmp_path: Path, port: int) -> None:
+    environment = clean(TALLY_HOME=str(tmp_path), TALLY_SYSTEMS="media")
+    with running(environment, port) as process:
+        postmaster = tmp_path / "postgres" / "postmaster.pid"
+        killed = int(postmaster.read_text().splitlines()[0])
+        os.kill(killed, signal.SIGKILL)
+        assert process.stdout is not None
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            if line == "It runs again.\n":
+                break
+        assert "The embedded PostgreSQL ended by itself; starting it again ...\n" in said
+        assert int(postmaster.read_text().splitlines()[0]) != killed
+        assert ask(port) == {"locationEntries": [{"name": "tallykeeper", "loadStatus": "LOADED"}]}
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+        said += process.stdout.readlines()
+        assert len(said) < 100, said
+    assert not embedded.is_running(tmp_path)
+
+
 def test_a_port_that_is_taken_is_a_clear_error(port: int) -> None:
     with socket.socket() as other:
         other.bind((up.LOOPBACK, port))
