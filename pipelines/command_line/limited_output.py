@@ -68,7 +68,8 @@ class LimitedOutput:
         self._left_out = 0
 
     def _read(self, stream: IO[bytes]) -> None:
-        for line in stream:
-            text = line.decode(errors="replace").rstrip("\n")
-            if not _PROGRESS.search(text):
-                self.line(text)
+        with stream:
+            for line in stream:
+                text = line.decode(errors="replace").rstrip("\n")
+                if not _PROGRESS.search(text):
+                    self.line(text)
