@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, func, select
 from sqlalchemy.exc import IntegrityError
 
-from tallies import sql, state
+from tallies import dependency_facts, sql, state
 from tallies.errors import TallyBusy
 from tallies.tally import Scope, Tally
 from tallies.transactions import sqlstate, writing_on
@@ -193,6 +193,8 @@ def insert(connection: Connection, tally: Tally, scope: Scope) -> int:
     )
     for trigger in triggers:
         sql.execute(connection, f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger}")
+    if triggers:
+        dependency_facts.accept_triggers(connection, table)
     for counted in counting if triggers else []:
         state.mark_stale(connection, counted, f"{tally.name} was loaded")
     return inserted.rowcount

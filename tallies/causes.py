@@ -11,8 +11,7 @@ from datetime import UTC
 from sqlalchemy import Connection, func, select
 
 from tallies import state
-from tallies.capture import Fault, faults
-from tallies.own_triggers import own_faults
+from tallies.status import faults_of
 from tallies.tally import Tally
 
 MOST_TOLD = 3
@@ -28,12 +27,7 @@ def likely_cause(connection: Connection, tally: Tally) -> str | None:
 
 
 def _broken_capture(connection: Connection, tally: Tally) -> list[str]:
-    found: list[Fault] = []
-    for source in tally.sources:
-        over = [t for t in tally.siblings if source in t.sources]
-        found += faults(connection, source, over)
-    found += [fault for fault in own_faults(connection, tally) if not fault.of_hand]
-    return [str(fault) for fault in found]
+    return [str(fault) for fault in faults_of(connection, tally) if not fault.of_hand]
 
 
 def _hand_edits(connection: Connection, tally: Tally) -> list[str]:

@@ -26,6 +26,7 @@ from tallies import (
     sql,
     state,
 )
+from tallies.drifted import Drifted
 from tallies.errors import NotInstalled
 from tallies.tally import Tally
 
@@ -56,7 +57,9 @@ def install_all(connection: Connection, groups: Sequence[Sequence[Tally]]) -> li
     state.create(connection)
     found = [_Needed(connection, tallies) for tallies in groups]
     done = [said for needed in found for said in needed.bring_up(connection)]
-    return done + function_rights.close(connection)
+    done += function_rights.close(connection)
+    # Recorded last: what one system installs, another may stand on too.
+    return done + [said for needed in found for said in needed.record(connection)]
 
 
 class _Needed:
@@ -66,23 +69,38 @@ class _Needed:
         for tally in tallies:
             _require_tables(connection, tally)
         self.tallies = tallies
-        wanted = [_Wanted(connection, tally) for tally in dict.fromkeys(tallies)]
+        self.wanted = [_Wanted(connection, tally) for tally in dict.fromkeys(tallies)]
+        self.installed = False
+        self.drifted = Drifted(connection, tallies)
         sources = dict.fromkeys(s for t in tallies for s in t.sources)
-        self.faults = {
-            s: _mendable(capture.faults(connection, s, _over(s, tallies))) for s in sources
-        }
-        self.own = {t: found for t in tallies if (found := own_triggers.own_faults(connection, t))}
-        self.wanted = wanted
-        self.changed = [w for w in wanted if w.differs]
+        self.faults: dict[Table, list[capture.Fault]] = {s: [] for s in sources}
+        self.own: dict[Tally, list[capture.Fault]] = {}
+        if not self.drifted.are_recorded:
+            # What an older release installed is compared with the declarations, once.
+            for source in sources:
+                found = capture.faults(connection, source, _over(source, tallies))
+                self.faults[source] = _mendable(found)
+            own = {t: own_triggers.own_faults(connection, t) for t in tallies}
+            self.own = {tally: found for tally, found in own.items() if found}
+        self.changed = [w for w in self.wanted if w.differs]
 
     def bring_up(self, connection: Connection) -> list[str]:
         """Do it; what was done, a sentence each. Nothing, not even a lock, where nothing is."""
-        if not self.changed and not any(self.faults.values()) and not self.own:
-            done = []
-        else:
-            done = _bring_up(connection, self.tallies, self.wanted, self.faults, self.own)
+        drifted = [w for w in self.wanted if self.drifted.concerns(w.tally)]
+        again = {f"installed {w.tally.name}" for w in drifted if not w.differs}
+        for wanted in drifted:
+            wanted.drifted = True
+        done: list[str] = []
+        if self.changed or drifted or any(self.faults.values()) or self.own:
+            self.installed = True
+            said = _bring_up(connection, self.tallies, self.wanted, self.faults, self.own)
+            done = [sentence for sentence in said if sentence not in again]
         self._remember(connection)
         return done
+
+    def record(self, connection: Connection) -> list[str]:
+        """Repair what is no part of an installation, and record how all of it is now."""
+        return self.drifted.settle(connection, self.installed)
 
     def _remember(self, connection: Connection) -> None:
         """Record which tables these are, as far as it is not: after an upgrade, or a restore."""
@@ -125,6 +143,8 @@ class _Wanted:
         ]
         self.misread = live.misread(connection, tally, self.live.view)
         self.log_replaced = bool(identities.replaced(connection, [tally.log_name]))
+        # Something that belongs to its installation is not as it was left.
+        self.drifted = False
 
     @property
     def differs(self) -> bool:
@@ -135,6 +155,7 @@ class _Wanted:
             or bool(self.missing)
             or bool(self.misread)
             or self.log_replaced
+            or self.drifted
         )
 
 

@@ -15,10 +15,11 @@ from typing import Any, TypeGuard
 
 from sqlalchemy import Connection, Engine
 
-from tallies import incidents, quarantine, sql, state
+from tallies import dependencies, incidents, quarantine, sql, state
 from tallies.additive import AdditiveTally
 from tallies.adopting import adopt_declaration, require_same_declaration
 from tallies.backfill import Backfilled, Progress, backfill
+from tallies.drift import Drift
 from tallies.errors import BadWindow, TallyBusy
 from tallies.recomputed import RecomputedTally
 from tallies.tally import LOGGED_AT, Between, Everything, Keys, Scope, Tally
@@ -64,17 +65,20 @@ def refresh(
 
     def work(connection: Connection) -> Refreshed:
         require_same_declaration(connection, tally)
-        reasons = state.stale_reasons(connection, tally)
+        faults = dependencies.noticed(connection, tally)
+        reasons = dependencies.reasons_to_rebuild(connection, tally, faults)
         if reasons:
             outcome = _rebuild(connection, tally, Everything())
-            return record(connection, tally, "rebuild", "; ".join(reasons), outcome, started, True)
+            dependencies.stay_stale(connection, tally, faults)
+            why = "; ".join(reasons)
+            return _with(faults, record(connection, tally, "rebuild", why, outcome, started, True))
         if isinstance(tally, AdditiveTally):
             outcome = _take(connection, tally)
         elif isinstance(tally, RecomputedTally):
             outcome = _recompute(connection, tally)
         else:
             raise TypeError(f"{tally!r} is kept in no way that refresh knows")
-        return record(connection, tally, "refresh", None, outcome, started, False)
+        return _with(faults, record(connection, tally, "refresh", None, outcome, started, False))
 
     result = writing(engine, tally, work)
     vacuum_log(engine, tally, result.pending_taken)
@@ -110,8 +114,13 @@ def rebuild(
 
     def work(connection: Connection) -> Refreshed:
         require_same_declaration(connection, tally)
+        faults = dependencies.noticed(connection, tally)
         outcome = _rebuild(connection, tally, scope)
-        return record(connection, tally, "rebuild", None, outcome, started, everything)
+        if everything:
+            dependencies.stay_stale(connection, tally, faults)
+        return _with(
+            faults, record(connection, tally, "rebuild", None, outcome, started, everything)
+        )
 
     result = writing(engine, tally, work)
     vacuum_log(engine, tally, result.pending_taken)
@@ -152,6 +161,10 @@ def rebuild_keys(engine: Engine, tally: Tally, keys: Sequence[Mapping[str, Any]]
     return writing(engine, tally, work)
 
 
+def _with(faults: Sequence[Drift], result: Refreshed) -> Refreshed:
+    return replace(result, faults=tuple(map(str, faults)))
+
+
 def _is_batched(tally: Tally) -> TypeGuard[RecomputedTally]:
     return isinstance(tally, RecomputedTally) and tally.batches is not None
 
@@ -168,10 +181,12 @@ def _in_batches(
 
     def work(connection: Connection) -> Refreshed | None:
         require_same_declaration(connection, tally)
-        if state.stale_reasons(connection, tally):
+        faults = dependencies.noticed(connection, tally)
+        if dependencies.reasons_to_rebuild(connection, tally, faults, is_built=bool(done)):
+            # What makes it stale was noticed here, and the backfill has to see it.
             return None
         outcome = _recompute(connection, tally)
-        return record(connection, tally, "refresh", None, outcome, started, False)
+        return _with(faults, record(connection, tally, "refresh", None, outcome, started, False))
 
     if restart:
         done.append(backfill(engine, tally, restart=True, on_progress=on_progress))

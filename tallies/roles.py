@@ -42,6 +42,8 @@ KEPT = {
     "pruned_incidents": ("SELECT", "INSERT", "UPDATE"),
     "captured_relations": READ,
     "captured_identities": READ,
+    "stands_on": READ,
+    "dependencies": WRITE,
     "unbuilt": READ,
 }
 # What tells readers how things stand.
@@ -52,6 +54,8 @@ TOLD = (
     "backfills",
     "cascaded",
     "quarantine",
+    "stands_on",
+    "dependencies",
     "incidents",
     "pruned_incidents",
 )

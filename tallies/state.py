@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    ARRAY,
     DDL,
     BigInteger,
     Boolean,
@@ -225,6 +226,31 @@ captured_identities = Table(
     Column(
         "recorded_beside", OID, nullable=False, comment="this table's own, which a dump changes"
     ),
+)
+
+
+stands_on = Table(
+    "stands_on",
+    metadata,
+    Column("tally", Text, primary_key=True),
+    Column("role", Text, primary_key=True, comment="what the object is to the tally"),
+    Column("kind", Text, nullable=False, comment="relation or function"),
+    Column("name", Text, primary_key=True),
+    Column("columns", ARRAY(Text), comment="of a relation those used; of a function its name"),
+    comment="What each tally names itself; all else that it depends on is found from these.",
+)
+
+dependencies = Table(
+    "dependencies",
+    metadata,
+    Column("tally", Text, primary_key=True),
+    Column("kind", Text, primary_key=True, comment="relation, column, trigger, function, database"),
+    Column("name", Text, primary_key=True, comment="of the relation or function"),
+    Column("part", Text, primary_key=True, comment="the column's or trigger's name"),
+    Column("role", Text, nullable=False, comment="what the object is to the tally"),
+    Column("facts", JSONB, nullable=False, comment="as they were when it was installed"),
+    Column("identity", JSONB, nullable=False, comment="those that a restored dump does not keep"),
+    comment="Facts of everything that a tally depends on, to find what changed since.",
 )
 
 

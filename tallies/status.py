@@ -8,8 +8,9 @@ from datetime import datetime
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from tallies import capture, own_triggers, quarantine, sql, state
+from tallies import capture, dependencies, own_triggers, quarantine, sql, state
 from tallies.alone import holder
+from tallies.drift import Drift
 from tallies.errors import NotInstalled
 from tallies.tally import LOGGED_AT, Tally
 from tallies.transactions import LOCK_NOT_AVAILABLE, sqlstate
@@ -41,6 +42,8 @@ class Status:
     `table_bytes` is what the derived table takes on disk with its indexes, `log_bytes` its change
     log; both None while another session has either to itself. `quarantined` counts the keys that
     the derived table cannot hold.
+    `faults` are sentences of what is not as it was when the tally was installed, so that its
+    figures are not proven.
     """
 
     tally: str
@@ -61,6 +64,7 @@ class Status:
     table_bytes: int | None = None
     log_bytes: int | None = None
     quarantined: int = 0
+    faults: tuple[str, ...] = ()
 
 
 def status(engine: Engine, tally: Tally) -> Status:
@@ -83,6 +87,7 @@ def status(engine: Engine, tally: Tally) -> Status:
             (tally.name,),
         ).one()
         table_bytes, log_bytes = _sizes(connection, tally)
+        faults = tuple(capture_faults(connection, tally))
         return Status(
             tally=tally.name,
             how=tally.kind,
@@ -102,6 +107,7 @@ def status(engine: Engine, tally: Tally) -> Status:
             table_bytes=table_bytes,
             log_bytes=log_bytes,
             quarantined=quarantine.held(connection, tally),
+            faults=faults,
         )
 
 
@@ -147,9 +153,19 @@ def pending_up_to(connection: Connection, tally: Tally, most: int) -> int:
 
 
 def capture_faults(connection: Connection, tally: Tally) -> list[str]:
-    """What is wrong with the capture of the tally's sources, a sentence each."""
-    found: list[str] = []
+    """What the tally stands on and is not as it was installed, a sentence each.
+
+    Of what an older release installed, only capture is compared, with the declarations.
+    """
+    return [str(fault) for fault in faults_of(connection, tally)]
+
+
+def faults_of(connection: Connection, tally: Tally) -> list[Drift] | list[capture.Fault]:
+    """The same, for whoever asks more of a fault than its sentence."""
+    if dependencies.is_recorded(connection, tally):
+        return [d for d in dependencies.drifts_of(connection, tally) if d.is_fault]
+    found: list[capture.Fault] = []
     for source in tally.sources:
         over = [t for t in tally.siblings if source in t.sources]
-        found += [str(fault) for fault in capture.faults(connection, source, over)]
-    return found + [str(fault) for fault in own_triggers.own_faults(connection, tally)]
+        found += capture.faults(connection, source, over)
+    return found + own_triggers.own_faults(connection, tally)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, Engine, Row, Table
 
-from tallies import quarantine, sql, state
+from tallies import dependencies, quarantine, sql, state
 from tallies.errors import NotInstalled
 from tallies.quarantine import Quarantined
 from tallies.tally import Between, Everything, Keys, Scope, Tally, Windows
@@ -50,6 +50,8 @@ class Verification:
     windows they are in. A stale tally has nothing to compare; `stale` then says why. `quarantined`
     counts the keys that the derived table cannot hold, which are not compared; `quarantine` shows
     the first of them.
+    `faults` say what is not as it was when the tally was installed: what was found equal is not
+    proven then.
     """
 
     tally: str
@@ -63,11 +65,12 @@ class Verification:
     seconds: float = field(compare=False)
     quarantined: int = 0
     quarantine: tuple[Quarantined, ...] = ()
+    faults: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
-        """Proven equal: a stale tally is not, nor one with keys in quarantine."""
-        return not self.differing and not self.stale and not self.quarantined
+        """Proven equal: a stale tally is not, nor one with keys in quarantine or broken capture."""
+        return not (self.differing or self.stale or self.quarantined or self.faults)
 
 
 def verify(
@@ -117,9 +120,19 @@ def _verify_once(
         if installed.declaration_hash != tally.declaration_hash():
             stale = (*stale, state.DECLARATION_CHANGED)
         now = sql.execute(connection, "SELECT now()").scalar_one()
+        faults = tuple(map(str, dependencies.noticed(connection, tally)))
         if stale:
             return Verification(
-                tally.name, windows is None, 0, 0, (), (), stale, now, _since(started)
+                tally.name,
+                windows is None,
+                0,
+                0,
+                (),
+                (),
+                stale,
+                now,
+                _since(started),
+                faults=faults,
             )
         seen = _unverified(connection, tally) if windows in ("touched", None) else {}
         scopes = _scopes(connection, tally, windows)
@@ -133,7 +146,7 @@ def _verify_once(
             differing += total.differing
             days.update(total.days or ())
             differences += [Difference(r.day, r.key, r.stored, r.expected) for r in shown]
-        if not differing:
+        if not differing and not faults:
             _forget_unverified(connection, seen)
         whole = any(isinstance(scope, Everything) for scope in scopes)
         return Verification(
@@ -148,6 +161,7 @@ def _verify_once(
             _since(started),
             quarantined=held,
             quarantine=quarantine.listed(connection, tally, limit) if held else (),
+            faults=faults,
         )
 
 

@@ -49,7 +49,8 @@ class Refreshed:
     """What a refresh or rebuild did.
 
     `pending_taken` counts change-log rows, `oldest_change` is when the oldest of them was logged,
-    `rows` are those of the derived table now. `reason` says why a refresh had to rebuild.
+    `rows` are those of the derived table now. `reason` says why a refresh had to rebuild, `faults`
+    why its figures are not proven all the same.
     """
 
     tally: str
@@ -61,6 +62,7 @@ class Refreshed:
     windows: tuple[Written, ...]
     as_of: datetime
     seconds: float = field(compare=False)
+    faults: tuple[str, ...] = ()
 
     @property
     def keys_changed(self) -> int:

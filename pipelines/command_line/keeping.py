@@ -60,11 +60,12 @@ def migrate(with_sources: bool) -> None:
     epilog=example("tally status", "tally status --json | jq '.tallies[] | {tally, pending}'")
 )
 @as_json
-def status(as_json: bool) -> None:
+def status(as_json: bool) -> int:
     """Show what is known of each tally.
 
     Rows, the size on disk of the table with its indexes and its change log, when it was last
-    refreshed, its pending changes, the age of the oldest, and what the last verify found.
+    refreshed, its pending changes, the age of the oldest, and what the last verify found. Ends
+    with 1 where something that a tally stands on is not as it was when it was installed.
     """
     from assets.systems import missing_sources
     from pipelines.command_line.incident_printing import open_hint
@@ -92,18 +93,20 @@ def status(as_json: bool) -> None:
         hint = open_hint(number_open(engine))
         if hint:
             click.echo(hint)
+    return FAILED if any(known is not None and known.faults for _, known in found) else 0
 
 
 @click.command(epilog=example("tally refresh", "tally refresh daily_contributions"))
 @names_given
-def refresh(names: Sequence[str]) -> None:
+def refresh(names: Sequence[str]) -> int:
     """Bring the named tallies, or all, up to date.
 
     Takes all pending changes; the cost follows them, not the history. A tally that was never
     built, or whose declaration changed, is rebuilt. What waits in a raw log is processed before.
+    Ends with 1 where capture is not intact, so that the figures are not proven.
     """
     from pipelines.command_line.names import systems_of
-    from pipelines.command_line.printing import refreshed_line
+    from pipelines.command_line.printing import fault_lines, refreshed_line
     from tallies import refresh as run
 
     engine = open_database()
@@ -112,8 +115,13 @@ def refresh(names: Sequence[str]) -> None:
         done = system.process(engine) if system.process else None
         if done:
             click.echo(f"{system.name}: {done}")
+    intact = True
     for each in wanted:
-        click.echo(refreshed_line(run(engine, each)))
+        result = run(engine, each)
+        intact &= not result.faults
+        for line in (refreshed_line(result), *fault_lines(each.name, result.faults)):
+            click.echo(line)
+    return 0 if intact else FAILED
 
 
 @click.command(

@@ -23,6 +23,7 @@ MOST_CHARACTERS = 200
 # A log row is some 80 bytes: a log that takes much more for what is pending was not cleared.
 LONG_LOG_BYTES = 64 * 1024**2
 BYTES_A_CHANGE = 1_000
+REPAIR = "changes may be missed until `tally migrate` and then `tally refresh {}` repair it"
 
 
 def age(since: datetime | None, now: datetime) -> str:
@@ -119,6 +120,7 @@ def _advice(tally: Tally, status: Status | None) -> list[str]:
     advice = []
     if status.backfilling or status.unfinished:
         advice.append(f"{tally.name}: {_backfill(status)}")
+    advice += fault_lines(tally.name, status.faults)
     if status.stale:
         why = "; ".join(dict.fromkeys(status.stale))
         advice.append(f"{tally.name}: the next refresh rebuilds it ({why})")
@@ -179,9 +181,19 @@ def refreshed_line(result: Refreshed) -> str:
     )
 
 
+def fault_lines(tally: str, faults: Sequence[str]) -> list[str]:
+    """What keeps figures from being proven, a line each, and what repairs it."""
+    if not faults:
+        return []
+    return [f"{tally}: NOT INTACT: {fault}" for fault in faults] + [
+        f"{tally}: {REPAIR.format(tally)}"
+    ]
+
+
 def show_verification(result: Verification, console: Console) -> None:
     """One line where all is well; else the keys that differ, with both values."""
-    console.print(verified_line(result), highlight=False, markup=False, soft_wrap=True)
+    for line in (verified_line(result), *fault_lines(result.tally, result.faults)):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     _show_quarantine(result, console)
     if not result.differences:
         return
@@ -227,7 +239,8 @@ def verified_line(result: Verification) -> str:
         held = _counted(result.quarantined, "key")
         return f"{result.tally}: {held} in QUARANTINE, which its table cannot hold; else ok, {keys}"
     if not result.differing:
-        return f"{result.tally}: ok, {keys}"
+        verdict = "equal, but not proven" if result.faults else "ok"
+        return f"{result.tally}: {verdict}, {keys}"
     days = f", on {_days(result.days)}" if result.days else ""
     return (
         f"{result.tally}: {_counted(result.differing, 'key')} WRONG, {keys}{days};"

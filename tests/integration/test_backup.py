@@ -193,7 +193,7 @@ def test_source_rows_restored_with_triggers_off_are_found_mended_and_counted(
     # pg_restore turns triggers on again, but not as they were.
     assert faults(library) == [
         f"media.media_files: the {event} trigger is disabled, or not enabled always"
-        for event in ("insert", "update", "delete", "truncate")
+        for event in ("delete", "insert", "truncate", "update")
     ]
     assert verify(library, DAILY_TALLY).differing == 3
     done = migrate(library, [media]).done
@@ -259,7 +259,10 @@ def test_one_table_of_a_whole_dump_comes_back_without_its_triggers_and_is_found(
     backup.dump(database_url)
     execute(library, "DELETE FROM media.media_files WHERE path = 'b'")
     assert backup.restore(database_url, "--clean", "--schema=media", "--table=media_files") == []
-    assert "media.media_files: the insert trigger is missing" in faults(library)
+    assert faults(library) == [
+        "media.media_files: is another table than the one that was captured, as after dropping and"
+        " restoring it"
+    ]
     migrate(library, [media])
     rebuilt(library)
 

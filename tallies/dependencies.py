@@ -1,0 +1,196 @@
+"""What each tally stands on: recorded when it is installed, compared whenever figures are asked.
+
+A tally names some objects itself (sources, derived table, change log, live view, functions);
+partitions, triggers and functions that these call are found from them. The record is in the
+tables `stands_on` and `dependencies`; one query (`dependency_facts.py`) compares it with the
+catalog, and `drift.py` judges each difference.
+
+Invariants: where nothing differs, nothing is written and no lock is taken. Where the figures of a
+tally may be wrong, it is marked stale before anybody is shown them as proven.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy import Connection, Table, delete, insert, text
+
+from tallies import capture, dependency_facts, holding, own_triggers, sql, state
+from tallies.drift import MOVED, ROW_SECURITY, Consequence, Drift, judge
+from tallies.errors import DoesNotFit
+from tallies.state import dependencies, stale_marks, stands_on
+from tallies.tally import Everything, Tally
+
+CAPTURE_BROKEN = "its capture is not intact"
+
+# A qualified name before a parenthesis: functions are called so, as no body has a search path.
+_CALLED = re.compile(r"\b([a-z_][a-z0-9_$]*)\.([a-z_][a-z0-9_$]*)\s*\(")
+
+
+def is_recorded(connection: Connection, tally: Tally) -> bool:
+    """Whether this version of the code recorded what the tally stands on."""
+    if not state.is_there(connection, dependencies):
+        return False
+    found = connection.exec_driver_sql(
+        f"SELECT (facts ->> 'format')::int FROM {sql.name_of(dependencies)}"
+        " WHERE tally = %s AND kind = 'database'",
+        (tally.name,),
+    ).scalar()
+    return bool(found == dependency_facts.FORMAT)
+
+
+def record(connection: Connection, tallies: Sequence[Tally]) -> None:
+    """Write down what the tallies stand on, as it is now."""
+    names = [tally.name for tally in tallies]
+    connection.execute(delete(stands_on).where(stands_on.c.tally.in_(names)))
+    connection.execute(insert(stands_on), [root for t in tallies for root in _roots(connection, t)])
+    dependency_facts.record(connection, names)
+
+
+def drifts(connection: Connection, tallies: Sequence[Tally]) -> dict[str, list[Drift]]:
+    """How what the tallies stand on differs from the record, by tally, the gravest first.
+
+    A tally of which nothing is recorded has no entry.
+    """
+    rows = dependency_facts.compare(connection, [tally.name for tally in tallies])
+    by_tally: dict[str, list[object]] = {}
+    for row in rows:
+        by_tally.setdefault(row.tally, []).append(row)
+    return {name: judge(name, found) for name, found in by_tally.items()}
+
+
+def drifts_of(connection: Connection, tally: Tally) -> list[Drift]:
+    """The same of one tally."""
+    return drifts(connection, [tally]).get(tally.name, [])
+
+
+def notice(connection: Connection, tally: Tally, found: Sequence[Drift]) -> list[Drift]:
+    """Mark the tally stale where its figures may be wrong, and write down what needs no more.
+
+    Returns the differences that stay until somebody acts. A role that may not mark changes
+    nothing.
+    """
+    lasting = [d for d in found if d.consequence > Consequence.STALE]
+    if not found or not _may_mark(connection):
+        return lasting
+    for drift in found:
+        if drift.consequence is Consequence.STALE:
+            state.mark_stale(connection, tally, str(drift))
+    marked = state.stale_reasons(connection, tally)
+    if any(drift.missed for drift in lasting) and CAPTURE_BROKEN not in marked:
+        state.mark_stale(connection, tally, CAPTURE_BROKEN)
+    if any(drift.kind == MOVED for drift in found):
+        if not lasting:
+            dependency_facts.record(connection, [tally.name])
+            state.record_written(connection, tally, [], True)
+        return lasting
+    unsettled = {name for drift in lasting for _, name, _ in drift.objects}
+    settled = [p for d in found for p in d.objects if p[1] not in unsettled]
+    if settled:
+        dependency_facts.settle(connection, tally.name, settled)
+    return lasting
+
+
+def noticed(connection: Connection, tally: Tally) -> list[Drift]:
+    """What is to be said of the tally before its figures are used, in this snapshot.
+
+    Raises DoesNotFit where row security would hide rows of a source from this role.
+    """
+    if not is_recorded(connection, tally):
+        return []
+    lasting = notice(connection, tally, drifts_of(connection, tally))
+    hidden = [str(drift) for drift in lasting if drift.kind == ROW_SECURITY]
+    if hidden:
+        raise DoesNotFit(f"{tally.name}: {'; '.join(hidden)}. Nothing was changed")
+    return lasting
+
+
+def reasons_to_rebuild(
+    connection: Connection, tally: Tally, faults: Sequence[Drift], *, is_built: bool = False
+) -> tuple[str, ...]:
+    """Why the tally is to be built anew; empty where it is not.
+
+    Broken capture keeps it stale, so that live reads go to the sources; but it is built for that
+    once, and not every hour until somebody repairs the capture.
+    """
+    reasons = state.stale_reasons(connection, tally)
+    if reasons != (CAPTURE_BROKEN,) or not faults:
+        return reasons
+    built_since = connection.exec_driver_sql(
+        f"SELECT (SELECT max(marked_at) FROM {sql.name_of(stale_marks)} WHERE tally = s.tally)"
+        f" <= s.built_at FROM {sql.name_of(state.tally_state)} AS s WHERE s.tally = %s",
+        (tally.name,),
+    ).scalar()
+    return () if is_built or built_since else reasons
+
+
+def stay_stale(connection: Connection, tally: Tally, faults: Sequence[Drift]) -> None:
+    """After a rebuild, which removes all marks: put back the one of a capture that is broken."""
+    if any(drift.missed for drift in faults) and _may_mark(connection):
+        state.mark_stale(connection, tally, CAPTURE_BROKEN)
+
+
+def _may_mark(connection: Connection) -> bool:
+    return bool(
+        connection.exec_driver_sql(
+            f"SELECT has_table_privilege('{sql.name_of(stale_marks)}', 'INSERT')"
+            f" AND has_table_privilege('{sql.name_of(dependencies)}', 'UPDATE')"
+            " AND NOT current_setting('transaction_read_only')::boolean"
+        ).scalar_one()
+    )
+
+
+def _roots(connection: Connection, tally: Tally) -> Iterator[dict[str, object]]:
+    def relation(role: str, name: str, columns: Sequence[str] = ()) -> dict[str, object]:
+        return {
+            "tally": tally.name,
+            "role": role,
+            "kind": "relation",
+            "name": name,
+            "columns": list(columns),
+        }
+
+    for source in tally.sources:
+        yield relation("source", sql.name_of(source), tally.relevant(source))
+    yield relation("derived", sql.name_of(tally.table), tally.columns)
+    yield relation("log", tally.log_name)
+    yield relation("live", tally.live_name)
+    yield relation("state", sql.name_of(stale_marks))
+    names = [*tally.function_names(), *(s.partition("(")[0] for s in holding.signatures(tally))]
+    hooks = [h for s in tally.sources for h in capture.hooks(connection, s, _over(s, tally))]
+    names += [hook.function for hook in (*hooks, *own_triggers.own_hooks(tally))]
+    pairs = [(sql.ENGINE_SCHEMA, name.partition(".")[2].strip('"')) for name in names]
+    for schema, name in dict.fromkeys([*pairs, *_called(connection, tally)]):
+        yield {
+            "tally": tally.name,
+            "role": "function",
+            "kind": "function",
+            "name": f"{sql.quote(schema)}.{sql.quote(name)}",
+            "columns": [name, schema],
+        }
+
+
+def _over(source: Table, tally: Tally) -> list[Tally]:
+    return [t for t in tally.siblings if source in t.sources]
+
+
+def _called(connection: Connection, tally: Tally) -> Iterator[tuple[str, str]]:
+    """Functions that are no part of PostgreSQL and that the tally's text calls."""
+    texts = [sql.render(tally.aggregate(Everything())), *tally.functions()]
+    texts += [
+        s for source in tally.sources for e in capture.EVENTS for s in tally.capture_one(source, e)
+    ]
+    texts += [insert for source in tally.sources for _, insert in tally.capture_update(source)]
+    named = dict.fromkeys(pair for each in texts for pair in _CALLED.findall(each))
+    if not named:
+        return
+    found = connection.execute(
+        text(
+            "SELECT DISTINCT n.nspname, p.proname FROM pg_proc AS p JOIN pg_namespace AS n"
+            " ON n.oid = p.pronamespace WHERE n.nspname <> 'pg_catalog'"
+            " AND n.nspname || '.' || p.proname = ANY (:names)"
+        ),
+        {"names": [f"{schema}.{name}" for schema, name in named]},
+    )
+    yield from ((row.nspname, row.proname) for row in found)

@@ -1,0 +1,267 @@
+"""The query of what tallies stand on: facts of each object as the catalog has them now.
+
+Nothing is judged here (`drift.py` does that), and nothing is written but the record. Facts that a
+restored dump keeps are in `facts`; `identity` has those that it does not: numbers in the catalog,
+files, and the transaction that last wrote an object's row (`xmin`), by which an object that was
+changed and changed back is found. Names are the keys, so that a table which took the name of
+another one shows as the same name with another number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection
+
+from tallies import sql
+from tallies.state import dependencies, stands_on
+
+# Facts that another version of this query recorded are not comparable.
+FORMAT = 1
+
+# Names and definitions are written alike whatever the session's settings are.
+_SETTINGS = ("search_path", "pg_catalog"), ("quote_all_identifiers", "off"), ("jit", "off")
+
+_OURS = f"{sql.literal(sql.ENGINE_SCHEMA)}::regnamespace"
+
+# The function of a trigger that is on every table of a kind, and which each system replaces.
+_SHARED = "guard_merge"
+
+_NOW = f"""
+WITH RECURSIVE root AS MATERIALIZED (
+  SELECT s.tally, s.role, s.kind, s.name, s.columns,
+         CASE WHEN s.kind = 'relation' THEN to_regclass(s.name)::oid END AS oid
+  FROM {sql.name_of(stands_on)} AS s WHERE s.tally = ANY (%(tallies)s)
+), below (tally, role, root, oid) AS (
+  SELECT tally, role, oid, oid FROM root WHERE oid IS NOT NULL
+  UNION SELECT b.tally, b.role, b.root, i.inhrelid FROM below AS b
+  JOIN pg_inherits AS i ON i.inhparent = b.oid
+), above (tally, oid) AS (
+  SELECT tally, oid FROM root WHERE role = 'source' AND oid IS NOT NULL
+  UNION SELECT a.tally, i.inhparent FROM above AS a JOIN pg_inherits AS i ON i.inhrelid = a.oid
+), member AS MATERIALIZED (
+  SELECT tally, role, root, oid FROM below
+  UNION SELECT a.tally, 'above', a.oid, a.oid FROM above AS a
+  WHERE NOT EXISTS (SELECT FROM below AS b WHERE b.tally = a.tally AND b.oid = a.oid)
+), reader AS MATERIALIZED (
+  SELECT oid, rolname, rolsuper OR rolbypassrls AS exempt FROM pg_roles
+  WHERE rolname = current_user OR oid IN (
+    SELECT p.proowner FROM pg_proc AS p JOIN root AS r ON r.kind = 'function'
+    AND p.proname = r.columns[1] WHERE p.pronamespace = {_OURS})
+), relation AS MATERIALIZED (
+  SELECT c.oid, format('%%I.%%I', n.nspname, c.relname) AS name, jsonb_build_object(
+    'kind', c.relkind, 'persistence', c.relpersistence, 'owner', pg_get_userbyid(c.relowner),
+    'row security', c.relrowsecurity, 'forced', c.relforcerowsecurity,
+    'parents', (SELECT array_agg(format('%%I.%%I', pn.nspname, p.relname) ORDER BY 1)
+      FROM pg_inherits AS i JOIN pg_class AS p ON p.oid = i.inhparent
+      JOIN pg_namespace AS pn ON pn.oid = p.relnamespace WHERE i.inhrelid = c.oid),
+    'detaching', (SELECT true FROM pg_inherits AS i
+      WHERE i.inhrelid = c.oid AND i.inhdetachpending LIMIT 1),
+    'options', (SELECT array_agg(o ORDER BY o) FROM unnest(c.reloptions) AS o
+      WHERE c.relkind = 'v'),
+    'text', CASE WHEN c.relkind = 'v' THEN md5(pg_get_viewdef(c.oid)) END,
+    'rules', (SELECT array_agg(w.rulename || ' ' || w.ev_enabled::text || ' '
+      || md5(pg_get_ruledef(w.oid)) ORDER BY w.rulename)
+      FROM pg_rewrite AS w WHERE w.ev_class = c.oid AND w.rulename <> '_RETURN'),
+    'subscribed', (SELECT true FROM pg_subscription_rel AS s WHERE s.srrelid = c.oid LIMIT 1)
+    ) AS facts,
+    jsonb_build_object('oid', c.oid::bigint, 'storage', c.relfilenode::bigint,
+      'parents', (SELECT array_agg(i.xmin::text || ' ' || i.inhparent ORDER BY i.inhparent)
+        FROM pg_inherits AS i WHERE i.inhrelid = c.oid)) AS identity,
+    (SELECT array_agg(w.rolname ORDER BY w.rolname) FROM reader AS w WHERE c.relrowsecurity
+      AND NOT w.exempt AND (c.relforcerowsecurity OR NOT pg_has_role(w.oid, c.relowner, 'USAGE'))
+    ) AS filtered
+  FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+  WHERE c.oid IN (SELECT oid FROM member)
+), hook AS MATERIALIZED (
+  SELECT t.oid, t.tgrelid, t.tgfoid, t.tgname, t.tgenabled, t.xmin AS changed, t.tgparentid,
+         p.pronamespace = {_OURS} AS ours
+  FROM pg_trigger AS t JOIN pg_proc AS p ON p.oid = t.tgfoid
+  WHERE NOT t.tgisinternal AND (p.pronamespace = {_OURS}
+    OR t.tgname LIKE 'tallykeeper\\_%%'
+    OR t.tgrelid IN (SELECT oid FROM member WHERE role IN ('log', 'state', 'derived')))
+), trigger AS MATERIALIZED (
+  SELECT h.tgrelid, h.tgfoid, h.tgname, h.ours, jsonb_build_object('enabled', h.tgenabled,
+    'function', h.tgfoid::regproc::text, 'text', md5(pg_get_triggerdef(h.oid)),
+    'ours', h.ours, 'cloned', h.tgparentid <> 0) AS facts,
+    jsonb_build_object('row', h.changed::text) AS identity
+  FROM hook AS h
+), member_trigger AS MATERIALIZED (
+  SELECT DISTINCT m.tally, m.role, t.* FROM member AS m JOIN trigger AS t ON t.tgrelid = m.oid
+), called AS MATERIALIZED (
+  SELECT DISTINCT tally, tgfoid AS oid FROM member_trigger
+  UNION SELECT r.tally, p.oid FROM root AS r JOIN pg_namespace AS n ON r.kind = 'function'
+  AND n.nspname = r.columns[2] JOIN pg_proc AS p ON p.pronamespace = n.oid
+  AND p.proname = r.columns[1]
+), function AS MATERIALIZED (
+  SELECT p.oid, p.oid::regprocedure::text AS name, jsonb_build_object(
+    'text', md5(p.prosrc || coalesce(p.prosqlbody::text, '') || coalesce(p.probin, '')),
+    'language', (SELECT lanname FROM pg_language AS l WHERE l.oid = p.prolang),
+    'definer', p.prosecdef, 'volatility', p.provolatile, 'strict', p.proisstrict,
+    'settings', (SELECT array_agg(s ORDER BY s) FROM unnest(p.proconfig) AS s),
+    'owner', pg_get_userbyid(p.proowner), 'returns', p.prorettype::regtype::text,
+    'public', p.pronamespace = {_OURS} AND EXISTS (
+      SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) AS a
+      WHERE a.grantee = 0),
+    'granted', CASE WHEN p.prorettype = 'trigger'::regtype AND p.proname <> '{_SHARED}' THEN (
+      SELECT array_agg(pg_get_userbyid(a.grantee)::text ORDER BY 1) FROM aclexplode(p.proacl) AS a
+      WHERE a.grantee NOT IN (0, p.proowner)) END,
+    'extension', (SELECT e.extname || ' ' || e.extversion FROM pg_depend AS d
+      JOIN pg_extension AS e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass
+      WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')) AS facts,
+    CASE WHEN p.prorettype = 'trigger'::regtype AND p.proname <> '{_SHARED}'
+      THEN jsonb_build_object('row', p.xmin::text, 'oid', p.oid::bigint)
+      ELSE '{{}}'::jsonb END AS identity
+  FROM pg_proc AS p WHERE p.oid IN (SELECT oid FROM called)
+), attribute AS (
+  SELECT r.tally, r.role, r.oid, a.attname, jsonb_build_object('type',
+    format_type(a.atttypid, a.atttypmod), 'not null', a.attnotnull,
+    'collation', CASE WHEN a.attcollation <> 0 THEN (
+      SELECT format('%%I', k.collname) FROM pg_collation AS k WHERE k.oid = a.attcollation) END,
+    'deterministic', (SELECT k.collisdeterministic FROM pg_collation AS k
+      WHERE k.oid = a.attcollation),
+    'generated', a.attgenerated, 'identity', a.attidentity,
+    'expression', (SELECT pg_get_expr(d.adbin, d.adrelid) FROM pg_attrdef AS d
+      WHERE a.attgenerated <> '' AND d.adrelid = a.attrelid AND d.adnum = a.attnum),
+    'labels', (SELECT array_agg(e.enumlabel ORDER BY e.enumsortorder) FROM pg_enum AS e
+      WHERE e.enumtypid IN (y.oid, y.typelem)),
+    'base', CASE WHEN y.typtype = 'd' THEN format_type(y.typbasetype, y.typtypmod) END,
+    'constraints', (SELECT array_agg(pg_get_constraintdef(k.oid) ORDER BY k.conname)
+      FROM pg_constraint AS k WHERE y.typtype = 'd' AND k.contypid = y.oid),
+    'fields', (SELECT array_agg(f.attname || ' ' || format_type(f.atttypid, f.atttypmod)
+      ORDER BY f.attnum) FROM pg_attribute AS f
+      WHERE y.typtype = 'c' AND f.attrelid = y.typrelid AND f.attnum > 0 AND NOT f.attisdropped),
+    'extension', (SELECT e.extname || ' ' || e.extversion FROM pg_depend AS d
+      JOIN pg_extension AS e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass
+      WHERE d.classid = 'pg_type'::regclass AND d.objid = y.oid AND d.deptype = 'e')) AS facts,
+    jsonb_build_object('row', a.xmin::text, 'number', a.attnum) AS identity
+  FROM root AS r JOIN pg_attribute AS a ON a.attrelid = r.oid AND a.attnum > 0
+  AND NOT a.attisdropped AND (a.attname = ANY (r.columns) OR r.role = 'log')
+  JOIN pg_type AS y ON y.oid = a.atttypid
+), now (tally, role, kind, name, part, facts, identity, filtered) AS (
+  SELECT m.tally, min(m.role), 'relation', r.name, '', r.facts, r.identity, r.filtered
+  FROM member AS m JOIN relation AS r ON r.oid = m.oid
+  GROUP BY m.tally, r.name, r.facts, r.identity, r.filtered
+  UNION ALL
+  SELECT t.tally, min(t.role), 'trigger', r.name, t.tgname, t.facts, t.identity, NULL
+  FROM member_trigger AS t JOIN relation AS r ON r.oid = t.tgrelid
+  GROUP BY t.tally, r.name, t.tgname, t.facts, t.identity
+  UNION ALL
+  SELECT c.tally, 'function', 'function', f.name, '', f.facts, f.identity, NULL
+  FROM called AS c JOIN function AS f ON f.oid = c.oid
+  UNION ALL
+  SELECT a.tally, min(a.role), 'column', r.name, a.attname, a.facts, a.identity, NULL
+  FROM attribute AS a JOIN relation AS r ON r.oid = a.oid
+  GROUP BY a.tally, r.name, a.attname, a.facts, a.identity
+  UNION ALL
+  SELECT DISTINCT c.tally, 'stray', 'trigger', t.tgrelid::regclass::text, t.tgname, t.facts,
+    t.identity, NULL::name[]
+  FROM trigger AS t JOIN called AS c ON c.oid = t.tgfoid
+  JOIN pg_class AS k ON k.oid = t.tgrelid AND k.relpersistence <> 't'
+  WHERE t.ours AND NOT EXISTS (
+    SELECT FROM member_trigger AS m WHERE m.tgrelid = t.tgrelid AND m.tgfoid = t.tgfoid)
+  UNION ALL
+  SELECT t.tally, 'database', 'database', '', '',
+    jsonb_build_object('format', {FORMAT},
+      'version', current_setting('server_version_num')::int / 10000),
+    jsonb_build_object('system', (SELECT system_identifier::text FROM pg_control_system()),
+      'record', {sql.literal(sql.name_of(dependencies))}::regclass::oid::bigint), NULL
+  FROM (SELECT DISTINCT tally FROM root) AS t
+)"""
+
+_COMPARED = f"""{_NOW}, was AS MATERIALIZED (
+  SELECT * FROM {sql.name_of(dependencies)} WHERE tally = ANY (%(tallies)s)
+)
+SELECT tally, kind, name, part, coalesce(now.role, was.role) AS role, was.facts AS was,
+  now.facts AS now, was.identity AS was_identity, now.identity AS now_identity, now.filtered,
+  CASE WHEN now.facts IS NULL AND kind = 'relation' AND was.identity ? 'oid' THEN
+    (SELECT format('%%I.%%I', n.nspname, c.relname) FROM pg_class AS c
+     JOIN pg_namespace AS n ON n.oid = c.relnamespace
+     WHERE c.oid = (was.identity ->> 'oid')::oid)
+  WHEN kind = 'relation' AND (now.identity -> 'oid') <> (was.identity -> 'oid') THEN
+    (SELECT format('%%I.%%I', n.nspname, c.relname) FROM pg_class AS c
+     JOIN pg_namespace AS n ON n.oid = c.relnamespace
+     WHERE c.oid = (was.identity ->> 'oid')::oid)
+  WHEN was.facts IS NULL AND kind = 'relation' THEN (SELECT w.name FROM was AS w
+     WHERE w.kind = 'relation' AND w.tally = now.tally
+     AND w.identity -> 'oid' = now.identity -> 'oid' LIMIT 1) END AS elsewhere,
+  CASE WHEN was.facts IS NULL AND kind = 'relation' THEN
+    pg_relation_size((now.identity ->> 'oid')::oid) END AS bytes
+FROM was FULL JOIN now USING (tally, kind, name, part)
+WHERE was.facts IS DISTINCT FROM now.facts OR was.identity IS DISTINCT FROM now.identity
+  OR now.filtered IS NOT NULL OR kind = 'database'
+  OR now.facts @> '{{"deterministic": false}}' OR now.facts @> '{{"subscribed": true}}'
+  OR now.facts @> '{{"persistence": "u"}}'
+ORDER BY kind, name, part"""
+
+_RECORD = f"""{_NOW}
+INSERT INTO {sql.name_of(dependencies)} (tally, role, kind, name, part, facts, identity)
+SELECT tally, role, kind, name, part, facts, identity FROM now WHERE role <> 'stray'"""
+
+# All of a relation, or single objects.
+_AT = """unnest(%(kinds)s::text[], %(names)s::text[], %(parts)s::text[]) AS p (kind, name, part)
+  ON n.name = p.name AND (p.kind = 'relation' OR (p.kind, p.part) = (n.kind, n.part))"""
+
+_FORGET = f"""
+DELETE FROM {sql.name_of(dependencies)} AS d WHERE tally = ANY (%(tallies)s)
+AND EXISTS (SELECT FROM (SELECT d.kind, d.name, d.part) AS n JOIN {_AT})"""
+
+_SETTLE = f"""{_NOW}
+INSERT INTO {sql.name_of(dependencies)} (tally, role, kind, name, part, facts, identity)
+SELECT DISTINCT n.tally, n.role, n.kind, n.name, n.part, n.facts, n.identity FROM now AS n
+JOIN {_AT} WHERE n.role <> 'stray'"""
+
+
+def compare(connection: Connection, tallies: Sequence[str]) -> list[Any]:
+    """The objects of the named tallies that differ from the record, or are fit for no tally."""
+    return _run(connection, _COMPARED, {"tallies": list(tallies)})
+
+
+def record(connection: Connection, tallies: Sequence[str]) -> None:
+    """Write down the facts of the named tallies as they are, in place of what was recorded."""
+    named = {"tallies": list(tallies)}
+    connection.exec_driver_sql(
+        f"DELETE FROM {sql.name_of(dependencies)} WHERE tally = ANY (%(tallies)s)", named
+    )
+    _run(connection, _RECORD, named)
+
+
+def settle(connection: Connection, tally: str, places: Sequence[tuple[str, str, str]]) -> None:
+    """Write down single objects of one tally as they are now, of a relation all that is on it."""
+    kinds, names, parts = (list(values) for values in zip(*places, strict=True))
+    given = {"tallies": [tally], "kinds": kinds, "names": names, "parts": parts}
+    connection.exec_driver_sql(_FORGET, given)
+    _run(connection, _SETTLE, given)
+
+
+def accept_triggers(connection: Connection, relation: str) -> None:
+    """Let it be no difference that triggers of the relation were off in this transaction.
+
+    For whoever marks the tallies stale that count the relation.
+    """
+    connection.exec_driver_sql(
+        f"UPDATE {sql.name_of(dependencies)} AS d"
+        " SET identity = jsonb_set(d.identity, '{row}', to_jsonb(t.xmin::text))"
+        " FROM pg_trigger AS t WHERE t.tgrelid = %s::regclass AND NOT t.tgisinternal"
+        " AND d.kind = 'trigger' AND d.part = t.tgname AND d.name = ("
+        "  SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) FROM pg_class AS c"
+        "  JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = t.tgrelid)",
+        (relation,),
+    )
+
+
+def _run(connection: Connection, statement: str, given: dict[str, Any]) -> list[Any]:
+    before = connection.exec_driver_sql(
+        "SELECT " + ", ".join(f"current_setting('{name}')" for name, _ in _SETTINGS)
+    ).one()
+    _set(connection, [value for _, value in _SETTINGS])
+    result = connection.exec_driver_sql(statement, given)
+    rows = list(result.all()) if result.returns_rows else []
+    _set(connection, before)
+    return rows
+
+
+def _set(connection: Connection, values: Sequence[str]) -> None:
+    settings = ", ".join(f"set_config('{name}', %s, true)" for name, _ in _SETTINGS)
+    connection.exec_driver_sql(f"SELECT {settings}", tuple(values))
