@@ -66,16 +66,18 @@ class Pace:
 
 @dataclass
 class Heard:
-    """What was received and written, and how often it was connected."""
+    """What was received and written, how much of it was cut, and how often it was connected."""
 
     events: int = 0
     connections: int = 0
     seconds: float = 0.0
+    cut: int = 0
 
     def summary(self) -> str:
         """The result in one line."""
+        cut = f", {self.cut:,} of them cut, being too long" if self.cut else ""
         return (
-            f"{self.events:,} events written in {self.seconds:,.1f} s,"
+            f"{self.events:,} events written in {self.seconds:,.1f} s{cut},"
             f" {self.connections:,} connection{'' if self.connections == 1 else 's'}"
         )
 
@@ -181,6 +183,10 @@ def _read_until_stopped(shared: _Listening) -> None:
         latest = max(latest, datetime.now(UTC))
         shared.buffer.put((latest, name, data))
 
+    def cut(said: str) -> None:
+        shared.heard.cut += 1
+        shared.say(f"{said}; its beginning is kept")
+
     while not shared.stop.is_set():
         connection = StreamConnection(shared.base_url, shared.stream, shared.token)
         shared.connection = connection
@@ -188,7 +194,7 @@ def _read_until_stopped(shared: _Listening) -> None:
         if shared.stop.is_set():
             break
         try:
-            connection.run(receive, connected)
+            connection.run(receive, connected, cut)
         except Refused as error:
             shared.refusal = error
             return

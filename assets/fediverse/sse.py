@@ -10,11 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 LONGEST_EVENT = 16 * 1024 * 1024
-"""Bytes of one event: more is no event but a fault, and would fill the memory."""
-
-
-class Overlong(ValueError):
-    """An event that does not end."""
+"""Bytes of one event: of a longer one the beginning is kept, for it would fill the memory."""
+BEGINNING = 1_000
+"""Characters of a longer event that are kept."""
 
 
 class Events:
@@ -26,9 +24,13 @@ class Events:
         self._name: str | None = None
         self._data: list[str] = []
         self._size = 0
+        # Within a line that is longer than an event may be.
+        self._skipping = False
+        self.cut = 0
+        """How many events were longer, and have their beginning alone."""
 
     def feed(self, received: bytes) -> Iterator[tuple[str | None, str | None]]:
-        """Name and data of each event that these bytes complete. Raises Overlong.
+        """Name and data of each event that these bytes complete.
 
         A byte that is not UTF-8 is written out: a backslash, an x and two digits. None: the
         event has no such field.
@@ -38,13 +40,20 @@ class Events:
             line = bytes(self._rest[:end]).removesuffix(b"\r")
             del self._rest[: end + 1]
             self._looked_at = 0
-            if line:
+            if self._skipping:
+                self._skipping = False
+            elif line:
                 self._take(line)
             elif self._name is not None or self._data:
                 yield self._name, "\n".join(self._data) if self._data else None
                 self._forget()
+        if self._skipping:
+            self._rest.clear()
+        elif len(self._rest) > LONGEST_EVENT:
+            self._take(bytes(self._rest))
+            self._rest.clear()
+            self._skipping = True
         self._looked_at = len(self._rest)
-        self._check(self._size + len(self._rest))
 
     def _take(self, line: bytes) -> None:
         name, _, value = line.partition(b":")
@@ -53,15 +62,12 @@ class Events:
         if name == b"event":
             self._name = text
         elif name == b"data":
-            self._data.append(text)
-            self._size += len(line)
-            self._check(self._size)
-
-    def _check(self, size: int) -> None:
-        if size > LONGEST_EVENT:
-            self._rest.clear()
-            self._forget()
-            raise Overlong(f"an event is longer than {LONGEST_EVENT:,} bytes")
+            before, self._size = self._size, self._size + len(line)
+            if self._size <= LONGEST_EVENT:
+                self._data.append(text)
+            elif before <= LONGEST_EVENT:
+                self._data = ["\n".join([*self._data, text])[:BEGINNING]]
+                self.cut += 1
 
     def _forget(self) -> None:
         self._name, self._data, self._size = None, [], 0

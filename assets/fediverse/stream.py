@@ -18,7 +18,7 @@ from urllib.parse import quote
 from mastodon import Mastodon, MastodonError, StreamListener
 from urllib3.exceptions import HTTPError
 
-from assets.fediverse.sse import Events, Overlong
+from assets.fediverse.sse import LONGEST_EVENT, Events
 
 CONNECT_SECONDS = 10
 SILENCE_SECONDS = 90
@@ -90,12 +90,17 @@ class StreamConnection:
         # Without it a .netrc would replace the token.
         session.auth = _unchanged
 
-    def run(self, receive: Receive, connected: Callable[[], None]) -> None:
-        """Connect, and pass on events until the stream ends. Raises Disconnected or Refused."""
-        self._reader.receive, self._reader.connected = receive, connected
+    def run(
+        self, receive: Receive, connected: Callable[[], None], cut: Callable[[str], None]
+    ) -> None:
+        """Connect, and pass on events until the stream ends. Raises Disconnected or Refused.
+
+        `cut` is called before an event that is passed on without its end, for it is too long.
+        """
+        self._reader.receive, self._reader.connected, self._reader.cut = receive, connected, cut
         try:
             self._open()
-        except (HTTPError, Overlong) as error:
+        except HTTPError as error:
             raise Disconnected(_in_short(error)) from error
         except (MastodonError, OSError) as error:
             raise self._explained(error) from error
@@ -140,6 +145,7 @@ class _Reader(StreamListener):
     def __init__(self) -> None:
         self.receive: Receive = lambda name, data: None
         self.connected: Callable[[], None] = lambda: None
+        self.cut: Callable[[str], None] = lambda said: None
         self._closed = False
         self._response: Any = None
         self._lock = threading.Lock()
@@ -156,6 +162,9 @@ class _Reader(StreamListener):
         events = Events()
         while not self._closed and (piece := response.raw.read1(_PIECE, decode_content=True)):
             for name, data in events.feed(piece):
+                if events.cut:
+                    events.cut = 0
+                    self.cut(f"an event {name!r} is longer than {LONGEST_EVENT:,} bytes")
                 self.receive(name, data)
 
     def close(self) -> None:

@@ -53,6 +53,22 @@ def explain(error: BaseException) -> str | None:
     return None
 
 
+def explain_one(error: Exception, name: str) -> str:
+    """One sentence for what failed of several things, where the others can go on.
+
+    Raises the error where they cannot, for the database is away, and where it is a bug.
+    """
+    if isinstance(error, DBAPIError):
+        if error.connection_invalidated:
+            raise error
+        sentence = explain(error) or f"the database refused: {_said_by_the_server(error)}"
+    elif isinstance(error, TallyError):
+        sentence = str(error)
+    else:
+        raise error
+    return sentence if sentence.startswith(name) else f"{name}: {sentence}"
+
+
 def _said_by_the_server(error: DBAPIError) -> str:
     """The server's message without its context: on one line, and never with the SQL."""
     lines = [line.strip() for line in str(error.orig).splitlines() if line.strip()]

@@ -103,25 +103,37 @@ def refresh(names: Sequence[str]) -> int:
 
     Takes all pending changes; the cost follows them, not the history. A tally that was never
     built, or whose declaration changed, is rebuilt. What waits in a raw log is processed before.
-    Ends with 1 where capture is not intact, so that the figures are not proven.
+    One that fails is named, and the others go on. Ends with 1 then, and where capture is not
+    intact, so that the figures are not proven.
     """
+    from pipelines.command_line.failures import explain_one
     from pipelines.command_line.names import systems_of
     from pipelines.command_line.printing import fault_lines, refreshed_line
     from tallies import refresh as run
 
     engine = open_database()
     wanted = named(engine, names)
+    failed = 0
     for system in systems_of(wanted):
-        done = system.process(engine) if system.process else None
+        try:
+            done = system.process(engine) if system.process else None
+        except Exception as error:  # noqa: BLE001 -- raised again where it is a bug
+            complain(explain_one(error, system.name))
+            failed += 1
+            continue
         if done:
             click.echo(f"{system.name}: {done}")
-    intact = True
     for each in wanted:
-        result = run(engine, each)
-        intact &= not result.faults
+        try:
+            result = run(engine, each)
+        except Exception as error:  # noqa: BLE001 -- raised again where it is a bug
+            complain(explain_one(error, each.name))
+            failed += 1
+            continue
+        failed += bool(result.faults)
         for line in (refreshed_line(result), *fault_lines(each.name, result.faults)):
             click.echo(line)
-    return 0 if intact else FAILED
+    return FAILED if failed else 0
 
 
 @click.command(

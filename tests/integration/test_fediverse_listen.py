@@ -255,15 +255,20 @@ def test_a_silent_connection_is_given_up(
     assert any("Read timed out" in sentence for sentence in listener.said)
 
 
-def test_an_event_without_end_is_a_fault_of_the_connection(
+def test_an_event_that_is_too_long_costs_its_end_and_no_other_event(
     fediverse: Engine, mastodon: MastodonServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("assets.fediverse.sse.LONGEST_EVENT", 1000)
-    mastodon.then(b"event: update\ndata: " + b"x" * 2000, holds=True)
-    mastodon.then(event("delete", "1"), holds=True)
+    long = b'event: update\ndata: {"content": "' + b"x" * 2000 + b'"}\n\n'
+    mastodon.then(long, event("delete", "1"), holds=True)
     with listening(fediverse, mastodon) as listener:
-        until(lambda: scalar(fediverse, COUNT) == 1)
-    assert any("an event is longer than 1,000 bytes" in s for s in listener.said)
+        until(lambda: scalar(fediverse, COUNT) == 2)
+        heard = listener.end()
+    assert (heard.cut, heard.connections) == (1, 1)
+    assert "1 of them cut" in heard.summary()
+    assert any("an event 'update' is longer than" in s for s in listener.said)
+    kept = "SELECT payload #>> '{}' FROM fediverse.stream_events WHERE event_type = 'update'"
+    assert scalar(fediverse, kept).startswith('{"content": "xxx')
 
 
 def test_what_was_received_is_written_when_it_is_stopped(

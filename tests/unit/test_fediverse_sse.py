@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assets.fediverse import sse
-from assets.fediverse.sse import Events, Overlong
+from assets.fediverse.sse import Events
 
 WIRE = (
     b":)\n\n"
@@ -33,13 +33,25 @@ def test_events_do_not_depend_on_the_pieces(cuts: list[int]) -> None:
     assert found == EVENTS
 
 
-@pytest.mark.parametrize("piece", [b"data: " + b"x" * 200, b"data: x\n" * 20])
-def test_an_event_that_does_not_end_is_a_fault(
-    monkeypatch: pytest.MonkeyPatch, piece: bytes
+@pytest.mark.parametrize(
+    "long",
+    [b"data: " + b"x" * 200 + b"\n", b"data: x\n" * 40, b"data: x\n" + b"data: y" * 99 + b"\n"],
+)
+@pytest.mark.parametrize("step", [1, 7, 1000])
+def test_of_an_event_that_is_too_long_the_beginning_is_kept_and_the_next_is_whole(
+    monkeypatch: pytest.MonkeyPatch, long: bytes, step: int
 ) -> None:
     monkeypatch.setattr(sse, "LONGEST_EVENT", 100)
-    with pytest.raises(Overlong, match="longer than 100 bytes"):
-        list(Events().feed(piece))
+    monkeypatch.setattr(sse, "BEGINNING", 5)
+    events = Events()
+    wire = b"event: a\n" + long + b"\nevent: b\ndata: 1\n\n"
+    found = []
+    for start in range(0, len(wire), step):
+        found += list(events.feed(wire[start : start + step]))
+    (name, data), following = found
+    assert (name, following, events.cut) == ("a", ("b", "1"), 1)
+    assert data is not None
+    assert (len(data), data[0]) == (5, "x")
 
 
 def test_a_long_stream_of_short_events_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
