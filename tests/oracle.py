@@ -141,12 +141,17 @@ def look(connection: psycopg.Connection[Any], oracle: Oracle) -> Snapshot:
 def settle(connection: psycopg.Connection[Any], oracle: Oracle) -> Snapshot:
     """After the last refresh, with no writer left: nothing is pending, and all of it is right.
 
+    Keys in quarantine are none that could be settled.
+
     Raises OracleViolation where that is not so.
     """
     seen = look(connection, oracle)
-    row = connection.execute(f"SELECT count(*) FROM {oracle.log}").fetchone()
+    row = connection.execute(
+        f"SELECT (SELECT count(*) FROM {oracle.log}), (SELECT count(*)"
+        f" FROM tallykeeper.quarantine WHERE tally = '{oracle.tally}')"
+    ).fetchone()
     assert row is not None
-    if seen.stale or row[0] or seen.settled != seen.keys:
+    if seen.stale or row[0] or seen.settled + row[1] != seen.keys:
         raise OracleViolation(
             f"{oracle.tally} should be settled, but {row[0]} changes are pending; {seen}",
             frozenset({"pending"}),

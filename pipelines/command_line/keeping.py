@@ -108,7 +108,8 @@ def refresh(names: Sequence[str]) -> int:
     """
     from pipelines.command_line.failures import explain_one
     from pipelines.command_line.names import systems_of
-    from pipelines.command_line.printing import fault_lines, refreshed_line
+    from pipelines.command_line.printing import fault_lines, quarantine_line, refreshed_line
+    from tallies import quarantine
     from tallies import refresh as run
 
     engine = open_database()
@@ -126,6 +127,8 @@ def refresh(names: Sequence[str]) -> int:
     for each in wanted:
         try:
             result = run(engine, each)
+            with engine.connect() as connection:
+                held = quarantine.held(connection, each)
         except Exception as error:  # noqa: BLE001 -- raised again where it is a bug
             complain(explain_one(error, each.name))
             failed += 1
@@ -133,6 +136,8 @@ def refresh(names: Sequence[str]) -> int:
         failed += bool(result.faults)
         for line in (refreshed_line(result), *fault_lines(each.name, result.faults)):
             click.echo(line)
+        if held:
+            click.echo(quarantine_line(each, held))
     return FAILED if failed else 0
 
 

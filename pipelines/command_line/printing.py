@@ -127,10 +127,7 @@ def _advice(tally: Tally, status: Status | None) -> list[str]:
     if status.differing:
         advice.append(f"{tally.name}: wrong when last verified; see `tally verify`")
     if status.quarantined:
-        advice.append(
-            f"{tally.name}: {_counted(status.quarantined, 'key')} in quarantine, which its table"
-            f" cannot hold; `tally verify {tally.name}` names them"
-        )
+        advice.append(quarantine_line(tally, status.quarantined))
     if (status.log_bytes or 0) > max(LONG_LOG_BYTES, BYTES_A_CHANGE * status.pending):
         advice.append(
             f"{tally.name}: its change log takes {size(status.log_bytes)} for"
@@ -207,6 +204,14 @@ def show_verification(result: Verification, console: Console) -> None:
     more = result.differing - len(shown)
     if more:
         console.print(f"... and {_counted(more, 'more key')}", highlight=False)
+
+
+def quarantine_line(tally: Tally, keys: int) -> str:
+    """That keys are in quarantine, and where to read which."""
+    return (
+        f"{tally.name}: {_counted(keys, 'key')} in quarantine, which its table cannot hold;"
+        f" `tally verify {tally.name}` names them"
+    )
 
 
 def _show_quarantine(result: Verification, console: Console) -> None:

@@ -198,6 +198,49 @@ def test_verify_names_what_differs_and_rebuild_mends_it(built: Command, engine: 
     assert built.ok("verify").code == 0
 
 
+def test_a_key_that_does_not_fit_is_named_with_value_and_reason_until_it_does(
+    built: Command, engine: Engine
+) -> None:
+    full = "ALTER TABLE media.daily_contributions {} CONSTRAINT few{}"
+    add = "INSERT INTO media.media_files (path, original_created_at) VALUES ('{}', '2025-11-20Z')"
+    with engine.begin() as connection:
+        connection.exec_driver_sql(full.format("ADD", " CHECK (count < 3)"))
+        connection.exec_driver_sql(add.format("x.jpg"))
+    line = "media.daily_contributions: 1 key in quarantine, which its table cannot hold;"
+    assert line in built.ok("refresh").out
+    assert line in built.ok("status").out
+    assert json.loads(built.ok("status", "--json").out)["tallies"][0]["quarantined"] == 1
+    found = built.run("verify")
+    assert found.code == 1
+    assert (
+        "media.daily_contributions: 1 key in QUARANTINE, which its table cannot hold" in found.out
+    )
+    assert "date 2025-11-20T00:00:00+00:00: count 3 (23514: " in found.out
+    entry = json.loads(built.run("verify", "--json").out)["tallies"][0]
+    assert entry["quarantine"][0]["rows"] == [{"count": 3}]
+    with engine.begin() as connection:
+        connection.exec_driver_sql(full.format("DROP", ""))
+    assert "quarantine" not in built.ok("refresh").out
+    assert "quarantine" not in built.ok("verify").out
+
+
+def test_a_refresh_that_fails_is_named_and_the_others_go_on(built: Command, engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE FUNCTION media.full() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN RAISE 'the disk is full' USING ERRCODE = '53100'; END $$"
+        )
+        connection.exec_driver_sql(
+            "CREATE TRIGGER disk BEFORE INSERT OR UPDATE ON media.daily_contributions"
+            " FOR EACH ROW EXECUTE FUNCTION media.full()"
+        )
+        connection.exec_driver_sql("INSERT INTO media.media_files (path) VALUES ('x.jpg')")
+    result = built.run("refresh")
+    assert result.code == 1
+    assert "media.daily_contributions: the database refused: the disk is full" in result.err
+    assert "media.hourly_contributions: refreshed" in result.out
+
+
 def test_verify_fails_where_a_tally_was_never_built(tally: Command) -> None:
     tally.ok("migrate", "--with-sources")
     result = tally.run("verify", "daily_contributions")

@@ -330,6 +330,7 @@ def _come_to_rest(plan: Plan) -> None:
         for tally in subject.system.tallies:
             refresh(engine, tally)
             found = verify(engine, tally)
-            assert found.ok, found
+            assert not found.differing, found
+            assert not found.stale, found
         for oracle in subject.oracles:
             settle(connection, oracle)

@@ -22,7 +22,7 @@ from assets.gallery import tallies as gallery
 from assets.media import tables as media_tables
 from assets.media import tallies as media
 from tallies import System, install, state
-from tests import shapes, tag_hours
+from tests import bank, shapes, tag_hours
 from tests.classroom import CLASSROOM
 from tests.concurrency import (
     classroom_writes,
@@ -258,6 +258,13 @@ SUBJECTS = {
         create_from_metadata(shapes.desk),
         (PERSON_SUMS, BEST_SALES),
         from_templates(shapes.DESK_WRITES),
+    ),
+    "bank": Subject(
+        bank.system,
+        create_from_metadata(bank.system),
+        bank.ORACLES,
+        from_templates(bank.WRITES),
+        bank.AGREES,
     ),
     "mart": Subject(
         shapes.mart,
