@@ -16,7 +16,7 @@ from assets.fediverse.tallies import system
 from assets.fediverse.writing import Event, append
 from tallies import refresh, verify
 from tests.integration.fediverse_log import Log, created, emptied, status
-from tests.integration.support import rows
+from tests.integration.support import execute, rows, scalar
 from tests.odd_events import EVENTS, OddEvent
 from tests.servers import Servers
 
