@@ -94,6 +94,30 @@ def test_a_hand_edit_fails_the_audit_which_names_keys_values_and_the_remedy(
     )
 
 
+def test_a_key_in_quarantine_fails_the_check_which_names_key_value_and_reason(
+    library: Location,
+) -> None:
+    library.execute("ALTER TABLE media.daily_contributions ADD CONSTRAINT few CHECK (count < 2)")
+    library.add("2020-06-03 13:00Z", "2020-06-20 13:00Z")
+    ran = library.hourly()
+    assert ran.succeeded
+    evaluation = ran.checked("daily_contributions", "matches_source")
+    assert not evaluation.passed
+    assert evaluation.severity is dg.AssetCheckSeverity.ERROR
+    assert "1 key is in quarantine" in (evaluation.description or "")
+    found = told(evaluation)
+    assert (found["quarantined"], found["differing"]) == (1, 0)
+    assert "repair" not in found
+    table = evaluation.metadata["quarantine"]
+    assert isinstance(table, dg.TableMetadataValue)
+    (record,) = [dict(each.data) for each in table.records]
+    assert record["key"] == '{"date": "2020-06-03T00:00:00+00:00"}'
+    assert record["value"] == '[{"count": 2}]'
+    assert str(record["reason"]).startswith("23514: ")
+    library.execute("ALTER TABLE media.daily_contributions DROP CONSTRAINT few")
+    assert library.hourly().checked("daily_contributions", "matches_source").passed
+
+
 def test_rebuilding_the_windows_named_mends_it(library: Location) -> None:
     library.execute("UPDATE media.daily_contributions SET count = 7 WHERE date = '2020-06-02Z'")
     assert library.audit().failures() == ["matches_source of daily_contributions"]
