@@ -241,3 +241,19 @@ def test_thousands_of_keys_are_put_aside_in_seconds_and_tried_again(clean: Engin
     refresh(clean, sums_tally)
     assert verify(clean, sums_tally).ok
     execute(clean, "DELETE FROM odd.things WHERE label LIKE 'n%'")
+
+
+def test_one_statement_whose_sum_overflows_succeeds_and_costs_its_key(clean: Engine) -> None:
+    big = "('odd', NULL, 9000000000000000000, NULL, NULL)"
+    execute(clean, f"{ADD} {big}, {big}")
+    # What capture cannot add up makes the tally stale; nobody's write fails.
+    assert status(clean, sums_tally).stale
+    assert rows(clean, "SELECT things, total FROM odd.sums_live WHERE label = 'odd'") == [(2, None)]
+    assert refresh(clean, sums_tally).how == "rebuild"
+    refresh(clean, facts_tally)
+    assert named(clean, sums_tally) == ["22003"]
+    execute(clean, "DELETE FROM odd.things WHERE label = 'odd'")
+    for tally in odd.system.tallies:
+        refresh(clean, tally)
+        assert named(clean, tally) == []
+    healthy_are_right(clean)
