@@ -33,7 +33,7 @@ from sqlalchemy import literal as bound
 from sqlalchemy.sql.elements import ColumnElement, Label
 from sqlalchemy.types import TypeEngine
 
-from tallies import quarantine, sql
+from tallies import declaration, quarantine, sql
 from tallies.errors import DeclarationError
 from tallies.recomputed import RecomputedTally
 from tallies.tally import LOGGED_AT, Event, Everything, Scope, Tally, Window
@@ -77,6 +77,8 @@ class AdditiveTally(Tally):
             raise DeclarationError(f"{system}.{table.name}: an additive tally needs contributions")
         first = contributions[0]
         self.contributions = tuple(contributions)
+        for each in contributions:
+            _check_contribution(f"{system}.{table.name}", each)
         super().__init__(
             system=system,
             table=table,
@@ -178,11 +180,11 @@ class AdditiveTally(Tally):
     def stored(self, scope: Scope, *, wide: bool = False) -> str:
         condition = scope.condition(self, "d")
         # A row that says zero is a fault even where nothing is pending: it should not be there.
-        zero = f"bool_or(rows.is_stored AND rows.{sql.quote(self.counter)} = 0)"
+        zero = f"bool_or(rows.tally_is_stored AND rows.{sql.quote(self.counter)} = 0)"
         sums = self._sums(_widely if wide else _comparably)
         return (
             f"SELECT {sql.columns(self.key, 'rows')}, {sums} FROM (\n"
-            f"  SELECT {sql.columns(self.columns, 'd')}, true AS is_stored"
+            f"  SELECT {sql.columns(self.columns, 'd')}, true AS tally_is_stored"
             f" FROM {sql.name_of(self.table)} AS d WHERE {condition}\n"
             f"  UNION ALL SELECT {sql.columns(self.columns, 'd')}, false"
             f" FROM {self.log_name} AS d WHERE {condition}\n"
@@ -520,6 +522,14 @@ def _comparably(expression: str, type_: TypeEngine[Any]) -> str:
 
 def _widely(expression: str, _type: TypeEngine[Any]) -> str:
     return f"({expression})::numeric"
+
+
+def _check_contribution(name: str, contribution: Contribution) -> None:
+    source = contribution.source
+    declaration.columns(name, "the key", source, contribution.key)
+    declaration.measures(name, source, contribution.measures)
+    if contribution.where is not None:
+        declaration.condition(name, source, contribution.where)
 
 
 def _finite(value: Any) -> Any:

@@ -27,6 +27,8 @@ TRANSITIONS = {
 }
 # Fires also under session_replication_role = replica, which some loaders set.
 ENABLED_ALWAYS = "A"
+BY_SUBSCRIPTION = "is filled by a subscription, which fires no trigger"
+IS_FOREIGN = "is a foreign table, in which no trigger sees every change"
 QUALIFIED = "quote_ident(n.nspname) || '.' || quote_ident(c.relname)"
 
 
@@ -115,6 +117,7 @@ def hooks(connection: Connection, source: Table, tallies: Sequence[Tally]) -> li
     that it names and of no other. Where the source is itself a partition, on the tables above it
     too: those see rows of all partitions, and keep the ones that belong to the source.
     """
+    unseen = foreign(connection, source)
     wanted = [
         Hook(
             relation=relation,
@@ -124,6 +127,7 @@ def hooks(connection: Connection, source: Table, tallies: Sequence[Tally]) -> li
             body=capture_bodies.function_body(source, event, tallies),
         )
         for relation in relations_below(connection, source)
+        if relation not in unseen
         for event in (*EVENTS, TRUNCATE)
     ]
     for relation, belongs in _relations_above(connection, source):
@@ -163,14 +167,11 @@ def faults(connection: Connection, source: Table, tallies: Sequence[Tally]) -> l
     """What is wrong with the capture of `source` for `tallies`: nothing, if all is intact."""
     wanted = hooks(connection, source, tallies)
     found = hook_faults(connection, source, wanted) or _replaced(connection, source, wanted)
+    unseen = dict.fromkeys(subscribed(connection, source), BY_SUBSCRIPTION)
+    unseen |= dict.fromkeys(foreign(connection, source), IS_FOREIGN)
     found += [
-        Fault(
-            sql.name_of(source),
-            relation,
-            "is filled by a subscription, which fires no trigger",
-            lasting=True,
-        )
-        for relation in subscribed(connection, source)
+        Fault(sql.name_of(source), relation, what, lasting=True)
+        for relation, what in unseen.items()
     ]
     return found + [
         Fault(
@@ -206,6 +207,23 @@ def subscribed(connection: Connection, source: Table) -> list[str]:
         )
     )
     present = {row[0] for row in rows}
+    return [relation for relation in relations_below(connection, source) if relation in present]
+
+
+def foreign(connection: Connection, source: Table) -> list[str]:
+    """Foreign tables among the source's partitions and heirs.
+
+    What changes in them changes on another server, or by it; no trigger here sees that.
+    """
+    rows = connection.execute(
+        text(
+            f"SELECT {QUALIFIED} FROM pg_class AS c"
+            " JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.relkind = 'f' ORDER BY 1"
+        )
+    )
+    present = {row[0] for row in rows}
+    if not present:
+        return []
     return [relation for relation in relations_below(connection, source) if relation in present]
 
 

@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from tallies import sql
 from tallies.bare import is_stripped
-from tallies.capture import subscribed
+from tallies.capture import BY_SUBSCRIPTION, IS_FOREIGN, foreign, subscribed
 from tallies.column_types import Type, holds
 from tallies.errors import DoesNotFit
 from tallies.tally import Tally
@@ -84,9 +84,10 @@ def source_misfits(connection: Connection, source: Table, tallies: Iterable[Tall
     if kind not in "rp":
         return ["it is not a table (capture needs a table, plain or partitioned)"]
     read = {n for t in tallies if source in t.sources for n in t.relevant(source)}
-    found = [
-        f"{relation} is filled by a subscription, which fires no trigger"
-        for relation in subscribed(connection, source)
+    found = [f"{relation} {BY_SUBSCRIPTION}" for relation in subscribed(connection, source)]
+    found += [
+        f"{relation} {IS_FOREIGN}; detach it, or count a table that is copied from it"
+        for relation in foreign(connection, source)
     ]
     for column in source.c:
         if column.name not in read:

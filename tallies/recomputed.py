@@ -42,10 +42,10 @@ from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import ColumnElement, Label
 from sqlalchemy.types import Text
 
-from tallies import quarantine, runs, sql
+from tallies import declaration, quarantine, runs, sql
 from tallies.batches import Batches
 from tallies.errors import DeclarationError
-from tallies.tally import PART, Event, Everything, Scope, Tally, Window
+from tallies.tally import LOGGED_AT, PART, Event, Everything, Scope, Tally, Window
 
 Row = Any
 
@@ -99,6 +99,10 @@ class RecomputedTally(Tally):
         self.batches = batches
         self._aggregate = aggregate
         self._group = tuple(group) if group is not None else tuple(key)
+        for capture in captures:
+            name, source = f"{system}.{table.name}", capture.source
+            declaration.columns(name, "the entity of the capture", source, capture.entity)
+            declaration.columns(name, "the key of the capture", source, capture.key)
         super().__init__(
             system=system,
             table=table,
@@ -113,6 +117,7 @@ class RecomputedTally(Tally):
         self.rows_function = sql.in_engine_schema(f"{system}_{table.name}_rows_of_keys")
         self.lenient_function = sql.in_engine_schema(f"{system}_{table.name}_lenient_rows")
         self.entity = self._entity_columns()
+        self._require_free((*self.group, *self.entity), (LOGGED_AT, PART))
         self._check_captures()
 
     @property
@@ -120,7 +125,10 @@ class RecomputedTally(Tally):
         return self._group
 
     def aggregate(self, scope: Scope) -> Select[Any]:
-        return self._aggregate(scope)
+        found = declaration.resolved(
+            self.name, "the aggregate", self.sources, lambda: self._aggregate(scope)
+        )
+        return declaration.query(self.name, found)
 
     def log_columns(self) -> list[Column[Any]]:
         columns: list[Column[Any]] = [Column(PART, SmallInteger, nullable=False)]
@@ -377,7 +385,14 @@ class RecomputedTally(Tally):
         return [marks.c[n].is_not(None) for n in required] or [true()]
 
     def _check_aggregate(self) -> None:
-        aggregate = self.aggregate(Everything())
+        asked = _Asked()
+        aggregate = self.aggregate(asked)
+        for name in asked.names:
+            if name not in self.group:
+                raise DeclarationError(
+                    f"{self.name}: the aggregate calls scope({name}=...), which is no column of"
+                    f" the group ({', '.join(self.group)}){declaration.nearest(name, self.group)}"
+                )
         read = {e for e in visitors.iterate(aggregate) if isinstance(e, Table)}
         for capture in self.captures:
             if capture.keys is not None:
@@ -462,6 +477,17 @@ class RecomputedTally(Tally):
                     f"{self.name}: the capture of {capture.source.name} names its entity by"
                     f" {given}; where the key is split over sources all must use {self.entity}"
                 )
+
+
+class _Asked(Everything):
+    """All keys there are, remembering for which columns the aggregate gives expressions."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def __call__(self, **expressions: ColumnElement[Any]) -> list[ColumnElement[bool]]:
+        self.names += expressions
+        return super().__call__(**expressions)
 
 
 def joined_column(parts: list[FromClause], name: str) -> ColumnElement[Any]:

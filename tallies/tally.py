@@ -21,7 +21,7 @@ from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.schema import Column, UniqueConstraint
 
-from tallies import sql
+from tallies import declaration, sql
 from tallies.errors import DeclarationError
 from tallies.expression_risks import may_raise
 
@@ -30,6 +30,9 @@ Event = Literal["insert", "update", "delete"]
 # Columns that a log has beside those of its tally.
 LOGGED_AT = "logged_at"
 PART = "part"
+# Of columns that statements have beside them.
+RESERVED_PREFIX = "tally_"
+UNITS = ("day", "hour")
 
 FIRST_DAY = "0001-01-01"
 LAST_DAY = "9999-12-31"
@@ -184,6 +187,13 @@ class Tally(ABC):
     """
 
     kind: Literal["additive", "recomputed"]
+
+    def __new__(cls, *_positional: object, **arguments: object) -> Tally:
+        """Check the names of the arguments before Python does, who would not name the tally."""
+        table = arguments.get("table")
+        name = table.name if isinstance(table, Table) else "?"
+        declaration.require_arguments(cls, f"{arguments.get('system', '?')}.{name}", arguments)
+        return super().__new__(cls)
 
     def __init__(
         self,
@@ -401,12 +411,22 @@ class Tally(ABC):
     def _check(self) -> None:
         for name in self.columns:
             if name not in self.table.c:
+                known = self.table.c.keys()
+                hint = declaration.nearest(name, known) or f", which has {', '.join(known)}"
                 raise DeclarationError(
-                    f"{self.name}: {name!r} is declared but is no column of the table, which has"
-                    f" {', '.join(self.table.c.keys())}"
+                    f"{self.name}: {name!r} is declared but is no column of the table{hint}"
                 )
         if not self.key or not self.sources:
             raise DeclarationError(f"{self.name}: a tally needs a key and at least one source")
+        if self.kind == "additive":
+            self._require_free(self.columns, (LOGGED_AT,))
+        reserved = [n for n in self.columns if n.startswith(RESERVED_PREFIX)]
+        self._require_free(self.columns, reserved)
+        if self.window is not None and self.window.unit not in UNITS:
+            raise DeclarationError(
+                f"{self.name}: the window's unit is {self.window.unit!r}; expected one of"
+                f" {', '.join(UNITS)}"
+            )
         if self.window is not None and self.window.column not in self.key:
             raise DeclarationError(
                 f"{self.name}: the window's column {self.window.column!r} must be part of the key"
@@ -417,6 +437,16 @@ class Tally(ABC):
                 f"{self.name}: nothing makes the key ({', '.join(self.key)}) unique; declare a"
                 " primary key, a unique constraint or a unique index over it"
             )
+
+    def _require_free(self, columns: Sequence[str], reserved: Sequence[str]) -> None:
+        """Raise DeclarationError where a column has a name that the engine's own one has."""
+        for name in columns:
+            if name in reserved:
+                raise DeclarationError(
+                    f"{self.name}: the engine has a column {name!r} of its own beside the tally's,"
+                    " in its change log or while it compares; call the derived table's column"
+                    f" otherwise, as in {name.removeprefix(RESERVED_PREFIX) + '_value'!r}"
+                )
 
     def _is_unique(self, key: set[str]) -> bool:
         if {c.name for c in self.table.primary_key} == key:

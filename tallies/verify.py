@@ -262,8 +262,8 @@ def _comparison(tally: Tally, stored: str, expected: str, limit: int) -> str:
     by_key = sql.columns(tally.key, "b")
     return f"""
 WITH both_sides AS MATERIALIZED (
-  SELECT {columns}, sum(side) AS surplus FROM (
-    SELECT {columns}, 1 AS side FROM (
+  SELECT {columns}, sum(tally_side) AS tally_surplus FROM (
+    SELECT {columns}, 1 AS tally_side FROM (
 {stored}
     ) AS stored
     UNION ALL SELECT {columns}, -1 FROM (
@@ -272,12 +272,12 @@ WITH both_sides AS MATERIALIZED (
   ) AS rows GROUP BY {columns}
 ), differing AS (
   SELECT {tally.day_of("b")} AS day, jsonb_build_object({key}) AS key,
-         jsonb_agg({measures}) FILTER (WHERE surplus > 0) -> 0 AS stored,
-         jsonb_agg({measures}) FILTER (WHERE surplus < 0) -> 0 AS expected,
+         jsonb_agg({measures}) FILTER (WHERE tally_surplus > 0) -> 0 AS stored,
+         jsonb_agg({measures}) FILTER (WHERE tally_surplus < 0) -> 0 AS expected,
          row_number() OVER (ORDER BY {by_key}) AS place
-  FROM both_sides AS b WHERE surplus <> 0 GROUP BY {by_key}
+  FROM both_sides AS b WHERE tally_surplus <> 0 GROUP BY {by_key}
 )
-SELECT 0 AS place, (SELECT count(*) FROM both_sides WHERE surplus = 0) + count(*) AS compared,
+SELECT 0 AS place, (SELECT count(*) FROM both_sides WHERE tally_surplus = 0) + count(*) AS compared,
        count(*) AS differing, array_agg(DISTINCT day) FILTER (WHERE day IS NOT NULL) AS days,
        NULL AS day, NULL AS key, NULL AS stored, NULL AS expected FROM differing
 UNION ALL

@@ -1,0 +1,221 @@
+"""A slip in a declaration is one sentence that names the tally, the column and what is right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    exists,
+    func,
+    select,
+    text,
+)
+
+from tallies import AdditiveTally, Capture, Contribution, DeclarationError, RecomputedTally, Window
+
+metadata = MetaData(schema="shop")
+sales = Table(
+    "sales",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("customer", Text, nullable=False),
+    Column("units", Integer, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False),
+)
+prices = Table("prices", metadata, Column("customer", Text, primary_key=True))
+stock = Table(
+    "stock",
+    metadata,
+    Column("customer", Text, primary_key=True),
+    Column("lines", BigInteger, nullable=False),
+    Column("units", BigInteger, nullable=False),
+)
+
+
+def additive(
+    key: Callable[[Any], Any] = lambda row: {"customer": row.customer},
+    units: Callable[[Any], Any] = lambda row: row.units,
+    measures: Callable[[Any], Any] | None = None,
+    where: Callable[[Any], Any] | None = None,
+    table: Table = stock,
+    **arguments: Any,
+) -> AdditiveTally:
+    both = measures or (lambda row: {"lines": 1, "units": units(row)})
+    contribution = Contribution(sales, key, both, where)
+    return AdditiveTally(system="shop", table=table, contributions=[contribution], **arguments)
+
+
+def recomputed(**arguments: Any) -> RecomputedTally:
+    chosen = select(sales.c.customer, func.count().label("lines"), func.sum(sales.c.units))
+    declared: dict[str, Any] = {
+        "system": "shop",
+        "table": stock,
+        "key": ["customer"],
+        "measures": ["lines", "units"],
+        "captures": [Capture(sales, key=lambda row: {"customer": row.customer})],
+        "aggregate": lambda scope: chosen.where(*scope(customer=sales.c.customer)),
+    }
+    return RecomputedTally(**(declared | arguments))
+
+
+def named(*columns: str) -> Table:
+    keys = [Column(n, Text, primary_key=True) for n in columns]
+    measures = [Column(n, BigInteger, nullable=False) for n in ("lines", "units")]
+    return Table("odd", MetaData(schema="shop"), *keys, *measures)
+
+
+SLIPS: dict[str, tuple[Callable[[], object], str]] = {
+    "a mistyped column in a key": (
+        lambda: additive(key=lambda row: {"customer": row.custmer}),
+        "shop.stock: the key of shop.sales: there is no column 'custmer'; did you mean 'customer'?",
+    ),
+    "a mistyped column by its name": (
+        lambda: additive(units=lambda row: row["unit"]),
+        "shop.stock: the measures of shop.sales: there is no column 'unit'",
+    ),
+    "a mistyped column in a condition": (
+        lambda: additive(where=lambda row: row.unts > 0),
+        "did you mean 'units'?",
+    ),
+    "a mistyped column in a capture": (
+        lambda: recomputed(captures=[Capture(sales, key=lambda row: {"customer": row.custom})]),
+        "shop.stock: the key of the capture of shop.sales: there is no column 'custom'",
+    ),
+    "a column like no other": (
+        lambda: additive(key=lambda row: {"customer": row.xyz}),
+        "; there are id, customer, units, at",
+    ),
+    "a mistyped column of the derived table": (
+        lambda: additive(key=lambda row: {"custome": row.customer}),
+        "shop.stock: 'custome' is declared but is no column of the table; did you mean 'customer'?",
+    ),
+    "a maximum": (
+        lambda: additive(units=lambda row: func.max(row.units)),
+        "shop.stock: 'units' in the measures of shop.sales is an aggregate (max), but it is asked"
+        " of one row",
+    ),
+    "a sum within an expression": (
+        lambda: additive(units=lambda row: func.coalesce(func.sum(row.units), 0)),
+        "is an aggregate (sum)",
+    ),
+    "a window function": (
+        lambda: additive(units=lambda row: func.row_number().over()),
+        "is a window function",
+    ),
+    "a subquery": (
+        lambda: additive(where=lambda row: exists().where(prices.c.customer == row.customer)),
+        "shop.stock: the condition (where) on shop.sales reads another table",
+    ),
+    "a measure that is true": (
+        lambda: additive(units=lambda row: True),
+        "shop.stock: the measure 'units' of shop.sales is True; expected 1, which counts rows",
+    ),
+    "a measure that is text": (lambda: additive(units=lambda row: "1"), "is '1'; expected 1"),
+    "a key that is no dict": (
+        lambda: additive(key=lambda row: row.customer),
+        "must be a dict from column names to values, as in {'customer': row.customer}",
+    ),
+    "a key of columns instead of names": (
+        lambda: additive(key=lambda row: {row.customer: row.customer}),
+        "must be a dict from column names",
+    ),
+    "measures that are nothing": (
+        lambda: additive(measures=lambda row: None),
+        "the measures of shop.sales must be a dict from column names to values",
+    ),
+    "a table for a value": (
+        lambda: additive(key=lambda row: {"customer": sales}),
+        "must be a column, an expression or a plain value; it is the table shop.sales",
+    ),
+    "a condition that is none": (
+        lambda: additive(where=lambda row: True),
+        "the condition (where) on shop.sales must be a condition, as in row.units > 0; it is bool",
+    ),
+    "an aggregate that is text": (
+        lambda: recomputed(aggregate=lambda scope: text("SELECT 1")),
+        "shop.stock: `aggregate` must return a select(...) of the key and measures",
+    ),
+    "a mistyped column in an aggregate": (
+        lambda: recomputed(aggregate=lambda scope: select(sales.c.custmer)),
+        "shop.stock: the aggregate: there is no column 'custmer'; did you mean 'customer'?",
+    ),
+    "a scope of another column": (
+        lambda: recomputed(
+            aggregate=lambda scope: select(sales.c.customer).where(
+                *scope(customers=sales.c.customer)
+            )
+        ),
+        "calls scope(customers=...), which is no column of the group (customer); did you mean",
+    ),
+    "an aggregate without return": (
+        lambda: recomputed(aggregate=lambda scope: None),
+        "it returns None",
+    ),
+    "an argument that there is not": (
+        lambda: additive(widow=Window("at", "day")),
+        "shop.stock: AdditiveTally has no argument 'widow'; did you mean 'window'?",
+    ),
+    "an argument of the other kind": (
+        lambda: recomputed(contributions=[]),
+        "shop.stock: RecomputedTally has no argument 'contributions'",
+    ),
+    "a month": (
+        lambda: recomputed(window=Window("customer", "month")),  # type: ignore[arg-type]
+        "shop.stock: the window's unit is 'month'; expected one of day, hour",
+    ),
+    "a name of the log's": (
+        lambda: additive(key=lambda row: {"logged_at": row.customer}, table=named("logged_at")),
+        "shop.odd: the engine has a column 'logged_at' of its own beside the tally's",
+    ),
+    "a name that comparing needs": (
+        lambda: additive(key=lambda row: {"tally_place": row.customer}, table=named("tally_place")),
+        "as in 'place_value'",
+    ),
+    "a name of the log's in a group": (
+        lambda: recomputed(
+            table=named("part"),
+            key=["part"],
+            captures=[Capture(sales, key=lambda row: {"part": row.customer})],
+            aggregate=lambda scope: select(
+                sales.c.customer.label("part"), func.count().label("lines"), sales.c.units
+            ),
+        ),
+        "shop.odd: the engine has a column 'part' of its own",
+    ),
+}
+
+
+@pytest.mark.parametrize("slip", SLIPS)
+def test_a_slip_is_named_in_a_sentence(slip: str) -> None:
+    declare, sentence = SLIPS[slip]
+    with pytest.raises(DeclarationError) as caught:
+        declare()
+    assert sentence in str(caught.value)
+
+
+def test_a_right_declaration_is_accepted() -> None:
+    assert additive(where=lambda row: row.units > 0).name == "shop.stock"
+    assert (
+        recomputed(
+            aggregate=lambda scope: select(
+                sales.c.customer,
+                func.count().label("lines"),
+                func.sum(sales.c.units).label("units"),
+            ).group_by(sales.c.customer)
+        ).name
+        == "shop.stock"
+    )
+
+
+def test_what_has_nothing_to_do_with_columns_is_not_taken_for_a_slip() -> None:
+    with pytest.raises(AttributeError, match="nothing"):
+        additive(key=lambda row: {"customer": object().nothing})  # type: ignore[attr-defined]
