@@ -15,7 +15,8 @@ from difflib import get_close_matches
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import FromClause, Select, SelectBase, Table
+from sqlalchemy import JSON, Column, Enum, FromClause, Select, SelectBase, Table
+from sqlalchemy.dialects.postgresql import DOMAIN, JSONB
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import ColumnElement, Over
 from sqlalchemy.sql.functions import FunctionElement
@@ -146,6 +147,25 @@ def condition(
         )
     _require_of_one_row(name, what, found)
     return found
+
+
+def fault_of_type(column: Column[Any], in_key: bool) -> str | None:
+    """What is wrong with the type that a derived table's column is declared with, or None."""
+    type_: Any = column.type
+    if in_key and isinstance(type_, JSON) and not isinstance(type_, JSONB):
+        return "is json, which PostgreSQL does not compare; declare it as JSONB"
+    if getattr(type_, "collation", None):
+        return (
+            f"is declared with the collation {type_.collation!r}; leave it to the database's, and"
+            " say the other where you read: ORDER BY ... COLLATE"
+        )
+    of_schema = (isinstance(type_, Enum) and type_.native_enum) or isinstance(type_, DOMAIN)
+    if of_schema and not type_.schema:
+        return (
+            f"is of the type {type_.name}, without its schema, which functions with a fixed"
+            " search_path do not find; name it, as in schema='public'"
+        )
+    return None
 
 
 def query(name: str, found: object) -> Select[Any]:

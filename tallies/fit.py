@@ -129,6 +129,7 @@ def derived_misfits(connection: Connection, tally: Tally) -> list[str]:
         else:
             found += _unwritten_misfits(column, there)
     found += _unfilled(tally.table, columns)
+    found += _incomparable(connection, tally)
     keyed = all(n in columns for n in tally.key) and not is_stripped(connection, tally)
     if keyed and not _is_unique(connection, tally.table, set(tally.key), columns):
         found.append(f"no unique index on ({', '.join(tally.key)})")
@@ -178,6 +179,31 @@ def _unfilled(table: Table, columns: dict[str, Found]) -> list[str]:
     ]
 
 
+def _incomparable(connection: Connection, tally: Tally) -> list[str]:
+    """Key columns of types whose values the engine's functions cannot compare."""
+    rows = connection.execute(
+        text(
+            "SELECT a.attname AS name, format_type(a.atttypid, NULL) AS type,"
+            " CAST(t.typtype AS text) AS kind"
+            " FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid"
+            " WHERE a.attrelid = to_regclass(:relation) AND a.attname = ANY (:key)"
+            " AND t.typnamespace <> 'pg_catalog'::regnamespace AND t.typelem = 0"
+            " AND (t.typtype = 'b' OR t.typtype = 'c' AND :recomputed) ORDER BY a.attnum"
+        ),
+        {
+            "relation": sql.name_of(tally.table),
+            "key": list(tally.key),
+            "recomputed": tally.kind == "recomputed",
+        },
+    )
+    advice = {
+        "b": "a type of an extension, whose operators functions with a fixed search_path do not"
+        " find; make the key text, as in cast(row.{0}, Text)",
+        "c": "a row type; give each of its fields a key column of its own",
+    }
+    return [f"{r.name} is {r.type}, {advice[r.kind].format(r.name)}" for r in rows]
+
+
 def _unwritable(column: Column[object], there: Found) -> list[str]:
     """What keeps a column of a fitting type from holding the declared one's values."""
     found = []
@@ -203,7 +229,7 @@ def _written_misfits(
     alike = column.name in tally.key and bool(column.nullable)
     if not (type_ == declared if alike else holds(type_, declared)):
         found.append(f"{column.name} is {there.type}, expected {declared}")
-    if column.name == UPDATED_AT:
+    if column.name == UPDATED_AT and column.name not in tally.columns:
         if there.computed:
             found.append(f"{column.name} is generated, but Tallykeeper has to write it")
         return found
@@ -234,7 +260,7 @@ def _declared(connection: Connection, column: Column[object]) -> Type:
         {"type": sql.type_name(column.type)},
     )
     limits: tuple[int, ...] = ()
-    if isinstance(column.type, String) and column.type.length:
+    if isinstance(column.type, String) and sql.is_text(column.type) and column.type.length:
         limits = (column.type.length,)
     elif isinstance(column.type, Numeric) and column.type.precision:
         limits = (column.type.precision, column.type.scale or 0)

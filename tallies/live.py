@@ -51,7 +51,7 @@ def create_view(tally: Tally, naive: frozenset[str] = frozenset()) -> str:
 
 
 def naive_columns(connection: Connection, tally: Tally) -> frozenset[str]:
-    """The derived table's computed columns that are timestamps without time zone."""
+    """The derived table's computed columns that lack the time zone that they are declared with."""
     rows = connection.execute(
         text(
             "SELECT attname FROM pg_attribute WHERE attrelid = CAST(:relation AS regclass)"
@@ -59,7 +59,8 @@ def naive_columns(connection: Connection, tally: Tally) -> frozenset[str]:
         ),
         {"relation": sql.name_of(tally.table)},
     )
-    return frozenset(row[0] for row in rows) & frozenset(tally.columns)
+    zoned = (n for n in tally.columns if getattr(tally.table.c[n].type, "timezone", False))
+    return frozenset(row[0] for row in rows) & frozenset(zoned)
 
 
 def misread(connection: Connection, tally: Tally, view: str) -> list[str]:

@@ -25,7 +25,6 @@ from sqlalchemy import (
     FromClause,
     Select,
     SmallInteger,
-    String,
     Table,
     and_,
     cast,
@@ -138,7 +137,7 @@ class RecomputedTally(Tally):
             for name, expression in self._entity_of(capture, capture.source.c).items()
         }
         columns += [
-            Column(n, Text() if isinstance(t, String) else t)
+            Column(n, Text() if sql.is_text(t) else t)
             for n, t in types.items()
             if n not in self.group
         ]

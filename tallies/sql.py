@@ -17,6 +17,7 @@ from sqlalchemy import (
     Connection,
     CursorResult,
     DateTime,
+    Enum,
     Integer,
     Interval,
     Numeric,
@@ -25,11 +26,13 @@ from sqlalchemy import (
     Text,
     case,
     cast,
+    collate,
     column,
     func,
     literal_column,
     table,
 )
+from sqlalchemy.dialects.postgresql import CITEXT
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.sql.elements import ColumnElement, TextClause, quoted_name
 from sqlalchemy.sql.schema import Table
@@ -147,7 +150,10 @@ def null_equals_null(value: ColumnElement[Any], column: Column[Any]) -> ColumnEl
 
     As part of a record; unlike IS NOT DISTINCT FROM that can be hashed.
     """
-    return cast(func.row(cast_like(value, column), literal_column("0")), _Record())
+    typed = cast_like(value, column)
+    if is_text(column.type):
+        typed = collate(typed, "default")
+    return cast(func.row(typed, literal_column("0")), _Record())
 
 
 def lasting_type(column: Column[Any]) -> TypeEngine[Any]:
@@ -155,7 +161,14 @@ def lasting_type(column: Column[Any]) -> TypeEngine[Any]:
 
     A cast to `varchar(n)` cuts silently; the derived table's own column then refuses loudly.
     """
-    return Text() if isinstance(column.type, String) else column.type
+    return Text() if is_text(column.type) else column.type
+
+
+def is_text(type_: TypeEngine[Any]) -> bool:
+    """Whether it is text of PostgreSQL's own; SQLAlchemy counts enums and citext among strings."""
+    if isinstance(type_, Enum):
+        return not type_.native_enum
+    return isinstance(type_, String) and not isinstance(type_, CITEXT)
 
 
 def cast_like(value: ColumnElement[Any], column: Column[Any]) -> ColumnElement[Any]:
@@ -167,8 +180,8 @@ def cast_like(value: ColumnElement[Any], column: Column[Any]) -> ColumnElement[A
 
 
 def type_name(type_: TypeEngine[Any]) -> str:
-    """The type as DDL spells it: `TIMESTAMP WITH TIME ZONE`."""
-    return _dialect.type_compiler_instance.process(type_)
+    """The type as DDL spells it: `TIMESTAMP WITH TIME ZONE`. A collation is none of it."""
+    return _dialect.type_compiler_instance.process(type_).partition(" COLLATE ")[0]
 
 
 def fitted(expression: str, type_: TypeEngine[Any]) -> str:
@@ -186,7 +199,7 @@ def fitted(expression: str, type_: TypeEngine[Any]) -> str:
             f"CASE WHEN abs(round({expression}, {scale})) < 1e{type_.precision - scale}"
             f" THEN ({expression})::{type_name(type_)} END"
         )
-    lasting = Text() if isinstance(type_, String) else type_
+    lasting = Text() if is_text(type_) else type_
     return f"({expression})::{type_name(lasting)}"
 
 

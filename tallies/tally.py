@@ -348,7 +348,7 @@ class Tally(ABC):
     @property
     def has_updated_at(self) -> bool:
         """Whether the derived table says when each row last changed."""
-        return "updated_at" in self.table.c
+        return "updated_at" in self.table.c and "updated_at" not in self.columns
 
     def derived_column(self, name: str, naive: frozenset[str], alias: str = "d") -> str:
         """A column of the derived table as declared, whatever the reader's time zone."""
@@ -378,8 +378,11 @@ class Tally(ABC):
 
     def rows(self, scope: Scope) -> str:
         """A SELECT of `columns` from the sources for exactly the keys in `scope`."""
-        wanted = f"SELECT {sql.columns(self.columns, 's')} FROM (\n{{}}\n) AS s WHERE {{}}"
-        return wanted.format(sql.render(self.aggregate(scope)), scope.condition(self, "s"))
+        rows = sql.render(self.aggregate(scope))
+        return (
+            f"SELECT {sql.columns(self.columns, 's')} FROM (\n{rows}\n) AS s"
+            f" WHERE {scope.condition(self, 's')}"
+        )
 
     def matches(self, left: str, right: str, names: Sequence[str] | None = None) -> str:
         """A join condition: the same key in two relations, null being equal to null."""
@@ -390,13 +393,19 @@ class Tally(ABC):
         if nullable:
             # As records, nulls compare equal, and unlike IS NOT DISTINCT FROM it can be hashed;
             # but the types of both sides have to be the same.
-            typed = [f".{sql.quote(n)}::{self._type_of(n)}" for n in nullable]
+            typed = [
+                f".{sql.quote(n)}::{self._type_of(n)}{self._collation_of(n)}" for n in nullable
+            ]
             sides = (f"ROW({side}{f', {side}'.join(typed)}, 0)::record" for side in (left, right))
             conditions.append(" = ".join(sides))
         return " AND ".join(conditions)
 
     def _type_of(self, name: str) -> str:
         return sql.type_name(sql.lasting_type(self.table.c[name]))
+
+    def _collation_of(self, name: str) -> str:
+        """One for both sides of a comparison of records, which does not settle it by itself."""
+        return ' COLLATE "default"' if sql.is_text(self.table.c[name].type) else ""
 
     def declaration_hash(self) -> str:
         """Changes when the derived table would have to be built anew."""
@@ -409,33 +418,49 @@ class Tally(ABC):
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
     def _check(self) -> None:
-        for name in self.columns:
-            if name not in self.table.c:
-                known = self.table.c.keys()
-                hint = declaration.nearest(name, known) or f", which has {', '.join(known)}"
-                raise DeclarationError(
-                    f"{self.name}: {name!r} is declared but is no column of the table{hint}"
-                )
         if not self.key or not self.sources:
             raise DeclarationError(f"{self.name}: a tally needs a key and at least one source")
-        if self.kind == "additive":
-            self._require_free(self.columns, (LOGGED_AT,))
-        reserved = [n for n in self.columns if n.startswith(RESERVED_PREFIX)]
-        self._require_free(self.columns, reserved)
-        if self.window is not None and self.window.unit not in UNITS:
-            raise DeclarationError(
-                f"{self.name}: the window's unit is {self.window.unit!r}; expected one of"
-                f" {', '.join(UNITS)}"
-            )
-        if self.window is not None and self.window.column not in self.key:
-            raise DeclarationError(
-                f"{self.name}: the window's column {self.window.column!r} must be part of the key"
-                f" ({', '.join(self.key)})"
-            )
+        self._check_columns()
+        if self.window is not None:
+            self._check_window(self.window)
         if not self._is_unique(set(self.key)):
             raise DeclarationError(
                 f"{self.name}: nothing makes the key ({', '.join(self.key)}) unique; declare a"
                 " primary key, a unique constraint or a unique index over it"
+            )
+
+    def _check_columns(self) -> None:
+        known = self.table.c.keys()
+        for name in self.columns:
+            if name not in known:
+                hint = declaration.nearest(name, known) or f", which has {', '.join(known)}"
+                raise DeclarationError(
+                    f"{self.name}: {name!r} is declared but is no column of the table{hint}"
+                )
+            fault = declaration.fault_of_type(self.table.c[name], name in self.key)
+            if fault:
+                raise DeclarationError(f"{self.name}: the column {name!r} {fault}")
+        if self.kind == "additive":
+            self._require_free(self.columns, (LOGGED_AT,))
+        reserved = [n for n in self.columns if n.startswith(RESERVED_PREFIX)]
+        self._require_free(self.columns, reserved)
+
+    def _check_window(self, window: Window) -> None:
+        if window.column not in self.key:
+            raise DeclarationError(
+                f"{self.name}: the window's column {window.column!r} must be part of the key"
+                f" ({', '.join(self.key)})"
+            )
+        if window.unit not in UNITS:
+            raise DeclarationError(
+                f"{self.name}: the window's unit is {window.unit!r}; expected one of"
+                f" {', '.join(UNITS)}"
+            )
+        at = self.table.c[window.column].type
+        if not isinstance(at, DateTime) or not at.timezone:
+            raise DeclarationError(
+                f"{self.name}: the window's column {window.column!r} is {at!r}; declare it"
+                " DateTime(timezone=True), which a table without time zones fits as well"
             )
 
     def _require_free(self, columns: Sequence[str], reserved: Sequence[str]) -> None:
