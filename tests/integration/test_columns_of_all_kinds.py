@@ -60,58 +60,13 @@ class Named(UserDefinedType[Any]):
 
 
 # Names of the engine's own columns, aliases and variables, of SQL's words, and of no word at all.
-NAMES = [
-    *[
-        "is_stored",
-        "side",
-        "surplus",
-        "d",
-        "rows",
-        "day",
-        "taken",
-        "updated_at",
-        "c",
-        "k",
-        "s",
-        "l",
-        "m",
-        "i",
-        "u",
-        "r",
-        "count",
-        "sum",
-        "changed",
-    ],
-    *[
-        "deleted",
-        "inserted",
-        "oldest",
-        "tally",
-        "windows",
-        "reason",
-        "new_rows",
-        "old_rows",
-        "several",
-        "differs_1",
-    ],
-    *[
-        "run_keys",
-        "place",
-        "at",
-        "w",
-        "starts_at",
-        "key",
-        "expected",
-        "stored",
-        "entity",
-        "marks",
-        "value",
-        "first",
-        "select",
-    ],
-    *["user", "null", "true", "Order", "größe", "100%"],
-    *("a b", 'q"uote', "it's", "x:y", "a.b", "back\\slash", "%s", "{x}", "$body$"),
-]
+WORDS = (
+    "is_stored side surplus d rows day taken updated_at c k s l m i u r count sum changed"
+    " deleted inserted oldest tally windows reason new_rows old_rows several differs_1"
+    " run_keys place at w starts_at key expected stored entity marks value first select"
+    " user null true Order größe 100%"
+)
+NAMES = [*WORDS.split(), *("a b", 'q"uote', "it's", "x:y", "a.b", "back\\slash", "%s", "{x}")]
 # Two values each, of which the second may be equal to the first and look otherwise.
 TYPES: dict[str, tuple[TypeEngine[Any], str, str]] = {
     "enum": (ENUM("x", "y", name="mood", schema="odd", create_type=False), "'x'", "'y'"),
