@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, Engine, Table, text
+from sqlalchemy import Connection, Engine, Table
 
 from resources.settings import SettingError, wanted_systems
-from tallies import System
+from tallies import System, Tally, presence
 
 
 def all_systems() -> tuple[System, ...]:
@@ -48,7 +48,7 @@ def chosen_systems() -> tuple[System, ...]:
 
 
 def active_systems(engine: Engine) -> tuple[System, ...]:
-    """The systems that TALLY_SYSTEMS names; unset: every one whose source tables all exist.
+    """The systems that TALLY_SYSTEMS names; unset: every one of which a tally has its sources.
 
     Raises SettingError, or SQLAlchemy's errors where the database is not to be reached.
     """
@@ -63,7 +63,18 @@ def kept_systems(engine: Engine, systems: Sequence[System]) -> tuple[System, ...
     if wanted_systems() is not None:
         return tuple(systems)
     with engine.connect() as connection:
-        return tuple(s for s in systems if not missing_sources(connection, s))
+        return tuple(s for s in systems if is_kept(connection, s))
+
+
+def is_kept(connection: Connection, system: System) -> bool:
+    """Whether the database keeps any of the system: what it processes, and a tally's sources."""
+    raw = presence.missing(connection, system.raw)
+    return not raw and len(left_out(connection, system)) < len(system.tallies)
+
+
+def left_out(connection: Connection, system: System) -> dict[Tally, list[str]]:
+    """The system's tallies that lack a source table, or one that they refer to, with which."""
+    return presence.left_out(connection, system.tallies, system.derived)
 
 
 def missing_sources(connection: Connection, system: System) -> Sequence[str]:
@@ -71,18 +82,7 @@ def missing_sources(connection: Connection, system: System) -> Sequence[str]:
 
     Those too that its derived tables refer to, though no tally counts them.
     """
-    missing = []
-    for source in (*system.sources, *_referenced(system)):
-        found = connection.scalar(
-            text(
-                "SELECT true FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
-                " WHERE n.nspname = :schema AND c.relname = :name AND c.relkind <> 'i'"
-            ),
-            {"schema": source.schema or "public", "name": source.name},
-        )
-        if not found:
-            missing.append(f"{source.schema or 'public'}.{source.name}")
-    return missing
+    return presence.missing(connection, (*system.sources, *_referenced(system)))
 
 
 def _referenced(system: System) -> list[Table]:

@@ -7,7 +7,7 @@ where their columns fit; source tables are never altered or dropped, and created
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, Table, inspect, text
 
 import migrations
-from assets.systems import chosen_systems, missing_sources
+from assets.systems import chosen_systems, is_kept, left_out, missing_sources
 from tallies import DoesNotFit, System, Tally, roles, state
 from tallies.fit import require_fit
 from tallies.install import INSTALL_KEY, INSTALL_LOCK, install_all
@@ -33,11 +33,15 @@ ALEMBIC_INI = Path(migrations.__file__).parent / "alembic.ini"
 
 @dataclass
 class Migrated:
-    """What a migration did, a sentence each, and which systems it left out for want of sources."""
+    """What a migration did, a sentence each.
+
+    And which systems, and which tallies of others, it left out for want of tables, with these.
+    """
 
     done: list[str] = field(default_factory=list)
     systems: list[System] = field(default_factory=list)
     skipped: dict[str, Sequence[str]] = field(default_factory=dict)
+    left_out: dict[str, Sequence[str]] = field(default_factory=dict)
 
 
 def migrate(
@@ -45,7 +49,8 @@ def migrate(
 ) -> Migrated:
     """Bring the database in line with the declarations of `systems`, by default the chosen ones.
 
-    A system whose source tables are missing is skipped, or gets them `with_sources`. Idempotent.
+    A tally whose source tables are missing is left out, a system of which none has its own is
+    skipped; `with_sources` they are made. Idempotent.
 
     Raises SettingError, NotPermitted, DoesNotFit, TallyBusy, or SQLAlchemy's errors; nothing is
     changed then.
@@ -65,29 +70,33 @@ def migrate(
 
 def _migrate(connection: Connection, systems: Sequence[System], with_sources: bool) -> Migrated:
     result = Migrated()
+    without: dict[Tally, list[str]] = {}
     for system in systems:
-        missing = missing_sources(connection, system)
-        if missing and not with_sources:
-            result.skipped[system.name] = missing
-        else:
+        if with_sources or is_kept(connection, system):
             result.systems.append(system)
+            without |= {} if with_sources else left_out(connection, system)
+        else:
+            result.skipped[system.name] = missing_sources(connection, system)
     if not result.systems:
         return result
-    require_privileges(connection, _tallies_of(result.systems))
-    histories = [History(connection, system) for system in result.systems]
+    result.left_out = {tally.name: lacking for tally, lacking in without.items()}
+    groups = [[t for t in system.tallies if t not in without] for system in result.systems]
+    kept = [tally for group in groups for tally in group]
+    require_privileges(connection, kept)
+    histories = [History(connection, system, without) for system in result.systems]
     # A table that is behind its declaration by known migrations is judged after them.
-    _require_fit(connection, [h.system for h in histories if not h.is_behind])
+    _require_fit(connection, [h.system for h in histories if not h.is_behind], kept)
     state.create(connection)
     for history in histories:
         if with_sources:
             result.done += _create_sources(connection, history.system)
         result.done += history.bring_up()
-    _require_fit(connection, result.systems)
+    _require_fit(connection, result.systems, kept)
     for system in result.systems:
         if system.prepare is not None:
             result.done += system.prepare(connection)
-    result.done += install_all(connection, [system.tallies for system in result.systems])
-    result.done += roles.keep(connection, _tallies_of(result.systems), result.systems)
+    result.done += install_all(connection, groups)
+    result.done += roles.keep(connection, kept, result.systems)
     return result
 
 
@@ -98,10 +107,16 @@ class History:
     start creates what is missing and adopts the rest.
     """
 
-    def __init__(self, connection: Connection, system: System) -> None:
+    def __init__(
+        self, connection: Connection, system: System, without: Collection[Tally] = ()
+    ) -> None:
         self.system = system
+        without_tables = {tally.table for tally in without}
+        self._derived = [table for table in system.derived if table not in without_tables]
         self._connection = connection
         self._config = Config(str(ALEMBIC_INI), attributes={"connection": connection})
+        # Tables that cannot be made, because they refer to one that is missing.
+        self._config.attributes["left_out"] = {(t.schema, t.name) for t in without_tables}
         script = ScriptDirectory.from_config(self._config)
         head = f"{system.name}@head"
         self._revisions = [r.revision for r in script.iterate_revisions(head, "base")]
@@ -126,7 +141,7 @@ class History:
 
     def bring_up(self) -> list[str]:
         """Run what has not run yet; all of it where a derived table is not there (any more)."""
-        derived = list(self.system.derived)
+        derived = self._derived
         before = [t for t in derived if _exists(self._connection, t)]
         if self._version == self._head and before == derived:
             return []
@@ -168,10 +183,7 @@ def _exists(connection: Connection, table: Table) -> bool:
     return inspect(connection).has_table(table.name, schema=table.schema)
 
 
-def _require_fit(connection: Connection, systems: Sequence[System]) -> None:
+def _require_fit(connection: Connection, systems: Sequence[System], kept: Sequence[Tally]) -> None:
     processed = [table for system in systems for table in system.processed]
-    require_fit(connection, _tallies_of(systems), processed)
-
-
-def _tallies_of(systems: Sequence[System]) -> list[Tally]:
-    return [tally for system in systems for tally in system.tallies]
+    names = {system.name for system in systems}
+    require_fit(connection, [tally for tally in kept if tally.system in names], processed)

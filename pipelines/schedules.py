@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 
 from assets.factory import SystemAssets
 from assets.inventory import INVENTORY_KEY
-from assets.systems import missing_sources
+from assets.systems import is_kept, missing_sources
 from pipelines.jobs import AUDIT, INVENTORY, daily_name, hourly_name
 from resources.dagster_database import Database
 from resources.settings import wanted_systems
@@ -131,9 +131,9 @@ def why_passed_over(engine: Engine, system: System) -> str | None:
     if wanted_systems() is not None:
         return None
     with engine.connect() as connection:
+        if is_kept(connection, system):
+            return None
         missing = missing_sources(connection, system)
-    if not missing:
-        return None
     return (
         f"{system.name} is not kept here: no table {', '.join(missing)}. Create the source tables"
         " and run `tally migrate`, or name the systems that you want in TALLY_SYSTEMS"

@@ -12,14 +12,13 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from assets.systems import missing_sources
 from resources.metrics import exposition
 from resources.settings import serve_ready_seconds
 from serving.answers import Answer, json_response
 from serving.database import Provider, Snapshots
 from serving.problems import Route, unavailable
 from serving.routing import PROBLEMS
-from tallies import System
+from tallies import System, presence
 from tallies.age import installed_among, oldest_pending
 
 NO_STORE = {"cache-control": "no-store"}
@@ -84,7 +83,7 @@ def _ready(connection: Connection, as_of: datetime, systems: Sequence[System]) -
     moments += [
         system.waiting(connection).oldest
         for system in there
-        if system.waiting is not None and not missing_sources(connection, system)
+        if system.waiting is not None and not presence.missing(connection, system.raw)
     ]
     oldest = min((at for at in moments if at is not None), default=None)
     most = timedelta(seconds=serve_ready_seconds())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, Engine
 
-from tallies import roles, state
+from tallies import presence, roles, state
 from tallies.errors import NotInstalled, NotPermitted, TallyBusy
 from tallies.install import INSTALL_KEY, install
 from tallies.privileges import act_as_owner, require_privileges
@@ -34,11 +34,17 @@ def adopt_declaration(engine: Engine, tally: Tally) -> None:
             begin_work(connection)
             act_as_owner(connection)
             _require_privileges(connection, tally)
-            install(connection, tally.siblings)
+            install(connection, _kept(connection, tally))
             roles.keep(connection, tally.siblings)
 
     wanted = [w for t in tally.siblings for w in wanted_for_installing(t)]
     retried(adopt, tally.name, engine, wanted, INSTALL_KEY)
+
+
+def _kept(connection: Connection, tally: Tally) -> list[Tally]:
+    """The tallies over its sources that have theirs. It itself is asked for, whatever it lacks."""
+    without = presence.left_out(connection, tally.siblings)
+    return [each for each in tally.siblings if each is tally or each not in without]
 
 
 def _require_privileges(connection: Connection, tally: Tally) -> None:

@@ -21,6 +21,7 @@ from tallies import (
     identities,
     live,
     own_triggers,
+    presence,
     replacement,
     sessions,
     sql,
@@ -69,6 +70,7 @@ class _Needed:
         for tally in tallies:
             _require_tables(connection, tally)
         self.tallies = tallies
+        self.beside = presence.beside(connection, tallies)
         self.wanted = [_Wanted(connection, tally) for tally in dict.fromkeys(tallies)]
         self.installed = False
         self.drifted = Drifted(connection, tallies)
@@ -78,7 +80,7 @@ class _Needed:
         if not self.drifted.are_recorded:
             # What an older release installed is compared with the declarations, once.
             for source in sources:
-                found = capture.faults(connection, source, _over(source, tallies))
+                found = capture.faults(connection, source, _over(source, self.beside))
                 self.faults[source] = _mendable(found)
             own = {t: own_triggers.own_faults(connection, t) for t in tallies}
             self.own = {tally: found for tally, found in own.items() if found}
@@ -93,7 +95,9 @@ class _Needed:
         done: list[str] = []
         if self.changed or drifted or any(self.faults.values()) or self.own:
             self.installed = True
-            said = _bring_up(connection, self.tallies, self.wanted, self.faults, self.own)
+            said = _bring_up(
+                connection, self.tallies, self.beside, self.wanted, self.faults, self.own
+            )
             done = [sentence for sentence in said if sentence not in again]
         self._remember(connection)
         return done
@@ -162,6 +166,7 @@ class _Wanted:
 def _bring_up(
     connection: Connection,
     tallies: Sequence[Tally],
+    beside: Sequence[Tally],
     wanted: Sequence[_Wanted],
     before: dict[Table, list[capture.Fault]],
     own: dict[Tally, list[capture.Fault]],
@@ -183,7 +188,7 @@ def _bring_up(
     ]
     broken: set[Tally] = set()
     for source, found in before.items():
-        over = _over(source, tallies)
+        over = _over(source, beside)
         upgraded = any(w.tally in over for w in changed)
         unexplained = [f for f in found if not (f.of_function_text and upgraded)]
         known = [t for t in over if t.name in known_before]
@@ -197,7 +202,7 @@ def _bring_up(
             done += _judge_own(connection, tally, found, upgraded, broken)
     for tally in tallies:
         _install_own(connection, tally)
-    for tally in tallies:
+    for tally in beside:
         if tally in broken:
             state.mark_stale(connection, tally, state.CAPTURE_MENDED)
             done.append(f"{tally.name} is stale: changes may have been missed")

@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from tallies import capture, dependencies, own_triggers, quarantine, sql, state
+from tallies import capture, dependencies, own_triggers, presence, quarantine, sql, state
 from tallies.alone import holder
 from tallies.drift import Drift
 from tallies.errors import NotInstalled
@@ -165,7 +165,8 @@ def faults_of(connection: Connection, tally: Tally) -> list[Drift] | list[captur
     if dependencies.is_recorded(connection, tally):
         return [d for d in dependencies.drifts_of(connection, tally) if d.is_fault]
     found: list[capture.Fault] = []
+    siblings = presence.beside(connection, [tally])
     for source in tally.sources:
-        over = [t for t in tally.siblings if source in t.sources]
+        over = [t for t in siblings if source in t.sources]
         found += capture.faults(connection, source, over)
     return found + own_triggers.own_faults(connection, tally)

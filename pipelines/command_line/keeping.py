@@ -37,7 +37,7 @@ def migrate(with_sources: bool) -> None:
     """Create or adopt the derived tables, and install capture.
 
     All of it happens, or nothing. An existing derived table is adopted where its columns fit. A
-    source table is never altered or dropped; a system whose source tables are missing is skipped.
+    source table is never altered or dropped. A tally whose source tables are missing is left out.
     """
     from pipelines.migrate import migrate as run
 
@@ -46,6 +46,8 @@ def migrate(with_sources: bool) -> None:
         click.echo(sentence)
     for system, missing in result.skipped.items():
         click.echo(f"skipped {system}: there is no {', '.join(missing)}")
+    for tally, missing in result.left_out.items():
+        click.echo(f"left out {tally}: there is no {', '.join(missing)}")
     if not result.systems:
         raise click.ClickException(
             "no system has its source tables here, so nothing was changed; make them with"
@@ -67,11 +69,10 @@ def status(as_json: bool) -> int:
     refreshed, its pending changes, the age of the oldest, and what the last verify found. Ends
     with 1 where something that a tally stands on is not as it was when it was installed.
     """
-    from assets.systems import missing_sources
     from pipelines.command_line.incident_printing import open_hint
-    from pipelines.command_line.names import named_tallies, number_open, systems_of
+    from pipelines.command_line.names import kept_tallies, named_tallies, number_open, systems_of
     from pipelines.command_line.printing import show_status, status_as_json
-    from tallies import NotInstalled
+    from tallies import NotInstalled, presence
     from tallies import status as status_of
 
     engine = open_database()
@@ -84,12 +85,18 @@ def status(as_json: bool) -> int:
     waiting = {}
     with engine.connect() as connection:
         for system in systems_of([each for each, _ in found]):
-            if system.waiting is not None and not missing_sources(connection, system):
+            if system.waiting is not None and not presence.missing(connection, system.raw):
                 waiting[system.name] = system.waiting(connection)
     if as_json:
         click.echo(status_as_json(found, waiting))
     else:
         show_status(found, waiting, console())
+        for tally, lacking in kept_tallies(engine).items():
+            if lacking:
+                click.echo(
+                    f"{tally.name} is left out: there is no {', '.join(lacking)}; create it and run"
+                    " `tally migrate`"
+                )
         hint = open_hint(number_open(engine))
         if hint:
             click.echo(hint)

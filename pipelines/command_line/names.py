@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Engine, select
 
-from assets.systems import active_systems, all_systems, chosen_systems
+from assets.systems import active_systems, all_systems, chosen_systems, is_kept, left_out
 from tallies import Incident, NotInstalled, System, Tally, state
 from tallies import incidents as written
 
@@ -19,13 +19,13 @@ class UnknownTally(ValueError):
 
 
 def named_tallies(engine: Engine, names: Sequence[str]) -> list[Tally]:
-    """The tallies that `names` mean, each once; without names all of the active systems.
+    """The tallies that `names` mean, each once; without names all that have their sources.
 
     Raises UnknownTally, SettingError, or NotInstalled where no system is active.
     """
     if names:
         return list(dict.fromkeys(find_tally(name) for name in names))
-    tallies = [tally for system in active_systems(engine) for tally in system.tallies]
+    tallies = [tally for tally, lacking in kept_tallies(engine).items() if not lacking]
     if not tallies:
         known = ", ".join(system.name for system in chosen_systems())
         raise NotInstalled(
@@ -34,6 +34,17 @@ def named_tallies(engine: Engine, names: Sequence[str]) -> list[Tally]:
             " TALLY_SCHEMA_<SYSTEM>"
         )
     return tallies
+
+
+def kept_tallies(engine: Engine) -> dict[Tally, list[str]]:
+    """The tallies of the active systems, with the tables that each lacks: then it is left out."""
+    found: dict[Tally, list[str]] = {}
+    for system in active_systems(engine):
+        with engine.connect() as connection:
+            # One that is asked for by name is not passed over, whatever it lacks.
+            without = left_out(connection, system) if is_kept(connection, system) else {}
+        found |= {tally: without.get(tally, []) for tally in system.tallies}
+    return found
 
 
 def systems_of(tallies: Sequence[Tally]) -> list[System]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, Table, text
 
-from assets.systems import missing_sources
+from assets.systems import is_kept, missing_sources
 from resources.database import DAGSTER_SCHEMA
 from resources.settings import dagster_pg_url
 from tallies import NotPermitted, System, Tally
@@ -50,8 +50,8 @@ def roles_sql(engine: Engine, systems: Sequence[System], wanted: Wanted) -> str:
             f" but they are {', '.join(map(repr, wanted))}; name them otherwise"
         )
     with engine.connect() as connection:
-        missing = {s.name: list(missing_sources(connection, s)) for s in systems}
-        there = [s for s in systems if not missing[s.name]]
+        there = [s for s in systems if is_kept(connection, s)]
+        missing = {s.name: list(missing_sources(connection, s)) for s in systems if s not in there}
         lines = [
             *_beginning(connection, there, missing),
             *_roles(wanted),
