@@ -64,7 +64,8 @@ def migrate(
             act_as_owner(connection)
             return _migrate(connection, chosen, with_sources)
 
-    wanted = [w for tally in _tallies_of(chosen) for w in wanted_for_installing(tally)]
+    tallies = [tally for system in chosen for tally in system.tallies]
+    wanted = [w for tally in tallies for w in wanted_for_installing(tally)]
     return retried(attempt, "the migration", engine, wanted, INSTALL_KEY)
 
 
