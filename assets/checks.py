@@ -167,7 +167,7 @@ def verdict(tally: Tally, found: Verification) -> dg.AssetCheckResult:
         metadata["quarantined"] = dg.MetadataValue.int(found.quarantined)
         metadata["quarantine"] = quarantine_table(found.quarantine[:MOST_SHOWN])
     if not found.differing and not found.quarantined:
-        return dg.AssetCheckResult(passed=True, metadata=metadata)
+        return dg.AssetCheckResult(passed=True, description=_all_equal(found), metadata=metadata)
     if not found.differing:
         return dg.AssetCheckResult(
             passed=False,
@@ -226,6 +226,16 @@ def quarantine_table(quarantined: Sequence[Quarantined]) -> dg.TableMetadataValu
 def _brief(value: object) -> str:
     written = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return written if len(written) <= MOST_CHARACTERS else f"{written[:MOST_CHARACTERS]}..."
+
+
+def _all_equal(found: Verification) -> str:
+    if not found.compared and not found.whole:
+        return (
+            "No key was compared: there is none in what was written since it was last found right."
+        )
+    if not found.compared:
+        return "There is nothing to compare: the table and what it should hold are empty."
+    return f"{found.compared:,} {'key' if found.compared == 1 else 'keys'} compared: all equal."
 
 
 def repair_of(tally: Tally, found: Verification) -> dict[str, Any]:

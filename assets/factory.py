@@ -59,6 +59,16 @@ class SystemAssets:
     assets: list[dg.AssetsDefinition]
     checks: list[dg.AssetChecksDefinition]
     housekeeping: list[dg.AssetsDefinition] = field(default_factory=list)
+    extras: Mapping[Tally, Extra] = field(default_factory=dict)
+
+    def more(self, engine: Engine, tally: Tally) -> Mapping[str, dg.MetadataValue]:
+        """What a materialization of `tally` says of it besides what was done, as it is now."""
+        return _more(tally, self.extras.get(tally), engine)
+
+    def checks_of(self, tally: Tally) -> list[dg.AssetChecksDefinition]:
+        """The checks of the asset of `tally`, its system's own among them."""
+        key = key_of(tally)
+        return [c for c in self.checks if any(each.asset_key == key for each in c.check_keys)]
 
 
 def build_assets(
@@ -90,6 +100,7 @@ def build_assets(
             *checks,
         ],
         housekeeping=list(housekeeping),
+        extras=dict(extras or {}),
     )
 
 

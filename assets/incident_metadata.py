@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from tallies import Incident, Tally, incidents, state
 
@@ -31,10 +31,30 @@ def of_tally(engine: Engine, tally: Tally) -> dict[str, dg.MetadataValue]:
     return metadata
 
 
-def _table(found: Sequence[Incident]) -> dg.TableMetadataValue:
+def of_table(connection: Connection) -> dict[str, dg.MetadataValue]:
+    """What the asset of the table of incidents says of it: those that are open, and the recent."""
+    found = incidents.listed(connection, limit=MOST_LISTED)
+    metadata: dict[str, dg.MetadataValue] = {
+        "incidents_open": dg.MetadataValue.int(sum(i.is_open for i in found)),
+        "latest": dg.MetadataValue.text(_latest(found)),
+    }
+    if found:
+        metadata["incidents"] = _table(found, ("subject", *COLUMNS))
+    return metadata
+
+
+def _latest(found: Sequence[Incident]) -> str:
+    if not found:
+        return "none was ever found"
+    one = max(found, key=lambda i: max(i.last_found_at, i.mended_at or i.last_found_at))
+    return f"{one.subject}: {one.what}" if one.is_open else f"{one.subject} is right again"
+
+
+def _table(found: Sequence[Incident], columns: Sequence[str] = COLUMNS) -> dg.TableMetadataValue:
     records = [
         dg.TableRecord(
             {
+                **({"subject": incident.subject} if "subject" in columns else {}),
                 "found": _moment(incident.found_at),
                 "what": incident.what,
                 "cause": incident.cause or "",
@@ -44,7 +64,7 @@ def _table(found: Sequence[Incident]) -> dg.TableMetadataValue:
         )
         for incident in found
     ]
-    return dg.MetadataValue.table(records, dg.TableSchema([dg.TableColumn(c) for c in COLUMNS]))
+    return dg.MetadataValue.table(records, dg.TableSchema([dg.TableColumn(c) for c in columns]))
 
 
 def _mended(incident: Incident) -> str:

@@ -8,7 +8,7 @@ how it gets there is in the files beside this one.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -16,7 +16,9 @@ import dagster as dg
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError
 
+from assets import incident_metadata
 from assets.factory import SystemAssets
+from assets.inventory import INCIDENTS
 from pipelines.alerting import delivering, finding, hearing, looking, outbox, wording
 from pipelines.alerting.delivering import Lost, is_unreachable
 from pipelines.alerting.memory import Memory
@@ -70,6 +72,8 @@ def alerts(systems: Sequence[SystemAssets]) -> dg.SensorDefinition:
                 ]
                 texts = outbox.write(connection, found_now, told_to, repeat_hours)
                 lost = delivering.give_up_gone(connection, told_to)
+                listing = incident_metadata.of_table(connection)
+            _list_incidents(context.instance, listing)
             _log(context.log, texts, told_to, lost)
             delivering.deliver(engine, told_to, context.log)
         except (DatabaseUnavailable, OperationalError) as error:
@@ -84,6 +88,17 @@ def alerts(systems: Sequence[SystemAssets]) -> dg.SensorDefinition:
         )
 
     return look
+
+
+def _list_incidents(instance: dg.DagsterInstance, listing: Mapping[str, dg.MetadataValue]) -> None:
+    """Have the asset of the incidents list them, where that is not what it says already."""
+    latest = instance.get_latest_materialization_event(INCIDENTS)
+    if latest is None or latest.asset_materialization is None:
+        known: Mapping[str, dg.MetadataValue] = {}
+    else:
+        known = latest.asset_materialization.metadata
+    if known != listing:
+        instance.report_runless_asset_event(dg.AssetMaterialization(INCIDENTS, metadata=listing))
 
 
 def _why_not(connection: Connection) -> str | None:

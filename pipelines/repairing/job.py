@@ -1,8 +1,8 @@
 """The job `repair`: compute anew what a failed check named, then check that again.
 
-The run reports what it wrote on the partitions it belongs to, as a refresh does, and the check as
-the asset's own `matches_source`. Whether an incident is mended thereby is for those to say who
-hear of that check.
+The run reports what it wrote on the partitions it belongs to, as a refresh does, and evaluates all
+checks of the asset, as its own. So whatever the UI shows of it is true when the run has ended: the
+incident is closed before that is reported.
 """
 
 # No `from __future__ import annotations` here: Dagster reads the types of an op's context and
@@ -10,6 +10,7 @@ hear of that check.
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time
+from enum import Enum
 from functools import partial
 from typing import Any
 
@@ -18,14 +19,14 @@ from pydantic import Field
 from sqlalchemy import Engine
 
 import tallies
-from assets import events, incident_metadata, keeping, lanes
+from assets import events, keeping, lanes
 from assets.checks import MATCHES_SOURCE, compare, verdict
 from assets.factory import SystemAssets, key_of, lanes_of, span_of
 from assets.windows import ONE_DAY, Bounds
 from pipelines.partitions import daily
 from pipelines.repairing.requests import REPAIR_JOB, REPAIR_OP
 from resources.dagster_database import Database
-from tallies import RecomputedTally, Refreshed, Tally
+from tallies import RecomputedTally, Refreshed, Tally, incidents
 from tallies.tally import FIRST_DAY, LAST_DAY
 
 CAPTURE_BROKEN = "capture_broken"
@@ -34,7 +35,6 @@ CAPTURE_BROKEN = "capture_broken"
 class RepairConfig(dg.Config):
     """What to compute anew: as the metadata `repair` of a failed `matches_source` has it."""
 
-    tally: str = Field(description="The tally, as in media.daily_contributions.")
     days: list[list[str]] | None = Field(
         default=None, description="Runs of days, each by its first and its last, UTC."
     )
@@ -47,22 +47,35 @@ class RepairConfig(dg.Config):
 
 def repair_job(built: Sequence[SystemAssets]) -> dg.JobDefinition:
     """The job, for the tallies of these systems."""
-    by_name = {tally.name: tally for each in built for tally in each.system.tallies}
+    by_name = {tally.name: (each, tally) for each in built for tally in each.system.tallies}
+    # What is no tally is refused where the config is written.
+    known = Enum("TallyName", {name: name for name in by_name})  # type: ignore[misc]
+
+    class KnownTally(RepairConfig):
+        tally: known = Field(description="The tally, as in media.daily_contributions.")
 
     @dg.op(name=REPAIR_OP, description="Compute anew what a failed check named; check it again.")
-    def rebuild(context: dg.OpExecutionContext, config: RepairConfig, database: Database) -> None:
-        if config.tally not in by_name:
-            raise dg.Failure(
-                f"there is no tally {config.tally!r} here; there are {', '.join(by_name)}",
-                allow_retries=False,
-            )
-        tally, engine = by_name[config.tally], database.engine()
+    def rebuild(context: dg.OpExecutionContext, config: KnownTally, database: Database) -> None:
+        assets, tally = by_name[config.tally.value]
+        engine = database.engine()
         with engine.connect() as connection:
             faults = tallies.capture_faults(connection, tally)
         done = _rebuild(engine, tally, config)
-        more = incident_metadata.of_tally(engine, tally)
-        _report(context, tally, done, _reason(config), more)
-        _check_again(context, engine, tally, faults)
+        result = _with_faults(verdict(tally, compare(engine, tally, touched_only=True)), faults)
+        if result.passed:
+            # Before it is reported how many incidents are open.
+            with engine.begin() as connection:
+                incidents.mend(
+                    connection, tally.name, incidents.DIFFERS, f"the check {MATCHES_SOURCE}"
+                )
+        _report(context, tally, done, _reason(config), assets.more(engine, tally))
+        _evaluate(context, tally, MATCHES_SOURCE, result)
+        for check in assets.checks_of(tally):
+            (key,) = check.check_keys
+            if key.name != MATCHES_SOURCE:
+                other = check(database=database)
+                assert isinstance(other, dg.AssetCheckResult)
+                _evaluate(context, tally, key.name, other)
 
     @dg.job(
         name=REPAIR_JOB,
@@ -119,20 +132,14 @@ def _report(
     reason: str,
     more: Mapping[str, dg.MetadataValue],
 ) -> None:
-    """An event for each partition that was written, of which the last tells of the whole run."""
+    """An event for each partition that was written, and at the end one of the whole table."""
     of_run = events.of_run(done, reason)
     touched: dict[str | None, Mapping[str, dg.MetadataValue]] = {}
     if tally.window is not None:
         touched.update(events.by_partition(done, span_of(daily()), reason))
     elif isinstance(tally, RecomputedTally) and lanes_of(tally) is not None:
         touched.update(lanes.each_lane(tally, of_run["reason"]))
-    else:
-        touched[None] = {}
-    if not touched:
-        context.log.info("%s: nothing differed any more where it was computed anew", tally.name)
-        return
-    last = list(touched)[-1]
-    touched[last] = {**of_run, **more, **touched[last]}
+    touched[None] = {**of_run, **more}
     keeping.log_in_batches(
         context,
         [
@@ -142,26 +149,33 @@ def _report(
     )
 
 
-def _check_again(
-    context: dg.OpExecutionContext, engine: Engine, tally: Tally, faults: Sequence[str]
-) -> None:
-    result = verdict(tally, compare(engine, tally, touched_only=True))
-    metadata, description = dict(result.metadata), result.description
-    if faults:
-        metadata[CAPTURE_BROKEN] = dg.MetadataValue.text("; ".join(faults))
-        advice = (
-            f"Its capture is broken ({'; '.join(faults)}): run `tally migrate`, or it will differ"
-            " again."
-        )
-        description = f"{description} {advice}" if description else advice
-        context.log.warning(advice)
-    evaluation = dg.AssetCheckEvaluation(
-        asset_key=key_of(tally),
-        check_name=MATCHES_SOURCE,
+def _with_faults(result: dg.AssetCheckResult, faults: Sequence[str]) -> dg.AssetCheckResult:
+    """What was found, and that it will be found again where the capture is broken."""
+    if not faults:
+        return result
+    what = "; ".join(faults)
+    advice = f"Its capture is broken ({what}): run `tally migrate`, or it will differ again."
+    return dg.AssetCheckResult(
         passed=result.passed,
         severity=result.severity,
-        description=description,
-        metadata=metadata,
+        description=f"{result.description} {advice}" if result.description else advice,
+        metadata={**result.metadata, CAPTURE_BROKEN: what},
+    )
+
+
+def _evaluate(
+    context: dg.OpExecutionContext, tally: Tally, check: str, result: dg.AssetCheckResult
+) -> None:
+    """Log the evaluation of a check of the tally's asset, which no step of this run is for."""
+    if not result.passed:
+        context.log.warning("%s of %s: %s", check, tally.name, result.description)
+    evaluation = dg.AssetCheckEvaluation(
+        asset_key=key_of(tally),
+        check_name=check,
+        passed=result.passed,
+        severity=result.severity,
+        description=result.description,
+        metadata=result.metadata,
     )
     # It takes evaluations too, though its annotation does not say so.
     context.log_event(evaluation)  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 from assets.checks import repair_of
 from assets.gallery.tallies import content_tags
 from assets.gallery.tallies import system as gallery
+from assets.inventory import INCIDENTS
 from assets.media.tallies import system as media
 from pipelines.definitions import assets_of
 from pipelines.migrate import migrate
@@ -20,6 +21,7 @@ from pipelines.partitions import daily
 from pipelines.repairing.requests import doing, repair_requests
 from tallies import Difference, Incident, Tally, Verification, incidents
 from tests.dagster.location import Location, Ran
+from tests.dagster.watching import all_incidents, look
 
 NAME = "media.daily_contributions"
 ONE_DAY = {
@@ -161,17 +163,23 @@ def test_a_repair_rebuilds_the_days_named_and_checks_again(library: Location) ->
     ran = repaired(library, request)
     assert ran.succeeded
     touched = ran.materialized("daily_contributions")
-    assert list(touched) == ["2020-06-02"], "on its own day, and no other"
-    told = touched["2020-06-02"]
-    assert told["reason"] == f"repair of incident {incident(library).id}"
-    assert (told["keys_updated"], told["keys_changed"]) == (1, 1)
+    assert list(touched) == ["2020-06-02", None], "on its own day, and of the whole table"
+    (mended,) = all_incidents(library)
+    assert not mended.is_open
+    assert touched["2020-06-02"]["reason"] == f"repair of incident {mended.id}"
+    assert touched["2020-06-02"]["keys_updated"] == 1
+    told = touched[None]
+    assert (told["keys_changed"], told["dagster/row_count"]) == (1, 12)
+    assert told["incidents_open"] == 0, "whoever looks at the asset sees how it is now"
+    assert told["last_year"].startswith("![")
+    for check in ("capture_intact", "fresh"):
+        assert ran.checked("daily_contributions", check).passed
     again = ran.checked("daily_contributions", "matches_source")
     assert again.passed
     assert again.metadata["compared"].value == 12, "all, for a hand may have been anywhere"
     key = dg.AssetCheckKey(dg.AssetKey(["media", "daily_contributions"]), "matches_source")
     records = library.instance.event_log_storage.get_latest_asset_check_execution_by_key([key])
     assert records[key].run_id == ran.run_id, "the UI shows it as the latest"
-    mend(library)
     assert library.audit().failures() == []
 
 
@@ -179,8 +187,8 @@ def test_everything_is_rebuilt_where_not_all_that_differs_is_known(library: Loca
     library.execute("UPDATE media.daily_contributions SET count = 7")
     config = {"tally": NAME, "everything": True}
     ran = library.run("repair", {"ops": {"rebuild": {"config": config}}})
-    assert len(ran.materialized("daily_contributions")) == 12
-    last = ran.materialized("daily_contributions")["2020-06-12"]
+    assert len(ran.materialized("daily_contributions")) == 13
+    last = ran.materialized("daily_contributions")[None]
     assert (last["reason"], last["keys_changed"]) == ("repair on request", 12)
     assert ran.checked("daily_contributions", "matches_source").passed
 
@@ -217,7 +225,6 @@ def test_with_broken_capture_a_repair_proves_nothing_and_says_what_to_do(library
     ("config", "error"),
     [
         ({"tally": NAME}, "nothing was named to be computed anew"),
-        ({"tally": "media.nothing", "everything": True}, "there is no tally 'media.nothing' here"),
     ],
 )
 def test_a_repair_of_nothing_fails_and_says_so(
@@ -226,6 +233,61 @@ def test_a_repair_of_nothing_fails_and_says_so(
     ran = location.run("repair", {"ops": {"rebuild": {"config": config}}})
     assert not ran.succeeded
     assert error in ran.error()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"tally": "media.nothing", "everything": True},
+        {"tally": NAME, "evrything": True},
+        {"tally": NAME, "days": ["2020-06-02"]},
+    ],
+)
+def test_a_repair_that_is_mistyped_is_refused_before_it_runs(
+    location: Location, config: dict[str, object]
+) -> None:
+    before = location.instance.get_runs_count(dg.RunsFilter(job_name="repair"))
+    with pytest.raises(dg.DagsterInvalidConfigError):
+        location.run("repair", {"ops": {"rebuild": {"config": config}}})
+    assert location.instance.get_runs_count(dg.RunsFilter(job_name="repair")) == before
+
+
+def test_a_repair_by_hand_that_fails_is_no_incident(library: Location) -> None:
+    library.audit()
+    look(library)
+    config = {"tally": NAME, "days": [["2020-13-01", "2020-13-01"]]}
+    assert not library.run("repair", {"ops": {"rebuild": {"config": config}}}).succeeded
+    look(library)
+    assert all_incidents(library) == []
+
+
+def test_the_asset_of_the_incidents_lists_them(library: Location) -> None:
+    library.audit()
+    look(library)
+    library.execute("UPDATE media.daily_contributions SET count = 7 WHERE date = '2020-06-02Z'")
+    library.audit()
+    (request,) = look(library).run_requests or ()
+    said = "1 key differs from the sources, on 2020-06-02."
+    assert listed(library) == ("1", [(NAME, said, "not yet")])
+    repaired(library, request)
+    look(library)
+    (_, [(_, _, mended)]) = listed(library)
+    assert mended.endswith("(the check matches_source)")
+    seen = library.instance.get_latest_materialization_event(INCIDENTS)
+    look(library)
+    assert library.instance.get_latest_materialization_event(INCIDENTS) == seen, "no news"
+
+
+def listed(library: Location) -> tuple[str, list[tuple[str, str, str]]]:
+    """What the asset says last: how many are open, and of each subject, what, and when mended."""
+    event = library.instance.get_latest_materialization_event(INCIDENTS)
+    assert event is not None
+    assert event.asset_materialization is not None
+    metadata = event.asset_materialization.metadata
+    table = metadata["incidents"]
+    assert isinstance(table, dg.TableMetadataValue)
+    rows = [(r.data["subject"], r.data["what"], r.data["mended"]) for r in table.records]
+    return str(metadata["incidents_open"].value), [(str(a), str(b), str(c)) for a, b, c in rows]
 
 
 def test_single_keys_of_a_tally_without_windows_are_repaired(
@@ -247,6 +309,7 @@ def test_single_keys_of_a_tally_without_windows_are_repaired(
     ran = items.run("repair", {"ops": {"rebuild": {"config": repair}}})
     lanes = ran.materialized("content_tags", "gallery")
     assert {told["reason"] for told in lanes.values()} == {"repair on request"}
+    assert ran.checked("content_tags", "nothing_left_out", "gallery").passed
     assert list(lanes.values())[-1]["keys_changed"] == 2
     assert ran.checked("content_tags", "matches_source", "gallery").passed
 
