@@ -10,7 +10,7 @@ a failed check.
 # as it stands.
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any, Literal
 
@@ -18,11 +18,13 @@ import dagster as dg
 from sqlalchemy import Engine
 
 import tallies
+from assets.audit_metadata import audit_metadata
 from assets.windows import ONE_DAY, runs_of_days, spelled_out
 from resources.dagster_database import Database
 from resources.settings import fresh_seconds
-from tallies import Difference, Quarantined, Tally, Verification, incidents
+from tallies import Audited, Difference, Quarantined, Tally, Verification, incidents
 from tallies.tally import FIRST_DAY, LAST_DAY
+from tallies.verify import combined
 
 MATCHES_SOURCE = "matches_source"
 CAPTURE_INTACT = "capture_intact"
@@ -53,14 +55,21 @@ def _matches_source(tally: Tally, key: dg.AssetKey) -> dg.AssetChecksDefinition:
         description=(
             "The derived table, with its pending changes, is exactly what the sources say. Run with"
             " the asset it compares the windows that were written since they were last found"
-            " right; run alone (the audit, or Execute) it compares everything."
+            " right, and the next stretches of all keys: each key at least once in 24 hours. Run"
+            " alone (the job audit, or Execute) it compares everything."
         ),
     )
     def matches_source(
         context: dg.AssetCheckExecutionContext, database: Database
     ) -> dg.AssetCheckResult:
-        with_asset = key in context.job_def.asset_layer.selected_asset_keys
-        return verdict(tally, compare(database.engine(), tally, touched_only=with_asset))
+        engine = database.engine()
+        if key not in context.job_def.asset_layer.selected_asset_keys:
+            found, turn = compare(engine, tally, touched_only=False), None
+        else:
+            found, turn = compare_and_audit(engine, tally)
+        audited = turn is not None and turn.found is not None
+        scope = "touched windows, and the audit's stretches" if audited else "touched windows"
+        return verdict(tally, found, scope, audit_metadata(engine, tally, turn))
 
     return matches_source
 
@@ -137,18 +146,39 @@ def _fresh(tally: Tally, key: dg.AssetKey) -> dg.AssetChecksDefinition:
 def compare(engine: Engine, tally: Tally, *, touched_only: bool) -> Verification:
     """Verify the tally, with as many differing keys as a repair can do with."""
     windows: Literal["touched"] | None = "touched" if touched_only else None
-    most = MOST_REPAIRED_KEYS if tally.window is None else MOST_SHOWN
-    return tallies.verify(engine, tally, windows, most)
+    return tallies.verify(engine, tally, windows, _most(tally))
 
 
-def verdict(tally: Tally, found: Verification) -> dg.AssetCheckResult:
-    """The outcome of a verify as a check result: what differs, and what mends it."""
+def compare_and_audit(engine: Engine, tally: Tally) -> tuple[Verification, Audited]:
+    """Verify what was written, and the stretches of all keys that are due by now."""
+    found = compare(engine, tally, touched_only=True)
+    turn = tallies.audit(engine, tally, _most(tally))
+    if found.stale or turn.found is None:
+        return found, turn
+    return combined([found, turn.found], _most(tally)), turn
+
+
+def _most(tally: Tally) -> int:
+    return MOST_REPAIRED_KEYS if tally.window is None else MOST_SHOWN
+
+
+def verdict(
+    tally: Tally,
+    found: Verification,
+    scope: str = "touched windows",
+    more: Mapping[str, dg.MetadataValue] | None = None,
+) -> dg.AssetCheckResult:
+    """The outcome of a verify as a check result: what differs, and what repairs it.
+
+    `scope` says what was compared, where that is not everything; `more` is further metadata.
+    """
     metadata: dict[str, dg.MetadataValue] = {
         "compared": dg.MetadataValue.int(found.compared),
         "differing": dg.MetadataValue.int(found.differing),
-        "scope": dg.MetadataValue.text("everything" if found.whole else "touched windows"),
+        "scope": dg.MetadataValue.text("everything" if found.whole else scope),
         "seconds": dg.MetadataValue.float(round(found.seconds, 3)),
         "as_of": dg.MetadataValue.timestamp(found.as_of),
+        **(more or {}),
     }
     if found.stale:
         why = "; ".join(dict.fromkeys(found.stale))

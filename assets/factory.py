@@ -51,7 +51,8 @@ class WholeConfig(dg.Config):
 class SystemAssets:
     """One system in Dagster's terms.
 
-    `assets` and `checks` are of the hourly run; `housekeeping` runs once a day.
+    `assets` and `checks` are of the hourly run; `housekeeping` runs once a day, and with it
+    `daily_checks` by themselves.
     """
 
     system: System
@@ -59,6 +60,7 @@ class SystemAssets:
     assets: list[dg.AssetsDefinition]
     checks: list[dg.AssetChecksDefinition]
     housekeeping: list[dg.AssetsDefinition] = field(default_factory=list)
+    daily_checks: list[dg.AssetChecksDefinition] = field(default_factory=list)
     extras: Mapping[Tally, Extra] = field(default_factory=dict)
 
     def more(self, engine: Engine, tally: Tally) -> Mapping[str, dg.MetadataValue]:
@@ -79,6 +81,7 @@ def build_assets(
     checks: Sequence[dg.AssetChecksDefinition] = (),
     more: Sequence[dg.AssetsDefinition] = (),
     housekeeping: Sequence[dg.AssetsDefinition] = (),
+    daily_checks: Sequence[dg.AssetChecksDefinition] = (),
     owners: Sequence[str] = (),
 ) -> SystemAssets:
     """The assets and checks of `system`.
@@ -86,7 +89,8 @@ def build_assets(
     `extras` adds metadata of a tally's own, `checks` those that only this system has. `more` are
     assets besides the tallies that the hourly run materializes too, in the order of the lineage:
     tables that the system processes itself (`processed_specs`), reports. `housekeeping` are those
-    that run once a day, and not with it.
+    that run once a day, and not with it; `daily_checks` are those of `checks` that compare more
+    when they run alone, once a day too.
     """
     tallies = [
         _asset(tally, partitions, (extras or {}).get(tally), owners) for tally in system.tallies
@@ -100,6 +104,7 @@ def build_assets(
             *checks,
         ],
         housekeeping=list(housekeeping),
+        daily_checks=list(daily_checks),
         extras=dict(extras or {}),
     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from benchmarks import (
+    audits,
     backfills,
     bloat,
     capturing,
@@ -45,6 +46,7 @@ BENCHMARKS = {
     "backfill": backfills.measure,
     "edits": edits.measure,
     "full": backfills.full,
+    "audit": audits.measure,
     "pages": pages.measure,
     "counts": counts.measure,
     "hashtags": hashtags.measure,

@@ -68,7 +68,6 @@ def assemble(built: Sequence[SystemAssets], database: Database | None = None) ->
         schedules=[
             *(schedules.hourly_schedule(s) for s in built),
             *(schedules.daily_schedule(s) for s in tidied),
-            schedules.audit_schedule(built),
             schedules.inventory_schedule(built),
             housekeeping_schedule(),
         ],

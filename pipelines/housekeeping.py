@@ -16,7 +16,7 @@ from resources.settings import keep_incidents_days, keep_runs_days
 from tallies import prune_incidents
 
 HOUSEKEEPING = "housekeeping"
-# After the audit.
+# After the housekeeping of the systems.
 LATE_AT_NIGHT = "30 3 * * *"
 # Many times what a busy day leaves, and done in a few minutes.
 MOST_RUNS = 5_000

@@ -1,5 +1,8 @@
 """The jobs: each system's hourly refresh and housekeeping; for all of them inventory and audit.
 
+The hourly jobs compare every key at least once in 24 hours, a stretch at a time. The job audit
+compares all keys at once, and runs when somebody launches it.
+
 A backfill or a click on Materialize needs no job of its own: the assets' own default is to rebuild
 the partitions chosen.
 """
@@ -50,20 +53,27 @@ def hourly(built: SystemAssets) -> AssetJob:
 def daily(built: SystemAssets) -> AssetJob:
     """A system's housekeeping: what keeps its tables from growing for ever."""
     name = built.system.name
+    daily_checks = [key for check in built.daily_checks for key in check.check_keys]
     return dg.define_asset_job(
         daily_name(name),
-        selection=_housekeeping(built),
-        description=f"Housekeeping of {name}: thin out and drop what is not kept any longer.",
+        selection=_housekeeping(built) | dg.AssetSelection.checks(*daily_checks),
+        description=(
+            f"Housekeeping of {name}: thin out and drop what is not kept any longer; then the"
+            " checks that compare too much for every hour."
+        ),
         executor_def=dg.in_process_executor,
     )
 
 
 def audit() -> AssetJob:
-    """Verify everything: all checks, without their assets."""
+    """Verify everything now: all checks, without their assets."""
     return dg.define_asset_job(
         AUDIT,
         selection=dg.AssetSelection.all_asset_checks(),
-        description="Compare every derived table with its sources, all of it; change nothing.",
+        description=(
+            "Compare every derived table with its sources, all of it, now; change nothing. No"
+            " schedule runs it: the hourly jobs compare every key at least once in 24 hours."
+        ),
         executor_def=dg.in_process_executor,
     )
 

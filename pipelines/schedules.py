@@ -1,8 +1,7 @@
-"""When it runs by itself: each system every hour, everything audited every night. On by default.
+"""When it runs by itself: each system every hour, its housekeeping every night. On by default.
 
-A system's housekeeping, where it has any, comes before the audit. A system whose source tables are
-not in the database is passed over, with the reason on the tick; that is looked up at the tick,
-never while definitions load.
+A system whose source tables are not in the database is passed over, with the reason on the tick;
+that is looked up at the tick, never while definitions load.
 """
 
 from __future__ import annotations
@@ -13,19 +12,17 @@ import dagster as dg
 from sqlalchemy import Engine
 
 from assets.factory import SystemAssets
-from assets.inventory import INVENTORY_KEY
 from assets.systems import is_kept, missing_sources
-from pipelines.jobs import AUDIT, INVENTORY, daily_name, hourly_name
+from pipelines.jobs import INVENTORY, daily_name, hourly_name
 from resources.dagster_database import Database
 from resources.settings import wanted_systems
 from tallies import System
 
 EVERY_HOUR = "0 * * * *"
-# A quiet hour in UTC, and not on the hour, where the refreshes are.
-EVERY_NIGHT = "30 2 * * *"
 # When the refreshes of the hour are done.
 AFTER_THE_REFRESHES = "20 * * * *"
-BEFORE_THE_AUDIT = "30 1 * * *"
+# A quiet hour in UTC, and not on the hour, where the refreshes are.
+EVERY_NIGHT = "30 1 * * *"
 
 
 def hourly_schedule(built: SystemAssets) -> dg.ScheduleDefinition:
@@ -54,7 +51,7 @@ def daily_schedule(built: SystemAssets) -> dg.ScheduleDefinition:
     @dg.schedule(
         name=daily_name(system.name),
         job_name=daily_name(system.name),
-        cron_schedule=BEFORE_THE_AUDIT,
+        cron_schedule=EVERY_NIGHT,
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description=f"Every night: the housekeeping of {system.name}.",
@@ -62,31 +59,6 @@ def daily_schedule(built: SystemAssets) -> dg.ScheduleDefinition:
     def every_night(database: Database) -> dg.RunRequest | dg.SkipReason:
         why_not = why_passed_over(database.engine(), system)
         return dg.SkipReason(why_not) if why_not else dg.RunRequest()
-
-    return every_night
-
-
-def audit_schedule(systems: Sequence[SystemAssets]) -> dg.ScheduleDefinition:
-    """The nightly audit of all systems that the database keeps."""
-
-    @dg.schedule(
-        name=AUDIT,
-        job_name=AUDIT,
-        cron_schedule=EVERY_NIGHT,
-        execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Every night: compare every derived table with its sources, all of it.",
-    )
-    def every_night(database: Database) -> dg.RunRequest | dg.SkipReason:
-        engine = database.engine()
-        passed_over = {s.system.name: why_passed_over(engine, s.system) for s in systems}
-        kept = [s for s in systems if not passed_over[s.system.name]]
-        if not kept:
-            return dg.SkipReason("; ".join(why for why in passed_over.values() if why))
-        if len(kept) == len(systems):
-            return dg.RunRequest()
-        checks = [key for built in kept for check in built.checks for key in check.check_keys]
-        return dg.RunRequest(asset_selection=[], asset_check_keys=[*checks, INVENTORY_KEY])
 
     return every_night
 

@@ -54,6 +54,12 @@ GAUGES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         "Keys that differed from the sources at the last verify; absent before the first.",
         TALLY,
     ),
+    (
+        "all_compared_timestamp_seconds",
+        "Since when every key has been compared with the sources, as a Unix time; absent before the"
+        " first complete round of the audit.",
+        TALLY,
+    ),
     ("stale", "1 where the next refresh rebuilds the tally, 0 where it does not.", TALLY),
     ("table_bytes", "Size of the derived table on disk, with indexes and TOAST.", TALLY),
     ("log_bytes", "Size of the change log on disk.", TALLY),
@@ -87,6 +93,8 @@ OF_STATE = (
     "differing_keys",
     "stale",
 )
+AUDITS = f"{sql.ENGINE_SCHEMA}.audits"
+ALL_COMPARED = "all_compared_timestamp_seconds"
 STATES = f"""
 SELECT s.tally,
        s.rows - (SELECT coalesce(sum(c.rows), 0)
@@ -97,6 +105,7 @@ SELECT s.tally,
        v.differing AS differing_keys,
        EXISTS (SELECT FROM {sql.ENGINE_SCHEMA}.stale_marks AS m WHERE m.tally = s.tally) AS stale
 FROM {STATE} AS s LEFT JOIN {sql.ENGINE_SCHEMA}.verifications AS v USING (tally)"""
+COMPARED = f"SELECT tally, extract(epoch FROM compared_since) AS {ALL_COMPARED} FROM {AUDITS}"
 # A partitioned table has no size of its own, and one that is not has no tree.
 SIZES = """
 SELECT coalesce((SELECT sum(pg_total_relation_size(relid)) FROM pg_partition_tree(r.relation)),

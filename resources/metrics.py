@@ -115,20 +115,33 @@ class _Scrape:
 
     def _read(self, connection: Connection) -> None:
         states = self._states(connection)
+        compared = self._compared(connection)
         for system in self._kept(connection, states):
             for tally in system.tallies:
                 labels = (system.name, tally.name)
                 with self._part(connection, tally.name) as part:
                     self._tally(connection, tally, states.get(tally.name), labels)
+                self._set(figures.ALL_COMPARED, compared.get(tally.name), *labels)
                 self._set("tally_up", part.up and tally.name in states, *labels)
             self._waiting(connection, system)
         self._incidents(connection)
 
     def _states(self, connection: Connection) -> dict[str, RowMapping]:
         """What the engine wrote down of each installed tally, by its name."""
-        if not self._rows(connection, f"SELECT 1 WHERE to_regclass('{figures.STATE}') IS NOT NULL"):
+        if not self._is_there(connection, figures.STATE):
             return {}
         return {row["tally"]: row for row in self._rows(connection, figures.STATES)}
+
+    def _compared(self, connection: Connection) -> dict[str, Any]:
+        """Since when all keys of each tally have been compared; what an older release has not."""
+        with self._part(connection, "audits"):
+            if self._is_there(connection, figures.AUDITS):
+                rows = self._rows(connection, figures.COMPARED)
+                return {row["tally"]: row[figures.ALL_COMPARED] for row in rows}
+        return {}
+
+    def _is_there(self, connection: Connection, table: str) -> bool:
+        return bool(self._rows(connection, f"SELECT 1 WHERE to_regclass('{table}') IS NOT NULL"))
 
     def _kept(self, connection: Connection, states: dict[str, RowMapping]) -> list[System]:
         if wanted_systems() is not None:

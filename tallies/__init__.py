@@ -2,10 +2,12 @@
 
 What a tally is (`tally`, `additive`, `recomputed`, `system`), how changes are captured
 (`capture`, `install`), how tables are brought up to date (`refresh`), read (`live`), proven
-(`verify`) and watched (`status`). It knows SQL; it knows no Dagster and no particular system.
+(`verify`, `audit`) and watched (`status`). It knows SQL; it knows no Dagster and no particular
+system.
 """
 
 from tallies.additive import AdditiveTally, Contribution
+from tallies.audit import Audit, Audited, audit
 from tallies.backfill import Backfilled, BackfillRunning, Progress, backfill
 from tallies.batches import Batches, Lane
 from tallies.causes import likely_cause
@@ -34,6 +36,8 @@ from tallies.writing import Refreshed, Written
 
 __all__ = [
     "AdditiveTally",
+    "Audit",
+    "Audited",
     "BackfillRunning",
     "Backfilled",
     "BadLane",
@@ -65,6 +69,7 @@ __all__ = [
     "Waiting",
     "Window",
     "Written",
+    "audit",
     "backfill",
     "capture_faults",
     "incidents_ever",

@@ -39,6 +39,7 @@ from tallies.tally import Tally
 DIFFERS = "differs"
 CAPTURE = "capture"
 PENDING = "pending"
+UNCOMPARED = "uncompared"
 STALE = "stale"
 RUN = "run"
 SCHEDULE = "schedule"

@@ -147,6 +147,27 @@ verifications = Table(
     Column("seconds", Double, nullable=False),
 )
 
+audits = Table(
+    "audits",
+    metadata,
+    Column("tally", Text, primary_key=True),
+    Column("along", Text, comment="the key column that stretches follow, and its type"),
+    Column("position", Text, comment="up to which the round is done; null: at the start"),
+    Column("started_at", DateTime(timezone=True), comment="of the round under way; null: none is"),
+    Column("keys", BigInteger, nullable=False, server_default="0", comment="compared by it so far"),
+    Column("seconds", Double, nullable=False, server_default="0", comment="spent by it so far"),
+    Column("stretches", Integer, nullable=False, server_default="0", comment="it had so far"),
+    Column("rows", BigInteger, nullable=False, comment="how many the next stretch is to have"),
+    Column("fixed_seconds", Double, nullable=False, server_default="0", comment="of any stretch"),
+    Column("last_rows", BigInteger, comment="how many the last stretch was to have"),
+    Column("last_seconds", Double, comment="how long it took"),
+    Column("compared_since", DateTime(timezone=True), comment="start of the last complete round"),
+    Column("compared_at", DateTime(timezone=True), comment="end of the last complete round"),
+    Column("compared_keys", BigInteger, comment="how many keys that round compared"),
+    Column("compared_seconds", Double, comment="how long its stretches took together"),
+    comment="The rolling audit of each tally: since compared_since every key has been compared.",
+)
+
 backfills = Table(
     "backfills",
     metadata,

@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from tallies import capture, dependencies, own_triggers, presence, quarantine, sql, state
 from tallies.alone import holder
+from tallies.audit import Audit, audit_of
 from tallies.drift import Drift
 from tallies.errors import NotInstalled
 from tallies.tally import LOGGED_AT, Tally
@@ -43,7 +44,8 @@ class Status:
     log; both None while another session has either to itself. `quarantined` counts the keys that
     the derived table cannot hold.
     `faults` are sentences of what is not as it was when the tally was installed, so that its
-    figures are not proven.
+    figures are not proven. `audit` tells since when every key has been compared; None before
+    `tally migrate` made a place for it.
     """
 
     tally: str
@@ -65,6 +67,7 @@ class Status:
     log_bytes: int | None = None
     quarantined: int = 0
     faults: tuple[str, ...] = ()
+    audit: Audit | None = None
 
 
 def status(engine: Engine, tally: Tally) -> Status:
@@ -108,6 +111,7 @@ def status(engine: Engine, tally: Tally) -> Status:
             log_bytes=log_bytes,
             quarantined=quarantine.held(connection, tally),
             faults=faults,
+            audit=audit_of(connection, tally),
         )
 
 

@@ -2,21 +2,24 @@
 
 What the derived table and its pending changes together claim must equal the aggregate over the
 sources. Nothing that writers do meanwhile can make it differ, so a difference is a real fault.
+All keys of a big tally are compared in stretches, each in a snapshot of its own.
 """
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Engine, Row, Table
 
-from tallies import dependencies, quarantine, sql, state
+from tallies import dependencies, quarantine, rounds, sql, state
 from tallies.errors import NotInstalled
 from tallies.quarantine import Quarantined
+from tallies.stretches import Stretch, axis_of, next_stretch
 from tallies.tally import Between, Everything, Keys, Scope, Tally, Windows
 from tallies.transactions import comparing, comparing_retried
 from tallies.writing import TRIED, temporary
@@ -73,45 +76,184 @@ class Verification:
         return not (self.differing or self.stale or self.quarantined or self.faults)
 
 
+@dataclass(frozen=True)
+class Progress:
+    """How far a comparison of all keys is: keys so far, of about how many, the last stretch."""
+
+    tally: str
+    keys: int
+    total: int | None
+    stretch: str
+
+
 def verify(
     engine: Engine,
     tally: Tally,
     windows: Sequence[Bounds] | Literal["touched"] | None = None,
     limit: int = SHOWN_DIFFERENCES,
+    on_progress: Callable[[Progress], None] | None = None,
 ) -> Verification:
     """Compare all keys, or those of `windows`, or those that were written since the last verify.
 
     `windows` are half-open pairs of aware datetimes, None being an open end. At most `limit`
-    differences are returned with their values; all are counted.
+    differences are returned with their values; all are counted. All keys of a big tally are
+    compared in stretches of a snapshot each; `on_progress` is called after each stretch.
 
     Raises NotInstalled, or SQLAlchemy's errors.
     """
-    started = time.perf_counter()
-    result = comparing_retried(
-        engine, tally, lambda: _verify_once(engine, tally, windows, limit, started)
-    )
-    if result.stale:
-        return result
-    with engine.begin() as connection:
-        _remember(connection, tally, result)
-        state.record_verified(
-            connection,
-            tally,
-            as_of=result.as_of,
-            whole=result.whole,
-            differing=result.differing,
-            seconds=result.seconds,
-        )
+    if windows is None:
+        return _everything(engine, tally, limit, on_progress)
+    wanted, seen = windows, Seen()
+
+    def choose(connection: Connection) -> list[Scope]:
+        if isinstance(wanted, str):
+            seen.look(connection, tally)
+        return _scopes(connection, tally, wanted)
+
+    result = compared(engine, tally, choose, limit)
+    if result is None:
+        return _everything(engine, tally, limit, on_progress)
+    if not result.stale:
+        with engine.begin() as connection:
+            conclude(connection, tally, result, seen)
     return result
+
+
+def _everything(
+    engine: Engine,
+    tally: Tally,
+    limit: int,
+    on_progress: Callable[[Progress], None] | None,
+) -> Verification:
+    """Compare all keys, from the first to the last: a round of the audit by itself."""
+    seen, parts = Seen(), list[Verification]()
+    after: str | None = None
+    axis: str | None = None
+    with engine.connect() as connection:
+        known = rounds.read(connection, tally)
+    size = rounds.size_of(known)
+    while True:
+        stretch, found = compare_stretch(
+            engine, tally, axis, after, size.rows, limit, None if parts else seen
+        )
+        if stretch is None:
+            return found
+        parts.append(found)
+        after, axis = stretch.upto, stretch.axis.name
+        size = size.after(found.seconds, after is None)
+        if after is None:
+            break
+        if on_progress is not None:
+            keys, total = sum(part.compared for part in parts), known and known.table_rows
+            on_progress(Progress(tally.name, keys, total, stretch.in_words))
+    result = combined(parts, limit, whole=True)
+    with engine.begin() as connection:
+        conclude(connection, tally, result, seen)
+        if not result.faults:
+            rounds.record_complete(connection, tally, result.as_of, result, size)
+    return result
+
+
+def compare_stretch(
+    engine: Engine,
+    tally: Tally,
+    axis: str | None,
+    after: str | None,
+    rows: int,
+    limit: int,
+    seen: Seen | None = None,
+) -> tuple[Stretch | None, Verification]:
+    """Compare the stretch after the position `after` on the axis of that name, in one snapshot.
+
+    What is unverified in that snapshot is put into `seen`. The stretch is None where the tally is
+    stale. Nothing is recorded.
+    """
+    chosen: list[Stretch] = []
+
+    def choose(connection: Connection) -> list[Scope]:
+        if seen is not None:
+            seen.look(connection, tally)
+        along = axis_of(connection, tally, axis)
+        start = after if along.name == axis else None
+        chosen[:] = [next_stretch(connection, tally, along, start, rows)]
+        return [chosen[0].scope]
+
+    result = compared(engine, tally, choose, limit, everything=True)
+    assert result is not None
+    return (None if result.stale else chosen[0]), result
+
+
+def compared(
+    engine: Engine,
+    tally: Tally,
+    choose: Callable[[Connection], list[Scope]],
+    limit: int,
+    *,
+    everything: bool = False,
+) -> Verification | None:
+    """Compare in one snapshot what `choose` says there; None where it says everything.
+
+    With `everything` that is compared too. Nothing is recorded.
+    """
+    started = time.perf_counter()
+    return comparing_retried(
+        engine,
+        tally,
+        lambda: _verify_once(engine, tally, choose, limit, started, everything),
+    )
+
+
+def conclude(connection: Connection, tally: Tally, result: Verification, seen: Seen) -> None:
+    """Record a comparison: what differed is to be compared again, what was right is verified."""
+    if not result.differing and not result.faults:
+        seen.forget(connection)
+    _remember(connection, tally, result)
+    state.record_verified(
+        connection,
+        tally,
+        as_of=result.as_of,
+        whole=result.whole,
+        differing=result.differing,
+        seconds=result.seconds,
+    )
+
+
+def combined(
+    parts: Sequence[Verification], limit: int, *, whole: bool | None = None
+) -> Verification:
+    """Several comparisons of one tally as one, as of the first; a key that is in two counts once.
+
+    `whole` says whether they are all keys together; by default, whether one of them is.
+    """
+    keys: dict[str, Difference] = {}
+    for each in parts:
+        for difference in each.differences:
+            keys.setdefault(json.dumps(difference.key, sort_keys=True, default=str), difference)
+    shown = sum(len(each.differences) for each in parts)
+    return Verification(
+        parts[0].tally,
+        any(each.whole for each in parts) if whole is None else whole,
+        sum(each.compared for each in parts),
+        sum(each.differing for each in parts) - (shown - len(keys)),
+        tuple(keys.values())[:limit],
+        tuple(sorted({day for each in parts for day in each.days})),
+        (),
+        parts[0].as_of,
+        sum(each.seconds for each in parts),
+        quarantined=parts[-1].quarantined,
+        quarantine=parts[-1].quarantine,
+        faults=tuple(dict.fromkeys(fault for each in parts for fault in each.faults)),
+    )
 
 
 def _verify_once(
     engine: Engine,
     tally: Tally,
-    windows: Sequence[Bounds] | Literal["touched"] | None,
+    choose: Callable[[Connection], list[Scope]],
     limit: int,
     started: float,
-) -> Verification:
+    everything: bool,
+) -> Verification | None:
     with comparing(engine, tally) as connection:
         installed = state.installed(connection, tally)
         if installed is None:
@@ -124,7 +266,7 @@ def _verify_once(
         if stale:
             return Verification(
                 tally.name,
-                windows is None,
+                everything,
                 0,
                 0,
                 (),
@@ -134,25 +276,23 @@ def _verify_once(
                 _since(started),
                 faults=faults,
             )
-        seen = _unverified(connection, tally) if windows in ("touched", None) else {}
-        scopes = _scopes(connection, tally, windows)
-        compared, differing = 0, 0
+        scopes = choose(connection)
+        if not everything and any(isinstance(scope, Everything) for scope in scopes):
+            return None
+        keys, differing = 0, 0
         differences: list[Difference] = []
         days: set[str] = set()
         held = quarantine.held(connection, tally)
         for scope in scopes:
             total, *shown = _compared(connection, tally, scope, limit, held > 0)
-            compared += total.compared
+            keys += total.compared
             differing += total.differing
             days.update(total.days or ())
             differences += [Difference(r.day, r.key, r.stored, r.expected) for r in shown]
-        if not differing and not faults:
-            _forget_unverified(connection, seen)
-        whole = any(isinstance(scope, Everything) for scope in scopes)
         return Verification(
             tally.name,
-            whole,
-            compared,
+            any(isinstance(scope, Everything) for scope in scopes),
+            keys,
             differing,
             tuple(differences[:limit]),
             tuple(sorted(days)),
@@ -169,12 +309,8 @@ def _since(started: float) -> float:
     return time.perf_counter() - started
 
 
-def _scopes(
-    connection: Connection, tally: Tally, windows: Sequence[Bounds] | str | None
-) -> list[Scope]:
+def _scopes(connection: Connection, tally: Tally, windows: Sequence[Bounds] | str) -> list[Scope]:
     """What is to be compared."""
-    if windows is None:
-        return [Everything()]
     if tally.window is None:
         return _touched_keys(connection, tally) if isinstance(windows, str) else [Everything()]
     if not isinstance(windows, str):
@@ -201,7 +337,7 @@ def _scopes(
 
 def _touched_keys(connection: Connection, tally: Tally) -> list[Scope]:
     """The keys of a tally without windows that were written, or everything where all of it was."""
-    if _places(connection, tally, state.unverified):
+    if _seen(connection, tally, state.unverified):
         return [Everything()]
     found = sql.execute(
         connection,
@@ -285,15 +421,33 @@ SELECT place, NULL, NULL, NULL, day, key, stored, expected FROM differing WHERE 
 ORDER BY place"""
 
 
-def _unverified(connection: Connection, tally: Tally) -> dict[Table, list[str]]:
-    """What this snapshot knows to be unverified, by its place.
+class Seen:
+    """What a snapshot knows to be unverified: what it finds right needs no further look.
 
-    Hand edits are among it, so that they are known until all was found right after them.
+    Hand edits are among it, so that they are known until all was found right after them. Rows are
+    known by place and writer: a place may be another row's by the time that all is compared.
     """
-    tables = [state.unverified, state.unverified_keys]
-    if state.is_there(connection, state.hand_edits):
-        tables.append(state.hand_edits)
-    return {table: _places(connection, tally, table) for table in tables}
+
+    def __init__(self) -> None:
+        self._rows: dict[Table, list[Row[Any]]] = {}
+
+    def look(self, connection: Connection, tally: Tally) -> None:
+        """Remember what is unverified in the connection's snapshot."""
+        tables = [state.unverified, state.unverified_keys]
+        if state.is_there(connection, state.hand_edits):
+            tables.append(state.hand_edits)
+        self._rows = {table: _seen(connection, tally, table) for table in tables}
+
+    def forget(self, connection: Connection) -> None:
+        """Delete what was seen."""
+        for table, rows in self._rows.items():
+            if rows:
+                connection.exec_driver_sql(
+                    f"DELETE FROM {sql.name_of(table)} AS t"
+                    " USING unnest(%s::tid[], %s::text[]) AS s (place, writer)"
+                    " WHERE t.ctid = s.place AND t.xmin::text = s.writer",
+                    ([row.place for row in rows], [row.writer for row in rows]),
+                )
 
 
 def _remember(connection: Connection, tally: Tally, found: Verification) -> None:
@@ -311,18 +465,10 @@ def _remember(connection: Connection, tally: Tally, found: Verification) -> None
         state.record_written(connection, tally, [], True)
 
 
-def _places(connection: Connection, tally: Tally, table: Table) -> list[str]:
-    rows = connection.exec_driver_sql(
-        f"SELECT ctid::text FROM {sql.name_of(table)} WHERE tally = %s", (tally.name,)
+def _seen(connection: Connection, tally: Tally, table: Table) -> list[Row[Any]]:
+    found = connection.exec_driver_sql(
+        "SELECT ctid::text AS place, xmin::text AS writer"
+        f" FROM {sql.name_of(table)} WHERE tally = %s",
+        (tally.name,),
     )
-    return [row[0] for row in rows]
-
-
-def _forget_unverified(connection: Connection, seen: Mapping[Table, Sequence[str]]) -> None:
-    """What this snapshot saw and found right needs no further look."""
-    for table, places in seen.items():
-        if places:
-            connection.exec_driver_sql(
-                f"DELETE FROM {sql.name_of(table)} WHERE ctid = ANY (%s::tid[])",
-                (list(places),),
-            )
+    return list(found.all())

@@ -1,7 +1,7 @@
 """The fediverse in Dagster: from the raw log by way of posts and tallies to what is trending.
 
 The hourly run processes the log, refreshes the tallies and reports, in this order; a daily one
-keeps house. What each of these does is in the files named here.
+keeps house, and compares the whole log. What each of these does is in the files named here.
 """
 
 from __future__ import annotations
@@ -24,4 +24,5 @@ def build(partitions: dg.DailyPartitionsDefinition) -> SystemAssets:
         checks=[events_processed, matches_log],
         more=[processed_tables, trending],
         housekeeping=[snapshot_thinning, stream_retention],
+        daily_checks=[matches_log],
     )

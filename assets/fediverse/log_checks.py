@@ -136,8 +136,8 @@ def events_processed(database: Database) -> dg.AssetCheckResult:
     name=MATCHES_LOG,
     description=(
         "Posts and all that hangs on them are exactly what the events say that are kept. Run with"
-        f" the asset it compares the posts of the last {RECENT_EVENTS:,} events; run alone (the"
-        " audit, or Execute) it compares all."
+        f" the asset it compares the posts of the last {RECENT_EVENTS:,} events; run alone"
+        " (the daily run, the job audit, or Execute) it compares all."
     ),
 )
 def matches_log(context: dg.AssetCheckExecutionContext, database: Database) -> dg.AssetCheckResult:

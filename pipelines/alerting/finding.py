@@ -27,6 +27,7 @@ from pipelines.alerting import expected, hearing
 from pipelines.jobs import AUDIT
 from pipelines.repairing.requests import INCIDENT_TAG, REPAIR_JOB
 from tallies import Tally, incidents
+from tallies.audit import audit_of
 from tallies.causes import likely_cause
 from tallies.incidents import Incident
 
@@ -227,7 +228,8 @@ def _run(
     differing = {i.subject for i in known if i.kind == incidents.DIFFERS}
     for failed in known:
         if failed.kind == incidents.RUN and (
-            _mends(run, subject, covered, failed) or _needs_no_more(run, failed, differing)
+            _mends(run, subject, covered, failed)
+            or _needs_no_more(connection, place, failed, differing)
         ):
             incidents.mend(connection, failed.subject, incidents.RUN, f"a run of {subject}", at=at)
     return None
@@ -268,12 +270,22 @@ def _mends(run: dg.DagsterRun, subject: str, covered: Sequence[str], failed: Inc
     return failed.subject == subject or (bool(assets) and set(assets) <= set(covered))
 
 
-def _needs_no_more(run: dg.DagsterRun, failed: Incident, differing: Set[str]) -> bool:
-    """Whether the audit found right what was to be rebuilt."""
-    if run.job_name != AUDIT or PARTITIONS not in failed.details:
+def _needs_no_more(
+    connection: Connection, place: Place, failed: Incident, differing: Set[str]
+) -> bool:
+    """Whether what was to be rebuilt has since been found right, all keys of it."""
+    if PARTITIONS not in failed.details:
         return False
-    tallies = {name.replace("/", ".") for name in failed.details.get("assets") or ()}
-    return not tallies & differing
+    names = {name.replace("/", ".") for name in failed.details.get("assets") or ()}
+    if names & differing:
+        return False
+    audits = [audit_of(connection, t) for t in place.tallies.values() if t.name in names]
+    return bool(audits) and all(
+        audit is not None
+        and audit.compared_since is not None
+        and audit.compared_since > failed.last_found_at
+        for audit in audits
+    )
 
 
 def _what_failed(instance: dg.DagsterInstance, record: EventLogRecord) -> str:

@@ -7,7 +7,7 @@ Dagster's daemon is down nobody looks; that it was is found when it is back.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -32,6 +32,7 @@ from pipelines.alerting.wording import DAEMON
 from pipelines.schedules import why_passed_over
 from resources.settings import fresh_seconds
 from tallies import NotInstalled, Tally, incidents
+from tallies.audit import LATEST, late
 from tallies.incidents import Incident
 from tallies.state import installed
 from tallies.tally import LOGGED_AT
@@ -100,6 +101,32 @@ def pending(connection: Connection, found: Ages) -> set[int]:
     for subject in known:
         if subject in found.looked_at and subject not in found.too_old:
             incidents.mend(connection, subject, incidents.PENDING, "no change waits for long now")
+    return reported
+
+
+def uncompared(connection: Connection, looked_at: Collection[str]) -> set[int]:
+    """Open, count and resolve the incidents of tallies whose audit is late; the ids of those found.
+
+    `looked_at` are the names of the tallies that this code location keeps.
+    """
+    known = _open(connection, incidents.UNCOMPARED)
+    too_late = {name: since for name, since in late(connection).items() if name in looked_at}
+    reported = set()
+    for subject, since in too_late.items():
+        before = known.get(subject)
+        if before is not None and before.last_found_at > datetime.now(UTC) - COUNTED_EVERY:
+            continue
+        what = (
+            f"Not every key was compared with the sources within {LATEST // COUNTED_EVERY} hours:"
+            f" all were before {since.astimezone(UTC):%Y-%m-%d %H:%M} UTC. Does the hourly schedule"
+            f" run? `tally verify {subject}` compares all of it now."
+        )
+        details = {"asset": subject.replace(".", "/"), "to_mend": f"tally verify {subject}"}
+        kind = incidents.UNCOMPARED
+        reported.add(incidents.report(connection, subject, kind, what, details=details).id)
+    for subject in known:
+        if subject in looked_at and subject not in too_late:
+            incidents.mend(connection, subject, incidents.UNCOMPARED, "all keys were compared")
     return reported
 
 

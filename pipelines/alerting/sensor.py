@@ -65,6 +65,7 @@ def alerts(systems: Sequence[SystemAssets]) -> dg.SensorDefinition:
                 heard = hearing.listen(context.instance, connection)
                 found_now = finding.find(context.instance, connection, place, heard)
                 found_now |= looking.pending(connection, found)
+                found_now |= looking.uncompared(connection, found.looked_at)
                 found_now |= looking.ticks(context.instance, connection, place, memory.since(now))
                 requests = [
                     *lost_requests(context.instance, connection),

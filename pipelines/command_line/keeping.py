@@ -22,6 +22,7 @@ from pipelines.command_line.common import (
 
 if TYPE_CHECKING:
     from tallies import Status, Tally
+    from tallies.verify import Progress as VerifyProgress
 
 day = click.DateTime(formats=["%Y-%m-%d"])
 
@@ -66,8 +67,9 @@ def status(as_json: bool) -> int:
     """Show what is known of each tally.
 
     Rows, the size on disk of the table with its indexes and its change log, when it was last
-    refreshed, its pending changes, the age of the oldest, and what the last verify found. Ends
-    with 1 where something that a tally stands on is not as it was when it was installed.
+    refreshed, its pending changes, the age of the oldest, what the last verify found, and since
+    when every key has been compared. Ends with 1 where something that a tally stands on is not as
+    it was when it was installed.
     """
     from pipelines.command_line.incident_printing import open_hint
     from pipelines.command_line.names import kept_tallies, named_tallies, number_open, systems_of
@@ -225,16 +227,25 @@ def verify(names: Sequence[str], as_json: bool) -> int:
     """Compare the named tallies, or all, with their sources.
 
     Names every key that differs, with what is stored and what the sources say. Exact while
-    writers run: a difference is a real fault. Ends with 1 where anything differs, and where a
-    tally was never built.
+    writers run: a difference is a real fault. A big tally is compared in stretches of a snapshot
+    each, and how far that is goes to standard error. Ends with 1 where anything differs, and where
+    a tally was never built.
     """
-    from pipelines.command_line.printing import show_verification, verifications_as_json
+    from pipelines.command_line.printing import (
+        show_verification,
+        verifications_as_json,
+        verifying_line,
+    )
     from tallies import verify as run
 
     engine = open_database()
     results = []
+
+    def show(progress: VerifyProgress) -> None:
+        click.echo(verifying_line(progress), err=True)
+
     for each in named(engine, names):
-        results.append(run(engine, each))
+        results.append(run(engine, each, on_progress=show))
         if not as_json:
             show_verification(results[-1], console())
     if as_json:

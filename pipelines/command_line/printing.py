@@ -13,6 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from tallies import Difference, Refreshed, Status, Tally, Verification, Waiting
+from tallies.audit import LATEST
+from tallies.verify import Progress as VerifyProgress
 
 NEVER = "-"
 SPANS = (("s", 60), ("min", 60), ("h", 24), ("d", 365), ("y", None))
@@ -67,6 +69,9 @@ def show_status(
             table.add_row(f"[bold]{system}")
         table.add_row(f"  {tally.table.name}", *_cells(status))
     console.print(table)
+    compared = _compared_line([status for _, status in found if status is not None])
+    if compared:
+        console.print(compared, highlight=False, markup=False, soft_wrap=True)
     for tally, status in found:
         for advice in _advice(tally, status):
             console.print(advice, highlight=False, markup=False, soft_wrap=True)
@@ -114,6 +119,33 @@ def _verified(status: Status) -> str:
     return f"ok {age(status.verified_at, status.as_of)}"
 
 
+def _compared_line(found: Sequence[Status]) -> str | None:
+    """Since when every key of every tally has been compared; None where of one that never was."""
+    since = [
+        (status.audit.compared_since, status.tally)
+        for status in found
+        if status.audit is not None and status.audit.compared_since is not None
+    ]
+    if not since or len(since) < len(found):
+        return None
+    first, tally = min(since)
+    return f"all keys compared since {first.astimezone(UTC):%Y-%m-%d %H:%M} UTC ({tally})"
+
+
+def _audit_advice(status: Status) -> list[str]:
+    audit = status.audit
+    if audit is None or status.stale or status.rows is None:
+        return []
+    if audit.compared_since is None:
+        return [f"{status.tally}: not every key was compared yet; `tally verify` does that now"]
+    if status.as_of - audit.compared_since <= LATEST:
+        return []
+    return [
+        f"{status.tally}: not every key was compared within a day: all were"
+        f" {age(audit.compared_since, status.as_of)} ago; does the hourly schedule run?"
+    ]
+
+
 def _advice(tally: Tally, status: Status | None) -> list[str]:
     if status is None:
         return [f"{tally.name}: not installed; run `tally migrate`"]
@@ -128,6 +160,7 @@ def _advice(tally: Tally, status: Status | None) -> list[str]:
         advice.append(f"{tally.name}: wrong when last verified; see `tally verify`")
     if status.quarantined:
         advice.append(quarantine_line(tally, status.quarantined))
+    advice += _audit_advice(status)
     if (status.log_bytes or 0) > max(LONG_LOG_BYTES, BYTES_A_CHANGE * status.pending):
         advice.append(
             f"{tally.name}: its change log takes {size(status.log_bytes)} for"
@@ -232,6 +265,12 @@ def _show_quarantine(result: Verification, console: Console) -> None:
 
 def _shortened(text: str) -> str:
     return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}..."
+
+
+def verifying_line(progress: VerifyProgress) -> str:
+    """How far a comparison of all keys is, in one line."""
+    of_all = f" of about {progress.total:,}" if progress.total else ""
+    return f"{progress.tally}: {progress.keys:,}{of_all} keys compared; {progress.stretch}"
 
 
 def verified_line(result: Verification) -> str:

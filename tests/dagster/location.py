@@ -146,7 +146,7 @@ class Location:
         )
 
     def audit(self) -> Ran:
-        """What the nightly schedule runs."""
+        """All checks without their assets: every key is compared, at once."""
         return self.run("audit")
 
     def tick(self, schedule: str) -> Any:

@@ -29,7 +29,7 @@ def test_a_tick_of_the_schedule_requests_a_run_that_refreshes(location: Location
 
 def test_the_schedules_and_the_sensor_run_by_default(location: Location) -> None:
     definitions = location.definitions
-    for name in ("media_hourly", "audit"):
+    for name in ("media_hourly", "inventory"):
         schedule = definitions.resolve_schedule_def(name)
         assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
         assert schedule.execution_timezone == "UTC"
@@ -38,7 +38,7 @@ def test_the_schedules_and_the_sensor_run_by_default(location: Location) -> None
 
 
 def test_the_schedules_pass_over_a_system_whose_sources_are_missing(unmigrated: Location) -> None:
-    for name in ("media_hourly", "audit"):
+    for name in ("media_hourly", "inventory"):
         tick = unmigrated.tick(name)
         assert not tick.run_requests
         assert tick.skip_message is not None
