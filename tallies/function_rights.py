@@ -28,6 +28,8 @@ OPEN = (
     " WHERE a.grantee = 0 AND a.privilege_type = 'EXECUTE')"
 )
 
+_HARMLESS = "NOT p.prosecdef AND p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype)"
+
 # Views that call the engine's functions, views that read those, and so on; with what is called.
 _CALLING = f"""
 WITH RECURSIVE calling AS (
@@ -53,6 +55,13 @@ _READERS = f"""{_CALLING}, readers AS (
   FROM calling AS c JOIN pg_class AS v ON v.oid = c.view
   JOIN pg_attribute AS t ON t.attrelid = v.oid, aclexplode(t.attacl) AS a
   WHERE a.privilege_type = 'SELECT'
+  UNION
+  SELECT c.view, 'pg_read_all_data'::regrole, c.function FROM calling AS c
+  UNION
+  -- What runs with the caller's own rights, and is part of what applications ask.
+  SELECT c.view, a.grantee, p.oid
+  FROM calling AS c JOIN pg_class AS v ON v.oid = c.view, aclexplode(v.relacl) AS a, {OF_ENGINE}
+  WHERE a.privilege_type = 'SELECT' AND a.grantee <> 0 AND {_HARMLESS}
   UNION
   -- A partition created later copies the guard of its root, and its creator is asked for EXECUTE.
   SELECT r.oid, r.relowner, t.tgfoid
@@ -104,9 +113,6 @@ def _grant_readers(connection: Connection) -> None:
 def harmless(connection: Connection) -> list[str]:
     """Functions that run with the rights of whoever calls them, and are no trigger's."""
     rows = connection.scalars(
-        text(
-            f"SELECT {SIGNATURE} FROM {OF_ENGINE} WHERE NOT p.prosecdef"
-            " AND p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype) ORDER BY 1"
-        )
+        text(f"SELECT {SIGNATURE} FROM {OF_ENGINE} WHERE {_HARMLESS} ORDER BY 1")
     )
     return list(rows)

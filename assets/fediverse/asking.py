@@ -49,6 +49,15 @@ def identifier(name: str, value: int) -> int:
     return whole_number(name, value, LARGEST_ID, least=0)
 
 
+def one_of_many(instance: int) -> str:
+    """The instance's id as SQL, such that the planner takes it for any of the instances.
+
+    Of one that was loaded a moment ago its statistics say that there is nothing. It would then plan
+    for a single row, and any index whose first column is the instance would look like the best.
+    """
+    return f"(SELECT {instance}::bigint)"
+
+
 def number(name: str, value: float, least: float, *, above: bool = False) -> float:
     """`value` as a finite float, at least `least`, or above it. Raises ValueError."""
     fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

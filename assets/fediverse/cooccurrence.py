@@ -47,28 +47,41 @@ def hashtag_cooccurrence(
     instance = asking.identifier("instance_id", instance_id)
     first, last = asking.span(start, end)
     asking.whole_number("limit", limit, MOST_PAIRS)
-    if hashtag is None:
-        pairs = "b.hashtag_id > a.hashtag_id"
-        names = "least(ta.c_name, tb.c_name), greatest(ta.c_name, tb.c_name)"
-    else:
-        pairs = f"b.hashtag_id <> a.hashtag_id AND a.hashtag_id = {hashtag_id(instance, hashtag)}"
-        names = "ta.c_name, tb.c_name"
-    # By bytes, so that no database's collation changes the order.
-    named = (
-        f'(SELECT id, name COLLATE "C" AS c_name FROM {_hashtags} WHERE instance_id = {instance})'
+    any_of = asking.one_of_many(instance)
+    posts, pairs = f"{_posts} AS p", "b.id > a.id"
+    names = "least(ta.c_name, tb.c_name), greatest(ta.c_name, tb.c_name)"
+    which = (
+        f"p.instance_id = {any_of} AND p.deleted_at IS NULL"
+        " AND p.visibility IN ('public', 'unlisted')"
+        f" AND p.created_at >= {written(first)} AND p.created_at < {written(last)}"
     )
+    if hashtag is not None:
+        one = hashtag_id(instance, hashtag)
+        pairs, names = f"b.id <> a.id AND a.id = {one}", "ta.c_name, tb.c_name"
+        # From the hashtag's uses to its posts, and in no other order.
+        posts = (
+            f"{_uses} AS t CROSS JOIN LATERAL (SELECT p.id, p.account_id FROM {_posts} AS p"
+            f" WHERE {which} AND p.id = t.post_id OFFSET 0) AS p"
+        )
+        which = f"t.instance_id = {any_of} AND t.hashtag_id = {one}"
+    # By bytes, so that no database's collation changes the order.
+    named = f'(SELECT id, name COLLATE "C" AS c_name FROM {_hashtags} WHERE instance_id = {any_of})'
+    # The pairs of a post are made of its own hashtags and not by joining uses with uses: of an
+    # instance that was loaded a moment ago the planner knows nothing, and would join one by one.
     query = f"""
 SELECT {names}, c.posts, c.accounts
 FROM (
-  SELECT a.hashtag_id AS one, b.hashtag_id AS other, count(*) AS posts,
-    count(DISTINCT p.account_id) AS accounts
-  FROM {sql.name_of(tables.mastodon_posts)} AS p
-  JOIN {_uses} AS a ON a.instance_id = p.instance_id AND a.post_id = p.id
-  JOIN {_uses} AS b ON b.instance_id = p.instance_id AND b.post_id = p.id AND {pairs}
-  WHERE p.instance_id = {instance} AND p.deleted_at IS NULL
-    AND p.visibility IN ('public', 'unlisted')
-    AND p.created_at >= {written(first)} AND p.created_at < {written(last)}
-  GROUP BY a.hashtag_id, b.hashtag_id
+  SELECT a.id AS one, b.id AS other, count(*) AS posts, count(DISTINCT p.account_id) AS accounts
+  FROM (
+    SELECT p.account_id, ARRAY(
+      SELECT u.hashtag_id FROM {_uses} AS u
+      WHERE u.instance_id = {any_of} AND u.post_id = p.id
+    ) AS used
+    FROM {posts} WHERE {which}
+    OFFSET 0
+  ) AS p, unnest(p.used) AS a (id), unnest(p.used) AS b (id)
+  WHERE {pairs}
+  GROUP BY a.id, b.id
 ) AS c
 JOIN {named} AS ta ON ta.id = c.one
 JOIN {named} AS tb ON tb.id = c.other
@@ -76,5 +89,6 @@ ORDER BY c.posts DESC, 1, 2 LIMIT {limit}"""
     return asking.answers(connection, query, f"the table {_uses}", Pair)
 
 
+_posts = sql.name_of(tables.mastodon_posts)
 _uses = sql.name_of(tables.post_hashtags)
 _hashtags = sql.name_of(tables.hashtags)

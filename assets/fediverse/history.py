@@ -98,32 +98,35 @@ def engagement_velocity(
     first, last = asking.span(start, end)
     asking.whole_number("more_than", more_than, asking.LARGEST_ID, least=0)
     asking.whole_number("limit", limit, MOST_POSTS)
+    any_instance = asking.one_of_many(instance)
+    # Snapshots of a span are read once, and others of a post by the post: thousands may share an
+    # instant, as where a file does not say when its events were received.
     query = f"""
 WITH seen AS (
-  SELECT post_id, min(captured_at) AS first_at, max(captured_at) AS last_at
-  FROM {_snapshots} WHERE instance_id = {instance}
+  SELECT post_id, min(captured_at) AS first_at, max(captured_at) AS last_at,
+    (array_agg(favourites_count ORDER BY captured_at))[1] AS first_count,
+    (array_agg(favourites_count ORDER BY captured_at DESC))[1] AS last_count
+  FROM {_snapshots} WHERE instance_id = {any_instance}
     AND captured_at > {written(first)} AND captured_at <= {written(last)}
   GROUP BY post_id
 )
-SELECT p.id, p.account_id, p.url, z.favourites_count - a.favourites_count, a.favourites_count,
-  z.favourites_count, a.captured_at, z.captured_at
-FROM seen
-JOIN {_snapshots} AS z
-  ON z.instance_id = {instance} AND z.post_id = seen.post_id AND z.captured_at = seen.last_at
-JOIN LATERAL (
-  -- The last up to the start, which is the earlier of the two; else the first in between.
-  (SELECT s.captured_at, s.favourites_count FROM {_snapshots} AS s
-   WHERE s.instance_id = {instance} AND s.post_id = seen.post_id
-     AND s.captured_at <= {written(first)}
-   ORDER BY s.captured_at DESC LIMIT 1)
-  UNION ALL
-  (SELECT s.captured_at, s.favourites_count FROM {_snapshots} AS s
-   WHERE s.instance_id = {instance} AND s.post_id = seen.post_id
-     AND s.captured_at = seen.first_at)
-  ORDER BY captured_at LIMIT 1
-) AS a ON z.favourites_count - a.favourites_count > {more_than}
-JOIN {_posts} AS p ON p.instance_id = {instance} AND p.id = seen.post_id
-WHERE p.deleted_at IS NULL AND p.visibility IN ('public', 'unlisted')
+SELECT p.id, p.account_id, p.url, z.last_count - z.count_before, z.count_before, z.last_count,
+  z.before_at, z.last_at
+FROM (
+  SELECT seen.*,
+    CASE WHEN s.post_id = seen.post_id THEN s.captured_at ELSE first_at END AS before_at,
+    CASE WHEN s.post_id = seen.post_id THEN s.favourites_count ELSE first_count END AS count_before
+  FROM seen LEFT JOIN LATERAL (
+    -- Compared as a row, for the index by posts alone can answer that.
+    SELECT s.post_id, s.captured_at, s.favourites_count FROM {_snapshots} AS s
+    WHERE s.instance_id = {any_instance}
+      AND (s.post_id, s.captured_at) <= (seen.post_id, {written(first)})
+    ORDER BY s.post_id DESC, s.captured_at DESC LIMIT 1
+  ) AS s ON true
+) AS z
+JOIN {_posts} AS p ON p.instance_id = {any_instance} AND p.id = z.post_id
+WHERE z.last_count - z.count_before > {more_than}
+  AND p.deleted_at IS NULL AND p.visibility IN ('public', 'unlisted')
 ORDER BY 4 DESC, p.id LIMIT {limit}"""
     return asking.answers(connection, query, f"the table {_snapshots}", Velocity)
 

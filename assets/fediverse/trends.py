@@ -200,6 +200,7 @@ def _query(windows: _Windows, wanted: _Wanted) -> str:
     at, start, this_hour = written(windows.at), written(windows.start), written(windows.this_hour)
     hour_end = written(asking.next_hour(windows.at))
     weight, decay = wanted.weight, wanted.decay_hours
+    any_of = asking.one_of_many(wanted.instance)
     recent_rate = f"(posts + {weight!r} * engagement)::float8 / {windows.recent_hours!r}"
     baseline_rate = (
         f"(baseline_posts + {weight!r} * baseline_engagement)::float8 / {windows.baseline_hours!r}"
@@ -219,13 +220,13 @@ uses AS (
   -- What the hour of the moment asked for holds from that moment on.
   SELECT h.hashtag_id, {this_hour}, -1, 0, -p.engagement_score
   FROM {_uses}
-  WHERE NOT (SELECT many FROM pending) AND p.instance_id = {wanted.instance} AND {_COUNTED}
+  WHERE NOT (SELECT many FROM pending) AND p.instance_id = {any_of} AND {_COUNTED}
     AND p.created_at >= {at} AND p.created_at < {hour_end}
   UNION ALL
   -- Or each use by itself, which bounds accounts and latest use as an hour of its own would.
   SELECT h.hashtag_id, p.created_at, 1, 1, p.engagement_score
   FROM {_uses}
-  WHERE (SELECT many FROM pending) AND p.instance_id = {wanted.instance} AND {_COUNTED}
+  WHERE (SELECT many FROM pending) AND p.instance_id = {any_of} AND {_COUNTED}
     AND p.created_at >= {written(windows.baseline)} AND p.created_at < {at}
 ),
 tags AS (
@@ -265,7 +266,7 @@ candidates AS MATERIALIZED (
 recent AS MATERIALIZED (
   SELECT h.hashtag_id, p.account_id, p.created_at
   FROM {_uses}
-  WHERE p.instance_id = {wanted.instance} AND {_COUNTED}
+  WHERE p.instance_id = {any_of} AND {_COUNTED}
     AND p.created_at >= {start} AND p.created_at < {at}
 ),
 counted AS (
@@ -283,7 +284,7 @@ SELECT t.name, d.hashtag_id, d.posts::bigint AS posts, d.accounts,
   d.recent_rate, d.baseline_rate, d.latest_use,
   d.rise, d.decay, d.rise * d.decay AS score
 FROM decayed AS d
-JOIN {_hashtags} AS t ON t.instance_id = {wanted.instance} AND t.id = d.hashtag_id
+JOIN {_hashtags} AS t ON t.instance_id = {any_of} AND t.id = d.hashtag_id
 ORDER BY score DESC, t.name COLLATE "C" LIMIT {wanted.limit}"""
 
 

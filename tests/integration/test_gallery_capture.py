@@ -21,7 +21,7 @@ from assets.gallery.tallies import (
     system,
     tag_cardinality_stats,
 )
-from tallies import Tally, rebuild, refresh, verify
+from tallies import Tally, install, rebuild, refresh, verify
 from tallies.state import mark_stale
 from tests.concurrency.subjects import SUBJECTS
 from tests.concurrency.writers import COLLISIONS
@@ -398,6 +398,7 @@ def test_a_reader_needs_only_the_live_view(gallery: Engine) -> None:
         connection.execute(text("GRANT USAGE ON SCHEMA gallery TO gallery_reader"))
         for tally in system.tallies:
             connection.execute(text(f"GRANT SELECT ON {tally.live_name} TO gallery_reader"))
+        install(connection, system.tallies)
         connection.execute(text("SET LOCAL ROLE gallery_reader"))
         counts = {
             tally.table.name: connection.scalar(text(f"SELECT count(*) FROM {tally.live_name}"))

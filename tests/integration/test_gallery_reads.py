@@ -419,6 +419,8 @@ def test_a_role_that_may_only_read_gets_everything(gallery: Engine, level: Any) 
         "GRANT USAGE ON SCHEMA gallery TO gallery_reader",
         "GRANT SELECT ON ALL TABLES IN SCHEMA gallery TO gallery_reader",
     )
+    with gallery.begin() as connection:
+        install(connection, system.tallies)
     try:
         with gallery.connect().execution_options(isolation_level=level) as connection:
             connection.execute(text("SET ROLE gallery_reader"))

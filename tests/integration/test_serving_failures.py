@@ -19,7 +19,7 @@ from resources.database import open_engine
 from serving import media as media_routes
 from serving.app import OpenedLate, create_app
 from serving.database import Snapshots
-from tallies import refresh
+from tallies import install, refresh
 from tests.integration.serving_client import Client
 from tests.integration.support import create, execute, scalar
 
@@ -164,6 +164,8 @@ def test_a_role_that_may_not_read_hears_what_to_grant(library: Engine) -> None:
             "REVOKE SELECT ON media.media_files FROM serving_nobody",
         ):
             execute(library, statement)
+        with library.begin() as connection:
+            install(connection, media.tallies)
         refresh(library, daily_contributions)
         answer = Client(create_app(nobody, ["media"])).get(DAILY)
         assert answer.json()["total_files"] == 1
