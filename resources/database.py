@@ -21,6 +21,8 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from resources import settings
+from tallies.sessions import WRITTEN, set_local
+from tallies.transactions import PATIENCE
 
 OLDEST_VERSION = 15
 NEWEST_VERSION = 18
@@ -29,7 +31,18 @@ DAGSTER_SCHEMA = "dagster"
 # Dagster's events are stored so many at once: for its DAGSTER_EVENT_BATCH_SIZE, by itself one.
 EVENT_BATCH_SIZE = "500"
 
-_DEFAULTS = {"application_name": APPLICATION_NAME, "connect_timeout": "10"}
+# A server that the network lost is given up after a minute, instead of after hours.
+_DEFAULTS = {
+    "application_name": APPLICATION_NAME,
+    "connect_timeout": "10",
+    "client_encoding": "utf8",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "60000",
+}
+# What the driver's connect() takes beside libpq's parameters, and an address must not set.
+_OF_THE_DRIVER = ("autocommit", "context", "cursor_factory", "row_factory")
 _EXAMPLE = "postgresql://user:password@host:5432/database"
 _LOG = logging.getLogger(__name__)
 
@@ -57,6 +70,10 @@ _ADVICE = (
     (
         r"too many clients|remaining connection slots",
         "close other connections, or raise max_connections",
+    ),
+    (
+        r"unsupported startup parameter",
+        "leave `options` out of the address, or name the server itself instead of its pooler",
     ),
     (r"starting up|shutting down|in recovery mode", "wait until the server is up, then try again"),
 )
@@ -86,15 +103,20 @@ def open_engine(url: str | None = None, *, connections: int | None = None) -> En
         url = embedded.start_for_this_process(_close_embedded)
         origin = "the address of the embedded server"
         embedded_server = True
-    address, secrets = _parse(url, origin)
+    address, apart = _parse(url, origin)
+    wait = settings.wait_seconds()
     engine = create_engine(
         address,
-        connect_args={k: v for k, v in _DEFAULTS.items() if k not in address.query} | secrets,
+        connect_args={k: v for k, v in _DEFAULTS.items() if k not in address.query} | apart,
+        # Whatever the role's default is.
+        isolation_level="READ COMMITTED",
+        execution_options={} if wait is None else {PATIENCE: wait},
         # A server that was restarted between two hourly runs costs no failed run.
         pool_pre_ping=True,
         **({} if connections is None else {"pool_size": connections, "max_overflow": 0}),
     )
-    event.listen(engine, "do_connect", _Connecting(address))
+    event.listen(engine, "do_connect", _Connecting(address, "prepare_threshold" in apart))
+    event.listen(engine, "begin", _begin)
     if embedded_server:
         close_with_embedded(engine)
     return engine
@@ -122,7 +144,8 @@ def dagster_url(engine_url: str | URL) -> str:
     """
     if isinstance(engine_url, URL):
         engine_url = engine_url.render_as_string(hide_password=False)
-    address, secrets = _parse(engine_url, "the address of the database")
+    address, apart = _parse(engine_url, "the address of the database")
+    secrets = {name: value for name, value in apart.items() if name != "prepare_threshold"}
     # Its storage has columns without time zone that are filled by the server's clock.
     own = f"-csearch_path={DAGSTER_SCHEMA} -ctimezone=UTC"
     options = f"{address.query.get('options', '')} {own}".strip()
@@ -182,8 +205,11 @@ def _has_dagster_schema(connection: Connection) -> bool:
     return connection.execute(found, {"schema": DAGSTER_SCHEMA}).scalar_one() == 1
 
 
-def _parse(url: str, origin: str) -> tuple[URL, dict[str, str]]:
-    """The address for psycopg 3, and apart from it the secrets that its repr would show."""
+def _parse(url: str, origin: str) -> tuple[URL, dict[str, Any]]:
+    """The address for psycopg 3, and apart from it what cannot stand in it.
+
+    That is secrets, which its repr would show, and what the driver takes as another type.
+    """
     try:
         address = make_url(url)
     except (ArgumentError, ValueError):
@@ -209,8 +235,28 @@ def _parse(url: str, origin: str) -> tuple[URL, dict[str, str]]:
         username=query.pop("user", address.username),
         password=query.pop("password", address.password),
     )
-    secrets = {name: query.pop(name) for name in ("sslpassword",) if name in query}
-    return address.set(query=query), secrets
+    apart: dict[str, Any] = {name: query.pop(name) for name in ("sslpassword",) if name in query}
+    if "prepare_threshold" in query:
+        apart["prepare_threshold"] = _threshold(query.pop("prepare_threshold"), origin)
+    for name in _OF_THE_DRIVER:
+        if name in query:
+            raise DatabaseUnavailable(
+                f"{origin}: expected parameters of a connection, but it has {name!r}, which an"
+                " address cannot set; leave it out"
+            )
+    return address.set(query=query), apart
+
+
+def _threshold(written: str, origin: str) -> int | None:
+    """After how many executions the driver prepares a statement; None: never."""
+    if written.lower() == "none":
+        return None
+    if not (written.isascii() and written.isdigit()):
+        raise DatabaseUnavailable(
+            f"{origin}: expected a whole number or none as prepare_threshold, but it is"
+            f" {written!r}; correct it, or leave it out"
+        )
+    return int(written)
 
 
 def _single(value: str | tuple[str, ...]) -> str:
@@ -218,11 +264,20 @@ def _single(value: str | tuple[str, ...]) -> str:
     return value if isinstance(value, str) else ",".join(value)
 
 
-class _Connecting:
-    """Connects in SQLAlchemy's place, so that every failure is told in our words."""
+def _begin(connection: Connection) -> None:
+    """Set how values are written for the transaction that begins; none begins in AUTOCOMMIT."""
+    # Not `driver_connection`: one that was taken out of the pool has none.
+    driver: Any = connection.connection.dbapi_connection
+    if not driver.autocommit:
+        connection.exec_driver_sql(set_local(WRITTEN))
 
-    def __init__(self, address: URL) -> None:
+
+class _Connecting:
+    """Connects in SQLAlchemy's place, so that every failure is reported in our words."""
+
+    def __init__(self, address: URL, prepares: bool) -> None:
         self._place = _place(address)
+        self._prepares = prepares
         self._warned = False
 
     def __call__(
@@ -237,6 +292,39 @@ class _Connecting:
             connection = psycopg.connect(*arguments, **options)
         except psycopg.Error as error:
             raise DatabaseUnavailable(_explain(self._place, error)) from error
+        self._require_version(connection)
+        try:
+            self._fit_session(connection)
+        except psycopg.Error as error:
+            connection.close()
+            raise DatabaseUnavailable(_explain(self._place, error)) from error
+        return connection
+
+    def _fit_session(self, connection: psycopg.Connection[Any]) -> None:
+        """See to what is of the session. Raises DatabaseUnavailable."""
+        connection.autocommit = True
+        if not (connection.info.parameter_status("DateStyle") or "ISO").startswith("ISO"):
+            # The driver reads no other. Poolers know this setting, and keep it with the client.
+            connection.execute("SET datestyle = 'ISO, MDY'")
+        found = connection.execute(
+            "SELECT pg_backend_pid(), current_setting('session_replication_role'), current_user"
+        ).fetchone()
+        assert found is not None
+        pid, replication, role = found
+        if replication != "origin":
+            connection.close()
+            raise DatabaseUnavailable(
+                f"expected sessions in which foreign keys are checked at {self._place}, but"
+                f" session_replication_role is {replication!r}; have an administrator run"
+                f' ALTER ROLE "{role}" RESET session_replication_role'
+            )
+        if pid != connection.info.backend_pid and not self._prepares:
+            # A pooler answers in the server's place: the next transaction may be on another
+            # connection of it, which knows of no prepared statements.
+            connection.prepare_threshold = None
+        connection.autocommit = False
+
+    def _require_version(self, connection: psycopg.Connection[Any]) -> None:
         version = connection.info.server_version // 10_000
         if version < OLDEST_VERSION:
             connection.close()
@@ -253,7 +341,6 @@ class _Connecting:
                 OLDEST_VERSION,
                 NEWEST_VERSION,
             )
-        return connection
 
 
 def _place(address: URL) -> str:

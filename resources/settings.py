@@ -156,6 +156,16 @@ def fresh_seconds() -> int:
     return _count("TALLY_FRESH_SECONDS", DEFAULT_FRESH_SECONDS, "seconds")
 
 
+def wait_seconds() -> int | None:
+    """For how long locks of others are waited for: TALLY_WAIT_SECONDS; None where unset.
+
+    Raises SettingError where it is no whole number from 1.
+    """
+    return (
+        None if _read("TALLY_WAIT_SECONDS") is None else _count("TALLY_WAIT_SECONDS", 1, "seconds")
+    )
+
+
 def pressure_rows() -> int:
     """How many pending changes of a tally call for an early refresh: TALLY_PRESSURE_ROWS, 100,000.
 

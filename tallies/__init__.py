@@ -19,6 +19,7 @@ from tallies.errors import (
     HasDependents,
     NotInstalled,
     NotPermitted,
+    RowsHidden,
     TallyBusy,
     TallyError,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "Quarantined",
     "RecomputedTally",
     "Refreshed",
+    "RowsHidden",
     "Scope",
     "Status",
     "System",

@@ -1,4 +1,4 @@
-"""One backfill of a tally at a time: a lock that lives as long as the session that holds it.
+"""One backfill of a tally at a time: a lock that lives as long as the process that holds it.
 
 The lock belongs to a session and not to a transaction, for a backfill is many of these. A process
 that is killed takes its session with it, within a second or so, and so gives the lock back.
@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from tallies import sql
+from tallies.sessions import is_pooled
 from tallies.tally import Tally
 from tallies.transactions import SNAPSHOT, sqlstate
 
@@ -37,6 +38,12 @@ def alone(
     # Out of the pool: once closed, the session ends, and with it whatever it holds.
     connection.detach()
     try:
+        with connection.begin():
+            pooled = is_pooled(connection)
+        if pooled:
+            with _in_a_transaction(engine, tally, refuse):
+                yield connection
+            return
         _wait_for_lock(connection, tally, refuse)
         _look_for_client(connection)
         yield connection
@@ -44,6 +51,25 @@ def alone(
             sql.execute(connection, f"SELECT pg_advisory_unlock({_key(tally)})")
     finally:
         connection.close()
+
+
+@contextmanager
+def _in_a_transaction(
+    engine: Engine, tally: Tally, refuse: Callable[[Connection, int | None], Exception]
+) -> Iterator[None]:
+    """Hold the lock by a transaction that stays open: behind a pooler no session is ours for long.
+
+    It has no snapshot, so that it keeps nothing from being cleared.
+    """
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    with engine.connect() as connection, connection.begin():
+        sql.execute(connection, "SET LOCAL idle_in_transaction_session_timeout = 0")
+        lock = f"SELECT pg_try_advisory_xact_lock({_key(tally)})"
+        while not sql.execute(connection, lock).scalar_one():
+            if time.monotonic() >= deadline:
+                raise refuse(connection, holder(connection, tally))
+            time.sleep(LOOK_EVERY_SECONDS)
+        yield
 
 
 def holder(connection: Connection, tally: Tally) -> int | None:

@@ -29,7 +29,6 @@ from tallies.alone import alone
 from tallies.batches import Batches, Stretch, walk
 from tallies.beginning import LOAD, REPLACE, Beginning, Begun, not_built
 from tallies.errors import BadLane, TallyBusy
-from tallies.privileges import may_maintain
 from tallies.quarantine import attempt, lift
 from tallies.recomputed import RecomputedTally
 from tallies.tally import Tally
@@ -40,6 +39,7 @@ from tallies.writing import (
     Outcome,
     Written,
     added,
+    maintain,
     record,
     record_batch,
     rewrite,
@@ -148,9 +148,7 @@ def backfill(
 
 def _analyze(engine: Engine, tally: Tally) -> None:
     """Let the planner know of the loaded rows at once: what it knows is that there were none."""
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        if may_maintain(connection, sql.name_of(tally.table)):
-            sql.execute(connection, f"ANALYZE (SKIP_LOCKED) {sql.name_of(tally.table)}")
+    maintain(engine, "ANALYZE (SKIP_LOCKED)", sql.name_of(tally.table))
 
 
 def _wanted(tally: Tally, batches: Batches, lanes: Sequence[str] | None) -> tuple[str, ...]:

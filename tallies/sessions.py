@@ -11,6 +11,7 @@ Invariant: nothing here fails on a standby, for an ordinary role, or on any supp
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -64,6 +65,17 @@ def begin_work(connection: Connection) -> None:
     if (connection.dialect.server_version_info or ())[:1] >= (17,):
         settings["transaction_timeout"] = "0"
     sql.execute(connection, f"{set_local(settings)}; {lock_timeout_of()}")
+
+
+def is_pooled(connection: Connection) -> bool:
+    """Whether a pooler stands between: its transactions need not all be in one session.
+
+    It answers with a process id of its own making, for cancelling, in place of the server's.
+    """
+    driver: Any = connection.connection.dbapi_connection
+    return bool(
+        sql.execute(connection, "SELECT pg_backend_pid()").scalar_one() != driver.info.backend_pid
+    )
 
 
 def lock_timeout_of(seconds: float | None = None) -> str:

@@ -1,4 +1,4 @@
-"""Who holds what the engine waits for: asked when a lock was not to be had, for the message.
+"""Who keeps the engine from what it wants: asked when it was refused, for the message.
 
 A role sees of the sessions of others what the server shows to it: process id, role and application
 always, state and times only with `pg_read_all_stats` or as a member of the same role.
@@ -126,6 +126,21 @@ def _rows(connection: Connection, query: str) -> Sequence[Row[Any]]:
 def _holder(row: Row[Any]) -> Holder:
     behind = tuple(dict.fromkeys(pid for pid in row.behind or () if pid))
     return Holder(row.pid, row.application, row.role, row.state, row.since, behind, row.relation)
+
+
+def hidden(on: Engine, tables: Iterable[str]) -> tuple[str, list[str]] | None:
+    """The role that connects, and the tables of which row security hides rows from it, if any."""
+    names = ", ".join(sql.literal(table) for table in tables)
+    query = (
+        "SELECT current_user::text AS role,"
+        " array_agg(c.oid::regclass::text ORDER BY c.oid) AS tables"
+        f" FROM unnest(ARRAY[{names}]::text[]) AS n JOIN pg_class AS c ON c.oid = to_regclass(n)"
+        " WHERE row_security_active(c.oid)"
+    )
+    with suppress(SQLAlchemyError, RuntimeError), on.connect() as connection:
+        row = sql.execute(connection, query).one()
+        return (row.role, row.tables) if row.tables else None
+    return None
 
 
 def named(found: Sequence[Holder]) -> str:

@@ -13,18 +13,20 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Engine, func, select, update
+from sqlalchemy.exc import DBAPIError
 
 from tallies import quarantine, sql, state
 from tallies.privileges import may_maintain
 from tallies.quarantine import attempt
 from tallies.tally import LOGGED_AT, Scope, Tally
-from tallies.transactions import hold_referenced
+from tallies.transactions import hold_referenced, sqlstate
 
 FRESH = "pg_temp.tally_fresh"
 HELD = "pg_temp.tally_held"
 TRIED = "pg_temp.tally_tried"
 SMALL_BYTES = 128 * 1024
 VACUUM_AFTER_ROWS = 1_000
+CANCELLED = "57014"
 
 
 @dataclass(frozen=True)
@@ -344,8 +346,19 @@ def vacuum_log(engine: Engine, tally: Tally, taken: int) -> None:
 
     A role that may not, which before PostgreSQL 17 is any but its owner, leaves it to autovacuum.
     """
-    if taken < VACUUM_AFTER_ROWS:
-        return
+    if taken >= VACUUM_AFTER_ROWS:
+        maintain(engine, "VACUUM (SKIP_LOCKED, ANALYZE)", tally.log_name)
+
+
+def maintain(engine: Engine, command: str, table: str) -> None:
+    """Run a command of maintenance, which is not worth an error: autovacuum does it, too.
+
+    Not where the role may not; and what a statement_timeout of the role ends is left at that.
+    """
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        if may_maintain(connection, tally.log_name):
-            sql.execute(connection, f"VACUUM (SKIP_LOCKED, ANALYZE) {tally.log_name}")
+        try:
+            if may_maintain(connection, table):
+                sql.execute(connection, f"{command} {table}")
+        except DBAPIError as error:
+            if sqlstate(error) != CANCELLED:
+                raise

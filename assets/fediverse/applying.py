@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, func, select
 from assets.fediverse import parsing, posts, relations, snapshots, tables, versions
 from assets.fediverse.functions import PROGRESS
 from tallies import NotInstalled
-from tallies.sessions import begin_work, set_local
+from tallies.sessions import begin_work, is_pooled, set_local
 from tallies.sql import execute, quote
 
 WORK_MEMORY = "64MB"
@@ -35,7 +35,9 @@ def session(engine: Engine) -> Iterator[Connection]:
             connection.invalidate()
             with connection.begin():
                 _require_installed(connection)
-                execute(connection, f"SET SESSION temp_buffers = '{WORK_MEMORY}'")
+                # Behind a pooler it would reach somebody else, or come too late.
+                if not is_pooled(connection):
+                    execute(connection, f"SET SESSION temp_buffers = '{WORK_MEMORY}'")
             yield connection
         finally:
             connection.invalidate()
