@@ -27,6 +27,7 @@ from mastodon.errors import MastodonWarning
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 
+from assets.fediverse.confinement import Elsewhere
 from assets.fediverse.instances import instance_id, saw
 from assets.fediverse.partitions import ensure_days
 from assets.fediverse.stream import Disconnected, Refused, Stream, StreamConnection
@@ -89,12 +90,13 @@ class _Listening:
     base_url: str
     stream: Stream
     token: str | None
+    streaming_host: str | None
     stop: threading.Event
     say: Say
     pace: Pace
     buffer: queue.Queue[tuple[datetime, str | None, str | None]]
     heard: Heard = field(default_factory=Heard)
-    refusal: Refused | None = None
+    refusal: Refused | Elsewhere | None = None
     failure: BaseException | None = None
     connection: StreamConnection | None = None
 
@@ -105,19 +107,21 @@ def listen(
     stream: Stream,
     *,
     token: str | None,
+    streaming_host: str | None = None,
     stop: threading.Event,
     say: Say,
     pace: Pace | None = None,
 ) -> Heard:
     """Listen to the server's stream until `stop` is set; returns once all received is written.
 
-    `base_url` is as `base_url_of` gives it, `say` is told of connections that come and go. Raises
+    `base_url` is as `base_url_of` returns it, `streaming_host` is another host that may have its
+    streams, `say` is told of connections that come and go. Raises
     ListenError where the server refuses, or where received events could not be written by the end;
     SQLAlchemy's errors where the log is not there or may not be written.
     """
     pace = pace or Pace()
     buffer: queue.Queue[tuple[datetime, str | None, str | None]] = queue.Queue(pace.buffer_events)
-    shared = _Listening(base_url, stream, token, stop, say, pace, buffer)
+    shared = _Listening(base_url, stream, token, streaming_host, stop, say, pace, buffer)
     started = time.monotonic()
     writer = _Writer(engine, shared)
     writer.begin()
@@ -135,6 +139,10 @@ def listen(
     shared.heard.seconds = time.monotonic() - started
     if shared.failure is not None:
         raise shared.failure
+    if isinstance(shared.refusal, Elsewhere):
+        raise ListenError(
+            f"{base_url}: {shared.refusal}. Events written before: {shared.heard.events:,}"
+        )
     if shared.refusal is not None:
         raise ListenError(
             f"{base_url} does not let us listen to {stream}: {shared.refusal};"
@@ -188,14 +196,16 @@ def _read_until_stopped(shared: _Listening) -> None:
         shared.say(f"{said}; its beginning is kept")
 
     while not shared.stop.is_set():
-        connection = StreamConnection(shared.base_url, shared.stream, shared.token)
+        connection = StreamConnection(
+            shared.base_url, shared.stream, shared.token, shared.streaming_host
+        )
         shared.connection = connection
         connected_at = None
         if shared.stop.is_set():
             break
         try:
             connection.run(receive, connected, cut)
-        except Refused as error:
+        except (Refused, Elsewhere) as error:
             shared.refusal = error
             return
         except Disconnected as error:

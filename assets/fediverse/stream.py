@@ -18,6 +18,7 @@ from urllib.parse import quote
 from mastodon import Mastodon, MastodonError, StreamListener
 from urllib3.exceptions import HTTPError
 
+from assets.fediverse.confinement import ConfinedSession
 from assets.fediverse.sse import LONGEST_EVENT, Events
 
 CONNECT_SECONDS = 10
@@ -71,7 +72,9 @@ def stream_of(written: str) -> Stream:
 class StreamConnection:
     """One connection, from connecting to its end. `close` ends it from another thread."""
 
-    def __init__(self, base_url: str, stream: Stream, token: str | None) -> None:
+    def __init__(
+        self, base_url: str, stream: Stream, token: str | None, streaming_host: str | None = None
+    ) -> None:
         self._stream = stream
         self._answer: Any = None
         self._reader = _Reader()
@@ -83,6 +86,7 @@ class StreamConnection:
             ratelimit_method="throw",
             request_timeout=CONNECT_SECONDS,
             user_agent="tallykeeper",
+            session=ConfinedSession(base_url, streaming_host),
         )
         session = self._client.session
         session.headers["Accept-Encoding"] = "identity"

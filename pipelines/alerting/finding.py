@@ -6,7 +6,6 @@ events there are is `hearing`'s business. Only assets, checks and jobs of this c
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +25,7 @@ from assets.inventory import NEWS
 from pipelines.alerting import expected, hearing
 from pipelines.jobs import AUDIT
 from pipelines.repairing.requests import INCIDENT_TAG, REPAIR_JOB
+from resources.masking import masked
 from tallies import Tally, incidents
 from tallies.audit import audit_of
 from tallies.causes import likely_cause
@@ -44,9 +44,6 @@ KINDS = {
 }
 ASSET_JOB = "__ASSET_JOB"
 _LONGEST_LINE = 300
-_CREDENTIALS = re.compile(
-    r"(\w+://)[^\s/@]*@|((?:password|token|secret|key)=)[^\s&;'\"]+", re.IGNORECASE
-)
 
 
 @dataclass(frozen=True)
@@ -306,7 +303,5 @@ def _what_failed(instance: dg.DagsterInstance, record: EventLogRecord) -> str:
 def one_line(text: str) -> str:
     """The first line of an error that says anything, without passwords, not too long."""
     line = next((line.strip() for line in text.splitlines() if line.strip()), "without a word")
-    line = _CREDENTIALS.sub(
-        lambda found: f"{found[1] or found[2]}{'***@' if found[1] else '***'}", line
-    )
+    line = masked(line)
     return line if len(line) <= _LONGEST_LINE else line[: _LONGEST_LINE - 3] + "..."

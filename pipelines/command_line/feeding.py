@@ -78,7 +78,12 @@ def load(system: str, path: Path, instance: str | None, by_host: bool) -> None:
     metavar="STREAM",
     help="public, local, user, or hashtag:NAME.",
 )
-def listen(url: str, written: str) -> None:
+@click.option(
+    "--streaming-host",
+    metavar="HOST",
+    help="Another host that may have the server's streams, and is sent the token.",
+)
+def listen(url: str, written: str, streaming_host: str | None) -> None:
     """Listen to a live Mastodon server, and record its events until interrupted.
 
     The access token is read from TALLY_MASTODON_TOKEN; most servers ask for one. A connection that
@@ -103,7 +108,15 @@ def listen(url: str, written: str) -> None:
         click.echo(sentence)
     try:
         with _stopped_by_signals() as stop:
-            heard = run(engine, base_url, stream, token=token, stop=stop, say=click.echo)
+            heard = run(
+                engine,
+                base_url,
+                stream,
+                token=token,
+                streaming_host=streaming_host,
+                stop=stop,
+                say=click.echo,
+            )
     except ListenError as error:
         raise click.ClickException(str(error)) from error
     click.echo(heard.summary())
