@@ -49,6 +49,8 @@ _LARGEST_LOG = 20 * 1024**2
 # No process can have this id, so PostgreSQL takes a file that holds it for left behind.
 _NOBODY = 2**31 - 2
 _FIRST_WITH_OWN_LOCALES = 17
+NEEDED_BYTES = 100 * 2**20
+"""What an empty cluster takes (39 MB with PostgreSQL 18), and room to begin with."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -188,6 +190,7 @@ class Server:
         part = self.data.with_name(f"{self.data.name}.part")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(mode=0o700)
+        self._require_space(part)
         account.own(part)
         # Texts sort and change case alike on every machine, whatever its own language.
         locale = ["--locale=C.UTF-8"]
@@ -211,6 +214,16 @@ class Server:
                 f" it could not be put there ({error.strerror}); empty it, or choose another"
                 " TALLY_HOME"
             ) from error
+
+    def _require_space(self, folder: Path) -> None:
+        free = shutil.disk_usage(folder).free
+        if free < NEEDED_BYTES:
+            folder.rmdir()
+            raise DatabaseUnavailable(
+                f"expected {NEEDED_BYTES // 2**20:,} MB of free space for the embedded database at"
+                f" {self.data}, but there are {free // 2**20:,} MB; make room, choose another"
+                " TALLY_HOME, or set TALLY_DATABASE_URL to a database of yours"
+            )
 
     def _socket_folder(self, account: Account) -> Path:
         """Where the socket goes: among the data, or if that is too long a path, in /tmp."""

@@ -19,7 +19,6 @@ from tallies.errors import (
     HasDependents,
     NotInstalled,
     NotPermitted,
-    RowsHidden,
     TallyBusy,
     TallyError,
 )
@@ -59,7 +58,6 @@ __all__ = [
     "Quarantined",
     "RecomputedTally",
     "Refreshed",
-    "RowsHidden",
     "Scope",
     "Status",
     "System",

@@ -31,10 +31,6 @@ class TallyBusy(TallyError):
     """Another refresh, rebuild or migration held the tally for longer than we wait."""
 
 
-class RowsHidden(TallyError):
-    """Row security would hide rows of a table from the role that connects."""
-
-
 class BadWindow(TallyError):
     """A window that ends before it starts, or one on a tally that has no windows."""
 

@@ -28,7 +28,7 @@ from tallies import (
     state,
 )
 from tallies.drifted import Drifted
-from tallies.errors import NotInstalled
+from tallies.table_kinds import require_keepable
 from tallies.tally import Tally
 
 NEVER_BUILT = "never built"
@@ -296,20 +296,6 @@ def _over(source: Table, tallies: Sequence[Tally]) -> list[Tally]:
 
 
 def _require_tables(connection: Connection, tally: Tally) -> None:
-    for table, role in [
-        *((s, "source") for s in tally.sources),
-        (tally.table, "derived"),
-    ]:
-        kind = connection.scalar(
-            text("SELECT relkind FROM pg_class WHERE oid = to_regclass(:name)"),
-            {"name": sql.name_of(table)},
-        )
-        if kind is None:
-            raise NotInstalled(
-                f"{tally.name}: the {role} table {sql.name_of(table)} does not exist"
-            )
-        if (kind.decode() if isinstance(kind, bytes) else kind) not in {"r", "p"}:
-            raise NotInstalled(
-                f"{tally.name}: {sql.name_of(table)} is not a table; capture needs a table or a"
-                " partitioned table, not a view or a foreign table"
-            )
+    for source in tally.sources:
+        require_keepable(connection, tally.name, source, "source")
+    require_keepable(connection, tally.name, tally.table, "derived")

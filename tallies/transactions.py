@@ -19,16 +19,15 @@ from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.exc import DBAPIError
 
 from tallies import holding, sessions, sql
-from tallies.errors import NotInstalled, RowsHidden, TallyBusy
+from tallies.errors import NotInstalled, TallyBusy
 from tallies.tally import Tally
-from tallies.waiting import READERS, ROWS, WRITERS, Holder, Wanted, hidden, holders, named
+from tallies.waiting import READERS, ROWS, WRITERS, Holder, Wanted, holders, named
 
 T = TypeVar("T")
 
 SERIALIZATION_FAILURE = "40001"
 DEADLOCK = "40P01"
 LOCK_NOT_AVAILABLE = "55P03"
-NO_PRIVILEGE = "42501"
 # No such table, no such schema.
 MISSING = {"42P01", "3F000"}
 RETRIED = {SERIALIZATION_FAILURE, DEADLOCK, LOCK_NOT_AVAILABLE}
@@ -91,7 +90,7 @@ def retried(
 
     Each attempt waits for a lock briefly (`sessions`), so that nobody queues behind it for long;
     all together for as long as the engine's option PATIENCE says, and at least ATTEMPTS times.
-    Raises TallyBusy, which names who holds `wanted` or the `advisory` lock, and RowsHidden.
+    Raises TallyBusy, which names who holds `wanted` or the `advisory` lock.
     """
     patience = float(on.get_execution_options().get(PATIENCE, PATIENCE_SECONDS))
     failed_at: float | None = None
@@ -101,7 +100,6 @@ def retried(
             return attempt()
         except DBAPIError as error:
             if sqlstate(error) not in RETRIED:
-                _require_all_rows(error, what, on, wanted)
                 raise
             failed_at = failed_at or time.monotonic()
             waited = time.monotonic() - failed_at
@@ -124,19 +122,6 @@ def _wanted_for_writing(tally: Tally) -> list[Wanted]:
         *_wanted_for_reading(tally),
         *(Wanted(sql.name_of(parent), ROWS) for parent in parents),
     ]
-
-
-def _require_all_rows(error: DBAPIError, what: str, on: Engine, wanted: Sequence[Wanted]) -> None:
-    """Raise RowsHidden where that is why the server refused to read."""
-    if sqlstate(error) != NO_PRIVILEGE or not (found := hidden(on, [w.table for w in wanted])):
-        return
-    role, tables = found
-    raise RowsHidden(
-        f"{what}: row security would hide rows of {', '.join(tables)} from the role {role!r}, and"
-        " figures made from the others would be wrong; exempt the role with"
-        f" `ALTER ROLE {sql.quote(role)} BYPASSRLS`, or, where it owns the table, have"
-        " NO FORCE ROW LEVEL SECURITY on it. Nothing was changed"
-    ) from error
 
 
 def wanted_for_installing(tally: Tally) -> list[Wanted]:

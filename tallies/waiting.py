@@ -128,21 +128,6 @@ def _holder(row: Row[Any]) -> Holder:
     return Holder(row.pid, row.application, row.role, row.state, row.since, behind, row.relation)
 
 
-def hidden(on: Engine, tables: Iterable[str]) -> tuple[str, list[str]] | None:
-    """The role that connects, and the tables of which row security hides rows from it, if any."""
-    names = ", ".join(sql.literal(table) for table in tables)
-    query = (
-        "SELECT current_user::text AS role,"
-        " array_agg(c.oid::regclass::text ORDER BY c.oid) AS tables"
-        f" FROM unnest(ARRAY[{names}]::text[]) AS n JOIN pg_class AS c ON c.oid = to_regclass(n)"
-        " WHERE row_security_active(c.oid)"
-    )
-    with suppress(SQLAlchemyError, RuntimeError), on.connect() as connection:
-        row = sql.execute(connection, query).one()
-        return (row.role, row.tables) if row.tables else None
-    return None
-
-
 def named(found: Sequence[Holder]) -> str:
     """The holders in words; who they may be where none was found."""
     if not found:

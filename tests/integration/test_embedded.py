@@ -388,6 +388,17 @@ def test_a_socket_folder_of_somebody_else_is_not_used(home: Path) -> None:
         sockets.unlink()
 
 
+def test_a_disk_without_room_is_refused_before_anything_is_made(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resources.postmaster.NEEDED_BYTES", 2**60)
+    said = r"expected 1,099,511,627,776 MB of free space .* at .*postgres, but there are [\d,]+ MB"
+    with pytest.raises(DatabaseUnavailable, match=said):
+        embedded.start(home)
+    monkeypatch.undo()
+    assert not list(home.glob("postgres.part"))
+
+
 def test_a_folder_with_something_else_in_it_is_left_alone(home: Path) -> None:
     (home / "postgres").mkdir()
     (home / "postgres" / "letter.txt").write_text("dear")
