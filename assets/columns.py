@@ -12,6 +12,7 @@ from sqlalchemy import ClauseElement, Column, ColumnClause, Table, TableValuedAl
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import ColumnElement
 
+from assets.column_descriptions import BY_NAME
 from tallies import Everything, Tally
 from tallies.sql import type_name
 
@@ -49,7 +50,7 @@ def _column(column: Column[object]) -> dg.TableColumn:
     return dg.TableColumn(
         name=column.name,
         type=type_name(column.type).lower(),
-        description=column.comment,
+        description=column.comment or BY_NAME.get(column.name),
         constraints=dg.TableColumnConstraints(
             nullable=bool(column.nullable),
             unique=bool(column.unique or _is_whole_primary_key(column)),

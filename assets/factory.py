@@ -20,6 +20,7 @@ from sqlalchemy import Engine, Table
 
 from assets import columns, incident_metadata, keeping, lanes
 from assets.checks import checks_of
+from assets.sql_layout import laid_out
 from assets.windows import Span
 from resources.dagster_database import Database
 from tallies import Everything, RecomputedTally, System, Tally
@@ -255,9 +256,11 @@ def _more(tally: Tally, extra: Extra | None, engine: Engine) -> Mapping[str, dg.
 
 
 def _description(tally: Tally) -> str:
+    # The catalogue shows as much of it as one line holds, which has to be prose.
     return (
-        f"{tally.description}\n\nIt holds\n```sql\n{render(tally.aggregate(Everything()))}\n```\n"
-        f"as of its last refresh. The view `{tally.live_name}` says the same as of the last commit."
+        f"{tally.description}\n\nKept equal to what its sources say: this table as of its last"
+        f" refresh, the view `{tally.live_name}` as of the last commit. It holds\n\n"
+        f"```sql\n{laid_out(render(tally.aggregate(Everything())))}\n```\n"
     )
 
 

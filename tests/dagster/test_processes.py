@@ -245,6 +245,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
         secret = folder / "password"
         secret.write_text(PASSWORD + "\n")
         environment = {
+            "TALLY_START_DATE": "2015-01-01",
             "TALLY_DATABASE_URL": url,
             "TALLY_HOME": str(folder),
             "TALLY_PASSWORD_FILE": str(secret),
