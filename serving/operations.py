@@ -18,7 +18,7 @@ from serving.answers import Answer, json_response
 from serving.database import Provider, Snapshots
 from serving.problems import Route, unavailable
 from serving.routing import PROBLEMS
-from tallies import System, presence
+from tallies import System, dependencies, presence
 from tallies.age import installed_among, oldest_pending
 
 NO_STORE = {"cache-control": "no-store"}
@@ -33,7 +33,7 @@ class Health(BaseModel):
 
 
 class Ready(Answer):
-    """The database is reachable, and no change waits for longer than it may."""
+    """The database is reachable, capture intact, and no change waits for longer than it may."""
 
     status: Literal["ready"]
     systems: list[str]
@@ -52,7 +52,7 @@ def router(provider: Provider, systems: Sequence[System]) -> APIRouter:
 
     @routes.get("/ready", response_model=Ready, responses={503: PROBLEMS[503]})
     def ready() -> Response:
-        """Whether the database is reachable and the oldest pending change is young enough."""
+        """Whether the database is reachable, capture intact, and no change pending for long."""
         answer = ask.read(lambda connection, as_of: _ready(connection, as_of, systems))
         return json_response(answer, NO_STORE)
 
@@ -92,6 +92,15 @@ def _ready(connection: Connection, as_of: datetime, systems: Sequence[System]) -
             "not-ready",
             f"A change is pending since {oldest.astimezone(UTC).isoformat()}, which is longer than"
             f" {most}; answers are exact all the same, but refreshes seem not to run.",
+        )
+    faults = dependencies.faults_among(connection, tallies)
+    if faults:
+        more = f"; and {len(faults) - 1} more" if len(faults) > 1 else ""
+        raise unavailable(
+            "not-intact",
+            f"{faults[0]}{more}. Figures are not proven until `tally migrate` and then"
+            " `tally refresh` repair it.",
+            passes=False,
         )
     return {
         "status": "ready",

@@ -49,6 +49,7 @@ TITLES = {
     "dagster-unavailable": "Dagster cannot be asked",
     "database-unavailable": "The database cannot be reached",
     "not-ready": "Changes wait for too long",
+    "not-intact": "Figures are not proven",
     "not-installed": "The system is not in this database",
     "not-permitted": "The service's role may not read this",
     "too-slow": "The answer takes too long",

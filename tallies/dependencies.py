@@ -29,15 +29,25 @@ _CALLED = re.compile(r"\b([a-z_][a-z0-9_$]*)\.([a-z_][a-z0-9_$]*)\s*\(")
 
 
 def is_recorded(connection: Connection, tally: Tally) -> bool:
-    """Whether this version of the code recorded what the tally stands on."""
-    if not state.is_there(connection, dependencies):
-        return False
+    """Whether this version of the code recorded what the tally stands on, for this role to see."""
+    return bool(recorded_among(connection, [tally]))
+
+
+def recorded_among(connection: Connection, tallies: Sequence[Tally]) -> list[Tally]:
+    """Those of the tallies of which it is."""
+    names = [sql.literal(sql.name_of(table)) for table in (dependencies, stands_on)]
+    may_see = " AND ".join(
+        f"has_table_privilege(to_regclass({name})::oid, 'SELECT')" for name in names
+    )
+    if not connection.exec_driver_sql(f"SELECT {may_see}").scalar():
+        return []
     found = connection.exec_driver_sql(
-        f"SELECT (facts ->> 'format')::int FROM {sql.name_of(dependencies)}"
-        " WHERE tally = %s AND kind = 'database'",
-        (tally.name,),
-    ).scalar()
-    return bool(found == dependency_facts.FORMAT)
+        f"SELECT tally FROM {sql.name_of(dependencies)} WHERE tally = ANY (%s)"
+        " AND kind = 'database' AND (facts ->> 'format')::int = %s",
+        ([tally.name for tally in tallies], dependency_facts.FORMAT),
+    )
+    known = set(found.scalars())
+    return [tally for tally in tallies if tally.name in known]
 
 
 def record(connection: Connection, tallies: Sequence[Tally]) -> None:
@@ -53,11 +63,20 @@ def drifts(connection: Connection, tallies: Sequence[Tally]) -> dict[str, list[D
 
     A tally of which nothing is recorded has no entry.
     """
+    if not tallies:
+        return {}
     rows = dependency_facts.compare(connection, [tally.name for tally in tallies])
     by_tally: dict[str, list[object]] = {}
     for row in rows:
         by_tally.setdefault(row.tally, []).append(row)
     return {name: judge(name, found) for name, found in by_tally.items()}
+
+
+def faults_among(connection: Connection, tallies: Sequence[Tally]) -> list[str]:
+    """What keeps figures of any of the tallies from being proven, a sentence each, once."""
+    found = drifts(connection, recorded_among(connection, tallies))
+    said = (str(drift) for each in found.values() for drift in each if drift.is_fault)
+    return list(dict.fromkeys(said))
 
 
 def drifts_of(connection: Connection, tally: Tally) -> list[Drift]:

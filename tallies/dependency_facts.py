@@ -44,6 +44,10 @@ WITH RECURSIVE root AS MATERIALIZED (
   SELECT tally, role, root, oid FROM below
   UNION SELECT a.tally, 'above', a.oid, a.oid FROM above AS a
   WHERE NOT EXISTS (SELECT FROM below AS b WHERE b.tally = a.tally AND b.oid = a.oid)
+), recorded AS MATERIALIZED (
+  -- What the catalog row says that no transaction has written since need not be found out again.
+  SELECT DISTINCT ON (kind, name, part) kind, name, part, facts, identity
+  FROM {sql.name_of(dependencies)} WHERE tally = ANY (%(tallies)s)
 ), reader AS MATERIALIZED (
   SELECT oid, rolname, rolsuper OR rolbypassrls AS exempt FROM pg_roles
   WHERE rolname = current_user OR oid IN (
@@ -60,33 +64,41 @@ WITH RECURSIVE root AS MATERIALIZED (
       WHERE i.inhrelid = c.oid AND i.inhdetachpending LIMIT 1),
     'options', (SELECT array_agg(o ORDER BY o) FROM unnest(c.reloptions) AS o
       WHERE c.relkind = 'v'),
-    'text', CASE WHEN c.relkind = 'v' THEN md5(pg_get_viewdef(c.oid)) END,
+    'text', CASE WHEN c.relkind = 'v' THEN CASE
+      WHEN w.identity ->> 'row' = v.xmin::text AND (w.identity ->> 'oid')::oid = c.oid
+      THEN w.facts ->> 'text' ELSE md5(pg_get_viewdef(c.oid)) END END,
     'rules', (SELECT array_agg(w.rulename || ' ' || w.ev_enabled::text || ' '
       || md5(pg_get_ruledef(w.oid)) ORDER BY w.rulename)
       FROM pg_rewrite AS w WHERE w.ev_class = c.oid AND w.rulename <> '_RETURN'),
     'subscribed', (SELECT true FROM pg_subscription_rel AS s WHERE s.srrelid = c.oid LIMIT 1)
     ) AS facts,
     jsonb_build_object('oid', c.oid::bigint, 'storage', c.relfilenode::bigint,
+      'row', v.xmin::text,
       'parents', (SELECT array_agg(i.xmin::text || ' ' || i.inhparent ORDER BY i.inhparent)
         FROM pg_inherits AS i WHERE i.inhrelid = c.oid)) AS identity,
     (SELECT array_agg(w.rolname ORDER BY w.rolname) FROM reader AS w WHERE c.relrowsecurity
       AND NOT w.exempt AND (c.relforcerowsecurity OR NOT pg_has_role(w.oid, c.relowner, 'USAGE'))
     ) AS filtered
   FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+  LEFT JOIN pg_rewrite AS v ON v.ev_class = c.oid AND v.rulename = '_RETURN'
+  LEFT JOIN recorded AS w ON (w.kind, w.name, w.part)
+    = ('relation', format('%%I.%%I', n.nspname, c.relname), '')
   WHERE c.oid IN (SELECT oid FROM member)
 ), hook AS MATERIALIZED (
   SELECT t.oid, t.tgrelid, t.tgfoid, t.tgname, t.tgenabled, t.xmin AS changed, t.tgparentid,
-         p.pronamespace = {_OURS} AS ours
-  FROM pg_trigger AS t JOIN pg_proc AS p ON p.oid = t.tgfoid
-  WHERE NOT t.tgisinternal AND (p.pronamespace = {_OURS}
-    OR t.tgname LIKE 'tallykeeper\\_%%'
-    OR t.tgrelid IN (SELECT oid FROM member WHERE role IN ('log', 'state', 'derived')))
+         (SELECT p.pronamespace FROM pg_proc AS p WHERE p.oid = t.tgfoid) = {_OURS} AS ours
+  FROM pg_trigger AS t WHERE NOT t.tgisinternal
 ), trigger AS MATERIALIZED (
-  SELECT h.tgrelid, h.tgfoid, h.tgname, h.ours, jsonb_build_object('enabled', h.tgenabled,
-    'function', h.tgfoid::regproc::text, 'text', md5(pg_get_triggerdef(h.oid)),
-    'ours', h.ours, 'cloned', h.tgparentid <> 0) AS facts,
-    jsonb_build_object('row', h.changed::text) AS identity
-  FROM hook AS h
+  SELECT h.tgrelid, h.tgfoid, h.tgname, h.ours, CASE
+    WHEN w.identity ->> 'row' = h.changed::text AND (w.identity ->> 'oid')::oid = h.oid
+    THEN w.facts ELSE jsonb_build_object('enabled', h.tgenabled,
+      'function', h.tgfoid::regproc::text, 'text', md5(pg_get_triggerdef(h.oid)),
+      'ours', h.ours, 'cloned', h.tgparentid <> 0) END AS facts,
+    jsonb_build_object('row', h.changed::text, 'oid', h.oid::bigint) AS identity
+  FROM hook AS h LEFT JOIN relation AS r ON r.oid = h.tgrelid
+  LEFT JOIN recorded AS w ON (w.kind, w.name, w.part) = ('trigger', r.name, h.tgname)
+  WHERE h.ours OR h.tgname LIKE 'tallykeeper\\_%%'
+    OR h.tgrelid IN (SELECT oid FROM member WHERE role IN ('log', 'state', 'derived'))
 ), member_trigger AS MATERIALIZED (
   SELECT DISTINCT m.tally, m.role, t.* FROM member AS m JOIN trigger AS t ON t.tgrelid = m.oid
 ), called AS MATERIALIZED (
@@ -95,7 +107,9 @@ WITH RECURSIVE root AS MATERIALIZED (
   AND n.nspname = r.columns[2] JOIN pg_proc AS p ON p.pronamespace = n.oid
   AND p.proname = r.columns[1]
 ), function AS MATERIALIZED (
-  SELECT p.oid, p.oid::regprocedure::text AS name, jsonb_build_object(
+  SELECT p.oid, p.name, CASE WHEN p.pronamespace = {_OURS}
+    AND w.identity ->> 'row' = p.changed AND (w.identity ->> 'oid')::oid = p.oid
+    THEN w.facts ELSE jsonb_build_object(
     'text', md5(p.prosrc || coalesce(p.prosqlbody::text, '') || coalesce(p.probin, '')),
     'language', (SELECT lanname FROM pg_language AS l WHERE l.oid = p.prolang),
     'definer', p.prosecdef, 'volatility', p.provolatile, 'strict', p.proisstrict,
@@ -109,11 +123,11 @@ WITH RECURSIVE root AS MATERIALIZED (
       WHERE a.grantee NOT IN (0, p.proowner)) END,
     'extension', (SELECT e.extname || ' ' || e.extversion FROM pg_depend AS d
       JOIN pg_extension AS e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass
-      WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')) AS facts,
-    CASE WHEN p.prorettype = 'trigger'::regtype AND p.proname <> '{_SHARED}'
-      THEN jsonb_build_object('row', p.xmin::text, 'oid', p.oid::bigint)
-      ELSE '{{}}'::jsonb END AS identity
-  FROM pg_proc AS p WHERE p.oid IN (SELECT oid FROM called)
+      WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')) END AS facts,
+    jsonb_build_object('row', p.changed, 'oid', p.oid::bigint) AS identity
+  FROM (SELECT p.*, p.oid::regprocedure::text AS name, p.xmin::text AS changed FROM pg_proc AS p
+    WHERE p.oid IN (SELECT oid FROM called)) AS p
+  LEFT JOIN recorded AS w ON (w.kind, w.name) = ('function', p.name)
 ), attribute AS (
   SELECT r.tally, r.role, r.oid, a.attname, jsonb_build_object('type',
     format_type(a.atttypid, a.atttypmod), 'not null', a.attnotnull,

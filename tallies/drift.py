@@ -605,7 +605,7 @@ def _function_changed(
     elif each.changed("extension"):
         said = "belongs to another version of its extension"
         yield "extension", said, Consequence.STALE, True
-    elif captures and each.replaced("row") and not _granted(each) and not each.changed("owner"):
+    elif captures and _changed_back(each):
         said = "was changed and changed back; changes in between may be missing"
         yield "function changed back", said, Consequence.STALE, True
     if each.changed("owner"):
@@ -613,6 +613,16 @@ def _function_changed(
         yield "function owner", said, grave if ours else Consequence.INFORMATION, missed and ours
     if ours and _granted(each):
         yield GRANTS, "may be executed by others than its owner", grave, False
+
+
+def _changed_back(each: Found) -> bool:
+    """Whether its row was written since, but for what is said otherwise.
+
+    The guard of merges does nothing, and each system that is installed writes it.
+    """
+    if "guard_merge" in each.name or each.changed("owner") or each.changed("granted"):
+        return False
+    return each.replaced("row") and not each.changed("public")
 
 
 def _settings_changed(each: Found) -> bool:

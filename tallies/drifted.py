@@ -17,10 +17,10 @@ class Drifted:
 
     def __init__(self, connection: Connection, tallies: Sequence[Tally]) -> None:
         self._tallies = list(dict.fromkeys(tallies))
-        self.are_recorded = all(dependencies.is_recorded(connection, t) for t in self._tallies)
-        self._found: dict[str, list[Drift]] = {}
-        if self.are_recorded:
-            self._found = dependencies.drifts(connection, self._tallies)
+        recorded = dependencies.recorded_among(connection, self._tallies)
+        self.are_recorded = recorded == self._tallies
+        self._unrecorded = {t.name for t in self._tallies if t not in recorded}
+        self._found = dependencies.drifts(connection, recorded)
         self._known = {t.name for t in self._tallies if state.installed(connection, t) is not None}
         self._refuse(self._found)
 
@@ -42,12 +42,11 @@ class Drifted:
             return done
         dependencies.record(connection, self._tallies)
         self._refuse(dependencies.drifts(connection, self._tallies))
-        moved = any(d.kind == MOVED for found in self._found.values() for d in found)
-        if not self.are_recorded or moved:
-            # What changed before this was recorded, or between dump and restore, nobody compared.
-            for tally in self._tallies:
-                if tally.name in self._known:
-                    state.record_written(connection, tally, [], True)
+        for tally in self._tallies:
+            moved = any(drift.kind == MOVED for drift in self._found.get(tally.name, ()))
+            if tally.name in self._known and (moved or tally.name in self._unrecorded):
+                # What changed before it was recorded, or between dump and restore, nobody compared.
+                state.record_written(connection, tally, [], True)
         return list(dict.fromkeys(done))
 
     def _marked(self, connection: Connection, tally: Tally, found: Sequence[Drift]) -> list[str]:

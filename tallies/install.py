@@ -60,7 +60,8 @@ def install_all(connection: Connection, groups: Sequence[Sequence[Tally]]) -> li
     done = [said for needed in found for said in needed.bring_up(connection)]
     done += function_rights.close(connection)
     # Recorded last: what one system installs, another may stand on too.
-    return done + [said for needed in found for said in needed.record(connection)]
+    done += [said for needed in found for said in needed.record(connection)]
+    return list(dict.fromkeys(done))
 
 
 class _Needed:
@@ -71,7 +72,7 @@ class _Needed:
             _require_tables(connection, tally)
         self.tallies = tallies
         self.beside = presence.beside(connection, tallies)
-        self.wanted = [_Wanted(connection, tally) for tally in dict.fromkeys(tallies)]
+        self.wanted = [_Wanted(connection, t, self.beside) for t in dict.fromkeys(tallies)]
         self.installed = False
         self.drifted = Drifted(connection, tallies)
         sources = dict.fromkeys(s for t in tallies for s in t.sources)
@@ -122,7 +123,7 @@ def _mendable(faults: Sequence[capture.Fault]) -> list[capture.Fault]:
 class _Wanted:
     """What one tally's installation should be, against what it is."""
 
-    def __init__(self, connection: Connection, tally: Tally) -> None:
+    def __init__(self, connection: Connection, tally: Tally, beside: Sequence[Tally]) -> None:
         self.tally = tally
         self.live = replacement.LiveView(
             tally,
@@ -130,7 +131,7 @@ class _Wanted:
             live.create_view(tally, live.naive_columns(connection, tally)),
         )
         bodies = [
-            capture_bodies.function_body(source, event, [tally])
+            capture_bodies.function_body(source, event, _over(source, beside))
             for source in tally.sources
             for event in (*capture.EVENTS, capture.TRUNCATE)
         ]

@@ -153,6 +153,31 @@ def test_status_says_what_is_not_installed(tally: Command, engine: Engine) -> No
     assert [entry["installed"] for entry in entries] == [False, False]
 
 
+def test_capture_that_is_not_intact_is_named_by_every_command_until_it_is_repaired(
+    built: Command, engine: Engine
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE media.media_files DISABLE TRIGGER tallykeeper_insert"))
+    name = "media.daily_contributions"
+    said = (
+        f"{name}: NOT INTACT: media.media_files: the insert trigger is disabled, or not enabled"
+        " always"
+    )
+    advice = "changes may be missed until `tally migrate` and then `tally refresh"
+    for command in (["status"], ["refresh", name], ["verify", name]):
+        result = built.run(*command)
+        assert result.code == 1, command
+        assert said in result.out.splitlines()
+        assert advice in result.out
+    assert json.loads(built.run("status", "--json").out)["tallies"][0]["faults"] == [
+        said.partition("INTACT: ")[2]
+    ]
+    built.ok("migrate")
+    built.ok("refresh")
+    built.ok("verify")
+    assert "INTACT" not in built.ok("status").out
+
+
 def test_verify_names_what_differs_and_rebuild_mends_it(built: Command, engine: Engine) -> None:
     with engine.begin() as connection:
         connection.execute(

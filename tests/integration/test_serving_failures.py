@@ -91,6 +91,17 @@ def test_it_is_ready_until_a_change_waits_for_too_long(
     assert client.get(DAILY).status_code == 200
 
 
+def test_it_is_not_ready_while_capture_is_not_intact(library: Engine) -> None:
+    client = Client(create_app(library))
+    assert client.get("/ready").status_code == 200
+    execute(library, "ALTER TABLE media.media_files DISABLE TRIGGER tallykeeper_insert")
+    detail = problem(client.get("/ready"), 503, "not-intact")
+    assert detail.startswith("media.media_files: the insert trigger is disabled")
+    execute(library, "ALTER TABLE media.media_files ENABLE ALWAYS TRIGGER tallykeeper_insert")
+    detail = problem(client.get("/ready"), 503, "not-intact")
+    assert detail.startswith("media.media_files: the insert trigger was changed and changed back")
+
+
 def test_figures_are_served_for_prometheus(library: Engine) -> None:
     answer = Client(create_app(library, ["media"])).get("/metrics")
     assert answer.status_code == 200
