@@ -199,7 +199,10 @@ def _lock(connection: Connection, tally: Tally, tables: Sequence[Table], mode: s
         if sqlstate(error) not in MISSING:
             raise
         said = str(error.orig).splitlines()[0]
-        raise NotInstalled(f"{tally.name}: {said}; run `tally migrate` first") from error
+        then = "run `tally migrate` first"
+        if tally.table not in tables:
+            then = "the tally is left out until its source is there and `tally migrate` has run"
+        raise NotInstalled(f"{tally.name}: {said}; {then}") from error
 
 
 @contextmanager

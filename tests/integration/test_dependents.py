@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -267,3 +269,60 @@ def test_a_column_of_a_log_that_a_view_shows_is_not_dropped(engine: Engine) -> N
     with pytest.raises(HasDependents, match=r"view shop\.pending"):
         declare(engine, system)
     settle(engine, system)
+
+
+def test_what_hangs_on_the_derived_table_stays(engine: Engine) -> None:
+    built(
+        engine,
+        shop.stock(),
+        "CREATE TABLE shop.notes (customer text REFERENCES shop.stock, note text)",
+        "CREATE PUBLICATION counts FOR TABLE shop.stock",
+        "GRANT SELECT (units) ON shop.stock TO pg_monitor",
+        "CREATE POLICY everybody ON shop.stock USING (true)",
+        "ALTER TABLE shop.stock ADD cents bigint",
+    )
+    of_derived = (
+        "SELECT count(*) FROM pg_depend WHERE refclassid = 'pg_class'::regclass"
+        " AND refobjid = 'shop.stock'::regclass AND classid IN ('pg_constraint'::regclass,"
+        " 'pg_publication_rel'::regclass, 'pg_policy'::regclass)"
+    )
+    before = scalar(engine, of_derived)
+    changed = shop.stock(measures=("lines", "units", "cents"))
+    declare(engine, changed)
+    settle(engine, changed)
+    assert scalar(engine, of_derived) == before
+    assert ("pg_monitor", "SELECT", "units") in grants_on(engine, "shop.stock")
+
+
+def test_what_belongs_to_others_is_named_to_a_role_that_may_not_touch_it(engine: Engine) -> None:
+    built(
+        engine,
+        shop.stock(),
+        "CREATE ROLE reporting_of_dependents",
+        "CREATE SCHEMA reports AUTHORIZATION reporting_of_dependents",
+        "GRANT USAGE ON SCHEMA shop TO reporting_of_dependents",
+        "GRANT SELECT ON shop.stock_live TO reporting_of_dependents",
+        "SET LOCAL ROLE reporting_of_dependents",
+        "CREATE VIEW reports.theirs AS SELECT customer FROM shop.stock_live",
+    )
+    try:
+        with pytest.raises(HasDependents) as caught:
+            declare(engine, shop.stock(derived_types={"units": Integer()}))
+        assert "view reports.theirs" in str(caught.value)
+        assert "ALTER VIEW reports.theirs OWNER TO reporting_of_dependents;" in str(caught.value)
+    finally:
+        execute(
+            engine, "DROP OWNED BY reporting_of_dependents", "DROP ROLE reporting_of_dependents"
+        )
+
+
+def test_no_statement_of_the_product_drops_with_cascade() -> None:
+    root = Path(__file__).parents[2]
+    folders = ("tallies", "assets", "pipelines", "migrations", "resources", "serving")
+    sources = [path for folder in folders for path in (root / folder).rglob("*.py")]
+    assert len(sources) > 100
+    # What a foreign key says of deleted rows is no drop.
+    dropping = re.compile(r"(drop|truncate)[^\n]*cascade", re.IGNORECASE)
+    lines = [line for path in sources for line in path.read_text("utf-8").splitlines()]
+    found = [line for line in lines if dropping.search(line)]
+    assert [line for line in found if not line.strip().startswith("#")] == []

@@ -9,7 +9,7 @@ from assets.gallery.tallies import content_tags, gen_source_stats, system, tag_c
 from assets.systems import active_systems, is_kept, left_out
 from pipelines.command_line.names import kept_tallies, named_tallies
 from pipelines.migrate import migrate
-from tallies import capture_faults, refresh, status, verify
+from tallies import NotInstalled, capture_faults, refresh, status, verify
 from tests.integration.support import execute, rows
 from tests.integration.test_migrate_gallery import ITEMS, PEOPLE, TAG, USER, _item
 
@@ -78,6 +78,8 @@ def test_a_source_that_goes_later_stops_only_what_needs_it(engine: Engine) -> No
     result = migrate(engine, [system])
     assert result.left_out == LACKING_TAGS
     assert [tally.name for tally in named_tallies(engine, ())] == ["gallery.gen_source_stats"]
+    with pytest.raises(NotInstalled, match=r"gallery\.content_tags: .*tags.* is left out until"):
+        refresh(engine, content_tags)
     execute(engine, _item("content_items_auto"))
     settle(engine)
     assert status(engine, gen_source_stats).stale == ()
