@@ -158,9 +158,16 @@ def test_tables_that_do_not_fit_are_named_and_nothing_is_changed(
     assert scalar(engine, "SELECT count(*) FROM pg_class") == before
 
 
-def test_a_classroom_without_its_log_is_skipped(engine: Engine) -> None:
+def test_a_classroom_without_its_log_keeps_what_needs_none(engine: Engine) -> None:
     _sources(engine, but=tables.submission_log)
-    assert migrate(engine, [system]).skipped == {"classroom": ["classroom.submission_log"]}
+    result = migrate(engine, [system])
+    assert result.skipped == {}
+    assert set(map(tuple, result.left_out.values())) == {("classroom.submission_log",)}
+    kept = [tally for tally in system.tallies if tally.name not in result.left_out]
+    assert kept
+    for tally in kept:
+        refresh(engine, tally)
+        assert verify(engine, tally).ok
 
 
 def _sources(engine: Engine, but: Table | None = None) -> None:
