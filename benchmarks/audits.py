@@ -48,7 +48,8 @@ def measure(bench: Bench) -> Section:
     for tally, engine, size in cases:
         cut = _round(engine, tally)
         whole, whole_bytes = _whole(engine, tally)
-        what = f"all keys of `{tally.table.name}` in {len(cut.seconds)} stretches"
+        stretches = "stretch" if len(cut.seconds) == 1 else "stretches"
+        what = f"all keys of `{tally.table.name}` in {len(cut.seconds)} {stretches}"
         rows.append(Row(what, size, Sample((sum(cut.seconds),)), "in one", Sample((whole,))))
         share = sum(cut.seconds) * (HOUR / ROUND) / HOUR.total_seconds()
         notes.append(
