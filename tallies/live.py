@@ -7,7 +7,7 @@ truncated between the snapshot and the reading of it, the view fails rather than
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, String, Text, text
 
 from tallies import holding, sql
 from tallies.state import stale_marks
@@ -45,8 +45,17 @@ def create_view(tally: Tally, naive: frozenset[str] = frozenset()) -> str:
     rows = tally.live_rows(naive).replace("{fresh}", fresh)
     return (
         f"{creating(tally)}{rows}\nUNION ALL"
-        f" SELECT {sql.columns(tally.columns, 's')} FROM {tally.aggregate_function}() AS s"
-        f" WHERE {stale}"
+        f" SELECT {_as_declared(tally)} FROM {tally.stale_function}() AS s WHERE {stale}"
+    )
+
+
+def _as_declared(tally: Tally) -> str:
+    """The columns of `s`; text of any length as the type that the derived table has for it."""
+    return ", ".join(
+        f"s.{sql.quote(n)}::character varying AS {sql.quote(n)}"
+        if isinstance(tally.table.c[n].type, String) and not isinstance(tally.table.c[n].type, Text)
+        else f"s.{sql.quote(n)}"
+        for n in tally.columns
     )
 
 

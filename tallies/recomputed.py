@@ -114,6 +114,7 @@ class RecomputedTally(Tally):
         self.pending_keys_function = sql.in_engine_schema(f"{system}_{table.name}_pending_keys")
         self.pending_rows_function = sql.in_engine_schema(f"{system}_{table.name}_pending_rows")
         self.rows_function = sql.in_engine_schema(f"{system}_{table.name}_rows_of_keys")
+        self.stale_function = sql.in_engine_schema(f"{system}_{table.name}_live_sources")
         self.lenient_function = sql.in_engine_schema(f"{system}_{table.name}_lenient_rows")
         self.entity = self._entity_columns()
         self._require_free((*self.group, *self.entity), (LOGGED_AT, PART))
@@ -249,6 +250,7 @@ class RecomputedTally(Tally):
             sql.stable_function(self.pending_keys_function, group, keys),
             runs.create_function(self, self.rows_function),
             runs.create_lenient(self, self.lenient_function, self.rows_function),
+            self._create_stale(shown),
             sql.stable_function(
                 self.pending_rows_function,
                 sql.row_type(self.table, self.columns),
@@ -256,6 +258,26 @@ class RecomputedTally(Tally):
                 f"{self.lenient_rows(f'{self.pending_keys_function}()')}) AS r WHERE {shown}",
             ),
         ]
+
+    def _create_stale(self, shown: str) -> str:
+        """CREATE FUNCTION for what the sources say, key by key where some cannot be computed."""
+        aggregate = sql.render(self.live_sources())
+        keys = f"(SELECT DISTINCT {sql.columns(self.group, 's')} FROM (\n{aggregate}\n) AS s)"
+        typed = ", ".join(f"s.{sql.quote(n)}::{self._type_of(n)}" for n in self.columns)
+        body = f"""
+#variable_conflict use_column
+BEGIN
+  BEGIN
+    RETURN QUERY SELECT {typed} FROM {self.aggregate_function}() AS s;
+    RETURN;
+  EXCEPTION WHEN {quarantine.CONDITIONS} THEN NULL;
+  END;
+  RETURN QUERY SELECT {sql.columns(self.columns, "r")} FROM (
+{self.lenient_rows(keys)}
+) AS r WHERE {shown};
+END"""
+        returns = ", ".join(f"{sql.quote(n)} {self._type_of(n)}" for n in self.columns)
+        return sql.stable_function(self.stale_function, returns, body, language="plpgsql")
 
     def rows_of(self, relation: str) -> str:
         """A SELECT of `columns` from the sources for the distinct keys in `relation`."""
@@ -268,6 +290,7 @@ class RecomputedTally(Tally):
         return [
             self.aggregate_function,
             self.pending_rows_function,
+            self.stale_function,
             self.lenient_function,
             self.rows_function,
             self.pending_keys_function,

@@ -216,6 +216,8 @@ class Tally(ABC):
         self.name = f"{system}.{table.name}"
         self.log_name = sql.in_engine_schema(f"{system}_{table.name}_log")
         self.aggregate_function = sql.in_engine_schema(f"{system}_{table.name}_from_sources")
+        # What the live view calls while the tally is stale.
+        self.stale_function = self.aggregate_function
         self.live_name = f"{sql.quote(table.schema or 'public')}.{sql.quote(table.name + '_live')}"
         # The tallies that share its sources, and so its capture functions; a System sets it.
         self.siblings: tuple[Tally, ...] = (self,)

@@ -257,3 +257,25 @@ def test_one_statement_whose_sum_overflows_succeeds_and_costs_its_key(clean: Eng
         refresh(clean, tally)
         assert named(clean, tally) == []
     healthy_are_right(clean)
+
+
+def test_while_a_tally_is_stale_the_others_are_answered_from_the_sources(clean: Engine) -> None:
+    execute(clean, f"{ADD} ('odd', NULL, 40000, 1e25, '1 / 0')")
+    touch(clean)
+    for tally in odd.system.tallies:
+        execute(
+            clean,
+            "INSERT INTO tallykeeper.stale_marks (tally, reason)"
+            f" VALUES ('{tally.name}', 'somebody says so')",
+        )
+    live_is_right(clean, sums_tally, rows(clean, SUMS))
+    live_is_right(clean, facts_tally, rows(clean, FACTS))
+    found = rows(clean, f"SELECT {COLUMNS[facts_tally]} FROM odd.facts_live WHERE label = 'odd'")
+    assert found == [("odd", None, None, None, None)]
+    assert rows(clean, "SELECT total, exact FROM odd.sums_live WHERE label = 'odd'") == [
+        (40_000, None)
+    ]
+    for tally in odd.system.tallies:
+        assert refresh(clean, tally).how == "rebuild"
+    assert (named(clean, sums_tally), named(clean, facts_tally)) == (["22003"], ["22012"])
+    healthy_are_right(clean)
