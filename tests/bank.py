@@ -131,18 +131,21 @@ AGREES = " AND ".join(
 )
 AGREES = f"SELECT {AGREES}"
 
+# Customers from 20 on are healthy: nothing but their own statements touches them.
 WRITES = (
     "INSERT INTO bank.moves (customer, amount) VALUES ({p}, {n} % 7 * 1000)",
     "INSERT INTO bank.moves (customer, amount) VALUES ({p} + {t}, 40000)",
     "INSERT INTO bank.moves (customer, amount) VALUES ({p} + {t}, -40000)",
     "INSERT INTO bank.moves (customer, amount) VALUES ({p} + 10, 13000)",
+    "INSERT INTO bank.moves (customer, amount) VALUES (20 + {n}, {t})",
+    "INSERT INTO bank.moves (customer, amount) VALUES (20 + {n}, -{p})",
     "INSERT INTO bank.moves (customer, amount)"
     " SELECT i, i % 5 * 10000 FROM generate_series({p}, {p} + 9) AS i",
-    "UPDATE bank.moves SET amount = -amount WHERE id % 3 = {p} % 3",
-    "UPDATE bank.moves SET amount = amount % 9000 WHERE id % 4 = {p} % 4",
+    "UPDATE bank.moves SET amount = -amount WHERE customer < 20 AND id % 3 = {p} % 3",
+    "UPDATE bank.moves SET amount = amount % 9000 WHERE customer < 20 AND id % 4 = {p} % 4",
     "UPDATE bank.moves SET customer = customer + 1 WHERE id = (SELECT max(id) FROM bank.moves)",
     "DELETE FROM bank.moves WHERE amount >= 40000",
-    "DELETE FROM bank.moves WHERE id % 3 = {p} % 3",
-    "DELETE FROM bank.moves WHERE customer = {p}",
+    "DELETE FROM bank.moves WHERE customer < 20 AND id % 3 = {p} % 3",
+    "DELETE FROM bank.moves WHERE customer = 20 + {n}",
     "TRUNCATE bank.moves",
 )
