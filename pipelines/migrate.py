@@ -24,7 +24,7 @@ from tallies.fit import require_fit
 from tallies.install import INSTALL_KEY, INSTALL_LOCK, install_all
 from tallies.privileges import act_as_owner, require_privileges
 from tallies.sessions import begin_work
-from tallies.sql import name_of, quote
+from tallies.sql import CLAIM_WRITING, name_of, quote
 from tallies.transactions import retried, wanted_for_installing
 
 VERSION_TABLE = "alembic_version"
@@ -60,6 +60,8 @@ def migrate(
     def attempt() -> Migrated:
         with engine.begin() as connection:
             begin_work(connection)
+            # What migrations do to derived tables is not by hand.
+            connection.exec_driver_sql(CLAIM_WRITING)
             connection.exec_driver_sql(INSTALL_LOCK)
             act_as_owner(connection)
             return _migrate(connection, chosen, with_sources)

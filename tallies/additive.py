@@ -172,10 +172,14 @@ class AdditiveTally(Tally):
         )
         return any(isinstance(getattr(value, "type", None), BigInteger) for value in measured)
 
-    def capture_cascade(self) -> list[str]:
-        counted = super().capture_cascade()
-        given_back = self._insert_into_log(f"SELECT {sql.columns(self.columns)} FROM old_rows")
-        return [*counted, given_back] if counted else []
+    def _make_good(self, event: Event, of: set[Any]) -> list[str] | None:
+        # The log, which says what became of the source rows, goes by what they were.
+        columns = sql.columns(self.columns)
+        given_back = f"SELECT {columns} FROM old_rows"
+        if event == "update":
+            negative = ", ".join(f"-{sql.quote(n)}::numeric" for n in self.measures)
+            given_back += f"\n  UNION ALL SELECT {sql.columns(self.key)}, {negative} FROM new_rows"
+        return [self._insert_into_log(given_back)]
 
     def stored(self, scope: Scope, *, wide: bool = False) -> str:
         condition = scope.condition(self, "d")

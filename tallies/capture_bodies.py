@@ -31,15 +31,10 @@ from sqlalchemy.types import TypeEngine
 
 from tallies import sql
 from tallies.state import CAPTURE_FAILED, stale_marks
-from tallies.tally import Event, Tally
+from tallies.tally import SIDES, Tally
 
 # A key column may have the name of a variable, PL/pgSQL's own among them.
 COLUMNS_FIRST = "#variable_conflict use_column\n"
-SIDES: dict[Event, tuple[str, ...]] = {
-    "insert": ("new_rows",),
-    "update": ("old_rows", "new_rows"),
-    "delete": ("old_rows",),
-}
 COLUMNS_ARE = sql.in_engine_schema("columns_are")
 # What is caught comes of the declaration or of a value. What passes by itself (locks,
 # serialization, resources) is left to the application, which may try again.

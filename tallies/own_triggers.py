@@ -1,99 +1,158 @@
 """The triggers that a derived table itself has: they note what was done to it past the engine.
 
-Cascades from tables that it refers to, and writes by hand. They are installed with the capture of
-the tally's sources, and looked after like it.
+That is what foreign keys do to it, and writes by hand. They are installed with the capture of the
+tally's sources, and looked after like it.
+
+Whether a statement is a foreign key's is told by depths: PostgreSQL decides *whether* a trigger
+fires (WHEN) inside the foreign key's own trigger, but *runs* it after the outer statement. So the
+depth in WHEN is that of the running trigger for a foreign key, and one less for a statement that
+stands in a trigger of the application, or in none. As each trigger exists twice, for even and for
+odd depths in WHEN, whether the two depths are both even or both odd tells one from the other.
+
+Invariants: after any statement that is not the engine's, the live view is right at once. What a
+declared foreign key does is made good in the log; everything else makes the tally stale, or of one
+that is built in batches the keys pending, where the statement says which they are.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
 from sqlalchemy import Connection
 
 from tallies import sql
-from tallies.capture import (
-    TRANSITIONS,
-    Fault,
-    Hook,
-    function_name,
-    hook_faults,
-)
+from tallies.capture import TRANSITIONS, Fault, Hook, function_name, hook_faults
 from tallies.capture_bodies import COLUMNS_FIRST, statements_of
-from tallies.state import hand_edits, unverified
-from tallies.tally import Tally
+from tallies.recomputed import RecomputedTally
+from tallies.state import EDITED, hand_edits, stale_marks, unverified
+from tallies.tally import Event, Tally
+
+EVEN, ODD = 0, 1
+BY_FOREIGN_KEY = "(pg_trigger_depth() % 2 = TG_ARGV[0]::integer)"
+REWRITTEN: tuple[Event, ...] = ("delete", "update")
 
 
-class CascadeHook(Hook):
-    """A trigger on a derived table that notes what a cascade takes from it.
+@dataclass(frozen=True)
+class OwnHook(Hook):
+    """A trigger for statements on a derived table, one of a pair for even and odd depths."""
 
-    Where a referenced row is deleted, its rows of the derived table go with it, in the writer's
-    transaction. How many is noted, for the number of rows. The log of an additive tally, which
-    says what became of the source rows, goes by what they were: it gets back what was taken.
-    Deletions by hand or by a refresh are none of a cascade, in which one trigger runs within
-    another.
-    """
-
-    def create_trigger(self) -> list[str]:
-        create = (
-            f"CREATE OR REPLACE TRIGGER {self.trigger} AFTER DELETE ON {self.relation}"
-            f" {TRANSITIONS['delete']}FOR EACH STATEMENT WHEN (pg_trigger_depth() > 0)"
-            f" EXECUTE FUNCTION {self.function}()"
-        )
-        return [create, f"ALTER TABLE ONLY {self.relation} ENABLE ALWAYS TRIGGER {self.trigger}"]
-
-
-class HandHook(Hook):
-    """A trigger on a derived table that notes who writes it by hand.
-
-    Whatever is not the engine's own transaction (`transactions.py` says which are) and no cascade
-    is by hand; a restore from a backup too. The columns that the engine does not compute are
-    anybody's. It only looks at statements, so it costs the engine nothing worth measuring.
-    """
-
-    of_hand = True
+    parity: int
+    # A condition, beside the depth.
+    when: str
+    # The parity where no trigger of the application is involved.
+    plain: ClassVar[int] = EVEN
 
     @property
     def name(self) -> str:
-        return "hand edit"
+        return "hand edit" if self.of_hand else "cascade"
 
     def create_trigger(self) -> list[str]:
         create = (
             f"CREATE OR REPLACE TRIGGER {self.trigger} AFTER {self.event} ON {self.relation}"
-            " FOR EACH STATEMENT WHEN (pg_trigger_depth() = 0"
-            f" AND current_setting('{sql.WRITING}', true) IS DISTINCT FROM 'on')"
-            f" EXECUTE FUNCTION {self.function}()"
+            f" {TRANSITIONS.get(self.event.lower(), '')}FOR EACH STATEMENT"
+            f" WHEN (pg_trigger_depth() % 2 = {self.parity} AND {self.when})"
+            f" EXECUTE FUNCTION {self.function}({self.parity})"
         )
         return [create, f"ALTER TABLE ONLY {self.relation} ENABLE ALWAYS TRIGGER {self.trigger}"]
 
 
+class CascadeHook(OwnHook):
+    """A trigger on a derived table that makes good what a foreign key does to it.
+
+    Where a referenced row is deleted or changed, its rows of the derived table go with it, in the
+    writer's transaction. The log of an additive tally, which says what became of the source rows,
+    goes by what they were: it gets back what was taken, and less what came instead. The keys of a
+    recomputed one are pending.
+    """
+
+    plain = ODD
+
+
+class HandHook(OwnHook):
+    """A trigger on a derived table that notes who writes it by hand, and makes the tally stale.
+
+    Whatever is not the engine's own transaction (`transactions.py` says which are) and no foreign
+    key's is by hand; a restore from a backup too. The columns that the engine does not compute
+    are anybody's. It only looks at statements, so it costs the engine nothing worth measuring.
+    """
+
+    of_hand = True
+    plain = EVEN
+
+
 def own_hooks(tally: Tally) -> list[Hook]:
     """The triggers that the derived table itself needs."""
-    table = tally.table
-    by_hand: Hook = HandHook(
-        relation=sql.name_of(table),
-        event=f"INSERT OR DELETE OR TRUNCATE OR UPDATE OF {sql.columns(tally.columns)}",
-        trigger="tallykeeper_hand",
-        function=function_name(table, "hand"),
-        body=_by_hand(tally),
+    made_good = {e: found for e in REWRITTEN if (found := tally.capture_cascade(e))}
+    wanted: list[Hook] = []
+    for event, statements in made_good.items():
+        body = (
+            f"{COLUMNS_FIRST}BEGIN\n  IF {BY_FOREIGN_KEY} THEN\n{statements_of(statements)}"
+            "  END IF;\n  RETURN NULL;\nEND"
+        )
+        name = "cascade" if event == "delete" else "cascade_update"
+        wanted += _pair(tally, CascadeHook, event.upper(), name, body, "pg_trigger_depth() > 0")
+    # Of a table that takes long to build, the keys are computed anew instead, where they are known.
+    marked: tuple[Event, ...] = REWRITTEN if _marks_keys(tally) else ()
+    by_hand = f"(pg_trigger_depth() > 0 OR {sql.NOT_BY_ENGINE})"
+    for event in marked:
+        body = _by_hand(tally, [*made_good], event)
+        wanted += _pair(tally, HandHook, event.upper(), f"hand_{event}", body, by_hand)
+    events = "INSERT OR TRUNCATE"
+    if not marked:
+        events += f" OR DELETE OR UPDATE OF {sql.columns(tally.columns)}"
+    return wanted + _pair(tally, HandHook, events, "hand", _by_hand(tally, [*made_good]), by_hand)
+
+
+def _marks_keys(tally: Tally) -> bool:
+    return (
+        isinstance(tally, RecomputedTally)
+        and tally.batches is not None
+        and tally.keys_can_be_marked
     )
-    statements = tally.capture_cascade()
-    if not statements:
-        return [by_hand]
+
+
+def _pair(
+    tally: Tally, kind: type[OwnHook], event: str, name: str, body: str, when: str
+) -> list[Hook]:
     return [
-        by_hand,
-        CascadeHook(
-            relation=sql.name_of(table),
-            event="cascade",
-            trigger="tallykeeper_cascade",
-            function=function_name(table, "cascade"),
-            body=f"{COLUMNS_FIRST}BEGIN\n{statements_of(statements)}  RETURN NULL;\nEND",
-        ),
+        kind(
+            relation=sql.name_of(tally.table),
+            event=event,
+            trigger=f"tallykeeper_{name}" + ("" if parity == kind.plain else "_nested"),
+            function=function_name(tally.table, name),
+            body=body,
+            parity=parity,
+            when=when,
+        )
+        for parity in (EVEN, ODD)
     ]
 
 
-def _by_hand(tally: Tally) -> str:
-    """Note it once per transaction and operation, and have everything compared again."""
+def _by_hand(tally: Tally, made_good: Sequence[Event], marked: Event | None = None) -> str:
+    """Note it once per transaction and operation, and have live reads not believe the table."""
     name, edits = sql.literal(tally.name), sql.name_of(hand_edits)
+    handled = ", ".join(sql.literal(event.upper()) for event in made_good) or "''"
+    by_key = sql.literal(f"{EDITED}a foreign key changed rows of {sql.name_of(tally.table)}")
+    mark = f"INSERT INTO {sql.name_of(stale_marks)} (tally, reason) VALUES ({name}, {{}})"
+    if marked is not None and isinstance(tally, RecomputedTally):
+        edited = tally.mark_keys(marked)
+    else:
+        edited = mark.format("reason")
     return (
+        f"{COLUMNS_FIRST}DECLARE\n"
+        f"  reason text := {sql.literal(EDITED)} || TG_OP || ' by ' || session_user ||"
+        " coalesce(' through ' || nullif(current_setting('application_name'), ''), '') ||"
+        " to_char(now() AT TIME ZONE 'UTC', '\" at \"YYYY-MM-DD HH24:MI:SS\" UTC\"');\n"
         "BEGIN\n"
+        f"  IF {BY_FOREIGN_KEY} AND TG_OP IN ('DELETE', 'UPDATE') THEN\n"
+        f"    IF TG_OP NOT IN ({handled}) THEN\n"
+        f"      {mark.format(by_key)};\n"
+        "    END IF;\n"
+        "    RETURN NULL;\n"
+        "  END IF;\n"
+        f"  {edited};\n"
         f"  IF NOT EXISTS (SELECT FROM {edits} AS e WHERE e.tally = {name}"
         " AND e.at = now() AND e.operation = TG_OP) THEN\n"
         f"    INSERT INTO {edits} (tally, operation, role, application, at) VALUES"

@@ -44,7 +44,7 @@ from sqlalchemy.types import Text
 from tallies import declaration, quarantine, runs, sql
 from tallies.batches import Batches
 from tallies.errors import DeclarationError
-from tallies.tally import LOGGED_AT, PART, Event, Everything, Scope, Tally, Window
+from tallies.tally import LOGGED_AT, PART, SIDES, Event, Everything, Scope, Tally, Window
 
 Row = Any
 
@@ -159,6 +159,26 @@ class RecomputedTally(Tally):
 
     def capture_many(self, source: Table, event: Event) -> list[str]:
         return self._captured(source, event, one=False)
+
+    def _make_good(self, event: Event, of: set[Any]) -> list[str] | None:
+        if event == "delete" and of <= set(self.sources):
+            # The change of what they refer to leaves marks itself.
+            return []
+        return [self.mark_keys(event)] if self.keys_can_be_marked else None
+
+    @property
+    def keys_can_be_marked(self) -> bool:
+        """Whether a mark can name a key that is to be computed anew, whatever became of it."""
+        return self._keys_are_whole() and any(c.keys is None for c in self.captures)
+
+    def mark_keys(self, event: Event) -> str:
+        """An INSERT of marks for the keys of derived rows that a statement wrote."""
+        part = next(n for n, c in enumerate(self.captures) if c.keys is None)
+        group = sql.columns(self.group)
+        rows = " UNION ".join(
+            f"SELECT {part}, {group} FROM {relation}" for relation in SIDES[event]
+        )
+        return f"INSERT INTO {self.log_name} ({PART}, {group})\n  {rows}"
 
     def captured_values(self, source: Table) -> list[Any]:
         captures = [c for c in self.captures if c.source is source]

@@ -42,8 +42,15 @@ from sqlalchemy.types import TypeEngine, UserDefinedType
 from tallies.errors import DeclarationError
 
 ENGINE_SCHEMA = "tallykeeper"
-# Set to 'on' in the engine's own transactions: writes of derived tables without it are by hand.
+# Set to 'on' in the engine's own transactions, for triggers of version 0.1 that ask for it.
 WRITING = "tallykeeper.writing"
+# Writes of derived tables are by hand but in a transaction that claimed to be the engine's. Each
+# has a value of its own, so that a setting left behind in a session makes nobody pass for it.
+_OWN_TRANSACTION = "pg_backend_pid() || ' ' || extract(epoch FROM transaction_timestamp())"
+CLAIM_WRITING = f"SELECT set_config('tallykeeper.transaction', {_OWN_TRANSACTION}, true)"
+NOT_BY_ENGINE = (
+    f"current_setting('tallykeeper.transaction', true) IS DISTINCT FROM {_OWN_TRANSACTION}"
+)
 MAX_IDENTIFIER_BYTES = 63
 
 # The plain PostgreSQL dialect: the drivers' own would double every % for their parameters.

@@ -54,6 +54,7 @@ VIEW_MISREAD = "its live view read another table than its own"
 FAULTS = (DECLARATION_CHANGED, CAPTURE_MENDED, LOG_DIFFERED, VIEW_MISSING, VIEW_MISREAD)
 # How the reasons begin that triggers write, each a fault too.
 CAPTURE_FAILED = "capture"
+EDITED = "edited by hand: "
 
 metadata = MetaData(schema=sql.ENGINE_SCHEMA)
 
@@ -329,7 +330,9 @@ def stale_reasons(connection: Connection, tally: Tally) -> tuple[str, ...]:
 
 def is_fault(reason: ColumnElement[str]) -> ColumnElement[bool]:
     """Whether a tally is stale for a fault, and not as things go."""
-    return or_(reason.in_(FAULTS), *(reason.startswith(begin) for begin in (CAPTURE_FAILED,)))
+    return or_(
+        reason.in_(FAULTS), *(reason.startswith(begin) for begin in (CAPTURE_FAILED, EDITED))
+    )
 
 
 def mark_stale(connection: Connection, tally: Tally, reason: str) -> None:

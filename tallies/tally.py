@@ -34,6 +34,17 @@ PART = "part"
 RESERVED_PREFIX = "tally_"
 UNITS = ("day", "hour")
 
+# The transition tables of a statement.
+SIDES: dict[Event, tuple[str, ...]] = {
+    "insert": ("new_rows",),
+    "update": ("old_rows", "new_rows"),
+    "delete": ("old_rows",),
+}
+
+# What a foreign key may do to the rows that refer to a row which changes or goes.
+SETS = {"SET NULL", "SET DEFAULT"}
+CHANGES = {"CASCADE", *SETS}
+
 FIRST_DAY = "0001-01-01"
 LAST_DAY = "9999-12-31"
 
@@ -261,14 +272,32 @@ class Tally(ABC):
     def capture_many(self, source: Table, event: Event) -> list[str]:
         """INSERTs into the log for any statement, at most one log row per key."""
 
-    def capture_cascade(self) -> list[str]:
-        """What is noted of rows that a cascade deletes from the derived table: how many."""
-        if not any(k.ondelete == "CASCADE" for k in self.table.foreign_keys):
-            return []
-        return [
-            f"INSERT INTO {sql.in_engine_schema('cascaded')} (tally, rows)"
-            f" SELECT {sql.literal(self.name)}, count(*) FROM old_rows HAVING count(*) > 0"
-        ]
+    def capture_cascade(self, event: Event) -> list[str]:
+        """What is noted of rows that a foreign key deletes from the derived table, or changes.
+
+        What keeps the live view and the next refresh right, and of deleted rows how many there
+        were. Nothing where no declared foreign key does that, or where that does not suffice.
+        """
+        keys = self.table.foreign_keys
+        deletes = [k for k in keys if k.ondelete == "CASCADE"]
+        if event == "delete" and deletes:
+            counted = (
+                f"INSERT INTO {sql.in_engine_schema('cascaded')} (tally, rows)"
+                f" SELECT {sql.literal(self.name)}, count(*) FROM old_rows HAVING count(*) > 0"
+            )
+            made_good = self._make_good(event, {k.column.table for k in deletes})
+            return [] if made_good is None else [counted, *made_good]
+        own = [k for k in keys if k.parent.name in self.columns]
+        if event == "update" and any(k.onupdate in CHANGES or k.ondelete in SETS for k in own):
+            return self._make_good(event, set()) or []
+        return []
+
+    @abstractmethod
+    def _make_good(self, event: Event, of: set[Any]) -> list[str] | None:
+        """What is logged of rows that a foreign key to the tables `of` deletes or changes.
+
+        None where nothing can be logged that makes it good.
+        """
 
     @abstractmethod
     def captured_values(self, source: Table) -> list[Any]:

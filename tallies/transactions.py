@@ -189,6 +189,8 @@ def _lock_for_writing(connection: Connection, tally: Tally) -> None:
     # The sources first: while they are waited for, nobody waits for the derived table.
     _lock(connection, tally, tally.sources, "ACCESS SHARE")
     _lock(connection, tally, [tally.table], "SHARE ROW EXCLUSIVE")
+    # Takes the snapshot, so not before the locks are held.
+    sql.execute(connection, sql.CLAIM_WRITING)
 
 
 def _lock(connection: Connection, tally: Tally, tables: Sequence[Table], mode: str) -> None:

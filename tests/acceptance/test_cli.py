@@ -15,6 +15,7 @@ from assets.media.load import load_media
 from assets.media.tallies import system
 from pipelines.migrate import migrate
 from tallies import refresh
+from tallies.sql import CLAIM_WRITING
 from tests.acceptance.command import Command
 
 COMMANDS = [
@@ -180,6 +181,7 @@ def test_capture_that_is_not_intact_is_named_by_every_command_until_it_is_repair
 
 def test_verify_names_what_differs_and_rebuild_mends_it(built: Command, engine: Engine) -> None:
     with engine.begin() as connection:
+        connection.execute(text(CLAIM_WRITING))
         connection.execute(
             text("UPDATE media.daily_contributions SET count = 70 WHERE date = '2025-11-20Z'")
         )

@@ -10,6 +10,7 @@ from assets.media.tallies import daily_contributions
 from pipelines.definitions import assemble
 from pipelines.migrate import migrate
 from resources.dagster_database import Database
+from tallies.sql import CLAIM_WRITING
 from tests.dagster.location import Location, Metadata, days_ago
 
 DAILY = dg.AssetKey(["media", "daily_contributions"])
@@ -68,6 +69,7 @@ def test_a_hand_edit_fails_the_audit_which_names_keys_values_and_the_remedy(
     library: Location,
 ) -> None:
     library.execute(
+        CLAIM_WRITING,
         "UPDATE media.daily_contributions SET count = 7 WHERE date = '2020-06-02Z'",
         "DELETE FROM media.daily_contributions WHERE date = '2020-06-03Z'",
         "INSERT INTO media.daily_contributions (date, count) VALUES ('2021-01-01Z', 5)",
@@ -119,7 +121,9 @@ def test_a_key_in_quarantine_fails_the_check_which_names_key_value_and_reason(
 
 
 def test_rebuilding_the_windows_named_mends_it(library: Location) -> None:
-    library.execute("UPDATE media.daily_contributions SET count = 7 WHERE date = '2020-06-02Z'")
+    library.execute(
+        CLAIM_WRITING, "UPDATE media.daily_contributions SET count = 7 WHERE date = '2020-06-02Z'"
+    )
     assert library.audit().failures() == ["matches_source of daily_contributions"]
     assert library.rebuild("2020-06-02", "2020-06-02", "daily_contributions").failures() == []
     assert library.audit().failures() == []
@@ -128,7 +132,7 @@ def test_rebuilding_the_windows_named_mends_it(library: Location) -> None:
 def test_a_hundred_differing_keys_are_shown_and_all_are_counted(location: Location) -> None:
     location.add(*(f"{days_ago(n)} 12:00Z" for n in range(130)))
     location.build()
-    location.execute("UPDATE media.daily_contributions SET count = 7")
+    location.execute(CLAIM_WRITING, "UPDATE media.daily_contributions SET count = 7")
     failed = location.audit().checked("daily_contributions", "matches_source")
     assert len(records(failed)) == 100
     assert told(failed)["differing"] == 130

@@ -25,6 +25,7 @@ from assets.classroom.assets import activity
 from assets.classroom.tallies import submission_daily_activity, system
 from pipelines.definitions import assets_of
 from pipelines.partitions import daily, today
+from tallies.sql import CLAIM_WRITING
 from tests.dagster.location import Location, Metadata, days_ago
 from tests.templates import migrated
 
@@ -155,6 +156,7 @@ def test_the_next_run_takes_changes_and_late_work_shows_on_its_day(built: Locati
 
 def test_a_changed_count_turns_matches_source_red(built: Location) -> None:
     built.execute(
+        CLAIM_WRITING,
         "UPDATE classroom.submission_counts SET median_edit_ms = 77 WHERE submission_id = 3",
         "DELETE FROM classroom.course_counts WHERE course_id = 2",
         f"UPDATE classroom.submission_daily_activity SET runs = 5 WHERE day = '{today()}Z'",
@@ -197,7 +199,7 @@ def test_a_lost_trigger_turns_capture_intact_red(built: Location) -> None:
 
 
 def test_days_of_activity_are_backfilled_in_one_run(built: Location) -> None:
-    built.execute("UPDATE classroom.submission_daily_activity SET edits = 0")
+    built.execute(CLAIM_WRITING, "UPDATE classroom.submission_daily_activity SET edits = 0")
     first = days_ago(99)
     ran = built.run(
         "__ASSET_JOB",

@@ -40,7 +40,7 @@ from pipelines.migrate import migrate
 from pipelines.partitions import daily
 from resources.database import open_engine
 from resources.settings import project_root
-from tallies.sql import WRITING
+from tallies.sql import CLAIM_WRITING
 from tests.dagster.location import Location, Ran, days_ago
 from tests.dagster.storage import own_instance
 from tests.servers import VERSIONS, Servers
@@ -200,7 +200,7 @@ def test_a_year_is_backfilled_by_one_run_which_rebuilds_it(deployment: Deploymen
     deployment.location.build()
     # Noted as a hand edit it would be compared whole, outside the range as well.
     edit = "UPDATE media.daily_contributions SET count = 99"
-    deployment.location.execute(f"SET LOCAL {WRITING} = 'on'", edit)
+    deployment.location.execute(CLAIM_WRITING, edit)
     names = [days_ago(n) for n in range(336, 701)]
     answer = deployment.ask(
         LAUNCH_BACKFILL,
@@ -351,7 +351,9 @@ def test_what_the_audit_finds_is_told_repaired_and_told_again(deployment: Deploy
     location = deployment.location
     location.add("2019-01-01 12:00Z")
     location.build()
-    location.execute("DELETE FROM media.daily_contributions WHERE date = '2019-01-01Z'")
+    location.execute(
+        CLAIM_WRITING, "DELETE FROM media.daily_contributions WHERE date = '2019-01-01Z'"
+    )
     location.audit()
     later = (datetime.now(UTC) + timedelta(hours=n) for n in range(1, 3))
 

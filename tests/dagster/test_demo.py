@@ -13,6 +13,7 @@ from sqlalchemy import text
 
 from resources import embedded
 from resources.database import open_engine
+from tallies.sql import CLAIM_WRITING
 from tests.environment import environment as clean
 
 
@@ -69,6 +70,7 @@ def test_it_shows_every_tally_and_fails_where_a_check_does(home: Path) -> None:
     with embedded.serving(home) as url:
         engine = open_engine(url)
         with engine.begin() as connection:
+            connection.execute(text(CLAIM_WRITING))
             connection.execute(
                 text(
                     "INSERT INTO media.daily_contributions (date, count) VALUES ('1901-01-01Z', 7)"

@@ -20,6 +20,7 @@ from assets.fediverse.trend_chart import trend_chart_markdown
 from assets.fediverse.trends import Trend
 from pipelines.definitions import assets_of
 from pipelines.partitions import daily, today
+from tallies.sql import CLAIM_WRITING
 from tests.dagster.location import Location, Metadata, Ran, days_ago
 from tests.templates import migrated
 
@@ -185,7 +186,7 @@ def test_any_name_is_drawn_and_written() -> None:
 
 def test_a_year_of_hashtag_hours_is_rebuilt_in_one_run(built: Location) -> None:
     before = scalar(built, "SELECT count(*) FROM fediverse.hashtag_hourly_stats")
-    built.execute("UPDATE fediverse.hashtag_hourly_stats SET posts_using_tag = 77")
+    built.execute(CLAIM_WRITING, "UPDATE fediverse.hashtag_hourly_stats SET posts_using_tag = 77")
     first = days_ago(364)
     ran = built.run(
         "__ASSET_JOB",
@@ -206,8 +207,9 @@ def test_a_year_of_hashtag_hours_is_rebuilt_in_one_run(built: Location) -> None:
 
 def test_a_changed_count_turns_matches_source_red(built: Location) -> None:
     built.execute(
+        CLAIM_WRITING,
         "UPDATE fediverse.hashtag_hourly_stats SET total_engagement = total_engagement + 1"
-        " WHERE id = (SELECT min(id) FROM fediverse.hashtag_hourly_stats)"
+        " WHERE id = (SELECT min(id) FROM fediverse.hashtag_hourly_stats)",
     )
     ran = built.audit()
     assert ran.succeeded, "the checks do not block"

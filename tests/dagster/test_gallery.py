@@ -15,6 +15,7 @@ from assets.gallery.tallies import content_tags, system
 from pipelines.definitions import assets_of
 from pipelines.partitions import daily
 from tallies import Progress
+from tallies.sql import CLAIM_WRITING
 from tests.dagster.location import Location, Metadata
 from tests.templates import migrated
 
@@ -149,6 +150,7 @@ def test_a_backfill_tells_of_its_progress_while_it_goes_on(gallery: Location) ->
 
 def test_one_lane_is_built_alone_and_the_other_is_left(built: Location) -> None:
     built.execute(
+        CLAIM_WRITING,
         "DELETE FROM gallery.content_tags WHERE content_id = 3 AND content_source = 'regular'",
         "DELETE FROM gallery.content_tags WHERE content_id = 4 AND content_source = 'auto'",
     )
@@ -262,7 +264,7 @@ def test_a_fault_by_hand_turns_its_check_red_which_names_the_key_and_a_rebuild_m
 ) -> None:
     assert built.audit().failures() == []
     # Capture on the junction would tell its counts of the deletion.
-    built.execute("SET session_replication_role = replica", fault)
+    built.execute("SET session_replication_role = replica", CLAIM_WRITING, fault)
     ran = built.audit()
     assert ran.succeeded, "the checks do not block"
     failed = ran.checked(table, "matches_source", "gallery")

@@ -9,6 +9,7 @@ import tallies
 from assets.media.tallies import daily_contributions, system
 from pipelines.definitions import assets_of
 from pipelines.partitions import daily, today
+from tallies.sql import CLAIM_WRITING
 from tests.dagster.location import Location, days_ago
 
 FIRST = "2015-01-01"
@@ -31,7 +32,7 @@ def library(location: Location) -> Location:
     days = ("1904-03-01", FIRST, "2020-06-01", "2020-06-02", "2020-06-03", "2036-01-01")
     location.add(*(f"{day} 12:00Z" for day in days))
     location.build()
-    location.execute("UPDATE media.daily_contributions SET count = 99")
+    location.execute(CLAIM_WRITING, "UPDATE media.daily_contributions SET count = 99")
     return location
 
 

@@ -20,6 +20,7 @@ from pipelines.migrate import migrate
 from pipelines.partitions import daily
 from pipelines.repairing.requests import doing, repair_requests
 from tallies import Difference, Incident, Tally, Verification, incidents
+from tallies.sql import CLAIM_WRITING
 from tests.dagster.location import Location, Ran
 from tests.dagster.watching import all_incidents, look
 
@@ -83,7 +84,7 @@ def mend(library: Location) -> None:
 def test_a_failed_check_says_what_a_repair_has_to_rebuild(
     library: Location, statement: str, days: list[str]
 ) -> None:
-    library.execute(statement)
+    library.execute(CLAIM_WRITING, statement)
     failed = library.audit().checked("daily_contributions", "matches_source")
     assert repair_in(failed) == ONE_DAY | {"days": [[f"2020-06-{days[0]}", f"2020-06-{days[1]}"]]}
 
@@ -156,7 +157,9 @@ def repaired(library: Location, request: dg.RunRequest) -> Ran:
 
 
 def test_a_repair_rebuilds_the_days_named_and_checks_again(library: Location) -> None:
-    library.execute("UPDATE media.daily_contributions SET count = 7 WHERE date = '2020-06-02Z'")
+    library.execute(
+        CLAIM_WRITING, "UPDATE media.daily_contributions SET count = 7 WHERE date = '2020-06-02Z'"
+    )
     failed = library.audit().checked("daily_contributions", "matches_source")
     found(library, "run 1", repair=repair_in(failed))
     (request,) = requests(library)
@@ -184,7 +187,7 @@ def test_a_repair_rebuilds_the_days_named_and_checks_again(library: Location) ->
 
 
 def test_everything_is_rebuilt_where_not_all_that_differs_is_known(library: Location) -> None:
-    library.execute("UPDATE media.daily_contributions SET count = 7")
+    library.execute(CLAIM_WRITING, "UPDATE media.daily_contributions SET count = 7")
     config = {"tally": NAME, "everything": True}
     ran = library.run("repair", {"ops": {"rebuild": {"config": config}}})
     assert len(ran.materialized("daily_contributions")) == 13
@@ -196,7 +199,9 @@ def test_everything_is_rebuilt_where_not_all_that_differs_is_known(library: Loca
 def test_days_beyond_the_calendar_are_rebuilt_by_open_windows(library: Location) -> None:
     library.add("2020-06-03 12:00:00Z BC")
     library.build()
-    library.execute("DELETE FROM media.daily_contributions WHERE date < '0001-01-02Z'")
+    library.execute(
+        CLAIM_WRITING, "DELETE FROM media.daily_contributions WHERE date < '0001-01-02Z'"
+    )
     failed = library.audit().checked("daily_contributions", "matches_source")
     repair = repair_in(failed)
     assert repair["days"] == [["0001-01-01", "0001-01-01"]]
@@ -302,7 +307,7 @@ def test_single_keys_of_a_tally_without_windows_are_repaired(
         " SELECT u.id, ARRAY(SELECT id FROM gallery.tags) FROM gallery.users AS u",
     )
     items.build()
-    items.execute("DELETE FROM gallery.content_tags")
+    items.execute(CLAIM_WRITING, "DELETE FROM gallery.content_tags")
     failed = items.audit().checked("content_tags", "matches_source", "gallery")
     repair = repair_in(failed)
     assert (len(repair["keys"]), repair["days"], repair["everything"]) == (2, None, False)

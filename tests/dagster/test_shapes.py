@@ -13,6 +13,7 @@ from assets.columns import lineage
 from assets.factory import build_assets
 from pipelines.partitions import daily
 from tallies import System
+from tallies.sql import CLAIM_WRITING
 from tests import shapes, tag_hours
 from tests.dagster.location import Location
 
@@ -73,7 +74,7 @@ def test_a_tally_without_windows_refreshes_by_default(others: Location) -> None:
 
 def test_a_tally_without_windows_rebuilds_on_request(others: Location) -> None:
     others.build()
-    others.execute("UPDATE shelf.item_tags SET tag_id = 99 WHERE item_id = 2")
+    others.execute(CLAIM_WRITING, "UPDATE shelf.item_tags SET tag_id = 99 WHERE item_id = 2")
     assert others.audit().checked("item_tags", "matches_source", "shelf").passed is False
     ran = others.run("shelf_hourly", {"ops": {"shelf__item_tags": {"config": {"rebuild": True}}}})
     done = ran.materialized("item_tags", "shelf")[None]
@@ -83,7 +84,7 @@ def test_a_tally_without_windows_rebuilds_on_request(others: Location) -> None:
 
 def test_a_row_without_measures_that_differs_is_named(others: Location) -> None:
     others.build()
-    others.execute("UPDATE shelf.item_tags SET tag_id = 99 WHERE item_id = 2")
+    others.execute(CLAIM_WRITING, "UPDATE shelf.item_tags SET tag_id = 99 WHERE item_id = 2")
     failed = others.audit().checked("item_tags", "matches_source", "shelf")
     assert failed.description == "2 keys differ from the sources."
     table = failed.metadata["keys"]
@@ -97,7 +98,7 @@ def test_a_row_without_measures_that_differs_is_named(others: Location) -> None:
 
 def test_a_null_in_a_key_is_shown_as_such(others: Location) -> None:
     others.build()
-    others.execute("UPDATE desk.person_sums SET moves = 9 WHERE person_id IS NULL")
+    others.execute(CLAIM_WRITING, "UPDATE desk.person_sums SET moves = 9 WHERE person_id IS NULL")
     failed = others.audit().checked("person_sums", "matches_source", "desk")
     table = failed.metadata["keys"]
     assert isinstance(table, dg.TableMetadataValue)

@@ -22,6 +22,7 @@ from tallies import (
     status,
     verify,
 )
+from tallies.sql import CLAIM_WRITING
 from tests import gallery
 from tests.gallery import JUNCTION, built, differing, require_each_batch_once
 from tests.integration.support import create, execute, rows, scalar, stale_reasons
@@ -138,6 +139,7 @@ def test_an_empty_junction_is_loaded_in_batches_and_is_exact(items: Engine) -> N
 def test_going_over_a_built_junction_writes_only_what_differs(built_gallery: Engine) -> None:
     execute(
         built_gallery,
+        CLAIM_WRITING,
         f"DELETE FROM {JUNCTION} WHERE content_id % 9 = 0",
         f"INSERT INTO {JUNCTION} SELECT i, s, id FROM gallery.tags,"
         " (VALUES (-5, 'regular'), (40, 'regular'), (9999, 'auto'), (9999, 'regular'),"
@@ -171,7 +173,7 @@ def test_an_interrupted_load_goes_on_where_it_was(items: Engine, batches: int) -
 def test_an_interrupted_replacement_goes_on_where_it_was(
     built_gallery: Engine, batches: int
 ) -> None:
-    execute(built_gallery, f"DELETE FROM {JUNCTION} WHERE content_id % 2 = 0")
+    execute(built_gallery, CLAIM_WRITING, f"DELETE FROM {JUNCTION} WHERE content_id % 2 = 0")
     with pytest.raises(Cut):
         backfill(built_gallery, content_tags, on_progress=after(batches, cut))
     assert stale_reasons(built_gallery, NAME) == []
@@ -319,7 +321,7 @@ def test_one_lane_at_a_time_leaves_the_other_to_be_built(items: Engine) -> None:
 
 
 def test_a_lane_of_a_built_junction_leaves_the_other_alone(built_gallery: Engine) -> None:
-    execute(built_gallery, f"DELETE FROM {JUNCTION} WHERE content_id < 50")
+    execute(built_gallery, CLAIM_WRITING, f"DELETE FROM {JUNCTION} WHERE content_id < 50")
     backfill(built_gallery, content_tags, ["auto"])
     assert require_each_batch_once(built_gallery) == {"auto": 13}
     assert rows(
@@ -386,7 +388,7 @@ def test_refresh_builds_what_was_never_built_and_takes_what_is_pending(items: En
 
 
 def test_rebuild_mends_what_was_changed_by_hand(built_gallery: Engine) -> None:
-    execute(built_gallery, f"DELETE FROM {JUNCTION} WHERE content_id = 8")
+    execute(built_gallery, CLAIM_WRITING, f"DELETE FROM {JUNCTION} WHERE content_id = 8")
     edit(built_gallery)
     done = rebuild(built_gallery, content_tags)
     assert (done.how, done.reason) == ("rebuild", None)

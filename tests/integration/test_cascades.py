@@ -18,6 +18,7 @@ from assets.gallery.tallies import (
 )
 from tallies import TallyBusy, capture_faults, install, rebuild, refresh, status, verify
 from tallies import transactions as engine_transactions
+from tallies.sql import CLAIM_WRITING
 from tests.integration.support import create, execute, rows, scalar, stale_reasons
 
 ANNA = "00000000-0000-0000-0000-00000000000a"
@@ -81,7 +82,9 @@ def test_a_user_deleted_after_a_refresh_leaves_no_count(gallery: Engine) -> None
 
 
 def test_a_count_deleted_by_hand_is_not_taken_for_a_cascade(gallery: Engine) -> None:
-    execute(gallery, f"DELETE FROM gallery.gen_source_stats WHERE user_id = '{BERT}'")
+    execute(
+        gallery, CLAIM_WRITING, f"DELETE FROM gallery.gen_source_stats WHERE user_id = '{BERT}'"
+    )
     assert scalar(gallery, f"SELECT count(*) FROM {LOG}") == 0
     (difference,) = verify(gallery, gen_source_stats).differences
     assert difference.key == {"user_id": BERT, "source_type": "regular"}

@@ -22,6 +22,7 @@ from assets.classroom.tallies import (
     user_time_spent,
 )
 from tallies import Tally, rebuild, refresh, verify
+from tallies.sql import CLAIM_WRITING
 from tests.classroom import CLASSROOM
 from tests.integration.support import create, execute, judge, rows, scalar, scans_of
 
@@ -278,7 +279,7 @@ FAULTS: dict[str, tuple[Tally, str]] = {
 def test_verify_finds_what_was_changed_by_hand_and_a_rebuild_mends_it(classroom: Engine) -> None:
     assert {tally.name for tally, _ in FAULTS.values()} == {t.name for t in system.tallies}
     for name, (tally, statement) in FAULTS.items():
-        execute(classroom, statement)
+        execute(classroom, CLAIM_WRITING, statement)
         assert verify(classroom, tally).differing, name
         rebuild(classroom, tally)
         keep(classroom)

@@ -17,6 +17,7 @@ from assets.media import tables
 from assets.media.tallies import system as media
 from tallies import DoesNotFit, capture_faults, install, rebuild, refresh, verify
 from tallies.fit import source_misfits
+from tallies.sql import CLAIM_WRITING
 from tests import tag_hours
 from tests.integration.support import (
     DAILY_LOG,
@@ -170,7 +171,7 @@ HAND_EDITS = {
 def test_a_hand_edit_is_found_and_mended_by_rebuilding_its_windows(
     name: str, library: Engine
 ) -> None:
-    execute(library, HAND_EDITS[name])
+    execute(library, CLAIM_WRITING, HAND_EDITS[name])
     with pytest.raises(OracleViolation):
         judge(library, [DAILY])
     found = verify(library, DAILY_TALLY)
@@ -200,7 +201,7 @@ def test_a_hand_edit_of_a_recomputed_tally_is_found_with_both_values(engine: Eng
         "INSERT INTO forum.post_tags VALUES (1, 5)",
     )
     refresh(engine, tag_hours.tally)
-    execute(engine, "UPDATE forum.tag_hours SET authors = 3")
+    execute(engine, CLAIM_WRITING, "UPDATE forum.tag_hours SET authors = 3")
     (difference,) = verify(engine, tag_hours.tally).differences
     assert difference.day == "2024-03-09"
     assert difference.key["tag_id"] == 5

@@ -22,6 +22,7 @@ from assets.gallery.tallies import (
     tag_cardinality_stats,
 )
 from tallies import Tally, install, rebuild, refresh, verify
+from tallies.sql import CLAIM_WRITING
 from tallies.state import mark_stale
 from tests.concurrency.subjects import SUBJECTS
 from tests.concurrency.writers import COLLISIONS
@@ -384,7 +385,7 @@ FAULTS: dict[str, tuple[Tally, str, dict[str, Any], object, object]] = {
 
 def test_verify_names_what_was_changed_by_hand_and_a_rebuild_mends_it(gallery: Engine) -> None:
     for name, (tally, statement, key, stored, expected) in FAULTS.items():
-        execute(gallery, statement)
+        execute(gallery, CLAIM_WRITING, statement)
         (found,) = verify(gallery, tally).differences
         assert (found.key, found.stored, found.expected) == (key, stored, expected), name
         rebuild(gallery, tally)

@@ -13,6 +13,7 @@ from assets.gallery.tallies import system as gallery
 from assets.media.tallies import daily_contributions as daily
 from assets.media.tallies import system as media
 from tallies import incidents, state
+from tallies.sql import CLAIM_WRITING
 from tests.integration.support import create, execute, rows, scalar
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -87,20 +88,27 @@ def test_a_rebuild_for_a_fault_is_written_down_and_one_for_want_of_rows_is_not(
         ("TRUNCATE media.daily_contributions", "TRUNCATE"),
     ],
 )
-def test_a_hand_edit_is_known_and_found_by_the_next_look_at_what_was_written(
+def test_a_hand_edit_makes_the_tally_stale_at_once_and_the_next_refresh_rebuilds_it(
     built: Engine, statement: str, operation: str
 ) -> None:
-    assert rows(built, "SELECT * FROM tallykeeper.hand_edits") == []
-    execute(built, statement)
-    found = tallies.verify(built, daily, "touched")
-    assert (found.whole, bool(found.differing)) == (True, True)
+    live = "SELECT date, count FROM media.daily_contributions_live ORDER BY date"
+    before = rows(built, live)
     with built.begin() as connection:
-        cause = tallies.likely_cause(connection, daily)
+        connection.execute(text(statement))
+        assert [tuple(row) for row in connection.execute(text(live))] == before
         role = connection.scalar(text("SELECT session_user"))
-    assert cause is not None
-    assert cause.startswith(f"edited by hand: {operation} by {role} through tallykeeper at ")
-    tallies.rebuild(built, daily)
+    assert rows(built, live) == before
+    (reason,) = tallies.verify(built, daily, "touched").stale
+    assert reason.startswith(f"edited by hand: {operation} by {role} through tallykeeper at 2")
+    with built.begin() as connection:
+        assert tallies.likely_cause(connection, daily) == reason
+    done = tallies.refresh(built, daily)
+    assert (done.how, done.reason) == ("rebuild", reason)
     assert tallies.verify(built, daily, "touched").ok
+    with built.begin() as connection:
+        (found,) = incidents.listed(connection)
+    assert (found.subject, found.kind, found.what) == (daily.name, "stale", reason)
+    assert (found.is_open, found.mended_by) == (False, "rebuilt")
     assert rows(built, "SELECT * FROM tallykeeper.hand_edits") == []
     with built.begin() as connection:
         assert tallies.likely_cause(connection, daily) is None
@@ -139,7 +147,7 @@ def test_a_trigger_that_is_off_is_the_cause(built: Engine) -> None:
 def test_what_differed_is_looked_at_again_until_it_is_right(built: Engine) -> None:
     execute(
         built,
-        "SET tallykeeper.writing = 'on'",
+        CLAIM_WRITING,
         "UPDATE media.daily_contributions SET count = 9 WHERE date = '2026-01-04Z'",
     )
     assert tallies.verify(built, daily, "touched").ok, "nobody noted it"
@@ -166,7 +174,7 @@ def test_single_keys_are_rebuilt_and_no_others(engine: Engine) -> None:
     assert tallies.verify(engine, content_tags).ok
     execute(
         engine,
-        "SET tallykeeper.writing = 'on'",
+        CLAIM_WRITING,
         "DELETE FROM gallery.content_tags WHERE tag_id ="
         " (SELECT id FROM gallery.tags WHERE name = 'b')",
     )
@@ -186,6 +194,7 @@ def test_the_key_of_an_additive_tally_is_rebuilt_with_what_is_pending_for_it(
 ) -> None:
     execute(
         built,
+        CLAIM_WRITING,
         "UPDATE media.daily_contributions SET count = 9 WHERE date = '2026-01-02Z'",
         "INSERT INTO media.media_files (path, original_created_at) VALUES"
         " ('late', '2026-01-02 13:00Z'), ('other', '2026-01-03 13:00Z')",

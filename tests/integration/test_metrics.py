@@ -21,6 +21,7 @@ from resources import figures, metrics
 from resources.database import open_engine
 from resources.metrics import exposition
 from tallies import incidents, refresh, verify
+from tallies.sql import CLAIM_WRITING
 from tests.integration.support import DAILY_LOG, HOURLY_LOG, create, execute
 from tests.role_world import divide, world_of
 
@@ -91,7 +92,7 @@ def test_a_tally_tells_of_its_last_refresh_and_its_rows(kept: Engine) -> None:
 
 def test_a_tally_tells_of_its_last_verify_and_what_differed(kept: Engine) -> None:
     assert scrape(kept).of("differing_keys", DAILY) is None, "never verified"
-    execute(kept, "DELETE FROM media.daily_contributions")
+    execute(kept, CLAIM_WRITING, "DELETE FROM media.daily_contributions")
     assert not verify(kept, daily_contributions).ok
     assert verify(kept, hourly_contributions).ok
     figures = scrape(kept)

@@ -27,7 +27,7 @@ from tallies import (
     status,
     verify,
 )
-from tallies.sql import WRITING
+from tallies.sql import CLAIM_WRITING
 from tallies.transactions import writing
 from tests import tag_hours
 from tests.integration.support import (
@@ -135,7 +135,11 @@ def test_a_rebuild_writes_only_rows_that_differ(library: Engine) -> None:
     for window in ((None, None), (day(1), day(3)), (None, day(2)), (day(2), None)):
         assert rebuild(library, DAILY_TALLY, *window).keys_changed == 0
     assert rows(library, VERSIONS) == before
-    execute(library, "UPDATE media.daily_contributions SET count = 9 WHERE date = '2024-03-02Z'")
+    execute(
+        library,
+        CLAIM_WRITING,
+        "UPDATE media.daily_contributions SET count = 9 WHERE date = '2024-03-02Z'",
+    )
     edited = rows(library, VERSIONS)
     assert rebuild(library, DAILY_TALLY).keys_changed == 1
     after = rows(library, VERSIONS)
@@ -154,7 +158,7 @@ def test_a_rebuilt_window_takes_its_own_pending_deltas_and_no_others(library: En
 
 
 def test_a_rebuilt_window_leaves_other_windows_as_they_are(library: Engine) -> None:
-    execute(library, "UPDATE media.daily_contributions SET count = 70")
+    execute(library, CLAIM_WRITING, "UPDATE media.daily_contributions SET count = 70")
     rebuild(library, DAILY_TALLY, day(2), day(3))
     assert rows(library, STORED.format("")) == [("03-01", 70), ("03-02", 1)]
     rebuild(library, DAILY_TALLY, None, day(2))
@@ -291,13 +295,13 @@ def test_verify_names_each_key_that_differs_with_both_values(library: Engine) ->
 
 
 def test_verify_shows_no_more_than_it_is_asked_to_but_counts_all(library: Engine) -> None:
-    execute(library, "UPDATE media.daily_contributions SET count = count + 1")
+    execute(library, CLAIM_WRITING, "UPDATE media.daily_contributions SET count = count + 1")
     found = verify(library, DAILY_TALLY, limit=1)
     assert (found.differing, len(found.differences)) == (2, 1)
 
 
 def test_verify_of_windows_looks_at_those_alone(library: Engine) -> None:
-    execute(library, "UPDATE media.daily_contributions SET count = 7")
+    execute(library, CLAIM_WRITING, "UPDATE media.daily_contributions SET count = 7")
     assert verify(library, DAILY_TALLY, [(day(2), day(3))]).days == ("2024-03-02",)
     assert verify(library, DAILY_TALLY, [(None, day(2)), (day(3), None)]).days == ("2024-03-01",)
     assert verify(library, DAILY_TALLY, [(day(3), day(9))]).differing == 0
@@ -317,7 +321,7 @@ def test_verify_of_the_touched_looks_at_just_the_windows_written_since(library: 
     refresh(library, DAILY_TALLY)
     # Edited by hand it would be compared whole; as the engine itself, nobody notes it.
     edit = "UPDATE media.daily_contributions SET count = 7"
-    execute(library, f"SET LOCAL {WRITING} = 'on'", edit)
+    execute(library, CLAIM_WRITING, edit)
     found = verify(library, DAILY_TALLY, "touched")
     assert (found.whole, found.days) == (False, ("2024-03-01", "2024-03-05"))
     # What was found wrong is looked at again.
@@ -340,7 +344,11 @@ def test_what_lies_beyond_calendars_is_touched_too(library: Engine) -> None:
     verify(library, DAILY_TALLY)
     execute(library, f"{ADD} ('d', 'infinity')")
     refresh(library, DAILY_TALLY)
-    execute(library, "UPDATE media.daily_contributions SET count = 7 WHERE date = 'infinity'")
+    execute(
+        library,
+        CLAIM_WRITING,
+        "UPDATE media.daily_contributions SET count = 7 WHERE date = 'infinity'",
+    )
     assert verify(library, DAILY_TALLY, "touched").days == ("9999-12-31",)
 
 

@@ -16,6 +16,7 @@ from assets.media.tallies import system as media
 from serving import database
 from serving.app import create_app
 from tallies import install, rebuild, refresh
+from tallies.sql import CLAIM_WRITING
 from tests.concurrency.subjects import SUBJECTS
 from tests.concurrency.writers import COLLISIONS
 from tests.integration.serving_client import Client
@@ -141,7 +142,11 @@ def test_days_that_exchange_their_counts_alter_the_tag(library: Engine, client: 
 
 def test_a_write_by_hand_alters_the_tag(library: Engine, client: Client) -> None:
     tag = tag_of(client)
-    execute(library, "UPDATE media.daily_contributions SET count = 7 WHERE date < '2021-01-01'")
+    execute(
+        library,
+        CLAIM_WRITING,
+        "UPDATE media.daily_contributions SET count = 7 WHERE date < '2021-01-01'",
+    )
     assert again(client, tag) == 200
 
 

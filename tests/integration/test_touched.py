@@ -14,6 +14,7 @@ from assets.gallery.tallies import (
     tag_cardinality_stats,
 )
 from tallies import Tally, refresh, verify
+from tallies.sql import CLAIM_WRITING
 from tests.integration.support import create, execute, rows, scalar
 
 UNVERIFIED = "SELECT count(*) FROM tallykeeper.unverified_keys"
@@ -68,6 +69,7 @@ def test_what_was_found_wrong_is_looked_at_again(gallery: Engine) -> None:
     add_an_item(gallery)
     execute(
         gallery,
+        CLAIM_WRITING,
         "UPDATE gallery.gen_source_stats SET count = 99 WHERE user_id IS NULL",
         "DELETE FROM gallery.content_tags WHERE content_id = 21",
     )
