@@ -14,6 +14,7 @@ from typing import ClassVar
 from sqlalchemy import Connection, Table, text
 
 from tallies import capture_bodies, identities, sql
+from tallies.capture_names import function_name, suffix_of
 from tallies.state import captured_relations
 from tallies.tally import Event, Tally
 
@@ -118,12 +119,13 @@ def hooks(connection: Connection, source: Table, tallies: Sequence[Tally]) -> li
     too: those see rows of all partitions, and keep the ones that belong to the source.
     """
     unseen = foreign(connection, source)
+    end = suffix_of(connection, source, tallies)
     wanted = [
         Hook(
             relation=relation,
             event=event,
-            trigger=f"tallykeeper_{event}",
-            function=function_name(source, event),
+            trigger=f"tallykeeper_{event}{end}",
+            function=function_name(source, event, suffix=end),
             body=capture_bodies.function_body(source, event, tallies),
         )
         for relation in relations_below(connection, source)
@@ -133,13 +135,13 @@ def hooks(connection: Connection, source: Table, tallies: Sequence[Tally]) -> li
     for relation, belongs in _relations_above(connection, source):
         # A TRUNCATE of a parent fires the partitions' own triggers.
         for event in EVENTS:
-            suffix = f"{source.schema or 'public'}_{source.name}"
+            whose = f"{source.schema or 'public'}_{source.name}{end}"
             wanted.append(
                 Hook(
                     relation=relation,
                     event=event,
-                    trigger=sql.quote(sql.shortened(f"tallykeeper_{event}_{suffix}")),
-                    function=function_name(source, event, through=relation),
+                    trigger=sql.quote(sql.shortened(f"tallykeeper_{event}_{whose}")),
+                    function=function_name(source, event, through=relation, suffix=end),
                     body=capture_bodies.function_body(source, event, tallies, belongs),
                 )
             )
@@ -155,12 +157,6 @@ def hooks(connection: Connection, source: Table, tallies: Sequence[Tally]) -> li
             )
         )
     return wanted
-
-
-def function_name(source: Table, event: str, through: str = "") -> str:
-    """The qualified name of the trigger function of one source and event."""
-    plain = f"capture_{source.schema or 'public'}_{source.name}_{event}"
-    return sql.in_engine_schema(sql.shortened(f"{plain}_through_{through}" if through else plain))
 
 
 def faults(connection: Connection, source: Table, tallies: Sequence[Tally]) -> list[Fault]:
@@ -261,10 +257,13 @@ def carriers(connection: Connection, wanted: Sequence[Hook]) -> list[str]:
     return [row[0] for row in rows]
 
 
-def drop_triggers(connection: Connection, source: Table, relation: str) -> None:
-    """Remove the source's capture from a relation that is no part of it any more."""
-    functions = [function_name(source, event) for event in (*EVENTS, TRUNCATE)]
-    functions += [function_name(source, event, through=relation) for event in EVENTS]
+def drop_triggers(
+    connection: Connection, source: Table, tallies: Sequence[Tally], relation: str
+) -> None:
+    """Remove the source's capture for `tallies` from a relation that is no part of it any more."""
+    end = suffix_of(connection, source, tallies)
+    functions = [function_name(source, event, suffix=end) for event in (*EVENTS, TRUNCATE)]
+    functions += [function_name(source, e, through=relation, suffix=end) for e in EVENTS]
     drop_calling(connection, relation, functions)
 
 
@@ -361,7 +360,7 @@ def _trigger_fault(connection: Connection, hook: Hook) -> str | None:
     row = connection.execute(
         text(
             "SELECT tgenabled, tgfoid = to_regproc(:function) AS calls_ours FROM pg_trigger"
-            " WHERE tgrelid = CAST(:relation AS regclass) AND quote_ident(tgname) = :trigger"
+            " WHERE tgrelid = to_regclass(:relation) AND quote_ident(tgname) = :trigger"
         ),
         {"relation": hook.relation, "trigger": hook.trigger, "function": hook.function},
     ).one_or_none()

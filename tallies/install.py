@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Table, select, text
 from tallies import (
     capture,
     capture_bodies,
+    capture_names,
     change_log,
     function_rights,
     identities,
@@ -56,6 +57,7 @@ def install_all(connection: Connection, groups: Sequence[Sequence[Tally]]) -> li
     """
     sql.execute(connection, INSTALL_LOCK)
     state.create(connection)
+    capture_names.require_own_names(connection, [t for tallies in groups for t in tallies])
     found = [_Needed(connection, tallies) for tallies in groups]
     done = [said for needed in found for said in needed.bring_up(connection)]
     done += function_rights.close(connection)
@@ -265,7 +267,7 @@ def _install_tally(
 def _install_capture(connection: Connection, source: Table, tallies: Sequence[Tally]) -> None:
     wanted = capture.hooks(connection, source, tallies)
     for relation in capture.left_behind(connection, source, wanted):
-        capture.drop_triggers(connection, source, relation)
+        capture.drop_triggers(connection, source, tallies, relation)
     sql.execute(connection, capture_bodies.create_columns_are())
     _install_hooks(connection, wanted)
     recorded, name = state.captured_relations, sql.name_of(source)

@@ -23,8 +23,9 @@ from typing import ClassVar
 from sqlalchemy import Connection
 
 from tallies import sql
-from tallies.capture import TRANSITIONS, Fault, Hook, function_name, hook_faults
+from tallies.capture import TRANSITIONS, Fault, Hook, hook_faults
 from tallies.capture_bodies import COLUMNS_FIRST, statements_of
+from tallies.capture_names import own_function_name
 from tallies.recomputed import RecomputedTally
 from tallies.state import EDITED, hand_edits, stale_marks, unverified
 from tallies.tally import Event, Tally
@@ -102,7 +103,11 @@ def own_hooks(tally: Tally) -> list[Hook]:
     events = "INSERT OR TRUNCATE"
     if not marked:
         events += f" OR DELETE OR UPDATE OF {sql.columns(tally.columns)}"
-    return wanted + _pair(tally, HandHook, events, "hand", _by_hand(tally, [*made_good]), by_hand)
+    wanted += _pair(tally, HandHook, events, "hand", _by_hand(tally, [*made_good]), by_hand)
+    # Capture inserts into the log, and only a refresh deletes from it.
+    of_log = _by_hand(tally, [], of=" of its change log")
+    rewriting = "DELETE OR UPDATE OR TRUNCATE"
+    return wanted + _pair(tally, HandHook, rewriting, "log", of_log, by_hand, tally.log_name)
 
 
 def _marks_keys(tally: Tally) -> bool:
@@ -114,14 +119,20 @@ def _marks_keys(tally: Tally) -> bool:
 
 
 def _pair(
-    tally: Tally, kind: type[OwnHook], event: str, name: str, body: str, when: str
+    tally: Tally,
+    kind: type[OwnHook],
+    event: str,
+    name: str,
+    body: str,
+    when: str,
+    relation: str | None = None,
 ) -> list[Hook]:
     return [
         kind(
-            relation=sql.name_of(tally.table),
+            relation=relation or sql.name_of(tally.table),
             event=event,
             trigger=f"tallykeeper_{name}" + ("" if parity == kind.plain else "_nested"),
-            function=function_name(tally.table, name),
+            function=own_function_name(tally.table, name),
             body=body,
             parity=parity,
             when=when,
@@ -130,7 +141,9 @@ def _pair(
     ]
 
 
-def _by_hand(tally: Tally, made_good: Sequence[Event], marked: Event | None = None) -> str:
+def _by_hand(
+    tally: Tally, made_good: Sequence[Event], marked: Event | None = None, of: str = ""
+) -> str:
     """Note it once per transaction and operation, and have live reads not believe the table."""
     name, edits = sql.literal(tally.name), sql.name_of(hand_edits)
     handled = ", ".join(sql.literal(event.upper()) for event in made_good) or "''"
@@ -142,7 +155,8 @@ def _by_hand(tally: Tally, made_good: Sequence[Event], marked: Event | None = No
         edited = mark.format("reason")
     return (
         f"{COLUMNS_FIRST}DECLARE\n"
-        f"  reason text := {sql.literal(EDITED)} || TG_OP || ' by ' || session_user ||"
+        f"  reason text := {sql.literal(EDITED)} || TG_OP || {sql.literal(f'{of} by ')} ||"
+        " session_user ||"
         " coalesce(' through ' || nullif(current_setting('application_name'), ''), '') ||"
         " to_char(now() AT TIME ZONE 'UTC', '\" at \"YYYY-MM-DD HH24:MI:SS\" UTC\"');\n"
         "BEGIN\n"

@@ -43,8 +43,8 @@ class Access:
 class System:
     """A named group of tallies that are installed together.
 
-    `metadata` holds all their tables, sources and derived. Tallies over one source share its
-    capture functions, so all tallies over a source belong to one system.
+    `metadata` holds all their tables, sources and derived. Its tallies over one source share
+    their capture functions; another system over the same source has its own.
 
     A system may derive the tables that its tallies count itself, by processing others: `processed`
     are those, in the order of their making, `raw` the tables that are processed, and `prepare`

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, Table, select
 
-from tallies import RecomputedTally, System, Window, capture, sql
+from tallies import RecomputedTally, System, Window, capture, capture_names, sql
 from tallies.tally import Event
 from tests import tag_hours
 from tests.oracle import TAG_HOURS
@@ -21,7 +21,7 @@ from tests.oracle import TAG_HOURS
 def miss_updates(connection: Connection, source: Table) -> None:
     """Replace the trigger function for UPDATE of the source by one that records nothing."""
     connection.exec_driver_sql(
-        f"CREATE OR REPLACE FUNCTION {capture.function_name(source, 'update')}()"
+        f"CREATE OR REPLACE FUNCTION {capture_names.function_name(source, 'update')}()"
         " RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
     )
 

@@ -250,6 +250,21 @@ def test_edits_inside_triggers_and_under_a_leftover_setting_are_noted(built: Eng
     expect(built, *right)
 
 
+@pytest.mark.parametrize("edit", ["DELETE FROM {}", "TRUNCATE {}", "UPDATE {} SET customer = 3"])
+def test_a_change_log_changed_by_hand_makes_its_tally_stale(built: Engine, edit: str) -> None:
+    execute(built, "INSERT INTO shop.sales (customer, amount) VALUES (4, 40)")
+    for tally in TALLIES:
+        execute(built, edit.format(tally.log_name))
+        (reason,) = stale_reasons(built, tally.name)
+        operation = edit.split(maxsplit=1)[0]
+        assert reason.startswith(f"edited by hand: {operation} of its change log by "), reason
+    expect(
+        built,
+        [(1, 1, 10), (2, 2, 41), (3, 1, 30), (4, 1, 40)],
+        [(1, 10), (2, 21), (3, 30), (4, 40)],
+    )
+
+
 def test_of_a_table_that_is_built_in_batches_the_keys_edited_are_pending(engine: Engine) -> None:
     create(engine, gallery)
     execute(

@@ -1,0 +1,79 @@
+"""What capture's functions and triggers are called, so that no source takes another's away.
+
+Names follow from schema and table, as `capture_shop_sales_insert`. Two sources may meet in one
+(`a_b.c` and `a.b_c`), and two systems may read one source: each has functions and triggers of its
+own. Who came first keeps the plain names; the others' end in a digest. Which it is, the text of
+the function in the database tells.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, Table, text
+
+from tallies import sql
+from tallies.capture_bodies import COLUMNS_ARE
+from tallies.errors import DeclarationError
+from tallies.tally import Tally
+
+_LOGS = re.compile(rf"INTO ({sql.ENGINE_SCHEMA}\.\S+_log\"?) ")
+
+
+def function_name(source: Table, event: str, through: str = "", suffix: str = "") -> str:
+    """The qualified name of the trigger function of one source and event."""
+    plain = f"capture_{source.schema or 'public'}_{source.name}_{event}"
+    if through:
+        plain += f"_through_{through}"
+    return sql.in_engine_schema(sql.shortened(f"{plain}{suffix}"))
+
+
+def own_function_name(table: Table, what: str) -> str:
+    """The qualified name of a trigger function of a derived table itself."""
+    schema = table.schema or "public"
+    # With an underscore in the schema's name, another table's could be put together the same.
+    end = f"_{_digest(sql.name_of(table))}" if "_" in schema else ""
+    return function_name(table, what, suffix=end)
+
+
+def suffix_of(connection: Connection, source: Table, tallies: Sequence[Tally]) -> str:
+    """What these tallies' names for `source` end in; nothing where the plain ones are theirs."""
+    body = connection.scalar(
+        text("SELECT prosrc FROM pg_proc WHERE oid = to_regproc(:function)"),
+        {"function": function_name(source, "insert")},
+    )
+    if body is None or not tallies or _is_theirs(body, source, tallies):
+        return ""
+    return f"_{_digest(f'{tallies[0].system} {sql.name_of(source)}')}"
+
+
+def names_source(body: str, source: Table) -> bool:
+    """Whether the text of a capture function says that it is of `source`, or says nothing."""
+    return COLUMNS_ARE not in body or f"{COLUMNS_ARE}({sql.literal(sql.name_of(source))}," in body
+
+
+def require_own_names(connection: Connection, tallies: Sequence[Tally]) -> None:
+    """Raise DeclarationError where two tallies would write the same change log or derived table."""
+    known = connection.scalars(text(f"SELECT tally FROM {sql.ENGINE_SCHEMA}.tally_state")).all()
+    logs = {name.replace(".", "_", 1): name for name in known}
+    tables: dict[str, str] = {}
+    for tally in tallies:
+        of_log = logs.setdefault(tally.name.replace(".", "_", 1), tally.name)
+        of_table = tables.setdefault(sql.name_of(tally.table), tally.name)
+        for other, what in ((of_log, "change log"), (of_table, "derived table")):
+            if other != tally.name:
+                raise DeclarationError(
+                    f"{tally.name} and {other} would have the same {what}; give one of their"
+                    " systems or derived tables another name"
+                )
+
+
+def _digest(whose: str) -> str:
+    return hashlib.sha256(whose.encode()).hexdigest()[:8]
+
+
+def _is_theirs(body: str, source: Table, tallies: Sequence[Tally]) -> bool:
+    logs = set(_LOGS.findall(body))
+    return names_source(body, source) and (not logs or bool(logs & {t.log_name for t in tallies}))
