@@ -28,6 +28,7 @@ from dagster_shared.error import SerializableErrorInfo
 
 from pipelines.alerting.memory import Memory
 from tallies.incidents import Incident
+from tallies.sql import CLAIM_WRITING
 from tests.dagster.location import Location
 from tests.dagster.watching import all_incidents, look
 from tests.webhook import Webhook, webhook
@@ -218,7 +219,7 @@ def test_a_change_that_waits_too_long_is_found_and_mended_by_a_refresh(
     quiet.add("2020-06-03 13:00Z")
     look(quiet)
     assert open_ones(quiet) == []
-    quiet.execute(f"UPDATE {LOG} SET logged_at = now() - interval '3 hours'")
+    quiet.execute(CLAIM_WRITING, f"UPDATE {LOG} SET logged_at = now() - interval '3 hours'")
     look(quiet)
     look(quiet)
     (incident,) = open_ones(quiet)
@@ -240,7 +241,7 @@ def test_a_change_that_waits_too_long_is_found_and_mended_by_a_refresh(
 def test_a_change_log_that_is_locked_is_looked_at_the_next_time(quiet: Location) -> None:
     quiet.build()
     quiet.add("2020-06-03 13:00Z")
-    quiet.execute(f"UPDATE {LOG} SET logged_at = now() - interval '3 hours'")
+    quiet.execute(CLAIM_WRITING, f"UPDATE {LOG} SET logged_at = now() - interval '3 hours'")
     look(quiet)
     with quiet.engine.begin() as connection:
         connection.exec_driver_sql(f"LOCK TABLE {LOG} IN ACCESS EXCLUSIVE MODE")

@@ -194,8 +194,9 @@ def test_an_old_pending_change_fails_fresh(library: Location) -> None:
     library.add("2020-06-03 13:00Z")
     assert library.audit().failures() == []
     library.execute(
+        CLAIM_WRITING,
         "UPDATE tallykeeper.media_daily_contributions_log"
-        " SET logged_at = now() - interval '3 hours'"
+        " SET logged_at = now() - interval '3 hours'",
     )
     ran = library.audit()
     assert ran.failures() == ["fresh of daily_contributions"]
@@ -214,8 +215,9 @@ def test_how_old_a_pending_change_may_be_is_a_setting(
 ) -> None:
     library.add("2020-06-03 13:00Z")
     library.execute(
+        CLAIM_WRITING,
         "UPDATE tallykeeper.media_daily_contributions_log"
-        " SET logged_at = now() - interval '3 hours'"
+        " SET logged_at = now() - interval '3 hours'",
     )
     monkeypatch.setenv("TALLY_FRESH_SECONDS", str(4 * 3600))
     assert library.audit().failures() == []

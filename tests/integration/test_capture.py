@@ -15,6 +15,7 @@ from sqlalchemy.schema import CreateSchema
 
 from assets.media.tallies import system as media
 from tallies import install, refresh
+from tallies.sql import CLAIM_WRITING
 from tests.integration.support import (
     DAILY_LOG,
     LOGGED_DAYS,
@@ -247,7 +248,7 @@ def test_an_application_needs_no_new_grants(library: Engine) -> None:
         execute(library, become, "TRUNCATE media.media_files")
         judge(library, [DAILY, HOURLY])
         with pytest.raises(ProgrammingError) as denied:
-            execute(library, become, f"DELETE FROM {DAILY_LOG}")
+            execute(library, CLAIM_WRITING, become, f"DELETE FROM {DAILY_LOG}")
         assert isinstance(denied.value.orig, InsufficientPrivilege)
     finally:
         execute(library, f"DROP OWNED BY {role}", f"DROP ROLE {role}")

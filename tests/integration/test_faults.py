@@ -184,7 +184,7 @@ def test_a_hand_edit_is_found_and_mended_by_rebuilding_its_windows(
 
 
 def test_a_log_emptied_by_hand_is_found(library: Engine) -> None:
-    execute(library, f"{ADD} ('c', '2024-03-05Z')", f"DELETE FROM {DAILY_LOG}")
+    execute(library, CLAIM_WRITING, f"{ADD} ('c', '2024-03-05Z')", f"DELETE FROM {DAILY_LOG}")
     found = verify(library, DAILY_TALLY)
     assert [(d.day, d.stored, d.expected) for d in found.differences] == [
         ("2024-03-05", None, {"count": 1})

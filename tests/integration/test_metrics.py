@@ -76,7 +76,7 @@ def test_a_tally_tells_what_is_pending_and_since_when(kept: Engine) -> None:
     assert before.of("pending_changes", DAILY) == 0
     assert before.of("oldest_pending_seconds", DAILY) == 0
     execute(kept, "DELETE FROM media.media_files WHERE path <> '1'")
-    execute(kept, f"UPDATE {DAILY_LOG} SET logged_at = now() - interval '1 hour'")
+    execute(kept, CLAIM_WRITING, f"UPDATE {DAILY_LOG} SET logged_at = now() - interval '1 hour'")
     after = scrape(kept)
     assert after.of("pending_changes", DAILY) == 2
     assert 3600 <= (after.of("oldest_pending_seconds", DAILY) or 0) < 3700

@@ -167,7 +167,7 @@ def test_a_rebuilt_window_leaves_other_windows_as_they_are(library: Engine) -> N
 
 def test_open_ends_reach_the_ends_of_time(library: Engine) -> None:
     execute(library, f"{ADD} ('d', '-infinity'), ('e', 'infinity'), ('f', '0044-03-15Z BC')")
-    execute(library, f"DELETE FROM {DAILY_LOG}")
+    execute(library, CLAIM_WRITING, f"DELETE FROM {DAILY_LOG}")
     rebuild(library, DAILY_TALLY, None, day(1))
     rebuild(library, DAILY_TALLY, day(3), None)
     assert verify(library, DAILY_TALLY).ok
@@ -276,6 +276,7 @@ def test_a_long_log_is_vacuumed_after_it_was_taken(
 def test_verify_names_each_key_that_differs_with_both_values(library: Engine) -> None:
     execute(
         library,
+        CLAIM_WRITING,
         "UPDATE media.daily_contributions SET count = 7 WHERE date = '2024-03-01Z'",
         "DELETE FROM media.daily_contributions WHERE date = '2024-03-02Z'",
         "INSERT INTO media.daily_contributions (date, count) VALUES ('2024-03-08Z', 4)",

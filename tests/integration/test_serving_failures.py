@@ -20,6 +20,7 @@ from serving import media as media_routes
 from serving.app import OpenedLate, create_app
 from serving.database import Snapshots
 from tallies import install, refresh
+from tallies.sql import CLAIM_WRITING
 from tests.integration.serving_client import Client
 from tests.integration.support import create, execute, scalar
 
@@ -84,6 +85,7 @@ def test_it_is_ready_until_a_change_waits_for_too_long(
     monkeypatch.setenv("TALLY_SERVE_READY_SECONDS", "60")
     execute(
         library,
+        CLAIM_WRITING,
         "UPDATE tallykeeper.media_daily_contributions_log"
         " SET logged_at = logged_at - interval '61 s'",
     )
