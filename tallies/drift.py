@@ -15,8 +15,9 @@ Facts = Mapping[str, Any]
 
 MOVED = "another database"
 GRANTS = "function grants"
-# The triggers that a derived table itself has.
-OWN = {"tallykeeper_hand", "tallykeeper_cascade"}
+# How the triggers are called that a derived table itself and its log have.
+OF_HAND = ("tallykeeper_hand", "tallykeeper_log")
+OWN = (*OF_HAND, "tallykeeper_cascade")
 ROW_SECURITY = "row security"
 
 
@@ -488,7 +489,7 @@ def _only_added(was: Sequence[str] | None, now: Sequence[str] | None) -> bool:
 def event_of(trigger: str) -> str:
     """What messages call one of our triggers."""
     word = trigger.removeprefix("tallykeeper_").partition("_")[0]
-    return "hand edit" if word == "hand" else word
+    return "hand edit" if word in {"hand", "log"} else word
 
 
 def _of_trigger(each: Found) -> Iterator[Drift]:
@@ -505,11 +506,11 @@ def _of_trigger(each: Found) -> Iterator[Drift]:
         yield from _new_trigger(each)
         return
     # Of a derived table that others count, their capture is no matter of its own.
-    others = each.role == "derived" and each.part not in OWN
+    others = each.role == "derived" and not each.part.startswith(OWN)
     if others or each.name in each.context.lost or not each.was["ours"]:
         return
     what = f"the {event_of(each.part)} trigger"
-    of_hand = each.part == "tallykeeper_hand"
+    of_hand = each.part.startswith(OF_HAND)
     found = _trigger_changed(each)
     if found is None:
         return

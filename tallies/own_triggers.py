@@ -47,7 +47,7 @@ class OwnHook(Hook):
 
     @property
     def name(self) -> str:
-        return "hand edit" if self.of_hand else "cascade"
+        return "hand edit"
 
     def create_trigger(self) -> list[str]:
         create = (
@@ -69,6 +69,19 @@ class CascadeHook(OwnHook):
     """
 
     plain = ODD
+
+    @property
+    def name(self) -> str:
+        return "cascade"
+
+
+class NestedCascadeHook(CascadeHook):
+    """The same where the referenced row is written by a trigger of the application.
+
+    An earlier release has it not, for which no tally is rebuilt: all of it is compared.
+    """
+
+    of_hand = True
 
 
 class HandHook(OwnHook):
@@ -127,8 +140,9 @@ def _pair(
     when: str,
     relation: str | None = None,
 ) -> list[Hook]:
+    nested = NestedCascadeHook if kind is CascadeHook else kind
     return [
-        kind(
+        (kind if parity == kind.plain else nested)(
             relation=relation or sql.name_of(tally.table),
             event=event,
             trigger=f"tallykeeper_{name}" + ("" if parity == kind.plain else "_nested"),

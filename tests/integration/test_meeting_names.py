@@ -15,7 +15,7 @@ from tallies import (
     refresh,
     verify,
 )
-from tests.integration.support import execute, rows, stale_reasons
+from tests.integration.support import execute, stale_reasons
 
 
 def source(schema: str, name: str) -> Table:
@@ -124,34 +124,6 @@ def test_two_systems_over_one_source_leave_each_other_alone(engine: Engine) -> N
     assert exact_after_refresh == ["rebuild", "rebuild"]
     put(engine, two, one)
     write(engine, shared)
-    exact(engine, one, two)
-
-
-def test_a_detached_partition_loses_the_capture_of_both_systems(engine: Engine) -> None:
-    shared = source("shop", "sales")
-    one = System("one", MetaData(), [counted("one", "ones", shared)])
-    two = System("two", MetaData(), [counted("two", "twos", shared)])
-    execute(
-        engine,
-        "CREATE SCHEMA shop",
-        "CREATE TABLE shop.sales (id bigint, kind integer NOT NULL) PARTITION BY LIST (kind)",
-        "CREATE TABLE shop.first PARTITION OF shop.sales FOR VALUES IN (1)",
-        "CREATE TABLE shop.rest PARTITION OF shop.sales DEFAULT",
-    )
-    put(engine, one, two)
-    write(engine, shared)
-    for system in (one, two):
-        refresh(engine, system.tallies[0])
-    execute(engine, "ALTER TABLE shop.sales DETACH PARTITION shop.first")
-    put(engine, one, two)
-    carried = rows(
-        engine,
-        "SELECT tgname FROM pg_trigger WHERE tgrelid = 'shop.first'::regclass"
-        " AND tgname LIKE 'tallykeeper_%' AND tgname <> 'tallykeeper_merge'",
-    )
-    assert carried == []
-    for system in (one, two):
-        refresh(engine, system.tallies[0])
     exact(engine, one, two)
 
 
