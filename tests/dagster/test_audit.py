@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from tallies import incidents, stretches
+from tallies.sql import CLAIM_WRITING
 from tests.dagster.location import Location, Metadata
 
 UNSEEN = (
-    "SET LOCAL tallykeeper.writing = 'on'",
+    CLAIM_WRITING,
     "UPDATE media.daily_contributions SET count = 7 WHERE date = '2020-06-11Z'",
 )
 

@@ -39,6 +39,7 @@ from tallies import (
     stretches,
     verify,
 )
+from tallies.sql import CLAIM_WRITING
 from tests import tag_hours
 from tests.integration.support import create, create_anew, execute, scalar
 from tests.shapes import DESK_WRITES, MART_WRITES, SHELF_WRITES, desk, mart, shelf, written
@@ -231,11 +232,11 @@ def test_two_at_once_compare_no_less(library: Engine) -> None:
 # By name: how a tally may be changed such that no trigger of ours sees it.
 UNSEEN = {
     "edited as if by the engine": [
-        "SET LOCAL tallykeeper.writing = 'on'",
+        CLAIM_WRITING,
         "UPDATE media.daily_contributions SET count = 7 WHERE date = '2024-03-20Z'",
     ],
     "a row deleted as if by the engine": [
-        "SET LOCAL tallykeeper.writing = 'on'",
+        CLAIM_WRITING,
         "DELETE FROM media.daily_contributions WHERE date = '2024-03-20Z'",
     ],
     "edited inside another trigger": [
@@ -247,6 +248,7 @@ UNSEEN = {
     ],
     "log rows deleted": [
         f"{ADD} VALUES ('missed', '2024-03-20Z')",
+        CLAIM_WRITING,
         f"DELETE FROM {LOG}",
     ],
     "log rows added": [f"INSERT INTO {LOG} (date, count) VALUES ('2024-03-20Z', 5)"],
@@ -259,20 +261,20 @@ UNSEEN = {
         "ALTER TABLE media.media_files ENABLE TRIGGER USER",
     ],
     "a row before the first": [
-        "SET LOCAL tallykeeper.writing = 'on'",
+        CLAIM_WRITING,
         "INSERT INTO media.daily_contributions (date, count) VALUES ('4000-01-01Z BC', 5)",
     ],
     "a row after the last": [
-        "SET LOCAL tallykeeper.writing = 'on'",
+        CLAIM_WRITING,
         "DELETE FROM media.daily_contributions WHERE date = 'infinity'",
         "INSERT INTO media.daily_contributions (date, count) VALUES ('290000-01-01Z', 5)",
     ],
     "a row that is no day": [
-        "SET LOCAL tallykeeper.writing = 'on'",
+        CLAIM_WRITING,
         "INSERT INTO media.daily_contributions (date, count) VALUES ('2024-03-20 12:34Z', 1)",
     ],
     "a key that the sources have alone": [
-        "SET LOCAL tallykeeper.writing = 'on'",
+        CLAIM_WRITING,
         "DELETE FROM media.daily_contributions WHERE date = '-infinity'",
     ],
 }
@@ -298,7 +300,7 @@ def test_what_no_trigger_sees_is_found_within_a_round(name: str, library: Engine
 def test_a_stretch_is_short_even_where_the_derived_table_is_empty(library: Engine) -> None:
     execute(
         library,
-        "SET LOCAL tallykeeper.writing = 'on'",
+        CLAIM_WRITING,
         "DELETE FROM media.daily_contributions",
         "ANALYZE media.media_files",
     )
@@ -416,7 +418,7 @@ def falsify(engine: Engine, tally: Tally, rng: random.Random) -> bool:
     column = rng.choice([c for c in tally.key if c != getattr(tally.window, "column", None)])
     moved = f"UPDATE {name} SET {column} = coalesce({column}, 0) + 1000000 WHERE {row}"
     change = rng.choice([f"DELETE FROM {name} WHERE {row}", moved])
-    execute(engine, "SET LOCAL tallykeeper.writing = 'on'", change)
+    execute(engine, CLAIM_WRITING, change)
     return True
 
 
@@ -442,7 +444,7 @@ def test_a_junction_is_compared_along_its_items_and_repaired_by_key(engine: Engi
     junction = next(t for t in gallery.tallies if t.table.name == "content_tags")
     execute(
         engine,
-        "SET LOCAL tallykeeper.writing = 'on'",
+        CLAIM_WRITING,
         "DELETE FROM gallery.content_tags WHERE content_id = 17",
         "INSERT INTO gallery.content_tags SELECT 99, 'elsewhere', id FROM gallery.tags",
     )
@@ -496,7 +498,7 @@ def test_any_words_and_no_word_are_compared(engine: Engine) -> None:
     for wrong in ("word IS NULL", "word = ''", "word = 'ß'"):
         execute(
             engine,
-            "SET LOCAL tallykeeper.writing = 'on'",
+            CLAIM_WRITING,
             f"UPDATE words.word_counts SET count = 5 WHERE {wrong}",
         )
         pass_hours(engine, 24)
