@@ -289,9 +289,10 @@ def recently() -> datetime:
     return datetime.now(UTC).replace(microsecond=0) - timedelta(days=4)
 
 
-def events_of(seed: object, count: int, posts: int = 8) -> list[Event]:
+def events_of(seed: object, count: int, posts: int = 8, days_ago: float = 0) -> list[Event]:
     """So many events that follow from the seed, but for when they begin."""
-    return Stream(random.Random(f"{seed}"), recently(), posts).draw(count)
+    begin = recently() - timedelta(days=days_ago)
+    return Stream(random.Random(f"{seed}"), begin, posts).draw(count)
 
 
 def add_instances(engine: Engine) -> None:

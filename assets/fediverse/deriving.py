@@ -48,9 +48,12 @@ def set_aside_late(connection: Connection, schema: str) -> int:
 
 
 def derive_late(connection: Connection, schema: str, *, redact: bool) -> None:
-    """Derive the posts that were set aside, and write what differs."""
+    """Derive the posts that were set aside, and write what differs.
+
+    With all their snapshots, as if the events had been processed in order of their receipt.
+    """
     derive(connection, schema, redact=redact)
-    settle(connection, schema)
+    settle(connection, schema, thinned=False)
 
 
 def _create_scope(connection: Connection) -> None:

@@ -1,8 +1,8 @@
 """Stored rows of some posts against those derived from their events: written, or only named.
 
-The posts are those in `scope_posts`, the derived rows are in temporary copies of the tables. What
-must stay true: rows that are right are not written; snapshots that may have been thinned already
-are not compared.
+The posts are those in `scope_posts`, the derived rows are in temporary copies of the tables.
+Invariants: rows that are right are not written; a snapshot that thinning may have deleted is not
+missed, and one that it would delete is not expected.
 """
 
 from __future__ import annotations
@@ -13,10 +13,8 @@ from typing import Any
 from sqlalchemy import Connection, Table
 
 from assets.fediverse import tables, threads
+from assets.fediverse.thinning import ALL_FOR, HOURLY_FOR, SUPERFLUOUS
 from tallies.sql import columns, execute, quote
-
-UNTHINNED = "interval '7 days'"
-"""For how long all snapshots are kept."""
 
 # What is derived from the events of a post alone, and the column that names the post.
 COPIED: dict[Table, str] = {
@@ -43,14 +41,22 @@ class LogDifference:
     expected: dict[str, Any] | None
 
 
-def settle(connection: Connection, schema: str) -> dict[str, int]:
-    """Bring the stored rows of the posts in scope to the derived ones; rows written, by table."""
+def settle(connection: Connection, schema: str, *, thinned: bool) -> dict[str, int]:
+    """Bring the stored rows of the posts in scope to the derived ones; rows written, by table.
+
+    With `thinned`, snapshots are not added that thinning would delete again.
+    """
     execute(connection, "DELETE FROM pg_temp.touched_posts")
     moved = threads.touch_changing(connection, schema)
     written = {}
     for table, post in COPIED.items():
         written[table.name] = _settle_table(
-            connection, table, f"{schema}.{quote(table.name)}", f"pg_temp.{quote(table.name)}", post
+            connection,
+            table,
+            f"{schema}.{quote(table.name)}",
+            f"pg_temp.{quote(table.name)}",
+            post,
+            thinned and table is tables.post_metric_snapshots,
         )
     execute(
         connection,
@@ -71,11 +77,16 @@ def settle(connection: Connection, schema: str) -> dict[str, int]:
 
 
 def _settle_table(
-    connection: Connection, table: Table, stored: str, derived: str, post: str
+    connection: Connection,
+    table: Table,
+    stored: str,
+    derived: str,
+    post: str,
+    thinned: bool = False,
 ) -> int:
     key, values = _key(table), _values(table)
     same = " AND ".join(f"r.{n} = d.{n}" for n in key)
-    scope = _scope("r", post, table)
+    scope = _scope("r", post)
     changed = execute(
         connection,
         f"DELETE FROM {stored} AS r WHERE {scope}"
@@ -85,14 +96,14 @@ def _settle_table(
         changed += execute(
             connection,
             f"UPDATE {stored} AS r SET ({columns(values)}) = ROW({columns(values, 'd')})"
-            f" FROM {derived} AS d WHERE {same} AND {_scope('d', post, table)}"
+            f" FROM {derived} AS d WHERE {same} AND {_scope('d', post)}"
             f" AND ROW({columns(values, 'r')}) IS DISTINCT FROM ROW({columns(values, 'd')})",
         ).rowcount
     every = [*key, *values]
     changed += execute(
         connection,
         f"INSERT INTO {stored} ({columns(every)}) SELECT {columns(every, 'd')}"
-        f" FROM {derived} AS d WHERE {_scope('d', post, table)}"
+        f" FROM {_thinned(derived) if thinned else derived} AS d WHERE {_scope('d', post)}"
         f" AND NOT EXISTS (SELECT FROM {stored} AS r WHERE {same})",
     ).rowcount
     return int(changed)
@@ -109,9 +120,12 @@ def compare(connection: Connection, schema: str, limit: int) -> tuple[int, list[
         same = " AND ".join(f"r.{n} = d.{n}" for n in key)
         sides = (
             f"(SELECT {columns(every, a)} FROM {where}.{quote(table.name)} AS {a}"
-            f" WHERE {_scope(a, post, table)}) AS {a}"
+            f" WHERE {_scope(a, post)})"
             for a, where in (("r", schema), ("d", "pg_temp"))
         )
+        if table is tables.post_metric_snapshots:
+            sides = (_thinned(side) for side in sides)
+        left, right = sides
         differ = (
             f"ROW({columns(values, 'r')}) IS DISTINCT FROM ROW({columns(values, 'd')})"
             if values
@@ -120,7 +134,7 @@ def compare(connection: Connection, schema: str, limit: int) -> tuple[int, list[
         found = execute(
             connection,
             f"SELECT to_jsonb(r) AS stored, to_jsonb(d) AS expected, count(*) OVER () AS number"
-            f" FROM {' FULL JOIN '.join(sides)}"
+            f" FROM {left} AS r FULL JOIN {right} AS d"
             f" ON {same} WHERE r.{key[0]} IS NULL OR d.{key[0]} IS NULL OR {differ}"
             f" ORDER BY {', '.join(f'coalesce(r.{n}, d.{n})' for n in key)}"
             f" LIMIT {max(1, int(limit))}",
@@ -153,15 +167,25 @@ def _values(table: Table) -> list[str]:
     return [c.name for c in table.c if not c.primary_key and c.computed is None]
 
 
-def _scope(alias: str, post: str, table: Table) -> str:
-    """SQL: whether a row is of a post in scope, and may be compared."""
-    condition = (
+def _scope(alias: str, post: str) -> str:
+    """SQL: whether a row is of a post in scope."""
+    return (
         "EXISTS (SELECT FROM pg_temp.scope_posts AS o"
         f" WHERE o.instance_id = {alias}.instance_id AND o.post_id = {alias}.{post})"
     )
-    if table is tables.post_metric_snapshots:
-        condition += f" AND {alias}.captured_at >= now() - {UNTHINNED}"
-    return condition
+
+
+def _thinned(snapshots: str) -> str:
+    """SQL: those snapshots that thinning leaves now; a relation, which holds all of each post."""
+    superfluous = SUPERFLUOUS
+    for name, age in (("hourly", ALL_FOR), ("daily", HOURLY_FOR)):
+        seconds = int(age.total_seconds())
+        superfluous = superfluous.replace(f":{name}", f"(now() - interval '{seconds} seconds')")
+    return (
+        "(SELECT * FROM (SELECT *, lead(captured_at) OVER"
+        " (PARTITION BY instance_id, post_id ORDER BY captured_at) AS next"
+        f" FROM {snapshots} AS s) AS s WHERE ({superfluous}) IS NOT TRUE)"
+    )
 
 
 def _expect_threads(connection: Connection, schema: str) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 from assets.fediverse.processing import process
 from assets.fediverse.replay import replay, verify_log
 from assets.fediverse.tallies import system
+from assets.fediverse.thinning import thin_snapshots
 from tallies import refresh, verify
 from tests.fediverse_events import (
     Event,
@@ -110,17 +111,51 @@ def test_any_order_that_keeps_each_posts_own_gives_the_same_in_batches_of_any_si
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", range(3))
+@pytest.mark.parametrize(("part", "days_ago"), [(0, 0), (1, 5), (2, 40)])
 def test_events_that_arrive_later_than_they_were_received_give_the_same(
-    fediverse: Engine, part: int
+    fediverse: Engine, part: int, days_ago: float
 ) -> None:
+    """Also where they are so old that their snapshots will be thinned."""
     for number in range(2):
         seed = f"late {part} {number}"
-        rng, events = random.Random(seed), events_of(seed, 60)
+        rng, events = random.Random(seed), events_of(seed, 60, days_ago=days_ago)
         expected = in_order_of_receipt(fediverse, events)
         for batch in (1, 7, 40):
             arrive(fediverse, rng, rng.sample(events, len(events)), batch)
             require_same(derived(fediverse), expected, f"seed {seed}, batches of {batch}")
+
+
+@pytest.mark.slow
+def test_old_snapshots_are_verified_and_replayed_whether_thinned_or_not(fediverse: Engine) -> None:
+    seed = "old"
+    in_order_of_receipt(fediverse, events_of(seed, 200, posts=4, days_ago=45))
+    snapshots = "SELECT * FROM fediverse.post_metric_snapshots ORDER BY 1, 2, 3"
+    sizes = []
+    for _ in range(2):
+        before = rows(fediverse, snapshots)
+        sizes.append(len(before))
+        assert verify_log(fediverse).ok
+        assert "post_metric_snapshots" not in replay(fediverse).rows
+        assert rows(fediverse, snapshots) == before
+        thin_snapshots(fediverse)
+    assert sizes[1] < sizes[0]
+    # What thinning would leave is missed, and what no event says is found, however old.
+    execute(
+        fediverse,
+        "DELETE FROM fediverse.post_metric_snapshots WHERE (instance_id, post_id, captured_at) IN"
+        " (SELECT instance_id, post_id, max(captured_at) FROM fediverse.post_metric_snapshots"
+        " GROUP BY 1, 2 ORDER BY 1, 2 LIMIT 1)",
+    )
+    assert [d.problem for d in verify_log(fediverse).differences] == ["missing"]
+    assert replay(fediverse).rows == {"post_metric_snapshots": 1}
+    execute(
+        fediverse,
+        "UPDATE fediverse.post_metric_snapshots SET captured_at = captured_at + interval '1 second'"
+        " WHERE captured_at = (SELECT min(captured_at) FROM fediverse.post_metric_snapshots)",
+    )
+    assert not verify_log(fediverse).ok
+    replay(fediverse)
+    assert verify_log(fediverse).ok
 
 
 def test_contents_of_deleted_posts_are_gone_in_whatever_order_and_batches(
