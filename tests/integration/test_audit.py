@@ -239,13 +239,6 @@ UNSEEN = {
         CLAIM_WRITING,
         "DELETE FROM media.daily_contributions WHERE date = '2024-03-20Z'",
     ],
-    "edited inside another trigger": [
-        "CREATE TABLE media.other (i integer)",
-        "CREATE FUNCTION media.edit() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN UPDATE"
-        " media.daily_contributions SET count = 7 WHERE date = '2024-03-20Z'; RETURN NULL; END$$",
-        "CREATE TRIGGER edit AFTER INSERT ON media.other EXECUTE FUNCTION media.edit()",
-        "INSERT INTO media.other VALUES (1)",
-    ],
     "log rows deleted": [
         f"{ADD} VALUES ('missed', '2024-03-20Z')",
         CLAIM_WRITING,
