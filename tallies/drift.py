@@ -15,6 +15,7 @@ Facts = Mapping[str, Any]
 
 MOVED = "another database"
 GRANTS = "function grants"
+OWNER = "function owner"
 # How the triggers are called that a derived table itself and its log have.
 OF_HAND = ("tallykeeper_hand", "tallykeeper_log")
 OWN = (*OF_HAND, "tallykeeper_cascade")
@@ -577,8 +578,15 @@ def _of_function(each: Found) -> Iterator[Drift]:
             missed and not of_hand,
             of_hand,
             objects=(each.place,),
-            repair=_revoke(each) if kind == GRANTS else "",
+            repair=_repair(each, kind) if ours else "",
         )
+
+
+def _repair(each: Found, kind: str) -> str:
+    """What replacing the function does not repair: its grants and its owner stay."""
+    if kind == OWNER:
+        return f'ALTER FUNCTION {each.name} OWNER TO "{each.was["owner"]}"'
+    return _revoke(each) if kind == GRANTS else ""
 
 
 def _revoke(each: Found) -> str:
@@ -611,7 +619,7 @@ def _function_changed(
         yield "function changed back", said, Consequence.STALE, True
     if each.changed("owner"):
         said = f"belongs to {each.now['owner']} now, not to {each.was['owner']}"
-        yield "function owner", said, grave if ours else Consequence.INFORMATION, missed and ours
+        yield OWNER, said, grave if ours else Consequence.INFORMATION, missed and ours
     if ours and _granted(each):
         yield GRANTS, "may be executed by others than its owner", grave, False
 

@@ -705,6 +705,19 @@ def test_a_derived_table_that_was_renamed_is_made_anew_and_read(market: Engine) 
     assert status(market, per_region).faults == ()
 
 
+def test_a_function_of_another_owner_is_given_back(market: Engine) -> None:
+    execute(market, "CREATE ROLE drift_other", f"ALTER FUNCTION {CAPTURE}() OWNER TO drift_other")
+    try:
+        assert len(status(market, per_region).faults) == 1
+        with market.begin() as connection:
+            install(connection, shop.tallies)
+        owner = f"SELECT proowner::regrole::text FROM pg_proc WHERE oid = '{CAPTURE}'::regproc"
+        assert scalar(market, owner) == "postgres"
+        assert status(market, per_region).faults == ()
+    finally:
+        execute(market, "DROP OWNED BY drift_other", "DROP ROLE drift_other")
+
+
 BY_HAND = {name: CASES[name] for name in CASES if CASES[name][3] is REINSTALL}
 
 
