@@ -445,6 +445,7 @@ CASES: dict[str, Case] = {
             " deterministic = false)",
             "DROP VIEW shop.per_region_live",
             "DROP TRIGGER tallykeeper_hand ON shop.per_region",
+            "DROP TRIGGER tallykeeper_hand_nested ON shop.per_region",
             "ALTER TABLE shop.per_region ALTER region TYPE text COLLATE shop.blind",
         ],
         "shop.per_region: the column region has the collation blind, which is not deterministic:"
