@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine, Table, inspect, text
 
 import migrations
 from assets.systems import chosen_systems, is_kept, left_out, missing_sources
-from tallies import DoesNotFit, System, Tally, roles, state
+from tallies import DoesNotFit, System, Tally, dependencies, roles, state
 from tallies.fit import require_fit
 from tallies.install import INSTALL_KEY, INSTALL_LOCK, install_all
 from tallies.privileges import act_as_owner, require_privileges
@@ -68,7 +68,8 @@ def migrate(
 
     tallies = [tally for system in chosen for tally in system.tallies]
     wanted = [w for tally in tallies for w in wanted_for_installing(tally)]
-    return retried(attempt, "the migration", engine, wanted, INSTALL_KEY)
+    with dependencies.explaining(engine, tallies):
+        return retried(attempt, "the migration", engine, wanted, INSTALL_KEY)
 
 
 def _migrate(connection: Connection, systems: Sequence[System], with_sources: bool) -> Migrated:

@@ -85,10 +85,15 @@ def of_function(connection: Connection, oid: int) -> list[Attribute]:
 
 
 def options_of_view(connection: Connection, name: str) -> str | None:
-    """The options of a view as `ALTER VIEW ... SET` takes them."""
+    """The options of a view as `ALTER VIEW ... SET` takes them.
+
+    Not security_invoker: readers have no rights on what a live view reads.
+    """
     options: str | None = connection.scalar(
         text(
-            "SELECT array_to_string(reloptions, ', ') FROM pg_class WHERE oid = to_regclass(:name)"
+            "SELECT array_to_string(ARRAY(SELECT o FROM unnest(reloptions) AS o"
+            " WHERE o NOT LIKE 'security_invoker=%'), ', ')"
+            " FROM pg_class WHERE oid = to_regclass(:name)"
         ),
         {"name": name},
     )

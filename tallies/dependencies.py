@@ -11,10 +11,14 @@ tally may be wrong, it is marked stale before anybody is shown them as proven.
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, Table, delete, insert, text
+from sqlalchemy import Connection, Engine, Table, delete, insert, text
+from sqlalchemy.exc import DBAPIError
 
 from tallies import capture, dependency_facts, holding, own_triggers, sql, state
 from tallies.drift import MOVED, ROW_SECURITY, Consequence, Drift, judge
@@ -23,6 +27,14 @@ from tallies.state import dependencies, stale_marks, stands_on
 from tallies.tally import Everything, Tally
 
 CAPTURE_BROKEN = "its capture is not intact"
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# A name that is not there, what cannot be done with it, or a label that its type has not; but no
+# right that lacks.
+_UNFIT, _NO_PRIVILEGE = ("42", "0A", "22P02"), "42501"
+_MOST_NAMED = 3
 
 # A qualified name before a parenthesis: functions are called so, as no body has a search path.
 _CALLED = re.compile(r"\b([a-z_][a-z0-9_$]*)\.([a-z_][a-z0-9_$]*)\s*\(")
@@ -148,6 +160,50 @@ def stay_stale(connection: Connection, tally: Tally, faults: Sequence[Drift]) ->
     """After a rebuild, which removes all marks: put back the one of a capture that is broken."""
     if any(drift.missed for drift in faults) and _may_mark(connection):
         state.mark_stale(connection, tally, CAPTURE_BROKEN)
+
+
+@contextmanager
+def explaining(engine: Engine, tallies: Sequence[Tally]) -> Iterator[None]:
+    """Let a statement that fails for what the tallies stand on say so, instead of how it fails.
+
+    Raises DoesNotFit for it; anything else passes as it is.
+    """
+    try:
+        yield
+    except DBAPIError as error:
+        code = str(getattr(error.orig, "sqlstate", "") or "")
+        if not code.startswith(_UNFIT) or code == _NO_PRIVILEGE:
+            raise
+        faults = _faults(engine, tallies)
+        if not faults:
+            raise
+        said = str(error.orig).splitlines()[0]
+        more = f"; and {len(faults) - _MOST_NAMED} more" if len(faults) > _MOST_NAMED else ""
+        raise DoesNotFit(
+            f"the SELECT of a tally cannot be run any more ({said}), for what it stands on has"
+            f" changed: {'; '.join(faults[:_MOST_NAMED])}{more}. Nothing was changed; put that"
+            " back, or change the declaration, and run `tally migrate`"
+        ) from error
+
+
+def explained(
+    work: Callable[Concatenate[Engine, Tally, P], T],
+) -> Callable[Concatenate[Engine, Tally, P], T]:
+    """Decorate what is done with one tally with `explaining`."""
+
+    @functools.wraps(work)
+    def explaining_it(engine: Engine, tally: Tally, /, *args: P.args, **named: P.kwargs) -> T:
+        with explaining(engine, [tally]):
+            return work(engine, tally, *args, **named)
+
+    return explaining_it
+
+
+def _faults(engine: Engine, tallies: Sequence[Tally]) -> list[str]:
+    with engine.connect() as connection:
+        recorded = [tally for tally in tallies if is_recorded(connection, tally)]
+        found = drifts(connection, recorded) if recorded else {}
+    return list(dict.fromkeys(str(d) for each in found.values() for d in each if d.is_fault))
 
 
 def _may_mark(connection: Connection) -> bool:

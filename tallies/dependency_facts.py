@@ -70,10 +70,14 @@ WITH RECURSIVE root AS MATERIALIZED (
     'rules', (SELECT array_agg(w.rulename || ' ' || w.ev_enabled::text || ' '
       || md5(pg_get_ruledef(w.oid)) ORDER BY w.rulename)
       FROM pg_rewrite AS w WHERE w.ev_class = c.oid AND w.rulename <> '_RETURN'),
+    'constraints', (SELECT array_agg(k.conname ORDER BY k.conname) FROM pg_constraint AS k
+      WHERE k.conrelid = c.oid AND k.contype IN ('c', 'x', 'f')
+      AND c.relnamespace = {_OURS}),
     'subscribed', (SELECT true FROM pg_subscription_rel AS s WHERE s.srrelid = c.oid LIMIT 1)
     ) AS facts,
     jsonb_build_object('oid', c.oid::bigint, 'storage', c.relfilenode::bigint,
       'row', v.xmin::text,
+      'heirs', c.relhassubclass,
       'parents', (SELECT array_agg(i.xmin::text || ' ' || i.inhparent ORDER BY i.inhparent)
         FROM pg_inherits AS i WHERE i.inhrelid = c.oid)) AS identity,
     (SELECT array_agg(w.rolname ORDER BY w.rolname) FROM reader AS w WHERE c.relrowsecurity
@@ -121,6 +125,7 @@ WITH RECURSIVE root AS MATERIALIZED (
     'granted', CASE WHEN p.prorettype = 'trigger'::regtype AND p.proname <> '{_SHARED}' THEN (
       SELECT array_agg(pg_get_userbyid(a.grantee)::text ORDER BY 1) FROM aclexplode(p.proacl) AS a
       WHERE a.grantee NOT IN (0, p.proowner)) END,
+    'rights', CASE WHEN p.pronamespace <> {_OURS} THEN p.proacl::text END,
     'extension', (SELECT e.extname || ' ' || e.extversion FROM pg_depend AS d
       JOIN pg_extension AS e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass
       WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')) END AS facts,
@@ -154,7 +159,9 @@ WITH RECURSIVE root AS MATERIALIZED (
   AND NOT a.attisdropped AND (a.attname = ANY (r.columns) OR r.role = 'log')
   JOIN pg_type AS y ON y.oid = a.atttypid
 ), now (tally, role, kind, name, part, facts, identity, filtered) AS (
-  SELECT m.tally, min(m.role), 'relation', r.name, '', r.facts, r.identity, r.filtered
+  SELECT m.tally, min(m.role), 'relation', r.name, '', r.facts, r.identity,
+    -- Row security is that of the table which a statement names, not that of its partitions.
+    CASE WHEN bool_or(m.oid = m.root AND m.role <> 'above') THEN r.filtered END
   FROM member AS m JOIN relation AS r ON r.oid = m.oid
   GROUP BY m.tally, r.name, r.facts, r.identity, r.filtered
   UNION ALL
@@ -173,7 +180,7 @@ WITH RECURSIVE root AS MATERIALIZED (
     t.identity, NULL::name[]
   FROM trigger AS t JOIN called AS c ON c.oid = t.tgfoid
   JOIN pg_class AS k ON k.oid = t.tgrelid AND k.relpersistence <> 't'
-  WHERE t.ours AND NOT EXISTS (
+  WHERE t.ours AND NOT (t.facts ->> 'cloned')::boolean AND NOT EXISTS (
     SELECT FROM member_trigger AS m WHERE m.tgrelid = t.tgrelid AND m.tgfoid = t.tgfoid)
   UNION ALL
   SELECT t.tally, 'database', 'database', '', '',
@@ -205,7 +212,8 @@ SELECT tally, kind, name, part, coalesce(now.role, was.role) AS role, was.facts 
 FROM was FULL JOIN now USING (tally, kind, name, part)
 WHERE was.facts IS DISTINCT FROM now.facts OR was.identity IS DISTINCT FROM now.identity
   OR now.filtered IS NOT NULL OR kind = 'database'
-  OR now.facts @> '{{"deterministic": false}}' OR now.facts @> '{{"subscribed": true}}'
+  OR now.facts @> '{{"deterministic": false}}' OR now.facts @> '{{"generated": "v"}}'
+  OR now.facts @> '{{"subscribed": true}}'
   OR now.facts @> '{{"persistence": "u"}}'
 ORDER BY kind, name, part"""
 

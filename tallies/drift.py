@@ -114,6 +114,8 @@ class Context:
     new: frozenset[str]
     lost: frozenset[str]
     rewritten: bool
+    # Functions have another owner too: all that is installed changed hands.
+    is_handed_over: bool
 
 
 def judge(tally: str, rows: Sequence[Any]) -> list[Drift]:
@@ -189,6 +191,10 @@ def _context(rows: Sequence[Any]) -> Context:
             row.name for row in relations if row.now is None or (not elsewhere and _is_other(row))
         ),
         rewritten=any(row.role == "source" for row in stored),
+        is_handed_over=any(
+            row.kind == "function" and row.was and row.now and row.was["owner"] != row.now["owner"]
+            for row in rows
+        ),
     )
 
 
@@ -239,8 +245,20 @@ def _of_relation(each: Found) -> Iterator[Drift]:
             Consequence.STALE,
             missed=True,
         )
+    elif _had_heirs(each):
+        yield each.drift(
+            "heirs for a time",
+            "had an heir or a partition for a time, whose rows were not captured",
+            Consequence.STALE,
+            missed=True,
+        )
     elif each.replaced("storage"):
         yield each.drift("storage", "has new storage", Consequence.INFORMATION)
+
+
+def _had_heirs(each: Found) -> bool:
+    """Whether it counts as a parent since it was recorded, which ANALYZE alone puts back."""
+    return each.replaced("heirs") and each.now_identity["heirs"] and not each.context.new
 
 
 def _lost_relation(each: Found) -> Iterator[Drift]:
@@ -357,7 +375,29 @@ def _logged_again(each: Found) -> Iterator[Drift]:
 
 
 def _owner_changed(each: Found) -> Iterator[Drift]:
-    yield each.drift("owner", f"belongs to {each.now['owner']} now", Consequence.INFORMATION)
+    said = f"belongs to {each.now['owner']} now"
+    if each.role not in {"log", "state"} or each.context.is_handed_over:
+        yield each.drift("owner", said, Consequence.INFORMATION)
+        return
+    owner = each.was["owner"].replace('"', '""')
+    yield each.drift(
+        "owner",
+        f"{said}, but is written as {each.was['owner']}",
+        Consequence.REINSTALL,
+        missed=True,
+        repair=f'ALTER TABLE {each.name} OWNER TO "{owner}"',
+    )
+
+
+def _constraints_changed(each: Found) -> Iterator[Drift]:
+    more = sorted(set(each.now["constraints"] or ()) - set(each.was["constraints"] or ()))
+    if more:
+        yield each.drift(
+            "constraint of the log",
+            f"has a constraint that is not Tallykeeper's ({', '.join(more)}), by which writes of"
+            " the application may fail; drop it",
+            Consequence.REFUSE,
+        )
 
 
 def _parents_changed(each: Found) -> Iterator[Drift]:
@@ -408,6 +448,7 @@ _RELATION_FACTS: dict[str, Callable[[Found], Iterator[Drift]]] = {
     "detaching": _detaching,
     "rules": _rules_changed,
     "row security": _row_security,
+    "constraints": _constraints_changed,
 }
 
 
@@ -440,9 +481,23 @@ def _of_column(each: Found) -> Iterator[Drift]:
             Consequence.REFUSE,
             missed=True,
         )
-    if not each.was or each.name in each.context.lost:
+    if each.now.get("generated") == "v" and each.role == "source":
+        yield each.drift(
+            "virtual column",
+            f"{what} is a virtual generated column, which triggers do not see; make it STORED",
+            Consequence.REFUSE,
+            missed=True,
+        )
+    if each.name in each.context.lost:
         return
-    yield from _column_changed(each, what)
+    if each.was:
+        yield from _column_changed(each, what)
+    elif each.role == "log" and each.now["not null"]:
+        yield each.drift(
+            "column of the log",
+            f"{what} is not Tallykeeper's, and writes of the application may fail by it",
+            Consequence.REINSTALL,
+        )
 
 
 def _column_changed(each: Found, what: str) -> Iterator[Drift]:
@@ -481,7 +536,7 @@ def _null_changed(each: Found, what: str) -> Iterator[Drift]:
 
 
 def _only_added(was: Sequence[str] | None, now: Sequence[str] | None) -> bool:
-    return was is not None and now is not None and set(was) <= set(now)
+    return was is not None and [label for label in now or () if label in was] == list(was)
 
 
 # Triggers.
@@ -614,7 +669,9 @@ def _function_changed(
     elif each.changed("extension"):
         said = "belongs to another version of its extension"
         yield "extension", said, Consequence.STALE, True
-    elif captures and _changed_back(each):
+    elif each.changed("rights"):
+        yield "function rights", "may be executed by other roles", Consequence.INFORMATION, False
+    elif missed and _changed_back(each):
         said = "was changed and changed back; changes in between may be missing"
         yield "function changed back", said, Consequence.STALE, True
     if each.changed("owner"):

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from tallies import dependencies, sql, state
 from tallies.drift import GRANTS, MOVED, Consequence, Drift
 from tallies.errors import DoesNotFit
-from tallies.tally import Tally
+from tallies.tally import Everything, Tally
 
 
 class Drifted:
@@ -34,6 +34,9 @@ class Drifted:
         done: list[str] = []
         for tally in self._tallies:
             found = [d for d in self._found.get(tally.name, ()) if d.is_fault]
+            if found:
+                # What is recorded as it is now has to be something that the SELECT can stand on.
+                sql.execute(connection, f"EXPLAIN {sql.render(tally.aggregate(Everything()))}")
             for drift in found:
                 for statement in filter(None, drift.repair.split("; ")):
                     sql.execute(connection, statement)

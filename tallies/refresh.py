@@ -47,6 +47,7 @@ KEYS = "pg_temp.tally_keys"
 BACKFILLS = 3
 
 
+@dependencies.explained
 def refresh(
     engine: Engine, tally: Tally, *, on_progress: Callable[[Progress], None] | None = None
 ) -> Refreshed:
@@ -85,6 +86,7 @@ def refresh(
     return result
 
 
+@dependencies.explained
 def rebuild(
     engine: Engine,
     tally: Tally,
@@ -127,6 +129,7 @@ def rebuild(
     return result
 
 
+@dependencies.explained
 def rebuild_keys(engine: Engine, tally: Tally, keys: Sequence[Mapping[str, Any]]) -> Refreshed:
     """Compute single keys anew from the sources, and write those rows that differ.
 

@@ -54,6 +54,11 @@ WORKING = WRITTEN | {
 }
 
 
+# Functions and operators of the application's do not take the place of the server's, whatever path
+# its databases have. Not for migrations, which create things by their path.
+COMPUTING = {"search_path": "pg_catalog, public"}
+
+
 def set_local(settings: Mapping[str, str]) -> str:
     """Statements that set all of it until the transaction ends."""
     return "; ".join(f"SET LOCAL {name} = {value}" for name, value in settings.items())
@@ -65,6 +70,12 @@ def begin_work(connection: Connection) -> None:
     if (connection.dialect.server_version_info or ())[:1] >= (17,):
         settings["transaction_timeout"] = "0"
     sql.execute(connection, f"{set_local(settings)}; {lock_timeout_of()}")
+
+
+def begin_computing(connection: Connection) -> None:
+    """The same for a transaction that computes figures."""
+    begin_work(connection)
+    sql.execute(connection, set_local(COMPUTING))
 
 
 def is_pooled(connection: Connection) -> bool:

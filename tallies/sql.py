@@ -7,6 +7,7 @@ depend on the session that happens to run it.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -59,6 +60,9 @@ _dialect = PGDialect(paramstyle="named")  # type: ignore[no-untyped-call]
 _dialect._backslash_escapes = False  # noqa: SLF001 -- no setter
 _preparer = _dialect.identifier_preparer
 
+# A star, a number, or a text with the name of its type before or behind it.
+_PLAIN = re.compile(r"\*|[0-9]+|([A-Z]+ )?'[^']*'(::\w+)?")
+
 # Unit and instant to the start of the unit.
 Truncate = Callable[[str, ColumnElement[Any]], ColumnElement[Any]]
 
@@ -107,9 +111,14 @@ def columns(names: list[str] | tuple[str, ...], prefix: str = "") -> str:
 
 
 def is_opaque(element: object) -> bool:
-    """Whether an element is SQL text, in which columns cannot be told; a bare * is none."""
-    literal_text = getattr(element, "is_literal", False) and getattr(element, "name", "") != "*"
-    return isinstance(element, TextClause) or bool(literal_text)
+    """Whether an element is SQL text in which columns cannot be told.
+
+    A bare * has none, and neither has a constant.
+    """
+    if isinstance(element, TextClause):
+        return True
+    written = str(getattr(element, "name", ""))
+    return bool(getattr(element, "is_literal", False)) and not _PLAIN.fullmatch(written)
 
 
 def relation(name: str, like: Iterable[Column[Any]]) -> TableClause:

@@ -76,7 +76,8 @@ def status(engine: Engine, tally: Tally) -> Status:
     Raises NotInstalled.
     """
     with engine.connect() as connection:
-        if state.installed(connection, tally) is None:
+        installed = state.installed(connection, tally)
+        if installed is None:
             raise NotInstalled(f"{tally.name} is not installed here; run `tally migrate` first")
         row = connection.exec_driver_sql(
             f"SELECT s.*, s.rows - (SELECT coalesce(sum(c.rows), 0)"
@@ -100,7 +101,7 @@ def status(engine: Engine, tally: Tally) -> Status:
             seconds=row.seconds,
             pending=row.pending,
             oldest_pending=row.oldest,
-            stale=state.stale_reasons(connection, tally),
+            stale=_stale(installed, tally),
             verified_at=row.verified_at,
             verified_whole=row.whole,
             differing=row.differing,
@@ -115,6 +116,12 @@ def status(engine: Engine, tally: Tally) -> Status:
         )
 
 
+def _stale(installed: state.Installed, tally: Tally) -> tuple[str, ...]:
+    if installed.declaration_hash == tally.declaration_hash():
+        return installed.stale
+    return tuple(dict.fromkeys((*installed.stale, state.DECLARATION_CHANGED)))
+
+
 def _sizes(connection: Connection, tally: Tally) -> tuple[int | None, int | None]:
     """What the derived table and its change log take on disk, with their indexes."""
     savepoint = connection.begin_nested()
@@ -126,8 +133,8 @@ def _sizes(connection: Connection, tally: Tally) -> tuple[int | None, int | None
             "SELECT coalesce((SELECT sum(pg_total_relation_size(relid))"
             " FROM pg_partition_tree(t)), pg_total_relation_size(t))::bigint AS table_bytes,"
             " pg_total_relation_size(l) AS log_bytes"
-            f" FROM (VALUES ({sql.literal(sql.name_of(tally.table))}::regclass,"
-            f" {sql.literal(tally.log_name)}::regclass)) AS r (t, l)",
+            f" FROM (VALUES (to_regclass({sql.literal(sql.name_of(tally.table))}),"
+            f" to_regclass({sql.literal(tally.log_name)}))) AS r (t, l)",
         ).one()
     except DBAPIError as error:
         if sqlstate(error) != LOCK_NOT_AVAILABLE:

@@ -68,7 +68,7 @@ def writing_on(
 
     def attempt() -> T:
         with connection.begin():
-            sessions.begin_work(connection)
+            sessions.begin_computing(connection)
             started = time.perf_counter()
             _lock_for_writing(connection, tally)
             return work(connection, time.perf_counter() - started)
@@ -213,5 +213,5 @@ def _snapshot(engine: Engine) -> Iterator[Connection]:
         engine.connect().execution_options(**SNAPSHOT) as connection,
         connection.begin(),
     ):
-        sessions.begin_work(connection)
+        sessions.begin_computing(connection)
         yield connection

@@ -86,6 +86,7 @@ class Progress:
     stretch: str
 
 
+@dependencies.explained
 def verify(
     engine: Engine,
     tally: Tally,

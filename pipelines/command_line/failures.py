@@ -18,6 +18,8 @@ from tallies.transactions import sqlstate
 NO_PRIVILEGE = "42501"
 READ_ONLY = "25006"
 NO_TABLE = "42P01"
+# By a trigger or a function of somebody's own, an event trigger among them.
+RAISED = "P0001"
 EXPECTED = (TallyError, SettingError, DatabaseUnavailable, LoadError)
 
 
@@ -48,7 +50,7 @@ def explain(error: BaseException) -> str | None:
             f"the database went away ({said}); what was under way was undone, so start the server"
             " and run the command again"
         )
-    if isinstance(error, OperationalError):
+    if isinstance(error, OperationalError) or sqlstate(error) == RAISED:
         return f"the database refused: {said}. What was under way was undone"
     return None
 

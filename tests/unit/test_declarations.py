@@ -32,6 +32,8 @@ from tallies import (
     System,
     Window,
 )
+from tests.shapes import person_sums_tally
+from tests.shapes import sales as desk_sales
 
 metadata = MetaData(schema="shop")
 sales = Table(
@@ -378,3 +380,8 @@ def test_names_too_long_for_postgresql_are_refused() -> None:
     table.name = "s" * 60
     with pytest.raises(DeclarationError, match="longer than PostgreSQL's 63 bytes"):
         additive(table)
+
+
+def test_a_source_s_columns_that_a_tally_does_not_read_are_known() -> None:
+    sums_of_numbers = person_sums_tally.relevant(desk_sales)
+    assert sums_of_numbers == ["shop_id", "person_id", "amount", "is_void"]

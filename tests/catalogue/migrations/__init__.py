@@ -1,0 +1,1 @@
+"""Alembic, for the shop that only the catalogue has."""

@@ -1,0 +1,288 @@
+"""Three small systems, one in each database that the catalogue's changes are applied to.
+
+`SALES` has additive and recomputed tallies over one source, and a key that a function of the
+application computes; `VISITS` a partitioned source; `LINES` a derived table with a foreign key that
+cascades, a measure from a generated column, a key that is split over two sources, and a condition
+on an enumeration. All bear the name `shop`: few tallies make a change quick to examine.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    DDL,
+    BigInteger,
+    Column,
+    Computed,
+    DateTime,
+    Enum,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    Numeric,
+    Select,
+    Table,
+    Text,
+    event,
+    func,
+    select,
+)
+
+from tallies import AdditiveTally, Capture, Contribution, RecomputedTally, Scope, System, Window
+
+sales_metadata = MetaData(schema="shop")
+visits_metadata = MetaData(schema="shop")
+lines_metadata = MetaData(schema="shop")
+
+# The application's own function, which the key of a tally calls.
+SIZE_OF = """
+CREATE FUNCTION shop.size_of(amount numeric) RETURNS text LANGUAGE sql IMMUTABLE
+RETURN CASE WHEN amount < 10 THEN 'small' ELSE 'large' END"""
+
+sales = Table(
+    "sales",
+    sales_metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("amount", Numeric(12, 2)),
+    Column("customer", Text),
+    Column("note", Text),
+    Index("sales_customer", "customer"),
+)
+
+visits = Table(
+    "visits",
+    visits_metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("at", DateTime(timezone=True), primary_key=True),
+    Column("pages", Integer, nullable=False),
+    postgresql_partition_by="RANGE (at)",
+)
+
+products = Table(
+    "products",
+    lines_metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("name", Text, nullable=False),
+)
+
+lines = Table(
+    "lines",
+    lines_metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column(
+        "product_id",
+        ForeignKey(products.c.id, ondelete="CASCADE", onupdate="CASCADE"),
+        nullable=False,
+    ),
+    Column("pieces", Integer, nullable=False),
+    Column("weight", Integer, Computed("pieces * 2", persisted=True)),
+    Column(
+        "state",
+        Enum("sold", "gift", name="line_state", schema="shop"),
+        nullable=False,
+        server_default="sold",
+    ),
+    Index("lines_product", "product_id"),
+)
+
+for _table, _when, _statement in (
+    (sales, "before_create", SIZE_OF),
+    *(
+        (
+            visits,
+            "after_create",
+            f"CREATE TABLE shop.visits_{year} PARTITION OF shop.visits"
+            f" FOR VALUES FROM ('{year}-01-01Z') TO ('{year + 1}-01-01Z')",
+        )
+        for year in (2023, 2024)
+    ),
+):
+    event.listen(_table, _when, DDL(_statement))
+
+daily_sales = Table(
+    "daily_sales",
+    sales_metadata,
+    Column("day", DateTime(timezone=True), primary_key=True),
+    Column("sales", Integer, nullable=False),
+    Column("amount", Numeric, nullable=False),
+    Column("updated_at", DateTime(timezone=True)),
+)
+
+best_sales = Table(
+    "best_sales",
+    sales_metadata,
+    Column("customer", Text, primary_key=True),
+    Column("best", Numeric),
+    Column("sales", Integer, nullable=False),
+)
+
+sizes = Table(
+    "sizes",
+    sales_metadata,
+    Column("size", Text, primary_key=True),
+    Column("sales", Integer, nullable=False),
+)
+
+daily_visits = Table(
+    "daily_visits",
+    visits_metadata,
+    Column("day", DateTime(timezone=True), primary_key=True),
+    Column("visits", Integer, nullable=False),
+    Column("pages", BigInteger, nullable=False),
+)
+
+stock = Table(
+    "stock",
+    lines_metadata,
+    Column(
+        "product_id",
+        ForeignKey(products.c.id, ondelete="CASCADE", onupdate="CASCADE"),
+        primary_key=True,
+    ),
+    Column("lines", Integer, nullable=False),
+    Column("pieces", BigInteger, nullable=False),
+    Column("weight", BigInteger, nullable=False),
+)
+
+named_lines = Table(
+    "named_lines",
+    lines_metadata,
+    Column("name", Text, primary_key=True),
+    Column("lines", Integer, nullable=False),
+    Column("pieces", BigInteger, nullable=False),
+)
+
+
+def best_of_customers(scope: Scope) -> Select[Any]:
+    """The largest sale of each customer."""
+    return (
+        select(
+            sales.c.customer,
+            func.max(sales.c.amount).label("best"),
+            func.count().label("sales"),
+        )
+        .where(sales.c.customer.is_not(None), *scope(customer=sales.c.customer))
+        .group_by(sales.c.customer)
+    )
+
+
+def lines_of_names(scope: Scope) -> Select[Any]:
+    """Lines and pieces that were no gifts, by the name of the product."""
+    return (
+        select(
+            products.c.name,
+            func.count().label("lines"),
+            func.sum(lines.c.pieces).label("pieces"),
+        )
+        .select_from(lines.join(products, products.c.id == lines.c.product_id))
+        .where(lines.c.state != "gift", *scope(name=products.c.name))
+        .group_by(products.c.name)
+    )
+
+
+SALES = System(
+    "shop",
+    sales_metadata,
+    [
+        AdditiveTally(
+            system="shop",
+            table=daily_sales,
+            window=Window("day", "day"),
+            contributions=[
+                Contribution(
+                    sales,
+                    key=lambda sale: {"day": sale.at},
+                    measures=lambda sale: {"sales": 1, "amount": sale.amount},
+                )
+            ],
+        ),
+        RecomputedTally(
+            system="shop",
+            table=best_sales,
+            key=["customer"],
+            measures=["best", "sales"],
+            captures=[
+                Capture(
+                    sales,
+                    entity=lambda sale: {"sale_id": sale.id},
+                    key=lambda sale: {"customer": sale.customer},
+                )
+            ],
+            aggregate=best_of_customers,
+        ),
+        AdditiveTally(
+            system="shop",
+            table=sizes,
+            contributions=[
+                Contribution(
+                    sales,
+                    key=lambda sale: {"size": func.shop.size_of(sale.amount, type_=Text())},
+                    measures=lambda sale: {"sales": 1},
+                    where=lambda sale: sale.amount > 0,
+                )
+            ],
+        ),
+    ],
+)
+
+VISITS = System(
+    "shop",
+    visits_metadata,
+    [
+        AdditiveTally(
+            system="shop",
+            table=daily_visits,
+            window=Window("day", "day"),
+            contributions=[
+                Contribution(
+                    visits,
+                    key=lambda visit: {"day": visit.at},
+                    measures=lambda visit: {"visits": 1, "pages": visit.pages},
+                )
+            ],
+        ),
+    ],
+)
+
+LINES = System(
+    "shop",
+    lines_metadata,
+    [
+        AdditiveTally(
+            system="shop",
+            table=stock,
+            contributions=[
+                Contribution(
+                    lines,
+                    key=lambda line: {"product_id": line.product_id},
+                    measures=lambda line: {
+                        "lines": 1,
+                        "pieces": line.pieces,
+                        "weight": line.weight,
+                    },
+                )
+            ],
+        ),
+        RecomputedTally(
+            system="shop",
+            table=named_lines,
+            key=["name"],
+            measures=["lines", "pieces"],
+            captures=[
+                Capture(
+                    products,
+                    entity=lambda product: {"product_id": product.id},
+                    key=lambda product: {"name": product.name},
+                ),
+                Capture(lines, entity=lambda line: {"product_id": line.product_id}),
+            ],
+            aggregate=lines_of_names,
+        ),
+    ],
+)
+
+SYSTEMS = (SALES, VISITS, LINES)
