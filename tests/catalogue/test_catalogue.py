@@ -47,7 +47,7 @@ def installation(request: pytest.FixtureRequest, postgres_servers: Servers) -> I
             yield made
 
 
-@pytest.mark.parametrize(("installation", "change"), _chosen(), indirect=["installation"])
+@pytest.mark.parametrize(("installation", "change"), [*_chosen()], indirect=["installation"])
 def test_a_change_leaves_nothing_silently_wrong(installation: Original, change: Change) -> None:
     problems = judge(change, examine(installation, change))
     if change.name in NOT_YET:

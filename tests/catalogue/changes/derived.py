@@ -88,6 +88,8 @@ CHANGES = (
         ),
         "named",
         "shop.sizes",
+        # Migrate has everything compared for it, which finds what to repair.
+        after="wrong when last verified",
         everywhere=True,
     ),
     Change(

@@ -567,7 +567,7 @@ TABLES_CHANGED = (
         "superuser",
         "ALTER SCHEMA shop RENAME TO store",
         "refused",
-        "",
+        "does not exist",
         after="shop.",
     ),
     Change(
