@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
 from pydantic import create_model
-from sqlalchemy import BigInteger, Connection, literal
+from sqlalchemy import BigInteger, Connection, literal, text
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -42,6 +42,12 @@ Ids = Annotated[
         description=f"Up to {MOST_IDS:,} ids, with commas between them, or given once for each.",
     ),
 ]
+
+
+class Courses(Answer):
+    """Which courses there are."""
+
+    courses: list[int]
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,20 @@ def router(provider: Provider) -> APIRouter:
     routes = APIRouter(tags=["classroom"], route_class=Route, responses=PROBLEMS)
     for entity in _ENTITIES:
         _add(routes, ask, entity)
+
+    @routes.get("/api/courses", response_model=Courses)
+    def courses(request: Request) -> Response:
+        """The courses that there are, by id; the first thousand."""
+        return ask.answer(request, _courses, Part(course_counts))
+
     return routes
+
+
+def _courses(connection: Connection) -> dict[str, Any]:
+    query = text(
+        f"SELECT course_id FROM {course_counts.live_name} ORDER BY course_id LIMIT {MOST_IDS}"
+    )
+    return {"courses": list(connection.scalars(query))}
 
 
 def _add(routes: APIRouter, ask: Snapshots, entity: _Entity) -> None:

@@ -247,15 +247,19 @@ class Runs:
 
     def _execute(self, job: str, config: dict[str, Any], **options: Any) -> ExecuteInProcessResult:
         definition = self._definitions.resolve_job_def(job)
+        from dagster import DagsterExecutionInterruptedError
         from dagster._core.remote_origin import RemoteJobOrigin
         from dagster._core.storage.tags import REPOSITORY_LABEL_TAG
 
-        # What the runs log of their progress is in the UI; here each has its own line already.
-        quiet = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
+        # What the runs log is in the UI; here each has its own line, and an error is raised.
+        quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
         tags = {**options.pop("tags", {}), REPOSITORY_LABEL_TAG: self._repository.get_label()}
-        result = definition.execute_in_process(
-            run_config={**config, **quiet}, instance=self._instance, tags=tags, **options
-        )
+        try:
+            result = definition.execute_in_process(
+                run_config={**config, **quiet}, instance=self._instance, tags=tags, **options
+            )
+        except DagsterExecutionInterruptedError as interrupted:
+            raise KeyboardInterrupt from interrupted
         # A run of this kind does not say which code location it is of, and would be in no timeline.
         run = self._instance.get_run_by_id(result.run_id)
         if run is not None:

@@ -39,10 +39,14 @@ def load(system: str, path: Path, instance: str | None, by_host: bool) -> None:
     processing makes nothing. In the embedded database the tables are made first. Where nothing
     could be read, the command ends with 1.
     """
+    from assets.loading import LoadError
     from assets.progress import progress_bar
     from pipelines.command_line.loaders import loader_of, prepare
 
-    found = loader_of(system)
+    try:
+        found = loader_of(system)
+    except LoadError as error:
+        raise click.UsageError(str(error), ctx=click.get_current_context()) from error
     options: dict[str, object] = {}
     if found.of_instance:
         if instance is None:

@@ -165,6 +165,12 @@ def rebuild(name: str, start: datetime | None, end: datetime | None) -> None:
     from pipelines.command_line.printing import refreshed_line
     from tallies import rebuild as run
 
+    if start is not None and end is not None and end <= start:
+        raise click.UsageError(
+            f"the window ends ({end:%Y-%m-%d}) at or before it starts ({start:%Y-%m-%d});"
+            " the end is exclusive and must be later",
+            ctx=click.get_current_context(),
+        )
     engine = open_database()
     (each,) = named(engine, [name])
     result = run(engine, each, _midnight(start), _midnight(end))

@@ -18,7 +18,7 @@ LAST_LINES = 5
 WITHIN_SECONDS = 60.0
 
 # What runs say of how they go on, which is in the UI.
-_PROGRESS = re.compile(r" - dagster - (INFO|DEBUG) - ")
+_PROGRESS = re.compile(r" - dagster - (INFO|DEBUG) - \S+ - [0-9a-f-]{36} - ")
 
 
 class LimitedOutput:

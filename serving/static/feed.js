@@ -106,7 +106,7 @@ export class Feed {
     if (moment === null) return;
     const time = document.createElement("time");
     time.dateTime = new Date(moment).toISOString();
-    time.textContent = new Date(moment).toLocaleTimeString("en-GB");
+    time.textContent = new Date(moment).toLocaleTimeString("en-GB", { timeZoneName: "short" });
     this.#part(".asof").replaceChildren("exact as of ", time);
   }
 

@@ -84,7 +84,7 @@ function contributions() {
     const days = number.format(answer.total_days);
     section.querySelector(".sum").textContent = answer.total_files
       ? `${files(answer.total_files)} on ${days} day${answer.total_days === 1 ? "" : "s"}`
-      : "No files in this time.";
+      : "No files in this time. `tally load media FOLDER` brings files in.";
     if (table.open) list();
   });
   const show = () => {
@@ -139,7 +139,19 @@ function course() {
     fill(section, answer);
   });
   const addressOf = (id) => (id ? `api/courses/${encodeURIComponent(id)}/counts` : null);
-  asked("course", "#course-id", feed, addressOf, "Name a course by its id.");
+  asked("course", "#course-id", feed, addressOf, "Choose a course, or name it by its id.");
+  courses(section);
+}
+
+// Offer every course that there is.
+async function courses(section) {
+  const response = await fetch("api/courses").catch(() => null);
+  if (!response?.ok) return;
+  const { courses: ids } = await response.json();
+  section.querySelector("datalist").replaceChildren(...ids.map((id) => new Option(`Course ${id}`, id)));
+  if (ids.length === 0) {
+    section.querySelector("input").placeholder = "none yet: tally load classroom PATH";
+  }
 }
 
 function trending() {
@@ -159,7 +171,7 @@ function trending() {
     trends.show(`api/hashtags/trending?instance=${encodeURIComponent(select.value)}`);
   };
   const known = new Feed(section, 60, ({ instances }) => {
-    list([], "No instance is known yet.");
+    list([], "No instance is known yet. `tally listen URL` records a server’s events.");
     if (instances.length === 0) return;
     known.stop();
     select.replaceChildren(...instances.map((one) => new Option(hostOf(one.base_url), one.id)));

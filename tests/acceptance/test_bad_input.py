@@ -260,29 +260,32 @@ def test_a_command_that_is_called_wrongly(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "sentence", "code"),
     [
         (
             ("rebuild", "daily_contributions", "--from", "2025-02-01", "--to", "2025-01-01"),
             "the window ends (2025-01-01) at or before it starts (2025-02-01)",
+            2,
         ),
         (
             ("rebuild", "daily_contributions", "--from", "2025-02-01", "--to", "2025-02-01"),
             "the end is exclusive and must be later",
+            2,
         ),
         (
             ("load", "music", "."),
             "no system is called 'music'; input can be loaded into media, gallery,",
+            2,
         ),
-        (("load", "media", "notes.txt"), "is neither a folder nor a CSV"),
+        (("load", "media", "notes.txt"), "is neither a folder nor a CSV", 1),
     ],
 )
 def test_a_command_that_makes_no_sense(
-    made: Command, engine: Engine, arguments: tuple[str, ...], sentence: str
+    made: Command, engine: Engine, arguments: tuple[str, ...], sentence: str, code: int
 ) -> None:
     (made.folder / "notes.txt").write_text("no list of files")
     before = contents(engine)
-    assert sentence in complaint(made.run(*arguments))
+    assert sentence in complaint(made.run(*arguments), code)
     assert contents(engine) == before
 
 

@@ -139,6 +139,60 @@ def launch_backfill(browser: Browser, base: str) -> Page:
     return page
 
 
+def launch_all(browser: Browser, base: str) -> Page:
+    """All partitions of both tallies of media, launched from the page of their job."""
+    page = open_page(browser, f"{base}/locations/tallykeeper/jobs/media_hourly")
+    page.get_by_role("button", name="Materialize all").first.click()
+    dialog = page.get_by_role("dialog")
+    show_all = dialog.get_by_text("Show all partitions")
+    dialog.get_by_role("button", name="All", exact=True).wait_for()
+    page.wait_for_timeout(SETTLE_MILLISECONDS)
+    if show_all.count():
+        show_all.click()
+    dialog.get_by_role("button", name="All", exact=True).click()
+    page.wait_for_timeout(SETTLE_MILLISECONDS)
+    dialog.get_by_role("button", name="Launch backfill").click()
+    page.get_by_text("Created backfill").wait_for()
+    page.get_by_role("link", name="View", exact=True).click()
+    return page
+
+
+def all_partitions(browser: Browser, base: str) -> Page:
+    """The same, when it is done."""
+    page = launch_all(browser, base)
+    page.get_by_text("100% completed").first.wait_for(timeout=RUN_SECONDS * 1000)
+    return page
+
+
+def timeline(browser: Browser, base: str) -> Page:
+    """The runs of the last hours, by their jobs."""
+    page = open_page(browser, f"{base}/overview/activity/timeline")
+    page.get_by_role("link", name="media_hourly").first.wait_for()
+    return page
+
+
+def catalog(browser: Browser, base: str) -> Page:
+    """All assets with the beginnings of their descriptions."""
+    page = open_page(browser, f"{base}/assets")
+    page.get_by_text("Files per UTC day.").first.wait_for()
+    page.get_by_text("Loading...").first.wait_for(state="hidden")
+    return page
+
+
+def description(browser: Browser, base: str) -> Page:
+    """What a tally is, the SQL that says it, and its columns."""
+    page = open_page(browser, f"{base}{ASSET}?view=overview")
+    page.get_by_text("Kept equal to what its sources say").wait_for()
+    return page
+
+
+def incidents(browser: Browser, base: str) -> Page:
+    """The asset of the incidents, with the list of them."""
+    page = open_page(browser, f"{base}/assets/tallykeeper/incidents?view=events")
+    page.get_by_text("incidents_open").first.wait_for()
+    return page
+
+
 def failed_check(browser: Browser, base: str) -> Page:
     """What a comparison with the source tells that finds a key which differs."""
     page = checks(browser, base)
@@ -208,6 +262,11 @@ PICTURES = {
     "ui-graph.png": graph,
     "ui-daily-contributions.png": heat_map,
     "ui-partitions.png": partitions,
+    "ui-timeline.png": timeline,
+    "ui-catalog.png": catalog,
+    "ui-description.png": description,
+    "ui-all-partitions.png": all_partitions,
+    "ui-incidents.png": incidents,
     "ui-checks.png": checks,
     "ui-backfill.png": backfill,
     "ui-trending.png": trending,

@@ -193,6 +193,9 @@ def test_a_course_shows_its_numbers(page: Page, base: str, database: Engine) -> 
         database, "SELECT course_id FROM classroom.submissions GROUP BY 1 ORDER BY count(*) DESC"
     )[0]
     opened(page, base)
+    offered = page.locator("#courses option")
+    expect(offered.first).to_be_attached()
+    assert str(course) in [option.get_attribute("value") for option in offered.all()]
     page.get_by_label("Course’s id").fill(str(course))
     page.locator("#course").get_by_role("button").click()
     expect(page.get_by_text(f"Course {course}", exact=True)).to_be_visible()

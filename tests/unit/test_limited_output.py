@@ -28,6 +28,7 @@ def test_after_a_while_lines_are_said_again() -> None:
 
 def test_how_runs_go_on_is_not_said() -> None:
     said: list[str] = []
-    progress = b"2026-11-29 15:54:50 +0000 - dagster - INFO - media_hourly - a run - rebuilding\n"
+    run = b"8cfd241a-9b72-436f-aee6-005400fa299d"
+    progress = b"2026-11-29 15:54:50 +0000 - dagster - INFO - media_hourly - " + run + b" - step\n"
     LimitedOutput(said.append).follow(io.BytesIO(progress + b"not UTF-8: \xff\n")).join()
     assert said == ["not UTF-8: \N{REPLACEMENT CHARACTER}"]
