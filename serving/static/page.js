@@ -148,7 +148,7 @@ async function courses(section) {
   const response = await fetch("api/courses").catch(() => null);
   if (!response?.ok) return;
   const { courses: ids } = await response.json();
-  section.querySelector("datalist").replaceChildren(...ids.map((id) => new Option(`Course ${id}`, id)));
+  section.querySelector("datalist").replaceChildren(...ids.map((id) => new Option("", id)));
   if (ids.length === 0) {
     section.querySelector("input").placeholder = "none yet: tally load classroom PATH";
   }
