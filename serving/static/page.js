@@ -146,8 +146,9 @@ function course() {
 // Offer every course that there is.
 async function courses(section) {
   const response = await fetch("api/courses").catch(() => null);
-  if (!response?.ok) return;
-  const { courses: ids } = await response.json();
+  // Read in either case: what is left unread keeps its connection.
+  const { courses: ids } = (await response?.json().catch(() => null)) ?? {};
+  if (ids === undefined) return;
   section.querySelector("datalist").replaceChildren(...ids.map((id) => new Option("", id)));
   if (ids.length === 0) {
     section.querySelector("input").placeholder = "none yet: tally load classroom PATH";

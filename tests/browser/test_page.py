@@ -280,7 +280,11 @@ def test_an_empty_database_is_a_page_without_figures(page: Page, postgres_server
         with serving.served(create_app(engine)) as address:
             opened(page, f"{address}/?course=1")
             assert set(squares(page).values()) == {0}
-            expect(page.locator("#files .sum")).to_have_text("No files in this time.")
+            expect(page.locator("#files .sum")).to_have_text(
+                "No files in this time. `tally load media FOLDER` brings files in."
+            )
+            course = page.get_by_label("Course’s id")
+            expect(course).to_have_attribute("placeholder", "none yet: tally load classroom PATH")
             assert set(figures(page, "gallery").values()) == {"0"}
             assert set(figures(page, "course").values()) == {"0", "never"}
             expect(page.get_by_text("No instance is known yet.")).to_be_visible()
