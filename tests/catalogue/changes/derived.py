@@ -177,6 +177,7 @@ CHANGES = (
         (
             "DROP VIEW shop.sizes_live",
             "DROP TRIGGER tallykeeper_hand ON shop.sizes",
+            "DROP TRIGGER tallykeeper_hand_nested ON shop.sizes",
             "ALTER TABLE shop.sizes ALTER COLUMN sales TYPE smallint",
         ),
         "named",
@@ -189,6 +190,7 @@ CHANGES = (
         (
             "DROP VIEW shop.sizes_live",
             "DROP TRIGGER tallykeeper_hand ON shop.sizes",
+            "DROP TRIGGER tallykeeper_hand_nested ON shop.sizes",
             "ALTER TABLE shop.sizes ALTER COLUMN sales TYPE bigint",
         ),
         "named",
@@ -361,6 +363,7 @@ CHANGES = (
             "CREATE TABLE shop.copied AS SELECT * FROM shop.sizes_live",
             "DROP VIEW shop.sizes_live",
             "DROP TRIGGER tallykeeper_hand ON shop.sizes",
+            "DROP TRIGGER tallykeeper_hand_nested ON shop.sizes",
             "ALTER TABLE shop.copied RENAME TO sizes_live",
             "GRANT SELECT ON shop.sizes_live TO {reader}",
         ),
