@@ -362,8 +362,6 @@ CHANGES = (
             "SET ROLE {owner}",
             "CREATE TABLE shop.copied AS SELECT * FROM shop.sizes_live",
             "DROP VIEW shop.sizes_live",
-            "DROP TRIGGER tallykeeper_hand ON shop.sizes",
-            "DROP TRIGGER tallykeeper_hand_nested ON shop.sizes",
             "ALTER TABLE shop.copied RENAME TO sizes_live",
             "GRANT SELECT ON shop.sizes_live TO {reader}",
         ),
