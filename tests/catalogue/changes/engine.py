@@ -169,6 +169,7 @@ CHANGES = (
         ),
         "blocked",
         "stale_marks",
+        after="drop it",
     ),
     Change(
         "a rule swallows the marks of staleness",
