@@ -274,16 +274,14 @@ def accept_triggers(connection: Connection, relation: str) -> None:
 
 
 def _run(connection: Connection, statement: str, given: dict[str, Any]) -> list[Any]:
+    # In one statement; the sub-select is not merged into it, and so is evaluated first.
+    names = ", ".join(f"current_setting('{name}') AS {name}" for name, _ in _SETTINGS)
+    wanted = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in _SETTINGS)
     before = connection.exec_driver_sql(
-        "SELECT " + ", ".join(f"current_setting('{name}')" for name, _ in _SETTINGS)
-    ).one()
-    _set(connection, [value for _, value in _SETTINGS])
+        f"SELECT {wanted}, was.* FROM (SELECT {names} OFFSET 0) AS was"
+    ).one()[len(_SETTINGS) :]
     result = connection.exec_driver_sql(statement, given)
     rows = list(result.all()) if result.returns_rows else []
-    _set(connection, before)
-    return rows
-
-
-def _set(connection: Connection, values: Sequence[str]) -> None:
     settings = ", ".join(f"set_config('{name}', %s, true)" for name, _ in _SETTINGS)
-    connection.exec_driver_sql(f"SELECT {settings}", tuple(values))
+    connection.exec_driver_sql(f"SELECT {settings}", tuple(before))
+    return rows
