@@ -159,6 +159,23 @@ def hooks(connection: Connection, source: Table, tallies: Sequence[Tally]) -> li
     return wanted
 
 
+def is_guarded(connection: Connection, hook: Hook) -> bool:
+    """Whether it is the guard of merges, and is on all partitions as it should be."""
+    if not isinstance(hook, MergeGuard):
+        return False
+    found = connection.scalar(
+        text(
+            "SELECT bool_and(t.tgfoid = to_regproc(:function) AND t.tgenabled <> 'D'"
+            " AND (p.level > 0 OR t.tgenabled = 'A') AND pg_get_triggerdef(t.oid)"
+            "  LIKE '% BEFORE INSERT ON % FOR EACH ROW WHEN (false) EXECUTE %') AND"
+            " count(*) = count(t.oid) FROM pg_partition_tree(to_regclass(:relation)) AS p"
+            " LEFT JOIN pg_trigger AS t ON t.tgrelid = p.relid AND t.tgname = :trigger"
+        ),
+        {"function": hook.function, "relation": hook.relation, "trigger": hook.trigger},
+    )
+    return bool(found)
+
+
 def faults(connection: Connection, source: Table, tallies: Sequence[Tally]) -> list[Fault]:
     """What is wrong with the capture of `source` for `tallies`: nothing, if all is intact."""
     wanted = hooks(connection, source, tallies)

@@ -39,14 +39,58 @@ def own_function_name(table: Table, what: str) -> str:
 
 
 def suffix_of(connection: Connection, source: Table, tallies: Sequence[Tally]) -> str:
-    """What these tallies' names for `source` end in; nothing where the plain ones are theirs."""
-    body = connection.scalar(
-        text("SELECT prosrc FROM pg_proc WHERE oid = to_regproc(:function)"),
-        {"function": function_name(source, "insert")},
-    )
-    if body is None or not tallies or _is_theirs(body, source, tallies):
+    """What these tallies' names for `source` end in; nothing where the plain ones are theirs.
+
+    A partition may be a source of its own beside the whole table; the plain names of the triggers
+    on it are one source's. Who has names with an ending keeps them when the plain ones are free.
+    """
+    if not tallies:
         return ""
-    return f"_{_digest(f'{tallies[0].system} {sql.name_of(source)}')}"
+    ending = f"_{_digest(f'{tallies[0].system} {sql.name_of(source)}')}"
+    found = connection.execute(
+        text(
+            "WITH RECURSIVE tree AS (SELECT to_regclass(:source)::oid AS relation"
+            " UNION SELECT i.inhrelid FROM pg_inherits AS i JOIN tree ON i.inhparent = relation)"
+            " SELECT (SELECT prosrc FROM pg_proc WHERE oid = to_regproc(:plain)) AS body,"
+            " to_regproc(:own) IS NOT NULL AS has_own,"
+            " EXISTS (SELECT FROM pg_trigger AS t JOIN pg_proc AS p ON p.oid = t.tgfoid"
+            "  WHERE t.tgrelid IN (SELECT relation FROM tree) AND t.tgname = 'tallykeeper_insert'"
+            f"  AND p.pronamespace = to_regnamespace('{sql.ENGINE_SCHEMA}')"
+            "  AND p.proname LIKE 'capture\\_%'"
+            "  AND p.oid IS DISTINCT FROM to_regproc(:plain)) AS is_taken"
+        ),
+        {
+            "source": sql.name_of(source),
+            "plain": function_name(source, "insert"),
+            "own": function_name(source, "insert", suffix=ending),
+        },
+    ).one()
+    is_free = found.body is None or _is_theirs(found.body, source, tallies)
+    return ending if found.has_own or found.is_taken or not is_free else ""
+
+
+def outgrown(
+    connection: Connection, source: Table, tallies: Sequence[Tally], above: Sequence[str]
+) -> list[str]:
+    """Functions of these tallies with plain names, where their names have an ending now."""
+    if not suffix_of(connection, source, tallies):
+        return []
+    plain = [function_name(source, event) for event in ("insert", "update", "delete", "truncate")]
+    plain += [
+        function_name(source, event, through=relation)
+        for relation in above
+        for event in ("insert", "update", "delete")
+    ]
+    rows = connection.execute(
+        text(
+            "SELECT f, prosrc FROM unnest(CAST(:plain AS text[])) WITH ORDINALITY AS u (f, n)"
+            " JOIN pg_proc AS p ON p.oid = to_regproc(f) ORDER BY n"
+        ),
+        {"plain": plain},
+    ).all()
+    if not any(f == plain[0] and _is_theirs(body, source, tallies) for f, body in rows):
+        return []
+    return [f for f, _ in rows]
 
 
 def names_source(body: str, source: Table) -> bool:

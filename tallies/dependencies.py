@@ -21,7 +21,7 @@ from sqlalchemy import Connection, Engine, Table, delete, insert, text
 from sqlalchemy.exc import DBAPIError
 
 from tallies import capture, dependency_facts, holding, own_triggers, sql, state
-from tallies.drift import MOVED, ROW_SECURITY, Consequence, Drift, judge
+from tallies.drift import HAND, MOVED, ROW_SECURITY, Consequence, Drift, judge
 from tallies.errors import DoesNotFit
 from tallies.state import dependencies, stale_marks, stands_on
 from tallies.tally import Everything, Tally
@@ -234,16 +234,22 @@ def _roots(connection: Connection, tally: Tally) -> Iterator[dict[str, object]]:
     yield relation("state", sql.name_of(stale_marks))
     names = [*tally.function_names(), *(s.partition("(")[0] for s in holding.signatures(tally))]
     hooks = [h for s in tally.sources for h in capture.hooks(connection, s, _over(s, tally))]
-    names += [hook.function for hook in (*hooks, *own_triggers.own_hooks(tally))]
-    pairs = [(sql.ENGINE_SCHEMA, name.partition(".")[2].strip('"')) for name in names]
+    own = own_triggers.own_hooks(tally)
+    names += [hook.function for hook in (*hooks, *own)]
+    of_hand = {h.function for h in own} - {h.function for h in own if not h.of_hand}
+    pairs = [(sql.ENGINE_SCHEMA, _unquoted(name.partition(".")[2])) for name in names]
     for schema, name in dict.fromkeys([*pairs, *_called(connection, tally)]):
         yield {
             "tally": tally.name,
-            "role": "function",
+            "role": HAND if f"{schema}.{sql.quote(name)}" in of_hand else "function",
             "kind": "function",
             "name": f"{sql.quote(schema)}.{sql.quote(name)}",
             "columns": [name, schema],
         }
+
+
+def _unquoted(name: str) -> str:
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name
 
 
 def _over(source: Table, tally: Tally) -> list[Tally]:

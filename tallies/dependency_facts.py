@@ -18,7 +18,7 @@ from tallies import sql
 from tallies.state import dependencies, stands_on
 
 # Facts that another version of this query recorded are not comparable.
-FORMAT = 1
+FORMAT = 2
 
 # Names and definitions are written alike whatever the session's settings are.
 _SETTINGS = ("search_path", "pg_catalog"), ("quote_all_identifiers", "off"), ("jit", "off")
@@ -103,13 +103,20 @@ WITH RECURSIVE root AS MATERIALIZED (
   LEFT JOIN recorded AS w ON (w.kind, w.name, w.part) = ('trigger', r.name, h.tgname)
   WHERE h.ours OR h.tgname LIKE 'tallykeeper\\_%%'
     OR h.tgrelid IN (SELECT oid FROM member WHERE role IN ('log', 'state', 'derived'))
-), member_trigger AS MATERIALIZED (
-  SELECT DISTINCT m.tally, m.role, t.* FROM member AS m JOIN trigger AS t ON t.tgrelid = m.oid
-), called AS MATERIALIZED (
-  SELECT DISTINCT tally, tgfoid AS oid FROM member_trigger
-  UNION SELECT r.tally, p.oid FROM root AS r JOIN pg_namespace AS n ON r.kind = 'function'
+), own AS MATERIALIZED (
+  SELECT r.tally, p.oid, r.role FROM root AS r JOIN pg_namespace AS n ON r.kind = 'function'
   AND n.nspname = r.columns[2] JOIN pg_proc AS p ON p.pronamespace = n.oid
   AND p.proname = r.columns[1]
+), member_trigger AS MATERIALIZED (
+  -- Another system's capture of the same source is no matter of the tally.
+  SELECT DISTINCT m.tally, m.role, t.* FROM member AS m JOIN trigger AS t ON t.tgrelid = m.oid
+  WHERE NOT t.ours OR m.role IN ('log', 'state')
+    OR EXISTS (SELECT FROM own AS o WHERE o.tally = m.tally AND o.oid = t.tgfoid)
+    OR EXISTS (SELECT FROM {sql.name_of(dependencies)} AS d JOIN relation AS r ON r.name = d.name
+      WHERE r.oid = t.tgrelid AND (d.tally, d.kind, d.part) = (m.tally, 'trigger', t.tgname))
+), called AS MATERIALIZED (
+  SELECT DISTINCT tally, tgfoid AS oid FROM member_trigger
+  UNION SELECT tally, oid FROM own
 ), function AS MATERIALIZED (
   SELECT p.oid, p.name, CASE WHEN p.pronamespace = {_OURS}
     AND w.identity ->> 'row' = p.changed AND (w.identity ->> 'oid')::oid = p.oid
@@ -169,7 +176,9 @@ WITH RECURSIVE root AS MATERIALIZED (
   FROM member_trigger AS t JOIN relation AS r ON r.oid = t.tgrelid
   GROUP BY t.tally, r.name, t.tgname, t.facts, t.identity
   UNION ALL
-  SELECT c.tally, 'function', 'function', f.name, '', f.facts, f.identity, NULL
+  SELECT c.tally, coalesce((SELECT min(o.role) FROM own AS o
+    WHERE o.tally = c.tally AND o.oid = c.oid), 'function'), 'function', f.name, '', f.facts,
+    f.identity, NULL
   FROM called AS c JOIN function AS f ON f.oid = c.oid
   UNION ALL
   SELECT a.tally, min(a.role), 'column', r.name, a.attname, a.facts, a.identity, NULL
@@ -178,10 +187,11 @@ WITH RECURSIVE root AS MATERIALIZED (
   UNION ALL
   SELECT DISTINCT c.tally, 'stray', 'trigger', t.tgrelid::regclass::text, t.tgname, t.facts,
     t.identity, NULL::name[]
-  FROM trigger AS t JOIN called AS c ON c.oid = t.tgfoid
+  FROM trigger AS t JOIN own AS c ON c.oid = t.tgfoid
   JOIN pg_class AS k ON k.oid = t.tgrelid AND k.relpersistence <> 't'
-  WHERE t.ours AND NOT (t.facts ->> 'cloned')::boolean AND NOT EXISTS (
-    SELECT FROM member_trigger AS m WHERE m.tgrelid = t.tgrelid AND m.tgfoid = t.tgfoid)
+  JOIN pg_proc AS p ON p.oid = t.tgfoid AND p.proname <> '{_SHARED}'
+  WHERE t.ours AND NOT (t.facts ->> 'cloned')::boolean AND NOT EXISTS (SELECT FROM member_trigger AS m
+    WHERE m.tally = c.tally AND m.tgrelid = t.tgrelid AND m.tgfoid = t.tgfoid)
   UNION ALL
   SELECT t.tally, 'database', 'database', '', '',
     jsonb_build_object('format', {FORMAT},
@@ -211,7 +221,7 @@ SELECT tally, kind, name, part, coalesce(now.role, was.role) AS role, was.facts 
     pg_relation_size((now.identity ->> 'oid')::oid) END AS bytes
 FROM was FULL JOIN now USING (tally, kind, name, part)
 WHERE was.facts IS DISTINCT FROM now.facts OR was.identity IS DISTINCT FROM now.identity
-  OR now.filtered IS NOT NULL OR kind = 'database'
+  OR now.filtered IS NOT NULL OR kind = 'database' OR now.role = 'stray'
   OR now.facts @> '{{"deterministic": false}}' OR now.facts @> '{{"generated": "v"}}'
   OR now.facts @> '{{"subscribed": true}}'
   OR now.facts @> '{{"persistence": "u"}}'

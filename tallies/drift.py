@@ -20,6 +20,8 @@ OWNER = "function owner"
 OF_HAND = ("tallykeeper_hand", "tallykeeper_log")
 OWN = (*OF_HAND, "tallykeeper_cascade")
 ROW_SECURITY = "row security"
+# The role of a function that only notes what is done by hand.
+HAND = "hand"
 
 
 class Consequence(IntEnum):
@@ -622,7 +624,7 @@ def _of_function(each: Found) -> Iterator[Drift]:
     ours = each.name.startswith("tallykeeper.")
     captures = each.was["returns"] == "trigger"
     thing = "the capture function" if captures else "the function"
-    of_hand = captures and name.endswith("_hand")
+    of_hand = each.role == HAND
     for kind, said, consequence, missed in _function_changed(each, ours, captures):
         yield Drift(
             each.tally,

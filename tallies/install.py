@@ -268,14 +268,17 @@ def _install_capture(connection: Connection, source: Table, tallies: Sequence[Ta
     wanted = capture.hooks(connection, source, tallies)
     for relation in capture.left_behind(connection, source, wanted):
         capture.drop_triggers(connection, source, tallies, relation)
+    relations = list(dict.fromkeys(hook.relation for hook in wanted))
+    for function in capture_names.outgrown(connection, source, tallies, relations):
+        # Its triggers go with it; nothing else can depend on a trigger function.
+        sql.execute(connection, f"DROP FUNCTION {function} CASCADE")
     sql.execute(connection, capture_bodies.create_columns_are())
     _install_hooks(connection, wanted)
     recorded, name = state.captured_relations, sql.name_of(source)
     connection.execute(recorded.delete().where(recorded.c.source == name))
-    relations = dict.fromkeys(hook.relation for hook in wanted)
     rows = [{"source": name, "relation": relation} for relation in relations]
     connection.execute(recorded.insert(), rows)
-    identities.record(connection, list(relations))
+    identities.record(connection, relations)
 
 
 def _install_own(connection: Connection, tally: Tally) -> None:
@@ -290,6 +293,9 @@ def _install_hooks(connection: Connection, wanted: Sequence[capture.Hook]) -> No
     for statement in dict.fromkeys(hook.create_function() for hook in wanted):
         sql.execute(connection, statement)
     for hook in wanted:
+        if capture.is_guarded(connection, hook):
+            # Several systems share it: written again, it would seem changed to the others.
+            continue
         for statement in hook.create_trigger():
             sql.execute(connection, statement)
 

@@ -23,6 +23,8 @@ from sqlalchemy import (
     func,
 )
 
+from assets.gallery.tallies import content_tags
+from assets.gallery.tallies import system as gallery
 from tallies import (
     AdditiveTally,
     Contribution,
@@ -31,12 +33,14 @@ from tallies import (
     Tally,
     dependencies,
     install,
+    own_triggers,
     refresh,
     status,
     verify,
 )
+from tallies.capture_names import own_function_name
 from tallies.drift import Consequence
-from tests.integration.support import execute, rows, scalar, stale_reasons
+from tests.integration.support import create, execute, rows, scalar, stale_reasons
 
 INFORMATION, STALE, REINSTALL, REFUSE = Consequence
 
@@ -764,3 +768,23 @@ def test_an_installation_refuses_it_in_a_sentence(name: str, any_postgres_engine
     said = sentence.partition(":")[0]
     with engine.begin() as connection, pytest.raises(DoesNotFit, match=said):
         install(connection, shop.tallies)
+
+
+@pytest.mark.parametrize("what", ["hand", "hand_delete", "hand_update", "log", "cascade"])
+def test_a_function_that_notes_manual_writes_is_told_from_capture(
+    engine: Engine, what: str
+) -> None:
+    create(engine, gallery)
+    tally = content_tags
+    (function,) = {
+        hook.function
+        for hook in own_triggers.own_hooks(tally)
+        if hook.function == own_function_name(tally.table, what)
+    }
+    with engine.connect() as connection, connection.begin() as transaction:
+        connection.exec_driver_sql(f"ALTER FUNCTION {function}() SECURITY INVOKER")
+        found = dependencies.drifts_of(connection, tally)
+        transaction.rollback()
+    assert [(d.name, d.of_hand, d.missed) for d in found] == [
+        (function, what != "cascade", what == "cascade")
+    ]
