@@ -190,8 +190,9 @@ WITH RECURSIVE root AS MATERIALIZED (
   FROM trigger AS t JOIN own AS c ON c.oid = t.tgfoid
   JOIN pg_class AS k ON k.oid = t.tgrelid AND k.relpersistence <> 't'
   JOIN pg_proc AS p ON p.oid = t.tgfoid AND p.proname <> '{_SHARED}'
-  WHERE t.ours AND NOT (t.facts ->> 'cloned')::boolean AND NOT EXISTS (SELECT FROM member_trigger AS m
-    WHERE m.tally = c.tally AND m.tgrelid = t.tgrelid AND m.tgfoid = t.tgfoid)
+  WHERE t.ours AND NOT (t.facts ->> 'cloned')::boolean
+    AND NOT EXISTS (SELECT FROM member_trigger AS m
+      WHERE m.tally = c.tally AND m.tgrelid = t.tgrelid AND m.tgfoid = t.tgfoid)
   UNION ALL
   SELECT t.tally, 'database', 'database', '', '',
     jsonb_build_object('format', {FORMAT},
