@@ -5,7 +5,7 @@ Read from the SQLAlchemy tables and the tallies' own SELECTs, so there is nothin
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import dagster as dg
 from sqlalchemy import ClauseElement, Column, ColumnClause, Table, TableValuedAlias
@@ -27,7 +27,23 @@ def schema_of_table(table: Table) -> dg.TableSchema:
     return dg.TableSchema([_column(c) for c in table.columns])
 
 
-def lineage(tally: Tally, system: str) -> dg.TableColumnLineage:
+def key_of_table(tallies: Sequence[Tally], table: Table) -> dg.AssetKey:
+    """The asset of a table that tallies of one system count or keep.
+
+    A derived table's is its name alone; a source of the same name as another table of the system
+    is called by its schema too.
+    """
+    system = tallies[0].system
+    derived = [tally.table for tally in tallies]
+    if table in derived:
+        return dg.AssetKey([system, table.name])
+    others = {t for t in (*derived, *(s for tally in tallies for s in tally.sources)) if t != table}
+    if any(other.name == table.name for other in others):
+        return dg.AssetKey([system, table.schema or "public", table.name])
+    return dg.AssetKey([system, table.name])
+
+
+def lineage(tally: Tally) -> dg.TableColumnLineage:
     """From which source columns each key and measure is computed.
 
     A column that depends on no source column (a count of rows) is left out.
@@ -36,7 +52,7 @@ def lineage(tally: Tally, system: str) -> dg.TableColumnLineage:
     for computed in tally.aggregate(Everything()).selected_columns:
         under = set(_origins(computed))
         found = [
-            dg.TableColumnDep(dg.AssetKey([system, source.name]), column.name)
+            dg.TableColumnDep(key_of_table(tally.siblings, source), column.name)
             for source in tally.sources
             for column in source.columns
             if column in under

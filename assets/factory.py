@@ -150,7 +150,7 @@ def key_of(tally: Tally) -> dg.AssetKey:
 
 def _source(system: System, table: Table) -> dg.AssetSpec:
     return dg.AssetSpec(
-        [system.name, table.name],
+        columns.key_of_table(system.tallies, table),
         description=table.comment,
         group_name=system.name,
         kinds={"postgres", "table"},
@@ -170,7 +170,7 @@ def _asset(
         warnings.simplefilter("ignore", dg.BetaWarning)
         as_asset = dg.asset(
             key=key_of(tally),
-            deps=[dg.AssetKey([tally.system, source.name]) for source in tally.sources],
+            deps=[columns.key_of_table(tally.siblings, source) for source in tally.sources],
             description=_description(tally),
             group_name=tally.system,
             owners=list(owners),
@@ -247,7 +247,7 @@ def span_of(partitions: dg.DailyPartitionsDefinition) -> Span:
 
 def _more(tally: Tally, extra: Extra | None, engine: Engine) -> Mapping[str, dg.MetadataValue]:
     # Dagster reads the lineage of columns from materializations, not from definitions.
-    lineage = dg.MetadataValue.column_lineage(columns.lineage(tally, tally.system))
+    lineage = dg.MetadataValue.column_lineage(columns.lineage(tally))
     return {
         "dagster/column_lineage": lineage,
         **incident_metadata.of_tally(engine, tally),
