@@ -19,10 +19,11 @@ from sqlalchemy import Engine
 
 import tallies
 from assets.audit_metadata import audit_metadata
+from assets.systems import why_left_out
 from assets.windows import ONE_DAY, runs_of_days, spelled_out
 from resources.dagster_database import Database
 from resources.settings import fresh_seconds
-from tallies import Audited, Difference, Quarantined, Tally, Verification, incidents
+from tallies import Audited, Difference, Quarantined, System, Tally, Verification, incidents
 from tallies.tally import FIRST_DAY, LAST_DAY
 from tallies.verify import combined
 
@@ -43,12 +44,25 @@ MOST_CHARACTERS = 200
 NO_ROW = "no row"
 
 
-def checks_of(tally: Tally, key: dg.AssetKey) -> list[dg.AssetChecksDefinition]:
-    """The checks of the asset `key`, which keeps `tally`."""
-    return [_matches_source(tally, key), _capture_intact(tally, key), _fresh(tally, key)]
+def checks_of(system: System, tally: Tally, key: dg.AssetKey) -> list[dg.AssetChecksDefinition]:
+    """The checks of the asset `key`, which keeps `tally`.
+
+    One that is left out for a missing table has nothing to judge, which each of them says.
+    """
+    return [make(system, tally, key) for make in (_matches_source, _capture_intact, _fresh)]
 
 
-def _matches_source(tally: Tally, key: dg.AssetKey) -> dg.AssetChecksDefinition:
+def passed_over(engine: Engine, system: System, tally: Tally) -> dg.AssetCheckResult | None:
+    """The outcome of a check of a tally that is left out; None where it is to be judged."""
+    why = why_left_out(engine, system, tally)
+    if not why:
+        return None
+    said = f"Nothing was compared: {tally.name} is {why}."
+    reason = {"reason": dg.MetadataValue.text(why)}
+    return dg.AssetCheckResult(passed=True, description=said, metadata=reason)
+
+
+def _matches_source(system: System, tally: Tally, key: dg.AssetKey) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=key,
         name=MATCHES_SOURCE,
@@ -63,6 +77,8 @@ def _matches_source(tally: Tally, key: dg.AssetKey) -> dg.AssetChecksDefinition:
         context: dg.AssetCheckExecutionContext, database: Database
     ) -> dg.AssetCheckResult:
         engine = database.engine()
+        if (nothing := passed_over(engine, system, tally)) is not None:
+            return nothing
         if key not in context.job_def.asset_layer.selected_asset_keys:
             found, turn = compare(engine, tally, touched_only=False), None
         else:
@@ -74,7 +90,7 @@ def _matches_source(tally: Tally, key: dg.AssetKey) -> dg.AssetChecksDefinition:
     return matches_source
 
 
-def _capture_intact(tally: Tally, key: dg.AssetKey) -> dg.AssetChecksDefinition:
+def _capture_intact(system: System, tally: Tally, key: dg.AssetKey) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=key,
         name=CAPTURE_INTACT,
@@ -84,7 +100,10 @@ def _capture_intact(tally: Tally, key: dg.AssetKey) -> dg.AssetChecksDefinition:
         ),
     )
     def capture_intact(database: Database) -> dg.AssetCheckResult:
-        with database.engine().connect() as connection:
+        engine = database.engine()
+        if (nothing := passed_over(engine, system, tally)) is not None:
+            return nothing
+        with engine.connect() as connection:
             faults = tallies.capture_faults(connection, tally)
         metadata: dict[str, dg.MetadataValue] = {"faults": dg.MetadataValue.int(len(faults))}
         if not faults:
@@ -105,7 +124,7 @@ def _capture_intact(tally: Tally, key: dg.AssetKey) -> dg.AssetChecksDefinition:
     return capture_intact
 
 
-def _fresh(tally: Tally, key: dg.AssetKey) -> dg.AssetChecksDefinition:
+def _fresh(system: System, tally: Tally, key: dg.AssetKey) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=key,
         name=FRESH,
@@ -115,7 +134,10 @@ def _fresh(tally: Tally, key: dg.AssetKey) -> dg.AssetChecksDefinition:
         ),
     )
     def fresh(database: Database) -> dg.AssetCheckResult:
-        status = tallies.status(database.engine(), tally)
+        engine = database.engine()
+        if (nothing := passed_over(engine, system, tally)) is not None:
+            return nothing
+        status = tallies.status(engine, tally)
         limit = fresh_seconds()
         age = 0.0
         if status.oldest_pending is not None:

@@ -11,7 +11,7 @@ Building all this touches no database.
 # config from the annotations as they stand.
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import dagster as dg
@@ -21,11 +21,13 @@ from sqlalchemy import Engine, Table
 from assets import columns, incident_metadata, keeping, lanes
 from assets.checks import checks_of
 from assets.sql_layout import laid_out
+from assets.systems import why_left_out
 from assets.windows import Span
 from resources.dagster_database import Database
 from tallies import Everything, RecomputedTally, System, Tally
 from tallies.sql import render
 
+Materialized = Iterator[dg.MaterializeResult[None]]
 Extra = Callable[[Engine], Mapping[str, dg.MetadataValue]]
 """Metadata of a tally's own for its materializations, read from the database after the refresh."""
 
@@ -94,14 +96,19 @@ def build_assets(
     when they run alone, once a day too.
     """
     tallies = [
-        _asset(tally, partitions, (extras or {}).get(tally), owners) for tally in system.tallies
+        _asset(system, tally, partitions, (extras or {}).get(tally), owners)
+        for tally in system.tallies
     ]
     return SystemAssets(
         system=system,
         sources=[_source(system, source) for source in system.sources],
         assets=[*more, *tallies],
         checks=[
-            *(check for tally in system.tallies for check in checks_of(tally, key_of(tally))),
+            *(
+                check
+                for tally in system.tallies
+                for check in checks_of(system, tally, key_of(tally))
+            ),
             *checks,
         ],
         housekeeping=list(housekeeping),
@@ -160,6 +167,7 @@ def _source(system: System, table: Table) -> dg.AssetSpec:
 
 
 def _asset(
+    system: System,
     tally: Tally,
     partitions: dg.DailyPartitionsDefinition,
     extra: Extra | None,
@@ -184,53 +192,73 @@ def _asset(
             partitions_def=partitions if tally.window is not None else lanes_of(tally),
             # One run whatever the range: the rebuild is one statement, or one row of batches.
             backfill_policy=(dg.BackfillPolicy.single_run() if is_partitioned(tally) else None),
+            # One that is left out materializes nothing, and its checks are passed over with it.
+            output_required=False,
         )
     if tally.window is not None:
-        return as_asset(_windowed(tally, partitions, extra))
+        return as_asset(_windowed(system, tally, partitions, extra))
     if isinstance(tally, RecomputedTally) and tally.batches is not None:
-        return as_asset(_batched(tally, extra))
-    return as_asset(_whole(tally, extra))
+        return as_asset(_batched(system, tally, extra))
+    return as_asset(_whole(system, tally, extra))
+
+
+def _is_left_out(
+    context: dg.AssetExecutionContext, engine: Engine, system: System, tally: Tally
+) -> bool:
+    """Whether there is nothing to do because a table of the tally is missing, which is observed."""
+    why = why_left_out(engine, system, tally)
+    if why:
+        context.log.warning("%s: %s", tally.name, why)
+        reason = {"reason": dg.MetadataValue.text(why)}
+        observed = dg.AssetObservation(context.asset_key, description=why, metadata=reason)
+        context.log_event(observed)
+    return bool(why)
 
 
 def _windowed(
-    tally: Tally, partitions: dg.DailyPartitionsDefinition, extra: Extra | None
-) -> Callable[..., dg.MaterializeResult[None]]:
-    def materialize(
-        context: dg.AssetExecutionContext, database: Database
-    ) -> dg.MaterializeResult[None]:
+    system: System, tally: Tally, partitions: dg.DailyPartitionsDefinition, extra: Extra | None
+) -> Callable[..., Materialized]:
+    def materialize(context: dg.AssetExecutionContext, database: Database) -> Materialized:
         engine = database.engine()
+        if _is_left_out(context, engine, system, tally):
+            return
         # What Materialize means in the UI, on the asset's page as on a job's, follows from the run.
         rebuilds = bool(keeping.own_partitions(context))
         act = keeping.rebuild_windowed if rebuilds else keeping.refresh_windowed
-        return act(context, engine, tally, span_of(partitions), lambda: _more(tally, extra, engine))
+        yield act(context, engine, tally, span_of(partitions), lambda: _more(tally, extra, engine))
 
     return materialize
 
 
 def _batched(
-    tally: RecomputedTally, extra: Extra | None
-) -> Callable[..., dg.MaterializeResult[None]]:
+    system: System, tally: RecomputedTally, extra: Extra | None
+) -> Callable[..., Materialized]:
     def materialize(
         context: dg.AssetExecutionContext, config: LanesConfig, database: Database
-    ) -> dg.MaterializeResult[None]:
+    ) -> Materialized:
         engine = database.engine()
+        if _is_left_out(context, engine, system, tally):
+            return
 
         def more() -> Mapping[str, dg.MetadataValue]:
             return _more(tally, extra, engine)
 
         if keeping.own_partitions(context):
-            return lanes.backfill_lanes(context, engine, tally, config.restart, more)
-        return lanes.refresh_lanes(context, engine, tally, more)
+            yield lanes.backfill_lanes(context, engine, tally, config.restart, more)
+        else:
+            yield lanes.refresh_lanes(context, engine, tally, more)
 
     return materialize
 
 
-def _whole(tally: Tally, extra: Extra | None) -> Callable[..., dg.MaterializeResult[None]]:
+def _whole(system: System, tally: Tally, extra: Extra | None) -> Callable[..., Materialized]:
     def materialize(
         context: dg.AssetExecutionContext, config: WholeConfig, database: Database
-    ) -> dg.MaterializeResult[None]:
+    ) -> Materialized:
         engine = database.engine()
-        return keeping.keep_whole(
+        if _is_left_out(context, engine, system, tally):
+            return
+        yield keeping.keep_whole(
             context, engine, tally, config.rebuild, lambda: _more(tally, extra, engine)
         )
 

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, func, select
 
 import tallies
 from assets import columns
-from assets.systems import kept_systems
+from assets.systems import kept_systems, why_left_out
 from resources.dagster_database import Database
 from resources.settings import fresh_seconds
 from tallies import NotInstalled, System, Tally, incidents, state
@@ -113,7 +113,14 @@ def take(engine: Engine, systems: Sequence[System]) -> Inventory:
 
     Raises SettingError, or SQLAlchemy's errors.
     """
-    kept = [tally for system in kept_systems(engine, systems) for tally in system.tallies]
+    kept: list[Tally] = []
+    left_out: dict[str, list[str]] = {}
+    for system in kept_systems(engine, systems):
+        for tally in system.tallies:
+            if why := why_left_out(engine, system, tally):
+                left_out.setdefault(why, []).append(tally.name)
+            else:
+                kept.append(tally)
     with engine.connect() as connection:
         now: datetime = connection.execute(select(func.now())).scalar_one()
         missing = {t.name for t in kept if not _is_installed(connection, t)}
@@ -121,6 +128,9 @@ def take(engine: Engine, systems: Sequence[System]) -> Inventory:
         opened = _open_incidents(connection)
         broken = {i.subject for i in opened if i.kind == incidents.CAPTURE}
         unbuilt = [
+            Undone(", ".join(names), why, None, "tally migrate") for why, names in left_out.items()
+        ]
+        unbuilt += [
             Undone(tally.name, "not installed", None, "tally migrate")
             for tally in kept
             if tally.name in missing

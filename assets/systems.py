@@ -77,6 +77,21 @@ def left_out(connection: Connection, system: System) -> dict[Tally, list[str]]:
     return presence.left_out(connection, system.tallies, system.derived)
 
 
+def why_left_out(engine: Engine, system: System, tally: Tally) -> str:
+    """Why the tally is not kept though its system is, as a sentence; empty where it is kept.
+
+    Raises SQLAlchemy's errors where the database is not to be reached.
+    """
+    with engine.connect() as connection:
+        if not is_kept(connection, system):
+            return ""
+        lacking = left_out(connection, system).get(tally)
+    if not lacking:
+        return ""
+    verb = "is" if len(lacking) == 1 else "are"
+    return f"left out: {', '.join(lacking)} {verb} not in the database"
+
+
 def missing_sources(connection: Connection, system: System) -> Sequence[str]:
     """The system's source tables that are not in the database, as `media.media_files`.
 

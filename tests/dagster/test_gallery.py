@@ -336,3 +336,33 @@ def _items(table: str, count: int) -> str:
         f"   't' || 1 + (n + 20) % {TAGS}))"
         f" FROM generate_series(1, {count}) AS n"
     )
+
+
+@pytest.mark.parametrize(
+    "goes", ["ALTER TABLE gallery.tags RENAME TO labels", "DROP TABLE gallery.tags CASCADE"]
+)
+def test_a_tally_that_is_left_out_keeps_no_run_from_succeeding(built: Location, goes: str) -> None:
+    built.execute(goes)
+    why = "left out: gallery.tags is not in the database"
+    ran = built.hourly("gallery")
+    assert ran.succeeded
+    assert ran.failures() == []
+    for table in ("content_tags", "content_tags_left_out", "tag_cardinality_stats"):
+        assert ran.materialized(table, "gallery") == {}
+        # Dagster skips the step of a table that counts one which was not materialized.
+        said = [] if table == "tag_cardinality_stats" else [(None, {"reason": why})]
+        assert ran.observed(table, "gallery") == said
+    assert ran.materialized("gen_source_stats", "gallery")
+    assert ran.checked("gen_source_stats", "matches_source", "gallery").passed
+
+    audited = built.audit()
+    assert audited.succeeded
+    assert audited.failures() == ["inventory of incidents"]
+    for check in ("matches_source", "capture_intact", "fresh", "nothing_left_out"):
+        found = audited.checked("content_tags", check, "gallery")
+        assert found.description == f"Nothing was compared: gallery.content_tags is {why}."
+        assert told(found) == {"reason": why}
+    named = audited.checked("incidents", "inventory", "tallykeeper")
+    assert told(named)["tallies_unbuilt"] == 1
+    assert why in (named.description or "")
+    assert told(audited.checked("gen_source_stats", "matches_source", "gallery"))["compared"]
