@@ -19,7 +19,8 @@ from sqlalchemy import Connection, Engine, Table, inspect, text
 
 import migrations
 from assets.systems import chosen_systems, is_kept, left_out, missing_sources
-from tallies import DoesNotFit, System, Tally, dependencies, roles, state
+from resources.settings import event_triggers as wanted_event_triggers
+from tallies import DoesNotFit, System, Tally, dependencies, event_triggers, roles, state
 from tallies.fit import require_fit
 from tallies.install import INSTALL_KEY, INSTALL_LOCK, install_all
 from tallies.privileges import act_as_owner, require_privileges
@@ -101,6 +102,7 @@ def _migrate(connection: Connection, systems: Sequence[System], with_sources: bo
             result.done += system.prepare(connection)
     result.done += install_all(connection, groups)
     result.done += roles.keep(connection, kept, result.systems)
+    result.done += event_triggers.keep(connection, wanted_event_triggers())
     return result
 
 

@@ -23,6 +23,7 @@ DEFAULT_KEEP_INCIDENTS_DAYS = 365
 DEFAULT_ALERT_REPEAT_HOURS = 6
 DEFAULT_UI_URL = "http://127.0.0.1:3000"
 DEFAULT_REPAIRS_PER_DAY = 3
+EVENT_TRIGGERS = ("auto", "off", "refuse")
 LOOPBACK = "127.0.0.1"
 HIGHEST_PORT = 65_535
 
@@ -225,6 +226,22 @@ def repairs_per_day() -> int:
     Raises SettingError where it is no whole number from 0.
     """
     return _count("TALLY_REPAIRS_PER_DAY", DEFAULT_REPAIRS_PER_DAY, "repairs", least=0)
+
+
+def event_triggers() -> str:
+    """What `tally migrate` does about event triggers: TALLY_EVENT_TRIGGERS, auto.
+
+    Raises SettingError where it is none of EVENT_TRIGGERS.
+    """
+    value = _read("TALLY_EVENT_TRIGGERS") or EVENT_TRIGGERS[0]
+    if value not in EVENT_TRIGGERS:
+        raise SettingError(
+            "TALLY_EVENT_TRIGGERS",
+            f"one of {', '.join(EVENT_TRIGGERS)}",
+            value,
+            f"correct it, or unset it for {EVENT_TRIGGERS[0]}",
+        )
+    return value
 
 
 def alert_urls() -> list[str]:

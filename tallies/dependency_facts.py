@@ -246,6 +246,11 @@ SELECT DISTINCT n.tally, n.role, n.kind, n.name, n.part, n.facts, n.identity FRO
 JOIN {_AT} WHERE n.role <> 'stray'"""
 
 
+def compared(tallies: str) -> str:
+    """The query of `compare` as the body of a function has it, where `tallies` is an expression."""
+    return _COMPARED.replace("%(tallies)s", tallies).replace("%%", "%")
+
+
 def compare(connection: Connection, tallies: Sequence[str]) -> list[Any]:
     """The objects of the named tallies that differ from the record, or are fit for no tally."""
     return _run(connection, _COMPARED, {"tallies": list(tallies)})

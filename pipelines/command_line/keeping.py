@@ -74,7 +74,7 @@ def status(as_json: bool) -> int:
     from pipelines.command_line.incident_printing import open_hint
     from pipelines.command_line.names import kept_tallies, named_tallies, number_open, systems_of
     from pipelines.command_line.printing import show_status, status_as_json
-    from tallies import NotInstalled, presence
+    from tallies import NotInstalled, event_triggers, presence
     from tallies import status as status_of
 
     engine = open_database()
@@ -86,6 +86,7 @@ def status(as_json: bool) -> int:
             found.append((each, None))
     waiting = {}
     with engine.connect() as connection:
+        triggers = event_triggers.faults(connection)
         for system in systems_of([each for each, _ in found]):
             if system.waiting is not None and not presence.missing(connection, system.raw):
                 waiting[system.name] = system.waiting(connection)
@@ -99,6 +100,8 @@ def status(as_json: bool) -> int:
                     f"{tally.name} is left out: there is no {', '.join(lacking)}; create it and run"
                     " `tally migrate`"
                 )
+        for fault in triggers:
+            click.echo(f"{fault}: changes are found at the next comparison; run `tally migrate`")
         hint = open_hint(number_open(engine))
         if hint:
             click.echo(hint)

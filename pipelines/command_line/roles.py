@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, Table, text
 from assets.systems import is_kept, missing_sources
 from resources.database import DAGSTER_SCHEMA
 from resources.settings import dagster_pg_url
-from tallies import NotPermitted, System, Tally
+from tallies import NotPermitted, System, Tally, event_triggers
 from tallies.roles import READER, REFRESHER, ROLES, Names, grants
 from tallies.sessions import lock_timeout_of
 from tallies.sql import ENGINE_SCHEMA, MAX_IDENTIFIER_BYTES, dollar_quoted, literal, name_of, quote
@@ -121,6 +121,10 @@ def _handed_over(
     if not relations and not routines:
         return
     owner = quote(wanted.owner)
+    if event_triggers.are_there(connection):
+        yield "\n-- Event triggers run as a superuser, who must not write tables of another role."
+        for statement in event_triggers.DROP:
+            yield f"{statement};"
     yield "\n-- What is installed already changes hands; sources never do."
     for name, _ in relations:
         yield f"ALTER TABLE {name} OWNER TO {owner};"
@@ -236,6 +240,7 @@ def _routines(connection: Connection, systems: Sequence[System], wanted: Wanted)
             "SELECT p.oid::regprocedure::text FROM pg_proc AS p WHERE"
             " (p.pronamespace = to_regnamespace(:schema) OR p.oid IN"
             "  (SELECT to_regprocedure(f) FROM unnest(CAST(:asked AS text[])) AS f))"
+            " AND p.prorettype <> 'event_trigger'::regtype"
             " AND pg_get_userbyid(p.proowner) <> :owner ORDER BY 1"
         ),
         {"schema": ENGINE_SCHEMA, "asked": asked, "owner": wanted.owner},
