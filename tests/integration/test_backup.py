@@ -196,11 +196,13 @@ def test_source_rows_restored_with_triggers_off_are_found_mended_and_counted(
         f"media.media_files: the {event} trigger is disabled, or not enabled always"
         for event in ("delete", "insert", "truncate", "update")
     ]
-    assert verify(library, DAILY_TALLY).differing == 3
+    # Marked as soon as they were off, so live reads are right, and nothing is compared.
+    judge(library, [DAILY, HOURLY])
+    assert not verify(library, DAILY_TALLY).ok
     done = migrate(library, [media]).done
     assert "media.daily_contributions is stale: changes may have been missed" in done
     assert faults(library) == []
-    assert stale_reasons(library, DAILY_TALLY.name) == [MENDED]
+    assert MENDED in stale_reasons(library, DAILY_TALLY.name)
     rebuilt(library)
 
 
@@ -228,7 +230,8 @@ def test_a_source_table_dropped_and_restored_is_found_and_mended(
         "media.media_files: is another table than the one that was captured, as after dropping and"
         " restoring it"
     ]
-    assert verify(library, DAILY_TALLY).differing == 1
+    judge(library, [DAILY, HOURLY])
+    assert not verify(library, DAILY_TALLY).ok
     done = migrate(library, [media]).done
     assert "media.daily_contributions is stale: changes may have been missed" in done
     assert faults(library) == []

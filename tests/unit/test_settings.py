@@ -219,3 +219,14 @@ def test_runs_and_incidents_are_kept_as_long_as_wished(monkeypatch: pytest.Monke
         settings.keep_runs_days()
     with pytest.raises(SettingError, match="TALLY_KEEP_INCIDENTS_DAYS: expected a whole number"):
         settings.keep_incidents_days()
+
+
+def test_event_triggers_are_installed_unless_the_setting_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert settings.event_triggers() == "auto"
+    monkeypatch.setenv("TALLY_EVENT_TRIGGERS", "refuse")
+    assert settings.event_triggers() == "refuse"
+    monkeypatch.setenv("TALLY_EVENT_TRIGGERS", "on")
+    with pytest.raises(settings.SettingError, match="one of auto, off, refuse"):
+        settings.event_triggers()
