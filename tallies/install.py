@@ -56,6 +56,8 @@ def install_all(connection: Connection, groups: Sequence[Sequence[Tally]]) -> li
     wait until the transaction ends, are held for no longer than it takes to write it down.
     """
     sql.execute(connection, INSTALL_LOCK)
+    # What an installation drops and makes is no change that event triggers mark.
+    sql.execute(connection, sql.CLAIM_WRITING)
     state.create(connection)
     capture_names.require_own_names(connection, [t for tallies in groups for t in tallies])
     found = [_Needed(connection, tallies) for tallies in groups]
