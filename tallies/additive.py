@@ -36,7 +36,7 @@ from sqlalchemy.types import TypeEngine
 from tallies import declaration, quarantine, sql
 from tallies.errors import DeclarationError
 from tallies.recomputed import RecomputedTally
-from tallies.tally import LOGGED_AT, Event, Everything, Scope, Tally, Window
+from tallies.tally import LOGGED_AT, WHERE_FRESH, Event, Everything, Scope, Tally, Window
 
 # The columns of one source row, by name: `file.created_at`.
 Row = Any
@@ -205,11 +205,11 @@ class AdditiveTally(Tally):
             f"SELECT {sql.columns(self.key, 'rows')}, {self._sums(sql.fitted)} FROM (\n"
             f"  SELECT {stored} FROM {sql.name_of(self.table)} AS d\n"
             f"{self._pending()}"
-            f") AS rows WHERE {{fresh}} AND NOT {quarantine.is_held(self, 'rows')}"
+            f") AS rows WHERE {WHERE_FRESH} AND NOT {quarantine.is_held(self, 'rows')}"
             f" GROUP BY {sql.columns(self.key, 'rows')}"
             f" HAVING sum(rows.{sql.quote(self.counter)}) <> 0\n"
             f"UNION ALL SELECT {sql.columns(self.columns, 'h')} FROM {self.held_function}() AS h"
-            f" WHERE {{fresh}} AND {quarantine.any_held(self)}"
+            f" WHERE {WHERE_FRESH} AND {quarantine.any_held(self)}"
         )
 
     def functions(self) -> list[str]:

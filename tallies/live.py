@@ -11,7 +11,7 @@ from sqlalchemy import Connection, String, Text, text
 
 from tallies import holding, sql
 from tallies.state import stale_marks
-from tallies.tally import Tally
+from tallies.tally import WHERE_FRESH, Tally
 
 
 def create_functions(tally: Tally) -> list[str]:
@@ -42,7 +42,7 @@ def create_view(tally: Tally, naive: frozenset[str] = frozenset()) -> str:
     referring = [t.table for t in (tally, *tally.upstream) if t.table.foreign_keys]
     if referring:
         fresh += f" AND {sql.unbroken(referring)}"
-    rows = tally.live_rows(naive).replace("{fresh}", fresh)
+    rows = tally.live_rows(naive).replace(WHERE_FRESH, fresh)
     return (
         f"{creating(tally)}{rows}\nUNION ALL"
         f" SELECT {_as_declared(tally)} FROM {tally.stale_function}() AS s WHERE {stale}"

@@ -44,7 +44,17 @@ from sqlalchemy.types import Text
 from tallies import declaration, quarantine, runs, sql
 from tallies.batches import Batches
 from tallies.errors import DeclarationError
-from tallies.tally import LOGGED_AT, PART, SIDES, Event, Everything, Scope, Tally, Window
+from tallies.tally import (
+    LOGGED_AT,
+    PART,
+    SIDES,
+    WHERE_FRESH,
+    Event,
+    Everything,
+    Scope,
+    Tally,
+    Window,
+)
 
 Row = Any
 
@@ -243,9 +253,9 @@ class RecomputedTally(Tally):
         if naive:
             rows = f"SELECT * FROM ({rows}) AS d"
         return (
-            f"{rows} WHERE {{fresh}} AND {self._not_pending('d')}\n"
+            f"{rows} WHERE {WHERE_FRESH} AND {self._not_pending('d')}\n"
             f"UNION ALL SELECT {sql.columns(self.columns, 'p')}"
-            f" FROM {self.pending_rows_function}() AS p WHERE {{fresh}}"
+            f" FROM {self.pending_rows_function}() AS p WHERE {WHERE_FRESH}"
         )
 
     def _not_pending(self, alias: str) -> str:

@@ -59,6 +59,19 @@ _dialect = PGDialect(paramstyle="named")  # type: ignore[no-untyped-call]
 # The default doubles backslashes, which standard_conforming_strings would keep as two.
 _dialect._backslash_escapes = False  # noqa: SLF001 -- no setter
 _preparer = _dialect.identifier_preparer
+# SQLAlchemy knows most reserved words; these others cannot stand for a column everywhere.
+_MORE_WORDS = (
+    "lateral between bigint bit boolean char character coalesce dec decimal exists extract float"
+    " greatest grouping inout int integer interval json json_array json_arrayagg json_exists"
+    " json_object json_objectagg json_query json_scalar json_serialize json_table json_value"
+    " least merge_action national nchar none normalize nullif numeric out overlay position"
+    " precision real row setof smallint substring system_user time timestamp treat trim values"
+    " varchar xmlattributes xmlconcat xmlelement xmlexists xmlforest xmlnamespaces xmlparse"
+    " xmlpi xmlroot xmlserialize xmltable"
+    " authorization binary collation concurrently cross current_schema freeze full ilike inner"
+    " is isnull join left like natural notnull outer overlaps right similar tablesample verbose"
+)
+_preparer.reserved_words = {*_preparer.reserved_words, *_MORE_WORDS.split()}
 
 # A star, a number, or a text with the name of its type before or behind it.
 _PLAIN = re.compile(r"\*|[0-9]+|([A-Z]+ )?'[^']*'(::\w+)?")

@@ -45,6 +45,8 @@ SIDES: dict[Event, tuple[str, ...]] = {
 SETS = {"SET NULL", "SET DEFAULT"}
 CHANGES = {"CASCADE", *SETS}
 
+# Stands for a condition in the text of a SELECT; no name can have this character.
+WHERE_FRESH = "\0fresh\0"
 FIRST_DAY = "0001-01-01"
 LAST_DAY = "9999-12-31"
 
@@ -335,8 +337,8 @@ class Tally(ABC):
     def live_rows(self, naive: frozenset[str] = frozenset()) -> str:
         """A SELECT of `columns` that is exact while the tally is not stale.
 
-        Its text has `{fresh}` where the condition for that goes. `naive` are the derived table's
-        columns that were found to be timestamps without time zone.
+        Its text has `WHERE_FRESH` where the condition for that goes. `naive` are the derived
+        table's columns that were found to be timestamps without time zone.
         """
 
     def relevant(self, source: Table) -> list[str]:
