@@ -22,7 +22,7 @@ from assets.gallery import tallies as gallery
 from assets.media import tables as media_tables
 from assets.media import tallies as media
 from tallies import System, install, state
-from tests import bank, shapes, tag_hours
+from tests import bank, club, shapes, tag_hours
 from tests.classroom import CLASSROOM
 from tests.concurrency import (
     classroom_writes,
@@ -214,14 +214,15 @@ def broken(
     return create
 
 
-def from_templates(templates: Sequence[str]) -> tuple[Operation, ...]:
-    """Operations that run the statements of `shapes.py`; rarely a TRUNCATE."""
+def from_templates(templates: Sequence[str], rare: Sequence[str] = ()) -> tuple[Operation, ...]:
+    """Operations that run the statements of `shapes.py`; rarely a TRUNCATE, or what is `rare`."""
 
     def run(template: str) -> Statement:
         return lambda cursor, rng: cursor.execute(shapes.written(template, rng))
 
+    seldom = ("TRUNCATE", *rare)
     return tuple(
-        Operation(template, 0.1 if template.startswith("TRUNCATE") else 1.0, run(template))
+        Operation(template, 0.1 if any(r in template for r in seldom) else 1.0, run(template))
         for template in templates
     )
 
@@ -265,6 +266,14 @@ SUBJECTS = {
         bank.ORACLES,
         from_templates(bank.WRITES),
         bank.AGREES,
+    ),
+    "club": Subject(
+        club.system,
+        create_from_metadata(club.system),
+        club.ORACLES,
+        # A refresh waits for whoever changes or deletes what its rows refer to.
+        from_templates(club.WRITES, ["UPDATE club.members", "DELETE FROM club.members"]),
+        club.AGREES,
     ),
     "mart": Subject(
         shapes.mart,
