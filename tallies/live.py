@@ -7,7 +7,7 @@ truncated between the snapshot and the reading of it, the view fails rather than
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, String, Text, text
+from sqlalchemy import Connection, Text, text
 
 from tallies import holding, sql
 from tallies.state import stale_marks
@@ -53,7 +53,7 @@ def _as_declared(tally: Tally) -> str:
     """The columns of `s`; text of any length as the type that the derived table has for it."""
     return ", ".join(
         f"s.{sql.quote(n)}::character varying AS {sql.quote(n)}"
-        if isinstance(tally.table.c[n].type, String) and not isinstance(tally.table.c[n].type, Text)
+        if sql.is_text(tally.table.c[n].type) and not isinstance(tally.table.c[n].type, Text)
         else f"s.{sql.quote(n)}"
         for n in tally.columns
     )
