@@ -62,6 +62,11 @@ def is_running(home: Path | None = None) -> bool:
     return _server(_folder(home)).running() is not None
 
 
+def require_data(home: Path | None = None) -> None:
+    """Raise DatabaseUnavailable where `home` (TALLY_HOME) has no data, or of an unknown version."""
+    _server(_folder(home)).require_data()
+
+
 @contextmanager
 def serving(home: Path | None = None, *, version: int | None = None) -> Iterator[str]:
     """The server's address, with the server running at least as long as the block.

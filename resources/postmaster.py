@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -51,6 +52,7 @@ _NOBODY = 2**31 - 2
 _FIRST_WITH_OWN_LOCALES = 17
 NEEDED_BYTES = 100 * 2**20
 """What an empty cluster takes (39 MB with PostgreSQL 18), and room to begin with."""
+_ERROR = re.compile(r"\b(error|FATAL|PANIC): ")
 _LOG = logging.getLogger(__name__)
 
 
@@ -113,6 +115,14 @@ class Server:
             return None
         lines += [""] * (8 - len(lines))
         return Running(int(lines[0]), Path(lines[4].strip()), lines[7].strip())
+
+    def require_data(self) -> None:
+        """Raise DatabaseUnavailable where there are no data."""
+        if self._version_of_data() is None:
+            raise DatabaseUnavailable(
+                f"the embedded database in {self.data} has no data any more; put them back from a"
+                " backup, or choose another folder in TALLY_HOME"
+            )
 
     def start(self) -> None:
         """Make the data if there are none, start the server, and return when it takes connections.
@@ -205,8 +215,8 @@ class Server:
         except subprocess.CalledProcessError as error:
             raise DatabaseUnavailable(
                 f"the embedded database could not be made in {self.data}"
-                f" ({_last_line(error.output)}); mend that, or set TALLY_DATABASE_URL to a database"
-                " of yours"
+                f" ({_first_error(error.output)}); correct that, or set TALLY_DATABASE_URL to a"
+                " database of yours"
             ) from error
         except OSError as error:
             raise DatabaseUnavailable(
@@ -367,6 +377,12 @@ def _fits(folder: Path) -> bool:
 def _quoted(value: str) -> str:
     escaped = value.replace("\\", "\\\\").replace("'", "''")
     return f"'{escaped}'"
+
+
+def _first_error(text: str) -> str:
+    """The line that says why; what a program says last is how it tidied up."""
+    errors = [line.strip() for line in text.splitlines() if _ERROR.search(line)]
+    return errors[0] if errors else _last_line(text)
 
 
 def _last_line(text: str) -> str:

@@ -167,6 +167,8 @@ def _keep_database() -> None:
     does not start.
     """
     if settings.database_url() is None and not embedded.is_running():
+        # A start would make an empty database, and hide that everything is lost.
+        embedded.require_data()
         click.echo("The embedded PostgreSQL ended by itself; starting it again ...")
         embedded.start()
         click.echo("It runs again.")

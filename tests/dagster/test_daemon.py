@@ -1,194 +1,44 @@
 """Dagster's own daemons over the code location as it is deployed: ticks and backfills become runs.
 
-The code location is loaded from workspace.yaml by a server process of its own, and each run is a
-process of its own, as in production. The daemons' loops are turned by hand here.
+The daemons' loops are turned by hand here.
 """
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
-import psutil
 import pytest
 import sqlalchemy as sa
-from dagster._core.scheduler import DagsterDaemonScheduler
-from dagster._core.scheduler.instigation import InstigatorType
-from dagster._core.test_utils import create_test_daemon_workspace_context, freeze_time
-from dagster._core.workspace.context import WorkspaceProcessContext
-from dagster._core.workspace.load_target import WorkspaceFileTarget
-from dagster._daemon.backfill import execute_backfill_iteration
-from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import (
-    QueuedRunCoordinatorDaemon,
-)
-from dagster._daemon.sensor import execute_sensor_iteration
-from dagster._scheduler.scheduler import launch_scheduled_runs
-from dagster_graphql.test.utils import execute_dagster_graphql
-from dagster_shared.error import SerializableErrorInfo
 
 import tallies
 from assets.gallery.tallies import content_tags
 from assets.gallery.tallies import system as gallery
 from assets.media.tallies import daily_contributions, system
-from pipelines.definitions import assets_of
-from pipelines.migrate import migrate
-from pipelines.partitions import daily
-from resources.database import open_engine
-from resources.settings import project_root
 from tallies.sql import CLAIM_WRITING
-from tests.dagster.location import Location, Ran, days_ago
-from tests.dagster.storage import own_instance
-from tests.servers import VERSIONS, Servers
-from tests.webhook import Webhook, webhook
+from tests.dagster.deployment import Deployment, deployed
+from tests.dagster.location import Location, days_ago
+from tests.servers import Servers
 
-LOG = logging.getLogger("tests.dagster")
 PRESSURE_ROWS = 30
 TABLES = ("daily_contributions", "hourly_contributions")
 
 GALLERY_ITEMS = 60_000
-
-LAUNCH_BACKFILL = """
-mutation ($params: LaunchBackfillParams!) {
-  launchPartitionBackfill(backfillParams: $params) {
-    __typename
-    ... on LaunchBackfillSuccess { backfillId }
-    ... on PythonError { message }
-  }
-}
-"""
-
-
-@dataclass(frozen=True)
-class Deployment:
-    """The code location as the daemons see it, over a database of its own."""
-
-    location: Location
-    workspace: WorkspaceProcessContext
-    hook: Webhook
-
-    @property
-    def instance(self) -> dg.DagsterInstance:
-        return self.location.instance
-
-    def runs(self) -> list[dg.DagsterRun]:
-        """All runs of this deployment, oldest first."""
-        found = self.instance.get_runs()
-        return [run for run in reversed(found) if run.remote_job_origin is not None]
-
-    def runs_after(self, turn: Callable[[], None]) -> list[dg.DagsterRun]:
-        """The runs that turning a loop added."""
-        before = {run.run_id for run in self.runs()}
-        turn()
-        return [run for run in self.runs() if run.run_id not in before]
-
-    def finish(self, run: dg.DagsterRun) -> Ran:
-        """Let the queue launch the run, and wait for its end."""
-        queue = QueuedRunCoordinatorDaemon(interval_seconds=1)
-        deadline = time.monotonic() + 120
-        with queue:
-            while True:
-                list(queue.run_iteration(self.workspace))
-                found = self.instance.get_run_by_id(run.run_id)
-                assert found is not None
-                if found.is_finished:
-                    return Ran(self.instance, run.run_id)
-                assert time.monotonic() < deadline, f"still {found.status} after two minutes"
-                time.sleep(0.2)
-
-    def turn_sensors(self, at: datetime) -> None:
-        """What the sensor daemon does at that moment."""
-        with freeze_time(at):
-            list(execute_sensor_iteration(self.workspace, LOG, None, None))
-
-    @property
-    def tick_retries(self) -> int:
-        """How often a failed tick is tried again."""
-        scheduler = self.instance.scheduler
-        assert isinstance(scheduler, DagsterDaemonScheduler)
-        return scheduler.max_tick_retries
-
-    def turn_schedules(self, seen: dict[str, Any], at: datetime) -> None:
-        """What the scheduler does at that moment; `seen` is its memory between turns.
-
-        As the daemon does, it turns again for ticks that failed.
-        """
-        errors: list[str] = []
-        for _ in range(self.tick_retries + 1):
-            found = self.turn_schedules_once(seen, at)
-            if not found:
-                return
-            errors += found
-            time.sleep(1)
-        pytest.fail("ticks kept failing:\n" + "\n".join(errors))
-
-    def turn_schedules_once(self, seen: dict[str, Any], at: datetime) -> list[str]:
-        """The errors of the ticks of one turn."""
-        with freeze_time(at):
-            turned = launch_scheduled_runs(
-                self.workspace, LOG, at, seen, max_tick_retries=self.tick_retries
-            )
-            return [
-                found.to_string() for found in turned if isinstance(found, SerializableErrorInfo)
-            ]
-
-    def told_of_schedules(self) -> str:
-        """What the scheduler wrote down of each schedule: since when it is on, and its ticks."""
-        lines = []
-        for state in self.instance.all_instigator_state(instigator_type=InstigatorType.SCHEDULE):
-            lines.append(f"{state.name} is {state.status}: {state.instigator_data}")
-            for tick in self.instance.get_ticks(state.instigator_origin_id, state.selector_id):
-                at = datetime.fromtimestamp(tick.timestamp, UTC)
-                lines.append(
-                    f"  {at}: {tick.status} {tick.skip_reason} {tick.error} {tick.run_ids}"
-                )
-        return "\n".join(lines) or "nothing"
-
-    def turn_backfills(self) -> None:
-        """What the backfill daemon does now."""
-        list(execute_backfill_iteration(self.workspace, LOG))
-
-    def ask(self, query: str, **variables: Any) -> dict[str, Any]:
-        """The answer of the webserver's GraphQL."""
-        context = self.workspace.create_request_context()
-        result = execute_dagster_graphql(context, query, variables=variables)
-        return dict(result.data)
 
 
 @pytest.fixture(scope="module")
 def deployment(
     postgres_servers: Servers, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Deployment]:
-    """A migrated and built database, and the code location loaded over it.
-
-    Its daemons take up whatever is left undone in the instance, so that is theirs alone.
-    """
-    with (
-        own_instance(postgres_servers, tmp_path_factory.mktemp("daemons")) as instance,
-        postgres_servers.fresh_database(VERSIONS[0]) as url,
-        webhook() as hook,
-        pytest.MonkeyPatch.context() as env,
-    ):
-        env.setenv("TALLY_START_DATE", "2015-01-01")
-        env.setenv("TALLY_DATABASE_URL", url)
-        env.setenv("TALLY_ALERT_URLS", hook.url)
-        env.setenv("TALLY_PRESSURE_ROWS", str(PRESSURE_ROWS))
-        engine = open_engine(url)
-        systems = [system, gallery]
-        migrate(engine, systems, with_sources=True)
-        location = Location(instance, engine, [assets_of(each, daily()) for each in systems])
-        location.build()
-        target = WorkspaceFileTarget([str(project_root() / "workspace.yaml")])
-        with create_test_daemon_workspace_context(target, instance) as workspace:
-            yield Deployment(location, workspace, hook)
-            servers = psutil.Process().children(recursive=True)
-        # They are told to end, and have the storage open until they have.
-        psutil.wait_procs(servers, timeout=30)
-        engine.dispose()
+    """Media and the gallery."""
+    home = tmp_path_factory.mktemp("daemons")
+    pressure = str(PRESSURE_ROWS)
+    with deployed(
+        postgres_servers, home, [system, gallery], first="2015-01-01", TALLY_PRESSURE_ROWS=pressure
+    ) as deployment:
+        yield deployment
 
 
 # Dagster's own server still calls what Dagster has deprecated.
@@ -202,14 +52,7 @@ def test_a_year_is_backfilled_by_one_run_which_rebuilds_it(deployment: Deploymen
     edit = "UPDATE media.daily_contributions SET count = 99"
     deployment.location.execute(CLAIM_WRITING, edit)
     names = [days_ago(n) for n in range(336, 701)]
-    answer = deployment.ask(
-        LAUNCH_BACKFILL,
-        params={
-            "partitionNames": names,
-            "assetSelection": [{"path": ["media", table]} for table in TABLES],
-        },
-    )
-    assert answer["launchPartitionBackfill"]["__typename"] == "LaunchBackfillSuccess", answer
+    deployment.launch_backfill("media", TABLES, names)
     (run,) = deployment.runs_after(deployment.turn_backfills)
     ran = deployment.finish(run)
     assert ran.succeeded
@@ -230,14 +73,7 @@ def test_both_lanes_are_backfilled_by_one_run_which_tells_its_progress(
     deployment: Deployment,
 ) -> None:
     _fill_gallery(deployment.location)
-    answer = deployment.ask(
-        LAUNCH_BACKFILL,
-        params={
-            "partitionNames": ["regular", "auto"],
-            "assetSelection": [{"path": ["gallery", "content_tags"]}],
-        },
-    )
-    assert answer["launchPartitionBackfill"]["__typename"] == "LaunchBackfillSuccess", answer
+    deployment.launch_backfill("gallery", ["content_tags"], ["regular", "auto"])
     (run,) = deployment.runs_after(deployment.turn_backfills)
     ran = deployment.finish(run)
     assert ran.succeeded

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -33,6 +34,13 @@ def port() -> int:
     with socket.socket() as probe:
         probe.bind((up.LOOPBACK, 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """For an embedded server: any pytest that starts closes pytest's own folder to its account."""
+    with tempfile.TemporaryDirectory(prefix="tally-") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture
@@ -123,9 +131,9 @@ def test_when_one_part_ends_by_itself_all_of_it_ends_and_says_so(
 
 
 @pytest.mark.slow
-def test_stop_ends_it_with_all_it_started(tmp_path: Path, port: int) -> None:
+def test_stop_ends_it_with_all_it_started(home: Path, port: int) -> None:
     """With the embedded database, which would be gone under it otherwise."""
-    environment = clean(TALLY_HOME=str(tmp_path), TALLY_SYSTEMS="media")
+    environment = clean(TALLY_HOME=str(home), TALLY_SYSTEMS="media")
     with running(environment, port) as process:
         started = psutil.Process(process.pid).children(recursive=True)
         stop = tally(environment, "stop")
@@ -134,15 +142,15 @@ def test_stop_ends_it_with_all_it_started(tmp_path: Path, port: int) -> None:
         assert not [child for child in started if child.is_running()]
         assert process.stdout is not None
         assert "Stopping ...\n" in process.stdout.read()
-    assert not embedded.is_running(tmp_path)
+    assert not embedded.is_running(home)
     assert tally(environment, "stop").stdout == "nothing was running\n"
 
 
 @pytest.mark.slow
-def test_an_embedded_database_that_ended_is_started_again(tmp_path: Path, port: int) -> None:
-    environment = clean(TALLY_HOME=str(tmp_path), TALLY_SYSTEMS="media")
+def test_an_embedded_database_that_ended_is_started_again(home: Path, port: int) -> None:
+    environment = clean(TALLY_HOME=str(home), TALLY_SYSTEMS="media")
     with running(environment, port) as process:
-        postmaster = tmp_path / "postgres" / "postmaster.pid"
+        postmaster = home / "postgres" / "postmaster.pid"
         killed = int(postmaster.read_text().splitlines()[0])
         os.kill(killed, signal.SIGKILL)
         assert process.stdout is not None
@@ -152,13 +160,40 @@ def test_an_embedded_database_that_ended_is_started_again(tmp_path: Path, port: 
             if line == "It runs again.\n":
                 break
         assert "The embedded PostgreSQL ended by itself; starting it again ...\n" in said
+        assert said[-1] == "It runs again.\n", said
         assert int(postmaster.read_text().splitlines()[0]) != killed
         assert ask(port) == {"locationEntries": [{"name": "tallykeeper", "loadStatus": "LOADED"}]}
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
         said += process.stdout.readlines()
         assert len(said) < 100, said
-    assert not embedded.is_running(tmp_path)
+    assert not embedded.is_running(home)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        ("global/pg_control", "did not start ("),
+        ("PG_VERSION", "has no data any more"),
+    ],
+)
+def test_an_embedded_database_that_cannot_start_again_ends_it_with_one_sentence(
+    home: Path, port: int, broken: str, said: str
+) -> None:
+    environment = clean(TALLY_HOME=str(home), TALLY_SYSTEMS="media")
+    with running(environment, port) as process:
+        started = psutil.Process(process.pid).children(recursive=True)
+        data = home / "postgres"
+        (data / broken).rename(home / "broken")
+        os.kill(int((data / "postmaster.pid").read_text().splitlines()[0]), signal.SIGKILL)
+        assert process.wait(120) == 1
+        assert process.stdout is not None
+        lines = process.stdout.readlines()
+        assert lines[-1].startswith("tally: the embedded database in "), lines
+        assert said in lines[-1]
+        assert len(lines) < 100, lines
+        assert not [child for child in started if child.is_running()]
 
 
 def test_a_port_that_is_taken_is_a_clear_error(port: int) -> None:

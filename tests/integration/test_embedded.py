@@ -399,6 +399,16 @@ def test_a_disk_without_room_is_refused_before_anything_is_made(
     assert not list(home.glob("postgres.part"))
 
 
+def test_why_it_could_not_be_made_is_said_and_not_how_that_was_tidied_up(home: Path) -> None:
+    limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (10**5, 10**5))\n" + START
+    process = python(home, limited)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    (last,) = [line for line in said.splitlines() if "could not be made" in line]
+    assert "File too large" in last, said
+    assert not (home / "postgres").exists()
+
+
 def test_a_folder_with_something_else_in_it_is_left_alone(home: Path) -> None:
     (home / "postgres").mkdir()
     (home / "postgres" / "letter.txt").write_text("dear")
