@@ -279,8 +279,8 @@ def test_a_failed_run_is_told_with_its_step_and_error_and_ends_with_the_next_suc
     look(library)
     assert {i.subject: i.mended_by for i in all_incidents(library) if i.kind == "run"} == {
         "media_hourly": "a run of media_hourly",
-        # It takes what is pending, and not the day that was to be rebuilt.
-        by_hand: None,
+        # The renaming made the tally stale, so the run rebuilt all of its days.
+        by_hand: "a run of media_hourly",
     }
     assert "media_hourly: recovered (a run failed)" in hook.titles
 

@@ -170,6 +170,9 @@ def test_a_disabled_trigger_fails_capture_intact_until_a_migration_mends_it(
         "capture_intact of daily_contributions",
         "capture_intact of hourly_contributions",
         "inventory of incidents",
+        # Both were marked stale by the command itself, so nothing is compared.
+        "matches_source of daily_contributions",
+        "matches_source of hourly_contributions",
     ]
     failed = ran.checked("daily_contributions", "capture_intact")
     assert failed.severity is dg.AssetCheckSeverity.ERROR

@@ -211,6 +211,8 @@ def test_days_beyond_the_calendar_are_rebuilt_by_open_windows(library: Location)
 
 def test_with_broken_capture_a_repair_proves_nothing_and_says_what_to_do(library: Location) -> None:
     library.execute(
+        # Otherwise the tally is stale at once, and there is nothing to compare.
+        "ALTER EVENT TRIGGER tallykeeper_ddl DISABLE",
         "ALTER TABLE media.media_files DISABLE TRIGGER tallykeeper_delete",
         "DELETE FROM media.media_files WHERE original_created_at < '2020-06-02Z'",
     )
