@@ -12,6 +12,8 @@ import pytest
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
+from assets.media.tallies import system as media
+from pipelines.migrate import migrate
 from tallies import (
     dependencies,
     dependency_facts,
@@ -32,6 +34,7 @@ from tests.integration.test_dependencies import (
     per_region,
     shop,
 )
+from tests.role_world import world_of
 
 MARKS = "SELECT tally, reason FROM tallykeeper.stale_marks ORDER BY 1, 2"
 # Noted by hand triggers alone, which the next comparison repairs without a rebuild; or nobody can
@@ -303,3 +306,17 @@ def test_a_cascade_over_a_live_view_is_refused_where_that_is_wanted(
             "DROP OWNED BY events_other CASCADE",
             "DROP ROLE events_other",
         )
+
+
+def test_nobody_else_may_execute_their_function_and_dividing_the_work_removes_them(
+    engine: Engine,
+) -> None:
+    with world_of(engine, [media]) as world:
+        migrate(world.admin, [media])
+        assert scalar(engine, "SELECT count(*) FROM pg_event_trigger") == 2
+        granted = "SELECT proacl::text FROM pg_proc WHERE proname = 'mark_ddl'"
+        assert rows(engine, granted) == [("{postgres=X/postgres}",)]
+        assert migrate(world.admin, [media]).done == []
+        world.run_script([media])
+        assert scalar(engine, "SELECT count(*) FROM pg_event_trigger") == 0
+        assert rows(engine, granted) == []
