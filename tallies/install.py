@@ -266,14 +266,29 @@ def _install_tally(
     return f"installed {tally.name}" + (f" ({reason})" if reason else "")
 
 
+def _drop_trigger_function(connection: Connection, function: str) -> None:
+    """Drop a function, and before it the triggers that call it, wherever they are."""
+    calling = connection.execute(
+        text(
+            "SELECT quote_ident(t.tgname), format('%I.%I', n.nspname, c.relname)"
+            " FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid"
+            " JOIN pg_namespace AS n ON n.oid = c.relnamespace"
+            " WHERE t.tgfoid = CAST(:function AS regproc) AND t.tgparentid = 0"
+        ),
+        {"function": function},
+    )
+    for trigger, relation in calling.all():
+        sql.execute(connection, f"DROP TRIGGER {trigger} ON {relation}")
+    sql.execute(connection, f"DROP FUNCTION {function}")
+
+
 def _install_capture(connection: Connection, source: Table, tallies: Sequence[Tally]) -> None:
     wanted = capture.hooks(connection, source, tallies)
     for relation in capture.left_behind(connection, source, wanted):
         capture.drop_triggers(connection, source, tallies, relation)
     relations = list(dict.fromkeys(hook.relation for hook in wanted))
     for function in capture_names.outgrown(connection, source, tallies, relations):
-        # Its triggers go with it; nothing else can depend on a trigger function.
-        sql.execute(connection, f"DROP FUNCTION {function} CASCADE")
+        _drop_trigger_function(connection, function)
     sql.execute(connection, capture_bodies.create_columns_are())
     _install_hooks(connection, wanted)
     recorded, name = state.captured_relations, sql.name_of(source)
