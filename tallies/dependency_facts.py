@@ -121,7 +121,7 @@ WITH RECURSIVE root AS MATERIALIZED (
   SELECT p.oid, p.name, CASE WHEN p.pronamespace = {_OURS}
     AND w.identity ->> 'row' = p.changed AND (w.identity ->> 'oid')::oid = p.oid
     THEN w.facts ELSE jsonb_build_object(
-    'text', md5(p.prosrc || coalesce(p.prosqlbody::text, '') || coalesce(p.probin, '')),
+    'text', md5(p.prosrc || coalesce(pg_get_function_sqlbody(p.oid), '') || coalesce(p.probin, '')),
     'language', (SELECT lanname FROM pg_language AS l WHERE l.oid = p.prolang),
     'definer', p.prosecdef, 'volatility', p.provolatile, 'strict', p.proisstrict,
     'settings', (SELECT array_agg(s ORDER BY s) FROM unnest(p.proconfig) AS s),

@@ -6,6 +6,7 @@ time, by its kind and by what the object is to the tally. Nothing is read from t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -351,7 +352,8 @@ def _unlogged(each: Found) -> Drift:
 
 def _live_view(each: Found) -> Iterator[Drift]:
     differs = [f for f in ("kind", "options", "owner") if each.changed(f)]
-    if each.changed("text") and not each.context.is_upgraded:
+    # A view that a dump wrote down and made again may be spelled otherwise: other casts, brackets.
+    if each.changed("text") and not each.context.is_elsewhere:
         differs.append("text")
     if differs:
         yield each.drift(
@@ -422,6 +424,8 @@ def _rules_changed(each: Found) -> Iterator[Drift]:
             Consequence.INFORMATION,
         )
         return
+    if each.context.is_elsewhere and _without_text(each.was) == _without_text(each.now):
+        return
     known = {rule.split(" ")[0] for rule in each.was["rules"] or ()}
     there = [rule.split(" ")[0] for rule in each.now["rules"] or ()]
     named = ", ".join(name for name in there if name not in known) or "a rule"
@@ -431,6 +435,11 @@ def _rules_changed(each: Found) -> Iterator[Drift]:
         Consequence.REFUSE,
         missed=True,
     )
+
+
+def _without_text(facts: Facts) -> list[str]:
+    """The rules, but for their definitions, which a dump may spell otherwise."""
+    return [rule.rpartition(" ")[0] for rule in facts["rules"] or ()]
 
 
 def _row_security(each: Found) -> Iterator[Drift]:
@@ -456,6 +465,10 @@ _RELATION_FACTS: dict[str, Callable[[Found], Iterator[Drift]]] = {
 
 # Columns.
 
+_CASTS = re.compile(
+    r"::(character varying|double precision|bit varying|time(stamp)? with(out)? time zone"
+    r'|"[^"]+"|[\w.]+)(\([\d,]+\))?(\[\])*|[()\s]'
+)
 _SAID = {
     "type": "its type changed from {was} to {now}",
     "base": "the domain's type changed from {was} to {now}",
@@ -512,7 +525,7 @@ def _column_changed(each: Found, what: str) -> Iterator[Drift]:
     said = [
         s.format(was=each.was.get(fact), now=each.now.get(fact))
         for fact, s in _SAID.items()
-        if each.changed(fact)
+        if each.changed(fact) and not (fact == "expression" and _only_spelled_otherwise(each))
     ]
     if each.changed("labels") and not _only_added(each.was["labels"], each.now["labels"]):
         said.append("labels of its enum changed")
@@ -528,6 +541,12 @@ def _column_changed(each: Found, what: str) -> Iterator[Drift]:
     elif each.replaced("row"):
         yield each.drift("column altered", f"{what} was altered", Consequence.INFORMATION)
     yield from _null_changed(each, what)
+
+
+def _only_spelled_otherwise(each: Found) -> bool:
+    """Whether an expression that a dump wrote down and made again differs in no more than casts."""
+    was, now = (_CASTS.sub("", facts.get("expression") or "") for facts in (each.was, each.now))
+    return each.context.is_elsewhere and was == now
 
 
 def _null_changed(each: Found, what: str) -> Iterator[Drift]:

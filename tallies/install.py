@@ -94,7 +94,11 @@ class _Needed:
     def bring_up(self, connection: Connection) -> list[str]:
         """Do it; what was done, a sentence each. Nothing, not even a lock, where nothing is."""
         drifted = [w for w in self.wanted if self.drifted.concerns(w.tally)]
-        again = {f"installed {w.tally.name}" for w in drifted if not w.differs}
+        new = {w.tally for w in self.wanted if w.present is None}
+        before = [tally for tally in self.beside if tally not in new]
+        quiet = [w for w in drifted if not w.differs]
+        quiet += [w for w in self.changed if w.was_installed_beside(before)]
+        again = {f"installed {w.tally.name}" for w in quiet}
         for wanted in drifted:
             wanted.drifted = True
         done: list[str] = []
@@ -134,15 +138,7 @@ class _Wanted:
             live.create_functions(tally),
             live.create_view(tally, live.naive_columns(connection, tally)),
         )
-        bodies = [
-            capture_bodies.function_body(source, event, _over(source, beside))
-            for source in tally.sources
-            for event in (*capture.EVENTS, capture.TRUNCATE)
-        ]
-        own = [hook.body for hook in own_triggers.own_hooks(tally)]
-        made = [change_log.ddl(tally), *self.live.functions, self.live.view]
-        parts = [*made, capture_bodies.create_columns_are(), *bodies, *own]
-        self.capture_hash = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+        self.capture_hash = self._capture_hash(beside)
         self.declaration_hash = tally.declaration_hash()
         self.present = state.installed(connection, tally)
         self.missing = [
@@ -154,6 +150,21 @@ class _Wanted:
         self.log_replaced = bool(identities.replaced(connection, [tally.log_name]))
         # Something that belongs to its installation is not as it was left.
         self.drifted = False
+
+    def _capture_hash(self, beside: Sequence[Tally]) -> str:
+        bodies = [
+            capture_bodies.function_body(source, event, _over(source, beside))
+            for source in self.tally.sources
+            for event in (*capture.EVENTS, capture.TRUNCATE)
+        ]
+        own = [hook.body for hook in own_triggers.own_hooks(self.tally)]
+        made = [change_log.ddl(self.tally), *self.live.functions, self.live.view]
+        parts = [*made, capture_bodies.create_columns_are(), *bodies, *own]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+    def was_installed_beside(self, tallies: Sequence[Tally]) -> bool:
+        """Whether it differs only because others are captured with its sources now."""
+        return self.present is not None and self.present.capture_hash == self._capture_hash(tallies)
 
     @property
     def differs(self) -> bool:
