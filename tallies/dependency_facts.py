@@ -20,8 +20,15 @@ from tallies.state import dependencies, stands_on
 # Facts that another version of this query recorded are not comparable.
 FORMAT = 2
 
-# Names and definitions are written alike whatever the session's settings are.
-_SETTINGS = ("search_path", "pg_catalog"), ("quote_all_identifiers", "off"), ("jit", "off")
+# Names, definitions and constants in them are written alike whatever the session's settings are.
+_SETTINGS = (
+    ("search_path", "pg_catalog"),
+    ("quote_all_identifiers", "off"),
+    ("timezone", "UTC"),
+    ("datestyle", "ISO, MDY"),
+    ("intervalstyle", "postgres"),
+    ("jit", "off"),
+)
 
 _OURS = f"{sql.literal(sql.ENGINE_SCHEMA)}::regnamespace"
 

@@ -37,6 +37,10 @@ _SETTINGS = (
     ("lock_timeout", "'1s'"),
     ("jit", "off"),
     ("quote_all_identifiers", "off"),
+    # As the record is written: constants of an expression are spelled by these.
+    ("TimeZone", "'UTC'"),
+    ("DateStyle", "'ISO, MDY'"),
+    ("IntervalStyle", "postgres"),
     ("row_security", "off"),
     # The plans of a session's first command are kept: planning takes most of the time.
     ("plan_cache_mode", "force_generic_plan"),
