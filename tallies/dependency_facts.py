@@ -214,6 +214,7 @@ _COMPARED = f"""{_NOW}, was AS MATERIALIZED (
 )
 SELECT tally, kind, name, part, coalesce(now.role, was.role) AS role, was.facts AS was,
   now.facts AS now, was.identity AS was_identity, now.identity AS now_identity, now.filtered,
+  (SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE oid = {_OURS}) AS keeper,
   CASE WHEN now.facts IS NULL AND kind = 'relation' AND was.identity ? 'oid' THEN
     (SELECT format('%%I.%%I', n.nspname, c.relname) FROM pg_class AS c
      JOIN pg_namespace AS n ON n.oid = c.relnamespace

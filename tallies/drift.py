@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
+from tallies.sql import quote
+
 Facts = Mapping[str, Any]
 
 MOVED = "another database"
@@ -44,7 +46,7 @@ class Drift:
 
     `kind` names it, `what` says it of the object `name`. `missed` says that changes may have been
     missed, so that the figures are not proven; `of_hand` that only a note of manual writes may be.
-    `repair` is a statement that `tally migrate` runs. `objects` are the places in the record.
+    `repairs` are statements that `tally migrate` runs. `objects` are the places in the record.
     """
 
     tally: str
@@ -54,7 +56,7 @@ class Drift:
     consequence: Consequence
     missed: bool = False
     of_hand: bool = False
-    repair: str = ""
+    repairs: tuple[str, ...] = ()
     objects: tuple[tuple[str, str, str], ...] = ()
 
     def __str__(self) -> str:
@@ -101,6 +103,16 @@ class Found:
             return False
         return bool(self.was_identity[fact] != self.now_identity.get(fact))
 
+    @property
+    def is_handed_over(self) -> bool:
+        """Whether it changed hands to the owner of the engine's schema, as `tally roles` does."""
+        return self.changed("owner") and self.now["owner"] == self.context.keeper
+
+    @property
+    def owner(self) -> str:
+        """Whose it is to be where it belongs to another role."""
+        return self.context.keeper if self.context.is_handed_over else str(self.was["owner"])
+
     def drift(self, kind: str, what: str, consequence: Consequence, **more: Any) -> Drift:
         return Drift(self.tally, kind, self.name, what, consequence, objects=(self.place,), **more)
 
@@ -117,7 +129,9 @@ class Context:
     new: frozenset[str]
     lost: frozenset[str]
     rewritten: bool
-    # Functions have another owner too: all that is installed changed hands.
+    # The owner of the engine's schema, and so of what is installed, however it came to it.
+    keeper: str
+    # Functions were handed to that owner, so what they belonged to before is not to have them back.
     is_handed_over: bool
 
 
@@ -152,11 +166,11 @@ def judge(tally: str, rows: Sequence[Any]) -> list[Drift]:
 
 def _once(found: Iterable[Drift]) -> list[Drift]:
     by_sentence: dict[str, Drift] = {}
-    repairs: dict[str, list[str]] = {}
+    repairs: dict[str, tuple[str, ...]] = {}
     places: dict[str, tuple[tuple[str, str, str], ...]] = {}
     for drift in found:
         by_sentence.setdefault(str(drift), drift)
-        repairs.setdefault(str(drift), []).append(drift.repair)
+        repairs[str(drift)] = repairs.get(str(drift), ()) + drift.repairs
         places[str(drift)] = places.get(str(drift), ()) + drift.objects
     merged = [
         Drift(
@@ -167,7 +181,7 @@ def _once(found: Iterable[Drift]) -> list[Drift]:
             d.consequence,
             d.missed,
             d.of_hand,
-            "; ".join(r for r in dict.fromkeys(repairs[sentence]) if r),
+            tuple(dict.fromkeys(repairs[sentence])),
             places[sentence],
         )
         for sentence, d in by_sentence.items()
@@ -194,8 +208,12 @@ def _context(rows: Sequence[Any]) -> Context:
             row.name for row in relations if row.now is None or (not elsewhere and _is_other(row))
         ),
         rewritten=any(row.role == "source" for row in stored),
+        keeper=database.keeper,
         is_handed_over=any(
-            row.kind == "function" and row.was and row.now and row.was["owner"] != row.now["owner"]
+            row.kind == "function"
+            and row.was
+            and row.now
+            and row.was["owner"] != row.now["owner"] == database.keeper
             for row in rows
         ),
     )
@@ -340,7 +358,7 @@ def _unlogged(each: Found) -> Drift:
             "is UNLOGGED now: a crash would empty it",
             Consequence.REINSTALL,
             missed=True,
-            repair=f"ALTER TABLE {each.name} SET LOGGED",
+            repairs=(f"ALTER TABLE {each.name} SET LOGGED",),
         )
     return each.drift(
         "unlogged",
@@ -351,7 +369,9 @@ def _unlogged(each: Found) -> Drift:
 
 
 def _live_view(each: Found) -> Iterator[Drift]:
-    differs = [f for f in ("kind", "options", "owner") if each.changed(f)]
+    differs = [f for f in ("kind", "options") if each.changed(f)]
+    if each.changed("owner") and not each.is_handed_over:
+        differs.append("owner")
     # A view that a dump wrote down and made again may be spelled otherwise: other casts, brackets.
     if each.changed("text") and not each.context.is_elsewhere:
         differs.append("text")
@@ -361,6 +381,8 @@ def _live_view(each: Found) -> Iterator[Drift]:
             f"the live view is not the one that was installed: {_of_facts(each, differs)}",
             Consequence.REINSTALL,
         )
+    elif each.is_handed_over:
+        yield from _owner_changed(each)
 
 
 def _kind_changed(each: Found) -> Iterator[Drift]:
@@ -380,16 +402,15 @@ def _logged_again(each: Found) -> Iterator[Drift]:
 
 def _owner_changed(each: Found) -> Iterator[Drift]:
     said = f"belongs to {each.now['owner']} now"
-    if each.role not in {"log", "state"} or each.context.is_handed_over:
+    if each.role not in {"log", "state"} or each.is_handed_over:
         yield each.drift("owner", said, Consequence.INFORMATION)
         return
-    owner = each.was["owner"].replace('"', '""')
     yield each.drift(
         "owner",
-        f"{said}, but is written as {each.was['owner']}",
+        f"{said}, but is written as {each.owner}",
         Consequence.REINSTALL,
         missed=True,
-        repair=f'ALTER TABLE {each.name} OWNER TO "{owner}"',
+        repairs=(f"ALTER TABLE {each.name} OWNER TO {quote(each.owner)}",),
     )
 
 
@@ -576,7 +597,7 @@ def _of_trigger(each: Found) -> Iterator[Drift]:
             "was captured with the source, but does not belong to it any more",
             Consequence.REINSTALL,
             missed=True,
-            repair=f'DROP TRIGGER IF EXISTS "{each.part}" ON {each.name}',
+            repairs=(f"DROP TRIGGER IF EXISTS {quote(each.part)} ON {each.name}",),
         )
         return
     if not each.was:
@@ -629,7 +650,7 @@ def _new_trigger(each: Found) -> Iterator[Drift]:
             f"the trigger {each.part} captures its changes once more",
             Consequence.REINSTALL,
             missed=True,
-            repair=f'DROP TRIGGER IF EXISTS "{each.part}" ON {each.name}',
+            repairs=(f"DROP TRIGGER IF EXISTS {quote(each.part)} ON {each.name}",),
         )
 
 
@@ -654,20 +675,20 @@ def _of_function(each: Found) -> Iterator[Drift]:
             missed and not of_hand,
             of_hand,
             objects=(each.place,),
-            repair=_repair(each, kind) if ours else "",
+            repairs=_repairs(each, kind) if ours else (),
         )
 
 
-def _repair(each: Found, kind: str) -> str:
+def _repairs(each: Found, kind: str) -> tuple[str, ...]:
     """What replacing the function does not repair: its grants and its owner stay."""
-    if kind == OWNER:
-        return f'ALTER FUNCTION {each.name} OWNER TO "{each.was["owner"]}"'
-    return _revoke(each) if kind == GRANTS else ""
+    if kind == OWNER and not each.is_handed_over:
+        return (f"ALTER FUNCTION {each.name} OWNER TO {quote(each.owner)}",)
+    return (_revoke(each),) if kind == GRANTS else ()
 
 
 def _revoke(each: Found) -> str:
     granted = set(each.now["granted"] or ()) - set(each.was["granted"] or ())
-    who = [f'"{role}"' for role in sorted(granted)] + (["PUBLIC"] if each.changed("public") else [])
+    who = [quote(role) for role in sorted(granted)] + (["PUBLIC"] if each.changed("public") else [])
     return f"REVOKE ALL ON FUNCTION {each.name} FROM {', '.join(who)}"
 
 
@@ -696,8 +717,10 @@ def _function_changed(
         said = "was changed and changed back; changes in between may be missing"
         yield "function changed back", said, Consequence.STALE, True
     if each.changed("owner"):
-        said = f"belongs to {each.now['owner']} now, not to {each.was['owner']}"
-        yield OWNER, said, grave if ours else Consequence.INFORMATION, missed and ours
+        wrong = ours and not each.is_handed_over
+        said = f"belongs to {each.now['owner']} now"
+        said += f", not to {each.owner}" if wrong else ""
+        yield OWNER, said, grave if wrong else Consequence.INFORMATION, missed and wrong
     if ours and _granted(each):
         yield GRANTS, "may be executed by others than its owner", grave, False
 

@@ -27,7 +27,7 @@ class Drifted:
     def concerns(self, tally: Tally) -> bool:
         """Whether something of the tally has to be installed again."""
         found = self._found.get(tally.name, ())
-        return any(d.consequence is Consequence.REINSTALL and not d.repair for d in found)
+        return any(d.consequence is Consequence.REINSTALL and not d.repairs for d in found)
 
     def settle(self, connection: Connection, reinstalled: bool) -> list[str]:
         """Repair and mark what differed, and record how all of it is now; what was done."""
@@ -38,7 +38,7 @@ class Drifted:
                 # What is recorded as it is now has to be something that the SELECT can stand on.
                 sql.execute(connection, f"EXPLAIN {sql.render(tally.aggregate(Everything()))}")
             for drift in found:
-                for statement in filter(None, drift.repair.split("; ")):
+                for statement in drift.repairs:
                     sql.execute(connection, statement)
             done += self._marked(connection, tally, found)
         if self.are_recorded and not reinstalled and not any(self._found.values()):

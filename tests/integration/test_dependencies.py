@@ -40,6 +40,7 @@ from tallies import (
 )
 from tallies.capture_names import own_function_name
 from tallies.drift import Consequence
+from tallies.sql import quote
 from tests.integration.support import create, execute, rows, scalar, stale_reasons
 
 INFORMATION, STALE, REINSTALL, REFUSE = Consequence
@@ -710,17 +711,88 @@ def test_a_derived_table_that_was_renamed_is_made_anew_and_read(market: Engine) 
     assert status(market, per_region).faults == ()
 
 
-def test_a_function_of_another_owner_is_given_back(market: Engine) -> None:
-    execute(market, "CREATE ROLE drift_other", f"ALTER FUNCTION {CAPTURE}() OWNER TO drift_other")
+OTHER, KEEPER = 'drift "other"; one', 'drift "keeper"; one'
+OWNERS = f"""
+SELECT proowner::regrole::text FROM pg_proc WHERE oid = '{CAPTURE}'::regproc
+UNION ALL SELECT relowner::regrole::text FROM pg_class WHERE oid = '{LOG}'::regclass"""
+
+
+@pytest.fixture
+def other_roles(market: Engine) -> Iterator[None]:
+    names = ", ".join(map(quote, (OTHER, KEEPER)))
+    execute(market, *(f"CREATE ROLE {quote(name)}" for name in (OTHER, KEEPER)))
     try:
-        assert len(status(market, per_region).faults) == 1
-        with market.begin() as connection:
-            install(connection, shop.tallies)
-        owner = f"SELECT proowner::regrole::text FROM pg_proc WHERE oid = '{CAPTURE}'::regproc"
-        assert scalar(market, owner) == "postgres"
-        assert status(market, per_region).faults == ()
+        yield
     finally:
-        execute(market, "DROP OWNED BY drift_other", "DROP ROLE drift_other")
+        execute(
+            market,
+            f"REASSIGN OWNED BY {names} TO postgres",
+            f"DROP OWNED BY {names}",
+            f"DROP ROLE {names}",
+        )
+
+
+@pytest.mark.usefixtures("other_roles")
+@pytest.mark.parametrize(
+    "statement",
+    [f"ALTER FUNCTION {CAPTURE}() OWNER TO {{}}", f"ALTER TABLE {LOG} OWNER TO {{}}"],
+    ids=["function", "log"],
+)
+def test_what_another_role_owns_is_returned(market: Engine, statement: str) -> None:
+    execute(market, statement.format(quote(OTHER)))
+    assert len(status(market, per_region).faults) == 1
+    with market.begin() as connection:
+        install(connection, shop.tallies)
+    assert rows(market, OWNERS) == [("postgres",)] * 2
+    assert status(market, per_region).faults == ()
+
+
+@pytest.mark.usefixtures("other_roles")
+def test_a_grant_to_a_role_whose_name_needs_quotes_is_revoked(market: Engine) -> None:
+    execute(market, f"GRANT EXECUTE ON FUNCTION {CAPTURE}() TO {quote(OTHER)}")
+    assert len(status(market, per_region).faults) == 1
+    with market.begin() as connection:
+        install(connection, shop.tallies)
+    assert status(market, per_region).faults == ()
+
+
+def hand_over(market: Engine) -> None:
+    """All that is installed, and the schema, as `tally roles` does."""
+    keeper = quote(KEEPER)
+    execute(market, f"ALTER SCHEMA tallykeeper OWNER TO {keeper}")
+    named = (
+        "SELECT 'TABLE ' || c.oid::regclass FROM pg_class AS c WHERE c.relkind IN ('r', 'v') AND"
+        " c.relnamespace IN ('tallykeeper'::regnamespace, 'shop'::regnamespace)"
+        " UNION ALL SELECT 'FUNCTION ' || p.oid::regprocedure FROM pg_proc AS p"
+        " WHERE p.pronamespace = 'tallykeeper'::regnamespace"
+    )
+    execute(market, *(f"ALTER {name} OWNER TO {keeper}" for (name,) in rows(market, named)))
+
+
+@pytest.mark.usefixtures("other_roles")
+def test_what_the_owner_of_the_schema_was_handed_stays_its_own(market: Engine) -> None:
+    hand_over(market)
+    assert status(market, per_region).faults == ()
+    with market.begin() as connection:
+        assert install(connection, shop.tallies) == []
+    assert rows(market, OWNERS) == [(quote(KEEPER),)] * 2
+    assert stale_reasons(market, per_region) == []
+    assert status(market, per_region).faults == ()
+
+
+@pytest.mark.usefixtures("other_roles")
+def test_what_was_left_out_of_a_handover_goes_to_the_new_owner(market: Engine) -> None:
+    hand_over(market)
+    execute(
+        market,
+        f"ALTER FUNCTION {CAPTURE}() OWNER TO {quote(OTHER)}",
+        f"ALTER TABLE {LOG} OWNER TO {quote(OTHER)}",
+    )
+    assert len(status(market, per_region).faults) == 2
+    with market.begin() as connection:
+        install(connection, shop.tallies)
+    assert rows(market, OWNERS) == [(quote(KEEPER),)] * 2
+    assert status(market, per_region).faults == ()
 
 
 BY_HAND = {name: CASES[name] for name in CASES if CASES[name][3] is REINSTALL}
