@@ -776,7 +776,7 @@ def test_what_the_owner_of_the_schema_was_handed_stays_its_own(market: Engine) -
     with market.begin() as connection:
         assert install(connection, shop.tallies) == []
     assert rows(market, OWNERS) == [(quote(KEEPER),)] * 2
-    assert stale_reasons(market, per_region) == []
+    assert stale_reasons(market, per_region.name) == []
     assert status(market, per_region).faults == ()
 
 
