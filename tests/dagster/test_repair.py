@@ -271,7 +271,9 @@ def test_a_repair_by_hand_that_fails_is_no_incident(library: Location) -> None:
 def test_the_asset_of_the_incidents_lists_them(library: Location) -> None:
     library.audit()
     look(library)
-    library.execute("UPDATE media.daily_contributions SET count = 7 WHERE date = '2020-06-02Z'")
+    library.execute(
+        CLAIM_WRITING, "UPDATE media.daily_contributions SET count = 7 WHERE date = '2020-06-02Z'"
+    )
     library.audit()
     (request,) = look(library).run_requests or ()
     said = "1 key differs from the sources, on 2020-06-02."
