@@ -37,6 +37,12 @@ def miss_cascades(connection: Connection, derived: Table) -> None:
     connection.exec_driver_sql(f"DROP TRIGGER tallykeeper_cascade ON {sql.name_of(derived)}")
 
 
+def unnoticed(connection: Connection) -> None:
+    """Delete the record of what tallies stand on, by which a fault makes them stale at once."""
+    for table in ("dependencies", "stands_on"):
+        connection.exec_driver_sql(f"DELETE FROM {sql.in_engine_schema(table)}")
+
+
 class JoiningInTheTrigger(RecomputedTally):
     """Logs keys rather than entities: whatever the trigger's snapshot joins to the changed rows."""
 

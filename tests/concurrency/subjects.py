@@ -182,6 +182,7 @@ def blind_to_changed_posts(connection: Connection) -> None:
     """The fediverse, with a capture that misses what changes in posts."""
     create_fediverse(connection)
     faults.miss_updates(connection, fediverse_tables.mastodon_posts)
+    faults.unnoticed(connection)
 
 
 def create_partitioned_media(connection: Connection) -> None:
@@ -210,6 +211,7 @@ def broken(
     def create(connection: Connection) -> None:
         create_from_metadata(system)(connection)
         fault(connection, of)
+        faults.unnoticed(connection)
 
     return create
 
