@@ -136,7 +136,6 @@ CHANGES = (
         "superuser",
         "ALTER ROLE {reader} RENAME TO other",
         undo=("ALTER ROLE other RENAME TO {reader}",),
-        after="no such role",
     ),
     Change(
         "the recorded roles are forgotten",
