@@ -72,7 +72,7 @@ def _replace_function(
 ) -> bool:
     """The same for a function that live views call; whether these have to be replaced then."""
     before = _functions(connection, name)
-    if not _is_superseded(connection, name, statement, before):
+    if not _is_superseded(connection, name, statement):
         return False
     for each in standing:
         _stand_on_nothing(connection, each.tally)
@@ -82,9 +82,7 @@ def _replace_function(
     return True
 
 
-def _is_superseded(
-    connection: Connection, name: str, statement: str, before: Mapping[int, str]
-) -> bool:
+def _is_superseded(connection: Connection, name: str, statement: str) -> bool:
     """Run the statement as far as it goes: whether functions of the name have to go for it."""
     if not _try(connection, statement):
         return True
