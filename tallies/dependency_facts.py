@@ -18,7 +18,7 @@ from tallies import sql
 from tallies.state import dependencies, stands_on
 
 # Facts that another version of this query recorded are not comparable.
-FORMAT = 2
+FORMAT = 3
 
 # Names, definitions and constants in them are written alike whatever the session's settings are.
 _SETTINGS = (
@@ -71,6 +71,9 @@ WITH RECURSIVE root AS MATERIALIZED (
       WHERE i.inhrelid = c.oid AND i.inhdetachpending LIMIT 1),
     'options', (SELECT array_agg(o ORDER BY o) FROM unnest(c.reloptions) AS o
       WHERE c.relkind = 'v'),
+    -- Renaming a column leaves the row of the view's rule, by which its text is known, as it was.
+    'columns', (SELECT array_agg(a.attname ORDER BY a.attnum) FROM pg_attribute AS a
+      WHERE a.attrelid = c.oid AND a.attnum > 0 AND c.relkind = 'v'),
     'text', CASE WHEN c.relkind = 'v' THEN CASE
       WHEN w.identity ->> 'row' = v.xmin::text AND (w.identity ->> 'oid')::oid = c.oid
       THEN w.facts ->> 'text' ELSE md5(pg_get_viewdef(c.oid)) END END,

@@ -369,7 +369,7 @@ def _unlogged(each: Found) -> Drift:
 
 
 def _live_view(each: Found) -> Iterator[Drift]:
-    differs = [f for f in ("kind", "options") if each.changed(f)]
+    differs = [f for f in ("kind", "options", "columns") if each.changed(f)]
     if each.changed("owner") and not each.is_handed_over:
         differs.append("owner")
     # A view that a dump wrote down and made again may be spelled otherwise: other casts, brackets.

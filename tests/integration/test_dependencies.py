@@ -296,6 +296,13 @@ CASES: dict[str, Case] = {
         "shop.per_region_live: the live view is not the one that was installed: another text",
         REINSTALL,
     ),
+    "live view with a renamed column": (
+        per_region,
+        ["ALTER VIEW shop.per_region_live RENAME COLUMN sales TO number"],
+        "shop.per_region_live: the live view is not the one that was installed: columns"
+        " region number amount, not region sales amount",
+        REINSTALL,
+    ),
     "live view with the reader's rights": (
         per_region,
         ["ALTER VIEW shop.per_region_live SET (security_invoker = true)"],
@@ -808,6 +815,7 @@ BY_HAND = {name: CASES[name] for name in CASES if CASES[name][3] is REINSTALL}
         "function granted",
         "function of the live view replaced",
         "live view replaced",
+        "live view with a renamed column",
         "live view with the reader's rights",
         "log unlogged",
         "marks that a crash would empty",
