@@ -115,7 +115,7 @@ def listen(
     """Listen to the server's stream until `stop` is set; returns once all received is written.
 
     `base_url` is as `base_url_of` returns it, `streaming_host` is another host that may have its
-    streams, `say` is told of connections that come and go. Raises
+    streams, `say` is called with a sentence for each connection that begins or ends. Raises
     ListenError where the server refuses, or where received events could not be written by the end;
     SQLAlchemy's errors where the log is not there or may not be written.
     """
