@@ -22,6 +22,7 @@ FIGURES = (
     *("runs", "edits", "attempts", "syntax_errors", "runtime_errors", "failed_instructor_tests"),
     *("edit_gaps", "edit_ms", "edit_ms_squared", "median_edit_ms", "p90_edit_ms"),
     *("attempt_gaps", "attempt_ms", "time_spent_ms"),
+    *("before_edit_gaps", "before_edit_ms", "before_attempt_gaps", "before_attempt_ms"),
 )
 _LOG = (
     "SELECT event_type, category, label, date_created"
@@ -49,6 +50,10 @@ def counted(log: list[tuple[Any, ...]]) -> list[int]:
     kinds = [0] * 6
     edit_gaps: list[int] = []
     attempt_gaps: list[int] = []
+    before_edits: list[int] = []
+    before_attempts: list[int] = []
+    last_edit: int | None = None
+    last_attempt: int | None = None
     time_spent, before, idle = 0, None, 1000 * classroom_idle_seconds()
     for event_type, category, label, created in log:
         is_run, is_edit = event_type in events.RUNS, event_type in events.EDITS
@@ -61,15 +66,22 @@ def counted(log: list[tuple[Any, ...]]) -> list[int]:
             gap = at - before
             time_spent += min(gap, idle)
             if is_edit:
-                edit_gaps.append(gap)
+                before_edits.append(gap)
             if is_attempt:
-                attempt_gaps.append(gap)
+                before_attempts.append(gap)
+        if is_edit:
+            edit_gaps += [] if last_edit is None else [at - last_edit]
+            last_edit = at
+        if is_attempt:
+            attempt_gaps += [] if last_attempt is None else [at - last_attempt]
+            last_attempt = at
         before = at
     return [
         *kinds,
         *(len(edit_gaps), sum(edit_gaps), sum(g * g for g in edit_gaps)),
         *(_percentile(edit_gaps, 0.5), _percentile(edit_gaps, 0.9)),
         *(len(attempt_gaps), sum(attempt_gaps), time_spent),
+        *(len(before_edits), sum(before_edits), len(before_attempts), sum(before_attempts)),
     ]
 
 

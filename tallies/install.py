@@ -199,8 +199,13 @@ def _bring_up(
     known_before = set(connection.scalars(select(state.tally_state.c.tally)))
     changed = [each for each in wanted if each.differs]
     done = [
-        _install_tally(connection, each, [w.live for w in wanted if each.tally in w.tally.upstream])
-        for each in changed
+        _install_tally(
+            connection,
+            each,
+            [w.live for w in wanted if each.tally in w.tally.upstream],
+            [w.tally for w in changed[place + 1 :]],
+        )
+        for place, each in enumerate(changed)
     ]
     broken: set[Tally] = set()
     for source, found in before.items():
@@ -246,7 +251,10 @@ def _judge_own(
 
 
 def _install_tally(
-    connection: Connection, wanted: _Wanted, downstream: Sequence[replacement.LiveView]
+    connection: Connection,
+    wanted: _Wanted,
+    downstream: Sequence[replacement.LiveView],
+    afterwards: Sequence[Tally],
 ) -> str:
     tally = wanted.tally
     fresh_declaration = (
@@ -256,7 +264,13 @@ def _install_tally(
     log_differs = not log_is_there or not change_log.fits(connection, tally)
     if not log_is_there:
         change_log.create(connection, tally)
-    replacement.replace(connection, wanted.live, downstream, alter_log=log_is_there and log_differs)
+    replacement.replace(
+        connection,
+        wanted.live,
+        downstream,
+        alter_log=log_is_there and log_differs,
+        afterwards=afterwards,
+    )
     if wanted.present is None:
         reason = NEVER_BUILT
     elif fresh_declaration:

@@ -9,7 +9,7 @@ dropped, which is refused while anything of others stands on it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
@@ -33,11 +33,17 @@ class LiveView:
 
 
 def replace(
-    connection: Connection, wanted: LiveView, downstream: Sequence[LiveView], *, alter_log: bool
+    connection: Connection,
+    wanted: LiveView,
+    downstream: Sequence[LiveView],
+    *,
+    alter_log: bool,
+    afterwards: Collection[Tally] = (),
 ) -> None:
     """Replace the live view and its functions; with `alter_log` the log's columns before.
 
     `downstream` are those of the tallies that count the derived table: they call its functions.
+    Of them those `afterwards` are replaced in their turn, with functions that are not there yet.
     Raises HasDependents where something of others stands on what would have to be dropped.
     """
     tally = wanted.tally
@@ -53,7 +59,8 @@ def replace(
         elif _replace_function(connection, name, statement, tally, standing):
             freed = True
     for each in (wanted, *downstream) if freed else (wanted,):
-        _replace_view(connection, each)
+        if each.tally not in afterwards:
+            _replace_view(connection, each)
 
 
 def replace_function(connection: Connection, signature: str, statement: str, what: str) -> None:

@@ -36,7 +36,13 @@ GAP = """(
   WHERE b.submission_id = e.submission_id AND (b.date_created, b.id) < (e.date_created, e.id)
   ORDER BY b.date_created DESC, b.id DESC LIMIT 1)"""
 
-EVENTS = f"""SELECT e.*, {MEANINGS}, {GAP} AS gap FROM classroom.submission_log AS e"""
+# The same from the latest event of a kind before it.
+SINCE = GAP.replace("ORDER BY", "AND b.event_type ~ '{}' ORDER BY")
+SINCE_EDIT = SINCE.format("^(File[.]Edit|edit)$")
+SINCE_ATTEMPT = SINCE.format("^(Submit|submit|X-submit|X-Submission[.]LMS)$")
+
+EVENTS = f"""SELECT e.*, {MEANINGS}, {GAP} AS gap, {SINCE_EDIT} AS since_edit,
+  {SINCE_ATTEMPT} AS since_attempt FROM classroom.submission_log AS e"""
 
 COUNTED = """
   count(*) FILTER (WHERE is_run) AS runs,
@@ -57,12 +63,20 @@ SELECT s.id AS submission_id, s.assignment_id, s.course_id, s.user_id, runs, edi
   coalesce(cardinality(attempt_gaps), 0) AS attempt_gaps,
   coalesce((SELECT sum(g) FROM unnest(attempt_gaps) AS g), 0) AS attempt_ms,
   coalesce((SELECT sum(CASE WHEN g > 300000 THEN 300000 ELSE g END)
-            FROM unnest(gaps) AS g), 0) AS time_spent_ms
+            FROM unnest(gaps) AS g), 0) AS time_spent_ms,
+  coalesce(cardinality(before_edits), 0) AS before_edit_gaps,
+  coalesce((SELECT sum(g) FROM unnest(before_edits) AS g), 0) AS before_edit_ms,
+  coalesce(cardinality(before_attempts), 0) AS before_attempt_gaps,
+  coalesce((SELECT sum(g) FROM unnest(before_attempts) AS g), 0) AS before_attempt_ms
 FROM classroom.submissions AS s CROSS JOIN LATERAL (
   SELECT {COUNTED},
     array_agg(gap) FILTER (WHERE gap IS NOT NULL) AS gaps,
-    array_agg(gap ORDER BY gap) FILTER (WHERE is_edit AND gap IS NOT NULL) AS edit_gaps,
-    array_agg(gap) FILTER (WHERE is_attempt AND gap IS NOT NULL) AS attempt_gaps
+    array_agg(since_edit ORDER BY since_edit)
+      FILTER (WHERE is_edit AND since_edit IS NOT NULL) AS edit_gaps,
+    array_agg(since_attempt)
+      FILTER (WHERE is_attempt AND since_attempt IS NOT NULL) AS attempt_gaps,
+    array_agg(gap) FILTER (WHERE is_edit AND gap IS NOT NULL) AS before_edits,
+    array_agg(gap) FILTER (WHERE is_attempt AND gap IS NOT NULL) AS before_attempts
   FROM ({EVENTS} WHERE e.submission_id = s.id) AS e
 ) AS t"""
 
@@ -73,7 +87,8 @@ SUBMISSION_COUNTS = Oracle(
         *("assignment_id", "course_id", "user_id", "runs", "edits", "attempts"),
         *("syntax_errors", "runtime_errors", "failed_instructor_tests"),
         *("edit_gaps", "edit_ms", "edit_ms_squared", "median_edit_ms", "p90_edit_ms"),
-        *("attempt_gaps", "attempt_ms", "time_spent_ms"),
+        *("attempt_gaps", "attempt_ms", "time_spent_ms", "before_edit_gaps", "before_edit_ms"),
+        *("before_attempt_gaps", "before_attempt_ms"),
     ),
     derived="classroom.submission_counts",
     truth=SUBMISSIONS,

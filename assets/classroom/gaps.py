@@ -1,9 +1,10 @@
 """How long things took: the gaps between the events of a submission, and what is made of them.
 
 A *gap* is the time between two consecutive events of a submission, by the server's clock, and by
-id where that tells no difference. It belongs to the event that ends it: an edit gap is one that an
-edit ends, whatever the event before it. What must stay true: all is computed in whole milliseconds,
-so that two computations of the same log agree to the last digit.
+id where that shows no difference. It belongs to the event that ends it. An *edit gap* is the time
+from one edit to the next, and an *attempt gap* from one attempt to the next, whatever happened
+between them. Invariants: all is computed in whole milliseconds, so that two computations of the
+same log agree to the last digit.
 """
 
 from __future__ import annotations
@@ -41,20 +42,33 @@ def _milliseconds(instant: ColumnElement[Any]) -> ColumnElement[int]:
 
 
 def _gaps(scope: Scope) -> FromClause:
-    """Each event of the log, and how long it came after the one before it of its submission.
+    """Each event of the log, and how long it came after those before it of its submission.
 
     gap = ms(event) - ms(event before), by the server's time, of those at one instant by id;
-    null for the first.
+    since_edit and since_attempt likewise, from the latest edit and attempt before; null where there
+    is none before.
     """
     at = _milliseconds(log.c.date_created)
-    before = func.lag(at).over(
-        partition_by=log.c.submission_id, order_by=(log.c.date_created, log.c.id)
-    )
+    happened = events.happened(log.c)
+
+    def before(what: Any, **frame: Any) -> ColumnElement[Any]:
+        order = (log.c.date_created, log.c.id)
+        passed: ColumnElement[Any] = what.over(
+            partition_by=log.c.submission_id, order_by=order, **frame
+        )
+        return at - passed
+
+    def since(kind: str) -> ColumnElement[Any]:
+        # In this order the latest instant before is that of the last event before.
+        return before(func.max(at).filter(happened[kind]), rows=(None, -1))
+
     return (
         select(
             log.c.submission_id,
-            *(what.label(name) for name, what in events.happened(log.c).items()),
-            (at - before).label("gap"),
+            *(what.label(name) for name, what in happened.items()),
+            before(func.lag(at)).label("gap"),
+            since("edits").label("since_edit"),
+            since("attempts").label("since_attempt"),
         )
         .where(*scope(submission_id=log.c.submission_id))
         .subquery("gaps")
@@ -65,33 +79,38 @@ def totals_of(scope: Scope, idle_ms: int) -> FromClause:
     """The figures of each submission that has events."""
     gaps = _gaps(scope)
     gap, edit, attempt = gaps.c.gap, gaps.c.edits, gaps.c.attempts
+    between_edits, between_attempts = gaps.c.since_edit, gaps.c.since_attempt
 
     def total(value: ColumnElement[Any]) -> ColumnElement[Any]:
         return cast(func.coalesce(value, 0), BigInteger)
 
     counts = (func.count().filter(gaps.c[name]).label(name) for name in events.happened(log.c))
     percentiles = (
-        total(func.percentile_disc(fraction).within_group(gap).filter(edit)).label(name)
+        total(func.percentile_disc(fraction).within_group(between_edits).filter(edit)).label(name)
         for name, fraction in PERCENTILES.items()
     )
     return (
         select(
             gaps.c.submission_id,
             *counts,
-            func.count(gap).filter(edit).label("edit_gaps"),
-            total(func.sum(gap).filter(edit)).label("edit_ms"),
+            func.count(between_edits).filter(edit).label("edit_gaps"),
+            total(func.sum(between_edits).filter(edit)).label("edit_ms"),
             # As numeric: the square of five weeks in milliseconds is too long for a bigint.
             func.coalesce(
-                func.sum(cast(gap, Numeric) * gap).filter(edit),
+                func.sum(cast(between_edits, Numeric) * between_edits).filter(edit),
                 0,
             ).label("edit_ms_squared"),
             *percentiles,
-            func.count(gap).filter(attempt).label("attempt_gaps"),
-            total(func.sum(gap).filter(attempt)).label("attempt_ms"),
+            func.count(between_attempts).filter(attempt).label("attempt_gaps"),
+            total(func.sum(between_attempts).filter(attempt)).label("attempt_ms"),
             # The first event has no gap, which LEAST would take for the threshold.
             total(func.sum(func.least(gap, idle_ms)).filter(gap.is_not(None))).label(
                 "time_spent_ms"
             ),
+            func.count(gap).filter(edit).label("before_edit_gaps"),
+            total(func.sum(gap).filter(edit)).label("before_edit_ms"),
+            func.count(gap).filter(attempt).label("before_attempt_gaps"),
+            total(func.sum(gap).filter(attempt)).label("before_attempt_ms"),
         )
         .group_by(gaps.c.submission_id)
         .subquery("totals")

@@ -33,7 +33,12 @@ Counts = dict[str, Any]
 
 
 class SubmissionCounts(TypedDict):
-    """What was done for a submission, and how long it took, in seconds."""
+    """What was done for a submission, and how long it took, in seconds.
+
+    Average, deviation and percentiles of edits are of the times from one edit to the next, those of
+    attempts from one attempt to the next; `average_time_before_...` is the time since whatever
+    event came before one.
+    """
 
     runs: int
     edits: int
@@ -47,6 +52,8 @@ class SubmissionCounts(TypedDict):
     edit_time_deviation: float
     median_edit_time: float
     p90_edit_time: float
+    average_time_before_edit: float
+    average_time_before_attempt: float
 
 
 class AssignmentCounts(TypedDict):

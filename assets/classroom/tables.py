@@ -174,6 +174,12 @@ SECONDS = {
     ),
     "median_edit_time": "median_edit_ms / 1000.0",
     "p90_edit_time": "p90_edit_ms / 1000.0",
+    "average_time_before_edit": (
+        "coalesce(before_edit_ms / (1000.0 * nullif(before_edit_gaps, 0)), 0)"
+    ),
+    "average_time_before_attempt": (
+        "coalesce(before_attempt_ms / (1000.0 * nullif(before_attempt_gaps, 0)), 0)"
+    ),
 }
 """What a reader is told in seconds, in SQL from what is stored: the generated columns, and what
 reads make of a live view, which has none."""
@@ -214,7 +220,7 @@ submission_counts = Table(
     _count("syntax_errors"),
     _count("runtime_errors"),
     _count("failed_instructor_tests"),
-    _count("edit_gaps", "gaps that an edit ends"),
+    _count("edit_gaps", "times from an edit to the next edit"),
     _sum("edit_ms", "the sum of them, milliseconds"),
     Column(
         "edit_ms_squared",
@@ -225,7 +231,7 @@ submission_counts = Table(
     ),
     _sum("median_edit_ms"),
     _sum("p90_edit_ms"),
-    _count("attempt_gaps", "gaps that an attempt ends"),
+    _count("attempt_gaps", "times from an attempt to the next attempt"),
     _sum("attempt_ms", "the sum of them, milliseconds"),
     _sum("time_spent_ms", "the sum of all gaps, none counted for more than the idle threshold"),
     _seconds("average_edit_time", "seconds"),
@@ -235,6 +241,12 @@ submission_counts = Table(
     _seconds("median_edit_time", "seconds"),
     _seconds("p90_edit_time", "90th percentile, seconds"),
     _instant("updated_at"),
+    _count("before_edit_gaps", "edits that have any event before them"),
+    _sum("before_edit_ms", "the times since that event, milliseconds"),
+    _count("before_attempt_gaps", "attempts that have any event before them"),
+    _sum("before_attempt_ms", "the times since that event, milliseconds"),
+    _seconds("average_time_before_edit", "since the event before, whatever it was, seconds"),
+    _seconds("average_time_before_attempt", "since the event before, whatever it was, seconds"),
     Index("submission_counts_user", "user_id"),
     Index("submission_counts_assignment", "assignment_id"),
     comment="Runs, errors and times of each submission.",

@@ -94,6 +94,11 @@ def submission_counts_with(idle_seconds: int) -> RecomputedTally:
             "attempt_gaps",
             "attempt_ms",
             "time_spent_ms",
+            # The last, so that views which are there already can be replaced in place.
+            "before_edit_gaps",
+            "before_edit_ms",
+            "before_attempt_gaps",
+            "before_attempt_ms",
         ],
         captures=[
             Capture(submissions, key=_of("submission_id", "id")),

@@ -144,36 +144,61 @@ def test_a_row_that_names_two_kinds_of_errors_counts_for_each_once(classroom: En
     }
 
 
-def test_a_gap_belongs_to_the_event_that_ends_it_whatever_came_before(classroom: Engine) -> None:
+def test_times_between_edits_and_attempts_are_from_one_to_the_next_whatever_lies_between(
+    classroom: Engine,
+) -> None:
     log(
         classroom,
         ("10:00:00", "File.Edit"),  # the first: no gap
-        ("10:00:10", "File.Edit"),  # 10 s
+        ("10:00:10", "File.Edit"),  # 10 s after the edit before
         ("10:00:12", "Run.Program"),
-        ("10:00:32", "File.Edit"),  # 20 s
-        ("10:00:33", "Submit"),  # 1 s
+        ("10:00:32", "File.Edit"),  # 22 s after it, 20 s after the run
+        ("10:00:33", "Submit"),  # 1 s after the edit
         ("10:01:33", "Intervention"),
-        ("10:01:38", "Submit"),  # 5 s
-        ("10:02:08", "File.Edit"),  # 30 s
+        ("10:01:38", "Submit"),  # 65 s after the attempt before, 5 s after the feedback
+        ("10:02:08", "File.Edit"),  # 96 s after the edit before, 30 s after the attempt
     )
     row = counted(classroom)
     assert only(row, ("edits", "edit_gaps", "edit_ms", "edit_ms_squared")) == {
         "edits": 4,
         "edit_gaps": 3,
-        "edit_ms": 60_000,
-        "edit_ms_squared": 10_000**2 + 20_000**2 + 30_000**2,
+        "edit_ms": 128_000,
+        "edit_ms_squared": 10_000**2 + 22_000**2 + 96_000**2,
     }
-    assert row["average_edit_time"] == 20.0
-    assert row["edit_time_deviation"] == 10.0
-    assert (row["median_edit_time"], row["p90_edit_time"]) == (20.0, 30.0)
+    assert row["average_edit_time"] == pytest.approx(128 / 3)
+    assert row["edit_time_deviation"] == pytest.approx(46.576, abs=1e-3)
+    assert (row["median_edit_time"], row["p90_edit_time"]) == (22.0, 96.0)
     assert only(row, ("attempts", "attempt_gaps", "attempt_ms")) == {
         "attempts": 2,
-        "attempt_gaps": 2,
-        "attempt_ms": 6_000,
+        "attempt_gaps": 1,
+        "attempt_ms": 65_000,
     }
-    assert row["average_attempt_time"] == 3.0
+    assert row["average_attempt_time"] == 65.0
+    assert (row["before_edit_gaps"], row["average_time_before_edit"]) == (3, 20.0)
+    assert (row["before_attempt_gaps"], row["average_time_before_attempt"]) == (2, 3.0)
     # From the first event to the last: no gap is longer than the threshold.
     assert row["estimated_time_spent"] == 128.0
+
+
+def test_two_attempts_an_hour_apart_are_an_hour_apart_whatever_was_edited(
+    classroom: Engine,
+) -> None:
+    log(
+        classroom,
+        ("10:00:00", "edit"),
+        ("10:00:10", "Submit"),
+        ("11:00:00", "edit"),
+        ("11:00:10", "Submit"),
+    )
+    row = counted(classroom)
+    assert (row["average_attempt_time"], row["average_edit_time"]) == (3600.0, 3600.0)
+    assert row["average_time_before_attempt"] == 10.0
+    assert row["average_time_before_edit"] == 3590.0
+    # One that is the first attempt is between no two, nor is one edit.
+    log(classroom, ("10:00:00", "run"), ("10:00:05", "Submit"), submission=2)
+    row = counted(classroom, 2)
+    assert (row["attempt_gaps"], row["average_attempt_time"]) == (0, 0.0)
+    assert row["average_time_before_attempt"] == 5.0
 
 
 def test_time_spent_counts_a_pause_for_the_idle_threshold_but_averages_count_it_whole(
@@ -232,11 +257,10 @@ def test_events_are_ordered_by_the_server_s_time_and_then_by_id(classroom: Engin
         "UPDATE classroom.submission_log SET client_timestamp = date_created - interval '5 hours'"
         " * id",
     )
-    row = counted(classroom)
-    assert (row["edit_ms"], row["attempt_gaps"], row["attempt_ms"]) == (20_000, 1, 0)
+    names = ("before_edit_ms", "before_attempt_gaps", "before_attempt_ms")
+    assert tuple(only(counted(classroom), names).values()) == (20_000, 1, 0)
     execute(classroom, "UPDATE classroom.submission_log SET id = 99 WHERE event_type = 'edit'")
-    row = counted(classroom)
-    assert (row["edit_ms"], row["attempt_gaps"], row["attempt_ms"]) == (0, 1, 20_000)
+    assert tuple(only(counted(classroom), names).values()) == (0, 1, 20_000)
 
 
 def test_a_late_event_splits_the_gap_that_it_falls_into(classroom: Engine) -> None:
@@ -244,7 +268,16 @@ def test_a_late_event_splits_the_gap_that_it_falls_into(classroom: Engine) -> No
     assert counted(classroom)["edit_ms"] == 60_000
     log(classroom, ("10:00:20", "run"))
     row = counted(classroom)
-    assert (row["edit_gaps"], row["edit_ms"], row["time_spent_ms"]) == (1, 40_000, 60_000)
+    assert (row["edit_gaps"], row["edit_ms"], row["time_spent_ms"]) == (1, 60_000, 60_000)
+    assert (row["before_edit_gaps"], row["before_edit_ms"]) == (1, 40_000)
+    log(classroom, ("10:00:25", "edit"), ("10:00:00", "Submit"), ("10:00:59", "Submit"))
+    row = counted(classroom)
+    assert (row["edit_gaps"], row["edit_ms"], row["edit_ms_squared"]) == (
+        2,
+        60_000,
+        25_000**2 + 35_000**2,
+    )
+    assert (row["attempt_gaps"], row["attempt_ms"]) == (1, 59_000)
 
 
 def test_each_instant_is_rounded_down_to_milliseconds_so_that_gaps_add_up(

@@ -187,6 +187,7 @@ def _check(engine: Engine) -> None:
         assert verify(engine, tally).ok, name_of(tally.table)
     with engine.connect() as connection:
         counts = reads.submission_counts(connection, 1)
-        assert (counts["edits"], counts["average_edit_time"]) == (2, 3.0)
+        assert (counts["edits"], counts["average_edit_time"]) == (2, 2.0)
+        assert counts["average_time_before_edit"] == 3.0
         assert counts["estimated_time_spent"] == 6.0
         assert reads.user_counts(connection, 1)["estimated_time_spent"] == 6.0

@@ -150,6 +150,9 @@ def figures(events: pd.DataFrame, submissions: pd.DataFrame) -> dict[int, dict[s
     at = pd.to_datetime(ordered["at"], utc=True, format="ISO8601")
     ordered["ms"] = at.astype("int64").floordiv(_unit(at))
     ordered["gap"] = ordered.groupby("submission").ms.diff().astype("Int64")
+    for name, event_type in (("since_edit", "File.Edit"), ("since_attempt", "Submit")):
+        of_kind = ordered[ordered.type == event_type]
+        ordered[name] = of_kind.groupby("submission").ms.diff().astype("Int64")
     is_run = ordered.type == "Run.Program"
     ordered["is_runtime"] = is_run & (ordered.category == "Error")
     ordered["is_failed"] = is_run & (ordered.label == "TestFailed")
@@ -166,8 +169,10 @@ def _unit(at: pd.Series[Any]) -> int:
 
 def _figures(group: pd.DataFrame) -> dict[str, Any]:
     known = group[group.gap.notna()]
-    edits = sorted(int(gap) for gap in known[known.type == "File.Edit"].gap)
-    attempts = [int(gap) for gap in known[known.type == "Submit"].gap]
+    edits = sorted(int(gap) for gap in group.since_edit.dropna())
+    attempts = [int(gap) for gap in group.since_attempt.dropna()]
+    before_edits = known[known.type == "File.Edit"].gap
+    before_attempts = known[known.type == "Submit"].gap
     types = group.type.value_counts()
     return {
         "runs": int(types.get("Run.Program", 0)),
@@ -184,6 +189,10 @@ def _figures(group: pd.DataFrame) -> dict[str, Any]:
         "attempt_gaps": len(attempts),
         "attempt_ms": sum(attempts),
         "time_spent_ms": int(known.gap.clip(upper=IDLE_MS).sum()),
+        "before_edit_gaps": len(before_edits),
+        "before_edit_ms": int(before_edits.sum()),
+        "before_attempt_gaps": len(before_attempts),
+        "before_attempt_ms": int(before_attempts.sum()),
     }
 
 
@@ -209,11 +218,11 @@ def test_every_submission_is_read_with_the_times_that_pandas_finds(course: Cours
     expected = figures(course.events, course.submissions)
     with course.engine.connect() as connection:
         found = reads.submission_counts(connection, list(expected))
-    edits = course.events.sort_values(["submission", "at", "id"])
+    edits = course.events[course.events.type == "File.Edit"].sort_values(["submission", "at", "id"])
     at = pd.to_datetime(edits["at"], utc=True, format="ISO8601")
     gap: Any = at.groupby(edits.submission).diff()
     edits["gap"] = gap.dt.total_seconds()
-    gaps = edits[(edits.type == "File.Edit") & edits.gap.notna()].groupby("submission").gap
+    gaps = edits[edits.gap.notna()].groupby("submission").gap
     mean, deviation = gaps.mean().to_dict(), gaps.std().fillna(0).to_dict()
     for submission, figure in expected.items():
         row = found[submission]
