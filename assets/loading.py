@@ -16,14 +16,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Protocol, Self
+from typing import IO, Protocol, Self
 
 import psycopg
 from psycopg import sql
 from sqlalchemy import Connection
-
-if TYPE_CHECKING:
-    from _csv import Writer
 
 _log = logging.getLogger(__name__)
 
@@ -97,7 +94,6 @@ class RejectFile:
         name = f"{source.name or 'input'}.{kind}.csv"
         self._candidates = list(dict.fromkeys([source.parent / name, Path.cwd() / name]))
         self._stream: IO[str] | None = None
-        self._writer: Writer | None = None
         self.path: Path | None = None
         self.count = 0
 
@@ -117,10 +113,10 @@ class RejectFile:
 
     def add(self, line: int | None, reason: str, row: str) -> None:
         """List one row (or, without line, one file). Raises LoadError where that fails."""
-        if self._writer is None:
+        if self._stream is None:
             self._open()
-        assert self._writer is not None
-        self._writer.writerow(["" if line is None else line, reason, row])
+        fields = ["" if line is None else str(line), _writable(reason), _writable(row)]
+        self._write(fields)
         self.count += 1
 
     def _open(self) -> None:
@@ -137,8 +133,7 @@ class RejectFile:
                     fault = error.strerror or str(error)
             if self._stream is not None:
                 self.path = candidate
-                self._writer = csv.writer(self._stream, lineterminator="\n")
-                self._writer.writerow(REJECT_HEADER)
+                self._write(REJECT_HEADER)
                 break
             faults.append(f"{candidate}: {fault}")
         if self.path is None:
@@ -149,10 +144,30 @@ class RejectFile:
         if faults:
             _log.warning("Rejects go to %s (%s)", self.path, "; ".join(faults))
 
+    def _write(self, fields: Sequence[str]) -> None:
+        assert self._stream is not None
+        # The module itself quotes no carriage return, at which every reader would end the row.
+        breaks = any("\r" in field for field in fields)
+        writer = csv.writer(
+            self._stream,
+            lineterminator="\n",
+            quoting=csv.QUOTE_ALL if breaks else csv.QUOTE_MINIMAL,
+        )
+        writer.writerow(fields)
+
     def _remove_stale(self) -> None:
         for candidate in self._candidates:
             if candidate.is_file() and _why_not_writable(candidate) is None:
                 candidate.unlink()
+
+
+def _writable(text: str) -> str:
+    """The text as the list can hold it: halves of pairs, as UTF-16 may have them, by their code."""
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode()
+    return text
 
 
 def _why_not_writable(candidate: Path) -> str | None:

@@ -320,6 +320,29 @@ def test_columns_are_found_in_any_order_and_optional_ones_may_be_missing(tmp_pat
         assert file.columns(["path"], ["a", "c"]) == [1, 2, None]
 
 
+@pytest.mark.parametrize(
+    ("row", "listed"),
+    [
+        ("a\rb", "a\rb"),
+        ("\r", "\r"),
+        ("a\r\nb", "a\r\nb"),
+        ("\ud800", "\\ud800"),
+        ("\udc00x\udcff", "\\udc00x\\udcff"),
+        ("\udcff", "\udcff"),
+    ],
+)
+def test_a_reject_is_one_row_of_the_list_whatever_characters_it_has(
+    tmp_path: Path, row: str, listed: str
+) -> None:
+    with RejectFile(tmp_path / "in.csv") as rejects:
+        rejects.add(1, row, row)
+        rejects.add(2, "fine", "x")
+    assert rejects.path is not None
+    with rejects.path.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        found = list(csv.reader(stream))[1:]
+    assert found == [["1", listed, listed], ["2", "fine", "x"]]
+
+
 def test_rejects_stand_beside_the_input_with_line_reason_and_raw_row(tmp_path: Path) -> None:
     with RejectFile(tmp_path / "in.csv") as rejects:
         assert list(tmp_path.iterdir()) == []
