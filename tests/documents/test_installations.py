@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
-from click.testing import CliRunner
 from sqlalchemy import Connection, Engine
 
 from assets.classroom import reads as classroom
@@ -21,11 +19,10 @@ from assets.fediverse.reads import engagement_velocity, hashtag_series, post_his
 from assets.gallery.reads import content_page, tag_counts, unified_content_stats
 from assets.media.reads import daily_counts
 from assets.systems import all_systems
-from pipelines.command_line.main import tally as tally_command
 from pipelines.migrate import migrate
 from resources.database import open_engine
 from tallies import refresh, verify
-from tests.documents.installation import build
+from tests.documents.installation import build, by_hand, command
 from tests.integration.support import execute, rows, scalar
 from tests.servers import VERSIONS, Servers
 
@@ -64,10 +61,6 @@ def keep(
         is_right(connection)
     assert migrate(engine, [SYSTEMS[system]]).done == []
     return done
-
-
-def by_hand(connection: Connection, query: str) -> list[tuple[Any, ...]]:
-    return [tuple(row) for row in connection.exec_driver_sql(query.replace("%", "%%"))]
 
 
 PER_DAY = (
@@ -159,8 +152,8 @@ def test_statistics_with_the_flawed_composite_key_are_converted(engine: Engine) 
         assert counts == counted_by_source(connection, ANN)
 
     keep(engine, "gallery", ["DELETE FROM content_items_auto WHERE id = 1"], is_right)
-    found = "SELECT user_id IS NULL, source_type, count FROM gallery.gen_source_stats ORDER BY 1, 2"
-    assert rows(engine, found) == [
+    stats = "SELECT user_id IS NULL, source_type, count FROM gallery.gen_source_stats ORDER BY 1, 2"
+    assert rows(engine, stats) == [
         (False, "auto", 1),
         (False, "regular", 1),
         (True, "auto", 1),
@@ -327,16 +320,6 @@ def test_a_raw_stream_in_the_documents_types_is_adopted_and_processed(engine: En
         history = post_history(connection, 1, gained[0].post_id)
         assert history is not None
         assert [v.content_text for v in history.versions] == ["post 0 of 0", "post 0 of 1"]
-
-
-def command(engine: Engine, *arguments: str) -> str:
-    """What a `tally` command says, which must succeed."""
-    url = engine.url.render_as_string(hide_password=False)
-    result = CliRunner().invoke(tally_command, arguments, env={"TALLY_DATABASE_URL": url})
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result.output
 
 
 @pytest.mark.xfail(strict=False, reason="there is no command that brings such tables over")
