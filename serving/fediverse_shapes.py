@@ -72,6 +72,49 @@ class HashtagHours(Answer):
     hours: list[HashtagHour]
 
 
+class Pair(_Shape):
+    """Two hashtags, and how many posts have both, by how many accounts."""
+
+    hashtag: str
+    other: str
+    posts: int
+    accounts: int
+
+
+class Pairs(Answer):
+    """Hashtags used together, most posts first."""
+
+    pairs: list[Pair]
+
+
+class Domain(_Shape):
+    """What the accounts of a domain posted in all hours asked for."""
+
+    domain: str
+    post_count: int
+    total_engagement: int
+
+
+class Domains(Answer):
+    """Domains, those with most posts first."""
+
+    domains: list[Domain]
+
+
+class DomainHour(_Shape):
+    """What the accounts of a domain posted in the hour that begins at `hour`."""
+
+    hour: AwareDatetime
+    post_count: int
+    total_engagement: int
+
+
+class DomainHours(Answer):
+    """Hours in a row."""
+
+    hours: list[DomainHour]
+
+
 class Hour(_Shape):
     """What happened in the hour that begins at `hour`; a reblog is no post."""
 
@@ -136,6 +179,68 @@ class Velocities(Answer):
     """Posts, those that gained most first."""
 
     posts: list[Velocity]
+
+
+class Rise(_Shape):
+    """A post and how much its engagement grew: 3.0 is an increase by 300 percent."""
+
+    post_id: str
+    account_id: str
+    url: str | None
+    growth: float
+    gained: int
+    engagement_before: int
+    engagement: int
+    before_at: AwareDatetime
+    seen_at: AwareDatetime
+
+
+class Rises(Answer):
+    """Posts, those that grew most first."""
+
+    posts: list[Rise]
+
+
+class SentimentChange(_Shape):
+    """A version of which a model said something else than of the version it judged before."""
+
+    post_id: str
+    url: str | None
+    model: str
+    prompt_version: str
+    version_before: int
+    version_seq: int
+    changed_at: AwareDatetime
+    label_before: str | None
+    label: str | None
+    score_before: Number | None
+    score: Number | None
+
+
+class SentimentChanges(Answer):
+    """Edits after which a model said something else, the latest first."""
+
+    changes: list[SentimentChange]
+
+
+class PostCounts(_Shape):
+    """What a post had when it was seen at `captured_at`."""
+
+    captured_at: AwareDatetime
+    replies_count: int
+    reblogs_count: int
+    favourites_count: int
+    engagement_score: int
+
+
+class PostSeries(Answer):
+    """A post's counts, oldest first; at `created_at` it had none."""
+
+    instance_id: int
+    post_id: str
+    created_at: AwareDatetime | None
+    deleted_at: AwareDatetime | None
+    counts: list[PostCounts]
 
 
 class Sentiment(_Shape):

@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from assets.reading import read
 
 LARGEST_ID = 2**63 - 1
+LARGEST_COUNT = 2**63 - 1
 LONGEST_SERIES = timedelta(hours=100_000)
 HOUR = timedelta(hours=1)
 

@@ -1,4 +1,4 @@
-"""What became of posts: their versions with what was said of each, and how fast they gained.
+"""What became of posts: their versions, with what models said of each, and their deletion.
 
 Read from what processing derives, so exact as of the last commit that the connection sees.
 """
@@ -14,26 +14,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from assets.fediverse import asking, tables
-from assets.fediverse.asking import written
 from assets.reading import read
 from tallies import sql
-
-MOST_POSTS = 10_000
-
-
-@dataclass(frozen=True)
-class Velocity:
-    """A post and what it gained: `gained` is `favourites` less `favourites_before`."""
-
-    post_id: int
-    account_id: int
-    url: str | None
-    gained: int
-    favourites_before: int
-    favourites: int
-    before_at: datetime
-    """When the earlier of the two counts was seen."""
-    seen_at: datetime
 
 
 @dataclass(frozen=True)
@@ -78,59 +60,6 @@ class History:
     versions: tuple[Version, ...]
 
 
-def engagement_velocity(
-    connection: Connection,
-    instance_id: int,
-    start: datetime,
-    end: datetime,
-    more_than: int,
-    *,
-    limit: int = 100,
-) -> list[Velocity]:
-    """Posts that gained more than `more_than` favourites from `start` to `end`, most first.
-
-    The last snapshot at or before the end, less the last at or before the start; of a post not
-    seen before, less its first in between. Counts may fall. Deleted posts, and those that not
-    everybody may see, are left out; equal ones are ordered by id. Raises ValueError for what
-    cannot be asked, NotInstalled where the tables are not there.
-    """
-    instance = asking.identifier("instance_id", instance_id)
-    first, last = asking.span(start, end)
-    asking.whole_number("more_than", more_than, asking.LARGEST_ID, least=0)
-    asking.whole_number("limit", limit, MOST_POSTS)
-    any_instance = asking.one_of_many(instance)
-    # Snapshots of a span are read once, and others of a post by the post: thousands may share an
-    # instant, as where a file does not say when its events were received.
-    query = f"""
-WITH seen AS (
-  SELECT post_id, min(captured_at) AS first_at, max(captured_at) AS last_at,
-    (array_agg(favourites_count ORDER BY captured_at))[1] AS first_count,
-    (array_agg(favourites_count ORDER BY captured_at DESC))[1] AS last_count
-  FROM {_snapshots} WHERE instance_id = {any_instance}
-    AND captured_at > {written(first)} AND captured_at <= {written(last)}
-  GROUP BY post_id
-)
-SELECT p.id, p.account_id, p.url, z.last_count - z.count_before, z.count_before, z.last_count,
-  z.before_at, z.last_at
-FROM (
-  SELECT seen.*,
-    CASE WHEN s.post_id = seen.post_id THEN s.captured_at ELSE first_at END AS before_at,
-    CASE WHEN s.post_id = seen.post_id THEN s.favourites_count ELSE first_count END AS count_before
-  FROM seen LEFT JOIN LATERAL (
-    -- Compared as a row, for the index by posts alone can answer that.
-    SELECT s.post_id, s.captured_at, s.favourites_count FROM {_snapshots} AS s
-    WHERE s.instance_id = {any_instance}
-      AND (s.post_id, s.captured_at) <= (seen.post_id, {written(first)})
-    ORDER BY s.post_id DESC, s.captured_at DESC LIMIT 1
-  ) AS s ON true
-) AS z
-JOIN {_posts} AS p ON p.instance_id = {any_instance} AND p.id = z.post_id
-WHERE z.last_count - z.count_before > {more_than}
-  AND p.deleted_at IS NULL AND p.visibility IN ('public', 'unlisted')
-ORDER BY 4 DESC, p.id LIMIT {limit}"""
-    return asking.answers(connection, query, f"the table {_snapshots}", Velocity)
-
-
 def post_history(connection: Connection, instance_id: int, post_id: int) -> History | None:
     """A post's versions, what models said of each, and its deletion; None where nothing is known.
 
@@ -172,4 +101,3 @@ def _version(version: tuple[Any, ...], rows: list[tuple[Any, ...]]) -> Version:
 
 
 _posts = sql.name_of(tables.mastodon_posts)
-_snapshots = sql.name_of(tables.post_metric_snapshots)

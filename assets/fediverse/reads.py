@@ -7,14 +7,10 @@ write (`record_sentiment`, `write_summary_text`) leave the commit to the caller.
 from __future__ import annotations
 
 from assets.fediverse.cooccurrence import Pair, hashtag_cooccurrence
-from assets.fediverse.history import (
-    History,
-    Sentiment,
-    Velocity,
-    Version,
-    engagement_velocity,
-    post_history,
-)
+from assets.fediverse.gains import Rise, Velocity, engagement_velocity, rising_posts
+from assets.fediverse.history import History, Sentiment, Version, post_history
+from assets.fediverse.post_series import PostCounts, PostSeries, post_series
+from assets.fediverse.sentiment_changes import SentimentChange, sentiment_changes
 from assets.fediverse.sentiments import Unanalyzed, record_sentiment, unanalyzed_posts
 from assets.fediverse.series import (
     DomainHour,
@@ -27,7 +23,7 @@ from assets.fediverse.series import (
     top_domains,
 )
 from assets.fediverse.summaries import Summary, latest_summary, summaries, write_summary_text
-from assets.fediverse.trends import Trend, growing_hashtags, trending_hashtags
+from assets.fediverse.trends import Trend, growing_hashtags, spiking_hashtags, trending_hashtags
 
 __all__ = [
     "DomainHour",
@@ -36,7 +32,11 @@ __all__ = [
     "History",
     "HourStats",
     "Pair",
+    "PostCounts",
+    "PostSeries",
+    "Rise",
     "Sentiment",
+    "SentimentChange",
     "Summary",
     "Trend",
     "Unanalyzed",
@@ -50,7 +50,11 @@ __all__ = [
     "hourly_series",
     "latest_summary",
     "post_history",
+    "post_series",
     "record_sentiment",
+    "rising_posts",
+    "sentiment_changes",
+    "spiking_hashtags",
     "summaries",
     "top_domains",
     "trending_hashtags",

@@ -1,10 +1,11 @@
-"""Which hashtags are trending: more used of late than before, by several accounts.
+"""Which hashtags are trending: more used recently than before, by several accounts.
 
 Answers come from the live view, or from the posts themselves while so much is pending that these
 are quicker to read; either way they are exact as of the last commit that the connection sees.
-Both forms compare uses per hour of a recent window with those of the baseline before it. What must
-stay true: nothing that was posted at or after the moment asked for has a part in it, whatever the
-hour it shares with what was posted before.
+Two forms compare uses per hour of a recent window with those of the baseline before it, the third
+the uses of one hour with those of the same hour of the day before. What must stay true: nothing
+that was posted at or after the moment asked for has a part in it, whatever the hour it shares with
+what was posted before.
 
 Distinct accounts of several hours do not follow from those of each hour. They are counted from the
 posts, but only for the few hashtags that may be among the first: the most that each hour's count
@@ -14,7 +15,7 @@ allows, and the least, leave out the others without a look at their posts.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
@@ -51,7 +52,7 @@ class Trend:
     baseline_rate: float
     latest_use: datetime
     rise: float
-    """The recent rate against the baseline's: the spike, or the growth."""
+    """The recent window against the baseline: the spike, or the growth."""
     decay: float
     """From 1 down to 0, the longer ago its latest use; always 1 for growth."""
     score: float
@@ -60,9 +61,10 @@ class Trend:
 
 @dataclass(frozen=True)
 class _Windows:
-    """The recent window, from `start` to `at`, and the baseline before it."""
+    """The recent window, from `start` to `at`, and the baseline at or some time before it."""
 
     baseline: datetime
+    baseline_end: datetime
     start: datetime
     this_hour: datetime
     at: datetime
@@ -73,7 +75,7 @@ class _Windows:
 
     @property
     def baseline_hours(self) -> float:
-        return (self.start - self.baseline) / HOUR
+        return (self.baseline_end - self.baseline) / HOUR
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,47 @@ def growing_hashtags(
     )
 
 
+def spiking_hashtags(
+    connection: Connection,
+    instance_id: int,
+    at: datetime,
+    *,
+    hours_before: int = 24,
+    decay_hours: float = 6.0,
+    above: float = 0.0,
+    minimum_posts: int = 1,
+    minimum_accounts: int = 1,
+    limit: int = 10,
+) -> list[Trend]:
+    """The hour of `at` against the same hour `hours_before`, without smoothing, by spike * decay.
+
+    spike = (uses - uses then) / uses then; decay = exp(-hours since its latest use /
+    `decay_hours`). Uses are those of the hour as far as it has gone, of a moment at which an hour
+    begins those of the hour before. A hashtag that the earlier hour lacks counts as used once in
+    it. Only spikes over `above` are listed, equal ones by name. Errors are those of
+    `trending_hashtags`.
+    """
+    back = asking.whole_number("hours_before", hours_before, LONGEST_WINDOW)
+    moment = asking.instant("at", at)
+    start = asking.hour_of(asking.later("at", moment, -timedelta(microseconds=1)))
+    before = asking.later("at", start, -back * HOUR)
+    once = "greatest(baseline_posts, 1)"
+    return _trends(
+        connection,
+        _Windows(before, before + HOUR, start, asking.hour_of(moment), moment),
+        _Wanted(
+            instance=asking.identifier("instance_id", instance_id),
+            rise=f"(posts - {once})::float8 / {once}",
+            above=asking.number("above", above, 0),
+            decay_hours=asking.number("decay_hours", decay_hours, 0, above=True),
+            minimum_posts=_minimum("minimum_posts", minimum_posts),
+            minimum_accounts=_minimum("minimum_accounts", minimum_accounts),
+            limit=asking.whole_number("limit", limit, MOST_TRENDS),
+            weight=0.0,
+        ),
+    )
+
+
 def _minimum(name: str, value: int) -> int:
     return asking.whole_number(name, value, 1_000_000)
 
@@ -182,7 +225,7 @@ def _windows(at: datetime, window_hours: int, baseline_hours: int) -> _Windows:
     # would make a rate of one post a second after it began.
     start = asking.later("at", this_hour, -recent * HOUR)
     baseline = asking.later("at", start, -before * HOUR)
-    return _Windows(baseline, start, this_hour, moment)
+    return _Windows(baseline, start, start, this_hour, moment)
 
 
 def _trends(connection: Connection, windows: _Windows, wanted: _Wanted) -> list[Trend]:
@@ -199,6 +242,7 @@ def _decay(since: str, decay_hours: float | None) -> str:
 def _query(windows: _Windows, wanted: _Wanted) -> str:
     at, start, this_hour = written(windows.at), written(windows.start), written(windows.this_hour)
     hour_end = written(asking.next_hour(windows.at))
+    before, before_end = written(windows.baseline), written(windows.baseline_end)
     weight, decay = wanted.weight, wanted.decay_hours
     any_of = asking.one_of_many(wanted.instance)
     recent_rate = f"(posts + {weight!r} * engagement)::float8 / {windows.recent_hours!r}"
@@ -215,7 +259,7 @@ uses AS (
   -- looked up by a hash, and not merged with all that have the same hour.
   WHERE NOT (SELECT many FROM pending) AND instance_id = {wanted.instance}
     AND (hour_ts >= {start} AND hour_ts < {at}
-      OR hour_ts >= {written(windows.baseline)} AND hour_ts < {start})
+      OR hour_ts >= {before} AND hour_ts < {before_end})
   UNION ALL
   -- What the hour of the moment asked for holds from that moment on.
   SELECT h.hashtag_id, {this_hour}, -1, 0, -p.engagement_score
@@ -227,7 +271,8 @@ uses AS (
   SELECT h.hashtag_id, p.created_at, 1, 1, p.engagement_score
   FROM {_uses}
   WHERE (SELECT many FROM pending) AND p.instance_id = {any_of} AND {_COUNTED}
-    AND p.created_at >= {written(windows.baseline)} AND p.created_at < {at}
+    AND (p.created_at >= {start} AND p.created_at < {at}
+      OR p.created_at >= {before} AND p.created_at < {before_end})
 ),
 tags AS (
   SELECT hashtag_id,

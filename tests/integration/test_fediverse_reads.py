@@ -25,7 +25,11 @@ from assets.fediverse.reads import (
     hourly_series,
     latest_summary,
     post_history,
+    post_series,
     record_sentiment,
+    rising_posts,
+    sentiment_changes,
+    spiking_hashtags,
     summaries,
     top_domains,
     trending_hashtags,
@@ -183,15 +187,6 @@ def test_velocity_takes_the_snapshot_at_the_start_itself_as_before(fediverse: En
     post = add_post(fediverse, 1, hour(-9))
     snapshots(fediverse, post, (hour(-1), 1), (NOON, 5), (hour(1), 6))
     assert gains(fediverse) == {post: (1, 5, 6)}
-
-
-def test_velocity_of_a_post_not_seen_before_counts_from_its_first_snapshot(
-    fediverse: Engine,
-) -> None:
-    post, once = add_post(fediverse, 1, NOON), add_post(fediverse, 1, NOON)
-    snapshots(fediverse, post, (hour(1), 2), (hour(1) + MINUTE, 4), (hour(2), 7))
-    snapshots(fediverse, once, (hour(1), 50))
-    assert gains(fediverse) == {post: (5, 2, 7)}
 
 
 def test_counts_that_fall_are_no_gain(fediverse: Engine) -> None:
@@ -409,6 +404,7 @@ def test_a_reader_needs_no_more_than_to_select(fediverse: Engine) -> None:
 QUESTIONS: dict[Callable[..., Any], tuple[Any, ...]] = {
     trending_hashtags: (1, NOON),
     growing_hashtags: (1, NOON),
+    spiking_hashtags: (1, NOON),
     summaries: (1, *SPAN),
     latest_summary: (1,),
     hourly_series: (1, *SPAN),
@@ -417,7 +413,10 @@ QUESTIONS: dict[Callable[..., Any], tuple[Any, ...]] = {
     top_domains: (1, *SPAN),
     hashtag_cooccurrence: (1, None, *SPAN),
     engagement_velocity: (1, *SPAN, 3),
+    rising_posts: (1, *SPAN),
     post_history: (1, 2),
+    post_series: (1, 2),
+    sentiment_changes: (1, *SPAN),
 }
 
 
@@ -450,6 +449,11 @@ def test_without_the_system_every_question_says_so(
         (hashtag_cooccurrence, (1, None, hour(1), NOON), "a `start` before the `end`"),
         (engagement_velocity, (1, *SPAN, -1), "`more_than` from 0"),
         (engagement_velocity, (1, hour(1), NOON, 1), "a `start` before the `end`"),
+        (rising_posts, (1, hour(1), NOON), "a `start` before the `end`"),
+        (post_series, (1, 2, hour(1), NOON), "a `start` before the `end`"),
+        (post_series, (1, 2, None, "today"), "`end` to be a datetime"),
+        (sentiment_changes, (1, hour(1), NOON), "a `start` before the `end`"),
+        (spiking_hashtags, (1, datetime.min.replace(tzinfo=UTC)), "within the years 1 to 9999"),
         (post_history, (1, "x"), "`post_id` from 0"),
         (post_history, (-1, 1), "`instance_id` from 0"),
     ],
@@ -461,7 +465,17 @@ def test_what_cannot_be_asked_is_said(
         ask(engine, question, *args)
 
 
-@pytest.mark.parametrize("question", [top_domains, hashtag_cooccurrence, engagement_velocity])
+@pytest.mark.parametrize(
+    "question",
+    [
+        top_domains,
+        hashtag_cooccurrence,
+        engagement_velocity,
+        rising_posts,
+        post_series,
+        sentiment_changes,
+    ],
+)
 def test_a_limit_is_at_least_one(engine: Engine, question: Callable[..., Any]) -> None:
     with pytest.raises(ValueError, match="`limit` from 1 to 10,000"):
         ask(engine, question, *QUESTIONS[question], limit=0)

@@ -13,7 +13,12 @@ import pytest
 from sqlalchemy import Connection, Engine
 
 from assets.fediverse import trends
-from assets.fediverse.reads import Trend, growing_hashtags, trending_hashtags
+from assets.fediverse.reads import (
+    Trend,
+    growing_hashtags,
+    spiking_hashtags,
+    trending_hashtags,
+)
 from assets.fediverse.tallies import system
 from tallies import refresh
 from tallies.errors import NotInstalled
@@ -130,6 +135,41 @@ def test_growth_takes_what_the_baseline_lacks_as_used_once(fediverse: Engine) ->
     new, seen = ask(fediverse, growing_hashtags)
     assert (new.rise, seen.rise) == (20.0, 20.0)
     assert (new.baseline_posts, seen.baseline_posts) == (0, 1)
+
+
+@pytest.mark.parametrize("read_from", WAYS)
+def test_a_plain_spike_compares_one_hour_with_the_same_hour_of_the_day_before(
+    fediverse: Engine, read_from: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trends, "MANY_PENDING", WAYS[read_from])
+    # From 12:00 on 5 uses, from 12:00 the day before 2, and some that lie between or later.
+    use(fediverse, "cats", *hours(0, -0.1, -0.2, -0.3, -0.4, -0.6, 0.5, 1, 3, 12))
+    use(fediverse, "cats", *hours(24, 23.1, 24.1, 23, 22.9))
+    use(fediverse, "new", *hours(-0.1, -0.1, -0.1))
+    use(fediverse, "same", *hours(-0.1, 23.5))
+    use(fediverse, "once", *hours(-0.1))
+    for _ in range(2):
+        new, cats = ask(fediverse, spiking_hashtags, 1, NOON + HOUR / 2, decay_hours=2)
+        assert (cats.name, cats.posts, cats.baseline_posts) == ("cats", 5, 2)
+        assert cats.rise == (5 - 2) / 2
+        assert cats.score == pytest.approx(1.5 * math.exp(-0.1 / 2))
+        # What the day before lacks counts as used once.
+        assert (new.name, new.posts, new.baseline_posts, new.rise) == ("new", 3, 0, 2.0)
+        settle(fediverse)
+    found = ask(fediverse, spiking_hashtags, 1, NOON + HOUR / 2, above=1.6)
+    assert [t.name for t in found] == ["new"]
+
+
+def test_the_hour_of_a_moment_at_which_one_begins_is_that_before(fediverse: Engine) -> None:
+    use(fediverse, "cats", *hours(1, 0.5, 25, 0))
+    use(fediverse, "cats", *hours(-0.1, -0.1), accounts=2)
+    for moment, posts, before in ((NOON, 2, 1), (NOON + MINUTE, 1, 0), (NOON + HOUR, 3, 0)):
+        found = ask(fediverse, spiking_hashtags, 1, moment, above=0)
+        assert [(t.posts, t.baseline_posts) for t in found] == (
+            [(posts, before)] if posts > 1 else []
+        )
+    (week,) = ask(fediverse, spiking_hashtags, 1, NOON + HOUR, hours_before=1)
+    assert (week.posts, week.baseline_posts, week.rise) == (3, 2, 0.5)
 
 
 def test_the_windows_begin_with_their_first_instant_and_end_before_their_last(

@@ -65,7 +65,7 @@ def divided(postgres_servers: Servers) -> Iterator[World]:
         admin.dispose()
 
 
-ASKED = {"name": "x", "id": "1", "ids": "1,2", "instance": "1", "day": "2025-11-20"}
+ASKED = {"name": "x", "domain": "x", "id": "1", "ids": "1,2", "instance": "1", "day": "2025-11-20"}
 
 
 def test_the_service_answers_the_same_as_the_reader(divided: World) -> None:

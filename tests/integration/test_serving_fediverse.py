@@ -125,9 +125,99 @@ def test_what_posts_gained_is_told_with_ids_as_text(fediverse: Engine, client: C
             f" timestamptz '2025-11-20 12:30Z' + interval '{minutes} min', {favourites}, 0, 0)",
         )
     body = client.get("/api/posts/velocity", params=SPAN).json()
+    assert [(p["post_id"], p["gained"]) for p in body["posts"]] == [(str(post), 11)]
+    since = SPAN | {"baseline": "first_seen"}
+    body = client.get("/api/posts/velocity", params=since).json()
     assert [(p["post_id"], p["gained"]) for p in body["posts"]] == [(str(post), 10)]
-    none = client.get("/api/posts/velocity", params=SPAN | {"more_than": "10"}).json()
+    none = client.get("/api/posts/velocity", params=since | {"more_than": "10"}).json()
     assert none["posts"] == []
+    late = SPAN | {"start": "2025-11-20T12:45Z"}
+    assert client.get("/api/posts/rising", params=late).json()["posts"] == []
+    (risen,) = client.get("/api/posts/rising", params=late | {"minimum_before": "2"}).json()[
+        "posts"
+    ]
+    assert (risen["post_id"], risen["growth"], risen["engagement"]) == (str(post), 10.0, 22)
+    series = client.get(f"/api/posts/{post}/counts?instance=1").json()
+    assert [(c["captured_at"], c["favourites_count"]) for c in series["counts"]] == [
+        ("2025-11-20T12:30:00Z", 1),
+        ("2025-11-20T13:00:00Z", 11),
+    ]
+    assert series["created_at"] == "2025-11-20T12:27:00Z"
+    one = client.get(f"/api/posts/{post}/counts?instance=1&limit=1&end=2025-11-20T13:00Z").json()
+    assert [c["favourites_count"] for c in one["counts"]] == [1]
+    assert client.get("/api/posts/1/counts?instance=1").status_code == 404
+
+
+def test_edits_that_changed_what_a_model_says_are_told(fediverse: Engine, client: Client) -> None:
+    post = scalar(fediverse, "SELECT max(id) FROM fediverse.mastodon_posts")
+    for seq, label in ((1, "good"), (2, "bad")):
+        execute(
+            fediverse,
+            "INSERT INTO fediverse.post_versions (instance_id, post_id, version_seq, valid_from,"
+            f" content_hash) VALUES (1, '{post}', {seq}, '2025-11-20 12:0{seq}Z', 'h{seq}')",
+            "INSERT INTO fediverse.post_sentiments (instance_id, post_id, model, prompt_version,"
+            f" input_hash, label, score) VALUES (1, '{post}', 'm', '1', 'h{seq}', '{label}', 0.5)",
+        )
+    (change,) = client.get("/api/posts/sentiment-changes", params=SPAN).json()["changes"]
+    assert (change["post_id"], change["label_before"], change["label"]) == (
+        str(post),
+        "good",
+        "bad",
+    )
+    assert (change["version_seq"], change["score"]) == (2, 0.5)
+    none = client.get("/api/posts/sentiment-changes", params=SPAN | {"model": "n"}).json()
+    assert none["changes"] == []
+
+
+def test_growing_and_spiking_hashtags_are_worked_out_from_the_posts(client: Client) -> None:
+    asked = {"instance": "1", "at": "2025-11-20T13:00Z"}
+    windows = {"hours": "1", "baseline_hours": "4"}
+    (cats,) = client.get("/api/hashtags/growing", params=asked | windows).json()["hashtags"]
+    assert (cats["posts"], cats["baseline_posts"], cats["rise"]) == (5, 4, 5.0)
+    none = client.get("/api/hashtags/growing", params=asked | windows | {"above": "5"}).json()
+    assert none["hashtags"] == []
+    hour = {"hours_before": "1", "decay_hours": "1000"}
+    (cats,) = client.get("/api/hashtags/spiking", params=asked | hour).json()["hashtags"]
+    # Before 12:00 two of the posts, for the one at 11:15 was deleted.
+    assert (cats["posts"], cats["baseline_posts"], cats["rise"]) == (5, 1, 4.0)
+
+
+def test_hashtags_used_together_are_told(fediverse: Engine, client: Client) -> None:
+    add_post(fediverse, 1, NOON, tags=["dogs", "cats"])
+    add_post(fediverse, 1, NOON, tags=["dogs", "fish"])
+    pairs = client.get("/api/hashtags/cooccurrence", params=SPAN).json()["pairs"]
+    assert [(p["hashtag"], p["other"], p["posts"]) for p in pairs] == [
+        ("cats", "dogs", 1),
+        ("dogs", "fish", 1),
+    ]
+    of_cats = client.get("/api/hashtags/cooccurrence", params=SPAN | {"hashtag": "#Cats"}).json()
+    assert [p["other"] for p in of_cats["pairs"]] == ["dogs"]
+
+
+def test_domains_have_totals_hours_and_tags(fediverse: Engine, client: Client) -> None:
+    add_post(fediverse, 1, NOON, domain="other.example", reblogs_count=2)
+    totals = client.get("/api/domains", params=SPAN)
+    assert [(d["domain"], d["post_count"]) for d in totals.json()["domains"]] == [
+        ("m.social", 9),
+        ("other.example", 1),
+    ]
+    hours = client.get("/api/domains/other.example/hourly", params=SPAN)
+    assert [(h["post_count"], h["total_engagement"]) for h in hours.json()["hours"]] == [
+        (0, 0),
+        (0, 0),
+        (1, 6),
+        (0, 0),
+    ]
+    for address, answer in (("", totals), ("/other.example/hourly", hours)):
+        again = client.get(
+            f"/api/domains{address}",
+            params=SPAN,
+            headers={"If-None-Match": answer.headers["etag"]},
+        )
+        assert again.status_code == 304
+    add_post(fediverse, 1, NOON, domain="other.example")
+    (_, other) = client.get("/api/domains", params=SPAN).json()["domains"]
+    assert other["post_count"] == 2
 
 
 def test_a_post_has_its_history_and_one_that_is_unknown_is_not_found(
@@ -171,6 +261,17 @@ UNASKABLE = [
     "/api/hashtags/trending?instance=1&hours=0",
     "/api/hashtags/trending?instance=1&limit=1001",
     "/api/hashtags/trending?instance=1&at=0001-01-01",
+    "/api/hashtags/growing?instance=1&above=-1",
+    "/api/hashtags/spiking?instance=1&decay_hours=0",
+    "/api/hashtags/spiking?instance=1&at=0001-01-01",
+    "/api/hashtags/cooccurrence?instance=1&hashtag=%20",
+    "/api/domains/%00/hourly?instance=1",
+    "/api/domains?instance=1&limit=0",
+    "/api/posts/velocity?instance=1&baseline=birth",
+    "/api/posts/velocity?instance=1&start=2025-11-20&end=2025-11-20",
+    "/api/posts/rising?instance=1&minimum_before=0",
+    "/api/posts/1/counts?instance=1&start=2025-11-21&end=2025-11-20",
+    "/api/posts/sentiment-changes?instance=1&model=%00",
     "/api/posts/9223372036854775808/history?instance=1",
     "/api/posts/1/history",
 ]

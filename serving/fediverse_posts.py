@@ -1,0 +1,176 @@
+"""The fediverse's posts over HTTP: what they gained, what they had, and what became of them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Path, Query
+from sqlalchemy import Connection
+from starlette.requests import Request
+from starlette.responses import Response
+
+from assets.fediverse import asking, reads
+from assets.fediverse.gains import Baseline
+from serving import fediverse_shapes as shapes
+from serving.database import Snapshots
+from serving.fediverse_parameters import (
+    LARGEST_LIST,
+    LONGEST_NAME,
+    NOT_FOUND,
+    End,
+    Instance,
+    Limit,
+    Start,
+    span,
+)
+from serving.parameters import Moment
+from serving.problems import Problem
+
+_Found = TypeVar("_Found")
+
+MoreThan = Annotated[
+    int, Query(ge=0, le=asking.LARGEST_COUNT, description="Favourites gained, at least.")
+]
+PostId = Annotated[int, Path(ge=0, le=asking.LARGEST_ID)]
+
+
+def add_posts(routes: APIRouter, ask: Snapshots) -> None:
+    """Add the questions about posts to the routes."""
+    _add_gains(routes, ask)
+    _add_sentiments(routes, ask)
+    _add_one_post(routes, ask)
+
+
+def _add_gains(routes: APIRouter, ask: Snapshots) -> None:
+    @routes.get("/api/posts/velocity", response_model=shapes.Velocities)
+    def velocity(
+        request: Request,
+        instance: Instance,
+        start: Start = None,
+        end: End = None,
+        more_than: MoreThan = 0,
+        baseline: Annotated[
+            Baseline,
+            Query(description="What a post without a snapshot before the start had until then."),
+        ] = "creation",
+        limit: Limit = 100,
+    ) -> Response:
+        """Posts that gained most favourites; no entity tag, for they are not of a tally."""
+        first, last = span(start, end)
+
+        def read(connection: Connection) -> dict[str, Any]:
+            found = reads.engagement_velocity(
+                connection, instance, first, last, more_than, baseline=baseline, limit=limit
+            )
+            return {"posts": [_with_text_ids(vars(one)) for one in found]}
+
+        return ask.answer(request, read)
+
+    @routes.get("/api/posts/rising", response_model=shapes.Rises)
+    def rising(
+        request: Request,
+        instance: Instance,
+        start: Start = None,
+        end: End = None,
+        above: Annotated[
+            float, Query(ge=0, le=1e9, description="3 is an increase by 300 percent.")
+        ] = 1.0,
+        minimum_before: Annotated[
+            int, Query(ge=1, le=asking.LARGEST_COUNT, description="Engagement before, at least.")
+        ] = 10,
+        limit: Limit = 100,
+    ) -> Response:
+        """Posts whose engagement grew most, against what it was; no entity tag."""
+        first, last = span(start, end)
+
+        def read(connection: Connection) -> dict[str, Any]:
+            found = reads.rising_posts(
+                connection,
+                instance,
+                first,
+                last,
+                above=above,
+                minimum_before=minimum_before,
+                limit=limit,
+            )
+            return {"posts": [_with_text_ids(vars(one)) for one in found]}
+
+        return ask.answer(request, read)
+
+
+def _add_sentiments(routes: APIRouter, ask: Snapshots) -> None:
+    @routes.get("/api/posts/sentiment-changes", response_model=shapes.SentimentChanges)
+    def sentiment_changes(
+        request: Request,
+        instance: Instance,
+        start: Start = None,
+        end: End = None,
+        model: Annotated[str | None, Query(max_length=LONGEST_NAME)] = None,
+        prompt_version: Annotated[str | None, Query(max_length=LONGEST_NAME)] = None,
+        limit: Limit = 100,
+    ) -> Response:
+        """Edits after which a text model said something else than before; no entity tag."""
+        first, last = span(start, end)
+
+        def read(connection: Connection) -> dict[str, Any]:
+            found = reads.sentiment_changes(
+                connection,
+                instance,
+                first,
+                last,
+                model=model,
+                prompt_version=prompt_version,
+                limit=limit,
+            )
+            return {"changes": [_with_text_ids(vars(one)) for one in found]}
+
+        return ask.answer(request, read)
+
+
+def _add_one_post(routes: APIRouter, ask: Snapshots) -> None:
+    @routes.get("/api/posts/{id}/history", response_model=shapes.History, responses=NOT_FOUND)
+    def history(
+        request: Request,
+        id: PostId,  # noqa: A002 -- as in the address
+        instance: Instance,
+    ) -> Response:
+        """A post's versions, what models said of each, and its deletion; no entity tag."""
+
+        def read(connection: Connection) -> dict[str, Any]:
+            found = reads.post_history(connection, instance, id)
+            return _with_text_ids(vars(_known(found, instance, id)))
+
+        return ask.answer(request, read)
+
+    @routes.get("/api/posts/{id}/counts", response_model=shapes.PostSeries, responses=NOT_FOUND)
+    def counts(
+        request: Request,
+        id: PostId,  # noqa: A002
+        instance: Instance,
+        start: Annotated[Moment | None, Query(description="By default since it was seen.")] = None,
+        end: End = None,
+        limit: Limit = LARGEST_LIST,
+    ) -> Response:
+        """What a post had whenever it was seen, oldest first; no entity tag.
+
+        Where there are more than `limit`, the latest.
+        """
+
+        def read(connection: Connection) -> dict[str, Any]:
+            found = reads.post_series(connection, instance, id, start, end, limit=limit)
+            return _with_text_ids(vars(_known(found, instance, id)))
+
+        return ask.answer(request, read)
+
+
+def _known(found: _Found | None, instance: int, post: object) -> _Found:
+    """What was found of a post. Raises Problem where that is nothing."""
+    if found is None:
+        raise Problem(
+            404, "not-found", f"Nothing is known of the post {post} of instance {instance}."
+        )
+    return found
+
+
+def _with_text_ids(fields: dict[str, Any]) -> dict[str, Any]:
+    return {n: str(v) if n in ("post_id", "account_id") else v for n, v in fields.items()}
