@@ -21,6 +21,7 @@ import migrations
 from assets.systems import chosen_systems, is_kept, left_out, missing_sources
 from resources.settings import event_triggers as wanted_event_triggers
 from tallies import DoesNotFit, System, Tally, dependencies, event_triggers, roles, state
+from tallies.conversion import convert
 from tallies.fit import require_fit
 from tallies.install import INSTALL_KEY, INSTALL_LOCK, install_all
 from tallies.privileges import act_as_owner, require_privileges
@@ -29,6 +30,10 @@ from tallies.sql import CLAIM_WRITING, name_of, quote
 from tallies.transactions import retried, wanted_for_installing
 
 VERSION_TABLE = "alembic_version"
+OF_SOURCES = (
+    "of a source table alter those columns (where they are always filled: `ALTER TABLE ... ALTER"
+    " COLUMN ... SET NOT NULL`), say how they are named"
+)
 ALEMBIC_INI = Path(migrations.__file__).parent / "alembic.ini"
 
 
@@ -88,6 +93,8 @@ def _migrate(connection: Connection, systems: Sequence[System], with_sources: bo
     groups = [[t for t in system.tallies if t not in without] for system in result.systems]
     kept = [tally for group in groups for tally in group]
     require_privileges(connection, kept)
+    for tally in kept:
+        result.done += convert(connection, tally)
     histories = [History(connection, system, without) for system in result.systems]
     # A table that is behind its declaration by known migrations is judged after them.
     _require_fit(connection, [h.system for h in histories if not h.is_behind], kept)
@@ -190,6 +197,12 @@ def _exists(connection: Connection, table: Table) -> bool:
 
 
 def _require_fit(connection: Connection, systems: Sequence[System], kept: Sequence[Tally]) -> None:
-    processed = [table for system in systems for table in system.processed]
     names = {system.name for system in systems}
-    require_fit(connection, [tally for tally in kept if tally.system in names], processed)
+    require_fit(
+        connection,
+        [tally for tally in kept if tally.system in names],
+        [table for system in systems for table in system.processed],
+        [table for system in systems for table in system.raw],
+        of_sources=f"{OF_SOURCES} in TALLY_NAMES, or leave the system out of TALLY_SYSTEMS",
+        of_processing=[system.advice for system in systems if system.advice],
+    )

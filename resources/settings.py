@@ -76,6 +76,20 @@ def schema_of(system: str) -> str:
     return schema
 
 
+def names_file() -> Path | None:
+    """The file that says how source tables are named in one's own database: TALLY_NAMES, absolute.
+
+    None where unset. Raises SettingError where it is no file.
+    """
+    value = _read("TALLY_NAMES")
+    if value is None:
+        return None
+    path = _expand_user("TALLY_NAMES", value).resolve()
+    if not path.is_file():
+        raise SettingError("TALLY_NAMES", "a TOML file", value, "name the file, or unset it")
+    return path
+
+
 def home() -> Path:
     """The folder for all that Tallykeeper stores itself, absolute: TALLY_HOME, else `.tally`.
 

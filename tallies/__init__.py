@@ -30,11 +30,12 @@ from tallies.recomputed import Capture, RecomputedTally
 from tallies.refresh import rebuild, rebuild_keys, refresh
 from tallies.status import Status, UnfinishedLane, capture_faults, pending_up_to, status
 from tallies.system import System, Waiting
-from tallies.tally import Everything, Scope, Tally, Window
+from tallies.tally import MAY_BE_NULL, Everything, Scope, Tally, Window
 from tallies.verify import Difference, Verification, verify
 from tallies.writing import Refreshed, Written
 
 __all__ = [
+    "MAY_BE_NULL",
     "AdditiveTally",
     "Audit",
     "Audited",

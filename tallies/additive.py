@@ -36,7 +36,16 @@ from sqlalchemy.types import TypeEngine
 from tallies import declaration, quarantine, sql
 from tallies.errors import DeclarationError
 from tallies.recomputed import RecomputedTally
-from tallies.tally import LOGGED_AT, WHERE_FRESH, Event, Everything, Scope, Tally, Window
+from tallies.tally import (
+    LOGGED_AT,
+    WHERE_FRESH,
+    Event,
+    Everything,
+    Scope,
+    Tally,
+    Window,
+    may_be_null,
+)
 
 # The columns of one source row, by name: `file.created_at`.
 Row = Any
@@ -392,7 +401,7 @@ SELECT day, NULL, sum(i), sum(u), sum(r), NULL FROM (
         if contribution.where is not None:
             conditions.append(contribution.where(row))
         for name, value in contribution.key(row).items():
-            certain = isinstance(value, Column) and not value.nullable
+            certain = isinstance(value, Column) and not may_be_null(value)
             if isinstance(value, ColumnElement) and not self.table.c[name].nullable and not certain:
                 conditions.append(value.is_not(None))
         return conditions

@@ -138,7 +138,7 @@ class RecomputedTally(Tally):
         found = declaration.resolved(
             self.name, "the aggregate", self.sources, lambda: self._aggregate(scope)
         )
-        return declaration.query(self.name, found)
+        return _named_by_keys(declaration.query(self.name, found))
 
     def log_columns(self) -> list[Column[Any]]:
         columns: list[Column[Any]] = [Column(PART, SmallInteger, nullable=False)]
@@ -161,8 +161,8 @@ class RecomputedTally(Tally):
     def capture_update(self, source: Table) -> list[tuple[str, str]]:
         new, old = (sql.relation(name, source.c) for name in ("new_rows", "old_rows"))
         pairs = (
-            [sql.render(_comparable(side.c[name])) for side in (old, new)]
-            for name in self.relevant(source)
+            [sql.render(_comparable(side.c[key])) for side in (old, new)]
+            for key in self._relevant_keys(source)
         )
         differs = " OR ".join(f"({a}) IS DISTINCT FROM ({b})" for a, b in pairs)
         return [(differs or "false", insert) for insert in self.capture_one(source, "update")]
@@ -370,7 +370,7 @@ END"""
             return new
         if event == "delete":
             return old
-        relevant = self.relevant(source)
+        relevant = self._relevant_keys(source)
         if one:
             both = (select(*(side.c[n] for n in relevant)) for side in (old, new))
             return union_all(*both).subquery("changed_rows")
@@ -383,6 +383,11 @@ END"""
             return select(*gone.c)
 
         return union_all(sides(old, new), sides(new, old)).subquery("changed_rows")
+
+    def _relevant_keys(self, source: Table) -> list[str]:
+        """The relevant columns as declarations know them, whatever their names."""
+        names = self.relevant(source)
+        return [c.key for c in source.c if c.name in names]
 
     def _entity_of(self, capture: Capture, row: Row) -> dict[str, Label[Any]]:
         return {name: value.label(name) for name, value in capture.entity(row).items()}
@@ -489,7 +494,7 @@ END"""
         marks = sql.relation(self.log_name, self.log_columns()).alias("marks")
         names = [marks.c[n] for n in self._entity_of(capture, capture.source.c)]
         found = capture.keys(select(*names).subquery("marked"))
-        given = tuple(c.name for c in found.selected_columns)
+        given = tuple(c.key for c in found.selected_columns)
         if set(given) != set(self.group):
             raise DeclarationError(
                 f"{self.name}: `keys` of the capture of {capture.source.name} must give the"
@@ -545,6 +550,14 @@ class _Asked(Everything):
 def joined_column(parts: list[FromClause], name: str) -> ColumnElement[Any]:
     """The column of that name from the first part that has it."""
     return next(part.c[name] for part in parts if name in part.c)
+
+
+def _named_by_keys(found: Select[Any]) -> Select[Any]:
+    """The SELECT with its columns named as declarations know them."""
+    columns = list(found.selected_columns)
+    if all(c.name == c.key for c in columns):
+        return found
+    return found.with_only_columns(*(c if c.name == c.key else c.label(c.key) for c in columns))
 
 
 def _comparable(value: ColumnElement[Any]) -> ColumnElement[Any]:

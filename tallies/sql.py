@@ -15,6 +15,7 @@ from sqlalchemy import (
     BigInteger,
     ClauseElement,
     Column,
+    ColumnClause,
     Connection,
     CursorResult,
     DateTime,
@@ -135,8 +136,25 @@ def is_opaque(element: object) -> bool:
 
 
 def relation(name: str, like: Iterable[Column[Any]]) -> TableClause:
-    """A relation by its SQL name, as it stands, with columns named and typed as `like`."""
-    return table(quoted_name(name, quote=False), *(column(c.name, c.type) for c in like))
+    """A relation by its SQL name, as it stands, with columns named, keyed and typed as `like`."""
+    return table(quoted_name(name, quote=False), *(_like(c) for c in like))
+
+
+def _like(given: Column[Any]) -> ColumnClause[Any]:
+    made = column(given.name, given.type)
+    made.key = given.key
+    return made
+
+
+def renamed(table: Table, alias: str, keys: Sequence[str]) -> str:
+    """What stands in FROM for a table whose columns `keys` may have other names than their keys.
+
+    PostgreSQL takes the SELECT into the query around it, so that it is planned like the table.
+    """
+    if all(table.c[key].name == key for key in keys):
+        return f"{name_of(table)} AS {quote(alias)}"
+    chosen = ", ".join(f"{quote(table.c[key].name)} AS {quote(key)}" for key in keys)
+    return f"(SELECT {chosen} FROM {name_of(table)}) AS {quote(alias)}"
 
 
 def utc_start(unit: str, instant: ColumnElement[Any]) -> ColumnElement[Any]:

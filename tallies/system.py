@@ -51,6 +51,7 @@ class System:
     puts into a database what processing needs there beyond tables, idempotently; it returns what
     it did, a sentence each. `process` processes all that waits, and says what it did, or None
     where nothing waited; `waiting` counts that. `access` is what roles are granted besides.
+    `advice` is what can be done, in a few words, where existing tables are not as they should be.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class System:
         process: Callable[[Engine], str | None] | None = None,
         waiting: Callable[[Connection], Waiting] | None = None,
         access: Access | None = None,
+        advice: str = "",
     ) -> None:
         self.name = name
         self.metadata = metadata
@@ -75,6 +77,7 @@ class System:
         self.process = process
         self.waiting = waiting
         self.access = access or Access()
+        self.advice = advice
         names = [t.table.name for t in self.tallies]
         if len(set(names)) != len(names):
             raise DeclarationError(f"{name}: two tallies keep the same table ({', '.join(names)})")

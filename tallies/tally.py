@@ -45,10 +45,19 @@ SIDES: dict[Event, tuple[str, ...]] = {
 SETS = {"SET NULL", "SET DEFAULT"}
 CHANGES = {"CASCADE", *SETS}
 
+MAY_BE_NULL = {"may_be_null": True}
+"""The `info` of a source's column that is made NOT NULL, and may be nullable in a table that is
+adopted: the declarations over it are right with nulls."""
+
 # Stands for a condition in the text of a SELECT; no name can have this character.
 WHERE_FRESH = "\0fresh\0"
 FIRST_DAY = "0001-01-01"
 LAST_DAY = "9999-12-31"
+
+
+def may_be_null(column: Column[Any]) -> bool:
+    """Whether a source's column may hold nulls, as it is declared or as it is adopted."""
+    return bool(column.nullable) or column.info.get("may_be_null", False)
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,10 @@ def groups_of(scope: Scope) -> Select[Any]:
     group = tables.assignment_groups.c.id
     pairs = (
         select(memberships.c.assignment_group_id, memberships.c.assignment_id)
-        .where(*scope(assignment_group_id=memberships.c.assignment_group_id))
+        .where(
+            memberships.c.assignment_id.is_not(None),
+            *scope(assignment_group_id=memberships.c.assignment_group_id),
+        )
         .distinct()
         .subquery("pairs")
     )
@@ -107,7 +110,7 @@ def _members(scope: Scope) -> FromClause:
             func.bool_or(events.is_instructor(roles.c), type_=Boolean).label("is_instructor"),
             func.min(roles.c.date_created).label("joined"),
         )
-        .where(*scope(course_id=roles.c.course_id))
+        .where(roles.c.user_id.is_not(None), *scope(course_id=roles.c.course_id))
         .group_by(roles.c.course_id, roles.c.user_id)
         .subquery("each")
     )
@@ -154,7 +157,7 @@ def courses_of(scope: Scope) -> Select[Any]:
 
 def _in_courses(scope: Scope) -> FromClause:
     """The courses of each user, each once, and how much these have."""
-    whose = scope(user_id=roles.c.user_id)
+    whose = [roles.c.course_id.is_not(None), *scope(user_id=roles.c.user_id)]
     pairs = select(roles.c.user_id, roles.c.course_id).where(*whose).distinct().subquery("pairs")
 
     def have(rows: Table) -> FromClause:

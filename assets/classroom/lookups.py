@@ -79,11 +79,12 @@ BEGIN
 
 def _user_time() -> tuple[str, str]:
     """Body and result of the sum over each user's submissions."""
-    submissions, counts = sql.name_of(tables.submissions), lookup_of(tables.submission_counts)
+    submissions = sql.renamed(tables.submissions, "s", ["id", "user_id"])
+    counts = lookup_of(tables.submission_counts)
     body = f"""#variable_conflict use_column
 BEGIN
   RETURN QUERY SELECT c.user_id, sum(c.time_spent_ms)::bigint FROM {counts}(
-    ARRAY(SELECT s.id FROM {submissions} AS s WHERE s.user_id = ANY (ids))
+    ARRAY(SELECT s.id FROM {submissions} WHERE s.user_id = ANY (ids))
   ) AS c GROUP BY c.user_id;
   PERFORM {sql.unbroken([tables.submissions])};
 END"""

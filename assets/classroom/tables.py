@@ -2,7 +2,8 @@
 
 Only their shape stands here. How the derived ones follow from the sources is in `tallies.py`, what
 the log's events mean in `events.py`. The schema is `classroom`, or what `TALLY_SCHEMA_CLASSROOM`
-names; its `users` have nothing to do with those of another system.
+names; the sources may have other names (`TALLY_NAMES`). Its `users` have nothing to do with those
+of another system.
 
 No derived table has a foreign key. One with ON DELETE CASCADE would let an application that
 deletes a course wait for a refresh, and write a table that only Tallykeeper writes; one without
@@ -32,43 +33,65 @@ from sqlalchemy import (
 
 from assets.classroom import events
 from resources.settings import schema_of
+from resources.table_names import SourceTables
+from tallies import MAY_BE_NULL
 
 metadata = MetaData(schema=schema_of("classroom"))
+_sources = SourceTables("classroom", metadata)
 
 
 def _id() -> Column[int]:
     return Column("id", BigInteger, Identity(), primary_key=True)
 
 
-def _of(table: Table, name: str) -> Column[int]:
-    """A reference to a row of the table, without which this row makes no sense."""
-    return Column(name, BigInteger, ForeignKey(table.c.id, ondelete="CASCADE"), nullable=False)
+def _of(table: Table, name: str, *, may_lack: bool = True) -> Column[int]:
+    """A reference to a row of the table, without which this row makes no sense.
+
+    A table that is adopted may lack it in some rows, which then count nowhere.
+    """
+    return Column(
+        name,
+        BigInteger,
+        ForeignKey(table.c.id, ondelete="CASCADE"),
+        nullable=False,
+        info=MAY_BE_NULL if may_lack else {},
+    )
 
 
 def _created(name: str = "date_created") -> Column[object]:
-    return Column(name, DateTime(timezone=True), nullable=False, server_default=func.now())
+    return Column(
+        name,
+        DateTime(timezone=True),
+        nullable=False,
+        server_default=func.now(),
+        info=MAY_BE_NULL,
+    )
 
 
-users = Table("users", metadata, _id(), Column("name", Text), _created(), comment="Who takes part.")
+users = _sources.table("users", _id(), Column("name", Text), _created(), comment="Who takes part.")
 
-courses = Table("courses", metadata, _id(), Column("name", Text), _created(), comment="Courses.")
+courses = _sources.table("courses", _id(), Column("name", Text), _created(), comment="Courses.")
 
-roles = Table(
+roles = _sources.table(
     "roles",
-    metadata,
     _id(),
     _of(users, "user_id"),
     _of(courses, "course_id"),
-    Column("name", Text, nullable=False, comment="student, learner, instructor, or another"),
+    Column(
+        "name",
+        Text,
+        nullable=False,
+        info=MAY_BE_NULL,
+        comment="student, learner, instructor, or another",
+    ),
     _created(),
     Index("roles_course", "course_id", "user_id"),
     Index("roles_user", "user_id", "course_id"),
     comment="Who is what in which course; a user may be several things in one.",
 )
 
-assignments = Table(
+assignments = _sources.table(
     "assignments",
-    metadata,
     _id(),
     _of(courses, "course_id"),
     Column("name", Text),
@@ -77,9 +100,8 @@ assignments = Table(
     comment="What a course asks for.",
 )
 
-assignment_groups = Table(
+assignment_groups = _sources.table(
     "assignment_groups",
-    metadata,
     _id(),
     _of(courses, "course_id"),
     Column("name", Text),
@@ -88,9 +110,8 @@ assignment_groups = Table(
     comment="Assignments that belong together.",
 )
 
-assignment_group_memberships = Table(
+assignment_group_memberships = _sources.table(
     "assignment_group_memberships",
-    metadata,
     _id(),
     _of(assignment_groups, "assignment_group_id"),
     _of(assignments, "assignment_id"),
@@ -99,13 +120,13 @@ assignment_group_memberships = Table(
     comment="Which assignment is in which group.",
 )
 
-submissions = Table(
+submissions = _sources.table(
     "submissions",
-    metadata,
     _id(),
-    _of(assignments, "assignment_id"),
-    _of(courses, "course_id"),
-    _of(users, "user_id"),
+    # What the counts of a submission repeat.
+    _of(assignments, "assignment_id", may_lack=False),
+    _of(courses, "course_id", may_lack=False),
+    _of(users, "user_id", may_lack=False),
     _created(),
     Index("submissions_assignment", "assignment_id", "date_created"),
     Index("submissions_course", "course_id", "date_created"),
@@ -113,9 +134,8 @@ submissions = Table(
     comment="One user's work on one assignment.",
 )
 
-reports = Table(
+reports = _sources.table(
     "reports",
-    metadata,
     _id(),
     _of(users, "user_id"),
     _created(),
@@ -123,9 +143,8 @@ reports = Table(
     comment="Reports that users asked for.",
 )
 
-login_events = Table(
+login_events = _sources.table(
     "login_events",
-    metadata,
     _id(),
     _of(users, "user_id"),
     _created("at"),
@@ -133,22 +152,27 @@ login_events = Table(
     comment="When who logged in.",
 )
 
-submission_log = Table(
+submission_log = _sources.table(
     "submission_log",
-    metadata,
     _id(),
     _of(submissions, "submission_id"),
     # Not references: four of them to check would slow down what writes the log.
     Column("assignment_id", BigInteger),
-    Column("course_id", BigInteger, nullable=False),
+    Column("course_id", BigInteger, nullable=False, info=MAY_BE_NULL),
     Column("subject_id", BigInteger, comment="the user who did it"),
-    Column("event_type", Text, nullable=False, comment="see assets/classroom/events.py"),
+    Column(
+        "event_type",
+        Text,
+        nullable=False,
+        info=MAY_BE_NULL,
+        comment="see assets/classroom/events.py",
+    ),
     Column("category", Text, comment="of feedback or of a run: what came out"),
     Column("label", Text),
     Column("message", Text),
     Column("file_path", Text),
     Column("client_timestamp", DateTime(timezone=True), comment="by the client's clock"),
-    Column("date_created", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    _created(),
     Index("submission_log_submission", "submission_id", "date_created", "id"),
     Index("submission_log_created", "date_created"),
     comment="What happened to each submission; date_created is the server's time.",
@@ -160,6 +184,8 @@ Index(
     submission_log.c.date_created,
     postgresql_where=submission_log.c.event_type.in_(events.EDITS),
 )
+
+_sources.require_known()
 
 # Derived.
 

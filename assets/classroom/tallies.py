@@ -65,14 +65,14 @@ def submission_counts_with(idle_seconds: int) -> RecomputedTally:
 
     def aggregate(scope: Scope) -> Select[Any]:
         totals = totals_of(scope, 1000 * idle_seconds)
-        figures = (c for c in totals.c if c.name != "submission_id")
+        figures = (c for c in totals.c if c.key != "submission_id")
         return (
             select(
                 submissions.c.id.label("submission_id"),
                 submissions.c.assignment_id,
                 submissions.c.course_id,
                 submissions.c.user_id,
-                *(func.coalesce(c, 0).label(c.name) for c in figures),
+                *(func.coalesce(c, 0).label(c.key) for c in figures),
             )
             .select_from(submissions.outerjoin(totals, totals.c.submission_id == submissions.c.id))
             .where(*scope(submission_id=submissions.c.id))

@@ -44,6 +44,8 @@ _TAGS, _CARDINALITIES, _COUNTS = (
     sql.name_of(table)
     for table in (tables.tags, tables.tag_cardinality_stats, tables.gen_source_stats)
 )
+_READ = ("id", "title", "content_type", "creator_id", "created_at", "is_private", "tags")
+_TAG_ROWS = sql.renamed(tables.tags, "t", ["id", "name"])
 # The first and the last moment that Python's datetime knows.
 _FIRST, _LAST = "0001-01-01 00:00:00+00", "9999-12-31 23:59:59.999999+00"
 # A moment to the microsecond, as every PostgreSQL reads it again whatever the session's settings.
@@ -196,7 +198,7 @@ def _tags(
     rows = read(
         connection,
         text(
-            f"SELECT t.id, t.name, s.content_source, s.cardinality FROM {_TAGS} AS t"
+            f"SELECT t.id, t.name, s.content_source, s.cardinality FROM {_TAG_ROWS}"
             f" LEFT JOIN {_CARDINALITIES} AS s ON s.tag_id = t.id"
             " WHERE t.id = ANY (CAST(:ids AS uuid[])) OR t.name = ANY (CAST(:names AS text[]))"
         ).bindparams(ids=[i for i in possible.values() if i is not None], names=names),
@@ -272,7 +274,7 @@ class _Search:
         """The place so many rows further, looked up in an index; None where it ends before."""
         # What is passed over is not written out.
         statement = (
-            f"SELECT {_WRITTEN}, id FROM (SELECT created_at, id FROM {_table(stretch.source)}"
+            f"SELECT {_WRITTEN}, id FROM (SELECT created_at, id FROM {_rows(stretch.source)}"
             f" WHERE {self._ordered(stretch)}"
             f" ORDER BY {self._in_order} OFFSET {rows} LIMIT 1) AS last"
         )
@@ -307,7 +309,7 @@ class _Search:
             # In this form no index over the tags answers it.
             conditions.append(f"({self._tagged()}) IS TRUE")
         return (
-            f"SELECT {columns} FROM {_table(stretch.source)} WHERE {' AND '.join(conditions)}"
+            f"SELECT {columns} FROM {_rows(stretch.source)} WHERE {' AND '.join(conditions)}"
             f" ORDER BY {self._in_order} LIMIT {self.wanted}"
         )
 
@@ -317,8 +319,8 @@ class _Search:
         if self.creator == "user":
             conditions.append(f"creator_id = {self._user}")
         return (
-            f"SELECT {columns} FROM {_table(stretch.source)} WHERE id = ANY (ARRAY("
-            f"SELECT id FROM (SELECT created_at, id FROM {_table(stretch.source)}"
+            f"SELECT {columns} FROM {_rows(stretch.source)} WHERE id = ANY (ARRAY("
+            f"SELECT id FROM (SELECT created_at, id FROM {_rows(stretch.source)}"
             f" WHERE {' AND '.join(conditions)} OFFSET 0) AS hits"
             f" ORDER BY {self._by_moment} LIMIT {self.wanted}))"
             f" ORDER BY {self._by_moment}"
@@ -397,6 +399,10 @@ def _values(bound: _Bound) -> str:
 
 def _moment(bound: _Bound) -> str:
     return f"timestamptz {sql.literal(bound.created_at)}"
+
+
+def _rows(source: str) -> str:
+    return sql.renamed(tables.ITEMS[source], "items", _READ)
 
 
 def _table(source: str) -> str:

@@ -100,7 +100,7 @@ def tag_counts(
     query = text(
         f"SELECT t.id, t.name, c.items FROM (SELECT tag_id, sum(cardinality) AS items"
         f" FROM {_live_tags} WHERE content_source IN ({wanted}){named} GROUP BY tag_id) AS c"
-        f" JOIN {_tags} AS t ON t.id = c.tag_id ORDER BY c.items DESC, t.name LIMIT {limit}"
+        f" JOIN {_tags} ON t.id = c.tag_id ORDER BY c.items DESC, t.name LIMIT {limit}"
     )
     if prefix:
         query = query.bindparams(pattern=_escaped(prefix) + "%")
@@ -115,5 +115,5 @@ def _escaped(prefix: str) -> str:
     return prefix
 
 
-_tags = sql.name_of(tables.tags)
+_tags = sql.renamed(tables.tags, "t", ["id", "name"])
 _live, _live_tags = gen_source_stats.live_name, tag_cardinality_stats.live_name

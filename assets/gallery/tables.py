@@ -1,7 +1,8 @@
 """The tables of the gallery: four sources, four derived.
 
 Only their shape stands here. How the derived ones follow from the sources is in `tallies.py`.
-The schema is `gallery`, or what `TALLY_SCHEMA_GALLERY` names.
+The schema is `gallery`, or what `TALLY_SCHEMA_GALLERY` names; the sources may have other names
+(`TALLY_NAMES`).
 """
 
 from __future__ import annotations
@@ -26,23 +27,24 @@ from sqlalchemy import (
 )
 
 from resources.settings import schema_of
+from resources.table_names import SourceTables
+from tallies import MAY_BE_NULL
 
 REGULAR = "regular"
 AUTO = "auto"
 
 metadata = MetaData(schema=schema_of("gallery"))
+_sources = SourceTables("gallery", metadata)
 
-users = Table(
+users = _sources.table(
     "users",
-    metadata,
     Column("id", Uuid, primary_key=True, server_default=func.gen_random_uuid()),
     Column("username", Text),
     comment="Who makes items.",
 )
 
-tags = Table(
+tags = _sources.table(
     "tags",
-    metadata,
     Column("id", Uuid, primary_key=True, server_default=func.gen_random_uuid()),
     Column("name", Text, nullable=False, unique=True),
     # A tag cloud is searched by the beginning of the name, whatever the database's collation.
@@ -52,17 +54,22 @@ tags = Table(
 
 
 def _items(name: str, comment: str) -> Table:
-    return Table(
+    return _sources.table(
         name,
-        metadata,
         Column("id", Integer, Identity(), primary_key=True),
         Column("title", Text),
         Column("content_type", Text),
-        Column("creator_id", Uuid, ForeignKey(users.c.id), nullable=False),
+        Column("creator_id", Uuid, ForeignKey(users.c.id), nullable=False, info=MAY_BE_NULL),
         Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
         Column("updated_at", DateTime(timezone=True)),
         Column("is_private", Boolean, nullable=False, server_default=text("false")),
-        Column("tags", ARRAY(Uuid), nullable=False, server_default=text("'{}'")),
+        Column(
+            "tags",
+            ARRAY(Uuid),
+            nullable=False,
+            server_default=text("'{}'"),
+            info=MAY_BE_NULL,
+        ),
         # Newest first, for pages of everybody's items and of one creator's.
         Index(f"{name}_created", "created_at", "id"),
         Index(f"{name}_creator_created", "creator_id", "created_at", "id"),
@@ -77,6 +84,8 @@ def _items(name: str, comment: str) -> Table:
 
 content_items = _items("content_items", "Items that people made.")
 content_items_auto = _items("content_items_auto", "Items that were generated.")
+
+_sources.require_known()
 
 ITEMS = {REGULAR: content_items, AUTO: content_items_auto}
 

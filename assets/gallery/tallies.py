@@ -43,6 +43,8 @@ def _counted(source_type: str, items: Table, everybody: bool) -> Contribution:
             "source_type": source_type,
         },
         measures=lambda _item: {"count": 1},
+        # Without a creator an item is the community's alone, and null means the community here.
+        where=None if everybody else lambda item: item.creator_id.is_not(None),
     )
 
 

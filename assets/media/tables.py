@@ -1,7 +1,8 @@
 """The tables of the media system: one source, two derived.
 
 Only their shape stands here. How the derived ones follow from the source is in `tallies.py`.
-The schema is `media`, or what `TALLY_SCHEMA_MEDIA` names.
+The schema is `media`, or what `TALLY_SCHEMA_MEDIA` names; the source may have other names
+(`TALLY_NAMES`).
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ from sqlalchemy import (
 )
 
 from resources.settings import schema_of
+from resources.table_names import SourceTables
+from tallies import MAY_BE_NULL
 
 metadata = MetaData(schema=schema_of("media"))
 
-media_files = Table(
+_sources = SourceTables("media", metadata)
+
+media_files = _sources.table(
     "media_files",
-    metadata,
     Column("id", BigInteger, Identity(), primary_key=True),
     Column("path", Text, nullable=False, unique=True),
     Column(
@@ -33,7 +37,13 @@ media_files = Table(
         DateTime(timezone=True),
         comment="when the picture was taken, by its own metadata; null where it does not say",
     ),
-    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column(
+        "created_at",
+        DateTime(timezone=True),
+        nullable=False,
+        server_default=func.now(),
+        info=MAY_BE_NULL,
+    ),
     Column("updated_at", DateTime(timezone=True)),
     comment="Every file of the media library.",
 )
@@ -43,6 +53,8 @@ Index(
     "media_files_taken_at",
     func.coalesce(media_files.c.original_created_at, media_files.c.created_at),
 )
+
+_sources.require_known()
 
 daily_contributions = Table(
     "daily_contributions",

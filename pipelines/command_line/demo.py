@@ -54,6 +54,11 @@ def run_demo(size: int | None = None) -> None:
 
     Raises click.ClickException where one brings a database of one's own, or a check fails.
     """
+    if settings.names_file() is not None:
+        raise click.ClickException(
+            "the demo makes data up under the project's names, but TALLY_NAMES names tables of your"
+            " own; unset it for the demo"
+        )
     if settings.database_url() is not None:
         raise click.ClickException(
             "the demo makes data up, so it keeps to the embedded database, but TALLY_DATABASE_URL"

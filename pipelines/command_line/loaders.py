@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 from assets.loading import Loaded, LoadError
 from assets.systems import missing_sources
 from resources.settings import database_url
+from resources.table_names import refuse_renamed
 from tallies import System
 
 
@@ -47,8 +48,10 @@ def prepare(engine: Engine, loader: Loader) -> list[str]:
 
     In the embedded database they are made; in one's own they have to be there.
 
-    Raises LoadError, and what a migration raises.
+    Raises LoadError, SettingError where its tables go by names of their own, and what a migration
+    raises.
     """
+    refuse_renamed(loader.system.name, "`tally load` writes by the project's names")
     if database_url() is None:
         from pipelines.migrate import migrate
 

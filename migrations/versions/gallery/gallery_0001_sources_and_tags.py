@@ -8,6 +8,7 @@ from sqlalchemy.dialects import postgresql
 
 from migrations import missing
 from resources.settings import schema_of
+from resources.table_names import reference
 
 revision = "gallery_0001"
 down_revision = None
@@ -20,17 +21,19 @@ SOURCES = "regular or auto"
 def upgrade() -> None:
     """Create each table unless it is there: then it was adopted."""
     schema = schema_of("gallery")
+    users = reference("gallery", schema, "users", "id")
+    tags = reference("gallery", schema, "tags", "id")
     if missing("gen_source_stats", schema):
-        _gen_source_stats(schema)
+        _gen_source_stats(schema, users)
     if missing("content_tags", schema):
-        _content_tags(schema)
+        _content_tags(schema, tags)
     if missing("content_tags_left_out", schema):
         _content_tags_left_out(schema)
     if missing("tag_cardinality_stats", schema):
         _tag_cardinality_stats(schema)
 
 
-def _gen_source_stats(schema: str) -> None:
+def _gen_source_stats(schema: str, users: str) -> None:
     op.create_table(
         "gen_source_stats",
         sa.Column("id", sa.BigInteger(), sa.Identity(), nullable=False),
@@ -39,7 +42,7 @@ def _gen_source_stats(schema: str) -> None:
         sa.Column("count", sa.Integer(), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True)),
         sa.PrimaryKeyConstraint("id"),
-        sa.ForeignKeyConstraint(["user_id"], [f"{schema}.users.id"], ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["user_id"], [users], ondelete="CASCADE"),
         schema=schema,
         comment="Items per creator and source, and of everybody per source.",
     )
@@ -61,14 +64,14 @@ def _gen_source_stats(schema: str) -> None:
     )
 
 
-def _content_tags(schema: str) -> None:
+def _content_tags(schema: str, tags: str) -> None:
     op.create_table(
         "content_tags",
         sa.Column("content_id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("content_source", sa.String(10), nullable=False, comment=SOURCES),
         sa.Column("tag_id", sa.Uuid(), nullable=False),
         sa.PrimaryKeyConstraint("content_id", "content_source", "tag_id"),
-        sa.ForeignKeyConstraint(["tag_id"], [f"{schema}.tags.id"], ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["tag_id"], [tags], ondelete="CASCADE"),
         schema=schema,
         comment="Which item has which tag, each pair once.",
     )

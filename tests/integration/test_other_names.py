@@ -1,0 +1,236 @@
+"""Applications whose tables and columns are called otherwise: captured, kept, read and verified."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from assets.classroom import tables as classroom_tables
+from pipelines.migrate import migrate
+from resources.settings import SettingError
+from tallies import DoesNotFit, System, refresh, status, verify
+from tests.integration.support import execute, rows
+from tests.renamed import names
+
+GALLERY = """
+[gallery.users]
+table = "auth.user"
+columns = { id = "user" }
+[gallery.tags]
+table = "Label"
+columns = { id = "labelId", name = "Text" }
+[gallery.content_items]
+table = "picture"
+columns = { id = "no", creator_id = "made by", created_at = "when", tags = "labels" }
+[gallery.content_items_auto]
+columns = { is_private = "hidden" }
+"""
+ANN, BOB = (f"00000000-0000-0000-0000-00000000000{n}" for n in range(2))
+RED, BLUE = (f"00000000-0000-0000-0000-0000000000a{n}" for n in range(2))
+GALLERY_TABLES = (
+    "CREATE SCHEMA auth",
+    "CREATE SCHEMA gallery",
+    'CREATE TABLE auth."user" ("user" uuid PRIMARY KEY, email text)',
+    'CREATE TABLE gallery."Label" ("Text" text UNIQUE, "labelId" uuid PRIMARY KEY)',
+    "CREATE TABLE gallery.picture (no int PRIMARY KEY, title text, content_type text,"
+    ' "made by" uuid REFERENCES auth."user", "when" timestamp NOT NULL DEFAULT now(),'
+    " is_private boolean NOT NULL DEFAULT false, labels uuid[])",
+    "CREATE TABLE gallery.content_items_auto (id int PRIMARY KEY, title text, content_type text,"
+    " creator_id uuid, created_at timestamp NOT NULL DEFAULT now(),"
+    " hidden boolean NOT NULL DEFAULT false, tags uuid[])",
+    f"INSERT INTO auth.\"user\" VALUES ('{ANN}'), ('{BOB}')",
+    f"INSERT INTO gallery.\"Label\" VALUES ('red', '{RED}'), ('blue', '{BLUE}')",
+)
+
+CLASSROOM = """
+[classroom.users]
+table = "user"
+[classroom.roles]
+table = "role"
+columns = { course_id = "courseId", user_id = "userId", name = "what" }
+[classroom.assignments]
+columns = { date_created = "made" }
+[classroom.submissions]
+table = "submission"
+columns = { id = "nr", assignment_id = "task", user_id = "owner", date_created = "made" }
+[classroom.submission_log]
+table = "log"
+columns = { submission_id = "submissionId", event_type = "type", date_created = "at" }
+"""
+CLASSROOM_TABLES = (
+    "CREATE SCHEMA classroom",
+    'CREATE TABLE classroom."user" (id int PRIMARY KEY, name text, date_created timestamp)',
+    "CREATE TABLE classroom.courses (id int PRIMARY KEY, date_created timestamp)",
+    'CREATE TABLE classroom.role (id int PRIMARY KEY, "userId" int, "courseId" int, what text,'
+    " date_created timestamp)",
+    "CREATE TABLE classroom.assignments (id int PRIMARY KEY, course_id int, made timestamp)",
+    "CREATE TABLE classroom.assignment_groups (id int PRIMARY KEY, course_id int)",
+    "CREATE TABLE classroom.assignment_group_memberships (id int PRIMARY KEY,"
+    " assignment_group_id int, assignment_id int)",
+    "CREATE TABLE classroom.submission (nr int PRIMARY KEY, task int NOT NULL,"
+    " course_id int NOT NULL, owner int NOT NULL, made timestamp)",
+    "CREATE TABLE classroom.reports (id int PRIMARY KEY, user_id int, date_created timestamp)",
+    "CREATE TABLE classroom.login_events (id int PRIMARY KEY, user_id int, at timestamp)",
+    'CREATE TABLE classroom.log (id int PRIMARY KEY, "submissionId" int, assignment_id int,'
+    " course_id int, subject_id int, type varchar(40), category text, label text,"
+    " client_timestamp text, at timestamp)",
+    "INSERT INTO classroom.\"user\" VALUES (1, 'ann', now()), (2, 'bob', NULL)",
+    "INSERT INTO classroom.courses VALUES (1, now())",
+    "INSERT INTO classroom.role VALUES (1, 1, 1, 'student', now()), (2, 2, 1, 'instructor', NULL),"
+    " (3, NULL, 1, 'student', now()), (4, 1, NULL, NULL, now())",
+    "INSERT INTO classroom.assignments VALUES (1, 1, now()), (2, NULL, now())",
+)
+
+
+def exact(engine: Engine, system: System) -> None:
+    """Every tally's live view and, after a refresh, its table say what the sources say."""
+    for tally in system.tallies:
+        assert verify(engine, tally).differing == 0, tally
+    for tally in system.tallies:
+        refresh(engine, tally)
+    for tally in system.tallies:
+        assert verify(engine, tally).ok, tally
+        live, table = tally.live_name, f"{tally.table.schema}.{tally.table.name}"
+        columns = ", ".join(tally.columns)
+        pair = [f"SELECT {columns} FROM {where} ORDER BY 1, 2" for where in (live, table)]
+        assert rows(engine, pair[0]) == rows(engine, pair[1]), tally
+        assert status(engine, tally).pending == 0
+
+
+def test_a_gallery_under_other_names(any_postgres_engine: Engine, tmp_path: Path) -> None:
+    engine = any_postgres_engine
+    execute(engine, *GALLERY_TABLES)
+    with names(tmp_path, GALLERY, "gallery") as modules:
+        system, reads = modules["tallies"].system, modules["reads"]
+        migrate(engine, [system])
+        exact(engine, system)
+        execute(
+            engine,
+            'INSERT INTO gallery.picture (no, title, "made by", labels) VALUES'
+            f" (1, 'one', '{ANN}', '{{{RED},{BLUE}}}'), (2, 'two', NULL, NULL),"
+            f" (3, 'three', '{BOB}', '{{{BLUE}}}')",
+            f"INSERT INTO gallery.content_items_auto (id, creator_id) VALUES (1, '{ANN}')",
+        )
+
+        def ask(user: str) -> Any:
+            with engine.connect() as connection:
+                stats = reads.unified_content_stats(connection, user)
+                tags = reads.tag_counts(connection, prefix="")
+                page = reads.content_page(connection, tags=["blue"], match="all")
+                own = reads.content_page(connection, creator="user", user_id=user)
+            return (
+                list(stats.values()),
+                {tag["name"]: tag["count"] for tag in tags},
+                [(item["id"], item["title"]) for item in page["items"]],
+                [(item["id"], item["source"]) for item in own["items"]],
+            )
+
+        before = ask(ANN)
+        assert before[0] == [1, 1, 3, 1]
+        assert before[1] == {"blue": 2, "red": 1}
+        assert sorted(before[2]) == [(1, "one"), (3, "three")]
+        assert sorted(before[3]) == [(1, "auto"), (1, "regular")]
+        exact(engine, system)
+        assert ask(ANN) == before
+        execute(
+            engine,
+            f"UPDATE gallery.picture SET \"made by\" = '{BOB}' WHERE no IN (1, 2)",
+            f"UPDATE gallery.picture SET labels = '{{{RED}}}' WHERE no = 3",
+            "DELETE FROM gallery.content_items_auto",
+            f'DELETE FROM gallery."Label" WHERE "labelId" = \'{BLUE}\'',
+        )
+        assert ask(BOB)[:2] == ([3, 0, 3, 0], {"red": 2})
+        exact(engine, system)
+        assert migrate(engine, [system]).done == []
+
+
+def test_a_classroom_under_other_names(any_postgres_engine: Engine, tmp_path: Path) -> None:
+    engine = any_postgres_engine
+    execute(engine, *CLASSROOM_TABLES)
+    with names(tmp_path, CLASSROOM, "classroom") as modules:
+        system, reads = modules["tallies"].system, modules["reads"]
+        migrate(engine, [system])
+        exact(engine, system)
+        execute(
+            engine,
+            "INSERT INTO classroom.submission VALUES (1, 1, 1, 1, '2025-03-01 10:00'),"
+            " (2, 1, 1, 1, NULL)",
+            "INSERT INTO classroom.log VALUES"
+            " (1, 1, 1, 1, 1, 'File.Edit', NULL, NULL, 'then', '2025-03-01 10:00'),"
+            " (2, 1, 1, 1, 1, 'File.Edit', NULL, NULL, NULL, '2025-03-01 10:00:10'),"
+            " (3, 1, 1, 1, 1, 'Run.Program', NULL, NULL, NULL, NULL),"
+            " (4, NULL, 1, NULL, 1, NULL, NULL, NULL, NULL, '2025-03-01 23:59')",
+        )
+
+        def ask() -> Any:
+            with engine.connect() as connection:
+                one = reads.submission_counts(connection, 1)
+                course = reads.course_counts(connection, 1)
+                user = reads.user_counts(connection, 1)
+            return (
+                (one["runs"], one["edits"]),
+                (course["total_submissions"], course["total_students"], course["total_users"]),
+                (user["total_courses_in"], user["total_submissions"]),
+            )
+
+        said = ask()
+        assert said == ((1, 2), (2, 1, 2), (1, 2))
+        days = "SELECT course_id, day::text, events, runs FROM classroom.submission_daily_activity"
+        assert rows(engine, days) == []
+        exact(engine, system)
+        assert ask() == said
+        assert rows(engine, days) == [(1, "2025-02-28 20:30:00-03:30", 2, 0)]
+        execute(
+            engine,
+            "UPDATE classroom.log SET type = 'run', at = '2025-03-02' WHERE id = 2",
+            "UPDATE classroom.submission SET owner = 2 WHERE nr = 2",
+            'DELETE FROM classroom.role WHERE "userId" = 1',
+        )
+        assert ask() == ((2, 1), (2, 0, 1), (0, 1))
+        exact(engine, system)
+
+
+def test_a_source_that_may_lack_what_its_counts_repeat_is_refused(
+    engine: Engine, tmp_path: Path
+) -> None:
+    execute(engine, *CLASSROOM_TABLES, "ALTER TABLE classroom.submission ALTER task DROP NOT NULL")
+    with (
+        names(tmp_path, CLASSROOM, "classroom") as modules,
+        pytest.raises(DoesNotFit) as caught,
+    ):
+        migrate(engine, [modules["tallies"].system])
+    assert "the source table classroom.submission: task may be null, expected" in str(caught.value)
+    assert "ALTER COLUMN ... SET NOT NULL" in str(caught.value)
+    assert "out of the way" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[classroom.submision]", "submission"),
+        ("[classroom.users]\ncolumns = { nme = 'x' }", "name"),
+        ("[classroom.users]\ntabel = 'x'", "table"),
+        ("[clasroom.users]", "classroom"),
+        ("[fediverse.instances]\ntable = 'x'", "media, gallery, classroom"),
+        ("[classroom.users]\ncolumns = { id = 'a', name = 'a' }", "another column for each"),
+        ("[classroom.users]\ntable = 7", "a text as `table`"),
+        ("[classroom.users]\ncolumns = { id = '' }", "1 to 63 bytes"),
+        ("classroom = 1", "tables below [classroom]"),
+        ("[classroom", "a TOML file"),
+    ],
+)
+def test_a_name_that_there_is_not_is_said_with_the_right_one(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    with (
+        pytest.raises(SettingError) as caught,
+        names(tmp_path, text, "classroom"),
+    ):
+        pass
+    assert str(caught.value).startswith("TALLY_NAMES: expected ")
+    assert said in str(caught.value)
+    # What was imported before is as it was.
+    assert classroom_tables.users.name == "users"
