@@ -21,8 +21,8 @@ import migrations
 from assets.systems import chosen_systems, is_kept, left_out, missing_sources
 from resources.settings import event_triggers as wanted_event_triggers
 from tallies import DoesNotFit, System, Tally, dependencies, event_triggers, roles, state
-from tallies.conversion import convert
-from tallies.fit import require_fit
+from tallies.conversion import complete, convert, move_aside
+from tallies.fit import derived_misfits, processed_misfits, require_fit
 from tallies.install import INSTALL_KEY, INSTALL_LOCK, install_all
 from tallies.privileges import act_as_owner, require_privileges
 from tallies.sessions import begin_work
@@ -51,12 +51,17 @@ class Migrated:
 
 
 def migrate(
-    engine: Engine, systems: Sequence[System] | None = None, *, with_sources: bool = False
+    engine: Engine,
+    systems: Sequence[System] | None = None,
+    *,
+    with_sources: bool = False,
+    move_aside: bool = False,
 ) -> Migrated:
     """Bring the database in line with the declarations of `systems`, by default the chosen ones.
 
     A tally whose source tables are missing is left out, a system of which none has its own is
-    skipped; `with_sources` they are made. Idempotent.
+    skipped; `with_sources` they are made. A derived table that does not fit is refused; with
+    `move_aside` it is moved to a schema of its own, and another is made. Idempotent.
 
     Raises SettingError, NotPermitted, DoesNotFit, TallyBusy, or SQLAlchemy's errors; nothing is
     changed then.
@@ -70,7 +75,7 @@ def migrate(
             connection.exec_driver_sql(CLAIM_WRITING)
             connection.exec_driver_sql(INSTALL_LOCK)
             act_as_owner(connection)
-            return _migrate(connection, chosen, with_sources)
+            return _migrate(connection, chosen, with_sources, move_aside)
 
     tallies = [tally for system in chosen for tally in system.tallies]
     wanted = [w for tally in tallies for w in wanted_for_installing(tally)]
@@ -78,7 +83,9 @@ def migrate(
         return retried(attempt, "the migration", engine, wanted, INSTALL_KEY)
 
 
-def _migrate(connection: Connection, systems: Sequence[System], with_sources: bool) -> Migrated:
+def _migrate(
+    connection: Connection, systems: Sequence[System], with_sources: bool, aside: bool
+) -> Migrated:
     result = Migrated()
     without: dict[Tally, list[str]] = {}
     for system in systems:
@@ -93,11 +100,11 @@ def _migrate(connection: Connection, systems: Sequence[System], with_sources: bo
     groups = [[t for t in system.tallies if t not in without] for system in result.systems]
     kept = [tally for group in groups for tally in group]
     require_privileges(connection, kept)
-    for tally in kept:
-        result.done += convert(connection, tally)
     histories = [History(connection, system, without) for system in result.systems]
     # A table that is behind its declaration by known migrations is judged after them.
-    _require_fit(connection, [h.system for h in histories if not h.is_behind], kept)
+    judged = [h.system for h in histories if not h.is_behind]
+    result.done += _convert(connection, judged, kept, aside)
+    _require_fit(connection, judged, kept)
     state.create(connection)
     for history in histories:
         if with_sources:
@@ -111,6 +118,24 @@ def _migrate(connection: Connection, systems: Sequence[System], with_sources: bo
     result.done += roles.keep(connection, kept, result.systems)
     result.done += event_triggers.keep(connection, wanted_event_triggers())
     return result
+
+
+def _convert(
+    connection: Connection, systems: Sequence[System], kept: Sequence[Tally], aside: bool
+) -> list[str]:
+    """Let existing tables fit as far as they can, or move derived ones out of the way."""
+    done = []
+    for system in systems:
+        tallies = [tally for tally in kept if tally.system == system.name]
+        for raw in system.raw:
+            done += complete(connection, raw)
+        unfit = [t for t in system.processed if aside and processed_misfits(connection, t)]
+        for tally in tallies:
+            done += convert(connection, tally)
+            if aside and derived_misfits(connection, tally):
+                unfit.append(tally.table)
+        done += [move_aside(connection, table) for table in unfit]
+    return done
 
 
 class History:

@@ -1,15 +1,19 @@
-"""What of a derived table that was there before is converted when it is adopted.
+"""What is done to tables that were there before, so that they can be adopted.
 
 A derived table is written by Tallykeeper alone, so what its making lacks may be added: a number for
-a surrogate key that nothing fills, a default, and another key where the table's primary key
-contains a column in which nulls belong, which no primary key can hold. Its rows stay; the first
-refresh compares and corrects them. A table that fits is not touched. Whether the result fits is
-`fit.py`'s question.
+a surrogate key that nothing fills, a default, room for nulls, and another key where the table's
+primary key contains a column in which nulls belong, which no primary key can hold. Its rows stay;
+the first refresh compares and corrects them. One that cannot be converted can be moved aside. Of a
+raw table, which processing marks, columns that processing alone fills are added. What must stay
+true: no row is lost, and a table that fits is not touched. Whether the result fits is `fit.py`'s
+question.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Connection, Index, text
+from itertools import count
+
+from sqlalchemy import Column, Connection, Index, Table, text
 from sqlalchemy.schema import CreateIndex, DefaultClause
 
 from tallies import sql
@@ -27,11 +31,44 @@ def convert(connection: Connection, tally: Tally) -> list[str]:
     done = _key_with_nulls(connection, tally, columns)
     for column in tally.table.c:
         there = columns.get(column.name)
-        if there is not None and not there.fills_itself and column.name not in tally.columns:
+        if there is None or there.fills_itself:
+            continue
+        if column.name not in tally.columns:
             done += _fill(connection, tally, column, there)
+        elif column.nullable and column.name not in tally.key:
+            alter = f"ALTER TABLE {sql.name_of(tally.table)} ALTER COLUMN {sql.quote(column.name)}"
+            sql.execute(connection, f"{alter} DROP NOT NULL")
+            done.append(f"{column.name} may be null")
     if not done:
         return []
     return [f"converted the derived table {sql.name_of(tally.table)}: {', '.join(done)}"]
+
+
+def complete(connection: Connection, raw: Table) -> list[str]:
+    """Add the columns that a raw table lacks and that may be null; what was done."""
+    kind, columns = columns_of(connection, raw)
+    if kind is None or kind not in "rp":
+        return []
+    done = []
+    for column in raw.c:
+        if column.nullable and column.name not in columns:
+            added = f"{sql.quote(column.name)} {sql.type_name(column.type)}"
+            sql.execute(connection, f"ALTER TABLE {sql.name_of(raw)} ADD COLUMN {added}")
+            done.append(f"added the column {column.name} to {sql.name_of(raw)}")
+    return done
+
+
+def move_aside(connection: Connection, table: Table) -> str:
+    """Move the table, with all that is in it, to a schema of its own; what was done."""
+    schema = table.schema or "public"
+    for number in count(1):
+        aside = f"{schema}_aside" if number == 1 else f"{schema}_aside_{number}"
+        place = f"{sql.quote(aside)}.{sql.quote(table.name)}"
+        if connection.scalar(text("SELECT to_regclass(:name)"), {"name": place}) is None:
+            break
+    sql.execute(connection, f"CREATE SCHEMA IF NOT EXISTS {sql.quote(aside)}")
+    sql.execute(connection, f"ALTER TABLE {sql.name_of(table)} SET SCHEMA {sql.quote(aside)}")
+    return f"moved {sql.name_of(table)}, which does not fit, to the schema {aside}"
 
 
 def _key_with_nulls(connection: Connection, tally: Tally, columns: dict[str, Found]) -> list[str]:

@@ -35,7 +35,10 @@ OF_SOURCES = (
     "of a source table alter those columns (where they are always filled: `ALTER TABLE ... ALTER"
     " COLUMN ... SET NOT NULL`), or declare them as they are"
 )
-OF_DERIVED = "of a derived table alter those columns, or move the table out of the way"
+OF_DERIVED = (
+    "of a derived table alter those columns, or run `tally migrate --move-aside`, which moves it to"
+    " a schema of its own and makes another"
+)
 
 UPDATED_AT = "updated_at"
 JSONS = {"json", "jsonb"}
@@ -119,7 +122,8 @@ def raw_misfits(connection: Connection, table: Table) -> list[str]:
             found.append(f"{column.name} is {there.type}, expected {declared}")
         if there.computed and column.identity is None:
             found.append(f"{column.name} is generated, but Tallykeeper has to write it")
-        if _numbers_itself(column) and not there.fills_itself:
+        # An identity that is no more than that is found by whoever writes a row.
+        if column.autoincrement is True and not there.fills_itself:
             found.append(
                 f"{column.name} is NOT NULL without a default, and nothing fills it"
                 f" (`ALTER TABLE {sql.name_of(table)} ALTER COLUMN {sql.quote(column.name)}"
@@ -135,10 +139,6 @@ def _is_alike(declared: Type, there: Type) -> bool:
     if {declared.name, there.name} <= JSONS:
         return True
     return holds(declared.as_logged(), there) or holds(there, declared)
-
-
-def _numbers_itself(column: Column[object]) -> bool:
-    return column.identity is not None or column.autoincrement is True
 
 
 def source_misfits(connection: Connection, source: Table, tallies: Iterable[Tally]) -> list[str]:

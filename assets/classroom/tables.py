@@ -44,7 +44,7 @@ def _id() -> Column[int]:
     return Column("id", BigInteger, Identity(), primary_key=True)
 
 
-def _of(table: Table, name: str, *, may_lack: bool = True) -> Column[int]:
+def _of(table: Table, name: str) -> Column[int]:
     """A reference to a row of the table, without which this row makes no sense.
 
     A table that is adopted may lack it in some rows, which then count nowhere.
@@ -54,7 +54,7 @@ def _of(table: Table, name: str, *, may_lack: bool = True) -> Column[int]:
         BigInteger,
         ForeignKey(table.c.id, ondelete="CASCADE"),
         nullable=False,
-        info=MAY_BE_NULL if may_lack else {},
+        info=MAY_BE_NULL,
     )
 
 
@@ -123,10 +123,9 @@ assignment_group_memberships = _sources.table(
 submissions = _sources.table(
     "submissions",
     _id(),
-    # What the counts of a submission repeat.
-    _of(assignments, "assignment_id", may_lack=False),
-    _of(courses, "course_id", may_lack=False),
-    _of(users, "user_id", may_lack=False),
+    _of(assignments, "assignment_id"),
+    _of(courses, "course_id"),
+    _of(users, "user_id"),
     _created(),
     Index("submissions_assignment", "assignment_id", "date_created"),
     Index("submissions_course", "course_id", "date_created"),
@@ -237,9 +236,10 @@ submission_counts = Table(
     "submission_counts",
     metadata,
     _key("submission_id"),
-    Column("assignment_id", BigInteger, nullable=False),
-    Column("course_id", BigInteger, nullable=False),
-    Column("user_id", BigInteger, nullable=False, comment="whose it is"),
+    # Null where the submission says none, which a table that is adopted may allow.
+    Column("assignment_id", BigInteger),
+    Column("course_id", BigInteger),
+    Column("user_id", BigInteger, comment="whose it is"),
     _count("runs"),
     _count("edits"),
     _count("attempts"),

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TypedDict
 from urllib.parse import urlsplit
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from assets.fediverse.tables import instances
@@ -55,10 +55,25 @@ def instance_id(connection: Connection, base_url: str) -> int:
     known = select(instances.c.id).where(instances.c.base_url == base_url)
     found = connection.scalar(known)
     if found is None:
-        row = insert(instances).values(base_url=base_url).on_conflict_do_nothing()
+        values: dict[str, object] = {"base_url": base_url, "created_at": func.now()}
+        if not _numbers_itself(connection):
+            sql.execute(
+                connection, f"LOCK TABLE {sql.name_of(instances)} IN SHARE ROW EXCLUSIVE MODE"
+            )
+            values["id"] = select(func.coalesce(func.max(instances.c.id), 0) + 1).scalar_subquery()
+        row = insert(instances).values(values).on_conflict_do_nothing()
         found = connection.scalar(row.returning(instances.c.id))
     # Nothing returned: another has made it meanwhile, and the next statement sees it.
     return int(found if found is not None else connection.execute(known).scalar_one())
+
+
+def _numbers_itself(connection: Connection) -> bool:
+    """Whether the table gives a row its id: one that was there before may leave that to others."""
+    filled = text(
+        "SELECT a.atthasdef OR a.attidentity <> '' FROM pg_attribute AS a"
+        " WHERE a.attrelid = to_regclass(:name) AND a.attname = 'id'"
+    )
+    return bool(connection.scalar(filled, {"name": sql.name_of(instances)}))
 
 
 class KnownInstance(TypedDict):

@@ -34,7 +34,12 @@ day = click.DateTime(formats=["%Y-%m-%d"])
     )
 )
 @click.option("--with-sources", is_flag=True, help="Also create source tables that are missing.")
-def migrate(with_sources: bool) -> None:
+@click.option(
+    "--move-aside",
+    is_flag=True,
+    help="Move derived tables that do not fit to a schema of their own, and make others.",
+)
+def migrate(with_sources: bool, move_aside: bool) -> None:
     """Create or adopt the derived tables, and install capture.
 
     All of it happens, or nothing. An existing derived table is adopted where its columns fit. A
@@ -42,7 +47,7 @@ def migrate(with_sources: bool) -> None:
     """
     from pipelines.migrate import migrate as run
 
-    result = run(open_database(), with_sources=with_sources)
+    result = run(open_database(), with_sources=with_sources, move_aside=move_aside)
     for sentence in result.done:
         click.echo(sentence)
     for system, missing in result.skipped.items():
