@@ -73,22 +73,23 @@ def require_fit(
     """
     own: dict[str, list[str]] = {}
     derived: dict[str, list[str]] = {}
+    ours = {*processed, *(tally.table for tally in tallies)}
     for table in raw:
         own[f"the source table {sql.name_of(table)}"] = raw_misfits(connection, table)
-    for source in dict.fromkeys(s for t in tallies for s in t.sources):
-        if source not in processed:
-            misfits = own.setdefault(f"the source table {sql.name_of(source)}", [])
-            misfits += source_misfits(connection, source, tallies)
     for table in processed:
-        found = processed_misfits(connection, table)
-        # What tallies cannot read may well be written.
-        found += source_misfits(connection, table, tallies)
-        derived[f"the derived table {sql.name_of(table)}"] = list(dict.fromkeys(found))
-    unfit = any(own[f"the source table {sql.name_of(t)}"] for t in raw) or any(derived.values())
+        derived[f"the derived table {sql.name_of(table)}"] = processed_misfits(connection, table)
     for tally in tallies:
-        derived[f"the derived table {sql.name_of(tally.table)}"] = derived_misfits(
-            connection, tally
-        )
+        name = f"the derived table {sql.name_of(tally.table)}"
+        derived[name] = derived_misfits(connection, tally)
+    unfit = any(own.values()) or any(
+        derived[f"the derived table {sql.name_of(table)}"] for table in processed
+    )
+    for source in dict.fromkeys(s for t in tallies for s in t.sources):
+        # What tallies cannot read of a table that is ours may well be written.
+        kind, place = ("derived", derived) if source in ours else ("source", own)
+        found = place.setdefault(f"the {kind} table {sql.name_of(source)}", [])
+        misfits = source_misfits(connection, source, tallies)
+        found += [misfit for misfit in misfits if misfit not in found]
     said = [f"{name}: {', '.join(what)}" for name, what in (own | derived).items() if what]
     if said:
         ways = [of_sources] if any(own.values()) else []
