@@ -183,8 +183,10 @@ def _why_not_writable(candidate: Path) -> str | None:
 
 
 def _is_reject_list(path: Path) -> bool:
+    # A load that was killed just after it had made the list left it empty.
     with path.open("rb") as stream:
-        return stream.readline(100).strip() == ",".join(REJECT_HEADER).encode()
+        line = stream.readline(100)
+    return not line or line.strip() == ",".join(REJECT_HEADER).encode()
 
 
 def parse_time(text: str) -> datetime:

@@ -223,8 +223,9 @@ class _Scrape:
         with connection.begin():
             connection.exec_driver_sql(
                 "SELECT set_config('transaction_read_only', 'on', true),"
-                " set_config('statement_timeout', %s, true), set_config('lock_timeout', %s, true)",
-                (str(milliseconds), str(LOCK_MILLISECONDS)),
+                " set_config('statement_timeout', %s, true), set_config('lock_timeout', %s, true),"
+                " set_config('idle_in_transaction_session_timeout', %s, true)",
+                (str(milliseconds), str(LOCK_MILLISECONDS), str(milliseconds)),
             )
             yield
 

@@ -1,19 +1,22 @@
 """How the service reads: each answer in one read-only snapshot, with the moment it is exact as of.
 
-What must stay true: nothing is written, whatever role connects; and what an answer says, its
-`as_of` and its entity tag are of the very same snapshot. No SQL over tallies here: questions are
-the systems' reads, and the state of a tally is the engine's to tell.
+What must stay true: nothing is written, whatever role connects; what an answer says, its `as_of`
+and its entity tag are of the very same snapshot; and no snapshot holds up vacuum for longer than
+twice what a statement may take: it has ended before an answer is sent, and the server ends it where
+this process hangs. No SQL over tallies here: questions are the systems' reads, and the state of a
+tally is the engine's to tell.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,7 +24,7 @@ from starlette.responses import Response
 from resources.settings import serve_statement_seconds
 from serving.answers import JSON, with_moment, written
 from serving.caching import CACHE_CONTROL, Remembered, entity_tag, is_known
-from serving.problems import unaskable
+from serving.problems import too_slow, unaskable
 from tallies.fingerprint import Part, fingerprint
 
 Provider = Engine | Callable[[], Engine]
@@ -30,7 +33,8 @@ _SERIALIZATION_FAILURE = "40001"
 _ATTEMPTS = 3
 # No snapshot is taken by these.
 _SETTINGS = (
-    "SET TRANSACTION READ ONLY; SET LOCAL statement_timeout = '{}s'; SET LOCAL lock_timeout = '2s';"
+    "SET TRANSACTION READ ONLY; SET LOCAL statement_timeout = '{0}s';"
+    " SET LOCAL idle_in_transaction_session_timeout = '{0}s'; SET LOCAL lock_timeout = '2s';"
     " SET LOCAL jit = off; SET LOCAL timezone = 'UTC'"
 )
 
@@ -139,6 +143,18 @@ class Snapshots:
         # explicit READ WRITE for the next one, whatever the default is.
         connecting = self.engine.connect().execution_options(isolation_level="REPEATABLE READ")
         with connecting as connection, connection.begin() as transaction:
-            connection.exec_driver_sql(_SETTINGS.format(serve_statement_seconds()))
+            seconds = serve_statement_seconds()
+            connection.exec_driver_sql(_SETTINGS.format(seconds))
+            _begin_no_statement_after(connection, seconds)
             yield connection
             transaction.rollback()
+
+
+def _begin_no_statement_after(connection: Connection, seconds: float) -> None:
+    """Let no statement begin on the connection once so many seconds have passed."""
+    until = time.monotonic() + seconds
+
+    @event.listens_for(connection, "before_cursor_execute")
+    def check(*_: object) -> None:
+        if time.monotonic() > until:
+            raise too_slow()

@@ -65,6 +65,8 @@ _OF_STATUS = {
 
 # PostgreSQL's codes. Statement timeout, or ended by an administrator.
 _CANCELLED = "57014"
+# The server ended a transaction in which nothing was asked for too long, or one that took too long.
+_ENDED = {"25P03", "25P04"}
 _NOT_PERMITTED = "42501"
 # No such table, schema, column or function.
 _MISSING = {"42P01", "3F000", "42703", "42883"}
@@ -142,6 +144,15 @@ def unavailable(kind: str, detail: str, *, passes: bool = True) -> Problem:
     return Problem(503, kind, detail, headers=headers)
 
 
+def too_slow() -> Problem:
+    """The answer was given up, so that others are answered and nothing else is held up."""
+    return unavailable(
+        "too-slow",
+        "The database gave up after the time that an answer may take; ask for less, or again"
+        " when a refresh has consumed what is pending.",
+    )
+
+
 def problem_of(error: Exception) -> Problem | None:
     """The problem that an error is; None for a bug."""
     match error:
@@ -186,15 +197,11 @@ def _of_http(error: HTTPException) -> Problem:
 
 def _of_database(error: DBAPIError) -> Problem | None:
     code = str(getattr(error.orig, "sqlstate", None) or "")
-    if error.connection_invalidated or (code.startswith(_GONE) and code != _CANCELLED):
+    if code == _CANCELLED or code in _ENDED:
+        return too_slow()
+    if error.connection_invalidated or code.startswith(_GONE):
         _log_seldom(f"the connection was lost: {_said(error)}")
         return _gone()
-    if code == _CANCELLED:
-        return unavailable(
-            "too-slow",
-            "The database gave up after the time that an answer may take; ask for less, or again"
-            " when a refresh has taken what is pending.",
-        )
     if code in _MISSING:
         return unavailable("not-installed", f"{_said(error)}; run `tally migrate`.", passes=False)
     if code == _NOT_PERMITTED:

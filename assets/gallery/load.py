@@ -209,7 +209,9 @@ def _merge(
             # Names that another load made are found by the next statement, not the next snapshot.
             options = {"isolation_level": "READ COMMITTED"}
             with engine.connect().execution_options(**options) as connection, connection.begin():
-                return _merge_once(connection, targets, latest.values(), creators)
+                # Names of every row: which rows share a chunk must not show in the tables.
+                named = _named(connection, chunk, creators)
+                return _merge_once(connection, targets, list(latest.values()), creators, named)
         except DBAPIError as error:
             if getattr(error.orig, "sqlstate", None) not in _PASSING or attempt == _ATTEMPTS - 1:
                 raise
@@ -217,17 +219,23 @@ def _merge(
     raise AssertionError("unreachable")
 
 
+def _named(
+    connection: Connection, items: Sequence[Item], creators: dict[str, str]
+) -> Mapping[str, str]:
+    """The ids of the items' tags by name; those of their creators are added to `creators`."""
+    creator_ids(connection, {item.creator for item in items}, creators)
+    return tag_ids(connection, {tag for item in items for tag in item.tags if tag is not None})
+
+
 def _merge_once(
     connection: Connection,
     targets: Mapping[str, _Target],
-    items: Iterable[Item],
-    creators: dict[str, str],
+    items: Sequence[Item],
+    creators: Mapping[str, str],
+    named: Mapping[str, str],
 ) -> tuple[int, int]:
     # An adopted table may hold times without time zone; they mean UTC.
     connection.execute(text("SET LOCAL TIME ZONE 'UTC'"))
-    items = list(items)
-    creator_ids(connection, {item.creator for item in items}, creators)
-    named = tag_ids(connection, {tag for item in items for tag in item.tags if tag is not None})
     _staged.create(connection, checkfirst=False)
     rows = (_row(item, creators[item.creator], named) for item in items)
     copy_rows(connection, _staged.name, list(_staged.c.keys()), rows)

@@ -227,6 +227,9 @@ def test_of_rows_for_the_same_item_the_last_one_counts(
     loaded = load_gallery(gallery, write("1,auto,a,,x\n2,auto,a,,x\n1,auto,a,,y\n1,auto,b,,z\n"))
     assert (loaded.read, loaded.inserted) == (4, 2)
     assert items(gallery)["auto", 1][:2] == ("b", ["z"])
+    # Names are made for each row, so that which rows share a chunk shows nowhere.
+    assert scalar(gallery, "SELECT count(*) FROM gallery.tags") == 3
+    assert scalar(gallery, "SELECT count(*) FROM gallery.users") == 2
 
 
 @pytest.mark.parametrize("chunk", [1, 20_000])

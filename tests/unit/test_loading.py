@@ -320,6 +320,13 @@ def test_columns_are_found_in_any_order_and_optional_ones_may_be_missing(tmp_pat
         assert file.columns(["path"], ["a", "c"]) == [1, 2, None]
 
 
+def test_an_empty_list_of_a_load_that_was_killed_is_written_anew(tmp_path: Path) -> None:
+    (tmp_path / "in.csv.rejects.csv").touch()
+    with RejectFile(tmp_path / "in.csv") as rejects:
+        rejects.add(1, "why", "row")
+    assert (tmp_path / "in.csv.rejects.csv").read_text() == "line,reason,row\n1,why,row\n"
+
+
 @pytest.mark.parametrize(
     ("row", "listed"),
     [
