@@ -41,7 +41,8 @@ WHERE c.oid = :oid AND pg_get_userbyid(c.relowner) <> current_user
 """
 _KIND = """
 WITH of_kind AS (
-  SELECT CASE relkind WHEN 'm' THEN 'MATERIALIZED VIEW ' ELSE 'VIEW ' END AS kind
+  SELECT CASE relkind WHEN 'm' THEN 'MATERIALIZED VIEW ' WHEN 'v' THEN 'VIEW ' ELSE 'TABLE ' END
+    AS kind
   FROM pg_class WHERE oid = :oid
 )"""
 # Everybody may call a function that is made anew. What is made for it decides that, not this.
@@ -75,7 +76,7 @@ class Attribute:
 
 
 def of_view(connection: Connection, oid: int) -> list[Attribute]:
-    """What is set on a view or materialized view."""
+    """What is set on a view, materialized view or table."""
     return _read(connection, f"{_KIND}{_RELATION}", oid)
 
 

@@ -224,7 +224,7 @@ def processed_misfits(connection: Connection, table: Table) -> list[str]:
             found += _unwritable(column, there)
     found += _unfilled(table, columns)
     for key in _unique_keys(table):
-        if key <= columns.keys() and not is_unique(connection, table, key, columns):
+        if key <= columns.keys() and not is_unique(connection, table, key, columns, split=True):
             names = [c.name for c in table.c if c.name in key]
             found.append(f"no unique index on ({', '.join(names)})")
     return found
@@ -376,15 +376,28 @@ def columns_of(connection: Connection, table: Table) -> tuple[str | None, dict[s
 
 
 def is_unique(
-    connection: Connection, table: Table, key: set[str], columns: dict[str, Found]
+    connection: Connection,
+    table: Table,
+    key: set[str],
+    columns: dict[str, Found],
+    *,
+    split: bool = False,
 ) -> bool:
-    """Whether an index keeps each key to one row, those with nulls in it included."""
+    """Whether an index keeps each key to one row, those with nulls in it included.
+
+    With `split` the columns by which the table is partitioned may be in it besides: PostgreSQL
+    demands them there, and processing looks a row up before it writes it.
+    """
     rows = connection.execute(
         text(
             "SELECT (SELECT array_agg(CAST(a.attname AS text)) FROM pg_attribute AS a"
             "  WHERE a.attrelid = i.indrelid"
             "  AND a.attnum = ANY ((CAST(i.indkey AS int2[]))[0 : i.indnkeyatts - 1])) AS names,"
-            " i.indpred IS NOT NULL AS partial, i.indnullsnotdistinct AS nulls_are_equal"
+            " i.indpred IS NOT NULL AS partial, i.indnullsnotdistinct AS nulls_are_equal,"
+            " ARRAY(SELECT CAST(a.attname AS text) FROM pg_partitioned_table AS p"
+            "  JOIN pg_attribute AS a ON a.attrelid = p.partrelid"
+            "  AND a.attnum = ANY (CAST(p.partattrs AS int2[]))"
+            "  WHERE p.partrelid = i.indrelid) AS split_by"
             " FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indrelid"
             " JOIN pg_namespace AS n ON n.oid = c.relnamespace"
             " WHERE n.nspname = :schema AND c.relname = :name"
@@ -393,7 +406,8 @@ def is_unique(
         {"schema": table.schema or "public", "name": table.name},
     ).all()
     nullable = {n for n in key if columns[n].nullable}
-    whole = [row for row in rows if set(row.names) == key]
+    more = {name for row in rows for name in row.split_by if split}
+    whole = [row for row in rows if key <= set(row.names) <= key | more]
     if any(not row.partial and (row.nulls_are_equal or not nullable) for row in whole):
         return True
     # As declared: one index over the key, and one without what is null in it.

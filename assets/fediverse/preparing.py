@@ -1,4 +1,4 @@
-"""What a database needs for the fediverse beyond tables: functions, and partitions of the log.
+"""What a database needs for the fediverse beyond tables: functions, and partitions to come.
 
 Run by every migration, so it has to be idempotent, and says nothing where nothing is to do.
 """
@@ -10,9 +10,15 @@ from sqlalchemy import Connection
 from assets.fediverse import partition_functions
 from assets.fediverse.functions import create_functions
 from assets.fediverse.partitions import ensure_around, today_of
+from assets.fediverse.post_months import ensure_months
 
 
 def prepare(connection: Connection) -> list[str]:
-    """Create the functions that processing calls, and partitions for this week's events."""
+    """Create the functions that processing calls, and partitions for this week's events.
+
+    Where posts are partitioned by month also the months to come, which the migration captures.
+    """
     done = create_functions(connection, partition_functions.statements())
-    return done + ensure_around(connection, today_of(connection))
+    today = today_of(connection)
+    done += ensure_around(connection, today)
+    return done + ensure_months(connection, today)

@@ -23,6 +23,7 @@ from pipelines.command_line.keeping import (
     status,
     verify,
 )
+from pipelines.command_line.partitioning import partition
 from pipelines.command_line.running import demo, env, metrics, roles, serve, stop, test_alert, up
 
 
@@ -77,5 +78,5 @@ def tally() -> None:
 
 
 _COMMANDS = (migrate, status, refresh, rebuild, backfill, verify, incidents, load, listen)
-for command in (*_COMMANDS, roles, test_alert, env, stop, metrics, up, serve, demo):
+for command in (*_COMMANDS, partition, roles, test_alert, env, stop, metrics, up, serve, demo):
     tally.add_command(command)

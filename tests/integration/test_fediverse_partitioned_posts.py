@@ -1,93 +1,232 @@
-"""Posts partitioned by month: what processing, replay, tallies and migrate make of it."""
+"""Posts partitioned by month: the conversion, and what comes of processing, counts and migrate."""
 
 from __future__ import annotations
+
+from datetime import date, timedelta
+from functools import partial
 
 import pytest
 from sqlalchemy import Engine
 
+from assets.fediverse import preparing
 from assets.fediverse.demo import change_demo, create_demo
+from assets.fediverse.post_months import ensure_months, partition_posts
 from assets.fediverse.processing import process
 from assets.fediverse.replay import replay, verify_log
 from assets.fediverse.tallies import hourly_stats, system
 from pipelines.migrate import migrate
-from tallies import DoesNotFit, capture_faults, install, refresh, verify
-from tests.integration.support import execute, scalar
+from tallies import DoesNotFit, HasDependents, capture_faults, install, refresh, verify
+from tests.fediverse_posts import add_instance, add_post
+from tests.integration.support import create, execute, rows, scalar
 
 POSTS = "fediverse.mastodon_posts"
-PARTITIONED = (
-    f"ALTER TABLE {POSTS} RENAME TO mastodon_posts_plain",
-    f"CREATE TABLE {POSTS} (LIKE {POSTS}_plain INCLUDING DEFAULTS INCLUDING GENERATED,"
-    " PRIMARY KEY (instance_id, id, created_at)) PARTITION BY RANGE (created_at)",
-    f"CREATE INDEX ON {POSTS} (created_at)",
-    f"CREATE TABLE {POSTS}_old PARTITION OF {POSTS}"
-    " FOR VALUES FROM ('2000-01-01Z') TO ('2024-01-01Z')",
-    f"CREATE TABLE {POSTS}_default PARTITION OF {POSTS} DEFAULT",
-    f"DROP TABLE {POSTS}_plain",
-)
+NEXT_MONTH = "date_trunc('month', now() AT TIME ZONE 'UTC' + interval '1 month') AT TIME ZONE 'UTC'"
 
 
 @pytest.fixture
-def partitioned(engine: Engine) -> Engine:
-    """A made-up stream, nothing of it processed yet, over posts in two partitions."""
+def demo(engine: Engine) -> Engine:
+    """A made-up stream, nothing of it processed yet, over posts in partitions."""
     migrate(engine, [system], with_sources=True)
-    create_demo(engine, events=2_000)
-    execute(engine, *PARTITIONED)
-    with engine.begin() as connection:
-        install(connection, system.tallies)
+    partition_posts(engine, system.tallies, 2)
+    create_demo(engine, events=500)
     return engine
 
 
-def test_posts_in_partitions_are_processed_replayed_and_counted(partitioned: Engine) -> None:
-    for _ in range(2):
-        process(partitioned)
-        for tally in system.tallies:
-            refresh(partitioned, tally)
-            assert verify(partitioned, tally).ok
-        assert verify_log(partitioned).ok
-        change_demo(partitioned)
-    process(partitioned)
-    execute(
-        partitioned,
-        f"UPDATE {POSTS} SET created_at = '2023-05-01Z' WHERE id = (SELECT min(id) FROM {POSTS})",
-    )
-    assert scalar(partitioned, f"SELECT count(*) FROM {POSTS}_old") == 1
-    assert replay(partitioned).rows == {"mastodon_posts": 1}
-    assert scalar(partitioned, f"SELECT count(*) FROM {POSTS}_old") == 0
+@pytest.fixture
+def filled(engine: Engine) -> Engine:
+    """Posts in one table, that are counted; one of them was created next month."""
+    create(engine, system)
+    add_instance(engine)
+    now = scalar(engine, "SELECT now()")
+    for days in (0, 1, 100, 10_000):
+        add_post(engine, 1, now - timedelta(days=days), tags=["cats"], favourites_count=days)
+    add_post(engine, 1, scalar(engine, f"SELECT {NEXT_MONTH}"))
     for tally in system.tallies:
-        refresh(partitioned, tally)
-        assert verify(partitioned, tally).ok
+        refresh(engine, tally)
+    return engine
 
 
-def test_the_declared_key_is_missed_by_migrate(partitioned: Engine) -> None:
-    with pytest.raises(DoesNotFit, match=r"no unique index on \(instance_id, id\)"):
-        migrate(partitioned, [system])
+def settle(engine: Engine) -> None:
+    for tally in system.tallies:
+        refresh(engine, tally)
+        assert verify(engine, tally).ok, tally
 
 
-def test_a_month_that_comes_later_has_to_be_captured_first(partitioned: Engine) -> None:
-    process(partitioned)
-    refresh(partitioned, hourly_stats)
+def partitions(engine: Engine) -> list[str]:
+    found = rows(
+        engine,
+        "SELECT c.relname FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid"
+        f" WHERE i.inhparent = '{POSTS}'::regclass ORDER BY 1",
+    )
+    return [name.removeprefix("mastodon_posts_") for (name,) in found]
+
+
+def test_posts_in_partitions_are_processed_replayed_and_counted(demo: Engine) -> None:
+    for _ in range(2):
+        process(demo)
+        settle(demo)
+        assert verify_log(demo).ok
+        change_demo(demo)
+    process(demo)
     execute(
-        partitioned,
+        demo,
+        f"UPDATE {POSTS} SET created_at = {NEXT_MONTH}"
+        f" WHERE (instance_id, id) = (SELECT instance_id, id FROM {POSTS} LIMIT 1)",
+    )
+    assert scalar(demo, f"SELECT count(*) FROM {POSTS}_before") < scalar(
+        demo, f"SELECT count(*) FROM {POSTS}"
+    )
+    assert replay(demo).rows == {"mastodon_posts": 1}
+    settle(demo)
+
+
+def test_posts_that_are_there_stay_and_are_counted_as_before(filled: Engine) -> None:
+    counted = "SELECT sum(post_count), sum(total_engagement) FROM fediverse.hourly_stats_live"
+    before, posts = rows(filled, counted), rows(filled, f"SELECT * FROM {POSTS} ORDER BY id")
+    shape = rows(
+        filled,
+        "SELECT attname, format_type(atttypid, atttypmod), attnotnull, attgenerated,"
+        " col_description(attrelid, attnum) FROM pg_attribute"
+        f" WHERE attrelid = '{POSTS}'::regclass AND attnum > 0 ORDER BY attnum",
+    )
+    execute(
+        filled,
+        "CREATE ROLE months_reader",
+        f"GRANT SELECT ON {POSTS} TO months_reader",
+        f"UPDATE {POSTS} SET favourites_count = 7 WHERE favourites_count = 100",
+    )
+    try:
+        changed = rows(filled, counted)
+        assert changed != before
+        done = partition_posts(filled, system.tallies, 3)
+        assert done[0].startswith(f"partitioned {POSTS} by month: mastodon_posts_before up to ")
+        assert scalar(filled, f"SELECT has_table_privilege('months_reader', '{POSTS}', 'SELECT')")
+    finally:
+        execute(filled, "DROP OWNED BY months_reader", "DROP ROLE months_reader")
+    assert len(partitions(filled)) == 5
+    assert {"before", "default"} < set(partitions(filled))
+    assert scalar(filled, f"SELECT count(*) FROM {POSTS}_before") == 4
+    assert len(rows(filled, f"SELECT * FROM {POSTS}")) == len(posts)
+    assert rows(filled, counted) == changed
+    settle(filled)
+    assert rows(filled, counted) == changed
+    assert shape == rows(
+        filled,
+        "SELECT attname, format_type(atttypid, atttypmod), attnotnull, attgenerated,"
+        " col_description(attrelid, attnum) FROM pg_attribute"
+        f" WHERE attrelid = '{POSTS}'::regclass AND attnum > 0 ORDER BY attnum",
+    )
+    indexes = scalar(
+        filled, f"SELECT count(*) FROM pg_indexes WHERE schemaname || '.' || tablename = '{POSTS}'"
+    )
+    assert indexes == 1 + len(system.metadata.tables[POSTS].indexes)
+    # Written into a month, into what was before, and moved from one to the other.
+    late = add_post(filled, 1, scalar(filled, f"SELECT {NEXT_MONTH}"))
+    execute(filled, f"UPDATE {POSTS} SET created_at = '2020-01-01Z' WHERE id = '{late}'")
+    add_post(filled, 1, scalar(filled, "SELECT timestamptz '2020-01-01 12:00Z'"))
+    assert refresh(filled, hourly_stats).how == "refresh"
+    settle(filled)
+    assert partition_posts(filled, system.tallies, 3) == []
+
+
+def test_migrate_makes_the_months_to_come_and_captures_them(
+    filled: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparing, "ensure_months", partial(ensure_months, months_ahead=5))
+    partition_posts(filled, system.tallies, 2)
+    settle(filled)
+    stray = scalar(filled, f"SELECT {NEXT_MONTH} + interval '100 days'")
+    add_post(filled, 1, stray)
+    done = migrate(filled, [system]).done
+    made = [sentence for sentence in done if sentence.startswith("created the partition")]
+    # Five, of which two were there and one has a post in the default partition.
+    assert len(made) == 2
+    assert not any(f"{stray:%Y%m}" in sentence for sentence in made)
+    assert migrate(filled, [system]).done == []
+    assert refresh(filled, hourly_stats).how == "refresh"
+    settle(filled)
+    with filled.begin() as connection:
+        before = ensure_months(connection, date(2000, 1, 5))
+        assert before == []
+
+
+def test_a_month_that_is_made_by_hand_has_to_be_captured_first(filled: Engine) -> None:
+    partition_posts(filled, system.tallies, 2)
+    settle(filled)
+    execute(
+        filled,
         f"CREATE TABLE {POSTS}_later PARTITION OF {POSTS}"
         " FOR VALUES FROM ('2100-01-01Z') TO ('2100-02-01Z')",
     )
-    with partitioned.connect() as connection:
+    with filled.connect() as connection:
         faults = capture_faults(connection, hourly_stats)
     assert faults == [f"{POSTS}_later: belongs to the source now, and is not captured with it"]
-    with partitioned.begin() as connection:
+    with filled.begin() as connection:
         install(connection, system.tallies)
-    with partitioned.connect() as connection:
+    with filled.connect() as connection:
         assert capture_faults(connection, hourly_stats) == []
     # Nothing was ever in it.
-    assert refresh(partitioned, hourly_stats).how == "refresh"
+    assert refresh(filled, hourly_stats).how == "refresh"
 
 
-def test_a_month_that_is_detached_takes_its_counts_along(partitioned: Engine) -> None:
-    process(partitioned)
-    refresh(partitioned, hourly_stats)
-    execute(partitioned, f"ALTER TABLE {POSTS} DETACH PARTITION {POSTS}_default")
-    assert not verify(partitioned, hourly_stats).ok
-    with partitioned.begin() as connection:
+def test_a_month_that_is_detached_takes_its_counts_along(filled: Engine) -> None:
+    partition_posts(filled, system.tallies, 2)
+    settle(filled)
+    execute(filled, f"ALTER TABLE {POSTS} DETACH PARTITION {POSTS}_before")
+    assert not verify(filled, hourly_stats).ok
+    with filled.begin() as connection:
         install(connection, system.tallies)
-    refresh(partitioned, hourly_stats)
-    assert scalar(partitioned, "SELECT count(*) FROM fediverse.hourly_stats") == 0
+    refresh(filled, hourly_stats)
+    assert scalar(filled, "SELECT sum(post_count) FROM fediverse.hourly_stats") == 1
+
+
+@pytest.mark.parametrize(
+    ("statement", "sentence"),
+    [
+        (f"CREATE VIEW public.x AS SELECT id FROM {POSTS}", "this stands on it: view public.x"),
+        (
+            f"CREATE TABLE public.x (i bigint, p {{id}},"
+            f" FOREIGN KEY (i, p) REFERENCES {POSTS} (instance_id, id))",
+            "the foreign key x_i_p_fkey of x",
+        ),
+        (
+            f"CREATE TRIGGER x AFTER INSERT ON {POSTS}"
+            " EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+            "the trigger x",
+        ),
+        (f"CREATE POLICY x ON {POSTS}", "the policy x"),
+        (f"CREATE PUBLICATION x FOR TABLE {POSTS}", "the publication x"),
+    ],
+    ids=["view", "foreign key", "trigger", "policy", "publication"],
+)
+def test_what_others_built_on_the_posts_is_refused_and_nothing_changed(
+    engine: Engine, statement: str, sentence: str
+) -> None:
+    create(engine, system)
+    id_type = scalar(
+        engine,
+        "SELECT format_type(atttypid, -1) FROM pg_attribute"
+        f" WHERE attrelid = '{POSTS}'::regclass AND attname = 'id'",
+    )
+    execute(engine, statement.format(id=id_type))
+    with pytest.raises(HasDependents) as caught:
+        partition_posts(engine, system.tallies)
+    assert sentence in str(caught.value)
+    assert "Nothing was changed" in str(caught.value)
+    assert (
+        scalar(engine, f"SELECT relkind::text FROM pg_class WHERE oid = '{POSTS}'::regclass") == "r"
+    )
+
+
+def test_a_layout_of_an_application_s_own_is_left_alone(engine: Engine) -> None:
+    create(engine, system)
+    execute(
+        engine,
+        f"ALTER TABLE {POSTS} RENAME TO plain",
+        f"CREATE TABLE {POSTS} (LIKE fediverse.plain INCLUDING GENERATED,"
+        " PRIMARY KEY (instance_id, id, domain)) PARTITION BY LIST (domain)",
+    )
+    with pytest.raises(DoesNotFit, match=r"partitioned by LIST \(domain\), expected RANGE"):
+        partition_posts(engine, system.tallies)
+    with engine.begin() as connection:
+        assert ensure_months(connection, date(2000, 1, 1)) == []
