@@ -17,6 +17,7 @@ import pytest
 from sqlalchemy import Connection, Engine, inspect
 from sqlalchemy.exc import IntegrityError
 
+from assets.fediverse.post_months import partition_posts
 from assets.fediverse.processing import process
 from assets.fediverse.reads import (
     domain_series,
@@ -572,11 +573,11 @@ def test_posts_with_most_engagement_are_found_by_an_index(engine: Engine) -> Non
     assert any("engagement_score DESC" in d for (d,) in rows(engine, definitions))
 
 
-@pytest.mark.xfail(strict=False, reason="it takes an edit of the declaration and a migration")
-def test_posts_are_partitioned_by_month_without_editing_files() -> None:
-    from resources.settings import posts_by_month  # type: ignore[attr-defined]
-
-    assert not posts_by_month()
+def test_posts_are_partitioned_by_month_without_editing_files(postgres_servers: Servers) -> None:
+    with created(postgres_servers) as engine:
+        partition_posts(engine, fediverse.tallies, 1)
+        key = scalar(engine, "SELECT pg_get_partkeydef('fediverse.mastodon_posts'::regclass)")
+        assert key == "RANGE (created_at)"
 
 
 def test_snapshots_are_thinned_to_hours_and_days_by_their_age(engine: Engine) -> None:
