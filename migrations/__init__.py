@@ -1,9 +1,10 @@
 """The derived tables' own history: one branch per system, one file per change, forward only.
 
 `tally migrate` runs it (see `pipelines/migrate.py`). A file creates or alters derived tables and
-nothing else: source tables are their application's, and change logs, triggers and live views
-follow from the declarations. An existing table is adopted, so every operation passes over what is
-there already: ask `missing` before a table is created, add columns with `if_not_exists=True`.
+nothing else: source tables are their application's, and change logs, triggers and live views follow
+from the declarations. One exception: ids of the fediverse became text everywhere at once. An
+existing table is adopted, so every operation passes over what is there already: ask `missing`
+before a table is created, add columns with `if_not_exists=True`.
 """
 
 from __future__ import annotations

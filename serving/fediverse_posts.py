@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from assets.fediverse import asking, reads
+from assets.fediverse.functions import LONGEST_ID
 from assets.fediverse.gains import Baseline
 from serving import fediverse_shapes as shapes
 from serving.database import Snapshots
@@ -22,6 +23,7 @@ from serving.fediverse_parameters import (
     Limit,
     Start,
     span,
+    whole,
 )
 from serving.parameters import Moment
 from serving.problems import Problem
@@ -31,7 +33,14 @@ _Found = TypeVar("_Found")
 MoreThan = Annotated[
     int, Query(ge=0, le=asking.LARGEST_COUNT, description="Favourites gained, at least.")
 ]
-PostId = Annotated[int, Path(ge=0, le=asking.LARGEST_ID)]
+PostId = Annotated[
+    str,
+    Path(
+        min_length=1,
+        max_length=LONGEST_ID,
+        description="As its server writes it; an address as it stands or percent-encoded.",
+    ),
+]
 
 
 def add_posts(routes: APIRouter, ask: Snapshots) -> None:
@@ -62,7 +71,7 @@ def _add_gains(routes: APIRouter, ask: Snapshots) -> None:
             found = reads.engagement_velocity(
                 connection, instance, first, last, more_than, baseline=baseline, limit=limit
             )
-            return {"posts": [_with_text_ids(vars(one)) for one in found]}
+            return {"posts": [vars(one) for one in found]}
 
         return ask.answer(request, read)
 
@@ -93,7 +102,7 @@ def _add_gains(routes: APIRouter, ask: Snapshots) -> None:
                 minimum_before=minimum_before,
                 limit=limit,
             )
-            return {"posts": [_with_text_ids(vars(one)) for one in found]}
+            return {"posts": [vars(one) for one in found]}
 
         return ask.answer(request, read)
 
@@ -122,27 +131,30 @@ def _add_sentiments(routes: APIRouter, ask: Snapshots) -> None:
                 prompt_version=prompt_version,
                 limit=limit,
             )
-            return {"changes": [_with_text_ids(vars(one)) for one in found]}
+            return {"changes": [vars(one) for one in found]}
 
         return ask.answer(request, read)
 
 
 def _add_one_post(routes: APIRouter, ask: Snapshots) -> None:
-    @routes.get("/api/posts/{id}/history", response_model=shapes.History, responses=NOT_FOUND)
+    @routes.get("/api/posts/{id:path}/history", response_model=shapes.History, responses=NOT_FOUND)
     def history(
         request: Request,
         id: PostId,  # noqa: A002 -- as in the address
         instance: Instance,
     ) -> Response:
         """A post's versions, what models said of each, and its deletion; no entity tag."""
+        post = whole(lambda: asking.post_id(id))
 
         def read(connection: Connection) -> dict[str, Any]:
-            found = reads.post_history(connection, instance, id)
-            return _with_text_ids(vars(_known(found, instance, id)))
+            found = reads.post_history(connection, instance, post)
+            return vars(_known(found, instance, post))
 
         return ask.answer(request, read)
 
-    @routes.get("/api/posts/{id}/counts", response_model=shapes.PostSeries, responses=NOT_FOUND)
+    @routes.get(
+        "/api/posts/{id:path}/counts", response_model=shapes.PostSeries, responses=NOT_FOUND
+    )
     def counts(
         request: Request,
         id: PostId,  # noqa: A002
@@ -155,10 +167,11 @@ def _add_one_post(routes: APIRouter, ask: Snapshots) -> None:
 
         Where there are more than `limit`, the latest.
         """
+        post = whole(lambda: asking.post_id(id))
 
         def read(connection: Connection) -> dict[str, Any]:
-            found = reads.post_series(connection, instance, id, start, end, limit=limit)
-            return _with_text_ids(vars(_known(found, instance, id)))
+            found = reads.post_series(connection, instance, post, start, end, limit=limit)
+            return vars(_known(found, instance, post))
 
         return ask.answer(request, read)
 
@@ -170,7 +183,3 @@ def _known(found: _Found | None, instance: int, post: object) -> _Found:
             404, "not-found", f"Nothing is known of the post {post} of instance {instance}."
         )
     return found
-
-
-def _with_text_ids(fields: dict[str, Any]) -> dict[str, Any]:
-    return {n: str(v) if n in ("post_id", "account_id") else v for n, v in fields.items()}

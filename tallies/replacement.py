@@ -49,7 +49,7 @@ def replace(
     tally = wanted.tally
     standing = [each for each in (wanted, *downstream) if _oid(connection, each.tally.live_name)]
     if alter_log:
-        _stand_on_nothing(connection, tally)
+        stand_on_nothing(connection, tally)
         change_log.alter(connection, tally)
     freed = False
     for statement in wanted.functions:
@@ -82,7 +82,7 @@ def _replace_function(
     if not _is_superseded(connection, name, statement):
         return False
     for each in standing:
-        _stand_on_nothing(connection, each.tally)
+        stand_on_nothing(connection, each.tally)
     kept = _supersede(connection, statement, before, tally.name)
     for signature in _functions(connection, name).values():
         attributes.set_again(connection, signature, kept)
@@ -143,7 +143,7 @@ def _try_in_present_order(connection: Connection, wanted: LiveView) -> bool:
     return _try_view(connection, wanted.tally.live_name, ordered)
 
 
-def _stand_on_nothing(connection: Connection, tally: Tally) -> None:
+def stand_on_nothing(connection: Connection, tally: Tally) -> None:
     """Give the live view, where there is one, a query without rows that depends on nothing."""
     columns = _columns(connection, tally.live_name)
     if not columns:

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Engine, text
 
+IDS = ("id", "account_id", "in_reply_to_id", "in_reply_to_account_id", "reblog_of_id")
 _ids = count(117_024_236_332_527_350)
 
 
@@ -31,12 +32,12 @@ def add_post(
     tags: Iterable[str] = (),
     content: str | None = "Hello",
     **columns: Any,
-) -> int:
+) -> str:
     """A public post of account 1 with its hashtags, as they are normalised; says its id."""
-    row = {
+    row: dict[str, Any] = {
         "id": next(_ids),
         "instance_id": instance,
-        "account_id": 1,
+        "account_id": "1",
         "domain": "m.social",
         "visibility": "public",
         "content": content,
@@ -45,6 +46,7 @@ def add_post(
         "first_seen_at": created_at + timedelta(seconds=1),
         **columns,
     }
+    row |= {n: str(row[n]) for n in IDS if row.get(n) is not None}
     names, values = ", ".join(row), ", ".join(f":{name}" for name in row)
     with engine.begin() as connection:
         connection.execute(
@@ -52,10 +54,10 @@ def add_post(
         )
         for tag in tags:
             _tag(connection, instance, row["id"], tag)
-    return int(row["id"])
+    return str(row["id"])
 
 
-def _tag(connection: Any, instance: int, post: int, tag: str) -> None:
+def _tag(connection: Any, instance: int, post: str, tag: str) -> None:
     given = {"instance": instance, "post": post, "tag": tag}
     connection.execute(
         text(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import Connection, Engine, func, select, text
 
 from assets.fediverse import parsing, posts, relations, snapshots, tables, versions
 from assets.fediverse.functions import PROGRESS
@@ -58,6 +58,23 @@ def raw_schema() -> str:
     return quote(str(tables.metadata.schema))
 
 
+def id_type(connection: Connection) -> str:
+    """The type of ids in temporary tables: text in the collation that those of the posts have.
+
+    In another one the tables' indexes would be of no use.
+    """
+    found = connection.execute(
+        text(
+            "SELECT format('text COLLATE %I.%I', n.nspname, c.collname) FROM pg_attribute AS a"
+            " JOIN pg_collation AS c ON c.oid = a.attcollation"
+            " JOIN pg_namespace AS n ON n.oid = c.collnamespace"
+            " WHERE a.attrelid = to_regclass(:posts) AND a.attname = 'id'"
+        ),
+        {"posts": f"{raw_schema()}.{quote(tables.mastodon_posts.name)}"},
+    ).scalar_one()
+    return str(found)
+
+
 def prepare(connection: Connection) -> None:
     """Begin a transaction of processing: alone, and with the temporary tables it needs."""
     begin_work(connection)
@@ -65,8 +82,14 @@ def prepare(connection: Connection) -> None:
     more = {"work_mem": f"'{WORK_MEMORY}'", "client_min_messages": "warning"}
     execute(connection, set_local(more))
     execute(connection, LOCK)
-    for statement in (*parsing.stages(), *posts.stages(), versions.STAGE):
+    for statement in stages(connection):
         execute(connection, statement)
+
+
+def stages(connection: Connection) -> list[str]:
+    """CREATE TEMPORARY TABLE for each of the tables that a batch goes through."""
+    ids = id_type(connection)
+    return [*parsing.stages(ids), *posts.stages(ids), versions.stage(ids)]
 
 
 def apply(connection: Connection, schema: str, real: str, *, redact: bool) -> None:

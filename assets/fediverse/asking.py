@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
+from assets.fediverse.functions import LONGEST_ID
 from assets.reading import read
 
 LARGEST_ID = 2**63 - 1
@@ -46,8 +47,17 @@ def whole_number(name: str, value: int, most: int, least: int = 1) -> int:
 
 
 def identifier(name: str, value: int) -> int:
-    """`value`, which an instance or a post may have as its id. Raises ValueError."""
+    """`value`, which an instance may have as its id. Raises ValueError."""
     return whole_number(name, value, LARGEST_ID, least=0)
+
+
+def post_id(value: str) -> str:
+    """`value`, which a post may have as its id on its server. Raises ValueError."""
+    if len(storable("post_id", value)) > LONGEST_ID:
+        raise ValueError(
+            f"Expected `post_id` of up to {LONGEST_ID} characters, but it has {len(value):,}."
+        )
+    return value
 
 
 def one_of_many(instance: int) -> str:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from assets.fediverse import applying, parsing, posts
 from assets.fediverse.functions import PROGRESS
 from assets.fediverse.settling import COPIED, settle
-from tallies.sql import execute, quote
+from tallies.sql import execute, literal, quote
 
 CHUNK_POSTS = 2_000
 
@@ -57,16 +57,17 @@ def derive_late(connection: Connection, schema: str, *, redact: bool) -> None:
 
 
 def _create_scope(connection: Connection) -> None:
+    ids = applying.id_type(connection)
     execute(
         connection,
-        "CREATE TEMPORARY TABLE scope_posts (instance_id bigint, post_id bigint,"
+        f"CREATE TEMPORARY TABLE scope_posts (instance_id bigint, post_id {ids},"
         " is_complete boolean NOT NULL, PRIMARY KEY (instance_id, post_id)) ON COMMIT DROP",
     )
 
 
 def choose(
-    connection: Connection, schema: str, window: str, column: str, last: tuple[int, int]
-) -> tuple[tuple[int, int], int, int] | None:
+    connection: Connection, schema: str, window: str, column: str, last: tuple[int, str]
+) -> tuple[tuple[int, str], int, int] | None:
     """Put the next posts of some events into `scope_posts`; None where there are no more.
 
     `window` is a condition on the events, `column` that which names the post, `last` the instance
@@ -80,7 +81,7 @@ INSERT INTO pg_temp.scope_posts
 SELECT c.instance_id, c.post_id, {_complete(schema, "c")} FROM (
   SELECT DISTINCT instance_id, {column} AS post_id FROM {schema}.stream_events
   WHERE {window} AND processed_at IS NOT NULL AND process_error IS NULL
-    AND {column} IS NOT NULL AND (instance_id, {column}) > ({last[0]}, {last[1]})
+    AND {column} IS NOT NULL AND (instance_id, {column}) > ({last[0]}, {literal(last[1])})
   ORDER BY 1, 2 LIMIT {CHUNK_POSTS}
 ) AS c""",
     )

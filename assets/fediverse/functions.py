@@ -19,6 +19,7 @@ from assets.fediverse.tables import hashtag_hourly_stats
 from tallies.sql import in_engine_schema, literal
 
 TIME = in_engine_schema("fediverse_time")
+ID = in_engine_schema("fediverse_id")
 NUMBER = in_engine_schema("fediverse_number")
 JSON_OF = in_engine_schema("fediverse_json")
 PLAIN_TEXT = in_engine_schema("fediverse_plain_text")
@@ -34,6 +35,8 @@ _HASHTAG_LOG = in_engine_schema(f"fediverse_{hashtag_hourly_stats.name}_log")
 LARGEST_NUMBER = 2**63 - 1
 LARGEST_COUNT = 10**12
 """More replies, reblogs or favourites than this nobody has: sums of such counts stay in bounds."""
+LONGEST_ID = 255
+"""Characters of an id: two of them fit into a row of an index, whatever they are made of."""
 LONGEST_HASHTAG = 500
 """Characters of a hashtag's name that are kept: more could not be indexed."""
 READ_OF_HASHTAG = 10 * LONGEST_HASHTAG
@@ -42,6 +45,8 @@ LONGEST_DOMAIN = 253
 """Characters of a domain, which DNS allows; it is a key."""
 SNAPSHOT_INTERVAL = "interval '1 hour'"
 
+IN_ID = r'[^\x01-\x20\x7f"<>\\{}]'
+"""What ids are made of: anything that an address may have, so that no broken JSON is one."""
 _OFFSET = r"(Z|z|[+-]\d\d(:?\d\d)?)$"
 _TIME = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?"
 
@@ -97,6 +102,15 @@ def _statements() -> dict[str, str]:
   RETURN NULL;
 EXCEPTION WHEN data_exception THEN RETURN NULL;""",
         ),
+        # A number is the same id as its text. Other characters no server's ids have.
+        ID: f"""
+CREATE OR REPLACE FUNCTION {ID}(written jsonb) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN CASE
+  WHEN length(written #>> '{{}}') > {LONGEST_ID} THEN NULL
+  WHEN jsonb_typeof(written) = 'string' AND (written #>> '{{}}') ~ {literal(f"^{IN_ID}+$")}
+    OR jsonb_typeof(written) = 'number' AND (written #>> '{{}}') ~ '^-?[0-9]+$'
+  THEN written #>> '{{}}'
+END""",
         # A counted repetition, {1,18}, would cost twice as much as the whole rest.
         NUMBER: f"""
 CREATE OR REPLACE FUNCTION {NUMBER}(written text) RETURNS bigint

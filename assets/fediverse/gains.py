@@ -27,8 +27,8 @@ Baseline = Literal["creation", "first_seen", "zero"]
 class Velocity:
     """A post and what it gained: `gained` is `favourites` less `favourites_before`."""
 
-    post_id: int
-    account_id: int
+    post_id: str
+    account_id: str
     url: str | None
     gained: int
     favourites_before: int
@@ -45,8 +45,8 @@ class Rise:
     So 3.0 is an increase by 300 percent.
     """
 
-    post_id: int
-    account_id: int
+    post_id: str
+    account_id: str
     url: str | None
     growth: float
     gained: int
@@ -72,15 +72,15 @@ def engagement_velocity(
     one until then `baseline` says what stands for it: "creation", 0 where it was created at or
     after the start, else its first snapshot in between; "first_seen", that snapshot always;
     "zero", 0 always. Counts may fall. Deleted posts, and those that not everybody may see, are
-    left out; equal ones are ordered by id. Raises ValueError for what cannot be asked,
-    NotInstalled where the tables are not there.
+    left out; equal ones are ordered by the bytes of their ids. Raises ValueError for what cannot
+    be asked, NotInstalled where the tables are not there.
     """
     asking.whole_number("more_than", more_than, asking.LARGEST_COUNT, least=0)
     compared = _compared(instance_id, (start, end), "favourites_count", baseline, limit)
     query = f"""
 SELECT id, account_id, url, last_count - count_before, count_before, last_count, before_at, last_at
 FROM ({compared}) AS z WHERE last_count - count_before > {more_than}
-ORDER BY 4 DESC, id LIMIT {limit}"""
+ORDER BY 4 DESC, id COLLATE "C" LIMIT {limit}"""
     return asking.answers(connection, query, f"the table {_snapshots}", Velocity)
 
 
@@ -108,7 +108,7 @@ def rising_posts(
 SELECT id, account_id, url, {growth}, last_count - count_before, count_before, last_count,
   before_at, last_at
 FROM ({compared}) AS z WHERE count_before >= {minimum_before} AND {growth} > {over!r}
-ORDER BY 4 DESC, id LIMIT {limit}"""
+ORDER BY 4 DESC, id COLLATE "C" LIMIT {limit}"""
     return asking.answers(connection, query, f"the table {_snapshots}", Rise)
 
 

@@ -54,33 +54,34 @@ class History:
     """
 
     instance_id: int
-    post_id: int
+    post_id: str
     created_at: datetime | None
     deleted_at: datetime | None
     versions: tuple[Version, ...]
 
 
-def post_history(connection: Connection, instance_id: int, post_id: int) -> History | None:
+def post_history(connection: Connection, instance_id: int, post_id: str) -> History | None:
     """A post's versions, what models said of each, and its deletion; None where nothing is known.
 
     A sentiment belongs to a version by the content that was analyzed. Raises ValueError where an
     id can be none, NotInstalled where the tables are not there.
     """
     instance = asking.identifier("instance_id", instance_id)
-    post = asking.identifier("post_id", post_id)
+    post = asking.post_id(post_id)
+    given = sql.literal(post)
     query = f"""
 SELECT p.created_at AS post_created_at, coalesce(p.deleted_at, d.deleted_at) AS post_deleted_at,
   v.version_seq, v.valid_from, v.valid_to, v.edited_at, v.content, v.content_text,
   v.spoiler_text, v.sensitive, v.content_hash,
   s.model, s.prompt_version, s.label, s.score, s.analyzed_at
 FROM (SELECT 1) AS one
-LEFT JOIN {_posts} AS p ON p.instance_id = {instance} AND p.id = {post}
+LEFT JOIN {_posts} AS p ON p.instance_id = {instance} AND p.id = {given}
 LEFT JOIN {sql.name_of(tables.post_deletions)} AS d
-  ON d.instance_id = {instance} AND d.post_id = {post}
+  ON d.instance_id = {instance} AND d.post_id = {given}
 LEFT JOIN {sql.name_of(tables.post_versions)} AS v
-  ON v.instance_id = {instance} AND v.post_id = {post}
+  ON v.instance_id = {instance} AND v.post_id = {given}
 LEFT JOIN {sql.name_of(tables.post_sentiments)} AS s
-  ON s.instance_id = {instance} AND s.post_id = {post} AND s.input_hash = v.content_hash
+  ON s.instance_id = {instance} AND s.post_id = {given} AND s.input_hash = v.content_hash
 WHERE p.id IS NOT NULL OR d.post_id IS NOT NULL OR v.version_seq IS NOT NULL
 ORDER BY v.valid_from, s.model COLLATE "C", s.prompt_version COLLATE "C\""""
     rows = [

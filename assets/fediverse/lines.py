@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from assets.fediverse.functions import IN_ID, LONGEST_ID
 from assets.fediverse.instances import BadInstance, base_url_of
+from assets.fediverse.parsing import AN_ID, DELETE
 from assets.loading import parse_time, text_fault
 
 _LONGEST_EVENT_NAME = 200
 _EARLIEST = datetime(2010, 1, 1, tzinfo=UTC)
 _CLOCKS_DIFFER_BY = timedelta(days=1)
 
+IS_ID = re.compile(f"{IN_ID}{{1,{LONGEST_ID}}}")
 _BLANK = re.compile(r"[ \t\n\r]*")
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -107,6 +110,9 @@ def _payload(row: dict[str, Any], raw: str) -> str | None:
     if payload is None:
         # Some events have none: filters_changed.
         return None
+    if row["event"] == DELETE and isinstance(payload, str) and IS_ID.fullmatch(payload):
+        # The id itself, which on most servers is no number.
+        return _parts(raw)["payload"]
     if isinstance(payload, str):
         # As the wire has it: JSON within a string.
         if (fault := _json_fault(payload)) is not None:
@@ -128,11 +134,9 @@ def _history(row: dict[str, Any], raw: str) -> str:
 
 
 def _require_id(value: object, name: str) -> None:
-    is_number = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-    if not is_number and not (isinstance(value, str) and value.isascii() and value.isdigit()):
-        raise BadLine(
-            f"{name}: expected an id, a number or a string of digits, found {_shown(value)}"
-        )
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    if not is_number and not (isinstance(value, str) and IS_ID.fullmatch(value)):
+        raise BadLine(f"{name}: expected {AN_ID}, found {_shown(value)}")
 
 
 def _received(row: dict[str, Any], now: datetime) -> datetime | None:

@@ -29,6 +29,8 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, Operationa
 
 from assets.fediverse.confinement import Elsewhere
 from assets.fediverse.instances import instance_id, saw
+from assets.fediverse.lines import IS_ID
+from assets.fediverse.parsing import DELETE
 from assets.fediverse.partitions import ensure_days
 from assets.fediverse.stream import Disconnected, Refused, Stream, StreamConnection
 from assets.fediverse.writing import Event, append, days_of
@@ -274,6 +276,8 @@ class _Writer:
         # Unnamed events are messages, as the standard has it.
         event_type = (name or "message").replace("\0", "\\0")
         payload = None if data is None or data in ("", "undefined") else data.replace("\0", "\\0")
+        if event_type == DELETE and payload is not None and _is_bare_id(payload):
+            payload = json.dumps(payload, ensure_ascii=False)
         return Event(self._instance, received_at, event_type, payload)
 
     def _write_until_written(self, batch: list[Event]) -> None:
@@ -340,6 +344,12 @@ class _Writer:
             f" ({_first_line(error)}); mend that and listen again. Events written before:"
             f" {self._shared.heard.events:,}"
         )
+
+
+def _is_bare_id(data: str) -> bool:
+    """Whether it is an id that is no JSON, or another number as JSON, like 9e12345678."""
+    is_json = data.isdigit() or data.startswith("[") or data in ("null", "true", "false")
+    return not is_json and IS_ID.fullmatch(data) is not None
 
 
 def _as_string(event: Event) -> Event:

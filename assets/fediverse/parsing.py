@@ -13,7 +13,15 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from assets.fediverse.functions import JSON_OF, LARGEST_COUNT, LONGEST_DOMAIN, NUMBER, TIME
+from assets.fediverse.functions import (
+    ID,
+    JSON_OF,
+    LARGEST_COUNT,
+    LONGEST_DOMAIN,
+    LONGEST_ID,
+    NUMBER,
+    TIME,
+)
 from tallies.sql import execute
 
 # Events whose payload is a status; an edit may come without the time of the edit.
@@ -21,48 +29,49 @@ STATUS_EVENTS = ("update", "status.update", "status")
 EDIT, HISTORY, DELETE = "status.update", "history", "delete"
 DERIVED_FROM = (*STATUS_EVENTS, HISTORY, DELETE)
 
+AN_ID = f"an id (a whole number, or 1 to {LONGEST_ID} characters without blanks and quotes)"
 SHOWN = 60
 """Characters of a faulty value that its reason repeats."""
 
 _TABLES = {
     "taken": """
   event_id bigint NOT NULL, received_at timestamptz NOT NULL, instance_id bigint NOT NULL,
-  event_type text NOT NULL, post_id bigint, reblog_id bigint, fault text""",
+  event_type text NOT NULL, post_id {id}, reblog_id {id}, fault text""",
     "seen": """
   event_id bigint NOT NULL, received_at timestamptz NOT NULL, instance_id bigint NOT NULL,
   event_type text NOT NULL, late boolean NOT NULL DEFAULT false,
-  post_id bigint NOT NULL, account_id bigint NOT NULL, domain text NOT NULL, url text, uri text,
+  post_id {id} NOT NULL, account_id {id} NOT NULL, domain text NOT NULL, url text, uri text,
   content text, spoiler_text text, sensitive boolean, language text, visibility text NOT NULL,
   replies_count bigint NOT NULL, reblogs_count bigint NOT NULL, favourites_count bigint NOT NULL,
-  in_reply_to_id bigint, in_reply_to_account_id bigint, reblog_of_id bigint,
+  in_reply_to_id {id}, in_reply_to_account_id {id}, reblog_of_id {id},
   tags jsonb, mentions jsonb, media jsonb, account jsonb,
   created_at timestamptz NOT NULL, edited_at timestamptz""",
     "listed": """
   event_id bigint NOT NULL, received_at timestamptz NOT NULL, instance_id bigint NOT NULL,
-  post_id bigint NOT NULL, valid_from timestamptz NOT NULL, first boolean NOT NULL,
+  post_id {id} NOT NULL, valid_from timestamptz NOT NULL, first boolean NOT NULL,
   content text, spoiler_text text, sensitive boolean""",
     "deletes": """
   event_id bigint NOT NULL, received_at timestamptz NOT NULL, instance_id bigint NOT NULL,
-  post_id bigint NOT NULL""",
+  post_id {id} NOT NULL""",
 }
 
 STAGES = tuple(_TABLES)
 # What is read once and forgotten is not worth compressing.
 UNCOMPRESSED = "WITH (toast_tuple_target = 8160)"
 
-_STATUS = """id text, created_at text, edited_at text, in_reply_to_id text,
-  in_reply_to_account_id text, sensitive text, spoiler_text text, visibility text, language text,
+_STATUS = """id jsonb, created_at text, edited_at text, in_reply_to_id jsonb,
+  in_reply_to_account_id jsonb, sensitive text, spoiler_text text, visibility text, language text,
   uri text, url text, replies_count text, reblogs_count text, favourites_count text, content text,
   reblog jsonb, account jsonb, media_attachments jsonb, mentions jsonb, tags jsonb"""
 _COUNTS = ("replies_count", "reblogs_count", "favourites_count")
-_NUMBERS = ("in_reply_to_id", "in_reply_to_account_id", *_COUNTS)
+_IDS = ("in_reply_to_id", "in_reply_to_account_id")
 _TIMES = ("created_at", "edited_at")
 
 
-def stages() -> list[str]:
-    """CREATE TEMPORARY TABLE for each of the tables that a batch is parsed into."""
+def stages(ids: str) -> list[str]:
+    """CREATE TEMPORARY TABLE for each table that a batch is parsed into; `ids` is the ids' type."""
     return [
-        f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} ({columns}) {UNCOMPRESSED}"
+        f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} ({columns.format(id=ids)}) {UNCOMPRESSED}"
         " ON COMMIT DELETE ROWS"
         for name, columns in _TABLES.items()
     ]
@@ -105,18 +114,16 @@ WITH events AS MATERIALIZED (
     CASE WHEN jsonb_typeof(o.reblog) = 'object' THEN o.reblog END) AS s ({_STATUS})
   WHERE o.reblog IS NOT NULL AND jsonb_typeof(o.reblog) <> 'null'
 ), read AS MATERIALIZED (
-  SELECT *, account ->> 'id' AS account_number, reblog ->> 'id' AS reblog_number,
-    {NUMBER}(id) AS post_id, {NUMBER}(account ->> 'id') AS account_id,
-    {NUMBER}(reblog ->> 'id') AS reblog_of_id,
-    {", ".join(f"{NUMBER}({n}) AS {n}_read" for n in _NUMBERS)},
+  SELECT *, {ID}(id) AS post_id, {ID}(account -> 'id') AS account_id,
+    {ID}(reblog -> 'id') AS reblog_of_id, {", ".join(f"{ID}({n}) AS {n}_read" for n in _IDS)},
+    {", ".join(f"{NUMBER}({n}) AS {n}_read" for n in _COUNTS)},
     {", ".join(f"{TIME}({n}) AS {n}_read" for n in _TIMES)}
   FROM statuses
 ), typed AS MATERIALIZED (
   SELECT *, {_fault()} AS fault FROM read
 ), histories AS MATERIALIZED (
   SELECT p.event_id, p.received_at, p.instance_id, p.payload,
-    {NUMBER}(CASE WHEN jsonb_typeof(p.payload) = 'object' THEN p.payload ->> 'status_id' END)
-      AS post_id
+    {ID}(p.payload -> 'status_id') AS post_id
   FROM payloads AS p WHERE p.event_type = '{HISTORY}'
 ), versions AS MATERIALIZED (
   SELECT h.event_id, h.received_at, h.instance_id, h.post_id, v.place,
@@ -130,15 +137,15 @@ WITH events AS MATERIALIZED (
       ELSE '[]' END) WITH ORDINALITY AS v (version, place)
 ), gone AS MATERIALIZED (
   SELECT p.event_id, p.received_at, p.instance_id, p.payload,
-    {NUMBER}(CASE WHEN jsonb_typeof(p.payload) IN ('number', 'string')
-      THEN btrim(p.payload #>> '{{}}', ' "') END) AS post_id
+    {ID}(CASE jsonb_typeof(p.payload) WHEN 'number' THEN p.payload
+      WHEN 'string' THEN to_jsonb(btrim(p.payload #>> '{{}}', ' "')) END) AS post_id
   FROM payloads AS p WHERE p.event_type = '{DELETE}'
 ), faults AS MATERIALIZED (
   SELECT event_id, min(fault) AS fault FROM (
     SELECT event_id, CASE WHEN nested THEN 'reblog: ' ELSE '' END || fault AS fault
     FROM typed WHERE fault IS NOT NULL
     UNION ALL
-    SELECT event_id, {_expected("status_id", "a whole number", "payload ->> 'status_id'")}
+    SELECT event_id, {_expected("status_id", AN_ID, "payload ->> 'status_id'")}
     FROM histories WHERE post_id IS NULL
     UNION ALL
     SELECT event_id, {_expected("history", "a list of versions", "payload ->> 'history'")}
@@ -185,8 +192,8 @@ def _fault() -> str:
     """SQL: the first thing that is wrong with a status; null where nothing is."""
     faults = [
         ("form IS DISTINCT FROM 'object'", _expected("payload", "a status (an object)", "form")),
-        ("post_id IS NULL", _expected("id", "a whole number", "id")),
-        ("account_id IS NULL", _expected("account.id", "a whole number", "account_number")),
+        ("post_id IS NULL", _expected("id", AN_ID, "id #>> '{}'")),
+        ("account_id IS NULL", _expected("account.id", AN_ID, "account ->> 'id'")),
         ("created_at_read IS NULL", _expected("created_at", "an ISO 8601 time", "created_at")),
         (
             "edited_at IS NOT NULL AND edited_at_read IS NULL",
@@ -194,8 +201,15 @@ def _fault() -> str:
         ),
         ("visibility IS NULL", "'visibility: expected one of Mastodon''s, it is missing'"),
         *(
+            (
+                f"jsonb_typeof({n}) <> 'null' AND {n}_read IS NULL",
+                _expected(n, AN_ID, f"{n} #>> '{{}}'"),
+            )
+            for n in _IDS
+        ),
+        *(
             (f"{n} IS NOT NULL AND {n}_read IS NULL", _expected(n, "a whole number", n))
-            for n in _NUMBERS
+            for n in _COUNTS
         ),
         *(
             (
@@ -214,7 +228,7 @@ def _fault() -> str:
         ),
         (
             "jsonb_typeof(reblog) <> 'null' AND reblog_of_id IS NULL",
-            _expected("reblog.id", "a whole number", "reblog_number"),
+            _expected("reblog.id", AN_ID, "reblog ->> 'id'"),
         ),
     ]
     cases = "\n      ".join(f"WHEN {condition} THEN {reason}" for condition, reason in faults)

@@ -38,7 +38,7 @@ class PostSeries:
     """
 
     instance_id: int
-    post_id: int
+    post_id: str
     created_at: datetime | None
     deleted_at: datetime | None
     counts: tuple[PostCounts, ...]
@@ -47,7 +47,7 @@ class PostSeries:
 def post_series(
     connection: Connection,
     instance_id: int,
-    post_id: int,
+    post_id: str,
     start: datetime | None = None,
     end: datetime | None = None,
     *,
@@ -59,17 +59,18 @@ def post_series(
     NotInstalled where the tables are not there.
     """
     instance = asking.identifier("instance_id", instance_id)
-    post = asking.identifier("post_id", post_id)
+    post = asking.post_id(post_id)
+    given = sql.literal(post)
     asking.whole_number("limit", limit, MOST_COUNTS)
     query = f"""
 SELECT p.created_at, coalesce(p.deleted_at, d.deleted_at), s.captured_at, s.replies_count,
   s.reblogs_count, s.favourites_count, s.engagement_score
 FROM (SELECT 1) AS one
-LEFT JOIN {_posts} AS p ON p.instance_id = {instance} AND p.id = {post}
-LEFT JOIN {_deletions} AS d ON d.instance_id = {instance} AND d.post_id = {post}
+LEFT JOIN {_posts} AS p ON p.instance_id = {instance} AND p.id = {given}
+LEFT JOIN {_deletions} AS d ON d.instance_id = {instance} AND d.post_id = {given}
 LEFT JOIN (
   SELECT * FROM {_snapshots}
-  WHERE instance_id = {instance} AND post_id = {post}{_within(start, end)}
+  WHERE instance_id = {instance} AND post_id = {given}{_within(start, end)}
   ORDER BY captured_at DESC LIMIT {limit}
 ) AS s ON p.id IS NOT NULL
 WHERE p.id IS NOT NULL OR d.post_id IS NOT NULL

@@ -20,18 +20,18 @@ from tallies.sql import execute
 
 _TABLES = {
     "winners": """
-  instance_id bigint NOT NULL, post_id bigint NOT NULL, is_new boolean NOT NULL,
+  instance_id bigint NOT NULL, post_id {id} NOT NULL, is_new boolean NOT NULL,
   content_wins boolean NOT NULL, counts_win boolean NOT NULL, is_reblog boolean NOT NULL,
-  account_id bigint NOT NULL, domain text NOT NULL, url text, uri text, content text,
+  account_id {id} NOT NULL, domain text NOT NULL, url text, uri text, content text,
   content_text text, spoiler_text text, sensitive boolean, language text,
   visibility text NOT NULL, replies_count bigint NOT NULL, reblogs_count bigint NOT NULL,
-  favourites_count bigint NOT NULL, in_reply_to_id bigint, in_reply_to_account_id bigint,
-  reblog_of_id bigint, hashtags jsonb, mentions jsonb, media jsonb,
+  favourites_count bigint NOT NULL, in_reply_to_id {id}, in_reply_to_account_id {id},
+  reblog_of_id {id}, hashtags jsonb, mentions jsonb, media jsonb,
   created_at timestamptz NOT NULL, edited_at timestamptz, deleted_at timestamptz,
   first_seen_at timestamptz NOT NULL, place_changes boolean NOT NULL""",
-    "tagged": "instance_id bigint NOT NULL, post_id bigint NOT NULL, name text NOT NULL",
+    "tagged": "instance_id bigint NOT NULL, post_id {id} NOT NULL, name text NOT NULL",
     "touched_posts": """
-  instance_id bigint NOT NULL, post_id bigint NOT NULL, PRIMARY KEY (instance_id, post_id)""",
+  instance_id bigint NOT NULL, post_id {id} NOT NULL, PRIMARY KEY (instance_id, post_id)""",
 }
 
 STAGES = tuple(_TABLES)
@@ -64,10 +64,10 @@ _ALWAYS = (
 )
 
 
-def stages() -> list[str]:
-    """CREATE TEMPORARY TABLE for each of the tables that posts are made up in."""
+def stages(ids: str) -> list[str]:
+    """CREATE TEMPORARY TABLE for each table that posts are made up in; `ids` is the ids' type."""
     return [
-        f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} ({columns}) {UNCOMPRESSED}"
+        f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} ({columns.format(id=ids)}) {UNCOMPRESSED}"
         " ON COMMIT DELETE ROWS"
         for name, columns in _TABLES.items()
     ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from assets.fediverse.functions import NUMBER
+from assets.fediverse.functions import ID
 from tallies.sql import execute
 
 _WANTED = {
@@ -22,26 +22,26 @@ _WANTED = {
     "post_mentions": (
         ("account_id",),
         ("acct", "username", "url"),
-        f"""SELECT DISTINCT ON (w.instance_id, w.post_id, {NUMBER}(m.mention ->> 'id'))
-    w.instance_id, w.post_id, {NUMBER}(m.mention ->> 'id') AS account_id,
+        f"""SELECT DISTINCT ON (w.instance_id, w.post_id, {ID}(m.mention -> 'id'))
+    w.instance_id, w.post_id, {ID}(m.mention -> 'id') AS account_id,
     m.mention ->> 'acct' AS acct, m.mention ->> 'username' AS username, m.mention ->> 'url' AS url
   FROM pg_temp.winners AS w
   CROSS JOIN LATERAL jsonb_array_elements(w.mentions) WITH ORDINALITY AS m (mention, place)
-  WHERE w.content_wins AND w.mentions <> '[]' AND {NUMBER}(m.mention ->> 'id') IS NOT NULL
-  ORDER BY w.instance_id, w.post_id, {NUMBER}(m.mention ->> 'id'), m.place""",
+  WHERE w.content_wins AND w.mentions <> '[]' AND {ID}(m.mention -> 'id') IS NOT NULL
+  ORDER BY w.instance_id, w.post_id, {ID}(m.mention -> 'id'), m.place""",
     ),
     "media_attachments": (
         ("id",),
         ("position", "type", "url", "preview_url", "description"),
-        f"""SELECT DISTINCT ON (w.instance_id, w.post_id, {NUMBER}(m.media ->> 'id'))
-    w.instance_id, w.post_id, {NUMBER}(m.media ->> 'id') AS id,
+        f"""SELECT DISTINCT ON (w.instance_id, w.post_id, {ID}(m.media -> 'id'))
+    w.instance_id, w.post_id, {ID}(m.media -> 'id') AS id,
     least(m.place, 32767)::smallint AS position, m.media ->> 'type' AS type,
     m.media ->> 'url' AS url, m.media ->> 'preview_url' AS preview_url,
     CASE WHEN {{shown}} THEN m.media ->> 'description' END AS description
   FROM pg_temp.winners AS w
   CROSS JOIN LATERAL jsonb_array_elements(w.media) WITH ORDINALITY AS m (media, place)
-  WHERE w.content_wins AND w.media <> '[]' AND {NUMBER}(m.media ->> 'id') IS NOT NULL
-  ORDER BY w.instance_id, w.post_id, {NUMBER}(m.media ->> 'id'), m.place""",
+  WHERE w.content_wins AND w.media <> '[]' AND {ID}(m.media -> 'id') IS NOT NULL
+  ORDER BY w.instance_id, w.post_id, {ID}(m.media -> 'id'), m.place""",
     ),
 }
 

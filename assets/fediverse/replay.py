@@ -24,7 +24,7 @@ from tallies.transactions import retried
 
 __all__ = ["LogDifference", "LogVerification", "Replayed", "replay", "verify_log"]
 
-Place = tuple[int, int]
+Place = tuple[int, str]
 """An instance and a post of it."""
 
 
@@ -152,7 +152,7 @@ def _each_chunk(
     """Derive the window's posts into the copies, a transaction for each chunk, and do `work`."""
     with applying.session(engine) as connection:
         for column in ("payload_status_id", "payload_reblog_id"):
-            last: Place | None = (0, -1)
+            last: Place | None = (0, "")
             while last is not None:
                 last = _one_chunk(connection, schema, window, column, last, found, work, commit)
 

@@ -23,7 +23,7 @@ MOST_CHANGES = 10_000
 class SentimentChange:
     """A version of which a model said something else than of the version it judged before."""
 
-    post_id: int
+    post_id: str
     url: str | None
     model: str
     prompt_version: str
@@ -84,7 +84,7 @@ JOIN {_posts} AS p ON p.instance_id = {instance} AND p.id = j.post_id
 WHERE j.version_before IS NOT NULL AND j.label IS DISTINCT FROM j.label_before
   AND j.valid_from >= {written(first)} AND j.valid_from < {written(last)}
   AND p.deleted_at IS NULL AND p.visibility IN ('public', 'unlisted')
-ORDER BY j.valid_from DESC, j.post_id, j.model COLLATE "C", j.prompt_version COLLATE "C"
+ORDER BY j.valid_from DESC, j.post_id COLLATE "C", j.model COLLATE "C", j.prompt_version COLLATE "C"
 LIMIT {limit}"""
     return asking.answers(connection, query, f"the table {_sentiments}", SentimentChange)
 

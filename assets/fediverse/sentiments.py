@@ -28,7 +28,7 @@ class Unanalyzed:
     """A post's present content; `input_hash` and `version_seq` go with what is said of it."""
 
     instance_id: int
-    post_id: int
+    post_id: str
     content_text: str
     spoiler_text: str | None
     language: str | None
@@ -74,7 +74,7 @@ def unanalyzed_posts(
 def record_sentiment(
     connection: Connection,
     instance_id: int,
-    post_id: int,
+    post_id: str,
     *,
     model: str,
     prompt_version: str,
@@ -97,7 +97,7 @@ def record_sentiment(
         text(_RECORD),
         {
             "instance_id": asking.identifier("instance_id", instance_id),
-            "post_id": asking.identifier("post_id", post_id),
+            "post_id": asking.post_id(post_id),
             "model": asking.storable("model", model),
             "prompt_version": asking.storable("prompt_version", prompt_version),
             "input_hash": asking.storable("input_hash", input_hash),
@@ -143,12 +143,12 @@ WHERE p.deleted_at IS NULL AND p.reblog_of_id IS NULL AND p.content_hash <> {_NO
     WHERE s.instance_id = p.instance_id AND s.post_id = p.id AND s.model = {model}
       AND s.prompt_version = {prompt_version} AND s.input_hash = p.content_hash
   )
-ORDER BY p.created_at DESC, p.instance_id, p.id"""
+ORDER BY p.created_at DESC, p.instance_id, p.id COLLATE "C\""""
 
 
 def _claim(
     connection: Connection, open_posts: str, said: tuple[str, str], limit: int
-) -> list[tuple[int, int]]:
+) -> list[tuple[int, str]]:
     """Instance and id of the first `limit` of the open posts that nobody else has claimed."""
     purpose = sql.literal("\n".join(("sentiment", *said, "")))
     # OFFSET 0 keeps the lock out of the inner query, so that only what is given is claimed.
@@ -160,11 +160,12 @@ def _claim(
     return [(row.instance_id, row.id) for row in read(connection, query, f"the table {_posts}")]
 
 
-def _among(posts: list[tuple[int, int]]) -> str:
-    instances, ids = ([str(number) for number in column] for column in zip(*posts, strict=True))
+def _among(posts: list[tuple[int, str]]) -> str:
+    instances = ", ".join(str(instance) for instance, _ in posts)
+    ids = ", ".join(sql.literal(id_) for _, id_ in posts)
     return (
         " AND (p.instance_id, p.id) IN (SELECT * FROM unnest("
-        f"ARRAY[{', '.join(instances)}]::bigint[], ARRAY[{', '.join(ids)}]::bigint[]))"
+        f"ARRAY[{instances}]::bigint[], ARRAY[{ids}]::text[]))"
     )
 
 

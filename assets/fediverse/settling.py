@@ -213,7 +213,8 @@ WITH RECURSIVE up AS (
 ), ended AS (
   SELECT DISTINCT ON (instance_id, post_id) instance_id, post_id, path,
     CASE WHEN next_id IS NULL THEN path[cardinality(path)] ELSE (
-      SELECT min(c.id) FROM unnest(path[array_position(path, next_id):]) AS c (id)) END AS root
+      SELECT min(c.id COLLATE "C")
+      FROM unnest(path[array_position(path, next_id):]) AS c (id)) END AS root
   FROM up ORDER BY instance_id, post_id, cardinality(path) DESC
 )
 INSERT INTO pg_temp.conversation_threads

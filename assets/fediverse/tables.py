@@ -2,7 +2,8 @@
 
 Only their shape stands here. How events become posts is in `processing.py` and the files that it
 names, how the tallies follow from the posts in `tallies.py`. All keys begin with the instance: two
-instances number their posts and accounts each for itself.
+instances name their posts and accounts each for itself. The ids of these are text, whatever they
+look like; those of instances, events and hashtags are our own, and numbers.
 The schema is `fediverse`, or what `TALLY_SCHEMA_FEDIVERSE` names.
 """
 
@@ -33,6 +34,13 @@ from resources.settings import schema_of
 
 metadata = MetaData(schema=schema_of("fediverse"))
 
+ID = Text(collation="C")
+"""An id as its server writes it: a number, a ULID, a flake id, an address.
+
+In the order of bytes, which is one everywhere and quicker to compare. No order of ids says
+anything about time.
+"""
+
 ENGAGEMENT = "3 * reblogs_count + 2 * favourites_count + replies_count"
 """What a post has moved: 3 for a reblog, 2 for a favourite, 1 for a reply."""
 
@@ -45,8 +53,12 @@ def _instance() -> Column[int]:
     return Column("instance_id", BigInteger, primary_key=True, autoincrement=False)
 
 
-def _post(name: str = "post_id") -> Column[int]:
-    return Column(name, BigInteger, primary_key=True, autoincrement=False)
+def _id(name: str, comment: str | None = None, *, nullable: bool = True) -> Column[str]:
+    return Column(name, ID, nullable=nullable, comment=comment)
+
+
+def _key_id(name: str = "post_id") -> Column[str]:
+    return Column(name, ID, primary_key=True)
 
 
 def _counts() -> list[Column[int]]:
@@ -88,8 +100,8 @@ stream_events = Table(
         comment="as the stream names it; status is an observation, history a list of versions",
     ),
     Column("payload", JSONB),
-    Column("payload_status_id", BigInteger, comment="the post it is about; set by processing"),
-    Column("payload_reblog_id", BigInteger, comment="the post within it; set by processing"),
+    _id("payload_status_id", "the post it is about; set by processing"),
+    _id("payload_reblog_id", "the post within it; set by processing"),
     _instant("processed_at"),
     Column("process_error", Text, comment="why nothing could be made of it"),
     # What is still to be processed, in order; and what a post is made of.
@@ -122,7 +134,7 @@ mastodon_accounts = Table(
     "mastodon_accounts",
     metadata,
     _instance(),
-    _post("id"),
+    _key_id("id"),
     Column("username", Text),
     Column("acct", Text, comment="name, with @domain where the account lives elsewhere"),
     Column("domain", Text, comment="where the account lives"),
@@ -141,8 +153,8 @@ mastodon_posts = Table(
     "mastodon_posts",
     metadata,
     _instance(),
-    _post("id"),
-    Column("account_id", BigInteger, nullable=False),
+    _key_id("id"),
+    _id("account_id", nullable=False),
     Column("domain", Text, nullable=False, comment="where its author lives"),
     Column("url", Text),
     Column("uri", Text),
@@ -154,9 +166,9 @@ mastodon_posts = Table(
     Column("visibility", Text, nullable=False, comment="public, unlisted, private or direct"),
     *_counts(),
     _engagement(),
-    Column("in_reply_to_id", BigInteger),
-    Column("in_reply_to_account_id", BigInteger),
-    Column("reblog_of_id", BigInteger),
+    _id("in_reply_to_id"),
+    _id("in_reply_to_account_id"),
+    _id("reblog_of_id"),
     Column("hashtags", JSONB, nullable=False, server_default=text("'[]'"), comment="names"),
     Column("mentions", JSONB, nullable=False, server_default=text("'[]'")),
     _instant("created_at", nullable=False),
@@ -183,7 +195,7 @@ post_deletions = Table(
     "post_deletions",
     metadata,
     _instance(),
-    _post(),
+    _key_id(),
     _instant("deleted_at", "receipt of the first event that says so", nullable=False),
     comment="Posts that were deleted, also those of which nothing else is known.",
 )
@@ -202,7 +214,7 @@ post_hashtags = Table(
     "post_hashtags",
     metadata,
     _instance(),
-    _post(),
+    _key_id(),
     Column("hashtag_id", BigInteger, primary_key=True, autoincrement=False),
     Index("post_hashtags_hashtag", "instance_id", "hashtag_id", "post_id"),
     comment="Which post has which hashtag, each pair once.",
@@ -212,8 +224,8 @@ post_mentions = Table(
     "post_mentions",
     metadata,
     _instance(),
-    _post(),
-    Column("account_id", BigInteger, primary_key=True, autoincrement=False),
+    _key_id(),
+    _key_id("account_id"),
     Column("acct", Text),
     Column("username", Text),
     Column("url", Text),
@@ -225,7 +237,7 @@ post_versions = Table(
     "post_versions",
     metadata,
     _instance(),
-    _post(),
+    _key_id(),
     Column("valid_from", DateTime(timezone=True), primary_key=True),
     Column("version_seq", Integer, nullable=False, comment="from 1, by time"),
     _instant("valid_to", "when the next version came; null for the latest"),
@@ -242,8 +254,8 @@ media_attachments = Table(
     "media_attachments",
     metadata,
     _instance(),
-    _post(),
-    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    _key_id(),
+    _key_id("id"),
     Column("position", SmallInteger, nullable=False, comment="from 1, as the post shows them"),
     Column("type", Text, comment="image, gifv, video, audio or unknown"),
     Column("url", Text),
@@ -256,13 +268,8 @@ conversation_threads = Table(
     "conversation_threads",
     metadata,
     _instance(),
-    _post(),
-    Column(
-        "root_post_id",
-        BigInteger,
-        nullable=False,
-        comment="the furthest ancestor known of, seen or not",
-    ),
+    _key_id(),
+    _id("root_post_id", "the furthest ancestor known of, seen or not", nullable=False),
     Column("depth", Integer, nullable=False, comment="steps from the root, which has 0"),
     Column("reply_count", Integer, nullable=False, comment="its direct replies, not deleted"),
     Index("conversation_threads_root", "instance_id", "root_post_id"),
@@ -273,7 +280,7 @@ post_metric_snapshots = Table(
     "post_metric_snapshots",
     metadata,
     _instance(),
-    _post(),
+    _key_id(),
     Column("captured_at", DateTime(timezone=True), primary_key=True),
     *_counts(),
     _engagement(),
@@ -287,7 +294,7 @@ post_sentiments = Table(
     "post_sentiments",
     metadata,
     _instance(),
-    _post(),
+    _key_id(),
     Column("model", Text, primary_key=True),
     Column("prompt_version", Text, primary_key=True),
     Column("input_hash", Text, primary_key=True, comment="content_hash of what was analyzed"),

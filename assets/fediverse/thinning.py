@@ -54,10 +54,10 @@ FROM (
 ) AS last
 """
 
-Place = tuple[int, int, datetime | str]
+Place = tuple[int, str, datetime | str]
 """A snapshot's key."""
 
-_BEGINNING: Place = (-(2**63), -(2**63), "-infinity")
+_BEGINNING: Place = (-(2**63), "", "-infinity")
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ a row changes when a root turns out to be a reply itself: then the whole tree mo
 over the index of roots. What must stay true: the rows follow from `mastodon_posts` alone, in
 whatever order its posts came. A reply stays a reply to the same post; where a replay finds
 otherwise, its whole conversation is touched. Circles, which only malformed data has, are cut at
-their smallest id: that post is the root, and its own answer is ignored. The cost follows the
-touched posts, the trees that move and the replies of the posts that were answered, not the table.
+their smallest id, in the order of bytes: that post is the root, and its own answer is ignored. The
+cost follows the touched posts, the trees that move and the replies of the posts that were answered,
+not the table.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ ANALYZE pg_temp.thread_steps"""
 # Every step at once to twice the height.
 _CLIMB = """
 UPDATE pg_temp.thread_steps AS s SET ancestor_id = a.ancestor_id, steps = s.steps + a.steps,
-  smallest = least(s.smallest, a.smallest)
+  smallest = least(s.smallest COLLATE "C", a.smallest)
 FROM pg_temp.thread_steps AS a
 WHERE a.instance_id = s.instance_id AND a.post_id = s.ancestor_id AND a.ancestor_id IS NOT NULL"""
 

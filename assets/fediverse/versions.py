@@ -14,13 +14,18 @@ from assets.fediverse.functions import PLAIN_TEXT
 from assets.fediverse.parsing import EDIT
 from tallies.sql import execute
 
-STAGE = """CREATE TEMPORARY TABLE IF NOT EXISTS versions (
-  instance_id bigint NOT NULL, post_id bigint NOT NULL, valid_from timestamptz NOT NULL,
+_STAGE = """CREATE TEMPORARY TABLE IF NOT EXISTS versions (
+  instance_id bigint NOT NULL, post_id {id} NOT NULL, valid_from timestamptz NOT NULL,
   edited_at timestamptz, dated boolean NOT NULL, content text, spoiler_text text,
   sensitive boolean, content_hash text) ON COMMIT DELETE ROWS"""
 
 # As mastodon_posts computes it.
 _HASH = "md5(coalesce({0}.spoiler_text, '') || E'\\n' || {1})"
+
+
+def stage(ids: str) -> str:
+    """CREATE TEMPORARY TABLE for the versions that the batch shows; `ids` is the ids' type."""
+    return _STAGE.format(id=ids)
 
 
 def write_versions(connection: Connection, schema: str, *, redact: bool) -> None:

@@ -37,6 +37,11 @@ RECEIVED_ANY_TIME = "'2024-02-29Z'::timestamptz + random() * interval '1 hour'"
 Event = tuple[int, str, Any]
 
 
+def _id(number: int) -> str:
+    """The id of a post: of all the kinds that servers have, so that none is compared as another."""
+    return (str(FIRST_ID + number), f"01HZ{number:010X}", f"A{number}xYz")[number % 3]
+
+
 def _any_post(rng: random.Random) -> int:
     """Some post of late."""
     return int(time.time() * POSTS_PER_SECOND) % 1_000_000 + rng.randrange(POSTS)
@@ -45,14 +50,14 @@ def _any_post(rng: random.Random) -> int:
 def _status(rng: random.Random, number: int) -> dict[str, Any]:
     author = rng.randrange(4)
     status: dict[str, Any] = {
-        "id": str(FIRST_ID + number),
+        "id": _id(number),
         "created_at": f"2024-03-0{1 + number % 3}T2{2 + number % 2}:30:00.000Z",
         "edited_at": rng.choice((None, f"2024-03-05T10:{rng.randrange(10)}0:00Z")),
         "visibility": rng.choice(("public", "public", "unlisted", "private")),
         "language": rng.choice(("en", "de", None)),
         "content": rng.choice(CONTENTS),
         "tags": [{"name": tag} for tag in rng.sample(TAGS, rng.randrange(4))],
-        "in_reply_to_id": str(FIRST_ID + number - number % 5) if number % 5 else None,
+        "in_reply_to_id": _id(number - number % 5) if number % 5 else None,
         "account": {
             "id": str(author),
             "acct": f"a{author}" + ("@other.example" if author == 3 else ""),
@@ -69,9 +74,9 @@ def _event(rng: random.Random) -> Event:
     kind = rng.choices(("update", "status", "status.update", "reblog", "delete", "bad"), _WEIGHTS)
     instance = rng.choice((1, 1, 2))
     if kind == ["delete"]:
-        return instance, "delete", str(FIRST_ID + _any_post(rng))
+        return instance, "delete", _id(_any_post(rng))
     if kind == ["bad"]:
-        return instance, "update", {"id": "none"}
+        return instance, "update", {"id": "no ne"}
     status = _status(rng, _any_post(rng))
     if kind == ["reblog"]:
         number = _any_post(rng)
@@ -120,8 +125,9 @@ def analyze(cursor: Cursor, rng: random.Random) -> None:
     cursor.execute(
         "INSERT INTO fediverse.post_sentiments"
         " (instance_id, post_id, model, prompt_version, input_hash, score)"
-        " SELECT instance_id, id, %s, '1', content_hash, (%s + id %% 3) / 10.0"
-        " FROM fediverse.mastodon_posts WHERE content_hash IS NOT NULL AND id %% 4 = %s"
+        " SELECT instance_id, id, %s, '1', content_hash, (%s + abs(hashtext(id::text) %% 3)) / 10.0"
+        " FROM fediverse.mastodon_posts WHERE content_hash IS NOT NULL"
+        " AND abs(hashtext(id::text) %% 4) = %s"
         " ON CONFLICT (instance_id, post_id, model, prompt_version, input_hash)"
         " DO UPDATE SET score = excluded.score",
         [rng.choice(MODELS), rng.randrange(-5, 5), rng.randrange(4)],
@@ -130,14 +136,16 @@ def analyze(cursor: Cursor, rng: random.Random) -> None:
 
 def analyze_again(cursor: Cursor, rng: random.Random) -> None:
     cursor.execute(
-        "UPDATE fediverse.post_sentiments SET score = %s WHERE post_id %% 5 = %s AND model = %s",
+        "UPDATE fediverse.post_sentiments SET score = %s"
+        " WHERE abs(hashtext(post_id::text) %% 5) = %s AND model = %s",
         [rng.choice((None, -0.5, 0.125, 1)), rng.randrange(5), rng.choice(MODELS)],
     )
 
 
 def forget_analyses(cursor: Cursor, rng: random.Random) -> None:
     cursor.execute(
-        "DELETE FROM fediverse.post_sentiments WHERE post_id %% 5 = %s", [rng.randrange(5)]
+        "DELETE FROM fediverse.post_sentiments WHERE abs(hashtext(post_id::text) %% 5) = %s",
+        [rng.randrange(5)],
     )
 
 

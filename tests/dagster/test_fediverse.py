@@ -221,8 +221,8 @@ def test_a_changed_count_turns_matches_source_red(built: Location) -> None:
 
 def test_a_changed_post_turns_matches_log_red_and_a_replay_mends_it(built: Location) -> None:
     built.execute(
-        "UPDATE fediverse.mastodon_posts SET language = 'xx' WHERE id = 105",
-        "DELETE FROM fediverse.post_hashtags WHERE post_id = 106",
+        "UPDATE fediverse.mastodon_posts SET language = 'xx' WHERE id = '105'",
+        "DELETE FROM fediverse.post_hashtags WHERE post_id = '106'",
     )
     ran = built.audit()
     assert ran.failures() == ["matches_log of mastodon_posts"]
@@ -260,7 +260,7 @@ def test_after_a_run_only_the_posts_of_the_last_events_are_compared(
     built: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("assets.fediverse.log_checks.RECENT_EVENTS", 2)
-    built.execute("UPDATE fediverse.mastodon_posts SET language = 'xx' WHERE id = 105")
+    built.execute("UPDATE fediverse.mastodon_posts SET language = 'xx' WHERE id = '105'")
     for n in range(3):
         at = NOW + timedelta(seconds=n - 10)
         say(built, "update", status(400 + n, NOW, "News"), at)
@@ -293,7 +293,7 @@ def test_a_malformed_event_turns_events_processed_red_and_stops_nobody(built: Lo
     reasons = records(failed, "reasons")
     assert [r["events"] for r in reasons] == [1, 1]
     assert any("yesterday" in str(r["reason"]) for r in reasons)
-    assert scalar(built, "SELECT count(*) FROM fediverse.mastodon_posts WHERE id = 501") == 1
+    assert scalar(built, "SELECT count(*) FROM fediverse.mastodon_posts WHERE id = '501'") == 1
 
     built.execute(
         "UPDATE fediverse.stream_events SET processed_at = now() - interval '25 hours'"
@@ -388,7 +388,7 @@ def test_old_days_of_the_log_are_dropped_but_none_with_unprocessed_events(
     assert kept["partitions_kept_though_old"] == 1
     assert "still to be processed" in kept["done"]
     assert "still to be processed" in ran.logged()
-    assert scalar(built, "SELECT count(*) FROM fediverse.mastodon_posts WHERE id = 800") == 1
+    assert scalar(built, "SELECT count(*) FROM fediverse.mastodon_posts WHERE id = '800'") == 1
     assert built.hourly(NAME).failures() == []
     assert told(built.run("fediverse_daily"), "stream_retention")["partitions_dropped"] == 1
     assert built.audit().failures() == []

@@ -260,10 +260,10 @@ DAMAGE = {
     " WHERE {post}",
     "mastodon_posts made up": "WITH made AS (INSERT INTO fediverse.mastodon_posts (instance_id, id,"
     " account_id, domain, visibility, created_at, first_seen_at, in_reply_to_id)"
-    " SELECT instance_id, post_id, 1, 'x', 'public', now(), now(), {n}"
+    " SELECT instance_id, post_id, 1, 'x', 'public', now(), now(), '{n}'"
     " FROM fediverse.post_deletions AS d WHERE NOT EXISTS (SELECT FROM fediverse.mastodon_posts AS"
     " p WHERE p.instance_id = d.instance_id AND p.id = d.post_id) RETURNING instance_id, id)"
-    " INSERT INTO fediverse.conversation_threads SELECT instance_id, id, {n}, 1, 0 FROM made",
+    " INSERT INTO fediverse.conversation_threads SELECT instance_id, id, '{n}', 1, 0 FROM made",
     "mastodon_posts lost": "DELETE FROM fediverse.mastodon_posts WHERE {post}",
     "post_deletions": "INSERT INTO fediverse.post_deletions SELECT instance_id, id, now()"
     " FROM fediverse.mastodon_posts WHERE {post}",
@@ -288,7 +288,7 @@ def test_damage_done_by_hand_is_named_and_mended(fediverse: Engine, where: str) 
         " JOIN fediverse.post_mentions AS m ON m.instance_id = p.instance_id AND m.post_id = p.id"
         " WHERE p.deleted_at IS NULL AND p.favourites_count <> 77 LIMIT 1",
     )
-    of_post = f"instance_id = {instance} AND post_id = {post}"
+    of_post = f"instance_id = {instance} AND post_id = '{post}'"
     execute(
         fediverse,
         DAMAGE[where].format(of_post=of_post, post=of_post.replace("post_id", "id"), n=post),

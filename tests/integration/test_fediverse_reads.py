@@ -151,7 +151,7 @@ def test_hashtags_of_the_same_posts_are_counted_in_pairs(fediverse: Engine) -> N
 # Velocity.
 
 
-def snapshots(engine: Engine, post: int, *seen: tuple[datetime, int], instance: int = 1) -> None:
+def snapshots(engine: Engine, post: str, *seen: tuple[datetime, int], instance: int = 1) -> None:
     with engine.begin() as connection:
         connection.execute(
             text(
@@ -166,7 +166,7 @@ def snapshots(engine: Engine, post: int, *seen: tuple[datetime, int], instance: 
         )
 
 
-def gains(engine: Engine, more_than: int = 0, **parameters: Any) -> dict[int, tuple[int, int, int]]:
+def gains(engine: Engine, more_than: int = 0, **parameters: Any) -> dict[str, tuple[int, int, int]]:
     found = ask(engine, engagement_velocity, 1, NOON, hour(2), more_than, **parameters)
     return {v.post_id: (v.gained, v.favourites_before, v.favourites) for v in found}
 
@@ -177,7 +177,7 @@ def test_velocity_is_the_last_count_of_the_span_less_the_last_before_it(fedivers
         fediverse, post, (hour(-2), 1), (hour(-1), 3), (hour(1), 9), (hour(2), 11), (hour(3), 99)
     )
     (found,) = ask(fediverse, engagement_velocity, 1, NOON, hour(2), 7)
-    assert (found.post_id, found.account_id, found.url) == (post, 7, "https://m.social/1")
+    assert (found.post_id, found.account_id, found.url) == (post, "7", "https://m.social/1")
     assert (found.gained, found.favourites_before, found.favourites) == (8, 3, 11)
     assert (found.before_at, found.seen_at) == (hour(-1), hour(2))
     assert ask(fediverse, engagement_velocity, 1, NOON, hour(2), 8) == []
@@ -202,7 +202,7 @@ def test_velocity_leaves_out_what_is_deleted_hidden_unknown_or_elsewhere(fediver
     left_out = [
         add_post(fediverse, 1, NOON, deleted_at=NOON),
         add_post(fediverse, 1, NOON, visibility="private"),
-        4_711,
+        "4711",
     ]
     for post in (kept, *left_out):
         snapshots(fediverse, post, (hour(-1), 0), (hour(1), 5))
@@ -222,7 +222,7 @@ def test_velocity_has_the_most_first_then_the_lowest_id_up_to_the_limit(fedivers
 # Histories.
 
 
-def version(engine: Engine, post: int, seq: int, content: str, **columns: Any) -> None:
+def version(engine: Engine, post: str, seq: int, content: str, **columns: Any) -> None:
     row = {
         "instance_id": 1,
         "post_id": post,
@@ -296,11 +296,11 @@ def test_a_history_says_when_the_post_was_deleted(fediverse: Engine) -> None:
     post = add_post(fediverse, 1, NOON, deleted_at=hour(1))
     history = ask(fediverse, post_history, 1, post)
     assert (history.created_at, history.deleted_at, history.versions) == (NOON, hour(1), ())
-    deletion = f"(1, 4711, timestamptz '{hour(2).isoformat()}')"
+    deletion = f"(1, '4711', timestamptz '{hour(2).isoformat()}')"
     execute(fediverse, f"INSERT INTO fediverse.post_deletions VALUES {deletion}")
-    unseen = ask(fediverse, post_history, 1, 4_711)
+    unseen = ask(fediverse, post_history, 1, "4711")
     assert (unseen.created_at, unseen.deleted_at, unseen.versions) == (None, hour(2), ())
-    assert ask(fediverse, post_history, 1, 4_712) is None
+    assert ask(fediverse, post_history, 1, "4712") is None
     assert ask(fediverse, post_history, 2, post) is None
 
 
@@ -414,8 +414,8 @@ QUESTIONS: dict[Callable[..., Any], tuple[Any, ...]] = {
     hashtag_cooccurrence: (1, None, *SPAN),
     engagement_velocity: (1, *SPAN, 3),
     rising_posts: (1, *SPAN),
-    post_history: (1, 2),
-    post_series: (1, 2),
+    post_history: (1, "2"),
+    post_series: (1, "2"),
     sentiment_changes: (1, *SPAN),
 }
 
@@ -450,12 +450,13 @@ def test_without_the_system_every_question_says_so(
         (engagement_velocity, (1, *SPAN, -1), "`more_than` from 0"),
         (engagement_velocity, (1, hour(1), NOON, 1), "a `start` before the `end`"),
         (rising_posts, (1, hour(1), NOON), "a `start` before the `end`"),
-        (post_series, (1, 2, hour(1), NOON), "a `start` before the `end`"),
-        (post_series, (1, 2, None, "today"), "`end` to be a datetime"),
+        (post_series, (1, "2", hour(1), NOON), "a `start` before the `end`"),
+        (post_series, (1, "2", None, "today"), "`end` to be a datetime"),
         (sentiment_changes, (1, hour(1), NOON), "a `start` before the `end`"),
         (spiking_hashtags, (1, datetime.min.replace(tzinfo=UTC)), "within the years 1 to 9999"),
-        (post_history, (1, "x"), "`post_id` from 0"),
-        (post_history, (-1, 1), "`instance_id` from 0"),
+        (post_history, (1, 7), "`post_id` to be a text"),
+        (post_history, (1, "x" * 256), "`post_id` of up to 255 characters"),
+        (post_history, (-1, "1"), "`instance_id` from 0"),
     ],
 )
 def test_what_cannot_be_asked_is_said(

@@ -43,14 +43,15 @@ def log(fediverse: Engine) -> Log:
 
 
 DAMAGE = {
-    "mastodon_posts": "UPDATE fediverse.mastodon_posts SET favourites_count = 99 WHERE id = 1",
+    "mastodon_posts": "UPDATE fediverse.mastodon_posts SET favourites_count = 99 WHERE id = '1'",
     "post_deletions": "DELETE FROM fediverse.post_deletions",
-    "post_hashtags": "DELETE FROM fediverse.post_hashtags WHERE post_id = 4",
+    "post_hashtags": "DELETE FROM fediverse.post_hashtags WHERE post_id = '4'",
     "post_mentions": "INSERT INTO fediverse.post_mentions VALUES (1, 3, 8)",
-    "post_versions": "UPDATE fediverse.post_versions SET valid_to = NULL WHERE post_id = 2",
+    "post_versions": "UPDATE fediverse.post_versions SET valid_to = NULL WHERE post_id = '2'",
     "media_attachments": "INSERT INTO fediverse.media_attachments VALUES (1, 1, 5, 1)",
-    "post_metric_snapshots": "DELETE FROM fediverse.post_metric_snapshots WHERE post_id = 1",
-    "conversation_threads": "UPDATE fediverse.conversation_threads SET depth = 3 WHERE post_id = 2",
+    "post_metric_snapshots": "DELETE FROM fediverse.post_metric_snapshots WHERE post_id = '1'",
+    "conversation_threads": "UPDATE fediverse.conversation_threads SET depth = 3"
+    " WHERE post_id = '2'",
 }
 
 
@@ -72,12 +73,12 @@ def test_what_is_not_as_the_log_says_is_named_and_mended(log: Log, table: str) -
 def test_a_difference_shows_both_sides(log: Log) -> None:
     execute(
         log.engine,
-        "UPDATE fediverse.mastodon_posts SET language = 'xx' WHERE id = 1",
-        "DELETE FROM fediverse.post_versions WHERE post_id = 4",
+        "UPDATE fediverse.mastodon_posts SET language = 'xx' WHERE id = '1'",
+        "DELETE FROM fediverse.post_versions WHERE post_id = '4'",
         "INSERT INTO fediverse.post_hashtags VALUES (1, 1, 2)",
     )
     different, unexpected, missing = verify_log(log.engine).differences
-    assert (different.problem, different.key) == ("different", {"instance_id": 1, "id": 1})
+    assert (different.problem, different.key) == ("different", {"instance_id": 1, "id": "1"})
     assert different.stored is not None
     assert different.expected is not None
     assert (different.stored["language"], different.expected["language"]) == ("xx", "en")
@@ -110,15 +111,15 @@ def test_a_replay_of_a_window_touches_only_its_posts(log: Log) -> None:
     done = replay(log.engine, start, start + timedelta(minutes=1))
     assert done.rows == {"mastodon_posts": 2}
     assert rows(log.engine, "SELECT id, language FROM fediverse.mastodon_posts ORDER BY id") == [
-        (1, "xx"),
-        (2, "xx"),
-        (3, "en"),
-        (4, "en"),
+        ("1", "xx"),
+        ("2", "xx"),
+        ("3", "en"),
+        ("4", "en"),
     ]
 
 
 def test_tallies_follow_what_a_replay_mends(log: Log) -> None:
-    execute(log.engine, "UPDATE fediverse.mastodon_posts SET favourites_count = 99 WHERE id = 1")
+    execute(log.engine, "UPDATE fediverse.mastodon_posts SET favourites_count = 99 WHERE id = '1'")
     for tally in system.tallies:
         refresh(log.engine, tally)
     engagement = "SELECT sum(total_engagement) FROM fediverse.hourly_stats_live"
@@ -139,7 +140,7 @@ def test_events_that_failed_are_tried_again(log: Log) -> None:
         f"UPDATE fediverse.stream_events SET payload = payload || '{payload}' WHERE id = {bad}",
     )
     assert replay(log.engine).retried == 1
-    assert scalar(log.engine, "SELECT count(*) FROM fediverse.mastodon_posts WHERE id = 9") == 1
+    assert scalar(log.engine, "SELECT count(*) FROM fediverse.mastodon_posts WHERE id = '9'") == 1
     assert replay(log.engine).retried == 0
 
 
@@ -173,9 +174,11 @@ def test_a_late_event_of_a_post_that_cannot_be_derived_again_adds_what_it_can(lo
     assert process(log.engine).late == 0
     assert rows(
         log.engine,
-        "SELECT content_text, favourites_count FROM fediverse.mastodon_posts WHERE id = 1",
+        "SELECT content_text, favourites_count FROM fediverse.mastodon_posts WHERE id = '1'",
     ) == [("z", 7)]
-    assert scalar(log.engine, "SELECT count(*) FROM fediverse.post_versions WHERE post_id = 1") == 2
+    assert (
+        scalar(log.engine, "SELECT count(*) FROM fediverse.post_versions WHERE post_id = '1'") == 2
+    )
 
 
 def test_an_empty_log_has_nothing_to_compare(log: Log) -> None:

@@ -28,12 +28,12 @@ def fediverse(engine: Engine) -> Engine:
     return engine
 
 
-def offered(engine: Engine, *args: Any, **parameters: Any) -> list[int]:
+def offered(engine: Engine, *args: Any, **parameters: Any) -> list[str]:
     with engine.connect() as connection:
         return ids(unanalyzed_posts(connection, *(args or ASKS), **parameters))
 
 
-def ids(posts: list[Unanalyzed]) -> list[int]:
+def ids(posts: list[Unanalyzed]) -> list[str]:
     return [post.post_id for post in posts]
 
 
@@ -63,11 +63,11 @@ def judge_all(engine: Engine, **said: Any) -> int:
         return len(posts)
 
 
-def edit(engine: Engine, post: int, content: str) -> None:
+def edit(engine: Engine, post: str, content: str) -> None:
     execute(
         engine,
         f"UPDATE fediverse.mastodon_posts SET content = '{content}', content_text = '{content}'"
-        f" WHERE id = {post}",
+        f" WHERE id = '{post}'",
     )
 
 
@@ -80,7 +80,7 @@ def test_a_post_is_offered_with_its_present_text_hash_and_version(fediverse: Eng
         *(
             "INSERT INTO fediverse.post_versions"
             " (instance_id, post_id, valid_from, version_seq, content_hash)"
-            f" VALUES (1, {post}, now() + interval '{n} hours', {n}, 'x')"
+            f" VALUES (1, '{post}', now() + interval '{n} hours', {n}, 'x')"
             for n in (1, 2)
         ),
     )
@@ -184,7 +184,7 @@ def test_what_is_committed_between_the_look_and_the_claim_is_not_offered(
 
 def test_many_workers_judge_every_post_exactly_once(fediverse: Engine) -> None:
     posts = [add_post(fediverse, 1, NOON - n * HOUR) for n in range(30)]
-    judged: list[int] = []
+    judged: list[str] = []
     workers = [fediverse.connect() for _ in range(3)]
     try:
         while sum(_turn(worker, judged) for worker in workers):
@@ -196,7 +196,7 @@ def test_many_workers_judge_every_post_exactly_once(fediverse: Engine) -> None:
     assert scalar(fediverse, "SELECT count(*) FROM fediverse.post_sentiments") == 30
 
 
-def _turn(worker: Connection, judged: list[int]) -> bool:
+def _turn(worker: Connection, judged: list[str]) -> bool:
     """Commit what was claimed in the turn before, and claim more."""
     worker.commit()
     posts = unanalyzed_posts(worker, *ASKS, limit=4)
@@ -261,13 +261,13 @@ def test_a_recorded_sentiment_is_in_the_day_at_once(fediverse: Engine) -> None:
 def test_what_cannot_be_recorded_is_said(
     engine: Engine, said: dict[str, Any], message: str
 ) -> None:
-    post = Unanalyzed(1, 2, "x", None, None, "hash", 1, NOON)
+    post = Unanalyzed(1, "2", "x", None, None, "hash", 1, NOON)
     with engine.connect() as connection, pytest.raises(ValueError, match=message):
         judge(connection, post, **said)
 
 
 def test_a_sentiment_of_a_post_that_there_is_not_is_refused(fediverse: Engine) -> None:
-    post = Unanalyzed(1, 4_711, "x", None, None, "hash", 1, NOON)
+    post = Unanalyzed(1, "4711", "x", None, None, "hash", 1, NOON)
     with fediverse.connect() as connection, pytest.raises(ValueError, match="there is none"):
         judge(connection, post)
 

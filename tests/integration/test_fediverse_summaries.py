@@ -56,7 +56,7 @@ def test_a_day_says_what_was_posted_before_any_refresh(fediverse: Engine) -> Non
     post = add_post(fediverse, 1, DAY, favourites_count=2, language="en")
     add_post(fediverse, 1, DAY + 23 * HOUR, account_id=2, hashtags='["cats"]')
     judged = scalar(
-        fediverse, f"SELECT content_hash FROM fediverse.mastodon_posts WHERE id = {post}"
+        fediverse, f"SELECT content_hash FROM fediverse.mastodon_posts WHERE id = '{post}'"
     )
     with fediverse.begin() as connection:
         record_sentiment(
@@ -107,7 +107,9 @@ def test_a_text_is_current_until_the_figures_change(fediverse: Engine) -> None:
         assert (changed.post_count, changed.summary_text) == (2, "A quiet day.")
         assert not changed.text_is_current
         assert refresh(fediverse, daily_summaries)
-    execute(fediverse, f"UPDATE fediverse.mastodon_posts SET deleted_at = now() WHERE id = {late}")
+    execute(
+        fediverse, f"UPDATE fediverse.mastodon_posts SET deleted_at = now() WHERE id = '{late}'"
+    )
     assert of_days(fediverse) == [told]
     refresh(fediverse, daily_summaries)
     assert of_days(fediverse) == [told]

@@ -18,7 +18,8 @@ from tests.integration.support import create, execute, rows, scalar
 Key = tuple[int, int, datetime]
 NOW = datetime(2025, 3, 31, 12, 30, tzinfo=UTC)
 KEYS = (
-    "SELECT instance_id, post_id, captured_at FROM fediverse.post_metric_snapshots ORDER BY 1, 2, 3"
+    "SELECT instance_id, post_id::int, captured_at FROM fediverse.post_metric_snapshots"
+    " ORDER BY 1, 2, 3"
 )
 
 
@@ -55,7 +56,7 @@ def insert(engine: Engine, keys: Iterable[Key]) -> None:
                     "INSERT INTO fediverse.post_metric_snapshots"
                     " (instance_id, post_id, captured_at) VALUES (:instance, :post, :at)"
                 ),
-                {"instance": instance, "post": post, "at": at},
+                {"instance": instance, "post": str(post), "at": at},
             )
 
 
@@ -149,7 +150,7 @@ def test_an_interrupted_thinning_has_kept_its_batches_and_the_next_one_ends_it(
     execute(
         fediverse,
         "CREATE FUNCTION stop() RETURNS trigger LANGUAGE plpgsql AS"
-        " 'BEGIN IF OLD.post_id = 11 THEN RAISE ''stopped''; END IF; RETURN OLD; END'",
+        " 'BEGIN IF OLD.post_id = ''11'' THEN RAISE ''stopped''; END IF; RETURN OLD; END'",
         "CREATE TRIGGER stop BEFORE DELETE ON fediverse.post_metric_snapshots"
         " FOR EACH ROW EXECUTE FUNCTION stop()",
     )

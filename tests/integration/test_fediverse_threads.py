@@ -16,7 +16,7 @@ from tests.integration.support import create, rows
 
 SCHEMA = '"fediverse"'
 Post = tuple[int, int, int | None]
-"""Instance, id, and the post that it answers."""
+"""Instance, id, and the post that it answers; text in the tables, where 10 comes before 9."""
 
 # By definition, from the posts alone: the way up of each post, until there is no further, or the
 # next was there before. Then the next and all after it are a circle.
@@ -31,24 +31,26 @@ WITH RECURSIVE way AS (
   WHERE w.next <> ALL (w.ids)
 ), place AS (
   SELECT instance_id, post_id, ids, CASE WHEN next IS NULL THEN ids[cardinality(ids)] ELSE
-    (SELECT min(e) FROM unnest(ids[array_position(ids, next):]) AS e) END AS root_post_id
+    (SELECT min(e COLLATE "C") FROM unnest(ids[array_position(ids, next):]) AS e)
+    END AS root_post_id
   FROM way WHERE next IS NULL OR next = ANY (ids)
 )
-SELECT instance_id, post_id, root_post_id, array_position(ids, root_post_id) - 1 AS depth, (
+SELECT instance_id, post_id::bigint, root_post_id::bigint,
+  array_position(ids, root_post_id) - 1 AS depth, (
   SELECT count(*) FROM fediverse.mastodon_posts AS r
   WHERE r.instance_id = place.instance_id AND r.in_reply_to_id = place.post_id
     AND r.deleted_at IS NULL)::integer AS reply_count
 FROM place ORDER BY 1, 2"""
 STORED = """
-SELECT instance_id, post_id, root_post_id, depth, reply_count
+SELECT instance_id, post_id::bigint, root_post_id::bigint, depth, reply_count
 FROM fediverse.conversation_threads ORDER BY 1, 2"""
 ADD = """
 INSERT INTO fediverse.mastodon_posts
   (instance_id, id, account_id, domain, visibility, created_at, first_seen_at, in_reply_to_id)
-VALUES (%s, %s, 1, 'example.org', 'public', now(), now(), %s)
+VALUES (%s, %s::bigint, 1, 'example.org', 'public', now(), now(), %s::bigint)
 ON CONFLICT (instance_id, id) DO UPDATE SET in_reply_to_id = excluded.in_reply_to_id"""
 TOUCHED = """
-CREATE TEMP TABLE touched_posts (instance_id bigint, post_id bigint,
+CREATE TEMP TABLE touched_posts (instance_id bigint, post_id text COLLATE "C",
   PRIMARY KEY (instance_id, post_id)) ON COMMIT DROP"""
 
 
@@ -75,10 +77,12 @@ def write(connection: Connection, posts: Sequence[Post], deleted: Iterable[Post]
     for instance, post, _ in deleted:
         connection.exec_driver_sql(
             "UPDATE fediverse.mastodon_posts SET deleted_at = now()"
-            f" WHERE instance_id = {instance} AND id = {post}"
+            f" WHERE instance_id = {instance} AND id = '{post}'"
         )
     if touched:
-        connection.exec_driver_sql("INSERT INTO touched_posts VALUES (%s, %s)", sorted(touched))
+        connection.exec_driver_sql(
+            "INSERT INTO touched_posts VALUES (%s, %s::bigint)", sorted(touched)
+        )
     threads.update(connection, SCHEMA)
     connection.exec_driver_sql("DROP TABLE touched_posts")
 
@@ -173,7 +177,7 @@ def test_a_post_that_answers_itself_is_a_root(connection: Connection) -> None:
 
 def test_only_rows_that_differ_are_written(fediverse: Engine) -> None:
     posts: list[Post] = [(1, 1, None), (1, 2, 1), (1, 3, 2), (1, 4, 4), (1, 5, 4)]
-    written = "SELECT post_id, xmin::text FROM fediverse.conversation_threads ORDER BY 1"
+    written = "SELECT post_id::bigint, xmin::text FROM fediverse.conversation_threads ORDER BY 1"
     with fediverse.begin() as connection:
         write(connection, posts)
     before = dict(rows(fediverse, written))

@@ -47,7 +47,7 @@ def use(
     accounts: int = 3,
     instance: int = 1,
     **columns: Any,
-) -> list[int]:
+) -> list[str]:
     """A post with the tag at each age before noon, by the accounts 1, 2, 3 in turn."""
     return [
         add_post(engine, instance, NOON - age, tags=[tag], account_id=1 + n % accounts, **columns)
@@ -273,7 +273,8 @@ def test_trends_are_exact_right_after_a_write(fediverse: Engine) -> None:
     assert [t.posts for t in ask(fediverse, trending_hashtags)] == [3]
     add_post(fediverse, 1, NOON - HOUR, tags=["cats"], account_id=9)
     assert [(t.posts, t.accounts) for t in ask(fediverse, trending_hashtags)] == [(4, 4)]
-    execute(fediverse, f"UPDATE fediverse.mastodon_posts SET deleted_at = now() WHERE id = {first}")
+    deleted = f"UPDATE fediverse.mastodon_posts SET deleted_at = now() WHERE id = '{first}'"
+    execute(fediverse, deleted)
     assert [(t.posts, t.accounts) for t in ask(fediverse, trending_hashtags)] == [(3, 3)]
     execute(fediverse, "DELETE FROM fediverse.post_hashtags")
     assert ask(fediverse, trending_hashtags) == []

@@ -106,8 +106,8 @@ def test_processed_tables_that_are_there_are_adopted_with_what_they_hold(listene
         listened,
         wider,
         "INSERT INTO fediverse.mastodon_accounts (instance_id, id, observed_at)"
-        " VALUES (1, 2, now())",
-        "CREATE TABLE fediverse.post_deletions (post_id bigint, instance_id bigint,"
+        " VALUES (1, '2', now())",
+        "CREATE TABLE fediverse.post_deletions (post_id varchar(64), instance_id bigint,"
         " deleted_at timestamp NOT NULL, PRIMARY KEY (post_id, instance_id))",
     )
     done = migrate(listened, [system]).done
@@ -126,9 +126,9 @@ def test_processed_tables_that_are_there_are_adopted_with_what_they_hold(listene
         (tables.mastodon_posts, "language TEXT,", "", "language is missing, expected text"),
         (
             tables.mastodon_posts,
+            'account_id TEXT COLLATE "C"',
             "account_id BIGINT",
-            "account_id INTEGER",
-            "account_id is integer, expected bigint",
+            "account_id is bigint, expected text",
         ),
         (
             tables.mastodon_posts,

@@ -85,8 +85,8 @@ def of_status(server: str, status: dict[str, Any]) -> list[dict[str, Any]]:
     inner = status.get("reblog")
     row = {
         "server": server,
-        "id": int(status["id"]),
-        "account": int(status["account"]["id"]),
+        "id": str(status["id"]),
+        "account": str(status["account"]["id"]),
         "content": status["content"],
         "visibility": status["visibility"],
         "created_at": status["created_at"],
@@ -107,13 +107,13 @@ def read(folder: Path) -> dict[str, pd.DataFrame]:
         if line["event"] in {"update", "status.update"}:
             seen += of_status(STREAM, line["payload"])
         elif line["event"] == "delete":
-            deleted.append({"server": STREAM, "id": line["payload"]})
+            deleted.append({"server": STREAM, "id": str(line["payload"])})
     for line in lines_of(folder / STATUSES):
         seen += of_status(f"https://{line['host']}", line["status"])
     listed = [
         {
             "server": f"https://{line['host']}",
-            "id": int(line["status_id"]),
+            "id": str(line["status_id"]),
             "created_at": version["created_at"],
             "content": version["content"],
         }
