@@ -107,7 +107,7 @@ def test_processed_tables_that_are_there_are_adopted_with_what_they_hold(listene
         wider,
         "INSERT INTO fediverse.mastodon_accounts (instance_id, id, observed_at)"
         " VALUES (1, '2', now())",
-        "CREATE TABLE fediverse.post_deletions (post_id varchar(64), instance_id bigint,"
+        "CREATE TABLE fediverse.post_deletions (post_id text, instance_id bigint,"
         " deleted_at timestamp NOT NULL, PRIMARY KEY (post_id, instance_id))",
     )
     done = migrate(listened, [system]).done

@@ -272,7 +272,9 @@ UNASKABLE = [
     "/api/posts/rising?instance=1&minimum_before=0",
     "/api/posts/1/counts?instance=1&start=2025-11-21&end=2025-11-20",
     "/api/posts/sentiment-changes?instance=1&model=%00",
-    "/api/posts/9223372036854775808/history?instance=1",
+    f"/api/posts/{'x' * 256}/history?instance=1",
+    "/api/posts/%00/history?instance=1",
+    f"/api/posts/{'x' * 256}/counts?instance=1",
     "/api/posts/1/history",
 ]
 
