@@ -95,7 +95,7 @@ EVENTS: tuple[OddEvent, ...] = (
     _with("a count of minus nothing", "favourites_count", "-0"),
     # Ids.
     _says("an id of 10,000 characters", "id: ", id="1" * 10_000),
-    _says("an id of letters", "id: ", id="AbC9xYz"),
+    _says("an id of letters", id="AbC9xYz"),
     _says("an id of nothing", "id: ", id=""),
     _says("no id", "id: ", id=None),
     _says("an id below zero", id=-5),
@@ -127,7 +127,7 @@ EVENTS: tuple[OddEvent, ...] = (
     _account("no name", acct=None),
     _account("a name that is a list", acct=["ann"]),
     _account("an account without id", "account.id: ", id=None),
-    _account("an account whose id is a word", "account.id: ", id="ann"),
+    _account("an account whose id is a word", id="ann"),
     _account("followers beyond bigint", followers_count=HUGE * 10),
     _account("followers below zero", followers_count=-1),
     _account("an account from the future", created_at="9999-12-31T23:59:59Z"),
