@@ -276,7 +276,7 @@ def test_after_a_run_only_the_posts_of_the_last_events_are_compared(
 
 def test_a_malformed_event_turns_events_processed_red_and_stops_nobody(built: Location) -> None:
     say(built, "update", {**status(500, NOW, "News"), "created_at": "yesterday"}, NOW)
-    say(built, "delete", "soon", NOW)
+    say(built, "delete", {"id": "500"}, NOW)
     say(built, "update", status(501, NOW, "News"), NOW)
     ran = built.hourly(NAME)
     assert ran.succeeded
