@@ -9,22 +9,30 @@ a failed check.
 # No `from __future__ import annotations` here: Dagster judges an op's context by the annotation
 # as it stands.
 
-import json
 from collections.abc import Mapping, Sequence
-from datetime import date, timedelta
-from typing import Any, Literal
+from datetime import timedelta
+from typing import Literal
 
 import dagster as dg
 from sqlalchemy import Engine
 
 import tallies
 from assets.audit_metadata import audit_metadata
+from assets.differences import (
+    MOST_REPAIRED_KEYS,
+    SIDES,
+    brief,
+    measures_of,
+    mending_commands,
+    records_of,
+    repair_of,
+    sentence,
+)
 from assets.systems import why_left_out
-from assets.windows import ONE_DAY, runs_of_days, spelled_out
+from assets.windows import runs_of_days, spelled_out
 from resources.dagster_database import Database
 from resources.settings import fresh_seconds
 from tallies import Audited, Difference, Quarantined, System, Tally, Verification, incidents
-from tallies.tally import FIRST_DAY, LAST_DAY
 from tallies.verify import combined
 
 MATCHES_SOURCE = "matches_source"
@@ -32,16 +40,8 @@ CAPTURE_INTACT = "capture_intact"
 FRESH = "fresh"
 EVERYWHERE = (MATCHES_SOURCE, CAPTURE_INTACT, FRESH)
 
-# With more runs of days than this, one command for everything is easier than one for each.
-MOST_COMMANDS = 5
-# With more differing keys, or runs of days, than these a repair rebuilds everything.
-MOST_REPAIRED_KEYS = 1_000
-MOST_REPAIRED_RUNS = 100
 MOST_SHOWN = 100
 MOST_FAULTS = 3
-# Of a key or a value that is in quarantine.
-MOST_CHARACTERS = 200
-NO_ROW = "no row"
 
 
 def checks_of(system: System, tally: Tally, key: dg.AssetKey) -> list[dg.AssetChecksDefinition]:
@@ -224,7 +224,7 @@ def verdict(
         return dg.AssetCheckResult(
             passed=False,
             severity=dg.AssetCheckSeverity.ERROR,
-            description=_quarantined(found),
+            description=sentence(found),
             metadata=metadata,
         )
     runs = runs_of_days(found.days)
@@ -234,27 +234,11 @@ def verdict(
     commands = " && ".join(mending_commands(tally, found.days))
     metadata["to_mend"] = dg.MetadataValue.text(commands)
     metadata[incidents.REPAIR] = dg.MetadataValue.json(repair_of(tally, found))
-    keys = "key differs" if found.differing == 1 else "keys differ"
-    where = f", on {spelled_out(runs)}" if runs else ""
-    said = f"{found.differing:,} {keys} from the sources{where}."
     return dg.AssetCheckResult(
         passed=False,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=f"{said} {_quarantined(found)}".strip(),
+        description=sentence(found),
         metadata=metadata,
-    )
-
-
-def _quarantined(found: Verification) -> str:
-    """In words: what is in quarantine, of which a rebuild changes nothing."""
-    if not found.quarantine:
-        return ""
-    keys = "key is" if found.quarantined == 1 else "keys are"
-    first = found.quarantine[0]
-    return (
-        f"{found.quarantined:,} {keys} in quarantine, which the derived table cannot hold; the"
-        f" first is {_brief(first.key)}: {_brief(first.rows)}, {_brief(first.reason)}. It ends by"
-        " itself when the value fits: change the sources, or the table."
     )
 
 
@@ -263,9 +247,9 @@ def quarantine_table(quarantined: Sequence[Quarantined]) -> dg.TableMetadataValu
     records = [
         dg.TableRecord(
             {
-                "key": _brief(each.key),
-                "value": _brief(each.rows),
-                "reason": _brief(each.reason),
+                "key": brief(each.key),
+                "value": brief(each.rows),
+                "reason": brief(each.reason),
                 "since": f"{each.since:%Y-%m-%d %H:%M:%S %Z}",
             }
         )
@@ -273,11 +257,6 @@ def quarantine_table(quarantined: Sequence[Quarantined]) -> dg.TableMetadataValu
     ]
     names = ("key", "value", "reason", "since")
     return dg.MetadataValue.table(records, dg.TableSchema([dg.TableColumn(n) for n in names]))
-
-
-def _brief(value: object) -> str:
-    written = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return written if len(written) <= MOST_CHARACTERS else f"{written[:MOST_CHARACTERS]}..."
 
 
 def _all_equal(found: Verification) -> str:
@@ -290,63 +269,9 @@ def _all_equal(found: Verification) -> str:
     return f"{found.compared:,} {'key' if found.compared == 1 else 'keys'} compared: all equal."
 
 
-def repair_of(tally: Tally, found: Verification) -> dict[str, Any]:
-    """What a repair has to rebuild, as JSON: the config of the job `repair`, but for the incident.
-
-    `days` are runs of days, each by its first and its last, of a tally with windows; `keys` the
-    differing keys of one without. Where they are too many, or not all known, `everything`.
-    """
-    runs = runs_of_days(found.days)
-    days = [[first, last] for first, last in runs] if len(runs) <= MOST_REPAIRED_RUNS else None
-    keys = None
-    if tally.window is None and len(found.differences) == found.differing:
-        keys = [difference.key for difference in found.differences]
-    return {
-        "tally": tally.name,
-        "days": days or None,
-        "keys": keys,
-        "everything": not days and not keys,
-    }
-
-
 def differences_table(tally: Tally, differences: Sequence[Difference]) -> dg.TableMetadataValue:
     """One record per differing key: the key, and each measure as stored and as expected."""
-    measures = tally.measures or ("row",)
-    columns = [
-        *tally.key,
-        *(f"{m} ({side})" for m in measures for side in ("stored", "expected")),
-    ]
-    records = []
-    for difference in differences:
-        values = {name: _shown(difference.key.get(name)) for name in tally.key}
-        for measure in measures:
-            values[f"{measure} (stored)"] = _side(difference.stored, measure)
-            values[f"{measure} (expected)"] = _side(difference.expected, measure)
-        records.append(dg.TableRecord(values))
+    columns = [*tally.key, *(f"{m} ({side})" for m in measures_of(tally) for side in SIDES)]
+    records = [dg.TableRecord(record) for record in records_of(tally, differences)]
     schema = dg.TableSchema([dg.TableColumn(name) for name in columns])
     return dg.MetadataValue.table(records, schema)
-
-
-def mending_commands(tally: Tally, days: Sequence[str]) -> list[str]:
-    """The commands that rebuild the windows of `days`, or the whole tally if they are many."""
-    runs = runs_of_days(days)
-    if not runs or len(runs) > MOST_COMMANDS:
-        return [f"tally rebuild {tally.name}"]
-    return [f"tally rebuild {tally.name}{_bounds(first, last)}" for first, last in runs]
-
-
-def _bounds(first: str, last: str) -> str:
-    # What lies beyond Python's dates is reported on the first or the last day there is.
-    start = "" if first == FIRST_DAY else f" --from {first}"
-    end = "" if last == LAST_DAY else f" --to {date.fromisoformat(last) + ONE_DAY}"
-    return start + end
-
-
-def _side(values: dict[str, object] | None, measure: str) -> str:
-    if values is None:
-        return NO_ROW
-    return _shown(values[measure]) if measure in values else "present"
-
-
-def _shown(value: object) -> str:
-    return "null" if value is None else str(value)

@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, update
 
-from tallies import bare, incidents, sql, state
+from tallies import bare, incidents, manual_writes, sql, state
 from tallies.adopting import require_same_declaration
 from tallies.batches import Batches, count_items
 from tallies.errors import TallyBusy
@@ -98,7 +98,8 @@ class Beginning:
 
     def _anew(self, connection: Connection, stripped: bool, reason: str | None) -> Begun:
         tally, lanes = self.tally, tuple(self.batches.lanes)
-        incidents.record_stale(connection, tally)
+        edits = manual_writes.resolve(connection, tally, "rebuilt")
+        incidents.record_stale(connection, tally, edits_are_known=edits is not None)
         state.clear_stale(connection, tally)
         for lane in lanes:
             state.mark_stale(connection, tally, not_built(lane))

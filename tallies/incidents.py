@@ -27,13 +27,15 @@ from sqlalchemy import (
     Text,
     case,
     func,
+    or_,
     select,
     text,
     update,
 )
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
-from tallies.state import is_fault, is_there, metadata, stale_marks
+from tallies.state import BY_FOREIGN_KEY, is_fault, is_there, metadata, stale_marks
+from tallies.state import EDITED as BY_HAND
 from tallies.tally import Tally
 
 DIFFERS = "differs"
@@ -41,6 +43,7 @@ CAPTURE = "capture"
 PENDING = "pending"
 UNCOMPARED = "uncompared"
 STALE = "stale"
+EDITED = "edited"
 RUN = "run"
 SCHEDULE = "schedule"
 
@@ -262,20 +265,23 @@ def record_mended(
     return _incident(row)
 
 
-def record_stale(connection: Connection, tally: Tally) -> None:
+def record_stale(connection: Connection, tally: Tally, *, edits_are_known: bool = False) -> None:
     """Write down the faults for which the tally is rebuilt now, if it is for faults.
 
     Called in the transaction that clears its marks. That a tally is new, or a source was
-    truncated, is how things go.
+    truncated, is how things go. `edits_are_known`: writes by hand have an incident already.
     """
     if not is_there(connection, incidents):
         return
     marks = stale_marks.c
-    found = connection.execute(
-        select(marks.reason, func.min(marks.marked_at).label("at"))
-        .where(marks.tally == tally.name, is_fault(marks.reason))
-        .group_by(marks.reason)
-    ).all()
+    query = select(marks.reason, func.min(marks.marked_at).label("at")).where(
+        marks.tally == tally.name, is_fault(marks.reason)
+    )
+    if edits_are_known:
+        query = query.where(
+            or_(~marks.reason.startswith(BY_HAND), marks.reason.startswith(BY_FOREIGN_KEY))
+        )
+    found = connection.execute(query.group_by(marks.reason)).all()
     for reason, at in found:
         record_mended(connection, tally.name, STALE, reason, "rebuilt", found_at=at)
 
@@ -306,6 +312,16 @@ def listed(
     open_first = case((columns.mended_at.is_(None), 0), else_=1)
     query = query.order_by(open_first, columns.found_at.desc(), columns.id.desc())
     return [_incident(row) for row in connection.execute(query).mappings()]
+
+
+def open_of(connection: Connection, subject: str, kind: str) -> Incident | None:
+    """The open incident of that subject and kind; None where there is none."""
+    columns = incidents.c
+    query = select(incidents).where(
+        columns.subject == subject, columns.kind == kind, columns.mended_at.is_(None)
+    )
+    row = connection.execute(query).mappings().one_or_none()
+    return None if row is None else _incident(row)
 
 
 def open_counts(connection: Connection) -> dict[str, int]:

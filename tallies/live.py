@@ -37,11 +37,8 @@ def create_view(tally: Tally, naive: frozenset[str] = frozenset()) -> str:
     """The statement that creates the live view."""
     names = ", ".join(sql.literal(t.name) for t in (tally, *tally.upstream))
     stale = f"EXISTS (SELECT FROM {sql.name_of(stale_marks)} AS m WHERE m.tally IN ({names}))"
-    fresh = f"NOT {stale}"
-    # A TRUNCATE of what they refer to, with CASCADE, empties them for older snapshots too.
-    referring = [t.table for t in (tally, *tally.upstream) if t.table.foreign_keys]
-    if referring:
-        fresh += f" AND {sql.unbroken(referring)}"
+    # A TRUNCATE empties them for older snapshots too, which do not see that they are stale.
+    fresh = f"NOT {stale} AND {sql.unbroken([t.table for t in (tally, *tally.upstream)])}"
     rows = tally.live_rows(naive).replace(WHERE_FRESH, fresh)
     return (
         f"{creating(tally)}{rows}\nUNION ALL"

@@ -27,7 +27,8 @@ from tallies.capture import TRANSITIONS, Fault, Hook, hook_faults
 from tallies.capture_bodies import COLUMNS_FIRST, statements_of
 from tallies.capture_names import own_function_name
 from tallies.recomputed import RecomputedTally
-from tallies.state import EDITED, hand_edits, stale_marks, unverified
+from tallies.state import BY_FOREIGN_KEY as KEY_CHANGED
+from tallies.state import EDITED, hand_edits, stale_marks, tally_state, unverified
 from tallies.tally import Event, Tally
 
 EVEN, ODD = 0, 1
@@ -161,7 +162,7 @@ def _by_hand(
     """Note it once per transaction and operation, and have live reads not believe the table."""
     name, edits = sql.literal(tally.name), sql.name_of(hand_edits)
     handled = ", ".join(sql.literal(event.upper()) for event in made_good) or "''"
-    by_key = sql.literal(f"{EDITED}a foreign key changed rows of {sql.name_of(tally.table)}")
+    by_key = sql.literal(f"{KEY_CHANGED}{sql.name_of(tally.table)}")
     mark = f"INSERT INTO {sql.name_of(stale_marks)} (tally, reason) VALUES ({name}, {{}})"
     if marked is not None and isinstance(tally, RecomputedTally):
         edited = tally.mark_keys(marked)
@@ -169,8 +170,9 @@ def _by_hand(
         edited = mark.format("reason")
     return (
         f"{COLUMNS_FIRST}DECLARE\n"
-        f"  reason text := {sql.literal(EDITED)} || TG_OP || {sql.literal(f'{of} by ')} ||"
-        " session_user ||"
+        f"  done text := {_OPERATION} || {sql.literal(of)};\n"
+        "  touched bigint;\n"
+        f"  reason text := {sql.literal(EDITED)} || done || ' by ' || session_user ||"
         " coalesce(' through ' || nullif(current_setting('application_name'), ''), '') ||"
         " to_char(now() AT TIME ZONE 'UTC', '\" at \"YYYY-MM-DD HH24:MI:SS\" UTC\"');\n"
         "BEGIN\n"
@@ -181,14 +183,46 @@ def _by_hand(
         "    RETURN NULL;\n"
         "  END IF;\n"
         f"  {edited};\n"
-        f"  IF NOT EXISTS (SELECT FROM {edits} AS e WHERE e.tally = {name}"
-        " AND e.at = now() AND e.operation = TG_OP) THEN\n"
-        f"    INSERT INTO {edits} (tally, operation, role, application, at) VALUES"
-        f" ({name}, TG_OP, session_user, current_setting('application_name'), now());\n"
+        f"{_touched(tally, whole=not of)}"
+        f"  UPDATE {edits} AS e SET rows = touched WHERE e.tally = {name}"
+        " AND e.at = now() AND e.operation = done;\n"
+        "  IF NOT FOUND THEN\n"
+        f"    INSERT INTO {edits} (tally, operation, role, application, at, rows) VALUES"
+        f" ({name}, done, session_user, current_setting('application_name'), now(), touched);\n"
         f"    INSERT INTO {sql.name_of(unverified)} (tally, windows) VALUES ({name}, '{{(,)}}');\n"
         "  END IF;\n"
         "  RETURN NULL;\n"
         "END"
+    )
+
+
+# Only the statement that the client sent tells a COPY; what it says is kept nowhere.
+_OPERATION = (
+    r"CASE WHEN TG_OP = 'INSERT' AND current_query() ~* '^\s*copy\s' THEN 'COPY' ELSE TG_OP END"
+)
+
+
+def _touched(tally: Tally, *, whole: bool) -> str:
+    """Sets `touched`: how many rows this transaction wrote so, as PostgreSQL's statistics count.
+
+    A transition table would say it too, but would be filled with every row that the engine writes.
+    What the session counts is flushed at the end of the transaction, so that its next one begins at
+    zero. Of a truncated table it is what the engine last left there, where it is `whole` its own.
+    """
+    written = (
+        "(SELECT sum(pg_stat_get_xact_tuples_{}(t.relation)) FROM (SELECT TG_RELID UNION"
+        " SELECT p.relid::oid FROM pg_partition_tree(TG_RELID) AS p) AS t (relation))"
+    )
+    kinds = {"INSERT": "inserted", "UPDATE": "updated", "DELETE": "deleted"}
+    counted = " ".join(f"WHEN '{e}' THEN {written.format(kind)}" for e, kind in kinds.items())
+    rows, name = sql.name_of(tally_state), sql.literal(tally.name)
+    truncated = f"(SELECT s.rows FROM {rows} AS s WHERE s.tally = {name})" if whole else "NULL"
+    return (
+        f"  IF TG_OP = 'TRUNCATE' THEN\n    touched := {truncated};\n"
+        "  ELSIF current_setting('track_counts')::boolean THEN\n"
+        f"    touched := CASE TG_OP {counted} END;\n"
+        "    PERFORM pg_stat_force_next_flush();\n"
+        "  END IF;\n"
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeGuard
 
 from sqlalchemy import Connection, Engine
 
-from tallies import dependencies, incidents, quarantine, sql, state
+from tallies import dependencies, incidents, manual_writes, quarantine, sql, state
 from tallies.additive import AdditiveTally
 from tallies.adopting import adopt_declaration, require_same_declaration
 from tallies.backfill import Backfilled, Progress, backfill
@@ -189,6 +189,8 @@ def _in_batches(
             # What makes it stale was noticed here, and the backfill has to see it.
             return None
         outcome = _recompute(connection, tally)
+        # Of such a tally the keys that were written by hand are pending, and were computed anew.
+        manual_writes.resolve(connection, tally, "refreshed")
         return _with(faults, record(connection, tally, "refresh", None, outcome, started, False))
 
     if restart:
@@ -249,7 +251,8 @@ def _rebuild(connection: Connection, tally: Tally, scope: Scope) -> Outcome:
     else:
         windows = rewrite(connection, tally, scope)
     if whole:
-        incidents.record_stale(connection, tally)
+        edits = manual_writes.resolve(connection, tally, "rebuilt")
+        incidents.record_stale(connection, tally, edits_are_known=edits is not None)
         state.clear_stale(connection, tally)
     return Outcome(taken, oldest, windows)
 

@@ -55,6 +55,7 @@ FAULTS = (DECLARATION_CHANGED, CAPTURE_MENDED, LOG_DIFFERED, VIEW_MISSING, VIEW_
 # How the reasons begin that triggers write, each a fault too.
 CAPTURE_FAILED = "capture"
 EDITED = "edited by hand: "
+BY_FOREIGN_KEY = f"{EDITED}a foreign key changed rows of "
 
 metadata = MetaData(schema=sql.ENGINE_SCHEMA)
 
@@ -201,12 +202,13 @@ hand_edits = Table(
     "hand_edits",
     metadata,
     Column("tally", Text, nullable=False),
-    Column("operation", Text, nullable=False, comment="INSERT, UPDATE, DELETE or TRUNCATE"),
+    Column("operation", Text, nullable=False, comment="INSERT, COPY, UPDATE, DELETE or TRUNCATE"),
     Column("role", Text, nullable=False, comment="who was connected"),
     Column("application", Text, nullable=False, comment="what the connection calls itself"),
     Column("at", DateTime(timezone=True), nullable=False, comment="when its transaction began"),
+    Column("rows", BigInteger, comment="how many it wrote in all; null: not known"),
     Index("hand_edits_tally", "tally"),
-    comment="Writes of derived tables that are not the engine's, since all was last found right.",
+    comment="Writes of derived tables that are not the engine's, until they are written anew.",
 )
 
 quarantine = Table(
@@ -291,6 +293,24 @@ def create(connection: Connection) -> None:
     if not connection.scalar(select(func.to_regnamespace(sql.ENGINE_SCHEMA).is_not(None))):
         sql.execute(connection, f"CREATE SCHEMA {sql.ENGINE_SCHEMA}")
     metadata.create_all(connection, checkfirst=True)
+    _add_columns(connection)
+
+
+def _add_columns(connection: Connection) -> None:
+    """Give the tables of an earlier release the columns that came since, which may be null."""
+    known = connection.exec_driver_sql(
+        "SELECT c.relname, array_agg(a.attname::text) FROM pg_class AS c"
+        " JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"
+        f" WHERE c.relnamespace = '{sql.ENGINE_SCHEMA}'::regnamespace GROUP BY c.relname"
+    )
+    present = {name: set(columns) for name, columns in known}
+    for table in metadata.tables.values():
+        for column in table.c:
+            if column.name not in present.get(table.name, set(table.c.keys())):
+                name, kind = sql.name_of(table), sql.type_name(column.type)
+                sql.execute(
+                    connection, f"ALTER TABLE {name} ADD COLUMN {sql.quote(column.name)} {kind}"
+                )
 
 
 def is_there(connection: Connection, table: Table) -> bool:

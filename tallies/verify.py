@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, Engine, Row, Table
 
-from tallies import dependencies, quarantine, rounds, sql, state
+from tallies import dependencies, manual_writes, quarantine, rounds, sql, state
 from tallies.errors import NotInstalled
 from tallies.quarantine import Quarantined
 from tallies.stretches import Stretch, axis_of, next_stretch
@@ -207,7 +207,7 @@ def compared(
 def conclude(connection: Connection, tally: Tally, result: Verification, seen: Seen) -> None:
     """Record a comparison: what differed is to be compared again, what was right is verified."""
     if not result.differing and not result.faults:
-        seen.forget(connection)
+        seen.forget(connection, tally)
     _remember(connection, tally, result)
     state.record_verified(
         connection,
@@ -439,10 +439,12 @@ class Seen:
             tables.append(state.hand_edits)
         self._rows = {table: _seen(connection, tally, table) for table in tables}
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: Connection, tally: Tally) -> None:
         """Delete what was seen."""
         for table, rows in self._rows.items():
-            if rows:
+            if rows and table is state.hand_edits:
+                manual_writes.resolve(connection, tally, "compared: all is right", rows)
+            elif rows:
                 connection.exec_driver_sql(
                     f"DELETE FROM {sql.name_of(table)} AS t"
                     " USING unnest(%s::tid[], %s::text[]) AS s (place, writer)"

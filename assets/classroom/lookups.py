@@ -73,7 +73,8 @@ BEGIN
   IF pending <> '{{}}' THEN
     RETURN QUERY SELECT {computed} FROM {tally.rows_function}(pending) AS r;
   END IF;
-{_unbroken(tally)}END"""
+  PERFORM {sql.unbroken(_read(tally))};
+END"""
     return body, _returns(types)
 
 
@@ -91,11 +92,10 @@ END"""
     return body, _returns({"user_id": "BIGINT", "time_spent_ms": "BIGINT"})
 
 
-def _unbroken(tally: RecomputedTally) -> str:
-    """Where finding what is pending reads sources, they have to be as the snapshot saw them."""
-    if not any(capture.keys for capture in tally.captures):
-        return ""
-    return f"  PERFORM {sql.unbroken(tally.sources)};\n"
+def _read(tally: RecomputedTally) -> list[Table]:
+    """What has to be as the snapshot saw it: sources too, where they tell what is pending."""
+    found_in = tally.sources if any(capture.keys for capture in tally.captures) else ()
+    return [tally.table, *found_in]
 
 
 def _returns(types: dict[str, str]) -> str:

@@ -28,7 +28,7 @@ from resources.alerts import Target, targets
 from resources.dagster_database import Database
 from resources.database import DatabaseUnavailable
 from resources.settings import alert_repeat_hours, ui_url
-from tallies import incidents
+from tallies import incidents, manual_writes
 from tallies.state import is_there
 
 ALERTS = "alerts"
@@ -66,6 +66,7 @@ def alerts(systems: Sequence[SystemAssets]) -> dg.SensorDefinition:
                 found_now = finding.find(context.instance, connection, place, heard)
                 found_now |= looking.pending(connection, found)
                 found_now |= looking.uncompared(connection, found.looked_at)
+                found_now |= manual_writes.look(connection, sorted(found.looked_at))
                 found_now |= looking.ticks(context.instance, connection, place, memory.since(now))
                 requests = [
                     *lost_requests(context.instance, connection),

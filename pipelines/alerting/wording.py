@@ -25,6 +25,7 @@ _IN_SHORT = {
     incidents.DIFFERS: "differs from the sources",
     incidents.CAPTURE: "changes may be missed",
     incidents.PENDING: "a change waits too long",
+    incidents.EDITED: "was written by hand",
     incidents.UNCOMPARED: "not every key was compared within a day",
     incidents.RUN: "a run failed",
     incidents.SCHEDULE: "does not run as it should",

@@ -242,9 +242,11 @@ def verify(names: Sequence[str], as_json: bool) -> int:
 
     Names every key that differs, with what is stored and what the sources say. Exact while
     writers run: a difference is a real fault. A big tally is compared in stretches of a snapshot
-    each, and how far that is goes to standard error. Ends with 1 where anything differs, and where
-    a tally was never built.
+    each, and how far that is goes to standard error. What it finds wrong is an incident, which it
+    resolves when it finds it right. Ends with 1 where anything differs, and where a tally was never
+    built.
     """
+    from assets.differences import record
     from pipelines.command_line.printing import (
         show_verification,
         verifications_as_json,
@@ -260,6 +262,8 @@ def verify(names: Sequence[str], as_json: bool) -> int:
 
     for each in named(engine, names):
         results.append(run(engine, each, on_progress=show))
+        with engine.begin() as connection:
+            record(connection, each, results[-1])
         if not as_json:
             show_verification(results[-1], console())
     if as_json:

@@ -31,6 +31,16 @@ def doing(incident: Incident) -> str:
         return "Its next run does what this one left undone; the run's page says why it failed."
     if incident.kind == incidents.PENDING:
         return f"The next hourly run takes the changes. If none comes, {_by_hand(incident)}."
+    if incident.kind == incidents.DIFFERS and incidents.REPAIR in incident.details:
+        return (
+            "The next hourly run compares it again, and what differs then is repaired; or"
+            f" {_by_hand(incident)}."
+        )
+    if incident.kind == incidents.EDITED:
+        return (
+            "Reads answer from the sources meanwhile. The next hourly run writes it anew; or"
+            f" {_by_hand(incident)}."
+        )
     if incident.kind == incidents.SCHEDULE:
         return "Nothing is done by itself: see that the daemon runs, and that it is switched on."
     return f"Nothing is done by itself: {_by_hand(incident)}."

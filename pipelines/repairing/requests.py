@@ -1,6 +1,6 @@
 """Deciding which incidents are repaired, and how often; the repairing itself is a job.
 
-A failed `matches_source` says what to rebuild (`checks.repair_of`). Each such evaluation is
+A failed `matches_source` says what to rebuild (`differences.repair_of`). Each such evaluation is
 answered once: by a run of the job `repair`, or by leaving it to people, where a tally was repaired
 so often within a day that doing it again would only hide what is wrong.
 """

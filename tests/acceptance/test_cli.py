@@ -214,6 +214,11 @@ def test_verify_names_what_differs_and_rebuild_mends_it(built: Command, engine: 
         "expected": {"count": 2},
     }
     assert "2 WRONG" in built.ok("status").out
+    opened = built.run("incidents", "--open", "--json")
+    assert opened.code == 1
+    (incident,) = json.loads(opened.out)["incidents"]
+    assert (incident["subject"], incident["kind"]) == ("media.daily_contributions", "differs")
+    assert (incident["differing"], incident["times"]) == (2, 2)
 
     part = built.ok("rebuild", "daily_contributions", "--from", "2025-11-19", "--to", "2025-11-20")
     assert part.out.endswith("0 keys changed, 2 rows\n"), "the end is not included"
@@ -223,6 +228,8 @@ def test_verify_names_what_differs_and_rebuild_mends_it(built: Command, engine: 
         "1 key changed, 1 row\n"
     )
     assert built.ok("verify").code == 0
+    built.ok("incidents", "--open")
+    assert "(tally verify)" in built.ok("incidents").out
 
 
 def test_a_key_that_does_not_fit_is_named_with_value_and_reason_until_it_does(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
-from assets.checks import mending_commands
+from assets.differences import mending_commands
 from assets.media.tallies import daily_contributions
 from pipelines.definitions import assemble
 from pipelines.migrate import migrate

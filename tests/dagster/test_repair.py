@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 from sqlalchemy import Engine
 
-from assets.checks import repair_of
+from assets.differences import repair_of
 from assets.gallery.tallies import content_tags
 from assets.gallery.tallies import system as gallery
 from assets.inventory import INCIDENTS

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import Engine, text
 
 import tallies
+from assets.differences import record
 from assets.gallery.tallies import content_tags
 from assets.gallery.tallies import system as gallery
 from assets.media.tallies import daily_contributions as daily
 from assets.media.tallies import system as media
+from pipelines.repairing.answers import doing
 from tallies import incidents, state
 from tallies.sql import CLAIM_WRITING
 from tests.integration.support import create, execute, rows, scalar
@@ -101,17 +104,81 @@ def test_a_hand_edit_makes_the_tally_stale_at_once_and_the_next_refresh_rebuilds
     (reason,) = tallies.verify(built, daily, "touched").stale
     assert reason.startswith(f"edited by hand: {operation} by {role} through tallykeeper at 2")
     with built.begin() as connection:
-        assert tallies.likely_cause(connection, daily) == reason
+        what = tallies.likely_cause(connection, daily)
+    assert what is not None
+    assert re.sub(r" of \d+ rows?", "", what) == reason
     done = tallies.refresh(built, daily)
     assert (done.how, done.reason) == ("rebuild", reason)
     assert tallies.verify(built, daily, "touched").ok
     with built.begin() as connection:
         (found,) = incidents.listed(connection)
-    assert (found.subject, found.kind, found.what) == (daily.name, "stale", reason)
+    assert (found.subject, found.kind, found.what) == (daily.name, "edited", what)
     assert (found.is_open, found.mended_by) == (False, "rebuilt")
     assert rows(built, "SELECT * FROM tallykeeper.hand_edits") == []
     with built.begin() as connection:
         assert tallies.likely_cause(connection, daily) is None
+
+
+def compare(engine: Engine) -> list[incidents.Incident]:
+    """What `tally verify` does for the tally; the incidents that are open then."""
+    found = tallies.verify(engine, daily)
+    with engine.begin() as connection:
+        record(connection, daily, found)
+        return incidents.listed(connection, open_only=True)
+
+
+def test_verify_opens_incidents_as_the_checks_do_and_resolves_theirs(built: Engine) -> None:
+    execute(built, CLAIM_WRITING, "UPDATE media.daily_contributions SET count = 9 WHERE count = 1")
+    (found,) = compare(built)
+    assert (found.kind, found.differing) == ("differs", 5)
+    assert found.what == "5 keys differ from the sources, on 2026-01-01 to 2026-01-05."
+    assert found.details["repair"]["days"] == [["2026-01-01", "2026-01-05"]]
+    assert found.details["keys"][0] == {
+        "date": "2026-01-01T00:00:00+00:00",
+        "count (stored)": "9",
+        "count (expected)": "1",
+    }
+    with built.begin() as connection:
+        # What the check says of it, once it has found it too.
+        known = {**found.details, "evaluation": 7, "answered": 7, "answer": "requested"}
+        incidents.report(connection, daily.name, "differs", found.what, details=known)
+    execute(built, "ALTER TABLE media.media_files DISABLE TRIGGER tallykeeper_delete")
+    differs, capture = sorted(compare(built), key=lambda each: each.kind, reverse=True)
+    assert (differs.times, differs.details["answer"]) == (3, "requested")
+    assert (
+        capture.what == "media.media_files: the delete trigger is disabled, or not enabled always"
+    )
+    execute(built, "ALTER TABLE media.media_files ENABLE ALWAYS TRIGGER tallykeeper_delete")
+    with built.begin() as connection:
+        tallies.install(connection, media.tallies)
+    tallies.rebuild(built, daily)
+    assert compare(built) == []
+    with built.begin() as connection:
+        mended = {i.kind: i.mended_by for i in incidents.listed(connection)}
+    assert mended["differs"] == mended["capture"] == "tally verify"
+
+
+def test_verify_says_who_edited_a_table_by_hand_and_that_a_key_is_in_quarantine(
+    built: Engine,
+) -> None:
+    execute(built, "DELETE FROM media.daily_contributions")
+    (edited,) = compare(built)
+    assert (edited.kind, edited.what.split(" by ")[1]) == ("edited", "hand: DELETE of 5 rows")
+    assert doing(edited).startswith("Reads answer from the sources meanwhile.")
+    tallies.refresh(built, daily)
+    assert compare(built) == []
+    execute(
+        built,
+        "ALTER TABLE media.daily_contributions ADD CONSTRAINT few CHECK (count < 2)",
+        "INSERT INTO media.media_files (path, original_created_at) VALUES ('x', '2026-01-01Z')",
+    )
+    tallies.refresh(built, daily)
+    (found,) = compare(built)
+    assert (found.kind, found.differing) == ("differs", 0)
+    assert found.what.startswith("1 key is in quarantine, which the derived table cannot hold")
+    execute(built, "ALTER TABLE media.daily_contributions DROP CONSTRAINT few")
+    tallies.refresh(built, daily)
+    assert compare(built) == []
 
 
 def test_what_the_engine_and_cascades_write_is_no_hand_edit(engine: Engine) -> None:

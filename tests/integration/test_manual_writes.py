@@ -1,0 +1,334 @@
+"""A derived table that somebody empties or edits: every tally, every kind of statement, every read.
+
+What must stay true: from that statement on, in its own transaction and after its commit, every
+read answers from the sources; the next refresh writes the table anew; and an incident says who it
+was, and how many rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.errors import SerializationFailure
+from sqlalchemy import BigInteger, Connection, Engine, Integer
+
+from assets.classroom import reads as classroom
+from assets.fediverse import series, summaries, trends
+from assets.gallery import reads as gallery
+from assets.media import reads as media
+from assets.media.tallies import daily_contributions
+from assets.systems import all_systems
+from pipelines.migrate import migrate
+from resources.database import open_engine
+from serving.app import create_app
+from tallies import Tally, incidents, manual_writes, refresh, status, verify
+from tallies.sql import CLAIM_WRITING, name_of
+from tests.fediverse_posts import add_instance, add_post
+from tests.integration.serving_client import Client
+from tests.integration.support import create_anew, execute, rows, scalar
+from tests.servers import VERSIONS, Servers
+from tests.templates import migrated
+
+TALLIES = [tally for system in all_systems() for tally in system.tallies]
+START, END = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 3, tzinfo=UTC)
+ROWS = (
+    "INSERT INTO media.media_files (path, original_created_at) VALUES ('a', '2026-01-01 10:00Z'),"
+    " ('b', '2026-01-01 11:00Z'), ('c', '2026-01-02Z')",
+    "INSERT INTO gallery.users (username) VALUES ('ann')",
+    "INSERT INTO gallery.tags (name) VALUES ('sea'), ('sky')",
+    "INSERT INTO gallery.content_items (creator_id, tags) SELECT u.id, ARRAY(SELECT id FROM"
+    " gallery.tags) || gen_random_uuid() FROM gallery.users AS u, generate_series(1, 3)",
+    "INSERT INTO classroom.users (id) VALUES (1)",
+    "INSERT INTO classroom.courses (id) VALUES (1)",
+    "INSERT INTO classroom.roles (user_id, course_id, name) VALUES (1, 1, 'student')",
+    "INSERT INTO classroom.assignments (id, course_id) VALUES (1, 1), (2, 1)",
+    "INSERT INTO classroom.assignment_groups (id, course_id) VALUES (1, 1)",
+    "INSERT INTO classroom.assignment_group_memberships (assignment_group_id, assignment_id)"
+    " VALUES (1, 1)",
+    "INSERT INTO classroom.submissions (id, assignment_id, course_id, user_id)"
+    " VALUES (1, 1, 1, 1), (2, 2, 1, 1)",
+    "INSERT INTO classroom.submission_log (submission_id, course_id, subject_id, event_type,"
+    " date_created) SELECT 1, 1, 1, (ARRAY['run', 'edit', 'Submit'])[1 + n % 3],"
+    " timestamptz '2026-01-01 10:00Z' + n * interval '3 hours' FROM generate_series(1, 9) AS n",
+)
+READS: tuple[Callable[[Connection], Any], ...] = (
+    media.daily_counts,
+    lambda c: media.hourly_counts(c, START),
+    gallery.unified_content_stats,
+    gallery.tag_counts,
+    lambda c: series.hourly_series(c, 1, START, END),
+    lambda c: series.hashtag_series(c, 1, "sea", START, END),
+    lambda c: series.domain_series(c, 1, "m.social", START, END),
+    lambda c: series.top_domains(c, 1, START, END),
+    lambda c: trends.trending_hashtags(c, 1, END, minimum_posts=1, minimum_accounts=1),
+    lambda c: summaries.summaries(c, 1, START, END),
+    lambda c: classroom.submission_counts(c, [1, 2]),
+    lambda c: classroom.assignment_counts(c, 1),
+    lambda c: classroom.assignment_group_counts(c, 1),
+    lambda c: classroom.course_counts(c, 1),
+    lambda c: classroom.user_counts(c, 1),
+)
+ADDRESSES = (
+    "/api/media/daily-counts",
+    "/api/media/hourly-counts?day=2026-01-01",
+    "/api/v1/content/stats/unified",
+    "/api/v1/tags",
+    "/api/stats/hourly?instance=1&start=2026-01-01&end=2026-01-03",
+    "/api/hashtags/sea/hourly?instance=1&start=2026-01-01&end=2026-01-03",
+    "/api/summaries?instance=1&start=2026-01-01&end=2026-01-03",
+    "/api/submissions/1/counts",
+    "/api/assignments/counts?ids=1,2",
+    "/api/assignment-groups/1/counts",
+    "/api/courses/1/counts",
+    "/api/users/1/counts",
+    "/api/courses",
+)
+
+
+@pytest.fixture(scope="module")
+def built(postgres_servers: Servers) -> Iterator[Engine]:
+    """Every system with a few rows, refreshed."""
+    with postgres_servers.fresh_database(VERSIONS[0]) as url:
+        engine = open_engine(url)
+        migrated(engine, *all_systems())
+        execute(engine, *ROWS)
+        instance = add_instance(engine)
+        for hour in (10, 11, 34):
+            add_post(
+                engine, instance, START.replace(day=1 + hour // 24, hour=hour % 24), tags=["sea"]
+            )
+        refresh_all(engine)
+        yield engine
+        engine.dispose()
+
+
+def refresh_all(engine: Engine, of: Tally | None = None) -> None:
+    """All tallies, or that one and those over it."""
+    for tally in TALLIES if of is None else [of, *(t for t in TALLIES if of in t.upstream)]:
+        refresh(engine, tally)
+        assert verify(engine, tally, "touched").ok, tally
+
+
+def live(connection: Connection, tally: Tally) -> list[str]:
+    found = connection.exec_driver_sql(f"SELECT to_jsonb(v)::text FROM {tally.live_name} AS v")
+    return sorted(row[0] for row in found)
+
+
+def answers(connection: Connection) -> list[Any]:
+    return [read(connection) for read in READS]
+
+
+@pytest.fixture(scope="module")
+def client(built: Engine) -> Client:
+    return Client(create_app(built, [system.name for system in all_systems()]))
+
+
+def served(client: Client) -> list[Any]:
+    bodies = [client.get(address).json() for address in ADDRESSES]
+    return [{name: value for name, value in b.items() if name != "as_of"} for b in bodies]
+
+
+@pytest.fixture(scope="module")
+def right(built: Engine, client: Client) -> tuple[list[Any], list[Any]]:
+    """What all reads answer, and all addresses, before anything is edited."""
+    with built.connect() as connection:
+        return answers(connection), served(client)
+
+
+def edits(tally: Tally) -> dict[str, tuple[str, ...]]:
+    """A statement of each kind, and what has to be done by the engine before."""
+    table, columns = name_of(tally.table), ", ".join(f'"{n}"' for n in tally.columns)
+    numbers = [n for n in tally.measures if isinstance(tally.table.c[n].type, Integer | BigInteger)]
+    changed = f'"{numbers[0]}" = "{numbers[0]}" + 1' if numbers else "{0} = {0}"
+    one = f"(SELECT ctid FROM {table} LIMIT 1)"
+    return {
+        "UPDATE": (f"UPDATE {table} SET {changed.format(tally.key[0])}",),
+        "DELETE": (f"DELETE FROM {table} WHERE ctid = {one}",),
+        "TRUNCATE": (f"TRUNCATE {table}",),
+        "INSERT": (
+            CLAIM_WRITING,
+            f"CREATE TEMPORARY TABLE kept ON COMMIT DROP AS SELECT * FROM {table}",
+            f"DELETE FROM {table}",
+            "SET LOCAL tallykeeper.transaction = ''",
+            f"INSERT INTO {table} ({columns}) SELECT {columns} FROM kept LIMIT 1",
+        ),
+    }
+
+
+@pytest.mark.parametrize("tally", TALLIES, ids=lambda tally: tally.name)
+def test_reads_are_right_from_the_statement_on_and_the_next_refresh_writes_it_anew(
+    built: Engine, client: Client, tally: Tally, right: tuple[list[Any], list[Any]]
+) -> None:
+    with built.connect() as connection:
+        expected = live(connection, tally)
+        assert expected
+        for kind, statements in edits(tally).items():
+            savepoint = connection.begin_nested()
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+            assert live(connection, tally) == expected, kind
+            if kind == "UPDATE":
+                assert answers(connection) == right[0], kind
+            savepoint.rollback()
+    execute(built, *edits(tally)["TRUNCATE"])
+    with built.connect() as connection:
+        assert live(connection, tally) == expected
+        assert answers(connection) == right[0]
+        assert manual_writes.look(connection, [tally.name])
+        (found,) = incidents.listed(connection, open_only=True)
+        connection.commit()
+    assert served(client) == right[1]
+    assert (found.subject, found.kind) == (tally.name, "edited")
+    assert f"edited by hand: TRUNCATE of {len(expected)} row" in found.what
+    refresh_all(built, tally)
+    with built.connect() as connection:
+        assert live(connection, tally) == expected
+        assert incidents.listed(connection, open_only=True) == []
+    assert scalar(built, f"SELECT count(*) FROM {name_of(tally.table)}") == len(expected)
+
+
+def by_hand(engine: Engine, *statements: str, copied: str | None = None) -> None:
+    """Run the statements in one transaction of a session of their own; the last may be a COPY."""
+    url = engine.url.render_as_string(False).replace("+psycopg", "")
+    with psycopg.connect(url, application_name="psql") as session:
+        for statement in statements:
+            if copied is not None and statement is statements[-1]:
+                with session.cursor().copy(statement.encode()) as copy:
+                    copy.write(copied)
+            else:
+                session.execute(statement.encode())
+
+
+def told(engine: Engine, tally: Tally) -> str:
+    with engine.begin() as connection:
+        manual_writes.look(connection, [tally.name])
+        (found,) = incidents.listed(connection, open_only=True)
+    return found.what.replace(f" by {engine.url.username} ", " by them ")
+
+
+CONTRIBUTIONS = "media.daily_contributions"
+TWO_MORE = "('2020-01-01Z', 1), ('2020-01-02Z', 2)"
+
+
+def test_an_incident_says_who_wrote_how_many_rows_by_which_statement(built: Engine) -> None:
+    cases = (
+        ((f"UPDATE {CONTRIBUTIONS} SET count = 9",), None, "UPDATE of 2 rows"),
+        ((f"DELETE FROM {CONTRIBUTIONS} WHERE date < '2026-01-02Z'",), None, "DELETE of 1 row"),
+        (
+            (f"INSERT INTO {CONTRIBUTIONS} (date, count) VALUES {TWO_MORE}",),
+            None,
+            "INSERT of 2 rows",
+        ),
+        ((f"COPY {CONTRIBUTIONS} (date, count) FROM STDIN",), "2020-01-01Z\t5\n", "COPY of 1 row"),
+        ((f"TRUNCATE {CONTRIBUTIONS}",), None, "TRUNCATE of 2 rows"),
+        # What one transaction does in several statements is one note.
+        (
+            tuple(f"UPDATE {CONTRIBUTIONS} SET count = {n}" for n in range(7, 10)),
+            None,
+            "UPDATE of 6 rows",
+        ),
+        (
+            (f"DELETE FROM {daily_contributions.log_name}",),
+            None,
+            "DELETE of its change log of 0 rows",
+        ),
+    )
+    for statements, copied, expected in cases:
+        by_hand(built, *statements, copied=copied)
+        assert told(built, daily_contributions).startswith(
+            f"edited by hand: {expected} by them through psql at 2"
+        ), statements
+        refresh(built, daily_contributions)
+        assert verify(built, daily_contributions).ok
+        with built.begin() as connection:
+            assert incidents.listed(connection, open_only=True) == []
+            latest = incidents.listed(connection)[0]
+        assert (latest.kind, latest.mended_by, latest.times) == ("edited", "rebuilt", 1)
+
+
+def test_an_incident_is_counted_where_there_is_more_to_say_and_only_then(built: Engine) -> None:
+    by_hand(built, f"DELETE FROM {CONTRIBUTIONS} WHERE date < '2026-01-02Z'")
+    by_hand(built, f"DELETE FROM {CONTRIBUTIONS}")
+    assert told(built, daily_contributions).startswith(
+        "edited by hand: DELETE of 2 rows by them through psql, in 2 transactions, the last at 2"
+    )
+    by_hand(built, f"INSERT INTO {CONTRIBUTIONS} (date, count) VALUES {TWO_MORE}")
+    assert told(built, daily_contributions).count("; ") == 1
+    with built.begin() as connection:
+        assert manual_writes.look(connection, [daily_contributions.name]) == set()
+        (found,) = incidents.listed(connection, open_only=True)
+    assert found.times == 2
+    refresh_all(built, daily_contributions)
+    with built.begin() as connection:
+        # Notes that went without it being said so, as with a look that was late.
+        incidents.report(connection, daily_contributions.name, incidents.EDITED, "x")
+        assert manual_writes.look(connection, [daily_contributions.name]) == set()
+        assert incidents.listed(connection, open_only=True) == []
+
+
+def test_keys_of_a_table_that_is_built_in_batches_are_written_anew_and_told(built: Engine) -> None:
+    junction = next(tally for tally in TALLIES if tally.name == "gallery.content_tags")
+    links = scalar(built, "SELECT count(*) FROM gallery.content_tags")
+    by_hand(built, "DELETE FROM gallery.content_tags")
+    assert status(built, junction).stale == ()
+    assert told(built, junction).startswith(f"edited by hand: DELETE of {links} rows by them")
+    refresh_all(built, junction)
+    with built.begin() as connection:
+        assert incidents.listed(connection, open_only=True) == []
+        latest = incidents.listed(connection)[0]
+    assert (latest.subject, latest.mended_by) == (junction.name, "refreshed")
+    assert scalar(built, "SELECT count(*) FROM gallery.content_tags") == links
+    # One that is compared before, and found right with what is pending.
+    by_hand(built, "DELETE FROM gallery.content_tags")
+    assert verify(built, junction).ok
+    with built.begin() as connection:
+        latest = incidents.listed(connection)[0]
+    assert latest.mended_by == "compared: all is right"
+    assert f"DELETE of {links} rows" in latest.what
+    refresh_all(built, junction)
+
+
+@pytest.mark.parametrize(
+    ("read", "table"),
+    [
+        ("SELECT sum(count) FROM media.daily_contributions_live", "media.daily_contributions"),
+        ("SELECT * FROM classroom.submission_counts_of(ARRAY[1])", "classroom.submission_counts"),
+        ("SELECT * FROM gallery.tag_cardinality_stats_live", "gallery.content_tags"),
+        ("SELECT * FROM classroom.course_counts_of(ARRAY[1])", "classroom.course_counts"),
+    ],
+)
+def test_a_snapshot_that_is_older_than_a_truncate_is_refused_an_answer(
+    built: Engine, read: str, table: str
+) -> None:
+    url = built.url.render_as_string(False).replace("+psycopg", "")
+    with psycopg.connect(url) as session:
+        session.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        session.execute("SELECT count(*) FROM media.media_files")
+        by_hand(built, f"TRUNCATE {table}")
+        with pytest.raises(SerializationFailure, match="truncated or rewritten"):
+            session.execute(read.encode())
+        session.rollback()
+        assert session.execute(read.encode()).fetchall()
+    refresh_all(built, next(tally for tally in TALLIES if tally.name == table))
+
+
+def test_what_an_earlier_release_noted_has_no_number_of_rows(engine: Engine) -> None:
+    create_anew(engine, next(s for s in all_systems() if s.name == "media"))
+    execute(engine, "ALTER TABLE tallykeeper.hand_edits DROP COLUMN rows")
+    execute(
+        engine,
+        "INSERT INTO tallykeeper.hand_edits (tally, operation, role, application, at)"
+        " VALUES ('media.daily_contributions', 'UPDATE', 'app', '', '2026-01-01Z')",
+    )
+    what = "edited by hand: UPDATE by app at 2026-01-01 00:00:00 UTC"
+    assert told(engine, daily_contributions) == what
+    migrated_again = [s for s in all_systems() if s.name == "media"]
+    migrate(engine, migrated_again)
+    execute(engine, f"TRUNCATE {CONTRIBUTIONS}")
+    assert what in told(engine, daily_contributions)
+    refresh(engine, daily_contributions)
+    assert rows(engine, "SELECT * FROM tallykeeper.hand_edits") == []
