@@ -172,7 +172,6 @@ def test_a_file_counts_by_its_own_date_or_else_by_when_it_was_ingested(
     assert daily_counts(connection)["daily_counts"]["2025-11-19"] == 7
 
 
-@pytest.mark.xfail(strict=False, reason="a source column that may be null is refused")
 def test_a_file_without_any_date_counts_on_no_day(postgres_servers: Servers) -> None:
     with kept(postgres_servers) as engine:
         nullable = " created_at timestamptz, updated_at timestamptz)"

@@ -218,7 +218,6 @@ def test_when_a_row_was_last_updated_is_kept(engine: Engine, visitor: UUID) -> N
     assert scalar(engine, updated) > before
 
 
-@pytest.mark.xfail(strict=False, reason="a table with the flawed composite key is refused")
 def test_a_table_with_the_flawed_composite_key_is_converted(postgres_servers: Servers) -> None:
     with kept(postgres_servers) as engine:
         build(engine, "gallery", "generation_sources_flawed")
