@@ -320,6 +320,12 @@ def serve_database_url() -> str | None:
     return _read("TALLY_SERVE_DATABASE_URL")
 
 
+def serve_folder() -> Path | None:
+    """The folder that the service counts in place of a database: TALLY_SERVE_FOLDER; None: none."""
+    value = _read("TALLY_SERVE_FOLDER")
+    return None if value is None else _expand_user("TALLY_SERVE_FOLDER", value)
+
+
 def serve_token() -> str | None:
     """What lets in who asks the service for a rebuild, TALLY_SERVE_TOKEN; None: nobody.
 

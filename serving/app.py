@@ -51,12 +51,25 @@ def create_app(engine: Engine | None = None, systems: Sequence[str] | None = Non
         known = {system.name: system for system in all_systems()}
         chosen = tuple(known[name] for name in systems)
 
+    app = new_app(opened.close)
+    for system in chosen:
+        app.include_router(ROUTERS[system.name](opened))
+    app.include_router(operations.router(opened, chosen))
+    app.include_router(rebuild.router(chosen))
+    app.include_router(page.router())
+    return app
+
+
+def new_app(close: Callable[[], None] | None = None) -> FastAPI:
+    """An application without any address, which answers failures with problems."""
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         # More threads than connections would wait for one of these, and time out.
         to_thread.current_default_thread_limiter().total_tokens = CONNECTIONS
         yield
-        opened.close()
+        if close is not None:
+            close()
 
     app = FastAPI(
         title="Tallykeeper",
@@ -66,11 +79,6 @@ def create_app(engine: Engine | None = None, systems: Sequence[str] | None = Non
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
     )
-    for system in chosen:
-        app.include_router(ROUTERS[system.name](opened))
-    app.include_router(operations.router(opened, chosen))
-    app.include_router(rebuild.router(chosen))
-    app.include_router(page.router())
     app.add_exception_handler(HTTPException, _problem)
     app.add_exception_handler(RequestValidationError, _problem)
     app.add_exception_handler(Exception, _failed)

@@ -14,6 +14,7 @@ from types import FrameType
 
 import uvicorn
 
+from assets.media.folder_reads import FolderLibrary
 from resources import embedded, settings
 from resources.database import check_database, open_engine
 
@@ -32,7 +33,10 @@ def run_server(
     workers: int = 1,
     say: Callable[[str], object] = print,
 ) -> None:
-    """Serve until a signal ends it. Raises CannotListen, DatabaseUnavailable, SettingError."""
+    """Serve until a signal ends it; from a folder where TALLY_SERVE_FOLDER names one.
+
+    Raises CannotListen, DatabaseUnavailable, FolderUnreadable, SettingError.
+    """
     # What is malformed is told now, not by the first who asks.
     settings.serve_token()
     settings.serve_ready_seconds()
@@ -41,15 +45,17 @@ def run_server(
     with ExitStack() as stack:
         # Uvicorn gives a signal that ended it on to whoever handled it before; it is done by then.
         stack.enter_context(_signals_are_handled())
-        if settings.serve_database_url() is None and settings.database_url() is None:
-            stack.enter_context(embedded.serving())
-        engine = open_engine(settings.serve_database_url())
-        check_database(engine)
-        engine.dispose()
+        folder = settings.serve_folder()
+        if folder is None:
+            _require_database(stack)
+        else:
+            FolderLibrary(folder).require()
         shown = f"[{host}]" if ":" in host else host
         say(f"Tallykeeper answers at http://{shown}:{port}  (Ctrl-C ends it)")
+        if folder is not None:
+            say(f"No database is asked: it counts the files of {folder}")
         uvicorn.run(
-            "serving.app:create_app",
+            f"serving.{'app' if folder is None else 'folder'}:create_app",
             factory=True,
             host=host,
             port=port,
@@ -60,6 +66,15 @@ def run_server(
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
+
+
+def _require_database(stack: ExitStack) -> None:
+    """See that there is a database; the embedded one is started, and stopped with the stack."""
+    if settings.serve_database_url() is None and settings.database_url() is None:
+        stack.enter_context(embedded.serving())
+    engine = open_engine(settings.serve_database_url())
+    check_database(engine)
+    engine.dispose()
 
 
 @contextmanager

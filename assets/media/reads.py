@@ -9,7 +9,8 @@ hours are UTC whatever the session's time zone, and a date that Python cannot ho
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
-from typing import TypedDict
+from pathlib import Path
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from sqlalchemy import (
     BigInteger,
@@ -31,33 +32,56 @@ from sqlalchemy import (
 from assets.media import tables
 from assets.reading import read
 
+if TYPE_CHECKING:
+    # Pillow is loaded with it, which most who read never need.
+    from assets.media.folder_reads import Files
+
+SOURCE = "folder"
+"""The word by which an answer says that no database was asked."""
+
 _FIRST_YEAR = datetime(1, 1, 1, tzinfo=UTC)
 
 
 class DailyCounts(TypedDict):
-    """Files per day, newest day first; days without files are left out."""
+    """Files per day, newest day first; days without files are left out.
+
+    `source` is "folder" where no database was asked.
+    """
 
     daily_counts: dict[str, int]
     total_files: int
     total_days: int
+    source: NotRequired[str]
 
 
 class HourlyCounts(TypedDict):
-    """Files per hour, newest hour first; hours without files are left out."""
+    """Files per hour, newest hour first; hours without files are left out.
+
+    `source` is "folder" where no database was asked.
+    """
 
     hourly_counts: dict[str, int]
     total_files: int
     total_hours: int
+    source: NotRequired[str]
 
 
 def daily_counts(
-    connection: Connection, start: date | None = None, end: date | None = None
+    connection: Connection | None = None,
+    start: date | None = None,
+    end: date | None = None,
+    *,
+    folder: Path | Files | None = None,
 ) -> DailyCounts:
     """Files per UTC day, from the day of `start` to the day of `end`, both included; None is open.
 
+    Of the database, or without one of the pictures in a `folder`, found and dated as loading it
+    would, or of the `Files` that a `FolderLibrary` returned, which remembers what it read.
+
     A datetime stands for the UTC day it falls in (without time zone: it is UTC). Days are
     "2025-11-20"; beyond the years that Python knows "10000-01-01", "0044-03-15 BC", "infinity".
-    Raises ValueError where the start is after the end, NotInstalled where there is no live view.
+    Raises ValueError where the start is after the end, NotInstalled where there is no live view,
+    FolderUnreadable.
     """
     first, last = _day(start), _day(end)
     if first is not None and last is not None and first > last:
@@ -65,31 +89,63 @@ def daily_counts(
             f"Expected a start that is not after the end, but {first.date()} is after "
             f"{last.date()}; exchange the two."
         )
-    counts = _counts(connection, tables.daily_contributions, "date", "YYYY-MM-DD", (first, last))
-    return {
+    if folder is not None:
+        found = _files(connection, folder)
+        counts = found.per_day(first and first.date(), last and last.date())
+    else:
+        days = tables.daily_contributions
+        counts = _counts(_asked(connection), days, "date", "YYYY-MM-DD", (first, last))
+    answer: DailyCounts = {
         "daily_counts": counts,
         "total_files": sum(counts.values()),
         "total_days": len(counts),
     }
+    return answer if folder is None else {**answer, "source": SOURCE}
 
 
-def hourly_counts(connection: Connection, day: date) -> HourlyCounts:
+def hourly_counts(
+    connection: Connection | None = None,
+    day: date | None = None,
+    *,
+    folder: Path | Files | None = None,
+) -> HourlyCounts:
     """Files per hour of one UTC day; hours are written by their beginning, "2025-11-20T14:00:00Z".
 
-    A datetime stands for the UTC day it falls in (without time zone: it is UTC). Raises
-    ValueError where that day lies outside the years 1 to 9999, NotInstalled where there is no
-    live view.
+    Of the database, or of the pictures in a `folder`, as `daily_counts`. A datetime stands for the
+    UTC day it falls in (without time zone: it is UTC). Raises ValueError where that day lies
+    outside the years 1 to 9999, NotInstalled where there is no live view, FolderUnreadable.
     """
+    if day is None:
+        raise TypeError("Expected a day whose hours are counted, but none was named; name one.")
     first = _day(day)
     assert first is not None
-    window = (first, first.replace(hour=23))
-    form = 'YYYY-MM-DD"T"HH24:MI:SS"Z"'
-    counts = _counts(connection, tables.hourly_contributions, "hour", form, window)
-    return {
+    if folder is not None:
+        counts = _files(connection, folder).per_hour(first.date())
+    else:
+        window = (first, first.replace(hour=23))
+        form = 'YYYY-MM-DD"T"HH24:MI:SS"Z"'
+        hours = tables.hourly_contributions
+        counts = _counts(_asked(connection), hours, "hour", form, window)
+    answer: HourlyCounts = {
         "hourly_counts": counts,
         "total_files": sum(counts.values()),
         "total_hours": len(counts),
     }
+    return answer if folder is None else {**answer, "source": SOURCE}
+
+
+def _files(connection: Connection | None, folder: Path | Files) -> Files:
+    if connection is not None:
+        raise TypeError("Expected a connection or a folder, but both are there; leave one out.")
+    from assets.media.folder_reads import FolderLibrary
+
+    return FolderLibrary(folder).files() if isinstance(folder, Path) else folder
+
+
+def _asked(connection: Connection | None) -> Connection:
+    if connection is None:
+        raise TypeError("Expected a connection or a folder, but neither is there; name one.")
+    return connection
 
 
 def _counts(

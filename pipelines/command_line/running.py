@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import click
 
 from pipelines.command_line.common import (
@@ -149,7 +152,9 @@ def up(port: int) -> None:
     run_up(port)
 
 
-@click.command(epilog=example("tally serve --port 8001 --workers 2"))
+@click.command(
+    epilog=example("tally serve --port 8001 --workers 2", "tally serve --folder ~/Pictures")
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
 @click.option(
@@ -159,19 +164,28 @@ def up(port: int) -> None:
     show_default=True,
     help="Processes that answer, each with connections of its own.",
 )
-def serve(host: str, port: int, workers: int) -> None:
+@click.option(
+    "--folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Without a database: count the pictures and videos of this folder.",
+)
+def serve(host: str, port: int, workers: int, folder: Path | None) -> None:
     """Answer the reads over HTTP, read-only.
 
     The page is at http://localhost:PORT, the addresses are in /openapi.json. Ctrl-C, or SIGTERM,
     ends it when what is under way is answered. TALLY_SERVE_DATABASE_URL names a role that may
-    read alone.
+    read alone. With --folder no database is needed, and the media reads alone are answered.
     """
+    from assets.media.folder_reads import FolderUnreadable
     from serving.server import CannotListen, run_server
 
     check_settings()
+    if folder is not None:
+        # By the environment, which is all that worker processes have.
+        os.environ["TALLY_SERVE_FOLDER"] = str(folder.resolve())
     try:
         run_server(host, port, workers, say=click.echo)
-    except CannotListen as error:
+    except (CannotListen, FolderUnreadable) as error:
         raise click.ClickException(str(error)) from error
 
 

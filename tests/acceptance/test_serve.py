@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import psutil
@@ -132,3 +133,15 @@ def test_what_keeps_it_from_serving_is_said_in_a_sentence(tally: Command) -> Non
     result = tally.run("serve", "--port", str(free_port()))
     assert (result.code, "expected a PostgreSQL database" in result.err) == (1, True)
     assert result.out == ""
+
+
+def test_a_folder_is_served_without_a_database(tally: Command, tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_text("a video")
+    tally.environment["TALLY_DATABASE_URL"] = "postgresql://nobody@127.0.0.1:1/nothing"
+    with serving(tally, "--folder", str(tmp_path), "--workers", "2") as (address, process):
+        answer = httpx.get(f"{address}{DAILY}", trust_env=False).json()
+        assert (answer["total_files"], answer["source"]) == (1, "folder")
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "counts the files of" in out

@@ -341,11 +341,11 @@ def test_manual_edits_of_the_database_need_no_rebuild_to_be_read_right(engine: E
     refresh(engine, daily_contributions)
 
 
-@pytest.mark.xfail(strict=False, reason="nothing answers without a database")
 def test_without_a_database_the_files_of_a_folder_are_counted(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("no picture")
-    counts = daily_counts(folder=tmp_path)  # type: ignore[call-arg]
-    assert counts["total_files"] == 0
+    (tmp_path / "a.mp4").write_text("a video")
+    counts = daily_counts(folder=tmp_path)
+    assert (counts["total_files"], counts["source"]) == (1, "folder")
 
 
 def test_who_reads_the_table_itself_finds_it_as_it_was(engine: Engine) -> None:

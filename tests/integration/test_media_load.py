@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,10 @@ from assets.media.demo import create_demo
 from assets.media.folder import dates_of
 from assets.media.listing import Listing
 from assets.media.load import load_media
+from assets.media.reads import daily_counts, hourly_counts
 from assets.media.tables import media_files, metadata
+from assets.media.tallies import system
+from tallies import install
 
 Write = Callable[..., Path]
 BEFORE = datetime(2001, 1, 1, tzinfo=UTC)
@@ -411,3 +414,25 @@ def test_a_role_that_may_not_remember_files_loads_them_all_the_same(
     monkeypatch.setattr(seen_files, "prepare", lambda _connection: False)
     assert load_media(library, tmp_path).inserted == 1
     assert load_media(library, tmp_path).unchanged == 1
+
+
+def test_a_folder_says_of_its_files_what_the_database_says_once_it_is_loaded(
+    library: Engine, tmp_path: Path
+) -> None:
+    for number in range(8):
+        tags = Image.Exif()
+        tags.get_ifd(0x8769)[0x9003] = f"2024:02:29 {20 + number % 4}:30:00"
+        tags.get_ifd(0x8769)[0x9011] = f"-0{number}:00"
+        path = tmp_path / f"{number}.jpg"
+        Image.new("RGB", (8, 8)).save(path, exif=b"" if number == 3 else tags.tobytes())
+        os.utime(path, (1_600_000_000, 1_600_000_000))
+    (tmp_path / "broken.jpg").touch()
+    with library.begin() as connection:
+        install(connection, system.tallies)
+    load_media(library, tmp_path)
+    with library.connect() as connection:
+        stored = {**daily_counts(connection), "source": "folder"}
+        assert daily_counts(folder=tmp_path) == stored
+        hours = {**hourly_counts(connection, date(2024, 3, 1)), "source": "folder"}
+    assert hourly_counts(folder=tmp_path, day=date(2024, 3, 1)) == hours
+    assert stored["total_files"] == 8
