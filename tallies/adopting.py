@@ -6,28 +6,61 @@ transaction that writes: two versions of the code must not write one table by tu
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
 
 from tallies import presence, roles, state
 from tallies.errors import NotInstalled, NotPermitted, TallyBusy
 from tallies.install import INSTALL_KEY, install
 from tallies.privileges import act_as_owner, require_privileges
 from tallies.sessions import begin_work
+from tallies.state import Installed
 from tallies.tally import Tally
-from tallies.transactions import retried, wanted_for_installing
+from tallies.transactions import retried, wanted_for_installing, writing
+
+T = TypeVar("T")
 
 
-def adopt_declaration(engine: Engine, tally: Tally) -> None:
+class OtherDeclaration(TallyBusy):
+    """The database knows another declaration of the tally than this code."""
+
+
+def writing_as_declared(
+    engine: Engine, tally: Tally, work: Callable[[Connection, Installed], T]
+) -> T:
+    """Do `work` as `transactions.writing` does, under the declaration of this code.
+
+    Where the database knows another one it is adopted first. Raises NotInstalled, NotPermitted,
+    TallyBusy, or what `work` raises.
+    """
+
+    def checked(connection: Connection) -> T:
+        return work(connection, require_same_declaration(connection, tally))
+
+    try:
+        return writing(engine, tally, checked)
+    except (OtherDeclaration, NotInstalled, DBAPIError):
+        # The tables of another declaration may be others, too.
+        if not adopt_declaration(engine, tally):
+            raise
+    return writing(engine, tally, checked)
+
+
+def adopt_declaration(engine: Engine, tally: Tally) -> bool:
     """Install the tally anew where its declaration changed, which marks it stale.
 
-    Raises NotInstalled where it never was, NotPermitted where this role may not.
+    Returns whether it did. Raises NotInstalled where it never was, NotPermitted where this role
+    may not.
     """
     with engine.connect() as connection:
         installed = state.installed(connection, tally)
     if installed is None:
         raise NotInstalled(f"{tally.name} is not installed in this database; run `tally migrate`")
     if installed.declaration_hash == tally.declaration_hash():
-        return
+        return False
 
     def adopt() -> None:
         with engine.begin() as connection:
@@ -39,6 +72,7 @@ def adopt_declaration(engine: Engine, tally: Tally) -> None:
 
     wanted = [w for t in tally.siblings for w in wanted_for_installing(t)]
     retried(adopt, tally.name, engine, wanted, INSTALL_KEY)
+    return True
 
 
 def _kept(connection: Connection, tally: Tally) -> list[Tally]:
@@ -57,11 +91,12 @@ def _require_privileges(connection: Connection, tally: Tally) -> None:
         ) from error
 
 
-def require_same_declaration(connection: Connection, tally: Tally) -> None:
-    """Raise TallyBusy where another declaration was installed meanwhile."""
+def require_same_declaration(connection: Connection, tally: Tally) -> Installed:
+    """What is installed; raises OtherDeclaration where that is another declaration."""
     installed = state.installed(connection, tally)
     if installed is None or installed.declaration_hash != tally.declaration_hash():
-        raise TallyBusy(
+        raise OtherDeclaration(
             f"{tally.name}: another process has installed another declaration of it just now;"
             " nothing was changed. Run only one version of the code against a database"
         )
+    return installed

@@ -15,15 +15,16 @@ import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, Engine, Table, delete, insert, text
+from sqlalchemy import Connection, Engine, Table, delete, insert, select, text
 from sqlalchemy.exc import DBAPIError
 
-from tallies import capture, dependency_facts, holding, own_triggers, sql, state
+from tallies import capture, catalog_rows, dependency_facts, holding, own_triggers, sql, state
 from tallies.drift import HAND, MOVED, ROW_SECURITY, Consequence, Drift, judge
 from tallies.errors import DoesNotFit
-from tallies.state import dependencies, stale_marks, stands_on
+from tallies.state import Installed, dependencies, stale_marks, stands_on
 from tallies.tally import Everything, Tally
 
 CAPTURE_BROKEN = "its capture is not intact"
@@ -40,6 +41,14 @@ _MOST_NAMED = 3
 _CALLED = re.compile(r"\b([a-z_][a-z0-9_$]*)\.([a-z_][a-z0-9_$]*)\s*\(")
 
 
+@dataclass(frozen=True)
+class Standing:
+    """What differs until somebody acts, and the reasons for which the tally is stale."""
+
+    faults: Sequence[Drift]
+    stale: tuple[str, ...]
+
+
 def is_recorded(connection: Connection, tally: Tally) -> bool:
     """Whether this version of the code recorded what the tally stands on, for this role to see."""
     return bool(recorded_among(connection, [tally]))
@@ -47,11 +56,7 @@ def is_recorded(connection: Connection, tally: Tally) -> bool:
 
 def recorded_among(connection: Connection, tallies: Sequence[Tally]) -> list[Tally]:
     """Those of the tallies of which it is."""
-    names = [sql.literal(sql.name_of(table)) for table in (dependencies, stands_on)]
-    may_see = " AND ".join(
-        f"has_table_privilege(to_regclass({name})::oid, 'SELECT')" for name in names
-    )
-    if not connection.exec_driver_sql(f"SELECT {may_see}").scalar():
+    if not connection.scalar(select(state.may_read(dependencies, stands_on))):
         return []
     found = connection.exec_driver_sql(
         f"SELECT tally FROM {sql.name_of(dependencies)} WHERE tally = ANY (%s)"
@@ -130,7 +135,31 @@ def noticed(connection: Connection, tally: Tally) -> list[Drift]:
     """
     if not is_recorded(connection, tally):
         return []
-    lasting = notice(connection, tally, drifts_of(connection, tally))
+    return _noticed(connection, tally, drifts_of(connection, tally))
+
+
+def noticed_since(connection: Connection, tally: Tally, known: Installed) -> Standing:
+    """The same, and why the tally is stale, where nothing need be compared that was before.
+
+    `known` was read in this snapshot. Raises DoesNotFit like `noticed`.
+    """
+    nothing = Standing([], known.stale)
+    if not known.shows_record:
+        return nothing
+    looked = catalog_rows.look(connection, tally, dependency_facts.FORMAT)
+    if looked is None or looked.is_same:
+        return nothing
+    found = drifts_of(connection, tally)
+    if found:
+        lasting = _noticed(connection, tally, found)
+        return Standing(lasting, state.stale_reasons(connection, tally))
+    if looked.now is not None and _may_mark(connection):
+        catalog_rows.keep(connection, tally, looked.now)
+    return nothing
+
+
+def _noticed(connection: Connection, tally: Tally, found: Sequence[Drift]) -> list[Drift]:
+    lasting = notice(connection, tally, found)
     hidden = [str(drift) for drift in lasting if drift.kind == ROW_SECURITY]
     if hidden:
         raise DoesNotFit(f"{tally.name}: {'; '.join(hidden)}. Nothing was changed")
@@ -138,22 +167,21 @@ def noticed(connection: Connection, tally: Tally) -> list[Drift]:
 
 
 def reasons_to_rebuild(
-    connection: Connection, tally: Tally, faults: Sequence[Drift], *, is_built: bool = False
+    connection: Connection, tally: Tally, standing: Standing, *, is_built: bool = False
 ) -> tuple[str, ...]:
     """Why the tally is to be built anew; empty where it is not.
 
     Broken capture keeps it stale, so that live reads go to the sources; but it is built for that
     once, and not every hour until somebody repairs the capture.
     """
-    reasons = state.stale_reasons(connection, tally)
-    if reasons != (CAPTURE_BROKEN,) or not faults:
-        return reasons
+    if standing.stale != (CAPTURE_BROKEN,) or not standing.faults:
+        return standing.stale
     built_since = connection.exec_driver_sql(
         f"SELECT (SELECT max(marked_at) FROM {sql.name_of(stale_marks)} WHERE tally = s.tally)"
         f" <= s.built_at FROM {sql.name_of(state.tally_state)} AS s WHERE s.tally = %s",
         (tally.name,),
     ).scalar()
-    return () if is_built or built_since else reasons
+    return () if is_built or built_since else standing.stale
 
 
 def stay_stale(connection: Connection, tally: Tally, faults: Sequence[Drift]) -> None:

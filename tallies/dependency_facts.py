@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from tallies import sql
+from tallies import catalog_rows, sql
 from tallies.state import dependencies, stands_on
 
 # Facts that another version of this query recorded are not comparable.
@@ -213,7 +213,8 @@ WITH RECURSIVE root AS MATERIALIZED (
 )"""
 
 _COMPARED = f"""{_NOW}, was AS MATERIALIZED (
-  SELECT * FROM {sql.name_of(dependencies)} WHERE tally = ANY (%(tallies)s)
+  SELECT tally, role, kind, name, part, facts, identity - '{catalog_rows.KEPT_AS}' AS identity
+  FROM {sql.name_of(dependencies)} WHERE tally = ANY (%(tallies)s)
 )
 SELECT tally, kind, name, part, coalesce(now.role, was.role) AS role, was.facts AS was,
   now.facts AS now, was.identity AS was_identity, now.identity AS now_identity, now.filtered,

@@ -17,13 +17,14 @@ from sqlalchemy import Connection, Engine
 
 from tallies import dependencies, incidents, manual_writes, quarantine, sql, state
 from tallies.additive import AdditiveTally
-from tallies.adopting import adopt_declaration, require_same_declaration
+from tallies.adopting import writing_as_declared
 from tallies.backfill import Backfilled, Progress, backfill
 from tallies.drift import Drift
 from tallies.errors import BadWindow, TallyBusy
 from tallies.recomputed import RecomputedTally
+from tallies.state import Installed
 from tallies.tally import LOGGED_AT, Between, Everything, Keys, Scope, Tally
-from tallies.transactions import hold_referenced, writing
+from tallies.transactions import hold_referenced
 from tallies.writing import (
     FRESH,
     Outcome,
@@ -59,15 +60,14 @@ def refresh(
     Raises NotInstalled, TallyBusy, or SQLAlchemy's errors; the derived table is then unchanged,
     but for the batches of a rebuild that were committed.
     """
-    adopt_declaration(engine, tally)
     if _is_batched(tally):
         return _in_batches(engine, tally, False, on_progress)
     started = time.perf_counter()
 
-    def work(connection: Connection) -> Refreshed:
-        require_same_declaration(connection, tally)
-        faults = dependencies.noticed(connection, tally)
-        reasons = dependencies.reasons_to_rebuild(connection, tally, faults)
+    def work(connection: Connection, known: Installed) -> Refreshed:
+        standing = dependencies.noticed_since(connection, tally, known)
+        faults = standing.faults
+        reasons = dependencies.reasons_to_rebuild(connection, tally, standing)
         if reasons:
             outcome = _rebuild(connection, tally, Everything())
             dependencies.stay_stale(connection, tally, faults)
@@ -81,7 +81,7 @@ def refresh(
             raise TypeError(f"{tally!r} is kept in no way that refresh knows")
         return _with(faults, record(connection, tally, "refresh", None, outcome, started, False))
 
-    result = writing(engine, tally, work)
+    result = writing_as_declared(engine, tally, work)
     vacuum_log(engine, tally, result.pending_taken)
     return result
 
@@ -105,7 +105,6 @@ def rebuild(
     Raises BadWindow, NotInstalled, TallyBusy, or SQLAlchemy's errors; nothing is changed then.
     """
     _check_window(tally, start, end)
-    adopt_declaration(engine, tally)
     if _is_batched(tally):
         return _in_batches(engine, tally, True, on_progress)
     everything = start is None and end is None
@@ -114,8 +113,7 @@ def rebuild(
         scope = Between(tally.window, start, end)
     started = time.perf_counter()
 
-    def work(connection: Connection) -> Refreshed:
-        require_same_declaration(connection, tally)
+    def work(connection: Connection, _: Installed) -> Refreshed:
         faults = dependencies.noticed(connection, tally)
         outcome = _rebuild(connection, tally, scope)
         if everything:
@@ -124,7 +122,7 @@ def rebuild(
             faults, record(connection, tally, "rebuild", None, outcome, started, everything)
         )
 
-    result = writing(engine, tally, work)
+    result = writing_as_declared(engine, tally, work)
     vacuum_log(engine, tally, result.pending_taken)
     return result
 
@@ -138,12 +136,10 @@ def rebuild_keys(engine: Engine, tally: Tally, keys: Sequence[Mapping[str, Any]]
 
     Raises NotInstalled, TallyBusy, or SQLAlchemy's errors; nothing is changed then.
     """
-    adopt_declaration(engine, tally)
     groups = [{name: key[name] for name in tally.group} for key in keys]
     started = time.perf_counter()
 
-    def work(connection: Connection) -> Refreshed:
-        require_same_declaration(connection, tally)
+    def work(connection: Connection, _: Installed) -> Refreshed:
         temporary(
             connection,
             KEYS,
@@ -161,7 +157,7 @@ def rebuild_keys(engine: Engine, tally: Tally, keys: Sequence[Mapping[str, Any]]
         outcome = Outcome(taken, oldest, write_differences(connection, tally, scope))
         return record(connection, tally, "rebuild", None, outcome, started, False)
 
-    return writing(engine, tally, work)
+    return writing_as_declared(engine, tally, work)
 
 
 def _with(faults: Sequence[Drift], result: Refreshed) -> Refreshed:
@@ -182,21 +178,22 @@ def _in_batches(
     started = time.perf_counter()
     done: list[Backfilled] = []
 
-    def work(connection: Connection) -> Refreshed | None:
-        require_same_declaration(connection, tally)
-        faults = dependencies.noticed(connection, tally)
-        if dependencies.reasons_to_rebuild(connection, tally, faults, is_built=bool(done)):
+    def work(connection: Connection, known: Installed) -> Refreshed | None:
+        standing = dependencies.noticed_since(connection, tally, known)
+        if dependencies.reasons_to_rebuild(connection, tally, standing, is_built=bool(done)):
             # What makes it stale was noticed here, and the backfill has to see it.
             return None
         outcome = _recompute(connection, tally)
         # Of such a tally the keys that were written by hand are pending, and were computed anew.
         manual_writes.resolve(connection, tally, "refreshed")
-        return _with(faults, record(connection, tally, "refresh", None, outcome, started, False))
+        return _with(
+            standing.faults, record(connection, tally, "refresh", None, outcome, started, False)
+        )
 
     if restart:
         done.append(backfill(engine, tally, restart=True, on_progress=on_progress))
     for _ in range(BACKFILLS):
-        result = writing(engine, tally, work)
+        result = writing_as_declared(engine, tally, work)
         if result is not None:
             vacuum_log(engine, tally, result.pending_taken)
             return _both(done, result) if done else result

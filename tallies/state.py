@@ -27,12 +27,16 @@ from sqlalchemy import (
     Integer,
     MetaData,
     Row,
+    Select,
     String,
     Table,
     Text,
     Uuid,
+    and_,
+    cast,
     delete,
     event,
+    false,
     func,
     or_,
     select,
@@ -280,11 +284,16 @@ dependencies = Table(
 
 @dataclass(frozen=True)
 class Installed:
-    """What the database says of a tally's installation."""
+    """What the database says of a tally's installation.
+
+    `shows_record` is whether this role may see what tallies stand on, which an older version did
+    not record.
+    """
 
     declaration_hash: str
     capture_hash: str
     stale: tuple[str, ...]
+    shows_record: bool
 
 
 def create(connection: Connection) -> None:
@@ -324,9 +333,15 @@ def installed(connection: Connection, tally: Tally) -> Installed | None:
 
     Raises NotInstalled where the engine's schema itself is missing.
     """
+    columns = tally_state.c
     try:
         row = connection.execute(
-            select(tally_state).where(tally_state.c.tally == tally.name)
+            select(
+                columns.declaration_hash,
+                columns.capture_hash,
+                func.array(_reasons(tally).scalar_subquery()).label("stale"),
+                may_read(dependencies, stands_on).label("shows_record"),
+            ).where(columns.tally == tally.name)
         ).one_or_none()
     except ProgrammingError as error:
         if getattr(error.orig, "sqlstate", "") not in {"42P01", "3F000"}:
@@ -336,16 +351,26 @@ def installed(connection: Connection, tally: Tally) -> Installed | None:
         ) from error
     if row is None:
         return None
-    return Installed(row.declaration_hash, row.capture_hash, stale_reasons(connection, tally))
+    return Installed(row.declaration_hash, row.capture_hash, tuple(row.stale), row.shows_record)
+
+
+def may_read(*tables: Table) -> ColumnElement[bool]:
+    """Whether all of the engine's tables named exist, and this role may read them."""
+    names = (func.to_regclass(f"{sql.ENGINE_SCHEMA}.{table.name}") for table in tables)
+    rights = (func.has_table_privilege(cast(name, OID), "SELECT") for name in names)
+    return func.coalesce(and_(*rights), false())
 
 
 def stale_reasons(connection: Connection, tally: Tally) -> tuple[str, ...]:
     """Why the tally is stale, each reason once, oldest first; empty when it is not."""
+    return tuple(connection.scalars(_reasons(tally)))
+
+
+def _reasons(tally: Tally) -> Select[tuple[str]]:
     marks = select(stale_marks.c.reason).where(stale_marks.c.tally == tally.name)
-    by_age = marks.group_by(stale_marks.c.reason).order_by(
+    return marks.group_by(stale_marks.c.reason).order_by(
         func.min(stale_marks.c.marked_at), stale_marks.c.reason
     )
-    return tuple(connection.scalars(by_age))
 
 
 def is_fault(reason: ColumnElement[str]) -> ColumnElement[bool]:
