@@ -36,6 +36,7 @@ from tallies.tally import SIDES, Tally
 # A key column may have the name of a variable, PL/pgSQL's own among them.
 COLUMNS_FIRST = "#variable_conflict use_column\n"
 COLUMNS_ARE = sql.in_engine_schema("columns_are")
+LOG_AT = sql.in_engine_schema("log_at")
 # What is caught comes of the declaration or of a value. What passes by itself (locks,
 # serialization, resources) is left to the application, which may try again.
 CAUGHT = (
@@ -44,7 +45,12 @@ CAUGHT = (
 )
 
 
-def create_columns_are() -> str:
+def asked_when_planned() -> tuple[str, str]:
+    """CREATE FUNCTION for what the bodies call."""
+    return _create_columns_are(), _create_log_at()
+
+
+def _create_columns_are() -> str:
     """CREATE FUNCTION for whether a table's columns have these names, and one of these types each.
 
     It asks the parser and not the catalog's tables: in a transaction whose snapshot is older than
@@ -72,6 +78,20 @@ END"""
     )
 
 
+def _create_log_at() -> str:
+    """CREATE FUNCTION for the change log of a name, or null where there is none.
+
+    It is IMMUTABLE so that it, too, is asked when a statement is planned. What it returns has to be
+    among the statement's results: PostgreSQL plans a statement anew when a relation that is in it
+    as a constant is dropped or renamed.
+    """
+    return (
+        f"CREATE OR REPLACE FUNCTION {LOG_AT}(name text) RETURNS regclass\n"
+        "LANGUAGE plpgsql IMMUTABLE SET search_path TO pg_catalog, pg_temp\n"
+        f"AS {sql.dollar_quoted('BEGIN RETURN to_regclass(name); END')}"
+    )
+
+
 def function_body(
     source: Table, event: str, tallies: Sequence[Tally], belongs: str | None = None
 ) -> str:
@@ -94,6 +114,8 @@ def function_body(
         _handled(source, t, text) if t in risky or t.sums_may_overflow(source) else text
         for t, text in many.items()
     )
+    logs = [f"{LOG_AT}({sql.literal(t.log_name)})" for t in tallies]
+    found = [f"log_{number}" for number, _ in enumerate(logs, 1)]
     variables = ["several", "as_declared"]
     if belongs is not None and watched == "update":
         # Of a row that moves to a sibling only one side belongs to the source.
@@ -108,11 +130,12 @@ def function_body(
         captured = f"  IF {asked} THEN\n{several}  ELSE\n{single}  END IF;\n"
     more = " OR ".join(f"EXISTS (SELECT FROM {side} OFFSET 1)" for side in sides)
     declared = "".join(f"  {name} boolean;\n" for name in variables)
+    declared += "".join(f"  {name} regclass;\n" for name in found)
     careful = "".join(_handled(source, t, text) for t, text in many.items())
     return (
         f"{COLUMNS_FIRST}DECLARE\n{declared}BEGIN\n"
-        f"  SELECT {more},\n    {_as_declared(source, tallies, whole=belongs is not None)}\n"
-        "  INTO several, as_declared;\n"
+        f"  SELECT {more},\n    {_as_declared(source, tallies, logs, belongs is not None)},\n"
+        f"    {', '.join(logs)}\n  INTO several, as_declared, {', '.join(found)};\n"
         f"  IF as_declared THEN\n{captured}  ELSE\n{careful}  END IF;\n"
         "  RETURN NULL;\n"
         "END"
@@ -156,7 +179,7 @@ def _of_one_update(
     )
 
 
-def _as_declared(source: Table, tallies: Sequence[Tally], whole: bool) -> str:
+def _as_declared(source: Table, tallies: Sequence[Tally], logs: Sequence[str], whole: bool) -> str:
     """A condition: the columns are those that the statements name, and the logs are there.
 
     It may not name a column itself. `whole` asks for all declared columns, for a partition may be
@@ -169,7 +192,7 @@ def _as_declared(source: Table, tallies: Sequence[Tally], whole: bool) -> str:
         f"ARRAY[{', '.join(sql.literal(value) for value in values)}]::text[]" for _, values in lists
     )
     asked = [f"{COLUMNS_ARE}({sql.literal(sql.name_of(source))}, {arrays})"]
-    asked += [f"to_regclass({sql.literal(t.log_name)}) IS NOT NULL" for t in tallies]
+    asked += [f"{log} IS NOT NULL" for log in logs]
     return "\n    AND ".join(asked)
 
 

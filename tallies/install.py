@@ -159,7 +159,7 @@ class _Wanted:
         ]
         own = [hook.body for hook in own_triggers.own_hooks(self.tally)]
         made = [change_log.ddl(self.tally), *self.live.functions, self.live.view]
-        parts = [*made, capture_bodies.create_columns_are(), *bodies, *own]
+        parts = [*made, *capture_bodies.asked_when_planned(), *bodies, *own]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
     def was_installed_beside(self, tallies: Sequence[Tally]) -> bool:
@@ -314,7 +314,8 @@ def _install_capture(connection: Connection, source: Table, tallies: Sequence[Ta
     relations = list(dict.fromkeys(hook.relation for hook in wanted))
     for function in capture_names.outgrown(connection, source, tallies, relations):
         _drop_trigger_function(connection, function)
-    sql.execute(connection, capture_bodies.create_columns_are())
+    for function in capture_bodies.asked_when_planned():
+        sql.execute(connection, function)
     _install_hooks(connection, wanted)
     recorded, name = state.captured_relations, sql.name_of(source)
     connection.execute(recorded.delete().where(recorded.c.source == name))

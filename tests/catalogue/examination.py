@@ -23,7 +23,17 @@ from pipelines.command_line.failures import explain
 from pipelines.command_line.printing import show_status
 from pipelines.migrate import migrate
 from resources.database import DatabaseUnavailable, open_engine
-from tallies import NotInstalled, Tally, TallyError, rebuild, refresh, verify
+from tallies import (
+    NotInstalled,
+    Tally,
+    TallyError,
+    catalog_rows,
+    dependencies,
+    dependency_facts,
+    rebuild,
+    refresh,
+    verify,
+)
 from tallies import status as status_of
 from tallies.sql import columns
 from tests.catalogue.beds import Bed
@@ -98,6 +108,10 @@ class Original:
         for tally in bed.system.tallies:
             refresh(world.runs, tally)
             assert verify(world.runs, tally).ok
+            with world.runs.connect() as connection:
+                looked = catalog_rows.look(connection, tally, dependency_facts.FORMAT)
+                assert looked is not None
+                assert looked.is_same, "a refresh after it has nothing to compare"
         world.close()
         world.admin.dispose()
 
@@ -149,6 +163,7 @@ def examine(source: Original, change: Change) -> Seen:
             _write(world, source.bed, change, seen)
             seen.readings = _readings(world, source.bed)
             seen.named = _named(world, source.bed, seen)
+            _look(world, source.bed, seen)
             _repair(world, source.bed, change, seen)
             if not change.is_harmless:
                 # Repaired capture has to see what is written from now on.
@@ -302,6 +317,17 @@ def _named(world: World, bed: Bed, seen: Seen) -> dict[str, list[str]]:
         lines = shown.getvalue().splitlines()
         named[tally.name] = [line for line in lines if line.startswith(f"{tally.name}:")]
     return named
+
+
+def _look(world: World, bed: Bed, seen: Seen) -> None:
+    """Whether the next refresh finds what a comparison finds: it compares for that alone."""
+    with suppress(*FAILURES), world.runs.connect() as connection:
+        for tally in dependencies.recorded_among(connection, bed.system.tallies):
+            looked = catalog_rows.look(connection, tally, dependency_facts.FORMAT)
+            found = dependencies.drifts_of(connection, tally)
+            if looked and looked.is_same and found:
+                said = "; ".join(map(str, found))
+                seen.unclear.append(f"a refresh of {tally.name} would not find: {said}")
 
 
 def _repair(world: World, bed: Bed, change: Change, seen: Seen) -> None:

@@ -22,7 +22,7 @@ from assets.gallery import tallies as gallery
 from assets.media import tables as media_tables
 from assets.media import tallies as media
 from tallies import System, install, state
-from tests import bank, club, shapes, tag_hours
+from tests import bank, club, crossing, shapes, tag_hours
 from tests.classroom import CLASSROOM
 from tests.concurrency import (
     classroom_writes,
@@ -169,6 +169,14 @@ def create_from_metadata(system: System) -> Callable[[Connection], None]:
     return create
 
 
+def create_crossing(connection: Connection) -> None:
+    """The system whose sources' names meet, in three schemas."""
+    for schema in crossing.SCHEMAS:
+        connection.execute(CreateSchema(schema))
+    crossing.metadata.create_all(connection)
+    install(connection, crossing.system.tallies)
+
+
 def create_fediverse(connection: Connection) -> None:
     """The fediverse, with two instances."""
     create_from_metadata(fediverse.system)(connection)
@@ -216,7 +224,9 @@ def broken(
     return create
 
 
-def from_templates(templates: Sequence[str], rare: Sequence[str] = ()) -> tuple[Operation, ...]:
+def from_templates(
+    templates: Sequence[str], rare: Sequence[str] = (), odds: float = 0.1
+) -> tuple[Operation, ...]:
     """Operations that run the statements of `shapes.py`; rarely a TRUNCATE, or what is `rare`."""
 
     def run(template: str) -> Statement:
@@ -224,7 +234,7 @@ def from_templates(templates: Sequence[str], rare: Sequence[str] = ()) -> tuple[
 
     seldom = ("TRUNCATE", *rare)
     return tuple(
-        Operation(template, 0.1 if any(r in template for r in seldom) else 1.0, run(template))
+        Operation(template, odds if any(r in template for r in seldom) else 1.0, run(template))
         for template in templates
     )
 
@@ -276,6 +286,13 @@ SUBJECTS = {
         # A refresh waits for whoever changes or deletes what its rows refer to.
         from_templates(club.WRITES, ["UPDATE club.members", "DELETE FROM club.members"]),
         club.AGREES,
+    ),
+    "crossing": Subject(
+        crossing.system,
+        create_crossing,
+        crossing.ORACLES,
+        # Each edit by hand lets the next refresh rebuild.
+        from_templates(crossing.WRITES, crossing.EDITS, odds=0.03),
     ),
     "mart": Subject(
         shapes.mart,
