@@ -81,9 +81,9 @@ END"""
 def _create_log_at() -> str:
     """CREATE FUNCTION for the change log of a name, or null where there is none.
 
-    It is IMMUTABLE so that it, too, is asked when a statement is planned. What it returns has to be
-    among the statement's results: PostgreSQL plans a statement anew when a relation that is in it
-    as a constant is dropped or renamed.
+    It is IMMUTABLE so that it, too, is asked when a statement is planned. What it returns has to
+    stay in the plan as a constant: PostgreSQL plans anew when such a relation is dropped or
+    renamed.
     """
     return (
         f"CREATE OR REPLACE FUNCTION {LOG_AT}(name text) RETURNS regclass\n"
@@ -115,8 +115,7 @@ def function_body(
         for t, text in many.items()
     )
     logs = [f"{LOG_AT}({sql.literal(t.log_name)})" for t in tallies]
-    found = [f"log_{number}" for number, _ in enumerate(logs, 1)]
-    variables = ["several", "as_declared"]
+    variables = ["several"]
     if belongs is not None and watched == "update":
         # Of a row that moves to a sibling only one side belongs to the source.
         captured = several
@@ -128,15 +127,15 @@ def function_body(
         one = {t: statements_of(t.capture_one(source, watched), narrowed) for t in tallies}
         single = "".join(_handled(source, t, s) if t in risky else s for t, s in one.items())
         captured = f"  IF {asked} THEN\n{several}  ELSE\n{single}  END IF;\n"
-    more = " OR ".join(f"EXISTS (SELECT FROM {side} OFFSET 1)" for side in sides)
+    # With an OFFSET, what a sub-select selects stays in the plan.
+    more = " OR ".join(f"EXISTS (SELECT {', '.join(logs)} FROM {s} OFFSET 1)" for s in sides)
     declared = "".join(f"  {name} boolean;\n" for name in variables)
-    declared += "".join(f"  {name} regclass;\n" for name in found)
     careful = "".join(_handled(source, t, text) for t, text in many.items())
     return (
         f"{COLUMNS_FIRST}DECLARE\n{declared}BEGIN\n"
-        f"  SELECT {more},\n    {_as_declared(source, tallies, logs, belongs is not None)},\n"
-        f"    {', '.join(logs)}\n  INTO several, as_declared, {', '.join(found)};\n"
-        f"  IF as_declared THEN\n{captured}  ELSE\n{careful}  END IF;\n"
+        f"  several := CASE WHEN {_as_declared(source, tallies, logs, belongs is not None)}\n"
+        f"    THEN {more} END;\n"
+        f"  IF several IS NULL THEN\n{careful}  ELSE\n{captured}  END IF;\n"
         "  RETURN NULL;\n"
         "END"
     )
