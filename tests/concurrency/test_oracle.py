@@ -19,20 +19,20 @@ from tests.concurrency.subjects import SUBJECTS
 from tests.oracle import OracleViolation
 
 SNAPSHOTS = {
-    "media": 700,
-    "partitioned media": 700,
-    "tag hours": 700,
-    "shelf": 300,
-    "desk": 300,
-    "bank": 300,
-    "club": 300,
-    "crossing": 300,
-    "mart": 300,
-    "gallery": 500,
-    "partitioned gallery": 500,
-    "fediverse": 400,
-    "fediverse by hand": 300,
-    "classroom": 400,
+    "media": 300,
+    "partitioned media": 300,
+    "tag hours": 300,
+    "shelf": 150,
+    "desk": 150,
+    "bank": 200,
+    "club": 200,
+    "crossing": 200,
+    "mart": 150,
+    "gallery": 250,
+    "partitioned gallery": 250,
+    "fediverse": 250,
+    "fediverse by hand": 150,
+    "classroom": 250,
 }
 REFRESHES = 100
 # Of a subject that has more to do than that.
