@@ -26,7 +26,6 @@ from tests.documents.audit import differently
 from tests.documents.installation import (
     build,
     by_hand,
-    checks_of,
     command,
     definitions,
     kept,
@@ -267,8 +266,13 @@ def test_a_run_says_what_it_refreshed_and_how_long_it_took(engine: Engine, visit
     assert done.seconds > 0
 
 
-def test_a_refresh_that_fails_is_an_incident_and_people_are_notified() -> None:
-    assert {"matches_source", "fresh"} <= checks_of("gallery/gen_source_stats")
+def test_what_goes_wrong_is_said_ends_with_an_error_and_is_an_incident(engine: Engine) -> None:
+    execute(engine, "ALTER TABLE gallery.content_items DISABLE TRIGGER USER")
+    said = command(engine, "refresh", "gallery.gen_source_stats", code=1)
+    assert "content_items" in said
+    assert "tally migrate" in said
+    migrate(engine, [gallery])
+    command(engine, "refresh", "gallery.gen_source_stats")
     sensors = definitions().get_repository_def().sensor_defs
     assert "alerts" in {sensor.name for sensor in sensors}
 
