@@ -133,6 +133,20 @@ def test_every_name_that_a_page_mentions_is_there(page: str) -> None:
     assert [name for name in names if not exists(name)] == []
 
 
+def anchors(text: str) -> set[str]:
+    """The headings of a page, as links name them."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^a-z0-9 -]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_of_a_page_leads_somewhere(page: str) -> None:
+    folder = ROOT / "docs" / "reference"
+    for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", (folder / page).read_text()):
+        linked = (folder / target).read_text()
+        assert not anchor or anchor in anchors(linked), f"{target}#{anchor}"
+
+
 @pytest.mark.parametrize(
     "name",
     [
