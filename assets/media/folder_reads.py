@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from assets.media.folder import Folder
 from assets.media.seen_files import Stamp
 
 
@@ -82,6 +81,9 @@ class FolderLibrary:
             ) from error
 
     def _look(self) -> Files:
+        # Pillow is loaded with it, which who reads from a database never needs.
+        from assets.media.folder import Folder
+
         self.require()
         as_of = datetime.now(UTC)
         seen: dict[str, tuple[Stamp, datetime]] = {}

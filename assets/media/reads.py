@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
 from sqlalchemy import (
     BigInteger,
@@ -30,11 +30,8 @@ from sqlalchemy import (
 )
 
 from assets.media import tables
+from assets.media.folder_reads import Files, FolderLibrary
 from assets.reading import read
-
-if TYPE_CHECKING:
-    # Pillow is loaded with it, which most who read never need.
-    from assets.media.folder_reads import Files
 
 SOURCE = "folder"
 """The word by which an answer says that no database was asked."""
@@ -137,8 +134,6 @@ def hourly_counts(
 def _files(connection: Connection | None, folder: Path | Files) -> Files:
     if connection is not None:
         raise TypeError("Expected a connection or a folder, but both are there; leave one out.")
-    from assets.media.folder_reads import FolderLibrary
-
     return FolderLibrary(folder).files() if isinstance(folder, Path) else folder
 
 

@@ -13,6 +13,7 @@ import sys
 import click
 
 from pipelines.command_line.common import FAILED, INTERRUPTED, complain
+from pipelines.command_line.exporting import export
 from pipelines.command_line.feeding import listen, load
 from pipelines.command_line.keeping import (
     backfill,
@@ -78,5 +79,17 @@ def tally() -> None:
 
 
 _COMMANDS = (migrate, status, refresh, rebuild, backfill, verify, incidents, load, listen)
-for command in (*_COMMANDS, partition, roles, test_alert, env, stop, metrics, up, serve, demo):
+for command in (
+    *_COMMANDS,
+    export,
+    partition,
+    roles,
+    test_alert,
+    env,
+    stop,
+    metrics,
+    up,
+    serve,
+    demo,
+):
     tally.add_command(command)

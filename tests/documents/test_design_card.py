@@ -10,6 +10,8 @@ import dagster as dg
 import pytest
 from sqlalchemy import Engine
 
+from assets.frames import as_frame
+from assets.media.reads import daily_counts
 from assets.media.tallies import system as media
 from assets.systems import all_systems
 from pipelines.definitions import assets_of
@@ -101,8 +103,6 @@ def test_time_keyed_tables_have_a_partition_for_each_day() -> None:
     assert isinstance(node.partitions_def, dg.DailyPartitionsDefinition)
 
 
-@pytest.mark.xfail(strict=False, reason="pandas is a dependency that nothing of the reads uses")
-def test_reads_are_data_frames_where_that_is_wanted() -> None:
-    from assets.frames import as_frame  # type: ignore[import-not-found]
-
-    assert len(as_frame([{"a": 1}])) == 1
+def test_reads_are_data_frames_where_that_is_wanted(tmp_path: Path) -> None:
+    types = as_frame(daily_counts, folder=tmp_path).dtypes.astype(str)
+    assert types.to_dict() == {"date": "datetime64[us, UTC]", "count": "Int64"}
