@@ -63,8 +63,6 @@ from tests.servers import Servers
 
 HOUR = timedelta(hours=1)
 NOON = START
-FIRST = ("https://One.example", 1)
-ANN = {"id": "7", "username": "ann", "acct": "ann", "display_name": "Ann"}
 BOB = {"id": "8", "username": "bob", "acct": "bob@b.example", "display_name": "Bob"}
 EDITED = {"edited_at": "2026-11-20T12:05:00Z", "content": "<p>second</p>"}
 DOCS = Path(__file__).parents[2] / "docs"
@@ -164,7 +162,7 @@ def test_servers_that_are_listened_to_are_a_table(engine: Engine) -> None:
 
 def test_a_server_is_there_once(connection: Connection) -> None:
     with pytest.raises(IntegrityError, match="base_url"):
-        run(connection, f"INSERT INTO fediverse.instances (base_url) VALUES ('{FIRST[0]}')")
+        run(connection, "INSERT INTO fediverse.instances (base_url) VALUES ('https://One.example')")
 
 
 def test_posts_of_two_servers_with_one_id_are_two_posts(connection: Connection) -> None:

@@ -41,10 +41,12 @@ def engine(postgres_servers: Servers) -> Iterator[Engine]:
             engine,
             f"INSERT INTO gallery.users VALUES ('{ANN}', 'ann'), ('{BOB}', 'bob')",
             *(f"INSERT INTO gallery.tags VALUES ('{TAG[n]}', 't{n}')" for n in range(1, 7)),
+            *(
+                add(table, creator, n, *(t for t in range(1, 5) if n % t == 0))
+                for table, creator in (("content_items", ANN), ("content_items_auto", BOB))
+                for n in range(1, 13)
+            ),
         )
-        for table, creator in (("content_items", ANN), ("content_items_auto", BOB)):
-            for n in range(1, 13):
-                execute(engine, add(table, creator, n, *(t for t in range(1, 5) if n % t == 0)))
         backfill(engine, content_tags)
         for tally in gallery.tallies:
             refresh(engine, tally)
