@@ -14,7 +14,7 @@ row does not say when it was seen, is seen now.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
@@ -237,13 +237,9 @@ def _bring(engine: Engine, old: Old, instance: _Instance, ids: list[str]) -> Non
         days = text(statements.days(old, instance.there))
         wanted: list[date] = list(connection.execute(days, {"ids": ids}).scalars())
     ensure_days(engine, wanted)
-    statement = text(statements.events_of_posts(old, instance.there))
-
-    def write() -> None:
-        with engine.begin() as connection:
-            connection.execute(statement, {"ids": ids, "here": instance.here})
-
-    retried(write, "the adoption", engine)
+    statement = statements.events_of_posts(old, instance.there)
+    values = {"ids": ids, "here": instance.here}
+    retried(partial(_written, engine, statement, values), "the adoption", engine)
 
 
 def _present(engine: Engine, instance: _Instance, ids: list[str]) -> int:
@@ -264,23 +260,21 @@ def _bring_events(engine: Engine, old: Old, instance: _Instance) -> int:
             rows = connection.execute(text(query), values).all()
         if not rows:
             return brought
-        first, last = (rows[0].id if last is None else last), rows[-1].id
+        last = rows[-1].id
         ensure_days(engine, {row.day for row in rows})
-        copy = text(statements.copy_events(old, instance.there))
-        values = {"first": rows[0].id, "last": last, "here": instance.here}
-
-        def write(copy: object = copy, values: dict[str, object] = values) -> int:
-            with engine.begin() as connection:
-                return int(connection.execute(copy, values).rowcount)  # type: ignore[call-overload]
-
-        brought += retried(partial(write), "the adoption", engine)
+        copy = statements.copy_events(old, instance.there)
+        ends = {"first": rows[0].id, "last": last, "here": instance.here}
+        brought += retried(partial(_written, engine, copy, ends), "the adoption", engine)
 
 
 def _run(engine: Engine, statement: str | None) -> int:
-    if statement is None:
-        return 0
+    return 0 if statement is None else _written(engine, statement, {})
+
+
+def _written(engine: Engine, statement: str, values: Mapping[str, object]) -> int:
+    """Run a statement in a transaction of its own; how many rows it wrote."""
     with engine.begin() as connection:
-        return int(connection.execute(text(statement)).rowcount)
+        return int(connection.execute(text(statement), dict(values)).rowcount)
 
 
 def _look(engine: Engine, old: Old, instance: _Instance, done: Adopted) -> None:

@@ -215,7 +215,8 @@ def _snapshots(old: Old, there: str | None) -> str:
 def _events(old: Old, there: str | None) -> str:
     """CTEs that end with `events`: what is to be written of the posts, in order."""
     edited = "coalesce(p ->> 'edited_at', v.edited)"
-    inner = f"CASE WHEN q IS NOT NULL THEN {_status('q', 'b', "q ->> 'edited_at'", 'NULL')} END"
+    within = _status("q", "b", "q ->> 'edited_at'", "NULL")
+    inner = f"CASE WHEN q IS NOT NULL THEN {within} END"
     counts = ", ".join(f"'{n}', coalesce(s ->> '{n}', '0')" for n in _COUNTS)
     return f"""
 WITH {_rows(old, there)}, versions AS MATERIALIZED (

@@ -12,6 +12,7 @@ import sys
 
 import click
 
+from pipelines.command_line.adopting import adopt
 from pipelines.command_line.common import FAILED, INTERRUPTED, complain
 from pipelines.command_line.exporting import export
 from pipelines.command_line.feeding import listen, load
@@ -78,7 +79,7 @@ def tally() -> None:
     """
 
 
-_COMMANDS = (migrate, status, refresh, rebuild, backfill, verify, incidents, load, listen)
+_COMMANDS = (migrate, status, refresh, rebuild, backfill, verify, incidents, load, listen, adopt)
 for command in (
     *_COMMANDS,
     export,
