@@ -157,7 +157,7 @@ def derive(connection: Connection, schema: str, *, redact: bool) -> None:
 
 def _events(schema: str) -> str:
     """All processed events of the posts in scope, also those that show them within a reblog."""
-    chosen = "SELECT e.id, e.received_at, e.instance_id, e.event_type, e.payload"
+    chosen = "SELECT e.id, e.received_at, e.instance_id, e.event_type, e.payload::jsonb AS payload"
     done = "e.processed_at IS NOT NULL AND e.process_error IS NULL"
     return f"""
 {chosen} FROM pg_temp.scope_posts AS o JOIN {schema}.stream_events AS e

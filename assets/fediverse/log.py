@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC
+
 from sqlalchemy import Connection, Engine, func, select
 
 from assets.fediverse.tables import stream_events
@@ -26,4 +28,7 @@ def waiting(connection: Connection) -> Waiting:
         stream_events.c.processed_at.is_(None)
     )
     rows, oldest = connection.execute(counted).one()
+    if oldest is not None and oldest.tzinfo is None:
+        # A log that was there before may keep its times without zone, in UTC.
+        oldest = oldest.replace(tzinfo=UTC)
     return Waiting(rows, oldest)

@@ -145,7 +145,7 @@ def _mark_refused(connection: Connection, schema: str, why: str) -> Processed:
 
 def _unprocessed(schema: str, most: int) -> str:
     return (
-        "SELECT id, received_at, instance_id, event_type, payload\n"
+        "SELECT id, received_at, instance_id, event_type, payload::jsonb AS payload\n"
         f"FROM {schema}.stream_events WHERE processed_at IS NULL\n"
         f"ORDER BY received_at, id LIMIT {int(most)}"
     )

@@ -76,7 +76,8 @@ def _copy(connection: Connection, events: Sequence[Event]) -> None:
     )
     with driver.cursor() as cursor, cursor.copy(statement) as copy:
         for event in events:
-            moment = event.received_at.isoformat()
+            # In UTC: a column without time zone takes no notice of the offset.
+            moment = event.received_at.astimezone(UTC).isoformat()
             copy.write_row((event.instance_id, moment, event.event_type, event.payload))
 
 
