@@ -11,7 +11,7 @@ from decimal import Decimal
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from assets.fediverse import asking, tables
 from assets.reading import read
@@ -80,8 +80,7 @@ LEFT JOIN {sql.name_of(tables.post_deletions)} AS d
   ON d.instance_id = {instance} AND d.post_id = {given}
 LEFT JOIN {sql.name_of(tables.post_versions)} AS v
   ON v.instance_id = {instance} AND v.post_id = {given}
-LEFT JOIN {sql.name_of(tables.post_sentiments)} AS s
-  ON s.instance_id = {instance} AND s.post_id = {given} AND s.input_hash = v.content_hash
+{_said(connection, instance, given)}
 WHERE p.id IS NOT NULL OR d.post_id IS NOT NULL OR v.version_seq IS NOT NULL
 ORDER BY v.valid_from, s.model COLLATE "C", s.prompt_version COLLATE "C\""""
     rows = [
@@ -94,6 +93,20 @@ ORDER BY v.valid_from, s.model COLLATE "C", s.prompt_version COLLATE "C\""""
     by_version = groupby(rows, key=lambda row: row[2:11])
     versions = tuple(_version(v, list(said)) for v, said in by_version if v[0] is not None)
     return History(instance, post, created_at, deleted_at, versions)
+
+
+def _said(connection: Connection, instance: int, post: str) -> str:
+    """What models said of the versions; nothing where there is no table of it."""
+    name = sql.name_of(tables.post_sentiments)
+    if connection.scalar(text("SELECT to_regclass(:name)"), {"name": name}) is None:
+        return (
+            "CROSS JOIN (SELECT NULL::text AS model, NULL::text AS prompt_version,"
+            " NULL::text AS label, NULL::numeric AS score, NULL::timestamptz AS analyzed_at) AS s"
+        )
+    return (
+        f"LEFT JOIN {name} AS s ON s.instance_id = {instance} AND s.post_id = {post}"
+        " AND s.input_hash = v.content_hash"
+    )
 
 
 def _version(version: tuple[Any, ...], rows: list[tuple[Any, ...]]) -> Version:

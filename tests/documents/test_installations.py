@@ -316,9 +316,9 @@ def test_a_raw_stream_in_the_documents_types_is_adopted_and_processed(engine: En
         span = datetime(2025, 11, 20, 10, 30, tzinfo=UTC), datetime(2025, 11, 20, 11, tzinfo=UTC)
         gained = engagement_velocity(connection, 1, *span, 50)
         assert [(v.post_id, v.gained) for v in gained] == [("100", 120), ("101", 120)]
-        history = post_history(connection, 1, gained[0].post_id)
+        history = post_history(connection, 1, gained[1].post_id)
         assert history is not None
-        assert [v.content_text for v in history.versions] == ["post 0 of 0", "post 0 of 1"]
+        assert [v.content_text for v in history.versions] == ["post 1 of 0", "post 1 of 1"]
 
 
 @pytest.mark.xfail(
