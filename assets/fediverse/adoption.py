@@ -109,11 +109,11 @@ def adopt(
     for each in instances:
         for ids in _pieces(engine, old, each):
             wanted = _unknown(engine, old, each, ids)
+            done.known += _present(engine, each, sorted(set(ids) - set(wanted)))
             if wanted:
                 _bring(engine, old, each, wanted)
                 process(engine)
             seen += len(ids)
-            done.known += len(ids) - len(wanted)
             done.posts += _present(engine, each, wanted)
             if progress is not None:
                 progress(seen, total)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC
+from datetime import UTC, datetime
 
 from sqlalchemy import Connection, Engine, func, select
 
@@ -28,7 +28,9 @@ def waiting(connection: Connection) -> Waiting:
         stream_events.c.processed_at.is_(None)
     )
     rows, oldest = connection.execute(counted).one()
-    if oldest is not None and oldest.tzinfo is None:
-        # A log that was there before may keep its times without zone, in UTC.
-        oldest = oldest.replace(tzinfo=UTC)
-    return Waiting(rows, oldest)
+    return Waiting(rows, zoned(oldest))
+
+
+def zoned(moment: datetime | None) -> datetime | None:
+    """A moment of the log, which keeps its times in UTC where it was made without a zone."""
+    return moment if moment is None or moment.tzinfo else moment.replace(tzinfo=UTC)

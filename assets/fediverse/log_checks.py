@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 import dagster as dg
 from sqlalchemy import Connection, Engine, text
 
+from assets.fediverse.log import zoned
 from assets.fediverse.processed import POSTS
 from assets.fediverse.replay import LogDifference, LogVerification, verify_log
 from assets.fediverse.tables import stream_events
@@ -67,6 +68,8 @@ def log_state(connection: Connection) -> LogState:
     """How the log stands, as of the last commit."""
     events = name_of(stream_events)
     since = {"since": FAILED_WITHIN, "most": MOST_REASONS}
+    # Times without a zone are in UTC.
+    connection.exec_driver_sql("SET LOCAL timezone = 'UTC'")
     waiting = connection.execute(
         text(
             "SELECT now() AS as_of, count(*) AS unprocessed, min(received_at) AS oldest"
@@ -91,7 +94,7 @@ def log_state(connection: Connection) -> LogState:
     return LogState(
         waiting.as_of,
         waiting.unprocessed,
-        waiting.oldest,
+        zoned(waiting.oldest),
         failed.failed,
         failed.kept,
         tuple(Reason(*row) for row in reasons),
@@ -158,7 +161,7 @@ def recent(engine: Engine) -> datetime | None:
             ),
             {"events": RECENT_EVENTS},
         )
-    return found
+    return zoned(found)
 
 
 def verdict(found: LogVerification, start: datetime | None) -> dg.AssetCheckResult:

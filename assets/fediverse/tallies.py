@@ -371,6 +371,8 @@ system = System(
     prepare=prepare,
     process=process_log,
     waiting=waiting,
+    advice="posts of another application are brought over from its own schema by `tally adopt"
+    " fediverse --from-schema SCHEMA`",
     access=Access(
         read=[tables.instances, tables.post_sentiments],
         counted={tables.stream_events: ["received_at", "processed_at"]},
