@@ -8,9 +8,11 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from assets.fediverse import partition_functions
-from assets.fediverse.functions import create_functions
+from assets.fediverse.functions import PROGRESS, create_functions
 from assets.fediverse.partitions import ensure_around, today_of
 from assets.fediverse.post_months import ensure_months
+from assets.fediverse.tables import mastodon_posts, post_deletions, stream_events
+from tallies.sql import execute, name_of
 
 
 def prepare(connection: Connection) -> list[str]:
@@ -19,6 +21,22 @@ def prepare(connection: Connection) -> list[str]:
     Where posts are partitioned by month also the months to come, which the migration captures.
     """
     done = create_functions(connection, partition_functions.statements())
+    if f"created {PROGRESS}" in done:
+        done += _forget_marks(connection)
     today = today_of(connection)
     done += ensure_around(connection, today)
     return done + ensure_months(connection, today)
+
+
+def _forget_marks(connection: Connection) -> list[str]:
+    """Let events be processed that another worker has marked while nothing is derived here."""
+    nothing = " AND ".join(
+        f"NOT EXISTS (SELECT FROM {name_of(table)})" for table in (mastodon_posts, post_deletions)
+    )
+    forgotten = execute(
+        connection,
+        f"UPDATE {name_of(stream_events)} SET processed_at = NULL, process_error = NULL"
+        f" WHERE processed_at IS NOT NULL AND {nothing}",
+    ).rowcount
+    what = f"{forgotten:,} events that another worker has marked as processed"
+    return [f"{what} will be processed again"] if forgotten else []

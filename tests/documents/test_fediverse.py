@@ -538,7 +538,6 @@ def test_backing_up_is_documented() -> None:
     assert "pg_dump" in (DOCS / "how-to" / "backup.md").read_text()
 
 
-@pytest.mark.xfail(strict=False, reason="there is no command that brings such tables over")
 def test_an_installation_without_instances_is_brought_over_by_one_command(
     postgres_servers: Servers,
 ) -> None:

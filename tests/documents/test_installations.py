@@ -321,11 +321,6 @@ def test_a_raw_stream_in_the_documents_types_is_adopted_and_processed(engine: En
         assert [v.content_text for v in history.versions] == ["post 1 of 0", "post 1 of 1"]
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="events that a former worker has marked stay marked: nothing is derived from them, and"
-    " nothing says so; a replay finds those alone whose payload_status_id is set",
-)
 @pytest.mark.parametrize("engine", [NEWEST], indirect=True)
 def test_events_that_the_application_has_processed_itself_are_processed_again(
     engine: Engine,
