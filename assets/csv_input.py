@@ -74,21 +74,8 @@ class CsvFile:
 
         Raises LoadError where a required column is missing, or one of them is there twice.
         """
-        missing = [name for name in required if name not in self.header]
-        if missing:
-            raise LoadError(
-                f"{self.path} has no column {' and no column '.join(missing)}: expected a header "
-                f"line with {', '.join(required + optional)}, "
-                f"but it begins with {self._shown_header()}."
-            )
-        twice = [name for name in required + optional if self.header.count(name) > 1]
-        if twice:
-            raise LoadError(
-                f"{self.path} has the column {twice[0]} more than once; keep one of them."
-            )
-        return [
-            self.header.index(name) if name in self.header else None for name in required + optional
-        ]
+        begins = self._shown_header()
+        return column_places(self.header, required, optional, str(self.path), begins)
 
     def rows(self, reject: Reject) -> Iterator[tuple[int, list[str], str]]:
         """Each row below the header: its line number, its fields, and its raw text.
@@ -171,6 +158,25 @@ class CsvFile:
         line = self._first_line.rstrip("\r\n")
         shown = line if len(line) <= _LONGEST_SHOWN else f"{line[:_LONGEST_SHOWN]}..."
         return ascii(shown) if "\0" in shown or not shown.isprintable() else repr(shown)
+
+
+def column_places(
+    header: list[str], required: list[str], optional: list[str], what: str, begins: str
+) -> list[int | None]:
+    """The places of these columns in a header; `what` has it, and it `begins` so.
+
+    Raises LoadError where a required column is missing, or one of them is there twice.
+    """
+    missing = [name for name in required if name not in header]
+    if missing:
+        raise LoadError(
+            f"{what} has no column {' and no column '.join(missing)}: expected a header "
+            f"line with {', '.join(required + optional)}, but it begins with {begins}."
+        )
+    twice = [name for name in required + optional if header.count(name) > 1]
+    if twice:
+        raise LoadError(f"{what} has the column {twice[0]} more than once; keep one of them.")
+    return [header.index(name) if name in header else None for name in required + optional]
 
 
 class _Lines:

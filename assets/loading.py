@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import logging
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,6 +38,25 @@ _ISO_8601 = re.compile(
 
 class LoadError(Exception):
     """A load cannot begin or go on: says what was expected, what came, and what to do."""
+
+
+class Table(Protocol):
+    """Rows of text cells below a header: a CSV file, or what is read like one."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def header(self) -> list[str]: ...
+
+    @property
+    def size(self) -> int: ...
+
+    def consumed(self) -> int: ...
+
+    def columns(self, required: list[str], optional: list[str]) -> list[int | None]: ...
+
+    def rows(self, reject: Reject) -> Iterator[tuple[int, list[str], str]]: ...
 
 
 class ProgressCallback(Protocol):

@@ -9,11 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from assets.classroom import progsnap, sericss
 from assets.classroom.fields import Event, Notes, ordered
 from assets.csv_input import CsvFile
-from assets.loading import LoadError, Reject
+from assets.frame_input import FrameTable
+from assets.loading import LoadError, Reject, Table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MAIN_TABLE = "MainTable.csv"
 SUFFIXES = (".csv", ".csv.gz")
@@ -25,7 +30,7 @@ class Listing:
     `roles` are subjects with a role that the input says they have; a subject may have several.
     """
 
-    def __init__(self, file: CsvFile, reject: Reject, notes: Notes) -> None:
+    def __init__(self, file: Table, reject: Reject, notes: Notes) -> None:
         self._file = file
         self.total = file.size
         self._look = ordered(notes)
@@ -38,9 +43,11 @@ class Listing:
             self._events = sericss.read_errors(file, reject, notes)
         else:
             _check_main_table(file)
-            folder = file.path.parent
-            metadata = progsnap.read_metadata(folder, notes)
-            self.roles = progsnap.read_roles(folder, notes)
+            metadata = progsnap.Metadata()
+            if isinstance(file, CsvFile):
+                folder = file.path.parent
+                metadata = progsnap.read_metadata(folder, notes)
+                self.roles = progsnap.read_roles(folder, notes)
             self._events = progsnap.read_main_table(file, metadata, reject, notes)
 
     def done(self) -> int:
@@ -55,12 +62,16 @@ class Listing:
 
 
 @contextmanager
-def open_listing(path: Path, reject: Reject, notes: Notes) -> Iterator[Listing]:
-    """The events that a folder or a file holds.
+def open_listing(path: Path | pd.DataFrame, reject: Reject, notes: Notes) -> Iterator[Listing]:
+    """The events that a folder, a file or a DataFrame holds.
 
     Raises LoadError where that is neither a ProgSnap2 dataset nor a CSV that is known, or cannot be
     read.
     """
+    if not isinstance(path, Path):
+        yield Listing(FrameTable(path), reject, notes)
+        return
+    path = path.absolute()
     with CsvFile(_main_table(path) if path.is_dir() else _file(path)) as file:
         yield Listing(file, reject, notes)
 
@@ -86,7 +97,7 @@ def _file(path: Path) -> Path:
     return path
 
 
-def _check_main_table(file: CsvFile) -> None:
+def _check_main_table(file: Table) -> None:
     """Raises LoadError where the file has no column of a main table."""
     if not set(progsnap.REQUIRED) & set(file.header):
         raise LoadError(

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
@@ -26,7 +26,11 @@ from assets.classroom import staging, writing
 from assets.classroom.entities import check_tables
 from assets.classroom.fields import Event, Notes
 from assets.classroom.listing import open_listing
+from assets.frame_input import source_of
 from assets.loading import Loaded, ProgressCallback, RejectFile
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CHUNK = 20_000
 _ATTEMPTS = 5
@@ -37,16 +41,18 @@ T = TypeVar("T")
 
 
 def load_classroom(
-    engine: Engine, path: Path, *, progress: ProgressCallback | None = None
+    engine: Engine, path: Path | pd.DataFrame, *, progress: ProgressCallback | None = None
 ) -> Loaded:
     """Load the events of a ProgSnap2 folder, of its main table alone, or of a SERI-CS CSV.
+
+    A DataFrame is read as a CSV of the same columns would be, without metadata beside it.
 
     Rows that cannot be taken are listed in a reject file and do not stop the load; what was treated
     is told in the result's notes. Raises LoadError where the input is nothing of it, cannot be
     read, or lacks a column, and where there are no tables to load into.
     """
     started = time.monotonic()
-    source = path.absolute()
+    source = source_of(path)
     notes = Notes()
     # Each statement sees what another load committed before it.
     options = {"isolation_level": "READ COMMITTED"}
@@ -57,7 +63,7 @@ def load_classroom(
             connection.commit()
             with RejectFile(source) as rejects:
                 load = _Load(connection, rejects, notes, progress)
-                load.gather(source)
+                load.gather(path)
                 load.write()
         finally:
             # Nobody is to use it after this: temporary tables vanish with their connection alone.
@@ -92,7 +98,7 @@ class _Load:
         self._size = 0
         self.events = self.malformed = self.inserted = self.changed = 0
 
-    def gather(self, source: Path) -> None:
+    def gather(self, source: Path | pd.DataFrame) -> None:
         """Read the events into temporary tables."""
         with self._connection.begin():
             check_tables(self._connection)

@@ -19,7 +19,7 @@ from pathlib import Path
 from assets.classroom import events
 from assets.classroom.fields import APART, UNKNOWN, Event, Notes, given, moment
 from assets.csv_input import CsvFile
-from assets.loading import LoadError, Reject, indexed_text_fault, text_fault
+from assets.loading import LoadError, Reject, Table, indexed_text_fault, text_fault
 
 METADATA = "DatasetMetadata.csv"
 LINK_TABLES = "LinkTables"
@@ -143,7 +143,7 @@ def _passed_over(what: str, notes: Notes) -> Reject:
 
 
 def read_main_table(
-    file: CsvFile, metadata: Metadata, reject: Reject, notes: Notes
+    file: Table, metadata: Metadata, reject: Reject, notes: Notes
 ) -> Iterator[Event]:
     """The events of a main table; rows of which something is not certain go to `reject`.
 

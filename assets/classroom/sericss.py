@@ -24,8 +24,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from assets.classroom.fields import Event, Notes, given, moment
-from assets.csv_input import CsvFile
-from assets.loading import Reject, indexed_text_fault, text_fault
+from assets.loading import Reject, Table, indexed_text_fault, text_fault
 
 COURSE = "SERI-CS"
 """The course that the homeworks are put into; the files name none."""
@@ -40,7 +39,7 @@ Snapshot = tuple[str, str, datetime]
 """Homework, student and time."""
 
 
-def read_snapshots(file: CsvFile, reject: Reject, notes: Notes) -> Iterator[Event]:
+def read_snapshots(file: Table, reject: Reject, notes: Notes) -> Iterator[Event]:
     """The events of a file of snapshots; malformed rows go to `reject`."""
     places = file.columns(SNAPSHOTS, ["datetime_raw", *RESULTS])
     for line, cells, raw in file.rows(reject):
@@ -55,7 +54,7 @@ def read_snapshots(file: CsvFile, reject: Reject, notes: Notes) -> Iterator[Even
         yield from _of_snapshot(line, snapshot, compiled, results)
 
 
-def read_errors(file: CsvFile, reject: Reject, notes: Notes) -> Iterator[Event]:
+def read_errors(file: Table, reject: Reject, notes: Notes) -> Iterator[Event]:
     """The events of a file of compiler errors; malformed rows go to `reject`.
 
     The file is read whole before the first event: which error of a snapshot is which is known only

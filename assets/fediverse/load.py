@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine, inspect
 
@@ -24,9 +25,13 @@ from assets.fediverse.lines import BadLine, Line, read_line
 from assets.fediverse.partitions import ensure_days
 from assets.fediverse.tables import RAW
 from assets.fediverse.writing import Event, Refused, append, days_of
+from assets.frame_input import FrameObjects, source_of
 from assets.jsonl_input import JsonLinesFile
 from assets.loading import Loaded, LoadError, ProgressCallback, RejectFile
 from tallies.transactions import retried
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CHUNK_LINES = 5_000
 CHUNK_CHARACTERS = 32 * 1024 * 1024
@@ -53,7 +58,7 @@ class _Target:
 
 def load_fediverse(
     engine: Engine,
-    path: Path,
+    path: Path | pd.DataFrame,
     *,
     instance: str,
     by_host: bool = False,
@@ -61,21 +66,24 @@ def load_fediverse(
 ) -> Loaded:
     """Append the events, statuses and histories of a file (.jsonl, .jsonl.gz) to the raw log.
 
+    Or of a DataFrame, of which each row is read as such a line would be.
+
     They are the server's at `instance`; `by_host`, a line that has a `host` is that server's.
     Lines that cannot be taken are listed in a reject file and do not stop the load. Raises
     LoadError where the file is of no such kind or cannot be read, `instance` is no server's
     address, and where there is no log to load into; TallyBusy where a partition cannot be made.
     """
     started = time.monotonic()
-    source = path.absolute()
-    _require_kind(source)
+    source = source_of(path)
+    if isinstance(path, Path):
+        _require_kind(source)
     try:
         target = _Target(base_url_of(instance))
     except BadInstance as error:
         raise LoadError(f"--instance: {error}") from error
     require_log(engine)
     inserted = 0
-    with RejectFile(source) as rejects, JsonLinesFile(source) as file:
+    with RejectFile(source) as rejects, _open(path) as file:
         for chunk in _chunks(file, rejects, by_host):
             inserted += _write(engine, target, chunk, rejects)
             if progress is not None:
@@ -104,6 +112,10 @@ def require_log(engine: Engine) -> None:
             )
 
 
+def _open(path: Path | pd.DataFrame) -> JsonLinesFile | FrameObjects:
+    return JsonLinesFile(path.absolute()) if isinstance(path, Path) else FrameObjects(path)
+
+
 def _require_kind(source: Path) -> None:
     if not source.name.lower().endswith((".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")):
         raise LoadError(
@@ -114,7 +126,9 @@ def _require_kind(source: Path) -> None:
         raise LoadError(f"{source} is a folder; name a file in JSON Lines (.jsonl, .jsonl.gz).")
 
 
-def _chunks(file: JsonLinesFile, rejects: RejectFile, by_host: bool) -> Iterator[list[_Numbered]]:
+def _chunks(
+    file: JsonLinesFile | FrameObjects, rejects: RejectFile, by_host: bool
+) -> Iterator[list[_Numbered]]:
     """The lines that can be taken, in pieces of bounded size."""
     chunk: list[_Numbered] = []
     size = 0

@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import compress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from assets.csv_input import CsvFile
+from assets.frame_input import FrameRows
 from assets.gallery.fields import (
     NOTHING,
     OPTIONAL,
@@ -29,9 +30,14 @@ from assets.jsonl_input import JsonLinesFile
 from assets.loading import LoadError, Reject
 from assets.parquet_input import ParquetFile
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 SUFFIXES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".parquet")
 _MAY_SAY_NOTHING = {"creator", "tags", "created_at", "content_type", "is_private"}
 """Not a title, which may be None, and not what names the item."""
+
+_File = CsvFile | JsonLinesFile | ParquetFile | FrameRows
 
 Fields = tuple[int, dict[str, Any], str | None]
 """Line or row number, the fields by name, and the raw row (None: `shown` makes it)."""
@@ -40,7 +46,7 @@ Fields = tuple[int, dict[str, Any], str | None]
 class Listing:
     """The items of an open file; iterating yields them and sends malformed rows to `reject`."""
 
-    def __init__(self, file: CsvFile | JsonLinesFile | ParquetFile, reject: Reject) -> None:
+    def __init__(self, file: _File, reject: Reject) -> None:
         self._file = file
         self._reject = reject
         self.total = file.size
@@ -69,11 +75,15 @@ class Listing:
 
 
 @contextmanager
-def open_listing(path: Path, reject: Reject) -> Iterator[Listing]:
-    """The items that a file lists; how it is read follows from its name.
+def open_listing(path: Path | pd.DataFrame, reject: Reject) -> Iterator[Listing]:
+    """The items that a file lists, which is read as its name says; or a DataFrame.
 
     Raises LoadError where it is no file of a kind that is known, cannot be read, or lacks a column.
     """
+    if not isinstance(path, Path):
+        yield Listing(FrameRows(path), reject)
+        return
+    path = path.absolute()
     name = path.name.lower()
     if not name.endswith(SUFFIXES) or path.is_dir():
         raise LoadError(
@@ -89,9 +99,7 @@ def open_listing(path: Path, reject: Reject) -> Iterator[Listing]:
         yield Listing(file, reject)
 
 
-def _rows_of(
-    file: CsvFile | JsonLinesFile | ParquetFile, reject: Reject, empty: Counter[str]
-) -> Iterator[Fields]:
+def _rows_of(file: _File, reject: Reject, empty: Counter[str]) -> Iterator[Fields]:
     if isinstance(file, JsonLinesFile):
         return file.rows(reject)
     if isinstance(file, CsvFile):
@@ -105,10 +113,10 @@ def _rows_of(
             f"{', '.join(REQUIRED)} once, and at most once {', '.join(OPTIONAL)}."
         )
     present = [name in file.header for name in OPTIONAL]
-    return (
-        (number, fields, None)
-        for number, fields in file.rows([*REQUIRED, *compress(OPTIONAL, present)])
-    )
+    rows = file.rows([*REQUIRED, *compress(OPTIONAL, present)])
+    if isinstance(file, FrameRows):
+        return ((number, _of_cells(fields, empty), None) for number, fields in rows)
+    return ((number, fields, None) for number, fields in rows)
 
 
 def _named(
@@ -120,18 +128,24 @@ def _named(
         if place is not None
     ]
     for line, fields, raw in rows:
-        values: dict[str, Any] = {name: fields[place] for name, place in named}
-        for name in _MAY_SAY_NOTHING & values.keys():
-            if values[name].strip() in NOTHING:
-                empty[name] += 1
-                values[name] = ""
+        yield line, _of_cells({name: fields[place] for name, place in named}, empty), raw
+
+
+def _of_cells(values: dict[str, Any], empty: Counter[str]) -> dict[str, Any]:
+    """What the texts among these values say as cells."""
+    for name in _MAY_SAY_NOTHING & values.keys():
+        if isinstance(values[name], str) and values[name].strip() in NOTHING:
+            empty[name] += 1
+            values[name] = ""
+    if isinstance(values["creator"], str):
         values["creator"] = creators_in_cell(values["creator"])
+    if isinstance(values["tags"], str):
         try:
             values["tags"] = listed_in_cell(values["tags"])
         except ValueError as error:
             # `read_item` rejects the row, with this as the reason.
             values["tags"] = error
-        yield line, values, raw
+    return values
 
 
 def shown(fields: dict[str, Any]) -> str:

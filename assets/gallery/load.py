@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import (
     ARRAY,
@@ -37,12 +38,16 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError
 
+from assets.frame_input import source_of
 from assets.gallery import tables
 from assets.gallery.fields import Item
 from assets.gallery.listing import open_listing
 from assets.gallery.names import creator_ids, tag_ids
 from assets.gallery.numbering import advance, sequences_of
 from assets.loading import Loaded, LoadError, ProgressCallback, RejectFile, copy_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CHUNK_ITEMS = 20_000
 CHUNK_TAGS = 200_000
@@ -110,18 +115,22 @@ class _Target:
     sequences: Sequence[str]
 
 
-def load_gallery(engine: Engine, path: Path, *, progress: ProgressCallback | None = None) -> Loaded:
+def load_gallery(
+    engine: Engine, path: Path | pd.DataFrame, *, progress: ProgressCallback | None = None
+) -> Loaded:
     """Load items from a CSV (.csv, .csv.gz), JSON Lines (.jsonl, .jsonl.gz) or Parquet file.
+
+    A DataFrame is read as Parquet of the same columns would be, its texts as cells of a CSV.
 
     Rows that cannot be taken are listed in a reject file and do not stop the load. Raises LoadError
     where the file is of no such kind, cannot be read, or lacks a column, and where there are no
     tables to load into.
     """
     started = time.monotonic()
-    source = path.absolute()
+    source = source_of(path)
     targets = _targets(engine)
     rows = inserted = changed = 0
-    with RejectFile(source) as rejects, open_listing(source, rejects.add) as items:
+    with RejectFile(source) as rejects, open_listing(path, rejects.add) as items:
         creators: dict[str, str] = {}
         for chunk in _chunks(items):
             new, moved = _merge(engine, targets, chunk, creators)

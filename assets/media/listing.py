@@ -24,8 +24,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from assets.csv_input import CsvFile
-from assets.loading import Reject, indexed_text_fault, parse_time
+from assets.loading import Reject, Table, indexed_text_fault, parse_time
 
 Row = tuple[str, str | None, str | None]
 """path, original_created_at, created_at; dates as ISO 8601 text in UTC, or None."""
@@ -42,7 +41,7 @@ class Listing:
 
     chunk = 50_000
 
-    def __init__(self, file: CsvFile, reject: Reject) -> None:
+    def __init__(self, file: Table, reject: Reject) -> None:
         self._file = file
         self._reject = reject
         self.total = file.size
@@ -88,7 +87,7 @@ def _list_reader(places: list[int | None]) -> Callable[[list[str]], Row]:
     return read
 
 
-def _camtrap_reader(file: CsvFile) -> Callable[[list[str]], Row]:
+def _camtrap_reader(file: Table) -> Callable[[list[str]], Row]:
     places = file.columns(["mediaID", "timestamp"], ["deploymentID", "fileName", "filePath"])
     media_at, time_at, deployment_at, name_at, path_at = places
     folder = file.path.resolve().parent

@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from sqlalchemy import (
     CTE,
@@ -45,11 +45,15 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 
 from assets.csv_input import CsvFile
+from assets.frame_input import FrameTable, source_of
 from assets.loading import Loaded, LoadError, ProgressCallback, RejectFile, copy_rows
 from assets.media import seen_files
 from assets.media.folder import Folder
 from assets.media.listing import Listing, Row
 from assets.media.tables import media_files
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _staged = Table(
     "tallykeeper_staged_media",
@@ -79,16 +83,20 @@ class _Input(Protocol):
     def __iter__(self) -> Iterator[Row]: ...
 
 
-def load_media(engine: Engine, path: Path, *, progress: ProgressCallback | None = None) -> Loaded:
+def load_media(
+    engine: Engine, path: Path | pd.DataFrame, *, progress: ProgressCallback | None = None
+) -> Loaded:
     """Load a folder of images and videos, or a CSV (.csv, .csv.gz) that lists files with dates.
+
+    A DataFrame is read as a CSV of the same columns would be.
 
     What cannot be taken is listed in a reject file and does not stop the load. Raises LoadError
     where the path is neither, cannot be read, or has no such columns, and where there is no
     `media_files`.
     """
     started = time.monotonic()
-    is_folder = _is_folder(path)
-    source = path.resolve() if is_folder else path.absolute()
+    is_folder = isinstance(path, Path) and _is_folder(path)
+    source = path.resolve() if isinstance(path, Path) and is_folder else source_of(path)
     _require_table(engine)
     notes: tuple[str, ...] = ()
     skipped = 0
@@ -96,7 +104,7 @@ def load_media(engine: Engine, path: Path, *, progress: ProgressCallback | None 
         if is_folder:
             counts, skipped, notes = _load_folder(engine, source, rejects, progress)
         else:
-            with CsvFile(source) as file:
+            with CsvFile(source) if isinstance(path, Path) else FrameTable(path) as file:
                 counts = _merge(engine, Listing(file, rejects.add), rejects, progress)
     rows, inserted, changed = counts
     return Loaded(
