@@ -109,6 +109,11 @@ def _sizes(_context: click.Context, _parameter: click.Parameter, value: str) -> 
     help="How long an hour of the day in fast motion takes.",
 )
 @click.option(
+    "--before",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A checkout of an earlier release, whose loaders are compared with these.",
+)
+@click.option(
     "--only",
     multiple=True,
     type=click.Choice(list(BENCHMARKS)),
@@ -127,13 +132,14 @@ def main(
     links: tuple[int, ...],
     events_at_a_time: int,
     hour_seconds: float,
+    before: Path | None,
     only: tuple[str, ...],
     url: str | None,
     output: Path | None,
 ) -> None:
     """Measure what Tallykeeper claims."""
     with serving(url) as server:
-        bench = Bench(server, files, links, events_at_a_time, hour_seconds)
+        bench = Bench(server, files, links, events_at_a_time, hour_seconds, before)
         described = server.describe()
         for name in only or [name for name in BENCHMARKS if name not in ONLY_ON_REQUEST]:
             announce(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from benchmarks.fediverse import Fediverse
 from benchmarks.gallery import Gallery
@@ -15,7 +16,7 @@ class Bench:
     """One run. `sizes` count files, uses of hashtags or events of a classroom; `links` items' tags.
 
     `events` is how many events of a stream are processed at a time, `hour_seconds` how long an hour
-    of the day in fast motion takes.
+    of the day in fast motion takes. `before` is another checkout, to compare its loaders with.
     """
 
     server: Server
@@ -23,6 +24,7 @@ class Bench:
     links: tuple[int, ...]
     events: int = 200_000
     hour_seconds: float = 150.0
+    before: Path | None = None
     _libraries: dict[int, Library] = field(default_factory=dict)
     _galleries: dict[int, Gallery] = field(default_factory=dict)
     _fediverses: dict[int, Fediverse] = field(default_factory=dict)

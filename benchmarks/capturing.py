@@ -16,6 +16,7 @@ from functools import partial
 import psycopg
 
 from assets.media.tallies import system
+from benchmarks import loaders
 from benchmarks.bench import Bench
 from benchmarks.library import FILES, MOMENT, Library
 from benchmarks.progress import announce
@@ -77,7 +78,7 @@ def transactions(bench: Bench) -> Section:
 
 
 def loads(bench: Bench) -> Section:
-    """Bulk loads by COPY and by INSERT ... SELECT."""
+    """Bulk loads by COPY and by INSERT ... SELECT; and each loader."""
     library = two_tables(bench)
     library.execute(
         "CREATE TABLE bench.incoming AS"
@@ -124,7 +125,7 @@ def loads(bench: Bench) -> Section:
                     AT_MOST,
                 )
             )
-        return Section("loads", rows)
+    return Section("loads", rows + loaders.measure(bench))
 
 
 def two_tables(bench: Bench) -> Library:
