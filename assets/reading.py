@@ -6,15 +6,20 @@ that the caller began is never ended or repeated here.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Executable
+import psycopg
+from psycopg.pq import TransactionStatus
+from sqlalchemy import Connection, Executable, text
 from sqlalchemy.exc import DBAPIError
 
 from tallies import sql
 from tallies.errors import NotInstalled
 
 _UNDEFINED = {"42P01", "3F000"}  # no such table, no such schema
+_UTC = ("UTC", "Etc/UTC")
 _SERIALIZATION_FAILURE = "40001"
 
 
@@ -37,6 +42,29 @@ def read(connection: Connection, query: Executable | str, wanted: str) -> list[A
     if not begun:
         connection.rollback()
     return _rows(connection, query, wanted)
+
+
+@contextmanager
+def in_utc(connection: Connection) -> Iterator[None]:
+    """Let the session be in UTC for a while, in which times without zone are to be read.
+
+    The server says of itself in which time zone a session is, so that nothing is asked for it.
+    """
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    before = driver.info.parameter_status("TimeZone")
+    if before is None or before in _UTC:
+        yield
+        return
+    setting = text("SELECT set_config('timezone', :zone, :local)")
+    # Within a transaction for as long as that lasts: what fails is undone with it.
+    local = not commits_by_itself(connection)
+    connection.execute(setting, {"zone": "UTC", "local": local})
+    try:
+        yield
+    finally:
+        if driver.info.transaction_status != TransactionStatus.INERROR:
+            connection.execute(setting, {"zone": before, "local": local})
 
 
 def _rows(connection: Connection, query: Executable | str, wanted: str) -> list[Any]:

@@ -52,7 +52,7 @@ class Item(BaseModel):
     source: Literal["regular", "auto"]
     title: str | None
     content_type: str | None
-    creator_id: UUID
+    creator_id: UUID | None
     created_at: AwareDatetime
     is_private: bool
     tags: list[UUID | None]

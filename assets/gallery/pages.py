@@ -37,7 +37,7 @@ from assets.gallery.filters import (
     whole_number,
 )
 from assets.gallery.plans import Outlook, Plan, choose
-from assets.reading import read
+from assets.reading import in_utc, read
 from tallies import sql
 
 _TAGS, _CARDINALITIES, _COUNTS = (
@@ -57,6 +57,7 @@ _WRITTEN = """CASE WHEN NOT isfinite(created_at) THEN created_at::text
 class Item(TypedDict):
     """One item. `tags` is its array as it stands, with what is no tag among it.
 
+    `creator_id` is None where the item has no creator.
     A moment that Python's datetime cannot hold is given as the first or last that it can.
     """
 
@@ -64,7 +65,7 @@ class Item(TypedDict):
     source: str
     title: str | None
     content_type: str | None
-    creator_id: UUID
+    creator_id: UUID | None
     created_at: datetime
     is_private: bool
     tags: list[UUID | None]
@@ -142,6 +143,14 @@ def content_page(
     filters = checked(tags, match, sources, creator, user_id, private, kinds)
     whole_number("page_size", page_size, LARGEST_PAGE)
     after = None if cursor is None else decode(cursor, str(filters))
+    # Where moments have no zone, they are in UTC.
+    with in_utc(connection):
+        return _asked_for(connection, filters, after, page_size)
+
+
+def _asked_for(
+    connection: Connection, filters: Filters, after: Place | None, page_size: int
+) -> Page:
     tag_ids, tagged = _tags(connection, filters)
     missing = len(tag_ids) < len(filters.tags)
     if filters.tags and (not tag_ids or (missing and filters.match == "all")):
@@ -297,8 +306,8 @@ class _Search:
                 "content_type": row.content_type,
                 "creator_id": row.creator_id,
                 "created_at": row.moment.replace(tzinfo=UTC),
-                "is_private": row.is_private,
-                "tags": row.tags,
+                "is_private": bool(row.is_private),
+                "tags": row.tags or [],
             }
             found.append(_Found(row.seconds, row.written, item))
         return found
@@ -353,7 +362,8 @@ class _Search:
         key, first = "created_at, id", ""
         if own:
             key, first = f"creator_id, {key}", f"{self._user}, "
-        conditions = ["true"]
+        # In a table that is adopted an item may have no moment: it stands on no page.
+        conditions = ["created_at IS NOT NULL"]
         for bound, sign in stretch.bounds:
             if bound is not None:
                 operator = f"{sign}=" if bound.included else sign
@@ -365,9 +375,9 @@ class _Search:
     def _filtered(self) -> list[str]:
         conditions = []
         if self.creator == "community":
-            conditions.append(f"creator_id <> {self._user}")
+            conditions.append(f"creator_id IS DISTINCT FROM {self._user}")
         if self.filters.private is not None:
-            conditions.append("is_private" if self.filters.private else "NOT is_private")
+            conditions.append("is_private" if self.filters.private else "is_private IS NOT TRUE")
         return conditions
 
     def _tagged(self) -> str:
@@ -383,7 +393,7 @@ def _bound(place: Place, source: str) -> _Bound:
 
 
 def _within(stretch: _Stretch) -> list[str]:
-    conditions = []
+    conditions = ["created_at IS NOT NULL"]
     for bound, sign in stretch.bounds:
         if bound is not None:
             operator = f"{sign}=" if bound.included else sign

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,8 @@ GALLERY_TABLES = (
     'CREATE TABLE auth."user" ("user" uuid PRIMARY KEY, email text)',
     'CREATE TABLE gallery."Label" ("Text" text UNIQUE, "labelId" uuid PRIMARY KEY)',
     "CREATE TABLE gallery.picture (no int PRIMARY KEY, title text, content_type text,"
-    ' "made by" uuid REFERENCES auth."user", "when" timestamp NOT NULL DEFAULT now(),'
-    " is_private boolean NOT NULL DEFAULT false, labels uuid[])",
+    ' "made by" uuid REFERENCES auth."user", "when" timestamp DEFAULT now(),'
+    " is_private boolean, labels uuid[])",
     "CREATE TABLE gallery.content_items_auto (id int PRIMARY KEY, title text, content_type text,"
     " creator_id uuid, created_at timestamp NOT NULL DEFAULT now(),"
     " hidden boolean NOT NULL DEFAULT false, tags uuid[])",
@@ -140,6 +141,33 @@ def test_a_gallery_under_other_names(either_engine: Engine, tmp_path: Path) -> N
                 [(item["id"], item["source"]) for item in own["items"]],
             )
 
+        # Times without zone are in UTC, and an item without one stands on no page.
+        execute(
+            engine,
+            "UPDATE gallery.picture SET \"when\" = '2025-03-01 12:00' WHERE no = 1",
+            "UPDATE gallery.picture SET \"when\" = '2025-03-01 11:59:59' WHERE no = 3",
+            'UPDATE gallery.picture SET "when" = NULL WHERE no = 2',
+            "UPDATE gallery.content_items_auto SET created_at = '2025-03-01 11:59:59.5'",
+        )
+        for level in ("READ COMMITTED", "AUTOCOMMIT"):
+            with engine.connect().execution_options(isolation_level=level) as connection:
+                zone = connection.exec_driver_sql("SHOW timezone").scalar_one()
+                moments, cursor = [], None
+                for _ in range(4):
+                    page = reads.content_page(connection, page_size=1, cursor=cursor)
+                    moments += [item["created_at"] for item in page["items"]]
+                    cursor = page["next_cursor"]
+                    if cursor is None:
+                        break
+                assert moments == [
+                    datetime(2025, 3, 1, 12, tzinfo=UTC),
+                    datetime(2025, 3, 1, 11, 59, 59, 500000, tzinfo=UTC),
+                    datetime(2025, 3, 1, 11, 59, 59, tzinfo=UTC),
+                ]
+                assert connection.exec_driver_sql("SHOW timezone").scalar_one() == zone != "UTC"
+                assert len(reads.content_page(connection, private=False)["items"]) == 3
+                others = reads.content_page(connection, creator="community", user_id=ANN)
+                assert [item["id"] for item in others["items"]] == [3]
         before = ask(ANN)
         assert before[0] == [1, 1, 3, 1]
         assert before[1] == {"blue": 2, "red": 1}
