@@ -31,7 +31,7 @@ from benchmarks import (
 )
 from benchmarks.bench import Bench
 from benchmarks.progress import announce
-from benchmarks.report import markdown, put_into
+from benchmarks.report import MISSED, markdown, put_into
 from benchmarks.server import serving
 
 BENCHMARKS = {
@@ -140,7 +140,7 @@ def main(
     """Measure what Tallykeeper claims."""
     with serving(url) as server:
         bench = Bench(server, files, links, events_at_a_time, hour_seconds, before)
-        described = server.describe()
+        described, missed = server.describe(), []
         for name in only or [name for name in BENCHMARKS if name not in ONLY_ON_REQUEST]:
             announce(name)
             text = f"{markdown(BENCHMARKS[name](bench))}\n\n{described}"
@@ -150,6 +150,10 @@ def main(
                 output.write_text(put_into(output.read_text(), name, text))
             # A later row should not wait behind what an earlier one left to be cleaned up.
             announce(f"{name} done")
+            if MISSED in text:
+                missed.append(name)
+    if missed:
+        raise SystemExit(f"Targets were missed in {', '.join(missed)}; see the tables.")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 from benchmarks.timing import Sample
 
+MISSED = "**missed**"
+"""What stands in a table where what was promised was not kept."""
+
 HEAD = (
     "| What | Size | Median (middle half) | Compared with | Median (middle half)"
     " | Ratio | Target |\n"
@@ -112,7 +115,7 @@ def _ratio(ratio: float | None) -> str:
 def _target(row: Row) -> str:
     if row.at_most is None:
         return ""
-    return f"at most {row.at_most:g}" + (", **missed**" if row.missed else "")
+    return f"at most {row.at_most:g}" + (f", {MISSED}" if row.missed else "")
 
 
 def _three_digits(number: float) -> str:

@@ -338,6 +338,5 @@ def test_the_gain_is_documented() -> None:
     assert "GIN index over the arrays" in page.read_text()
 
 
-@pytest.mark.xfail(strict=False, reason="benchmarks do not keep plans, nor assert times")
 def test_benchmarks_keep_the_plans_of_their_queries() -> None:
     assert "EXPLAIN" in BENCHMARKS.read_text()
