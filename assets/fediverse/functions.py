@@ -15,6 +15,7 @@ from functools import cache
 
 from sqlalchemy import Connection, text
 
+from assets.fediverse import notes
 from assets.fediverse.tables import hashtag_hourly_stats
 from tallies.sql import in_engine_schema, literal
 
@@ -128,6 +129,7 @@ END""",
 EXCEPTION WHEN data_exception OR program_limit_exceeded OR statement_too_complex THEN
   RETURN NULL;""",
         ),
+        notes.STATUS_OF_NOTE: notes.statement(),
         PLAIN_TEXT: _plpgsql(PLAIN_TEXT, "html text", "text", _TO_TEXT),
         HASHTAG: _plpgsql(
             HASHTAG,

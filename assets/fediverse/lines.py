@@ -84,7 +84,7 @@ def _event(row: dict[str, Any], raw: str) -> tuple[str, str | None]:
         found = "status", _parts(raw)["status"]
     elif "status_id" in row and "history" in row:
         found = "history", _history(row, raw)
-    elif "id" in row and ("content" in row or "account" in row):
+    elif "id" in row and ("content" in row or "account" in row or "createdAt" in row):
         _require_id(row["id"], "id")
         found = "status", raw.strip()
     else:

@@ -22,6 +22,7 @@ from assets.fediverse.functions import (
     NUMBER,
     TIME,
 )
+from assets.fediverse.notes import STATUS_OF_NOTE, is_note
 from tallies.sql import execute
 
 # Events whose payload is a status; an edit may come without the time of the edit.
@@ -103,7 +104,9 @@ WITH events AS MATERIALIZED (
     jsonb_typeof(p.payload) AS form, s.*
   FROM payloads AS p
   CROSS JOIN LATERAL jsonb_to_record(
-    CASE WHEN jsonb_typeof(p.payload) = 'object' THEN p.payload END) AS s ({_STATUS})
+    CASE WHEN jsonb_typeof(p.payload) <> 'object' THEN NULL
+      WHEN {is_note("p.payload")} THEN {STATUS_OF_NOTE}(p.payload) ELSE p.payload END
+  ) AS s ({_STATUS})
   WHERE p.event_type IN ({_list(STATUS_EVENTS)})
 ), statuses AS (
   SELECT * FROM outer_statuses
@@ -179,7 +182,7 @@ WITH events AS MATERIALIZED (
 INSERT INTO pg_temp.seen
 SELECT t.event_id, t.received_at, t.instance_id, t.event_type, false,
   t.post_id, t.account_id,
-  lower(coalesce(nullif(split_part(t.account ->> 'acct', '@', 2), ''),
+  lower(coalesce(nullif(split_part(ltrim(t.account ->> 'acct', '@'), '@', 2), ''),
     substring(i.base_url FROM '^[a-zA-Z]+://([^/]+)'), i.base_url)),
   t.url, t.uri, t.content, t.spoiler_text, t.sensitive = 'true', nullif(t.language, ''),
   t.visibility, {counts}, t.in_reply_to_id_read, t.in_reply_to_account_id_read, t.reblog_of_id,
@@ -196,13 +199,13 @@ def _fault() -> str:
         ("account_id IS NULL", _expected("account.id", AN_ID, "account ->> 'id'")),
         ("created_at_read IS NULL", _expected("created_at", "an ISO 8601 time", "created_at")),
         (
-            "edited_at IS NOT NULL AND edited_at_read IS NULL",
+            "edited_at <> '' AND edited_at_read IS NULL",
             _expected("edited_at", "an ISO 8601 time", "edited_at"),
         ),
         ("visibility IS NULL", "'visibility: expected one of Mastodon''s, it is missing'"),
         *(
             (
-                f"jsonb_typeof({n}) <> 'null' AND {n}_read IS NULL",
+                f"{n} NOT IN ('null', '\"\"') AND {n}_read IS NULL",
                 _expected(n, AN_ID, f"{n} #>> '{{}}'"),
             )
             for n in _IDS
@@ -219,7 +222,7 @@ def _fault() -> str:
             for n in _COUNTS
         ),
         (
-            f"length(split_part(account ->> 'acct', '@', 2)) > {LONGEST_DOMAIN}",
+            f"length(split_part(ltrim(account ->> 'acct', '@'), '@', 2)) > {LONGEST_DOMAIN}",
             _expected(
                 "account.acct",
                 f"a domain of up to {LONGEST_DOMAIN} characters",

@@ -256,7 +256,7 @@ def _names(tags: str) -> str:
     """SQL: the names of a status's hashtags as a JSON array, in their order, each once."""
     return f"""(
     SELECT coalesce(jsonb_agg(n.name ORDER BY n.place), '[]') FROM (
-      SELECT {HASHTAG}(t.tag ->> 'name') AS name, min(t.place) AS place
-      FROM jsonb_array_elements({tags}) WITH ORDINALITY AS t (tag, place)
-      WHERE jsonb_typeof(t.tag) = 'object' GROUP BY 1
+      SELECT {HASHTAG}(CASE jsonb_typeof(t.tag) WHEN 'object' THEN t.tag ->> 'name'
+        WHEN 'string' THEN t.tag #>> '{{}}' END) AS name, min(t.place) AS place
+      FROM jsonb_array_elements({tags}) WITH ORDINALITY AS t (tag, place) GROUP BY 1
     ) AS n WHERE n.name <> '')"""
