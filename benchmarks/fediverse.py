@@ -83,16 +83,16 @@ class Fediverse:
             f"""
 DO $$
 DECLARE
-  highest CONSTANT bigint := (SELECT max(id) FROM {POSTS});
+  highest CONSTANT bigint := (SELECT max(id::bigint) FROM {POSTS});
   newest CONSTANT timestamptz := (SELECT max(created_at) FROM {POSTS});
-  recent CONSTANT bigint[] := ARRAY(
+  recent CONSTANT text[] := ARRAY(
     SELECT id FROM {POSTS}
     WHERE created_at > newest - interval '48 hours' AND reblog_of_id IS NULL);
 BEGIN
   {_insert(f"highest + 1 AND highest + {POSTS_PER_HOUR}", "newest + random() * interval '1 hour'")};
   FOR i IN 1..{count_changes // UPDATED_AT_ONCE} LOOP
     UPDATE {POSTS} SET favourites_count = favourites_count + 1,
-      reblogs_count = reblogs_count + (id % 3 = 0)::int
+      reblogs_count = reblogs_count + (id::bigint % 3 = 0)::int
     WHERE instance_id = 1 AND id IN (
       SELECT recent[1 + floor(random() * cardinality(recent))]
       FROM generate_series(1, {UPDATED_AT_ONCE}));

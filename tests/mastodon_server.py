@@ -91,6 +91,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._describe()
             return
         state = self.server_state
+        if self.headers.get("Upgrade"):
+            self.send_error(404)
+            return
         state.paths.append(self.path)
         state.tokens.append(self.headers.get("Authorization"))
         try:

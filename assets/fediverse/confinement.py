@@ -37,11 +37,8 @@ class ConfinedSession(requests.Session):
                 f"its streams are at {host}, which is another server; where you trust it, name it"
                 f" with --streaming-host {host}"
             )
-        if "Authorization" in request.headers and target.scheme != "https" and not _is_here(host):
-            raise Elsewhere(
-                f"the access token would go to {host} in clear text; use https, or unset"
-                " TALLY_MASTODON_TOKEN"
-            )
+        if "Authorization" in request.headers:
+            require_encrypted(host, target.scheme == "https")
         return super().send(request, **options)
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
@@ -55,6 +52,15 @@ class ConfinedSession(requests.Session):
                     " another server; listen to that one by its own address if it is meant"
                 )
         return location
+
+
+def require_encrypted(host: str, is_encrypted: bool) -> None:
+    """Check that the token may be sent there. Raises Elsewhere where it would be in clear text."""
+    if not is_encrypted and not _is_here(host):
+        raise Elsewhere(
+            f"the access token would go to {host} in clear text; use https, or unset"
+            " TALLY_MASTODON_TOKEN"
+        )
 
 
 def _server(parts: SplitResult) -> tuple[str, str | None, int | None]:

@@ -20,15 +20,15 @@ from tallies.sql import columns, execute, is_text, name_of, quote, type_name
 _TEXT = f'{type_name(tables.ID)} COLLATE "{tables.ID.collation}"'
 
 
-def convert(connection: Connection) -> list[str]:
-    """Make text of ids that are numbers; what was done, a sentence each. Idempotent.
+def convert(connection: Connection) -> None:
+    """Make text of ids that are numbers. Idempotent.
 
     Raises HasDependents where something of others stands on such a column.
     """
     known = (*tables.RAW, *tables.PROCESSED, tables.post_sentiments)
     numbers = {t: found for t in known if (found := _numbers(connection, name_of(t), t.c))}
     if not numbers:
-        return []
+        return
     # Before any table: processing holds it while it writes.
     execute(connection, applying.LOCK)
     for table in numbers:
@@ -37,11 +37,9 @@ def convert(connection: Connection) -> list[str]:
     as_recorded = _as_recorded(connection, kept)
     for tally in kept:
         replacement.stand_on_nothing(connection, tally)
-    done = []
     for table, names in numbers.items():
         _require_free(connection, table, names)
         _rewrite(connection, name_of(table), names)
-        done.append(f"made text of {columns(names)} in {name_of(table)}")
     for tally in kept:
         if logged := _numbers(connection, tally.log_name, tally.log_columns()):
             _rewrite(connection, tally.log_name, logged)
@@ -53,7 +51,6 @@ def convert(connection: Connection) -> list[str]:
         _cut_circles(connection)
     if as_recorded:
         dependencies.record(connection, as_recorded)
-    return done
 
 
 def _numbers(

@@ -81,7 +81,7 @@ def _event(row: dict[str, Any], raw: str) -> tuple[str, str | None]:
         found = _name(row["event"]), _payload(row, raw)
     elif isinstance(row.get("status"), dict):
         _require_id(row["status"].get("id"), "status.id")
-        found = "status", _parts(raw)["status"]
+        found = "status", members(raw)["status"]
     elif "status_id" in row and "history" in row:
         found = "history", _history(row, raw)
     elif "id" in row and ("content" in row or "account" in row or "createdAt" in row):
@@ -112,7 +112,7 @@ def _payload(row: dict[str, Any], raw: str) -> str | None:
         return None
     if row["event"] == DELETE and isinstance(payload, str) and IS_ID.fullmatch(payload):
         # The id itself, which on most servers is no number.
-        return _parts(raw)["payload"]
+        return members(raw)["payload"]
     if isinstance(payload, str):
         # As the wire has it: JSON within a string.
         if (fault := _json_fault(payload)) is not None:
@@ -122,14 +122,14 @@ def _payload(row: dict[str, Any], raw: str) -> str | None:
             "payload: expected an object, a number or a string of JSON,"
             f" found {'an array' if isinstance(payload, list) else 'a truth value'}"
         )
-    return _parts(raw)["payload"]
+    return members(raw)["payload"]
 
 
 def _history(row: dict[str, Any], raw: str) -> str:
     _require_id(row["status_id"], "status_id")
     if not isinstance(row["history"], list):
         raise BadLine(f"history: expected an array of versions, found {_shown(row['history'])}")
-    parts = _parts(raw)
+    parts = members(raw)
     return f'{{"status_id": {parts["status_id"]}, "history": {parts["history"]}}}'
 
 
@@ -168,7 +168,7 @@ def _host(row: dict[str, Any]) -> str | None:
         raise BadLine(f"host: {error}") from error
 
 
-def _parts(raw: str) -> dict[str, str]:
+def members(raw: str) -> dict[str, str]:
     """The text of each field's value; of a field given twice, as JSON readers have it, the last."""
     parts = {}
     place = _after_blank(raw, raw.index("{") + 1)

@@ -199,7 +199,11 @@ def _read_until_stopped(shared: _Listening) -> None:
 
     while not shared.stop.is_set():
         connection = StreamConnection(
-            shared.base_url, shared.stream, shared.token, shared.streaming_host
+            shared.base_url,
+            shared.stream,
+            shared.token,
+            shared.streaming_host,
+            by_websocket=shared.connection is not None and shared.connection.by_websocket,
         )
         shared.connection = connection
         connected_at = None

@@ -1,8 +1,9 @@
-"""A connection to the streaming API of a Mastodon server, by Mastodon.py, with the events raw.
+"""A connection to the streaming API of a server, by Mastodon.py, with the events raw.
 
 Mastodon.py finds the streaming server, authorizes and connects. The events are read past its
 parser: its hooks, also `on_any_event`, give payloads whose dates and ids were converted, and one
-that is no JSON ends the stream. What must stay true: the access token is in no message.
+that is no JSON ends the stream. Servers without server-sent events are asked for a websocket
+(`socket_stream.py`). What must stay true: the access token is in no message.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from mastodon import Mastodon, MastodonError, StreamListener
 from urllib3.exceptions import HTTPError
 
 from assets.fediverse.confinement import ConfinedSession
+from assets.fediverse.socket_stream import Ended, Rejected, SocketStream
 from assets.fediverse.sse import LONGEST_EVENT, Events
 
 CONNECT_SECONDS = 10
@@ -28,8 +30,14 @@ SILENCE_SECONDS = 90
 _EVENT_STREAM = "text/event-stream"
 _PIECE = 64 * 1024
 _OK, _TIMEOUT, _EARLY, _TOO_MANY = 200, 408, 425, 429
-_CLIENT_ERRORS = range(400, 500)
+_SERVER_ERRORS = range(500, 600)
 _LONGEST_RETRY_AFTER = 300.0
+# How servers without server-sent events answer, of which some have websockets.
+NO_STREAMS = (
+    "so it has no streams of Mastodon's kind, which Mastodon, GoToSocial, Pleroma and Akkoma have"
+    " (Misskey's own is another; `tally load` takes its notes from files)"
+)
+_NO_EVENTS = (400, 404, 405, 406, 410, 426, 501)
 
 Receive = Callable[[str | None, str | None], None]
 """Called with name and data of each event; may block, and nothing is read meanwhile."""
@@ -46,6 +54,10 @@ class Disconnected(Exception):
 class Refused(Exception):
     """The server does not let us listen, and will not if asked again: says what it answered."""
 
+    def __init__(self, said: str, code: int | None = None) -> None:
+        super().__init__(said)
+        self.code = code
+
 
 @dataclass(frozen=True)
 class Stream:
@@ -53,6 +65,13 @@ class Stream:
 
     kind: str
     hashtag: str | None = None
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """What names it in the address of a websocket."""
+        if self.hashtag is not None:
+            return {"stream": self.kind, "tag": self.hashtag}
+        return {"stream": "public:local" if self.kind == "local" else self.kind}
 
     def __str__(self) -> str:
         return self.kind if self.hashtag is None else f"{self.kind}:{self.hashtag}"
@@ -70,11 +89,23 @@ def stream_of(written: str) -> Stream:
 
 
 class StreamConnection:
-    """One connection, from connecting to its end. `close` ends it from another thread."""
+    """One connection, from connecting to its end. `close` ends it from another thread.
+
+    A server that has no server-sent events is asked for a websocket: `by_websocket` says whether
+    that is so, and lets the next connection begin with it.
+    """
 
     def __init__(
-        self, base_url: str, stream: Stream, token: str | None, streaming_host: str | None = None
+        self,
+        base_url: str,
+        stream: Stream,
+        token: str | None,
+        streaming_host: str | None = None,
+        *,
+        by_websocket: bool = False,
     ) -> None:
+        self.by_websocket = by_websocket
+        self._socket = SocketStream(base_url, streaming_host, stream.parameters, token)
         self._stream = stream
         self._answer: Any = None
         self._reader = _Reader()
@@ -99,8 +130,21 @@ class StreamConnection:
     ) -> None:
         """Connect, and pass on events until the stream ends. Raises Disconnected or Refused.
 
-        `cut` is called before an event that is passed on without its end, for it is too long.
+        `cut` is called before an event that is passed on without its end, for it is too long; a
+        websocket ends at such an event.
         """
+        if not self.by_websocket:
+            try:
+                self._read_events(receive, connected, cut)
+            except Refused as refusal:
+                if refusal.code not in _NO_EVENTS:
+                    raise
+                self._read_socket(receive, connected, f"{refusal}; asked for a websocket, ")
+        self._read_socket(receive, connected, "")
+
+    def _read_events(
+        self, receive: Receive, connected: Callable[[], None], cut: Callable[[str], None]
+    ) -> None:
         self._reader.receive, self._reader.connected, self._reader.cut = receive, connected, cut
         try:
             self._open()
@@ -114,9 +158,25 @@ class StreamConnection:
             self._client.session.close()
         raise Disconnected("the server ended the stream")
 
+    def _read_socket(self, receive: Receive, connected: Callable[[], None], before: str) -> None:
+        def by_websocket() -> None:
+            self.by_websocket = True
+            connected()
+
+        try:
+            self._socket.run(receive, by_websocket)
+        except Rejected as answer:
+            said = f"{before}{'it' if before else 'the server'} answered {answer}"
+            if answer.code in _NO_EVENTS and before:
+                said += f"; {NO_STREAMS}"
+            raise _failure(said, answer.code, answer.retry_after) from answer
+        except Ended as error:
+            raise Disconnected(f"{'' if self.by_websocket else before}{error}") from error
+
     def close(self) -> None:
         """End the connection; what was received until now is still passed on."""
         self._reader.close()
+        self._socket.close()
 
     def _open(self) -> None:
         listening = {"listener": self._reader, "timeout": SILENCE_SECONDS}
@@ -135,12 +195,10 @@ class StreamConnection:
     def _explained(self, error: Exception) -> Exception:
         if self._answer is None or self._answer.status_code == _OK:
             return Disconnected(_in_short(error))
-        code, answer = self._answer.status_code, self._answer
+        code = self._answer.status_code
         # The standard's wording, not the server's: that may hold anything.
         said = f"the server answered {code} {responses.get(code, '')}".rstrip()
-        if code in _CLIENT_ERRORS and code not in (_TIMEOUT, _EARLY, _TOO_MANY):
-            return Refused(said)
-        return Disconnected(said, _seconds(answer.headers.get("Retry-After")))
+        return _failure(said, code, self._answer.headers.get("Retry-After"))
 
 
 class _Reader(StreamListener):
@@ -178,6 +236,14 @@ class _Reader(StreamListener):
             if self._response is not None:
                 with suppress(ValueError, RuntimeError, OSError):
                     self._response.shutdown()
+
+
+def _failure(said: str, code: int, retry_after: str | None) -> Refused | Disconnected:
+    """What an answer of that code means: whether it is worth to ask again."""
+    passes = code in (_TIMEOUT, _EARLY, _TOO_MANY) or code in _SERVER_ERRORS
+    if passes and code not in _NO_EVENTS:
+        return Disconnected(said, _seconds(retry_after))
+    return Refused(said, code)
 
 
 def _unchanged(request: Any) -> Any:

@@ -19,6 +19,7 @@ from assets.fediverse.tallies import system
 from resources.database import open_engine
 from tests.integration.support import create, execute, rows, scalar
 from tests.mastodon_server import HEARTBEAT, Answer, MastodonServer, event, serving
+from tests.websocket_server import WebsocketServer
 
 PACE = Pace(first_pause=0.02, longest_pause=0.1, batch_seconds=0.05, end_seconds=0.5)
 TOKEN = "t0p-s3cret"
@@ -65,7 +66,7 @@ class Listener:
 @contextmanager
 def listening(
     engine: Engine,
-    server: MastodonServer,
+    server: MastodonServer | WebsocketServer,
     stream: str = "public",
     token: str | None = TOKEN,
     pace: Pace = PACE,
