@@ -74,21 +74,23 @@ def choose(
     and post after which to go on. Returns the last of them, and how many were skipped and chosen.
     """
     _create_scope(connection)
+    # By bytes everywhere: the log may be in another collation, and pages have to follow each other.
+    place = f'(instance_id, {column} COLLATE "C") > ({last[0]}, {literal(last[1])})'
     execute(
         connection,
         f"""
 INSERT INTO pg_temp.scope_posts
 SELECT c.instance_id, c.post_id, {_complete(schema, "c")} FROM (
-  SELECT DISTINCT instance_id, {column} AS post_id FROM {schema}.stream_events
+  SELECT DISTINCT instance_id, {column} COLLATE "C" AS post_id FROM {schema}.stream_events
   WHERE {window} AND processed_at IS NOT NULL AND process_error IS NULL
-    AND {column} IS NOT NULL AND (instance_id, {column}) > ({last[0]}, {literal(last[1])})
+    AND {column} IS NOT NULL AND {place}
   ORDER BY 1, 2 LIMIT {CHUNK_POSTS}
 ) AS c""",
     )
     end = execute(
         connection,
         "SELECT instance_id, post_id FROM pg_temp.scope_posts"
-        " ORDER BY instance_id DESC, post_id DESC LIMIT 1",
+        ' ORDER BY instance_id DESC, post_id COLLATE "C" DESC LIMIT 1',
     ).one_or_none()
     if end is None:
         return None
@@ -114,7 +116,7 @@ def _late_posts(schema: str) -> str:
     def later(column: str) -> str:
         return (
             f"EXISTS (SELECT FROM {schema}.stream_events AS e"
-            f" WHERE e.instance_id = c.instance_id AND e.{column} = c.post_id"
+            f' WHERE e.instance_id = c.instance_id AND e.{column} COLLATE "C" = c.post_id'
             " AND e.processed_at IS NOT NULL AND e.process_error IS NULL"
             " AND e.received_at >= c.received_at"
             " AND (e.received_at, e.id) > (c.received_at, c.event_id))"
@@ -161,9 +163,9 @@ def _events(schema: str) -> str:
     done = "e.processed_at IS NOT NULL AND e.process_error IS NULL"
     return f"""
 {chosen} FROM pg_temp.scope_posts AS o JOIN {schema}.stream_events AS e
-  ON e.instance_id = o.instance_id AND e.payload_status_id = o.post_id WHERE {done}
+  ON e.instance_id = o.instance_id AND e.payload_status_id COLLATE "C" = o.post_id WHERE {done}
 UNION ALL
 {chosen} FROM pg_temp.scope_posts AS o JOIN {schema}.stream_events AS e
-  ON e.instance_id = o.instance_id AND e.payload_reblog_id = o.post_id
+  ON e.instance_id = o.instance_id AND e.payload_reblog_id COLLATE "C" = o.post_id
 WHERE {done} AND NOT EXISTS (SELECT FROM pg_temp.scope_posts AS own
-  WHERE own.instance_id = e.instance_id AND own.post_id = e.payload_status_id)"""
+  WHERE own.instance_id = e.instance_id AND own.post_id = e.payload_status_id COLLATE "C")"""

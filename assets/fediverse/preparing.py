@@ -5,13 +5,14 @@ Run by every migration, so it has to be idempotent, and says nothing where nothi
 
 from __future__ import annotations
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from assets.fediverse import partition_functions
 from assets.fediverse.functions import PROGRESS, create_functions
 from assets.fediverse.partitions import ensure_around, today_of
 from assets.fediverse.post_months import ensure_months
-from assets.fediverse.tables import mastodon_posts, post_deletions, stream_events
+from assets.fediverse.tables import ID, PROCESSED, mastodon_posts, post_deletions, stream_events
+from tallies import DoesNotFit
 from tallies.sql import execute, name_of
 
 
@@ -20,6 +21,7 @@ def prepare(connection: Connection) -> list[str]:
 
     Where posts are partitioned by month also the months to come, which the migration captures.
     """
+    _require_order(connection)
     done = create_functions(connection, partition_functions.statements())
     if f"created {PROGRESS}" in done:
         done += _forget_marks(connection)
@@ -40,3 +42,26 @@ def _forget_marks(connection: Connection) -> list[str]:
     ).rowcount
     what = f"{forgotten:,} events that another worker has marked as processed"
     return [f"{what} will be processed again"] if forgotten else []
+
+
+def _require_order(connection: Connection) -> None:
+    """Check that ids of adopted tables can be compared with each other. Raises DoesNotFit."""
+    ids = [(name_of(t), c.name) for t in PROCESSED for c in t.c if c.type is ID]
+    found = connection.execute(
+        text(
+            "SELECT i.relation || '.' || i.name AS column, format('%I', c.collname) AS collation"
+            " FROM unnest(CAST(:relations AS text[]), CAST(:names AS text[])) AS i (relation, name)"
+            " JOIN pg_attribute AS a"
+            "  ON a.attrelid = to_regclass(i.relation) AND a.attname = i.name"
+            " JOIN pg_collation AS c ON c.oid = a.attcollation"
+            " WHERE c.collname NOT IN ('C', 'default') ORDER BY 1"
+        ),
+        {"relations": [relation for relation, _ in ids], "names": [name for _, name in ids]},
+    ).all()
+    if found:
+        said = ", ".join(f"{row.column} has the collation {row.collation}" for row in found)
+        raise DoesNotFit(
+            f'{said}; expected "C" or the database\'s own, for no two others can be compared.'
+            " Nothing was changed; alter them: `ALTER TABLE ... ALTER COLUMN ... TYPE text COLLATE"
+            ' "C"`'
+        )

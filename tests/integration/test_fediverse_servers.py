@@ -8,12 +8,17 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from assets.fediverse import deriving
 from assets.fediverse.processing import process
 from assets.fediverse.replay import verify_log
+from assets.fediverse.tallies import system
+from pipelines.migrate import migrate
+from resources.database import open_engine
+from tallies import DoesNotFit
 from tests.integration.fediverse_log import Log, created, emptied, status
-from tests.integration.support import rows, scalar
+from tests.integration.support import create, execute, rows, scalar
 from tests.server_statuses import compatible, gotosocial, note, pixelfed, pleroma
-from tests.servers import Servers
+from tests.servers import VERSIONS, Servers
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +32,7 @@ def log(fediverse: Engine) -> Log:
     return emptied(fediverse)
 
 
+LOGGED = ("payload_status_id", "payload_reblog_id")
 COLUMNS = (
     "id, account_id, domain, content_text, visibility, engagement_score, hashtags::text, language"
 )
@@ -227,3 +233,43 @@ def test_a_circle_is_cut_at_the_first_id_by_bytes(log: Log) -> None:
     roots = "SELECT DISTINCT root_post_id FROM fediverse.conversation_threads"
     assert rows(log.engine, roots) == [("Z",)]
     assert verify_log(log.engine).ok
+
+
+def test_tables_in_another_collation_are_processed_and_replayed_whole(
+    postgres_servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a comes before B, and 10 after 9; Debian's server alone knows such collations."""
+    with postgres_servers.fresh_database(VERSIONS[-1]) as url:
+        engine = open_engine(url)
+        create(engine, system)
+        order = "varchar(64) COLLATE numeric"
+        execute(
+            engine,
+            "CREATE COLLATION numeric (provider = icu, locale = 'en-u-kn')",
+            *(f"ALTER TABLE fediverse.stream_events ALTER {n} TYPE {order}" for n in LOGGED),
+            # As the database's own collation is, with which the bytes' order can be combined.
+            "ALTER TABLE fediverse.post_mentions ALTER account_id TYPE text",
+        )
+        log = Log(engine)
+        ids = ("a", "B", "c", "D", "9", "10")
+        for id_, answered in zip(ids, (*ids[1:], ids[0]), strict=True):
+            log.say("update", gotosocial(id=id_, in_reply_to_id=answered))
+        log.write("status", gotosocial(id="B", favourites_count=1), at=1)
+        assert process(engine).late == 1
+        roots = "SELECT DISTINCT root_post_id FROM fediverse.conversation_threads"
+        assert rows(engine, roots) == [("10",)]
+        for chunk in (1, 2, 3):
+            monkeypatch.setattr(deriving, "CHUNK_POSTS", chunk)
+            found = verify_log(engine)
+            assert (found.posts, found.ok) == (6, True)
+        # The one id of 65 characters does not go into that column, and costs its event alone.
+        log.write("update", gotosocial(id="x" * 65))
+        log.write("update", gotosocial(id="after"))
+        assert process(engine).failed == 1
+        assert scalar(engine, "SELECT count(*) FROM fediverse.mastodon_posts") == 7
+        execute(
+            engine, "ALTER TABLE fediverse.post_deletions ALTER post_id TYPE text COLLATE numeric"
+        )
+        with pytest.raises(DoesNotFit, match=r"post_deletions.post_id has the collation .numeric"):
+            migrate(engine, [system])
+        engine.dispose()
