@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
 import dagster as dg
+import pandas as pd
 import pytest
 from sqlalchemy import Engine
 
 from assets.frames import as_frame
+from assets.media.load import load_media
 from assets.media.reads import daily_counts
 from assets.media.tallies import system as media
 from assets.systems import all_systems
 from pipelines.definitions import assets_of
 from pipelines.partitions import daily
 from tests.dagster.location import Location
-from tests.documents.installation import checks_of, definitions, kept, schedule
+from tests.documents.installation import checks_of, command, definitions, kept, schedule
 from tests.integration.support import execute, scalar
 from tests.servers import Servers
 
@@ -106,3 +109,18 @@ def test_time_keyed_tables_have_a_partition_for_each_day() -> None:
 def test_reads_are_data_frames_where_that_is_wanted(tmp_path: Path) -> None:
     types = as_frame(daily_counts, folder=tmp_path).dtypes.astype(str)
     assert types.to_dict() == {"date": "datetime64[us, UTC]", "count": "Int64"}
+
+
+def test_a_table_is_exported_for_pandas(engine: Engine, tmp_path: Path) -> None:
+    path = tmp_path / "days.parquet"
+    command(engine, "export", "media.daily_contributions", "--to", "parquet", "--output", str(path))
+    frame = pd.read_parquet(path)
+    assert frame["count"].sum() == scalar(engine, "SELECT count(*) FROM media.media_files")
+
+
+def test_a_data_frame_is_loaded_like_a_file(engine: Engine) -> None:
+    frame = pd.DataFrame({"path": ["frame/1"], "original_created_at": [pd.Timestamp("2024-02-29")]})
+    assert load_media(engine, frame).inserted == 1
+    with engine.connect() as connection:
+        day = date(2024, 2, 29)
+        assert daily_counts(connection, day, day)["total_files"] == 1
