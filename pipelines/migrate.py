@@ -2,7 +2,8 @@
 
 The derived tables by Alembic, one branch per system (`migrations/`), then capture, change logs and
 live views by the engine. A failure anywhere changes nothing. Existing derived tables are adopted
-where their columns fit; source tables are never altered or dropped, and created only on request.
+where their columns fit or can be made to, and moved aside only on request. Source tables are never
+moved or dropped, and created only on request; a raw log gets columns that processing alone fills.
 """
 
 from __future__ import annotations

@@ -144,10 +144,12 @@ def _mark_refused(connection: Connection, schema: str, why: str) -> Processed:
 
 
 def _unprocessed(schema: str, most: int) -> str:
+    # What of a payload in json cannot be jsonb fails, and must be one of those that are asked for.
     return (
-        "SELECT id, received_at, instance_id, event_type, payload::jsonb AS payload\n"
+        "SELECT id, received_at, instance_id, event_type, payload::jsonb AS payload FROM (\n"
+        "SELECT id, received_at, instance_id, event_type, payload\n"
         f"FROM {schema}.stream_events WHERE processed_at IS NULL\n"
-        f"ORDER BY received_at, id LIMIT {int(most)}"
+        f"ORDER BY received_at, id LIMIT {int(most)}) AS next"
     )
 
 

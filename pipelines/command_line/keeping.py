@@ -42,8 +42,9 @@ day = click.DateTime(formats=["%Y-%m-%d"])
 def migrate(with_sources: bool, move_aside: bool) -> None:
     """Create or adopt the derived tables, and install capture.
 
-    All of it happens, or nothing. An existing derived table is adopted where its columns fit. A
-    source table is never altered or dropped. A tally whose source tables are missing is left out.
+    All of it happens, or nothing. An existing derived table is adopted where its columns fit or
+    can be made to. A source table is never moved or dropped, and none but a raw log altered. A
+    tally whose source tables are missing is left out.
     """
     from pipelines.migrate import migrate as run
 

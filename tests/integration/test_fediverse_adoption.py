@@ -344,12 +344,18 @@ def test_a_log_without_zones_and_in_json_is_checked_and_replayed(
             waits = waiting(connection)
             assert (waits.rows, waits.oldest) == (3, at)
             assert 3 * 3600 <= log_state(connection).age_seconds < 4 * 3600
-        assert process(engine).failed == 1
+        # What json can be that jsonb cannot costs itself alone.
+        execute(
+            engine,
+            "INSERT INTO fediverse.stream_events (instance_id, received_at, event_type, payload)"
+            " SELECT 1, timezone('UTC', now()), 'update', '{\"id\": \"\\u0000\"}'::json",
+        )
+        assert process(engine).failed == 2
         captured = "SELECT captured_at, favourites_count FROM fediverse.post_metric_snapshots"
         assert rows(engine, f"{captured} ORDER BY 1")[0] == (at, 0)
         with engine.connect() as connection:
             state = log_state(connection)
-            assert (state.unprocessed, state.failed) == (0, 1)
+            assert (state.unprocessed, state.failed) == (0, 2)
         assert verify_log(engine).differences == ()
         replay(engine, at - timedelta(hours=1), datetime.now(UTC))
         assert len(rows(engine, captured)) == 2
