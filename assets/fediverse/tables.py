@@ -57,8 +57,12 @@ def _id(name: str, comment: str | None = None, *, nullable: bool = True) -> Colu
     return Column(name, ID, nullable=nullable, comment=comment)
 
 
-def _key_id(name: str = "post_id") -> Column[str]:
-    return Column(name, ID, primary_key=True)
+def _key_id(name: str = "post_id", comment: str | None = None) -> Column[str]:
+    return Column(name, ID, primary_key=True, comment=comment)
+
+
+def _own_id() -> Column[str]:
+    return _key_id("id", "as its server writes it")
 
 
 def _counts() -> list[Column[int]]:
@@ -134,7 +138,7 @@ mastodon_accounts = Table(
     "mastodon_accounts",
     metadata,
     _instance(),
-    _key_id("id"),
+    _own_id(),
     Column("username", Text),
     Column("acct", Text, comment="name, with @domain where the account lives elsewhere"),
     Column("domain", Text, comment="where the account lives"),
@@ -153,7 +157,7 @@ mastodon_posts = Table(
     "mastodon_posts",
     metadata,
     _instance(),
-    _key_id("id"),
+    _own_id(),
     _id("account_id", nullable=False),
     Column("domain", Text, nullable=False, comment="where its author lives"),
     Column("url", Text),
@@ -255,7 +259,7 @@ media_attachments = Table(
     metadata,
     _instance(),
     _key_id(),
-    _key_id("id"),
+    _own_id(),
     Column("position", SmallInteger, nullable=False, comment="from 1, as the post shows them"),
     Column("type", Text, comment="image, gifv, video, audio or unknown"),
     Column("url", Text),

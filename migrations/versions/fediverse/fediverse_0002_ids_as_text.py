@@ -9,6 +9,7 @@ from __future__ import annotations
 from alembic import op
 
 from assets.fediverse.id_conversion import convert
+from resources.settings import schema_of
 
 revision = "fediverse_0002"
 down_revision = "fediverse_0001"
@@ -19,3 +20,6 @@ depends_on = None
 def upgrade() -> None:
     """Rewrite what is there; tables that have text already stay as they are."""
     convert(op.get_bind())
+    for table in ("mastodon_accounts", "mastodon_posts", "media_attachments"):
+        column = f'"{schema_of("fediverse")}".{table}.id'
+        op.execute(f"COMMENT ON COLUMN {column} IS 'as its server writes it'")
