@@ -8,14 +8,17 @@ that not everybody may see, counts that fall, snapshots and posts on the boundar
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import exp
+from random import Random
 from typing import Any
 from uuid import UUID
 
 import pytest
 from sqlalchemy import Connection, Engine
 
+from assets.classroom.reads import submission_counts
 from assets.fediverse.reads import (
     engagement_velocity,
     growing_hashtags,
@@ -84,7 +87,7 @@ WHERE NOT (n < 2 AND p.favourites_count % 7 = 0) ORDER BY 1, 2, 3, 4"""
 
 @pytest.fixture(scope="module")
 def engine(postgres_servers: Servers) -> Iterator[Engine]:
-    with kept(postgres_servers, "media", "gallery", "fediverse") as engine:
+    with kept(postgres_servers, "media", "gallery", "fediverse", "classroom") as engine:
         execute(
             engine,
             "INSERT INTO fediverse.instances (base_url) VALUES ('https://a'), ('https://b')",
@@ -93,6 +96,7 @@ def engine(postgres_servers: Servers) -> Iterator[Engine]:
             SNAPSHOTS,
             *GALLERY,
             FILES,
+            *COURSE,
         )
         yield engine
 
@@ -453,3 +457,73 @@ def test_files_grouped_by_their_day_in_memory(connection: Connection) -> None:
     counts = daily_counts(connection)
     assert counts["daily_counts"] == grouped
     assert counts["total_files"] == sum(grouped.values())
+
+
+# The classroom.
+
+COURSE = (
+    "INSERT INTO classroom.users DEFAULT VALUES",
+    "INSERT INTO classroom.courses DEFAULT VALUES",
+    "INSERT INTO classroom.assignments (course_id) VALUES (1)",
+    "INSERT INTO classroom.submissions (assignment_id, course_id, user_id)"
+    " SELECT 1, 1, 1 FROM generate_series(1, 3)",
+)
+KINDS = (
+    ("File.Edit", ""),
+    ("File.Edit", ""),
+    ("Run.Program", ""),
+    ("Run.Program", "Error"),
+    ("Intervention", "syntax"),
+    ("Intervention", "instructor"),
+    ("Submit", ""),
+    ("Session.Start", ""),
+)
+
+
+@dataclass
+class Counters:
+    """A row of counters as the document's helpers keep it, event by event."""
+
+    runs: int = 0
+    syntax_errors: int = 0
+    runtime_errors: int = 0
+    failed_instructor_tests: int = 0
+    edits: int = 0
+    average_edit_time: float = 0
+    last_edit: datetime | None = None
+
+    def take(self, kind: str, category: str, at: datetime) -> None:
+        self.runs += kind == "Run.Program"
+        self.runtime_errors += (kind, category) == ("Run.Program", "Error")
+        self.syntax_errors += category == "syntax"
+        self.failed_instructor_tests += category == "instructor"
+        if kind == "File.Edit":
+            if self.last_edit is not None:
+                self.edits += 1
+                gap = (at - self.last_edit).total_seconds()
+                self.average_edit_time += (gap - self.average_edit_time) / self.edits
+            self.last_edit = at
+
+
+def test_counters_kept_event_by_event_are_what_the_log_says(connection: Connection) -> None:
+    rng = Random(3)
+    counters = {submission: Counters() for submission in (1, 2, 3)}
+    at = AT
+    for _ in range(150):
+        # Some at one instant, some after a night.
+        at += timedelta(milliseconds=rng.choice((0, 250, 4_000, 61_000, 40_000_000)))
+        submission, (kind, category) = rng.randint(1, 2), rng.choice(KINDS)
+        counters[submission].take(kind, category, at)
+        run(
+            connection,
+            "INSERT INTO classroom.submission_log (submission_id, course_id, subject_id,"
+            f" event_type, category, date_created) VALUES ({submission}, 1, 1, '{kind}',"
+            f" '{category}', '{at}')",
+        )
+    counts: dict[int, Any] = {**submission_counts(connection, [1, 2, 3])}
+    for submission, kept_by_hand in counters.items():
+        found = counts[submission]
+        for name in ("runs", "syntax_errors", "runtime_errors", "failed_instructor_tests"):
+            assert found[name] == getattr(kept_by_hand, name), name
+        assert found["average_edit_time"] == pytest.approx(kept_by_hand.average_edit_time)
+    assert counts[1]["runs"] > 5
