@@ -23,13 +23,13 @@ for _name in list(os.environ):
 
 from resources import embedded  # noqa: E402 -- after the environment was cleared
 from resources.database import open_engine  # noqa: E402
-from tests.servers import VERSIONS, Servers  # noqa: E402
+from tests.servers import VERSIONS, Servers, in_memory  # noqa: E402
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_home() -> Iterator[None]:
     """A home for this run, so that no test comes near the real one."""
-    home = Path(tempfile.mkdtemp(prefix="tally-home-"))
+    home = Path(tempfile.mkdtemp(prefix="tally-home-", dir=in_memory()))
     os.environ["TALLY_HOME"] = str(home)
     yield
     embedded.stop(home)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.command import Command
+from tests.servers import in_memory
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def tally(database_url: str, tmp_path: Path) -> Command:
 def embedded() -> Iterator[Command]:
     """The command on a machine where nothing was ever made, and with no database of one's own."""
     # A short path, for the server's socket.
-    folder = Path(tempfile.mkdtemp(prefix="tally-"))
+    folder = Path(tempfile.mkdtemp(prefix="tally-", dir=in_memory()))
     command = Command("", folder)
     yield command
     command.run("stop")

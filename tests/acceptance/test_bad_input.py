@@ -17,6 +17,7 @@ from pipelines.migrate import migrate
 from resources.postmaster import Server
 from tallies import refresh
 from tests.acceptance.command import Command, Result
+from tests.servers import in_memory
 
 SECRET = "s3cret"
 TALLIES = [tally.name for system in all_systems() for tally in system.tallies]
@@ -112,7 +113,7 @@ def test_a_role_that_there_is_not(tally: Command) -> None:
 @pytest.fixture(scope="module")
 def strict_server() -> Iterator[Server]:
     """A server that asks everybody but its superuser for a password."""
-    folder = Path(tempfile.mkdtemp(prefix="tally-"))
+    folder = Path(tempfile.mkdtemp(prefix="tally-", dir=in_memory()))
     rules = folder / "rules.conf"
     rules.write_text("local all postgres trust\nlocal all all scram-sha-256\n")
     folder.chmod(0o755)

@@ -25,6 +25,7 @@ from sqlalchemy import make_url
 from resources.database import dagster_url
 from resources.postmaster import Server
 from tests.acceptance.command import PROGRAM, Command, Result
+from tests.servers import in_memory
 
 DATABASE, DAGSTER, ALERTS, MASTODON, SERVE = (
     f"Geheim{of}Xq7" for of in ("Database", "Dagster", "Alerts", "Mastodon", "Serve")
@@ -84,7 +85,7 @@ class Strict:
 
 @pytest.fixture(scope="module")
 def strict() -> Iterator[Strict]:
-    folder = Path(tempfile.mkdtemp(prefix="tally-"))
+    folder = Path(tempfile.mkdtemp(prefix="tally-", dir=in_memory()))
     rules = folder / "rules.conf"
     rules.write_text("local all postgres trust\nlocal all all scram-sha-256\n")
     folder.chmod(0o755)

@@ -25,6 +25,7 @@ import pytest
 from resources import embedded, postmaster
 from resources.database import DatabaseUnavailable
 from tests.environment import environment as clean
+from tests.servers import in_memory
 
 # Other processes import what this one does.
 PATHS = os.pathsep.join(filter(None, sys.path))
@@ -46,7 +47,7 @@ check_database(engine)
 @pytest.fixture
 def home() -> Iterator[Path]:
     """A folder for a server of the test's own, which is stopped at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="tally-"))
+    folder = Path(tempfile.mkdtemp(prefix="tally-", dir=in_memory()))
     yield folder
     for data in [*folder.glob("**/postgres")]:
         embedded.stop(data.parent)

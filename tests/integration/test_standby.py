@@ -22,7 +22,7 @@ from resources.postmaster import Server
 from serving.database import Snapshots
 from tallies import refresh, status, verify
 from tests.integration.support import create, execute, scalar
-from tests.servers import VERSIONS, Servers
+from tests.servers import VERSIONS, Servers, in_memory
 
 PROGRAMS = Path("/usr/lib/postgresql/15/bin")
 LIVE = "SELECT sum(count)::int FROM media.daily_contributions_live"
@@ -44,7 +44,7 @@ def standby(postgres_servers: Servers, engine: Engine) -> Iterator[Engine]:
     execute(engine, "INSERT INTO media.media_files (path) VALUES ('b')")
     primary = postgres_servers.of(VERSIONS[-1])
     account = primary.data.stat()
-    folder = Path(tempfile.mkdtemp(prefix="tally-standby-"))
+    folder = Path(tempfile.mkdtemp(prefix="tally-standby-", dir=in_memory()))
     folder.chmod(0o711)
     copy = [
         str(PROGRAMS / "pg_basebackup"),
