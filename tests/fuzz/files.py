@@ -7,7 +7,7 @@ import gzip
 import io
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from hypothesis import strategies as st
 
@@ -85,6 +85,17 @@ ODD_TEXTS = (
 odd_texts = st.sampled_from(ODD_TEXTS) | st.text(max_size=12)
 
 
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+def mostly(
+    good: st.SearchStrategy[T], odd: st.SearchStrategy[U], times: int = 8
+) -> st.SearchStrategy[T | U]:
+    """Draw the odd one once in so many times; of several equal branches `one_of` keeps one."""
+    return st.integers(1, times).flatmap(lambda n: odd if n == times else good)
+
+
 class File(NamedTuple):
     """A file to be loaded: its name, its bytes, and what it says where nothing is broken in it."""
 
@@ -109,8 +120,10 @@ damages = st.lists(
         st.integers(0, 30),
         st.binary(max_size=6) | st.sampled_from([b'"', b"\n", b"\r\n", b",", b"\0", b"\xff\xfe"]),
     ),
+    min_size=1,
     max_size=4,
 )
+few_damages: st.SearchStrategy[list[Damage]] = mostly(st.just([]), damages, 4)
 
 
 def damaged(content: bytes, done: Sequence[Damage]) -> bytes:
@@ -137,12 +150,26 @@ def _compressed(content: bytes, how: str) -> bytes:
 
 
 compressions = st.sampled_from(
-    [*["plain"] * 5, "gzip", "two members", "broken off", "rubbish behind", "gzip's beginning"]
+    [
+        *["plain"] * 9,
+        *["gzip"] * 2,
+        "two members",
+        "broken off",
+        "rubbish behind",
+        "gzip's beginning",
+    ]
 )
 _READABLE = {"plain", "gzip", "two members"}
 encodings = st.sampled_from(
-    [*["utf-8"] * 6, "utf-8-sig", "utf-16", "utf-16-le", "latin-1", "utf-32", "cp037"]
+    [*["utf-8"] * 15, "utf-8-sig", "utf-16", "utf-16-le", "latin-1", "utf-32", "cp037"]
 )
+
+
+def _suffix(suffixes: Sequence[str], how: str) -> st.SearchStrategy[str]:
+    """Of what is not compressed, a suffix that says otherwise comes seldom."""
+    any_of = st.sampled_from(suffixes)
+    honest = st.sampled_from([each for each in suffixes if not each.endswith(".gz")])
+    return mostly(honest, any_of) if how == "plain" else any_of
 
 
 def _encoded(text: str, encoding: str) -> bytes:
@@ -155,7 +182,8 @@ def tables(
 ) -> st.SearchStrategy[File]:
     """CSV files with these columns, of which some good cells are given."""
     rows = st.lists(
-        st.tuples(*(st.sampled_from(good) | odd_texts for good in columns.values())), max_size=8
+        st.tuples(*(mostly(st.sampled_from(good), odd_texts, 20) for good in columns.values())),
+        max_size=8,
     )
     headers = st.permutations(list(columns)) | st.lists(
         st.sampled_from([*columns, "x", "", '"']), max_size=6
@@ -165,10 +193,10 @@ def tables(
     def build(draw: st.DrawFn) -> File:
         table = draw(rows)
         # The good header mostly: nothing is read below another.
-        header = draw(st.one_of(st.just(list(columns)), st.just(list(columns)), headers))
+        header = draw(mostly(st.just(list(columns)), headers))
         places = [list(columns).index(name) if name in columns else 0 for name in header]
         lines = [[row[place] for place in places] for row in table]
-        quoted = draw(st.booleans())
+        quoted = draw(mostly(st.just(True), st.just(False), 4))
         end = draw(st.sampled_from(["\n", "\r\n"]))
         stream = io.StringIO(newline="")
         if quoted:
@@ -176,10 +204,10 @@ def tables(
             writer.writerows([header, *lines])
         else:
             stream.write(end.join(",".join(cells) for cells in [header, *lines]))
-        encoding, how, broken = draw(encodings), draw(compressions), draw(damages)
+        encoding, how, broken = draw(encodings), draw(compressions), draw(few_damages)
         content = damaged(_encoded(stream.getvalue(), encoding), broken)
         known = quoted and not broken and how in _READABLE and encoding.startswith("utf-8")
-        name = "input" + draw(st.sampled_from(suffixes))
+        name = "input" + draw(_suffix(suffixes, how))
         packed = _compressed(content, how)
         return File(name, packed, len(lines) if known and header else None)
 
@@ -202,14 +230,14 @@ def json_values(depth: int = 2) -> st.SearchStrategy[Any]:
 
 def json_lines(objects: st.SearchStrategy[Any], suffixes: Sequence[str]) -> st.SearchStrategy[File]:
     """JSON Lines of these objects, some of them broken."""
-    lines = st.lists(objects.map(json.dumps) | odd_texts, max_size=8)
+    lines = st.lists(mostly(objects.map(json.dumps), odd_texts), max_size=8)
 
     @st.composite
     def build(draw: st.DrawFn) -> File:
         end = draw(st.sampled_from(["\n", "\r\n", "\n\n"]))
-        encoding, how, broken = draw(encodings), draw(compressions), draw(damages)
+        encoding, how, broken = draw(encodings), draw(compressions), draw(few_damages)
         content = damaged(_encoded(end.join(draw(lines)), encoding), broken)
-        name = "input" + draw(st.sampled_from(suffixes))
+        name = "input" + draw(_suffix(suffixes, how))
         rows = None
         if how in _READABLE and encoding.startswith("utf-8"):
             text = content.decode("utf-8-sig", "surrogateescape")
