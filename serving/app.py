@@ -23,7 +23,7 @@ from starlette.responses import Response
 from assets.systems import all_systems, chosen_systems
 from resources.database import open_engine
 from resources.settings import serve_database_url
-from serving import classroom, fediverse, gallery, media, operations, page, rebuild
+from serving import classroom, fediverse, gallery, groups, media, operations, page, rebuild
 from serving.database import Provider
 from serving.problems import Problem, problem_of
 from serving.routing import SCHEMAS
@@ -54,6 +54,7 @@ def create_app(engine: Engine | None = None, systems: Sequence[str] | None = Non
     app = new_app(opened.close)
     for system in chosen:
         app.include_router(ROUTERS[system.name](opened))
+    app.include_router(groups.router(opened, chosen))
     app.include_router(operations.router(opened, chosen))
     app.include_router(rebuild.router(chosen))
     app.include_router(page.router())

@@ -1,4 +1,4 @@
-"""The classroom over HTTP: the counts of submissions, assignments, groups, courses and users.
+"""The classroom over HTTP: counts of submissions, assignments, groups, courses, users; activity.
 
 One form for all: of one id its counts, of several an object by id, in the order asked. What has no
 events, and what there is not, has zeros, as in the reads.
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from datetime import date
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query
 from pydantic import create_model
@@ -21,11 +22,14 @@ from assets.classroom.tallies import (
     assignment_counts,
     assignment_group_counts,
     course_counts,
+    report_daily_counts,
     submission_counts,
+    submission_daily_activity,
     user_counts,
 )
 from serving.answers import Answer, shape_of
 from serving.database import Provider, Snapshots
+from serving.parameters import Day
 from serving.problems import Route, unaskable
 from serving.routing import PROBLEMS
 from tallies import Tally
@@ -48,6 +52,23 @@ class Courses(Answer):
     """Which courses there are."""
 
     courses: list[int]
+
+
+class ActivityAnswer(Answer):
+    """Periods with events, oldest first."""
+
+    activity: list[shape_of(reads.Activity)]  # type: ignore[valid-type]
+
+
+class ReportsAnswer(Answer):
+    """Periods with reports, oldest first."""
+
+    reports: list[shape_of(reads.Reports)]  # type: ignore[valid-type]
+
+
+Unit = Annotated[Literal["day", "week", "month", "year"], Query(description="Of a period.")]
+First = Annotated[Day | None, Query(description="First day, UTC.")]
+Last = Annotated[Day | None, Query(description="Last day, UTC, included.")]
 
 
 @dataclass(frozen=True)
@@ -87,12 +108,78 @@ def router(provider: Provider) -> APIRouter:
     for entity in _ENTITIES:
         _add(routes, ask, entity)
 
+    @routes.get("/api/courses/{id}/activity", response_model=ActivityAnswer)
+    def activity_of_a_course(
+        request: Request,
+        id: Id,  # noqa: A002 -- as in the address
+        unit: Unit = "day",
+        start: First = None,
+        end: Last = None,
+    ) -> Response:
+        """Events of a course per day, week, month or year, oldest first."""
+        return _activity(ask, request, id, unit, start, end)
+
+    @routes.get("/api/activity", response_model=ActivityAnswer)
+    def activity(
+        request: Request, unit: Unit = "day", start: First = None, end: Last = None
+    ) -> Response:
+        """Events of all courses together per day, week, month or year, oldest first."""
+        return _activity(ask, request, None, unit, start, end)
+
+    @routes.get("/api/users/{id}/reports", response_model=ReportsAnswer)
+    def reports_of_a_user(
+        request: Request,
+        id: Id,  # noqa: A002 -- as in the address
+        unit: Unit = "day",
+        start: First = None,
+        end: Last = None,
+    ) -> Response:
+        """Reports that a user asked for per day, week, month or year, oldest first."""
+        return _reports(ask, request, id, unit, start, end)
+
+    @routes.get("/api/reports", response_model=ReportsAnswer)
+    def reports(
+        request: Request, unit: Unit = "day", start: First = None, end: Last = None
+    ) -> Response:
+        """Reports of all users together per day, week, month or year, oldest first."""
+        return _reports(ask, request, None, unit, start, end)
+
     @routes.get("/api/courses", response_model=Courses)
     def courses(request: Request) -> Response:
         """The courses that there are, by id; the first thousand."""
         return ask.answer(request, _courses, Part(course_counts))
 
     return routes
+
+
+def _activity(
+    ask: Snapshots,
+    request: Request,
+    course: int | None,
+    unit: str,
+    start: date | None,
+    end: date | None,
+) -> Response:
+    def read(connection: Connection) -> dict[str, Any]:
+        return {"activity": reads.activity(connection, course, start, end, unit)}
+
+    key = None if course is None else _one_of("course_id", [course])
+    return ask.answer(request, read, Part(submission_daily_activity, key))
+
+
+def _reports(
+    ask: Snapshots,
+    request: Request,
+    user: int | None,
+    unit: str,
+    start: date | None,
+    end: date | None,
+) -> Response:
+    def read(connection: Connection) -> dict[str, Any]:
+        return {"reports": reads.reports(connection, user, start, end, unit)}
+
+    key = None if user is None else _one_of("user_id", [user])
+    return ask.answer(request, read, Part(report_daily_counts, key))
 
 
 def _courses(connection: Connection) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from assets.media import reads
 from assets.media.tallies import daily_contributions, hourly_contributions
 from serving.answers import Answer
 from serving.database import Provider, Snapshots
-from serving.parameters import Day
+from serving.parameters import Day, Period
 from serving.problems import Route
 from serving.routing import PROBLEMS
 from tallies.fingerprint import Condition, Part
@@ -27,6 +27,13 @@ class DailyCounts(Answer):
     daily_counts: dict[str, int]
     total_files: int
     total_days: int
+
+
+class PeriodCounts(Answer):
+    """Files per week, month or year, the newest first, by its first day."""
+
+    period_counts: dict[str, int]
+    total_files: int
 
 
 class HourlyCounts(Answer):
@@ -51,6 +58,17 @@ def router(provider: Provider) -> APIRouter:
         """Files per day, from `start` to `end`, both included; without them all there are."""
         part = Part(daily_contributions, _between("date", start, end))
         return ask.answer(request, lambda c: {**reads.daily_counts(c, start, end)}, part)
+
+    @routes.get("/api/media/period-counts", response_model=PeriodCounts)
+    def period_counts(
+        request: Request,
+        unit: Annotated[Period, Query(description="What is put together.")],
+        start: Annotated[Day | None, Query(description="First day, UTC.")] = None,
+        end: Annotated[Day | None, Query(description="Last day, UTC, included.")] = None,
+    ) -> Response:
+        """Files per week, month or year, by its first day, of the days from `start` to `end`."""
+        part = Part(daily_contributions, _between("date", start, end))
+        return ask.answer(request, lambda c: {**reads.period_counts(c, unit, start, end)}, part)
 
     @routes.get("/api/media/hourly-counts", response_model=HourlyCounts)
     def hourly_counts(

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
 from starlette.responses import Response
 
+from assets.keys import key_of
 from resources.settings import serve_token, ui_url
 from serving.answers import json_response
 from serving.parameters import Day
@@ -27,6 +28,9 @@ from serving.routing import PROBLEMS, problem
 from tallies import System, Tally
 
 TIMEOUT_SECONDS = 15.0
+MOST_KEYS = 1_000
+# The job that computes single keys anew.
+_REPAIR = "repair"
 
 _LOG = logging.getLogger(__name__)
 
@@ -100,16 +104,30 @@ def router(systems: Sequence[System]) -> APIRouter:
         name: str,
         start: Annotated[Day | None, Query(description="First day, UTC.")] = None,
         end: Annotated[Day | None, Query(description="Last day, UTC, included.")] = None,
+        key: Annotated[
+            list[str] | None,
+            Query(
+                max_length=MOST_KEYS,
+                description="Only this key: `7`, or `column=value` with commas between.",
+            ),
+        ] = None,
     ) -> Response:
-        """Have Dagster rebuild a tally's days from `start` to `end`, or all of it."""
+        """Have Dagster rebuild a tally's days from `start` to `end`, single keys, or all of it."""
         _require_token(request.headers.get("authorization"))
         tally = tallies.get(name)
         if tally is None:
             choices = ", ".join(tallies)
             raise Problem(404, "not-found", f"There is no such tally; there are {choices}.")
+        keys = _keys(tally, key or [])
+        if keys and (start or end):
+            raise unaskable("Days and keys were both named; name one or the other.")
         _check_days(tally, start, end)
         with httpx.Client(timeout=TIMEOUT_SECONDS, trust_env=False) as client:
-            answer = _requested(Dagster(client, ui_url()), tally, start, end)
+            dagster = Dagster(client, ui_url())
+            if keys:
+                answer = _repaired(dagster, tally, keys)
+            else:
+                answer = _requested(dagster, tally, start, end)
         headers = {"cache-control": "no-store", "location": str(answer["url"])}
         return json_response(answer, headers, status=202)
 
@@ -140,13 +158,47 @@ class Dagster:
         return dict(found)
 
 
+def _repaired(dagster: Dagster, tally: Tally, keys: list[dict[str, Any]]) -> dict[str, Any]:
+    """The job that computes single keys anew, and checks the tally after it."""
+    config = {"tally": tally.name, "keys": keys}
+    launched = dagster.ask(
+        _RUN,
+        params={
+            "selector": {"jobName": _REPAIR, **_repository(_asset(dagster, tally))},
+            "runConfigData": {"ops": {"rebuild": {"config": config}}},
+        },
+    )
+    number = _launched(launched, "LaunchRunSuccess")["run"]["runId"]
+    return _answer(dagster, tally, None, run_id=number)
+
+
+def _asset(dagster: Dagster, tally: Tally) -> dict[str, Any]:
+    asset = dagster.ask(_ASSET, key={"path": [tally.system, tally.table.name]})
+    if asset["__typename"] != "AssetNode":
+        raise _unavailable(f"Dagster does not know {tally.name}; is the system in TALLY_SYSTEMS?")
+    return asset
+
+
+def _repository(asset: dict[str, Any]) -> dict[str, str]:
+    repository = asset["repository"]
+    return {
+        "repositoryName": repository["name"],
+        "repositoryLocationName": repository["location"]["name"],
+    }
+
+
+def _keys(tally: Tally, given: Sequence[str]) -> list[dict[str, Any]]:
+    try:
+        return [key_of(tally, each) for each in given]
+    except ValueError as error:
+        raise unaskable(str(error)) from error
+
+
 def _requested(
     dagster: Dagster, tally: Tally, start: date | None, end: date | None
 ) -> dict[str, Any]:
     key = {"path": [tally.system, tally.table.name]}
-    asset = dagster.ask(_ASSET, key=key)
-    if asset["__typename"] != "AssetNode":
-        raise _unavailable(f"Dagster does not know {tally.name}; is the system in TALLY_SYSTEMS?")
+    asset = _asset(dagster, tally)
     partitions = asset["partitionKeys"]
     if partitions:
         wanted = partitions if tally.window is None else _within(partitions, start, end)
@@ -169,15 +221,13 @@ def _within(partitions: list[str], start: date | None, end: date | None) -> list
 
 def _whole(asset: dict[str, Any], key: dict[str, Any]) -> dict[str, Any]:
     """How a tally without partitions is rebuilt: a run of its asset alone, told to."""
-    repository = asset["repository"]
     (operation,) = asset["opNames"]
     # Dagster's own job of all assets, which takes any selection of them.
     job = next(name for name in asset["jobNames"] if name.startswith("__ASSET_JOB"))
     return {
         "selector": {
             "jobName": job,
-            "repositoryName": repository["name"],
-            "repositoryLocationName": repository["location"]["name"],
+            **_repository(asset),
             "assetSelection": [key],
         },
         "runConfigData": {"ops": {operation: {"config": {"rebuild": True}}}},

@@ -34,6 +34,7 @@ from sqlalchemy.sql.elements import ColumnElement, Label
 from sqlalchemy.types import TypeEngine
 
 from tallies import declaration, quarantine, sql
+from tallies.combining import SUM
 from tallies.errors import DeclarationError
 from tallies.recomputed import RecomputedTally
 from tallies.tally import (
@@ -88,14 +89,16 @@ class AdditiveTally(Tally):
         self.contributions = tuple(contributions)
         for each in contributions:
             _check_contribution(f"{system}.{table.name}", each)
+        measures = tuple(first.measures(first.source.c))
         super().__init__(
             system=system,
             table=table,
             key=tuple(first.key(first.source.c)),
-            measures=tuple(first.measures(first.source.c)),
+            measures=measures,
             sources=[c.source for c in contributions],
             window=window,
             description=description,
+            combine=dict.fromkeys(measures, SUM),
         )
         self.counter = self._find_counter()
         self.held_function = sql.in_engine_schema(f"{system}_{table.name}_held_rows")

@@ -43,6 +43,7 @@ from sqlalchemy.types import Text
 
 from tallies import declaration, quarantine, runs, sql
 from tallies.batches import Batches
+from tallies.combining import Combine, Membership
 from tallies.errors import DeclarationError
 from tallies.tally import (
     LOGGED_AT,
@@ -85,7 +86,8 @@ class RecomputedTally(Tally):
     `aggregate` receives a scope and must put `*scope(column=expression, ...)` into the WHERE of
     its SELECT (of each one, where it reads sources in several), giving for each `group` column
     the source expression, and for the window's column the instant. `group` are the key columns
-    by which rows are recomputed together, by default the key.
+    by which rows are recomputed together, by default the key. `combine` says of measures how those
+    of several rows follow from theirs (`combining.py`); those of which it says nothing do not.
     """
 
     kind = "recomputed"
@@ -103,6 +105,8 @@ class RecomputedTally(Tally):
         window: Window | None = None,
         batches: Batches | None = None,
         description: str = "",
+        combine: Mapping[str, Combine] | None = None,
+        memberships: Mapping[str, Membership] | None = None,
     ) -> None:
         self.captures = tuple(captures)
         self.batches = batches
@@ -120,6 +124,8 @@ class RecomputedTally(Tally):
             sources=[c.source for c in captures],
             window=window,
             description=description,
+            combine=combine,
+            memberships=memberships,
         )
         self.pending_keys_function = sql.in_engine_schema(f"{system}_{table.name}_pending_keys")
         self.pending_rows_function = sql.in_engine_schema(f"{system}_{table.name}_pending_rows")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -21,7 +21,8 @@ from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.schema import Column, UniqueConstraint
 
-from tallies import declaration, sql
+from tallies import combining, declaration, sql
+from tallies.combining import Combine, Membership
 from tallies.errors import DeclarationError
 from tallies.expression_risks import may_raise
 
@@ -227,6 +228,8 @@ class Tally(ABC):
         sources: Sequence[Table],
         window: Window | None = None,
         description: str = "",
+        combine: Mapping[str, Combine] | None = None,
+        memberships: Mapping[str, Membership] | None = None,
     ) -> None:
         self.system = system
         self.table = table
@@ -244,6 +247,9 @@ class Tally(ABC):
         # The tallies that share its sources, and so its capture functions; a System sets it.
         self.siblings: tuple[Tally, ...] = (self,)
         self._relevant: dict[Table, list[str]] = {}
+        # How measures of several rows follow from theirs; no part of what the table must hold.
+        self.combine = combining.checked(self.name, combine or {}, self.measures, self.key)
+        self.memberships = combining.checked_memberships(self.name, memberships or {}, self.columns)
         self._check()
 
     def __repr__(self) -> str:

@@ -222,7 +222,18 @@ FROM (SELECT e.*, {MEANINGS} FROM classroom.submission_log AS e) AS e GROUP BY 1
     pending=f"SELECT course_id, day FROM {LOG.format('submission_daily_activity')}",
 )
 
-CLASSROOM = (
+REPORT_DAILY_COUNTS = Oracle(
+    tally="classroom.report_daily_counts",
+    key=("user_id", "day"),
+    measures=("reports",),
+    derived="classroom.report_daily_counts",
+    truth=f"""
+SELECT user_id, {DAY_OF.format("date_created")} AS day, count(*) AS reports
+FROM classroom.reports GROUP BY 1, 2""",
+    pending=f"SELECT user_id, day FROM {LOG.format('report_daily_counts')}",
+)
+
+KEPT_BY_0_1_0 = (
     SUBMISSION_COUNTS,
     ASSIGNMENT_COUNTS,
     ASSIGNMENT_GROUP_COUNTS,
@@ -231,3 +242,5 @@ CLASSROOM = (
     USER_TIME_SPENT,
     SUBMISSION_DAILY_ACTIVITY,
 )
+
+CLASSROOM = (*KEPT_BY_0_1_0, REPORT_DAILY_COUNTS)

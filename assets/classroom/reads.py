@@ -5,14 +5,15 @@ where nothing was ever built. Of one id a function gives that entity's counts, o
 id, in the order asked. What has no events, and what there is not, has zeros, and None for a date;
 an average, a deviation or a percentile of nothing is 0 too. Times are in seconds, dates in UTC.
 
-Every function is one statement. All raise ValueError for what is no id, and NotInstalled where the
+Of a course, or of all, there is the activity by day, week, month and year. Every function is one
+statement. All raise ValueError for what is no id, and NotInstalled where the
 classroom is not in the database.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, TypedDict, cast, overload
 
 from sqlalchemy import Connection, DateTime, Table, text
@@ -20,7 +21,10 @@ from sqlalchemy.exc import DBAPIError
 
 from assets.classroom import tables
 from assets.classroom.lookups import USER_TIME, lookup_of
+from assets.classroom.tallies import report_daily_counts, submission_daily_activity
+from assets.grouping import MOST_GROUPS, PERIODS, after, grouped
 from assets.reading import read
+from tallies import Tally
 from tallies.errors import NotInstalled
 
 LARGEST_ID = 2**63 - 1
@@ -171,6 +175,88 @@ def user_counts(
     Raises ValueError where an id is none, NotInstalled where the classroom is not there.
     """
     return cast(Any, _asked(connection, tables.user_counts, UserCounts, ids, _WITH_TIME))
+
+
+class Activity(TypedDict):
+    """What happened in a day, week, month or year, which is named by its first day."""
+
+    period: str
+    events: int
+    runs: int
+    edits: int
+    attempts: int
+    syntax_errors: int
+    runtime_errors: int
+    failed_instructor_tests: int
+
+
+def activity(
+    connection: Connection,
+    course_id: int | None = None,
+    start: date | None = None,
+    end: date | None = None,
+    unit: str = "day",
+) -> list[Activity]:
+    """Events of a course per `unit` (day, week, month, year), or of all courses, oldest first.
+
+    Of the days from `start` to `end`, both included, UTC; None is open. A period is named by its
+    first day, a week by its Monday; those without events are left out. Raises ValueError where the
+    start is after the end, for another unit and what is no id, NotInstalled where the classroom is
+    not there.
+    """
+    names = [name for name in Activity.__annotations__ if name != "period"]
+    where = {} if course_id is None else {"course_id": _id(course_id)}
+    found = _periods(connection, submission_daily_activity, names, where, start, end, unit)
+    return [cast(Activity, each) for each in found]
+
+
+def _periods(
+    connection: Connection,
+    tally: Tally,
+    names: list[str],
+    where: dict[str, int],
+    start: date | None,
+    end: date | None,
+    unit: str,
+) -> list[Counts]:
+    if unit != "day" and unit not in PERIODS:
+        raise ValueError(f"Expected a unit, day or {', '.join(PERIODS)}, but it is {unit!r}.")
+    if start is not None and end is not None and start > end:
+        raise ValueError(f"Expected a start that is not after the end, but {start} is after {end}.")
+    found = grouped(
+        connection,
+        tally,
+        [f"day:{unit}"],
+        measures=names,
+        where=where,
+        start=start,
+        end=None if end is None else after(datetime(end.year, end.month, end.day, tzinfo=UTC)),
+        limit=MOST_GROUPS,
+    )
+    return [{"period": g["day"], **{n: g[n] for n in names}} for g in found.groups]
+
+
+class Reports(TypedDict):
+    """Reports in a day, week, month or year, which is named by its first day."""
+
+    period: str
+    reports: int
+
+
+def reports(
+    connection: Connection,
+    user_id: int | None = None,
+    start: date | None = None,
+    end: date | None = None,
+    unit: str = "day",
+) -> list[Reports]:
+    """Reports that a user asked for per `unit`, or all users together, as `activity` has events.
+
+    Raises what `activity` raises.
+    """
+    where = {} if user_id is None else {"user_id": _id(user_id)}
+    found = _periods(connection, report_daily_counts, ["reports"], where, start, end, unit)
+    return [cast(Reports, each) for each in found]
 
 
 _WITH_TIME = f" LEFT JOIN {USER_TIME}({_IDS}) AS t USING (user_id)"

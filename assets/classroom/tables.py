@@ -357,3 +357,14 @@ submission_daily_activity = Table(
     Index("submission_daily_activity_day", "day"),
     comment="What happened in each course on each day.",
 )
+
+report_daily_counts = Table(
+    "report_daily_counts",
+    metadata,
+    _key("user_id"),
+    Column("day", DateTime(timezone=True), primary_key=True, comment="midnight UTC of the day"),
+    _count("reports", "that the user asked for"),
+    _instant("updated_at"),
+    Index("report_daily_counts_day", "day"),
+    comment="Reports that each user asked for on each day.",
+)

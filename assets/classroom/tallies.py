@@ -43,9 +43,15 @@ from tallies import (
     System,
     Window,
 )
+from tallies.combining import ATTRIBUTE, MAX, SUM, Membership
 from tallies.system import Access
 
 log, roles, submissions = tables.submission_log, tables.roles, tables.submissions
+
+
+_in_groups = {
+    "assignment_group_id": Membership(tables.assignment_group_memberships, "assignment_id")
+}
 
 
 def _number(condition: ColumnElement[bool]) -> ColumnElement[int]:
@@ -100,6 +106,15 @@ def submission_counts_with(idle_seconds: int) -> RecomputedTally:
             "before_attempt_gaps",
             "before_attempt_ms",
         ],
+        combine={
+            **dict.fromkeys(("assignment_id", "course_id", "user_id"), ATTRIBUTE),
+            **dict.fromkeys(events.happened(log.c), SUM),
+            **dict.fromkeys(("edit_gaps", "edit_ms", "edit_ms_squared"), SUM),
+            **dict.fromkeys(("attempt_gaps", "attempt_ms", "time_spent_ms"), SUM),
+            **dict.fromkeys(("before_edit_gaps", "before_edit_ms"), SUM),
+            **dict.fromkeys(("before_attempt_gaps", "before_attempt_ms"), SUM),
+        },
+        memberships=_in_groups,
         captures=[
             Capture(submissions, key=_of("submission_id", "id")),
             Capture(log, key=_of("submission_id", "submission_id")),
@@ -119,6 +134,8 @@ assignment_counts = RecomputedTally(
     table=tables.assignment_counts,
     key=["assignment_id"],
     measures=["total_submissions", "date_last_submission"],
+    combine={"total_submissions": SUM, "date_last_submission": MAX},
+    memberships=_in_groups,
     captures=[
         Capture(tables.assignments, key=_of("assignment_id", "id")),
         Capture(submissions, key=_of("assignment_id", "assignment_id")),
@@ -161,6 +178,11 @@ course_counts = RecomputedTally(
         "date_last_submission",
         "date_last_assignment",
     ],
+    # A user may be in several courses.
+    combine={
+        **dict.fromkeys(("total_submissions", "total_assignments", "total_assignment_groups"), SUM),
+        **dict.fromkeys(("date_last_user", "date_last_submission", "date_last_assignment"), MAX),
+    },
     captures=[
         Capture(tables.courses, key=_of("course_id", "id")),
         *(
@@ -193,6 +215,11 @@ user_counts = RecomputedTally(
         "last_logged_in",
         "last_edited",
     ],
+    # Several users may be in one course.
+    combine={
+        **dict.fromkeys(("total_submissions", "total_reports"), SUM),
+        **dict.fromkeys(("last_logged_in", "last_edited"), MAX),
+    },
     captures=[
         Capture(tables.users, key=_of("user_id", "id")),
         *(
@@ -241,6 +268,19 @@ submission_daily_activity = AdditiveTally(
     ],
 )
 
+report_daily_counts = AdditiveTally(
+    system="classroom",
+    table=tables.report_daily_counts,
+    window=Window("day", "day"),
+    contributions=[
+        Contribution(
+            tables.reports,
+            key=lambda report: {"user_id": report.user_id, "day": report.date_created},
+            measures=lambda _report: {"reports": 1},
+        )
+    ],
+)
+
 _looked_up = [
     submission_counts,
     assignment_counts,
@@ -257,11 +297,13 @@ def _prepare(connection: Connection) -> list[str]:
 system = System(
     "classroom",
     tables.metadata,
-    [*_looked_up, user_time_spent, submission_daily_activity],
+    [*_looked_up, user_time_spent, submission_daily_activity, report_daily_counts],
     prepare=_prepare,
     access=Access(
+        # Groups of assignments are asked for by it.
+        read=[tables.assignment_group_memberships],
         asked=[
             f"{name}(bigint[])" for name in (*(lookup_of(t.table) for t in _looked_up), USER_TIME)
-        ]
+        ],
     ),
 )

@@ -39,6 +39,7 @@ from tallies import (
     System,
     Window,
 )
+from tallies.combining import MAX, SUM, sum_over_all_but
 from tallies.system import Access
 
 posts, post_hashtags = tables.mastodon_posts, tables.post_hashtags
@@ -109,6 +110,8 @@ hashtag_hourly_stats = RecomputedTally(
     table=tables.hashtag_hourly_stats,
     key=["instance_id", "hashtag_id", "hour_ts"],
     measures=["posts_using_tag", "unique_accounts_using_tag", "total_engagement"],
+    # A post with several hashtags counts for each.
+    combine=dict.fromkeys(("posts_using_tag", "total_engagement"), sum_over_all_but("hashtag_id")),
     captures=[
         Capture(
             posts,
@@ -152,6 +155,7 @@ hourly_stats = RecomputedTally(
     table=tables.hourly_stats,
     key=["instance_id", "hour"],
     measures=["post_count", "reblog_count", "reply_count", "total_engagement", "unique_accounts"],
+    combine=dict.fromkeys(("post_count", "reblog_count", "reply_count", "total_engagement"), SUM),
     captures=[
         Capture(
             posts,
@@ -347,6 +351,12 @@ daily_summaries = RecomputedTally(
         "input_stats_json",
         "input_hash",
     ],
+    combine={
+        "window_end": MAX,
+        **dict.fromkeys(
+            ("post_count", "total_engagement", "sentiment_count", "sentiment_sum"), SUM
+        ),
+    },
     captures=[
         Capture(
             posts,

@@ -32,6 +32,7 @@ from tallies import (
     Scope,
     System,
 )
+from tallies.combining import SUM
 from tallies.system import Access
 
 
@@ -166,6 +167,7 @@ content_tags_left_out = RecomputedTally(
     table=tables.content_tags_left_out,
     key=["content_id", "content_source"],
     measures=["unknown_tags", "null_elements"],
+    combine={"null_elements": SUM},
     captures=captures,
     aggregate=_left_out,
 )

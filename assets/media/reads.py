@@ -29,8 +29,10 @@ from sqlalchemy import (
     table,
 )
 
+from assets.grouping import MOST_GROUPS, PERIODS, after, grouped
 from assets.media import tables
 from assets.media.folder_reads import Files, FolderLibrary
+from assets.media.tallies import daily_contributions
 from assets.reading import read
 
 SOURCE = "folder"
@@ -49,6 +51,13 @@ class DailyCounts(TypedDict):
     total_files: int
     total_days: int
     source: NotRequired[str]
+
+
+class PeriodCounts(TypedDict):
+    """Files per week, month or year, the newest first, by its first day."""
+
+    period_counts: dict[str, int]
+    total_files: int
 
 
 class HourlyCounts(TypedDict):
@@ -80,12 +89,7 @@ def daily_counts(
     Raises ValueError where the start is after the end, NotInstalled where there is no live view,
     FolderUnreadable.
     """
-    first, last = _day(start), _day(end)
-    if first is not None and last is not None and first > last:
-        raise ValueError(
-            f"Expected a start that is not after the end, but {first.date()} is after "
-            f"{last.date()}; exchange the two."
-        )
+    first, last = _days(start, end)
     if folder is not None:
         found = _files(connection, folder)
         counts = found.per_day(first and first.date(), last and last.date())
@@ -98,6 +102,31 @@ def daily_counts(
         "total_days": len(counts),
     }
     return answer if folder is None else {**answer, "source": SOURCE}
+
+
+def period_counts(
+    connection: Connection, unit: str, start: date | None = None, end: date | None = None
+) -> PeriodCounts:
+    """Files per week, month or year, of the days from `start` to `end`, both included.
+
+    A period is named by its first day, a week by its Monday; those without files are left out. Of
+    one that is only partly within the days, these alone count. Raises what `daily_counts` raises,
+    and ValueError for another unit.
+    """
+    if unit not in PERIODS:
+        raise ValueError(f"Expected a unit, one of {', '.join(PERIODS)}, but it is {unit!r}.")
+    first, last = _days(start, end)
+    found = grouped(
+        connection,
+        daily_contributions,
+        [f"date:{unit}"],
+        measures=["count"],
+        start=first,
+        end=None if last is None else after(last),
+        limit=MOST_GROUPS,
+    )
+    counts = {group["date"]: group["count"] for group in reversed(found.groups)}
+    return {"period_counts": counts, "total_files": sum(counts.values())}
 
 
 def hourly_counts(
@@ -173,6 +202,16 @@ def _written(moment: ColumnElement[datetime], form: str) -> ColumnElement[str]:
         (moment < _FIRST_YEAR, text.concat(literal(" BC"))),
         else_=text,
     )
+
+
+def _days(start: date | None, end: date | None) -> tuple[datetime | None, datetime | None]:
+    first, last = _day(start), _day(end)
+    if first is not None and last is not None and first > last:
+        raise ValueError(
+            f"Expected a start that is not after the end, but {first.date()} is after "
+            f"{last.date()}; exchange the two."
+        )
+    return first, last
 
 
 def _day(moment: date | None) -> datetime | None:

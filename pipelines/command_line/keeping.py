@@ -160,19 +160,31 @@ def refresh(names: Sequence[str]) -> int:
 
 
 @click.command(
-    epilog=example("tally rebuild media.daily_contributions --from 2025-11-01 --to 2025-12-01")
+    epilog=example(
+        "tally rebuild media.daily_contributions --from 2025-11-01 --to 2025-12-01",
+        "tally rebuild classroom.submission_counts --key 7 --key 8",
+    )
 )
 @click.argument("name")
 @click.option("--from", "start", type=day, metavar="D", help="First day, UTC, as in 2025-11-01.")
 @click.option("--to", "end", type=day, metavar="D", help="Day after the last, UTC: not included.")
-def rebuild(name: str, start: datetime | None, end: datetime | None) -> None:
-    """Compute a tally, or some days of it, anew.
+@click.option(
+    "--key",
+    "keys",
+    multiple=True,
+    metavar="KEY",
+    help="Only this key: 7, or column=value with commas between; may be repeated.",
+)
+def rebuild(name: str, start: datetime | None, end: datetime | None, keys: Sequence[str]) -> None:
+    """Compute a tally, or some days or keys of it, anew.
 
     The days are those from --from up to, but not including, --to. Without --from the window has
     no beginning, without --to no end. Only rows that differ are written.
     """
+    from assets.keys import key_of
     from pipelines.command_line.printing import refreshed_line
     from tallies import rebuild as run
+    from tallies import rebuild_keys
 
     if start is not None and end is not None and end <= start:
         raise click.UsageError(
@@ -180,8 +192,20 @@ def rebuild(name: str, start: datetime | None, end: datetime | None) -> None:
             " the end is exclusive and must be later",
             ctx=click.get_current_context(),
         )
+    if keys and (start is not None or end is not None):
+        raise click.UsageError(
+            "days and keys were both named; name one or the other",
+            ctx=click.get_current_context(),
+        )
     engine = open_database()
     (each,) = named(engine, [name])
+    if keys:
+        try:
+            wanted = [key_of(each, key) for key in keys]
+        except ValueError as error:
+            raise click.UsageError(str(error), ctx=click.get_current_context()) from error
+        click.echo(refreshed_line(rebuild_keys(engine, each, wanted)))
+        return
     result = run(engine, each, _midnight(start), _midnight(end))
     click.echo(refreshed_line(result))
 

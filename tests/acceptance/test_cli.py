@@ -229,6 +229,14 @@ def test_verify_names_what_differs_and_rebuild_mends_it(built: Command, engine: 
     )
     assert built.ok("verify").code == 0
     built.ok("incidents", "--open")
+    with engine.begin() as connection:
+        connection.execute(text(CLAIM_WRITING))
+        connection.execute(text("UPDATE media.daily_contributions SET count = 70"))
+    single = built.ok("rebuild", "daily_contributions", "--key", "2025-11-20Z")
+    assert single.out.endswith("1 key changed, 2 rows\n")
+    refused = built.run("rebuild", "daily_contributions", "--key", "day=2025-11-20Z")
+    assert (refused.code, "there is no 'day'" in refused.err) == (2, True)
+    built.ok("rebuild", "daily_contributions")
     assert "(tally verify)" in built.ok("incidents").out
 
 

@@ -164,6 +164,22 @@ def test_a_tally_without_partitions_becomes_a_run_that_rebuilds(
     instance.delete_run(run.run_id)
 
 
+def test_single_keys_become_a_run_of_the_job_that_repairs(
+    client: Client, dagster_ui: str, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TALLY_UI_URL", dagster_ui)
+    answer = ask(client, "/api/tallies/classroom.submission_counts/rebuild?key=7&key=8")
+    assert answer.status_code == 202, answer.text
+    run = instance.get_run_by_id(answer.json()["run_id"])
+    assert run is not None
+    wanted = {
+        "tally": "classroom.submission_counts",
+        "keys": [{"submission_id": 7}, {"submission_id": 8}],
+    }
+    assert (run.job_name, run.run_config) == ("repair", {"ops": {"rebuild": {"config": wanted}}})
+    instance.delete_run(run.run_id)
+
+
 def test_without_a_token_in_the_settings_there_is_no_such_address(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,6 +207,9 @@ def test_what_cannot_be_rebuilt_is_a_problem(client: Client) -> None:
         f"{DAILY}?start=2025-01-02&end=2025-01-01",
         f"{DAILY}?start=soon",
         f"{DAILY}?from=2025-01-01",
+        f"{DAILY}?key=2025-01-01&start=2025-01-01",
+        "/api/tallies/classroom.submission_counts/rebuild?key=seven",
+        f"{LANES}?key=content_id=7",
     ):
         assert ask(client, address).status_code == 422, address
 

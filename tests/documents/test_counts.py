@@ -7,7 +7,7 @@ submission of each student. What they write they roll back.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from math import sqrt
 from statistics import mean, stdev
 from typing import Any
@@ -17,9 +17,11 @@ from sqlalchemy import Connection, Engine
 
 from assets.classroom import events
 from assets.classroom.reads import (
+    activity,
     assignment_counts,
     assignment_group_counts,
     course_counts,
+    reports,
     submission_counts,
     user_counts,
 )
@@ -303,11 +305,13 @@ def test_one_submission_counts_for_its_assignment_its_course_and_its_user(
     ] == [1, 1, 1]
 
 
-@pytest.mark.xfail(strict=False, reason="one submission cannot be recalculated by itself")
 def test_one_submission_is_recalculated_from_the_log(engine: Engine) -> None:
-    from assets.classroom.reads import recalculate_submission  # type: ignore[attr-defined]
-
-    assert recalculate_submission(engine, 1)
+    execute(engine, CLAIM_WRITING, "UPDATE classroom.submission_counts SET runs = 70")
+    said = command(engine, "rebuild", "classroom.submission_counts", "--key", "1")
+    assert "1 key changed" in said
+    stored = "SELECT submission_id, runs FROM classroom.submission_counts ORDER BY 1"
+    assert rows(engine, stored) == [(1, 3), (2, 70)]
+    rebuild(engine, submissions_tally)
 
 
 def test_counts_that_are_wrong_are_put_right_from_the_log(engine: Engine) -> None:
@@ -445,11 +449,17 @@ def test_daily_totals_are_kept(connection: Connection) -> None:
     assert by_hand(connection, f"{query} AND day = '2025-09-05Z'") == [(1,)]
 
 
-@pytest.mark.xfail(strict=False, reason="there are no reads of the daily activity, nor by week")
-def test_daily_and_weekly_totals_are_read_by_programs_and_over_http(client: Client) -> None:
-    asked = {"start": "2025-09-01", "end": "2025-09-30", "by": "week"}
-    answer = client.get("/api/courses/1/activity", params=asked)
-    assert answer.status_code == 200, answer.text
+def test_daily_and_weekly_totals_are_read_by_programs_and_over_http(
+    connection: Connection, client: Client
+) -> None:
+    first, last = date(2025, 9, 1), date(2025, 9, 30)
+    for unit in ("day", "week"):
+        asked = {"start": first.isoformat(), "end": last.isoformat(), "unit": unit}
+        answer = client.get("/api/courses/1/activity", params=asked)
+        assert answer.status_code == 200, answer.text
+        found = activity(connection, 1, first, last, unit)
+        assert found
+        assert answer.json()["activity"] == found
 
 
 def test_assignment_groups_have_counts(connection: Connection) -> None:
@@ -461,9 +471,12 @@ def test_assignment_groups_have_counts(connection: Connection) -> None:
     assert assignment_group_counts(connection, 1)["total_submissions"] == 3
 
 
-@pytest.mark.xfail(strict=False, reason="reports are counted per user alone")
-def test_reports_have_counts_of_their_own(client: Client) -> None:
-    assert client.get("/api/reports/1/counts").status_code == 200
+@differently("counted per user, day, week and month; of their use the document has no rows")
+def test_reports_have_counts_of_their_own(connection: Connection, client: Client) -> None:
+    run(connection, f"INSERT INTO classroom.reports (user_id, date_created) VALUES ({ANN}, now())")
+    found = reports(connection, ANN, unit="month")
+    assert found[-1]["reports"] == 1
+    assert client.get("/api/reports", params={"unit": "week"}).json()["reports"] == []
 
 
 LEFT_OUT = {

@@ -15,6 +15,7 @@ from assets.classroom.tallies import (
     assignment_counts,
     assignment_group_counts,
     course_counts,
+    report_daily_counts,
     submission_counts,
     submission_daily_activity,
     system,
@@ -157,7 +158,10 @@ CHANGES: dict[str, tuple[str, dict[str, list[int]]]] = {
         "UPDATE classroom.roles SET user_id = 3 WHERE id = 1",
         {"course_counts": [1], "user_counts": [1, 3]},
     ),
-    "a report": ("INSERT INTO classroom.reports (user_id) VALUES (3)", {"user_counts": [3]}),
+    "a report": (
+        "INSERT INTO classroom.reports (user_id) VALUES (3)",
+        {"report_daily_counts": [3], "user_counts": [3]},
+    ),
     "a login": ("INSERT INTO classroom.login_events (user_id) VALUES (1)", {"user_counts": [1]}),
     "a user": ("INSERT INTO classroom.users (id) VALUES (9)", {"user_counts": [9]}),
     "another name for a user": ("UPDATE classroom.users SET name = 'x'", {}),
@@ -203,6 +207,7 @@ def test_what_belongs_to_a_deleted_course_vanishes_from_every_table(classroom: E
         "user_counts": [1, 2, 3],
         "user_time_spent": [1, 2],
         "submission_daily_activity": [1],
+        "report_daily_counts": [],
     }
     for tally in system.tallies:
         name = tally.table.name
@@ -272,6 +277,10 @@ FAULTS: dict[str, tuple[Tally, str]] = {
     "a day": (
         submission_daily_activity,
         "UPDATE classroom.submission_daily_activity SET runs = runs + 1",
+    ),
+    "a report too many": (
+        report_daily_counts,
+        "INSERT INTO classroom.report_daily_counts VALUES (1, '2026-01-01Z', 1)",
     ),
 }
 

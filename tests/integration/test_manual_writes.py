@@ -8,7 +8,6 @@ was, and how many rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -27,34 +26,12 @@ from resources.database import open_engine
 from serving.app import create_app
 from tallies import Tally, incidents, manual_writes, refresh, status, verify
 from tallies.sql import CLAIM_WRITING, name_of
-from tests.fediverse_posts import add_instance, add_post
 from tests.integration.serving_client import Client
 from tests.integration.support import create_anew, execute, rows, scalar
 from tests.servers import VERSIONS, Servers
-from tests.templates import migrated
+from tests.small_world import END, START, fill
 
 TALLIES = [tally for system in all_systems() for tally in system.tallies]
-START, END = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 3, tzinfo=UTC)
-ROWS = (
-    "INSERT INTO media.media_files (path, original_created_at) VALUES ('a', '2026-01-01 10:00Z'),"
-    " ('b', '2026-01-01 11:00Z'), ('c', '2026-01-02Z')",
-    "INSERT INTO gallery.users (username) VALUES ('ann')",
-    "INSERT INTO gallery.tags (name) VALUES ('sea'), ('sky')",
-    "INSERT INTO gallery.content_items (creator_id, tags) SELECT u.id, ARRAY(SELECT id FROM"
-    " gallery.tags) || gen_random_uuid() FROM gallery.users AS u, generate_series(1, 3)",
-    "INSERT INTO classroom.users (id) VALUES (1)",
-    "INSERT INTO classroom.courses (id) VALUES (1)",
-    "INSERT INTO classroom.roles (user_id, course_id, name) VALUES (1, 1, 'student')",
-    "INSERT INTO classroom.assignments (id, course_id) VALUES (1, 1), (2, 1)",
-    "INSERT INTO classroom.assignment_groups (id, course_id) VALUES (1, 1)",
-    "INSERT INTO classroom.assignment_group_memberships (assignment_group_id, assignment_id)"
-    " VALUES (1, 1)",
-    "INSERT INTO classroom.submissions (id, assignment_id, course_id, user_id)"
-    " VALUES (1, 1, 1, 1), (2, 2, 1, 1)",
-    "INSERT INTO classroom.submission_log (submission_id, course_id, subject_id, event_type,"
-    " date_created) SELECT 1, 1, 1, (ARRAY['run', 'edit', 'Submit'])[1 + n % 3],"
-    " timestamptz '2026-01-01 10:00Z' + n * interval '3 hours' FROM generate_series(1, 9) AS n",
-)
 READS: tuple[Callable[[Connection], Any], ...] = (
     media.daily_counts,
     lambda c: media.hourly_counts(c, START),
@@ -94,14 +71,7 @@ def built(postgres_servers: Servers) -> Iterator[Engine]:
     """Every system with a few rows, refreshed."""
     with postgres_servers.fresh_database(VERSIONS[0]) as url:
         engine = open_engine(url)
-        migrated(engine, *all_systems())
-        execute(engine, *ROWS)
-        instance = add_instance(engine)
-        for hour in (10, 11, 34):
-            add_post(
-                engine, instance, START.replace(day=1 + hour // 24, hour=hour % 24), tags=["sea"]
-            )
-        refresh_all(engine)
+        fill(engine)
         yield engine
         engine.dispose()
 

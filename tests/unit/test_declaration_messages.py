@@ -21,6 +21,7 @@ from sqlalchemy import (
 )
 
 from tallies import AdditiveTally, Capture, Contribution, DeclarationError, RecomputedTally, Window
+from tallies.combining import SUM, Combine, Membership, sum_over_all_but
 
 metadata = MetaData(schema="shop")
 sales = Table(
@@ -190,6 +191,26 @@ SLIPS: dict[str, tuple[Callable[[], object], str]] = {
             ),
         ),
         "shop.odd: the engine has a column 'part' of its own",
+    ),
+    "a measure to combine that there is not": (
+        lambda: recomputed(combine={"unit": SUM}),
+        "shop.stock: `combine` names 'unit', which is no measure; did you mean 'units'?",
+    ),
+    "a key column to keep apart that there is not": (
+        lambda: recomputed(combine={"units": sum_over_all_but("custmer")}),
+        "`combine` of 'units' names 'custmer', which is no column of the key (customer); did you",
+    ),
+    "another way to combine": (
+        lambda: recomputed(combine={"units": Combine("mean")}),  # type: ignore[arg-type]
+        "`combine` of 'units' is 'mean'; expected one of sum, min, max, attribute",
+    ),
+    "a membership in no column": (
+        lambda: recomputed(memberships={"region": Membership(prices, "customer")}),
+        "shop.stock: `memberships` names 'region', which is no column of shop.prices",
+    ),
+    "a membership by a column that the tally has not": (
+        lambda: recomputed(memberships={"units": Membership(sales, "id")}),
+        "shop.stock: `memberships` goes by 'id', which is no column of the table",
     ),
 }
 
