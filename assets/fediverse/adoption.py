@@ -188,7 +188,10 @@ def _instances(engine: Engine, old: Old, wanted: str | None) -> list[_Instance]:
         found = connection.exec_driver_sql(
             f"SELECT id::text AS id, base_url FROM {old.schema}.instances ORDER BY id"
         ).all()
-        addresses = {row.id: base_url_of(row.base_url) for row in found}
+        try:
+            addresses = {row.id: base_url_of(row.base_url) for row in found}
+        except BadInstance as error:
+            raise AdoptionError(f"{old.schema}.instances: {error}") from error
         if url is not None and url not in addresses.values():
             raise AdoptionError(
                 f"there is no instance {url} in {old.schema}; there are"
@@ -250,7 +253,8 @@ def _present(engine: Engine, instance: _Instance, ids: list[str]) -> int:
 
 def _bring_events(engine: Engine, old: Old, instance: _Instance) -> int:
     """Copy the raw events that are not in the log; how many."""
-    if not old.has("stream_events", "id", "received_at", "event_type", "payload"):
+    wanted = ("id", "received_at", "event_type", "payload")
+    if not old.tells_of(instance.there, "stream_events", *wanted):
         return 0
     brought, last = 0, None
     while True:

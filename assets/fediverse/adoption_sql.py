@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from assets.fediverse.functions import JSON_OF, TIME
+from assets.fediverse.functions import ID, JSON_OF, TIME
 from assets.fediverse.tables import (
     instances,
     mastodon_accounts,
@@ -36,6 +36,8 @@ _OF_ACCOUNT = (
     "statuses_count",
     "created_at",
 )
+# From -1 to 1, also as a float is written.
+_SCORE = r"^-?(0?\.[0-9]+|[01](\.0+)?|0\.[0-9]+|[0-9](\.[0-9]+)?e-[0-9]+)$"
 PRESENT = (
     f"SELECT count(*) FROM {name_of(mastodon_posts)} AS h"
     " WHERE h.instance_id = :here AND h.id = ANY (CAST(:ids AS text[]))"
@@ -57,6 +59,10 @@ class Old:
     def has(self, table: str, *columns: str) -> bool:
         """Whether there is such a table, with these columns."""
         return table in self.columns and all(c in self.columns[table] for c in columns)
+
+    def tells_of(self, there: str | None, table: str, *columns: str) -> bool:
+        """The same, and rows of one instance can be told from those of others."""
+        return self.has(table, *columns) and (there is None or self.has(table, "instance_id"))
 
     def table(self, name: str) -> str:
         """The table's name in SQL."""
@@ -131,7 +137,8 @@ def unknown(old: Old, there: str | None) -> str:
     return (
         f"WITH {_rows(old, there)} SELECT posts.id FROM posts"
         f" WHERE NOT EXISTS ({known}) AND NOT EXISTS ({tried})"
-        " AND (p ->> 'reblog_of_id' IS NULL OR q IS NOT NULL) ORDER BY 1"
+        " AND (p ->> 'reblog_of_id' IS NULL OR q IS NOT NULL)"
+        f" AND {ID}(to_jsonb(posts.id)) IS NOT NULL ORDER BY 1"
     )
 
 
@@ -142,6 +149,7 @@ def missing(old: Old, there: str | None) -> str:
 SELECT p.id::text AS id, coalesce(
   (SELECT max(e.process_error) FROM {events} AS e WHERE e.instance_id = :here
     AND e.payload_status_id = p.id::text AND e.event_type = 'status'),
+  CASE WHEN {ID}(to_jsonb(p.id::text)) IS NULL THEN 'no server has such an id' END,
   'it reblogs ' || (to_jsonb(p) ->> 'reblog_of_id') || ', which is not in the table',
   'it came meanwhile; run the command again') AS why
 FROM {posts} AS p WHERE {old.of("mastodon_posts", "p", there)} AND NOT EXISTS (
@@ -183,7 +191,7 @@ def _received(moment: str) -> str:
 
 def _versions(old: Old, there: str | None) -> str:
     """SQL: what is known of each post's versions: post, versions as an array, the last edit."""
-    if not old.has("post_versions", "post_id", "valid_from"):
+    if not old.tells_of(there, "post_versions", "post_id", "valid_from"):
         return (
             "SELECT NULL::text AS post_id, NULL::jsonb AS versions, NULL::text AS edited"
             " WHERE false"
@@ -202,7 +210,7 @@ def _versions(old: Old, there: str | None) -> str:
 
 def _snapshots(old: Old, there: str | None) -> str:
     """SQL: the counts that were taken of each post, and when."""
-    if not old.has("post_metric_snapshots", "post_id", "captured_at"):
+    if not old.tells_of(there, "post_metric_snapshots", "post_id", "captured_at"):
         return "SELECT NULL::text AS post_id, NULL::jsonb AS s WHERE false"
     return (
         f"SELECT o.post_id::text AS post_id, to_jsonb(o) AS s"
@@ -261,7 +269,7 @@ def events_of_posts(old: Old, there: str | None) -> str:
 
 def accounts(old: Old, there: str | None, here: int) -> str | None:
     """An INSERT of the accounts that no post has shown."""
-    if not old.has("mastodon_accounts", "id"):
+    if not old.tells_of(there, "mastodon_accounts", "id"):
         return None
     numbers = ("followers_count", "following_count", "statuses_count")
     texts = ("username", "acct", "display_name", "url")
@@ -285,12 +293,13 @@ SELECT {here}, id, {read}, a ->> 'bot' = 'true',
   {TIME}(a ->> 'created_at'), now()
 FROM (SELECT o.id::text AS id, to_jsonb(o) AS a FROM {old.table("mastodon_accounts")} AS o
   WHERE {old.of("mastodon_accounts", "o", there)}) AS accounts
+WHERE {ID}(to_jsonb(id)) IS NOT NULL
 ON CONFLICT DO NOTHING"""
 
 
 def sentiments(old: Old, there: str | None, here: int) -> str | None:
     """An INSERT of what a text model said of contents that are known here."""
-    if not old.has("post_sentiments", "post_id"):
+    if not old.tells_of(there, "post_sentiments", "post_id"):
         return None
     return f"""
 INSERT INTO {name_of(post_sentiments)} (instance_id, post_id, model, prompt_version, input_hash,
@@ -298,12 +307,12 @@ INSERT INTO {name_of(post_sentiments)} (instance_id, post_id, model, prompt_vers
 SELECT {here}, post_id, coalesce(s ->> 'model', 'unknown'),
   coalesce(s ->> 'prompt_version', 'unknown'), coalesce(v.content_hash, s ->> 'input_hash'),
   v.version_seq, coalesce(s ->> 'label', s ->> 'sentiment_label'),
-  CASE WHEN (s ->> 'score')::numeric BETWEEN -1 AND 1 THEN (s ->> 'score')::numeric END,
+  CASE WHEN s ->> 'score' ~ '{_SCORE}' THEN (s ->> 'score')::numeric END,
   coalesce({TIME}(s ->> 'analyzed_at'), now())
 FROM (SELECT o.post_id::text AS post_id, to_jsonb(o) AS s FROM {old.table("post_sentiments")} AS o
   WHERE {old.of("post_sentiments", "o", there)}) AS sentiments
 JOIN {name_of(post_versions)} AS v USING (post_id)
-WHERE v.instance_id = {here} AND v.version_seq = coalesce((s ->> 'status_version_seq')::integer, 1)
+WHERE v.instance_id = {here} AND v.version_seq::text = coalesce(s ->> 'status_version_seq', '1')
 ON CONFLICT DO NOTHING"""
 
 
@@ -313,10 +322,12 @@ def _of_events(old: Old, there: str | None) -> str:
 
 def piece_of_events(old: Old, there: str | None, from_start: bool) -> str:
     """A SELECT of the next raw events there: id, and the day on which each was received."""
-    after = "CAST(:last AS bigint) IS NULL" if from_start else "o.id > :last"
+    kind = old.columns["stream_events"]["id"]
+    after = "CAST(:last AS text) IS NULL" if from_start else f"o.id > CAST(:last AS {kind})"
     received = f"{TIME}(to_jsonb(o) ->> 'received_at')"
     return (
-        f"SELECT o.id, ({received} AT TIME ZONE 'UTC')::date AS day FROM {_of_events(old, there)}"
+        f"SELECT o.id::text AS id, ({received} AT TIME ZONE 'UTC')::date AS day"
+        f" FROM {_of_events(old, there)}"
         f" AND {after} AND {received} BETWEEN '{EARLIEST}Z' AND now() ORDER BY o.id LIMIT :most"
     )
 
@@ -324,11 +335,12 @@ def piece_of_events(old: Old, there: str | None, from_start: bool) -> str:
 def copy_events(old: Old, there: str | None) -> str:
     """An INSERT of the raw events from `first` to `last` that the log does not have."""
     log = name_of(stream_events)
+    kind = old.columns["stream_events"]["id"]
     return f"""
 WITH events AS MATERIALIZED (
   SELECT o.id, {TIME}(to_jsonb(o) ->> 'received_at') AS received_at, o.event_type,
     {JSON_OF}(o.payload::text) AS payload
-  FROM {_of_events(old, there)} AND o.id BETWEEN :first AND :last
+  FROM {_of_events(old, there)} AND o.id BETWEEN CAST(:first AS {kind}) AND CAST(:last AS {kind})
 )
 INSERT INTO {log} (instance_id, received_at, event_type, payload)
 SELECT :here, n.received_at, n.event_type, n.payload FROM events AS n

@@ -177,7 +177,7 @@ def _mark(connection: Connection, schema: str) -> None:
         connection,
         f"""
 UPDATE {schema}.stream_events AS e SET processed_at = now(), process_error = t.fault,
-  payload_status_id = t.post_id, payload_reblog_id = t.reblog_id
+  payload_status_id = coalesce(t.post_id, e.payload_status_id), payload_reblog_id = t.reblog_id
 FROM pg_temp.taken AS t
 WHERE e.id = t.event_id AND e.received_at = t.received_at
   AND e.received_at BETWEEN '{received.first}' AND '{received.last}'""",

@@ -57,6 +57,7 @@ VALUES ('1', '7', '{DAY} 10:00', '<p>one</p>', 5, '["Sea", "sky"]', NULL, NULL),
    '[{{"id": "7", "acct": "ann"}}]', '1');
 INSERT INTO mastodon_posts (id, account_id, created_at, reblog_of_id) VALUES
   ('3', '7', '{DAY} 11:30', '2'), ('4', '7', '{DAY} 11:40', 'elsewhere'),
+  ('a blank', '7', '{DAY} 11:40', NULL),
   ('6', '7', NULL, NULL);
 INSERT INTO mastodon_posts (id, account_id, created_at, content, deleted_at, hashtags) VALUES
   ('01JC', '9', '{DAY} 12:00', '<p>gone</p>', '{DAY} 13:00', '[{{"name": "Sea"}}]');
@@ -115,9 +116,10 @@ def test_all_that_a_row_says_is_brought_over_once(empty: Engine) -> None:
     done = adopt(empty, "theirs", HERE)
     assert done.sentences() == [
         "brought over 4 posts (0 were known), 0 accounts without posts, 2 sentiments and 0 events",
-        "left out 2 posts:",
+        "left out 3 posts:",
         "  4: it reblogs elsewhere, which is not in the table",
         "  6: created_at: expected an ISO 8601 time, came nothing",
+        "  a blank: no server has such an id",
     ]
     here = found(empty)
     assert [post[:6] for post in here["posts"]] == [
@@ -153,7 +155,7 @@ def test_all_that_a_row_says_is_brought_over_once(empty: Engine) -> None:
         "INSERT INTO mastodon_accounts (id, acct) VALUES ('10', 'dan@d.example')",
     )
     later = adopt(empty, "theirs", HERE)
-    assert (later.posts, later.accounts, later.left_out_rows) == (1, 1, 1)
+    assert (later.posts, later.accounts, later.left_out_rows) == (1, 1, 2)
 
 
 def test_instances_and_raw_events_are_matched_by_address(empty: Engine) -> None:
@@ -210,6 +212,16 @@ def test_instances_and_raw_events_are_matched_by_address(empty: Engine) -> None:
             "theirs",
             None,
             "no table instances",
+        ),
+        (
+            (
+                "CREATE TABLE mastodon_posts (id text, account_id text, instance_id int)",
+                "CREATE TABLE instances (id int, base_url text)",
+                "INSERT INTO instances VALUES (1, 'a b')",
+            ),
+            "theirs",
+            None,
+            "theirs.instances: expected an instance's address",
         ),
         (
             (
