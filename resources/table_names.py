@@ -86,14 +86,16 @@ def reference(system: str, schema: str, table: str, column: str) -> str:
 
 
 def refuse_renamed(system: str, purpose: str) -> None:
-    """Raise SettingError where tables of the system go by names of their own."""
-    if _names_of(system):
+    """Raise SettingError where tables of the system go by names of their own.
+
+    `purpose` says what goes by the project's names, as in "by which `tally load` writes".
+    """
+    if names := _names_of(system):
         raise SettingError(
             VARIABLE,
-            f"no names for tables of {system}, where {purpose}",
-            f"a file with [{system}.{next(iter(_names_of(system)))}]",
-            "write into such tables by their own application, or unset it for a database with"
-            " the project's names",
+            f"the project's names for the tables of {system}, {purpose}",
+            f"[{system}.{next(iter(names))}]",
+            "let their own application write such tables",
         )
 
 

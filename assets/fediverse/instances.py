@@ -16,6 +16,8 @@ from assets.fediverse.tables import instances
 from assets.reading import read
 from tallies import sql
 
+# In which a table that was there before keeps times without a zone.
+_IN_UTC = "SET LOCAL timezone = 'UTC'"
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
@@ -55,6 +57,7 @@ def instance_id(connection: Connection, base_url: str) -> int:
     known = select(instances.c.id).where(instances.c.base_url == base_url)
     found = connection.scalar(known)
     if found is None:
+        sql.execute(connection, _IN_UTC)
         values: dict[str, object] = {"base_url": base_url, "created_at": func.now()}
         if not _numbers_itself(connection):
             sql.execute(
@@ -92,6 +95,7 @@ def known_instances(connection: Connection) -> list[KnownInstance]:
 
 def saw(connection: Connection, id_: int, at: datetime, stream_type: str | None = None) -> None:
     """Note that an event was received at that moment, and by which stream if one is listened to."""
+    sql.execute(connection, _IN_UTC)
     values = {"last_seen_at": func.greatest(instances.c.last_seen_at, at)}
     if stream_type is not None:
         values["stream_type"] = stream_type  # type: ignore[assignment]

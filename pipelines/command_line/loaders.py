@@ -51,7 +51,7 @@ def prepare(engine: Engine, loader: Loader) -> list[str]:
     Raises LoadError, SettingError where its tables go by names of their own, and what a migration
     raises.
     """
-    refuse_renamed(loader.system.name, "`tally load` writes by the project's names")
+    refuse_renamed(loader.system.name, "by which `tally load` writes")
     if database_url() is None:
         from pipelines.migrate import migrate
 

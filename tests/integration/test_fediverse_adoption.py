@@ -352,6 +352,9 @@ def test_a_log_without_zones_and_in_json_is_checked_and_replayed(
         file = tmp_path / "events.jsonl"
         file.write_text("\n".join(json.dumps(line) for line in lines))
         assert load_fediverse(engine, file, instance=HERE).inserted == 3
+        ago = "SELECT extract(epoch FROM timezone('UTC', now()) - {}) FROM fediverse.instances"
+        assert 0 <= scalar(engine, ago.format("last_seen_at")) < 600
+        assert 0 <= scalar(engine, ago.format("created_at")) < 600
         with engine.connect() as connection:
             waits = waiting(connection)
             assert (waits.rows, waits.oldest) == (3, at)

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import Engine
 
 from assets.classroom import tables as classroom_tables
+from pipelines.command_line.loaders import loader_of, prepare
 from pipelines.migrate import migrate
 from resources.database import open_engine
 from resources.settings import SettingError
@@ -244,6 +245,14 @@ def test_what_does_not_fit_is_said_by_the_names_that_it_has(engine: Engine, tmp_
     assert "the source table classroom.submission: task is text, expected bigint" in said
     assert "say how they are named in TALLY_NAMES" in said
     assert "aside" not in said
+
+
+def test_tables_of_other_names_are_not_loaded_into(engine: Engine, tmp_path: Path) -> None:
+    with (
+        names(tmp_path, CLASSROOM, "classroom"),
+        pytest.raises(SettingError, match="by which `tally load` writes, but it is"),
+    ):
+        prepare(engine, loader_of("classroom"))
 
 
 @pytest.mark.parametrize(
