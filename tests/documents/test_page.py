@@ -15,7 +15,6 @@ def test_the_documentation_lists_every_row() -> None:
     assert PAGE.read_text() == page(), "run `python -m tests.documents`, and commit the page"
 
 
-@pytest.mark.xfail(strict=False, reason="some of it is still being built")
 def test_hardly_a_point_is_missing() -> None:
     rows = [row for found in audited().values() for row in found]
     missing = [row for row in rows if row.answer == "no"]
