@@ -18,6 +18,7 @@ from benchmarks import (
     edits,
     events,
     hashtags,
+    ids,
     pages,
     reads,
     rebuilds,
@@ -54,6 +55,7 @@ BENCHMARKS = {
     "hashtags": hashtags.measure,
     "trending": trending.measure,
     "events": events.measure,
+    "ids": ids.measure,
     "classroom": submissions.measure,
     "replays": replays.measure,
     "day": days.measure,
@@ -111,7 +113,7 @@ def _sizes(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 @click.option(
     "--before",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="A checkout of an earlier release, whose loaders are compared with these.",
+    help="A checkout of an earlier release, with which loads and ids are compared.",
 )
 @click.option(
     "--only",

@@ -31,16 +31,26 @@ def session(engine: Engine) -> Iterator[Connection]:
     """
     with engine.connect() as connection:
         try:
-            # As memory for temporary tables can be set before the first one only: a new session.
-            connection.invalidate()
-            with connection.begin():
-                _require_installed(connection)
-                # Behind a pooler it would reach somebody else, or come too late.
-                if not is_pooled(connection):
-                    execute(connection, f"SET SESSION temp_buffers = '{WORK_MEMORY}'")
+            while not _is_prepared(connection):
+                # As memory for temporary tables can be set before the first one only: a session
+                # without any. The pool may have several that have had some.
+                connection.invalidate()
             yield connection
         finally:
             connection.invalidate()
+
+
+def _is_prepared(connection: Connection) -> bool:
+    """Give the session memory for its temporary tables; whether it could still be given any."""
+    with connection.begin():
+        _require_installed(connection)
+        # Behind a pooler it would reach somebody else, or come too late.
+        if is_pooled(connection):
+            return True
+        if execute(connection, "SELECT pg_my_temp_schema() <> 0").scalar_one():
+            return False
+        execute(connection, f"SET SESSION temp_buffers = '{WORK_MEMORY}'")
+        return True
 
 
 def _require_installed(connection: Connection) -> None:

@@ -56,17 +56,20 @@ def test_each_kind_of_line_becomes_an_event_with_its_payload_as_it_stands(
         f'{{"seq": 0, "event": "update", "payload": {STATUS}, "more": {{"payload": 1}}}}',
         '{"event": "delete", "payload": 117024236332527350}',
         '{"event": "delete", "payload": "117024236332527350"}',
+        '{"event": "delete", "payload": "01HWRRWYV739R3GG41NDQEYZ86"}',
+        '{"event": "delete", "payload": "9e12345678"}',
         r'{"event": "update", "payload": "{\"id\": \"2\", \"content\": \"\\u00e9\"}"}',
         '{"event": "filters_changed"}',
         '{"event": "a.new.one", "payload": {"x": null}}',
         STATUS,
         '{"id": 3, "account": {}}',
+        '{"id": "9zxk3abcde", "createdAt": "2026-11-20T11:00:00Z"}',
         f'  {{"host" : "b.example" , "status" : {STATUS} }}',
         '{"status_id": "5", "n_versions": 0, "history": []}',
         "",
     )
     loaded = load(fediverse, path)
-    assert (loaded.read, loaded.inserted, loaded.rejected) == (10, 10, 0)
+    assert (loaded.read, loaded.inserted, loaded.rejected) == (13, 13, 0)
     stored = scalar(fediverse, f"SELECT $${STATUS}$$::jsonb::text")
     assert "1.10" in stored
     assert "117024236332527350123" in stored
@@ -74,11 +77,14 @@ def test_each_kind_of_line_becomes_an_event_with_its_payload_as_it_stands(
         ("update", stored),
         ("delete", "117024236332527350"),
         ("delete", '"117024236332527350"'),
+        ("delete", '"01HWRRWYV739R3GG41NDQEYZ86"'),
+        ("delete", '"9e12345678"'),
         ("update", r'"{\"id\": \"2\", \"content\": \"\\u00e9\"}"'),
         ("filters_changed", None),
         ("a.new.one", '{"x": null}'),
         ("status", stored),
         ("status", '{"id": 3, "account": {}}'),
+        ("status", '{"id": "9zxk3abcde", "createdAt": "2026-11-20T11:00:00Z"}'),
         ("status", stored),
         ("history", '{"history": [], "status_id": "5"}'),
     ]
@@ -86,7 +92,7 @@ def test_each_kind_of_line_becomes_an_event_with_its_payload_as_it_stands(
         fediverse, "SELECT base_url, last_seen_at IS NOT NULL FROM fediverse.instances"
     ) == [(INSTANCE, True)]
     unprocessed = "SELECT count(*) FROM fediverse.stream_events WHERE processed_at IS NULL"
-    assert scalar(fediverse, unprocessed) == 10
+    assert scalar(fediverse, unprocessed) == 13
 
 
 def test_lines_that_cannot_be_taken_are_rejected_with_the_reason(

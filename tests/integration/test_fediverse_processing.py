@@ -470,3 +470,12 @@ def test_it_stops_after_as_many_batches_as_told(log: Log) -> None:
         log.write("update", status(number))
     assert process(log.engine, batch_events=1, stop_after=2).events == 2
     assert process(log.engine).events == 1
+
+
+def test_sessions_of_the_pool_that_have_had_temporary_tables_are_passed_over(log: Log) -> None:
+    with log.engine.connect() as one, log.engine.connect() as other:
+        for connection in (one, other):
+            connection.exec_driver_sql("CREATE TEMPORARY TABLE mine AS SELECT 1 AS n")
+            connection.commit()
+    log.say("update", status(1))
+    assert log.posts("id") == [("1",)]

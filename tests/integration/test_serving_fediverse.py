@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
 
 import pytest
 from sqlalchemy import Engine
@@ -228,6 +229,25 @@ def test_a_post_has_its_history_and_one_that_is_unknown_is_not_found(
     assert (body["post_id"], body["instance_id"], body["versions"]) == (str(post), 1, [])
     assert body["created_at"] == "2025-11-20T12:27:00Z"
     assert client.get("/api/posts/1/history?instance=1").status_code == 404
+
+
+ADDRESS = "https://a.example/?n=%20&é'#/counts"
+
+
+@pytest.mark.parametrize(
+    ("id_", "path"),
+    [
+        ("01HWRRWYV739R3GG41NDQEYZ86", "01HWRRWYV739R3GG41NDQEYZ86"),
+        ("https://a.example/notes/7", "https://a.example/notes/7"),
+        (ADDRESS, quote(ADDRESS, safe="")),
+    ],
+    ids=["a ULID", "an address as it stands", "an address percent-encoded"],
+)
+def test_a_post_is_found_by_any_id(fediverse: Engine, client: Client, id_: str, path: str) -> None:
+    add_post(fediverse, 1, NOON, id=id_)
+    for what in ("history", "counts"):
+        body = client.get(f"/api/posts/{path}/{what}?instance=1").json()
+        assert body["post_id"] == id_
 
 
 def test_instances_are_listed(client: Client) -> None:
