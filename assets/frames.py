@@ -35,7 +35,7 @@ _TYPES: dict[Any, str] = {
 }
 _OF_COLUMNS = {Boolean: "boolean", Integer: "Int64", DateTime: MOMENT, Numeric: "float64"}
 # The fields of answers that map moments, as text, to figures; and what the moments are.
-_BY_MOMENT = {"daily_counts": "date", "hourly_counts": "hour"}
+_BY_MOMENT = {"daily_counts": "date", "hourly_counts": "hour", "period_counts": "period"}
 
 
 def as_frame(read: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> pd.DataFrame:

@@ -45,30 +45,29 @@ def _gaps(scope: Scope) -> FromClause:
     """Each event of the log, and how long it came after those before it of its submission.
 
     gap = ms(event) - ms(event before), by the server's time, of those at one instant by id;
-    since_edit and since_attempt likewise, from the latest edit and attempt before; null where there
-    is none before.
+    since_edit of an edit likewise, from the edit before, and since_attempt of an attempt; null
+    where there is none before.
     """
-    at = _milliseconds(log.c.date_created)
+    at = log.c.date_created
     happened = events.happened(log.c)
 
-    def before(what: Any, **frame: Any) -> ColumnElement[Any]:
+    def since(before: Any, **frame: Any) -> ColumnElement[Any]:
         order = (log.c.date_created, log.c.id)
-        passed: ColumnElement[Any] = what.over(
-            partition_by=log.c.submission_id, order_by=order, **frame
-        )
-        return at - passed
+        instant = before.over(partition_by=log.c.submission_id, order_by=order, **frame)
+        return _milliseconds(at) - _milliseconds(instant)
 
-    def since(kind: str) -> ColumnElement[Any]:
+    def since_last(kind: str) -> ColumnElement[Any]:
         # In this order the latest instant before is that of the last event before.
-        return before(func.max(at).filter(happened[kind]), rows=(None, -1))
+        between = since(func.max(at).filter(happened[kind]), rows=(None, -1))
+        return case((happened[kind], between))
 
     return (
         select(
             log.c.submission_id,
             *(what.label(name) for name, what in happened.items()),
-            before(func.lag(at)).label("gap"),
-            since("edits").label("since_edit"),
-            since("attempts").label("since_attempt"),
+            since(func.lag(at)).label("gap"),
+            since_last("edits").label("since_edit"),
+            since_last("attempts").label("since_attempt"),
         )
         .where(*scope(submission_id=log.c.submission_id))
         .subquery("gaps")

@@ -201,7 +201,8 @@ def delete_submission(cursor: Cursor, rng: random.Random) -> None:
 
 def insert_reports(cursor: Cursor, rng: random.Random) -> None:
     cursor.execute(
-        "INSERT INTO classroom.reports (user_id) SELECT id FROM classroom.users"
+        "INSERT INTO classroom.reports (user_id, date_created)"
+        " SELECT id, timestamptz '2025-03-01Z' + random() * interval '3 days' FROM classroom.users"
         f" WHERE {_some(rng, 2)}"
     )
 

@@ -163,7 +163,8 @@ READS = [
     *(getattr(classroom, f"{name}_counts") for name in ("submission", "course", "user")),
     *(getattr(fediverse, name) for name in fediverse.__all__ if name[0].islower()),
     *(gallery.tag_counts, gallery.unified_content_stats, pages.content_page),
-    *(media.daily_counts, media.hourly_counts),
+    *(media.daily_counts, media.hourly_counts, media.period_counts),
+    *(classroom.activity, classroom.reports),
 ]
 
 
@@ -175,12 +176,12 @@ def test_every_read_has_a_frame_without_any_row(read: Any) -> None:
         pytest.skip("it writes")
 
     def nothing() -> Any:
-        empty: Any = {} if hint in (media.DailyCounts, media.HourlyCounts) else []
         if read is pages.content_page:
             return {"items": [], "next_cursor": None, "prev_cursor": None}
-        if hint in (media.DailyCounts, media.HourlyCounts):
-            return {"daily_counts": {}, "hourly_counts": {}, "total_files": 0}
-        return {} if "dict[" in str(hint) else None if "None" in str(hint) else empty
+        if hint in (media.DailyCounts, media.HourlyCounts, media.PeriodCounts):
+            counts: dict[str, Any] = {"daily_counts": {}, "hourly_counts": {}, "period_counts": {}}
+            return {**counts, "total_files": 0}
+        return {} if "dict[" in str(hint) else None if "None" in str(hint) else []
 
     nothing.__annotations__["return"] = hint
     if read is gallery.unified_content_stats:
