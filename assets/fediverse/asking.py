@@ -35,8 +35,10 @@ def answers(connection: Connection, query: str, wanted: str, kind: type[_Answer]
 
 
 def in_utc(value: Any) -> Any:
-    """An instant in UTC; anything else as it is."""
-    return value.astimezone(UTC) if isinstance(value, datetime) else value
+    """An instant in UTC, which one without a zone is in; anything else as it is."""
+    if not isinstance(value, datetime):
+        return value
+    return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
 
 
 def whole_number(name: str, value: int, most: int, least: int = 1) -> int:

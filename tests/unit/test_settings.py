@@ -33,6 +33,16 @@ def test_no_schema_that_an_application_could_not_own(
         settings.schema_of("media")
 
 
+def test_the_file_of_names_is_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert settings.names_file() is None
+    file = tmp_path / "names.toml"
+    monkeypatch.setenv("TALLY_NAMES", str(file))
+    with pytest.raises(SettingError, match="TALLY_NAMES: expected a TOML file, but it is"):
+        settings.names_file()
+    file.touch()
+    assert settings.names_file() == file
+
+
 def test_home_is_in_the_project_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TALLY_HOME")
     assert settings.home() == settings.project_root() / ".tally"
