@@ -51,12 +51,15 @@ CHUNKS = {
     "assets.fediverse.load": (None, "CHUNK_LINES", 20),
 }
 
+# A process that is forked from one which has imported the loaders starts in milliseconds.
+processes.set_forkserver_preload(["tests.concurrency.harness", __name__])
+
 pytestmark = [pytest.mark.concurrency, pytest.mark.slow]
 
 
 def _media_list(folder: Path) -> Path:
     path = folder / "files.csv"
-    lines = [f"{n % 900}.jpg,2024-02-{n % 28 + 1:02},2024-03-01" for n in range(1_000)]
+    lines = [f"{n % 500}.jpg,2024-02-{n % 28 + 1:02},2024-03-01" for n in range(600)]
     path.write_text("\n".join(["path,original_created_at,created_at", *lines]))
     return path
 
@@ -75,13 +78,13 @@ def _items(folder: Path) -> Path:
     path = folder / "items.jsonl"
     lines = [
         {
-            "id": n % 500,
+            "id": n % 300,
             "source": ("regular", "auto")[n % 2],
             "creator": f"creator {n % 50}",
             "tags": [f"tag {n % 7}", f"tag {n % 11}", f"once {n}"],
             "created_at": "2024-02-29T12:00:00Z",
         }
-        for n in range(600)
+        for n in range(360)
     ]
     path.write_text("\n".join(map(json.dumps, lines)))
     return path
@@ -90,9 +93,9 @@ def _items(folder: Path) -> Path:
 def _events(folder: Path) -> Path:
     path = folder / "MainTable.csv"
     lines = [
-        f"{('Run.Program', 'File.Edit', 'Submit')[n % 3]},{n % 550},s{n % 17},x,0,"
+        f"{('Run.Program', 'File.Edit', 'Submit')[n % 3]},{n % 330},s{n % 17},x,0,"
         f"2024-02-29T{n % 24:02}:{n % 60:02}:00,c{n % 2},a{n % 5}"
-        for n in range(600)
+        for n in range(360)
     ]
     header = "EventType,EventID,SubjectID,ToolInstances,CodeStateID,ServerTimestamp"
     path.write_text("\n".join([f"{header},CourseID,AssignmentID", *lines]))
@@ -108,7 +111,7 @@ def _stream(folder: Path) -> Path:
             "received_at": each.received_at.isoformat(),
             "host": INSTANCES[each.instance - 1].removeprefix("https://"),
         }
-        for each in events_of("killed", 300, 20)
+        for each in events_of("killed", 200, 15)
     ]
     path.write_text("\n".join(map(json.dumps, lines)))
     return path
