@@ -16,7 +16,12 @@ from typing import Any, Literal, TypeVar
 Answer = Literal["yes", "differently", "no"]
 Test = TypeVar("Test", bound=Callable[..., None])
 
-_ABBREVIATIONS = {"html", "http", "json", "sql", "utc"}
+_WRITTEN = {
+    **{name: name.upper() for name in ("html", "http", "json", "sql", "utc")},
+    "dagster": "Dagster",
+    "postgresql": "PostgreSQL",
+    "python": "Python",
+}
 _reasons: dict[tuple[str, str], str] = {}
 
 
@@ -60,7 +65,7 @@ def _tested(module: ModuleType) -> Iterator[Row]:
 
 
 def _sentence(name: str) -> str:
-    return " ".join(w.upper() if w in _ABBREVIATIONS else w for w in name.split("_"))
+    return " ".join(_WRITTEN.get(word, word) for word in name.split("_"))
 
 
 def _expected_to_fail(test: Any) -> str | None:

@@ -136,7 +136,7 @@ def test_the_time_spent_is_estimated_without_long_pauses(connection: Connection)
         ("Intervention", "Instructor", "failed_instructor_tests"),
     ],
 )
-def test_syntax_errors_runtime_errors_and_failed_tests_are_counted_apart(
+def test_syntax_errors_and_runtime_errors_and_failed_tests_are_counted_apart(
     connection: Connection, kind: str, category: str, counted: str
 ) -> None:
     run(connection, event(1, 700, kind, category))
@@ -179,7 +179,7 @@ def test_assignments_and_their_groups_of_a_course_are_counted(connection: Connec
     assert (counts["total_assignments"], counts["total_assignment_groups"]) == (3, 2)
 
 
-def test_users_students_and_instructors_of_a_course_are_counted(connection: Connection) -> None:
+def test_users_and_students_and_instructors_of_a_course_are_counted(connection: Connection) -> None:
     role = "INSERT INTO classroom.roles (user_id, course_id, name) VALUES"
     run(connection, f"{role} (3, 1, 'instructor'), (2, 1, 'grader')")
     counts = course_counts(connection, 1)
@@ -276,7 +276,7 @@ def test_counts_are_there_without_anybody_having_made_their_row(connection: Conn
 
 
 @differently("counts follow from the rows of the log: nothing has to be called beside them")
-def test_an_event_in_the_log_updates_edit_times_runs_and_errors(connection: Connection) -> None:
+def test_an_event_in_the_log_updates_edit_times_and_runs_and_errors(connection: Connection) -> None:
     run(
         connection,
         event(2, 8, "File.Edit"),
@@ -289,7 +289,7 @@ def test_an_event_in_the_log_updates_edit_times_runs_and_errors(connection: Conn
 
 
 @differently("counts follow from the row of the submission: nothing has to be called beside it")
-def test_one_submission_counts_for_its_assignment_its_course_and_its_user(
+def test_one_submission_counts_for_its_assignment_and_course_and_user(
     connection: Connection,
 ) -> None:
     before = [
@@ -338,7 +338,7 @@ def test_all_submissions_are_recalculated_by_one_command(engine: Engine) -> None
 
 
 @differently("the application writes its rows and log as ever; triggers take the place of calls")
-def test_saving_running_feedback_logins_and_roles_count_by_their_rows(
+def test_edits_and_runs_and_feedback_and_logins_count_by_their_rows(
     connection: Connection,
 ) -> None:
     before = user_counts(connection, BOB)
@@ -352,7 +352,7 @@ def test_saving_running_feedback_logins_and_roles_count_by_their_rows(
     assert after["last_logged_in"] == LATE
 
 
-def test_which_events_are_edits_runs_and_feedback_is_one_readable_table() -> None:
+def test_what_an_event_means_is_one_readable_table() -> None:
     assert "File.Edit" in events.EDITS
 
 

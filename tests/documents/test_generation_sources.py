@@ -100,7 +100,7 @@ def test_regular_and_auto_items_are_counted_apart(connection: Connection) -> Non
     assert (counts["user_regular_count"], counts["user_auto_count"]) == (4, 4)
 
 
-def test_the_community_is_everybody_the_user_included(connection: Connection) -> None:
+def test_the_community_is_everybody_and_the_user_too(connection: Connection) -> None:
     assert unified_content_stats(connection, ANN) == COUNTS
     of_bob = unified_content_stats(connection, BOB)
     assert of_bob["community_regular_count"] == 5
@@ -178,7 +178,7 @@ def test_both_unique_indexes_are_partial(engine: Engine) -> None:
     assert sorted("IS NOT NULL" in definition for definition in unique) == [False, True]
 
 
-def test_a_users_rows_are_deleted_with_the_user(engine: Engine, visitor: UUID) -> None:
+def test_rows_of_a_user_are_deleted_with_the_user(engine: Engine, visitor: UUID) -> None:
     execute(engine, add(visitor))
     refresh(engine, gen_source_stats)
     execute(
@@ -266,7 +266,7 @@ def test_a_run_says_what_it_refreshed_and_how_long_it_took(engine: Engine, visit
     assert done.seconds > 0
 
 
-def test_what_goes_wrong_is_said_ends_with_an_error_and_is_an_incident(engine: Engine) -> None:
+def test_what_goes_wrong_is_named_and_ends_with_an_error(engine: Engine) -> None:
     execute(engine, "ALTER TABLE gallery.content_items DISABLE TRIGGER USER")
     said = command(engine, "refresh", "gallery.gen_source_stats", code=1)
     assert "content_items" in said
@@ -287,7 +287,7 @@ def test_one_command_refreshes_the_counts_by_hand_and_says_how_long_it_took(
 
 
 @differently("one command for all: `TALLY_DATABASE_URL` says which database it is for")
-def test_development_demo_and_test_databases_are_refreshed_alike(
+def test_development_and_demo_and_test_databases_are_refreshed_alike(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TALLY_SYSTEMS", "gallery")

@@ -86,7 +86,7 @@ def named(connection: Connection, **question: Any) -> list[tuple[str, int]]:
 # Schema.
 
 
-def test_the_junction_is_a_table_of_item_source_and_tag(engine: Engine) -> None:
+def test_the_junction_has_a_row_for_each_item_and_tag(engine: Engine) -> None:
     columns = [c["name"] for c in inspect(engine).get_columns("content_tags", schema="gallery")]
     assert columns == ["content_id", "content_source", "tag_id"]
     expected = sum(1 for n in range(1, 13) for t in range(1, 5) if n % t == 0)
