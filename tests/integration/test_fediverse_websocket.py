@@ -11,18 +11,24 @@ from sqlalchemy import Engine
 from assets.fediverse.listen import ListenError
 from assets.fediverse.processing import process
 from assets.fediverse.socket_stream import event_of
-from assets.fediverse.tallies import system
-from tests.integration.support import create, rows, scalar
+from tests.integration.fediverse_log import created, emptied
+from tests.integration.support import rows, scalar
 from tests.integration.test_fediverse_listen import COUNT, EVENTS, PATIENCE, TOKEN, listening, until
 from tests.server_statuses import gotosocial, pleroma
+from tests.servers import Servers
 from tests.websocket_server import WebsocketServer, message, serving
 
 
+@pytest.fixture(scope="module")
+def database(postgres_servers: Servers) -> Iterator[Engine]:
+    with created(postgres_servers) as engine:
+        yield engine
+
+
 @pytest.fixture
-def fediverse(engine: Engine) -> Engine:
+def fediverse(database: Engine) -> Engine:
     """A database with an empty log."""
-    create(engine, system)
-    return engine
+    return emptied(database).engine
 
 
 @pytest.fixture
