@@ -88,7 +88,7 @@ def load(system: str, path: Path, instance: str | None, by_host: bool) -> None:
     help="Another host that may have the server's streams, and is sent the token.",
 )
 def listen(url: str, written: str, streaming_host: str | None) -> None:
-    """Listen to a live Mastodon server, and record its events until interrupted.
+    """Listen to a live server of the fediverse, and record its events until interrupted.
 
     The access token is read from TALLY_MASTODON_TOKEN; most servers ask for one. A connection that
     ends is made again. Ctrl-C, or SIGTERM, ends it when all that was received is written.
