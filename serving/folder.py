@@ -26,7 +26,7 @@ from serving.answers import JSON, Answer, json_response, with_moment, written
 from serving.app import new_app
 from serving.caching import CACHE_CONTROL, entity_tag, is_known
 from serving.operations import NO_STORE, Health
-from serving.parameters import Day
+from serving.parameters import Day, Period
 from serving.problems import Route, unaskable, unavailable
 from serving.routing import PROBLEMS
 
@@ -44,6 +44,12 @@ class DailyCounts(media.DailyCounts):
 
 class HourlyCounts(media.HourlyCounts):
     """Files per UTC hour, newest hour first; hours without files are left out."""
+
+    source: Source
+
+
+class PeriodCounts(media.PeriodCounts):
+    """Files per week, month or year, the newest first, by its first day."""
 
     source: Source
 
@@ -85,6 +91,18 @@ def router(library: FolderLibrary) -> APIRouter:
     ) -> Response:
         """Files per day, from `start` to `end`, both included; without them all there are."""
         return _answer(request, library, lambda of: reads.daily_counts(None, start, end, folder=of))
+
+    @routes.get("/api/media/period-counts", response_model=PeriodCounts, tags=["media"])
+    def period_counts(
+        request: Request,
+        unit: Annotated[Period, Query(description="What is put together.")],
+        start: Annotated[Day | None, Query(description="First day, UTC.")] = None,
+        end: Annotated[Day | None, Query(description="Last day, UTC, included.")] = None,
+    ) -> Response:
+        """Files per week, month or year, by its first day, of the days from `start` to `end`."""
+        return _answer(
+            request, library, lambda of: reads.period_counts(None, unit, start, end, folder=of)
+        )
 
     @routes.get("/api/media/hourly-counts", response_model=HourlyCounts, tags=["media"])
     def hourly_counts(

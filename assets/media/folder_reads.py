@@ -11,12 +11,18 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from assets.media.seen_files import Stamp
+
+_BEGINNINGS: dict[str, Callable[[date], date]] = {
+    "week": lambda day: day - timedelta(days=day.weekday()),
+    "month": lambda day: day.replace(day=1),
+    "year": lambda day: day.replace(month=1, day=1),
+}
 
 
 class FolderUnreadable(Exception):
@@ -32,12 +38,14 @@ class Files:
 
     def per_day(self, first: date | None = None, last: date | None = None) -> dict[str, int]:
         """Files per UTC day, newest day first; both ends included, None is open."""
-        days = (moment.date() for moment in self.moments)
-        return _newest_first(
-            day.isoformat()
-            for day in days
-            if (first is None or day >= first) and (last is None or day <= last)
-        )
+        return _newest_first(day.isoformat() for day in self._days(first, last))
+
+    def per_period(
+        self, unit: str, first: date | None = None, last: date | None = None
+    ) -> dict[str, int]:
+        """Files per week, month or year by its first day, of these days, newest first."""
+        begin = _BEGINNINGS[unit]
+        return _newest_first(begin(day).isoformat() for day in self._days(first, last))
 
     def per_hour(self, day: date) -> dict[str, int]:
         """Files per hour of one UTC day, newest hour first."""
@@ -46,6 +54,12 @@ class Files:
             for moment in self.moments
             if moment.date() == day
         )
+
+    def _days(self, first: date | None, last: date | None) -> Iterator[date]:
+        for moment in self.moments:
+            day = moment.date()
+            if (first is None or day >= first) and (last is None or day <= last):
+                yield day
 
 
 class FolderLibrary:

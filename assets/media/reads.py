@@ -54,10 +54,14 @@ class DailyCounts(TypedDict):
 
 
 class PeriodCounts(TypedDict):
-    """Files per week, month or year, the newest first, by its first day."""
+    """Files per week, month or year, the newest first, by its first day.
+
+    `source` is "folder" where no database was asked.
+    """
 
     period_counts: dict[str, int]
     total_files: int
+    source: NotRequired[str]
 
 
 class HourlyCounts(TypedDict):
@@ -105,9 +109,16 @@ def daily_counts(
 
 
 def period_counts(
-    connection: Connection, unit: str, start: date | None = None, end: date | None = None
+    connection: Connection | None,
+    unit: str,
+    start: date | None = None,
+    end: date | None = None,
+    *,
+    folder: Path | Files | None = None,
 ) -> PeriodCounts:
     """Files per week, month or year, of the days from `start` to `end`, both included.
+
+    Of the database, or of the pictures in a `folder`, as `daily_counts`.
 
     A period is named by its first day, a week by its Monday; those without files are left out. Of
     one that is only partly within the days, these alone count. Raises what `daily_counts` raises,
@@ -116,8 +127,13 @@ def period_counts(
     if unit not in PERIODS:
         raise ValueError(f"Expected a unit, one of {', '.join(PERIODS)}, but it is {unit!r}.")
     first, last = _days(start, end)
+    if folder is not None:
+        files = _files(connection, folder)
+        of_folder = files.per_period(unit, first and first.date(), last and last.date())
+        total = sum(of_folder.values())
+        return {"period_counts": of_folder, "total_files": total, "source": SOURCE}
     found = grouped(
-        connection,
+        _asked(connection),
         daily_contributions,
         [f"date:{unit}"],
         measures=["count"],

@@ -20,7 +20,7 @@ from assets.media.demo import create_demo
 from assets.media.folder import dates_of
 from assets.media.listing import Listing
 from assets.media.load import load_media
-from assets.media.reads import daily_counts, hourly_counts
+from assets.media.reads import daily_counts, hourly_counts, period_counts
 from assets.media.tables import media_files, metadata
 from assets.media.tallies import system
 from tallies import install
@@ -434,5 +434,8 @@ def test_a_folder_says_of_its_files_what_the_database_says_once_it_is_loaded(
         stored = {**daily_counts(connection), "source": "folder"}
         assert daily_counts(folder=tmp_path) == stored
         hours = {**hourly_counts(connection, date(2024, 3, 1)), "source": "folder"}
+        for unit in ("week", "month", "year"):
+            periods = {**period_counts(connection, unit), "source": "folder"}
+            assert period_counts(None, unit, folder=tmp_path) == periods
     assert hourly_counts(folder=tmp_path, day=date(2024, 3, 1)) == hours
     assert stored["total_files"] == 8

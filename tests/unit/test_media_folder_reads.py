@@ -11,7 +11,7 @@ from PIL import Image
 
 from assets.media import folder
 from assets.media.folder_reads import FolderLibrary, FolderUnreadable
-from assets.media.reads import daily_counts, hourly_counts
+from assets.media.reads import daily_counts, hourly_counts, period_counts
 from serving.folder import create_app
 from tests.integration.serving_client import Client
 
@@ -57,6 +57,16 @@ def test_files_are_counted_by_day_and_say_that_a_folder_was_asked(pictures: Path
         "total_days": 1,
         "source": "folder",
     }
+    for unit, first_days in {
+        "week": {"2025-11-17": 3, "2020-09-07": 1},
+        "month": {"2025-11-01": 3, "2020-09-01": 1},
+        "year": {"2025-01-01": 3, "2020-01-01": 1},
+    }.items():
+        assert period_counts(None, unit, folder=pictures) == {
+            "period_counts": first_days,
+            "total_files": 4,
+            "source": "folder",
+        }
     assert hourly_counts(None, date(2025, 11, 20), folder=pictures) == {
         "hourly_counts": {"2025-11-20T10:00:00Z": 2},
         "total_files": 2,
@@ -124,6 +134,8 @@ def test_it_is_served_with_the_shape_of_the_database_and_a_word(pictures: Path) 
     assert (body["daily_counts"], body["source"]) == ({"2025-11-20": 2}, "folder")
     assert datetime.fromisoformat(body["as_of"]) >= before
     assert client.get(f"{HOURLY}?day=2025-11-19").json()["total_files"] == 1
+    months = client.get("/api/media/period-counts?unit=month&start=2025-11-20").json()
+    assert (months["period_counts"], months["source"]) == ({"2025-11-01": 2}, "folder")
     assert client.get("/ready").json()["source"] == "folder"
     assert client.get("/health").json() == {"status": "alive"}
     assert client.get("/").status_code == 200
