@@ -332,15 +332,12 @@ def forget_everything(engine: Engine) -> None:
 
 
 def derived(engine: Engine) -> dict[str, list[str]]:
-    """All that processing derives, each row as JSON; hashtags by their names.
-
-    Of hashtags only those that are used: one that was edited away is there or not, depending on
-    whether its post was processed before the edit arrived.
-    """
+    """All that processing derives, each row as JSON; hashtags by their names."""
     found = {}
     for table in PROCESSED:
         if table.name not in ("hashtags", "post_hashtags"):
             found[table.name] = _json(engine, f"SELECT to_jsonb(t) FROM fediverse.{table.name} t")
+    found["hashtags"] = _json(engine, "SELECT to_jsonb(h) - 'id' FROM fediverse.hashtags AS h")
     found["post_hashtags"] = _json(
         engine,
         "SELECT jsonb_build_array(p.instance_id, p.post_id, h.name)"

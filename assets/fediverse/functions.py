@@ -25,6 +25,7 @@ NUMBER = in_engine_schema("fediverse_number")
 JSON_OF = in_engine_schema("fediverse_json")
 PLAIN_TEXT = in_engine_schema("fediverse_plain_text")
 HASHTAG = in_engine_schema("fediverse_hashtag")
+REDACTED = in_engine_schema("fediverse_redacted")
 LAST_KEPT = in_engine_schema("fediverse_last_kept")
 MORE_PENDING_THAN = in_engine_schema("fediverse_more_pending_than")
 
@@ -48,6 +49,12 @@ SNAPSHOT_INTERVAL = "interval '1 hour'"
 
 IN_ID = r'[^\x01-\x20\x7f"<>\\{}]'
 """What ids are made of: anything that an address may have, so that no broken JSON is one."""
+_KEPT = (
+    "{id,created_at,edited_at,in_reply_to_id,in_reply_to_account_id,sensitive,visibility,language,"
+    "replies_count,reblogs_count,favourites_count,reblog,account}"
+)
+"""Fields of a status that redaction leaves."""
+
 _OFFSET = r"(Z|z|[+-]\d\d(:?\d\d)?)$"
 _TIME = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?"
 
@@ -131,6 +138,23 @@ EXCEPTION WHEN data_exception OR program_limit_exceeded OR statement_too_complex
         ),
         notes.STATUS_OF_NOTE: notes.statement(),
         PLAIN_TEXT: _plpgsql(PLAIN_TEXT, "html text", "text", _TO_TEXT),
+        # What is left is what a post is derived from, and the hash that its version is known by.
+        REDACTED: f"""
+CREATE OR REPLACE FUNCTION {REDACTED}(status jsonb) RETURNS jsonb
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN CASE
+  WHEN jsonb_typeof(status) <> 'object' OR status ? 'redacted' THEN status
+  ELSE (
+    SELECT coalesce(jsonb_object_agg(s.key, s.value) FILTER (WHERE s.key = ANY ({literal(_KEPT)})),
+      '{{}}') FROM jsonb_each(status) AS s (key, value)
+  ) || jsonb_build_object(
+    'redacted', md5(coalesce(status ->> 'spoiler_text', '') || E'\n'
+      || coalesce({PLAIN_TEXT}(status ->> 'content'), '')),
+    'media_attachments', (
+      SELECT coalesce(jsonb_agg(jsonb_build_object('id', m.media -> 'id', 'type',
+        m.media -> 'type') ORDER BY m.place), '[]')
+      FROM jsonb_array_elements(CASE WHEN jsonb_typeof(status -> 'media_attachments') = 'array'
+        THEN status -> 'media_attachments' ELSE '[]' END) WITH ORDINALITY AS m (media, place)))
+END""",
         HASHTAG: _plpgsql(
             HASHTAG,
             "written text",

@@ -71,7 +71,7 @@ def post_history(connection: Connection, instance_id: int, post_id: str) -> Hist
     given = sql.literal(post)
     query = f"""
 SELECT p.created_at AS post_created_at, coalesce(p.deleted_at, d.deleted_at) AS post_deleted_at,
-  v.version_seq, v.valid_from, v.valid_to, v.edited_at, v.content, v.content_text,
+  v.version_seq, v.valid_from, v.valid_to, v.edited_at, v.content_html, v.content_text,
   v.spoiler_text, v.sensitive, v.content_hash,
   s.model, s.prompt_version, s.label, s.score, s.analyzed_at
 FROM (SELECT 1) AS one

@@ -46,11 +46,11 @@ _TABLES = {
   replies_count bigint NOT NULL, reblogs_count bigint NOT NULL, favourites_count bigint NOT NULL,
   in_reply_to_id {id}, in_reply_to_account_id {id}, reblog_of_id {id},
   tags jsonb, mentions jsonb, media jsonb, account jsonb,
-  created_at timestamptz NOT NULL, edited_at timestamptz""",
+  created_at timestamptz NOT NULL, edited_at timestamptz, redacted text""",
     "listed": """
   event_id bigint NOT NULL, received_at timestamptz NOT NULL, instance_id bigint NOT NULL,
   post_id {id} NOT NULL, valid_from timestamptz NOT NULL, first boolean NOT NULL,
-  content text, spoiler_text text, sensitive boolean""",
+  content text, spoiler_text text, sensitive boolean, redacted text""",
     "deletes": """
   event_id bigint NOT NULL, received_at timestamptz NOT NULL, instance_id bigint NOT NULL,
   post_id {id} NOT NULL""",
@@ -63,7 +63,8 @@ UNCOMPRESSED = "WITH (toast_tuple_target = 8160)"
 _STATUS = """id jsonb, created_at text, edited_at text, in_reply_to_id jsonb,
   in_reply_to_account_id jsonb, sensitive text, spoiler_text text, visibility text, language text,
   uri text, url text, replies_count text, reblogs_count text, favourites_count text, content text,
-  reblog jsonb, account jsonb, media_attachments jsonb, mentions jsonb, tags jsonb"""
+  reblog jsonb, account jsonb, media_attachments jsonb, mentions jsonb, tags jsonb,
+  redacted text"""
 _COUNTS = ("replies_count", "reblogs_count", "favourites_count")
 _IDS = ("in_reply_to_id", "in_reply_to_account_id")
 _TIMES = ("created_at", "edited_at")
@@ -133,7 +134,7 @@ WITH events AS MATERIALIZED (
     jsonb_typeof(v.version) AS form, v.version ->> 'created_at' AS written_at,
     {TIME}(v.version ->> 'created_at') AS valid_from, v.version ->> 'content' AS content,
     v.version ->> 'spoiler_text' AS spoiler_text,
-    (v.version ->> 'sensitive') = 'true' AS sensitive
+    (v.version ->> 'sensitive') = 'true' AS sensitive, v.version ->> 'redacted' AS redacted
   FROM histories AS h
   CROSS JOIN LATERAL jsonb_array_elements(
     CASE WHEN jsonb_typeof(h.payload -> 'history') = 'array' THEN h.payload -> 'history'
@@ -173,7 +174,7 @@ WITH events AS MATERIALIZED (
 ), listing AS (
   INSERT INTO pg_temp.listed
   SELECT v.event_id, v.received_at, v.instance_id, v.post_id, v.valid_from, v.place = 1,
-    v.content, v.spoiler_text, v.sensitive
+    v.content, v.spoiler_text, v.sensitive, v.redacted
   FROM versions AS v WHERE NOT EXISTS (SELECT FROM faults AS f WHERE f.event_id = v.event_id)
 ), deleting AS (
   INSERT INTO pg_temp.deletes
@@ -186,7 +187,8 @@ SELECT t.event_id, t.received_at, t.instance_id, t.event_type, false,
     substring(i.base_url FROM '^[a-zA-Z]+://([^/]+)'), i.base_url)),
   t.url, t.uri, t.content, t.spoiler_text, t.sensitive = 'true', nullif(t.language, ''),
   t.visibility, {counts}, t.in_reply_to_id_read, t.in_reply_to_account_id_read, t.reblog_of_id,
-  t.tags, t.mentions, t.media_attachments, t.account, t.created_at_read, t.edited_at_read
+  t.tags, t.mentions, t.media_attachments, t.account, t.created_at_read, t.edited_at_read,
+  t.redacted
 FROM typed AS t JOIN {schema}.instances AS i ON i.id = t.instance_id
 WHERE NOT EXISTS (SELECT FROM faults AS f WHERE f.event_id = t.event_id)"""
 

@@ -53,7 +53,12 @@ _CONTENT = (
     "mentions",
     "edited_at",
 )
-_REDACTED = ("content", "content_text", "spoiler_text")
+_REDACTED = {
+    **dict.fromkeys(("content", "content_text", "spoiler_text", "url", "uri"), "NULL"),
+    **dict.fromkeys(("hashtags", "mentions"), "'[]'"),
+}
+"""What redaction leaves in the columns that it concerns."""
+_CLEARED = ", ".join(f"{name} = {left}" for name, left in _REDACTED.items())
 _COUNTS = ("replies_count", "reblogs_count", "favourites_count")
 _ALWAYS = (
     "in_reply_to_id",
@@ -138,6 +143,11 @@ WHERE excluded.deleted_at < d.deleted_at""",
 def make_up(connection: Connection, schema: str, *, redact: bool) -> None:
     """Fill `tagged` and `winners` from `seen` and what is stored. Deletions are written before."""
     execute(connection, _winners(schema))
+    if redact:
+        execute(
+            connection,
+            f"UPDATE pg_temp.winners SET {_CLEARED} WHERE deleted_at IS NOT NULL",
+        )
     execute(
         connection,
         "INSERT INTO pg_temp.tagged SELECT w.instance_id, w.post_id, t.name"
@@ -145,12 +155,6 @@ def make_up(connection: Connection, schema: str, *, redact: bool) -> None:
         " CROSS JOIN LATERAL jsonb_array_elements_text(w.hashtags) AS t (name)"
         " WHERE w.content_wins AND w.hashtags <> '[]'",
     )
-    if redact:
-        execute(
-            connection,
-            "UPDATE pg_temp.winners SET content = NULL, content_text = NULL, spoiler_text = NULL"
-            " WHERE deleted_at IS NOT NULL",
-        )
 
 
 def write_posts(connection: Connection, schema: str, *, redact: bool) -> None:
@@ -177,7 +181,7 @@ FROM pg_temp.winners AS w
 WHERE NOT w.is_new AND p.instance_id = w.instance_id AND p.id = w.post_id
   AND ROW({", ".join(f"p.{n}" for n in written)}) IS DISTINCT FROM ROW({values})""",
     )
-    cleared = ", content = NULL, content_text = NULL, spoiler_text = NULL" if redact else ""
+    cleared = f", {_CLEARED}" if redact else ""
     execute(
         connection,
         f"""

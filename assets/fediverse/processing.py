@@ -17,7 +17,7 @@ from functools import partial
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from assets.fediverse import applying, deriving, parsing, posts, threads
+from assets.fediverse import applying, deriving, parsing, posts, redaction, threads
 from assets.fediverse.functions import PROGRESS
 from assets.fediverse.parsing import DERIVED_FROM
 from resources.settings import redact_deleted
@@ -127,6 +127,8 @@ def _process(connection: Connection, schema: str, most: int) -> Processed:
     _mark(connection, schema)
     if late:
         deriving.derive_late(connection, schema, redact=redact)
+    if redact:
+        redaction.redact_events(connection, schema, _DELETED.format(schema=schema))
     return Processed(counted.events, counted.failed, counted.ignored, counted.posts, late, 1)
 
 
@@ -152,6 +154,11 @@ def _unprocessed(schema: str, most: int) -> str:
         f"ORDER BY received_at, id LIMIT {int(most)}) AS next"
     )
 
+
+_DELETED = """
+SELECT d.instance_id, d.post_id FROM {schema}.post_deletions AS d
+WHERE EXISTS (SELECT FROM pg_temp.taken AS t
+  WHERE t.instance_id = d.instance_id AND d.post_id IN (t.post_id, t.reblog_id))"""
 
 _COUNTED = f"""
 SELECT count(*) AS events, count(fault) AS failed,

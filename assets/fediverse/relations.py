@@ -1,15 +1,15 @@
 """Hashtags, mentions and media of the posts whose content a batch has settled.
 
 What must stay true: the relations are those of the post's latest version, so that an edit takes
-away what it no longer has. Rows of deleted posts stay. Hashtags themselves are never deleted, so
-that their numbers last.
+away what it no longer has. Rows of deleted posts stay, unless they are redacted. Hashtags themselves are never deleted, so
+that their numbers last, and say when any event first and last showed them.
 """
 
 from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from assets.fediverse.functions import ID
+from assets.fediverse.functions import HASHTAG, ID
 from tallies.sql import execute
 
 _WANTED = {
@@ -32,12 +32,14 @@ _WANTED = {
     ),
     "media_attachments": (
         ("id",),
-        ("position", "type", "url", "preview_url", "description"),
+        ("position", "type", "url", "preview_url", "description", "meta_json"),
         f"""SELECT DISTINCT ON (w.instance_id, w.post_id, {ID}(m.media -> 'id'))
     w.instance_id, w.post_id, {ID}(m.media -> 'id') AS id,
     least(m.place, 32767)::smallint AS position, m.media ->> 'type' AS type,
-    m.media ->> 'url' AS url, m.media ->> 'preview_url' AS preview_url,
-    CASE WHEN {{shown}} THEN m.media ->> 'description' END AS description
+    CASE WHEN {{shown}} THEN m.media ->> 'url' END AS url,
+    CASE WHEN {{shown}} THEN m.media ->> 'preview_url' END AS preview_url,
+    CASE WHEN {{shown}} THEN m.media ->> 'description' END AS description,
+    CASE WHEN {{shown}} THEN nullif(m.media -> 'meta', 'null') END AS meta_json
   FROM pg_temp.winners AS w
   CROSS JOIN LATERAL jsonb_array_elements(w.media) WITH ORDINALITY AS m (media, place)
   WHERE w.content_wins AND w.media <> '[]' AND {ID}(m.media -> 'id') IS NOT NULL
@@ -51,27 +53,59 @@ def write_relations(connection: Connection, schema: str, real: str, *, redact: b
 
     Hashtags are looked up, and made, in the schema `real`, whichever one is written to.
     """
-    execute(
-        connection,
-        f"""
-INSERT INTO {real}.hashtags (instance_id, name)
-SELECT DISTINCT t.instance_id, t.name FROM pg_temp.tagged AS t
-WHERE NOT EXISTS (SELECT FROM {real}.hashtags AS h
-  WHERE h.instance_id = t.instance_id AND h.name = t.name)
-ORDER BY 1, 2
-ON CONFLICT (instance_id, name) DO NOTHING""",
-    )
+    execute(connection, _hashtags(real))
     shown = "w.deleted_at IS NULL" if redact else "true"
     for table, (key, values, select) in _WANTED.items():
         wanted = select.format(real=real, shown=shown)
         _settle(connection, f"{schema}.{table}", key, values, wanted)
     if redact:
-        execute(
-            connection,
-            f"UPDATE {schema}.media_attachments AS m SET description = NULL"
-            f" FROM pg_temp.deletes AS d WHERE m.instance_id = d.instance_id"
-            " AND m.post_id = d.post_id AND m.description IS NOT NULL",
-        )
+        for statement in _redact(schema):
+            execute(connection, statement)
+
+
+def _redact(schema: str) -> list[str]:
+    """Statements that empty the relations of the posts that the batch deletes."""
+    of_deleted = "FROM pg_temp.deletes AS d WHERE r.instance_id = d.instance_id"
+    of_deleted += " AND r.post_id = d.post_id"
+    cleared = ("url", "preview_url", "description", "meta_json")
+    return [
+        *(
+            f"DELETE FROM {schema}.{name} AS r USING {of_deleted.removeprefix('FROM ')}"
+            for name in ("post_hashtags", "post_mentions")
+        ),
+        f"UPDATE {schema}.media_attachments AS r SET"
+        f" {', '.join(f'{name} = NULL' for name in cleared)} {of_deleted}"
+        f" AND ({' OR '.join(f'r.{name} IS NOT NULL' for name in cleared)})",
+    ]
+
+
+def _hashtags(real: str) -> str:
+    """Make the hashtags that the batch shows first, and note of the others when they were seen.
+
+    All of its statuses count, also those that are not the latest version: so a hashtag is there,
+    and its times are the same, whatever the batches.
+    """
+    return f"""
+WITH used AS MATERIALIZED (
+  SELECT instance_id, name, min(received_at) AS first_at, max(received_at) AS last_at FROM (
+    SELECT s.instance_id, s.received_at, {HASHTAG}(CASE jsonb_typeof(t.tag)
+      WHEN 'object' THEN t.tag ->> 'name' WHEN 'string' THEN t.tag #>> '{{}}' END) AS name
+    FROM pg_temp.seen AS s CROSS JOIN LATERAL jsonb_array_elements(
+      CASE WHEN jsonb_typeof(s.tags) = 'array' THEN s.tags ELSE '[]' END) AS t (tag)
+    WHERE s.reblog_of_id IS NULL
+  ) AS shown WHERE name <> '' GROUP BY instance_id, name
+), made AS (
+  INSERT INTO {real}.hashtags (instance_id, name, first_seen_at, last_seen_at)
+  SELECT u.instance_id, u.name, u.first_at, u.last_at FROM used AS u
+  WHERE NOT EXISTS (SELECT FROM {real}.hashtags AS h
+    WHERE h.instance_id = u.instance_id AND h.name = u.name)
+  ORDER BY u.instance_id, u.name
+  ON CONFLICT (instance_id, name) DO NOTHING
+)
+UPDATE {real}.hashtags AS h SET first_seen_at = least(h.first_seen_at, u.first_at),
+  last_seen_at = greatest(h.last_seen_at, u.last_at)
+FROM used AS u WHERE h.instance_id = u.instance_id AND h.name = u.name
+  AND (u.first_at >= h.first_seen_at AND u.last_at <= h.last_seen_at) IS NOT TRUE"""
 
 
 def _settle(

@@ -15,7 +15,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Engine
 
-from assets.fediverse import applying, deriving
+from assets.fediverse import applying, deriving, redaction
 from assets.fediverse.processing import process
 from assets.fediverse.settling import LogDifference, compare, settle
 from resources.settings import redact_deleted
@@ -82,6 +82,8 @@ def replay(engine: Engine, start: datetime | None = None, end: datetime | None =
     found = _Found()
 
     def mend(connection: Connection) -> None:
+        if redact_deleted():
+            redaction.redact_events(connection, schema, _DELETED.format(schema=schema))
         for name, number in settle(connection, schema, thinned=True).items():
             found.rows[name] = found.rows.get(name, 0) + number
 
@@ -118,6 +120,11 @@ def verify_log(
         tuple(found.differences),
         time.monotonic() - started,
     )
+
+
+_DELETED = """
+SELECT o.instance_id, o.post_id FROM pg_temp.scope_posts AS o JOIN {schema}.post_deletions AS d
+  ON d.instance_id = o.instance_id AND d.post_id = o.post_id"""
 
 
 def _window(start: datetime | None, end: datetime | None) -> str:

@@ -186,6 +186,13 @@ mastodon_posts = Table(
         comment="tells whether two contents are the same; null without content",
     ),
     Index("mastodon_posts_created", "created_at"),
+    Index("mastodon_posts_time", "instance_id", "created_at"),
+    Index(
+        "mastodon_posts_engagement",
+        "instance_id",
+        text("engagement_score DESC"),
+        postgresql_where=text("engagement_score > 0"),
+    ),
     Index(
         "mastodon_posts_replies",
         "instance_id",
@@ -210,6 +217,8 @@ hashtags = Table(
     _instance(),
     Column("id", BigInteger, Identity(), primary_key=True),
     Column("name", Text, nullable=False, comment="compatibility form (NFKC), case-folded"),
+    _instant("first_seen_at", "receipt of the first event that showed it"),
+    _instant("last_seen_at", "receipt of the latest event that showed it"),
     UniqueConstraint("instance_id", "name", name="hashtags_name"),
     comment="Hashtags that any post has had.",
 )
@@ -246,11 +255,17 @@ post_versions = Table(
     Column("version_seq", Integer, nullable=False, comment="from 1, by time"),
     _instant("valid_to", "when the next version came; null for the latest"),
     _instant("edited_at", "null for the post as it was published"),
-    Column("content", Text, comment="HTML"),
+    Column("content_html", Text),
     Column("content_text", Text),
     Column("spoiler_text", Text),
     Column("sensitive", Boolean),
     Column("content_hash", Text, nullable=False, comment="as of the post; outlives redaction"),
+    Index(
+        "post_versions_edits",
+        "instance_id",
+        "valid_from",
+        postgresql_where=text("version_seq > 1"),
+    ),
     comment="What each post said, and from when to when (a slowly changing dimension of type 2).",
 )
 
@@ -265,6 +280,7 @@ media_attachments = Table(
     Column("url", Text),
     Column("preview_url", Text),
     Column("description", Text),
+    Column("meta_json", JSONB, comment="sizes, focus, colours, as the server has them"),
     comment="Media of each post's latest version.",
 )
 
@@ -304,6 +320,7 @@ post_sentiments = Table(
     Column("input_hash", Text, primary_key=True, comment="content_hash of what was analyzed"),
     Column("status_version_seq", Integer, comment="version_seq of what was analyzed"),
     Column("label", Text, comment="positive, neutral, negative, or the model's own"),
+    Column("sentiment_label", Text, Computed("label", persisted=True), comment="the label"),
     Column("score", Numeric(4, 3), comment="from -1 to 1"),
     Column("analyzed_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     comment="What a text model said of a post's content.",

@@ -391,6 +391,7 @@ system = System(
         called=partition_functions.SIGNATURES,
         marked={
             tables.stream_events: [
+                "payload",
                 "payload_status_id",
                 "payload_reblog_id",
                 "processed_at",

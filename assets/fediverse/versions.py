@@ -17,7 +17,7 @@ from tallies.sql import execute
 _STAGE = """CREATE TEMPORARY TABLE IF NOT EXISTS versions (
   instance_id bigint NOT NULL, post_id {id} NOT NULL, valid_from timestamptz NOT NULL,
   edited_at timestamptz, dated boolean NOT NULL, content text, spoiler_text text,
-  sensitive boolean, content_hash text) ON COMMIT DELETE ROWS"""
+  sensitive boolean, redacted text) ON COMMIT DELETE ROWS"""
 
 # As mastodon_posts computes it.
 _HASH = "md5(coalesce({0}.spoiler_text, '') || E'\\n' || {1})"
@@ -37,10 +37,10 @@ def write_versions(connection: Connection, schema: str, *, redact: bool) -> None
     if redact:
         execute(
             connection,
-            f"UPDATE {schema}.post_versions AS v SET content = NULL, content_text = NULL,"
+            f"UPDATE {schema}.post_versions AS v SET content_html = NULL, content_text = NULL,"
             " spoiler_text = NULL FROM pg_temp.deletes AS d"
             " WHERE v.instance_id = d.instance_id AND v.post_id = d.post_id"
-            " AND (v.content IS NOT NULL OR v.spoiler_text IS NOT NULL)",
+            " AND (v.content_html IS NOT NULL OR v.spoiler_text IS NOT NULL)",
         )
 
 
@@ -48,21 +48,22 @@ def _candidates(schema: str) -> str:
     """The versions in the batch that are not stored, each instant once, as received first."""
     return f"""
 INSERT INTO pg_temp.versions (instance_id, post_id, valid_from, edited_at, dated, content,
-  spoiler_text, sensitive)
+  spoiler_text, sensitive, redacted)
 SELECT DISTINCT ON (c.instance_id, c.post_id, c.valid_from) c.instance_id, c.post_id, c.valid_from,
-  c.edited_at, c.dated, c.content, c.spoiler_text, c.sensitive
+  c.edited_at, c.dated, c.content, c.spoiler_text, c.sensitive, c.redacted
 FROM (
   SELECT s.instance_id, s.post_id, s.received_at, s.event_id,
     CASE WHEN s.event_type = '{EDIT}' AND s.edited_at IS NULL THEN s.received_at
       ELSE coalesce(s.edited_at, w.created_at) END AS valid_from,
     s.edited_at, s.event_type <> '{EDIT}' OR s.edited_at IS NOT NULL AS dated,
-    s.content, s.spoiler_text, s.sensitive
+    s.content, s.spoiler_text, s.sensitive, s.redacted
   FROM pg_temp.seen AS s JOIN pg_temp.winners AS w
     ON w.instance_id = s.instance_id AND w.post_id = s.post_id
   WHERE s.reblog_of_id IS NULL
   UNION ALL
   SELECT instance_id, post_id, received_at, event_id, valid_from,
-    CASE WHEN NOT first THEN valid_from END, true, content, spoiler_text, sensitive
+    CASE WHEN NOT first THEN valid_from END, true, content, spoiler_text, sensitive,
+    redacted
   FROM pg_temp.listed
 ) AS c
 WHERE NOT EXISTS (
@@ -77,7 +78,8 @@ def _insert(schema: str, redact: bool) -> str:
     return f"""
 WITH hashed AS MATERIALIZED (
   SELECT c.instance_id, c.post_id, c.valid_from, c.edited_at, c.dated, c.content, c.spoiler_text,
-    c.sensitive, t.content_text, {_HASH.format("c", "t.content_text")} AS content_hash
+    c.sensitive, CASE WHEN c.redacted IS NULL THEN t.content_text END AS content_text,
+    coalesce(c.redacted, {_HASH.format("c", "t.content_text")}) AS content_hash
   FROM pg_temp.versions AS c
   LEFT JOIN pg_temp.winners AS w ON w.instance_id = c.instance_id AND w.post_id = c.post_id
     AND w.content = c.content
@@ -91,7 +93,7 @@ WITH hashed AS MATERIALIZED (
   FROM hashed AS h
 ), inserted AS (
   INSERT INTO {schema}.post_versions (instance_id, post_id, valid_from, version_seq, valid_to,
-    edited_at, content, content_text, spoiler_text, sensitive, content_hash)
+    edited_at, content_html, content_text, spoiler_text, sensitive, content_hash)
   SELECT k.instance_id, k.post_id, k.valid_from, 1, NULL, k.edited_at,
     CASE WHEN NOT {hidden} THEN k.content END, CASE WHEN NOT {hidden} THEN k.content_text END,
     CASE WHEN NOT {hidden} THEN k.spoiler_text END, k.sensitive, k.content_hash

@@ -32,7 +32,7 @@ ALL = 10_000
 WITH_CONTENT = """
 SELECT count(content) FROM (
   SELECT instance_id, id AS post_id, content FROM fediverse.mastodon_posts
-  UNION ALL SELECT instance_id, post_id, content FROM fediverse.post_versions
+  UNION ALL SELECT instance_id, post_id, content_html FROM fediverse.post_versions
 ) AS c LEFT JOIN fediverse.post_deletions AS d USING (instance_id, post_id)"""
 
 
@@ -269,7 +269,7 @@ DAMAGE = {
     " FROM fediverse.mastodon_posts WHERE {post}",
     "post_hashtags": "DELETE FROM fediverse.post_hashtags WHERE {of_post}",
     "post_mentions": "UPDATE fediverse.post_mentions SET acct = 'x' WHERE {of_post}",
-    "post_versions": "UPDATE fediverse.post_versions SET content = 'x' WHERE {of_post}",
+    "post_versions": "UPDATE fediverse.post_versions SET content_html = 'x' WHERE {of_post}",
     "media_attachments": "INSERT INTO fediverse.media_attachments (instance_id, post_id, id,"
     " position) SELECT instance_id, id, 99, 9 FROM fediverse.mastodon_posts WHERE {post}",
     "conversation_threads": "UPDATE fediverse.conversation_threads SET depth = 9 WHERE {of_post}",

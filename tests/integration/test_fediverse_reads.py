@@ -229,7 +229,7 @@ def version(engine: Engine, post: str, seq: int, content: str, **columns: Any) -
         "version_seq": seq,
         "valid_from": hour(seq),
         "valid_to": None,
-        "content": f"<p>{content}</p>",
+        "content_html": f"<p>{content}</p>",
         "content_text": content,
         "spoiler_text": None,
         **columns,
@@ -285,7 +285,7 @@ def test_a_version_that_was_redacted_keeps_what_was_said_of_it(fediverse: Engine
         )
     execute(
         fediverse,
-        "UPDATE fediverse.post_versions SET content = NULL, content_text = NULL",
+        "UPDATE fediverse.post_versions SET content_html = NULL, content_text = NULL",
         "UPDATE fediverse.mastodon_posts SET content = NULL, content_text = NULL",
     )
     (only,) = ask(fediverse, post_history, 1, post).versions

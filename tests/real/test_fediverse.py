@@ -279,7 +279,8 @@ def test_versions_are_the_instants_of_statuses_and_histories(processed: Processi
     expected = pd.concat([shown, listed]).groupby(version)["content"].first().reset_index()
     found = frame(
         processed.engine,
-        "SELECT i.base_url, v.post_id, valid_from, content FROM fediverse.post_versions AS v"
+        "SELECT i.base_url, v.post_id, valid_from, content_html AS content"
+        " FROM fediverse.post_versions AS v"
         f" {SERVER.format('v')}",
         [*version, "content"],
     )

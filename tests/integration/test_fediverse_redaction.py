@@ -1,0 +1,167 @@
+"""Deleted posts redacted everywhere, such that they can still be derived again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from assets.fediverse.processing import process
+from assets.fediverse.replay import replay, verify_log
+from assets.fediverse.tallies import system
+from tallies import refresh, verify
+from tests.integration.fediverse_log import Log, created, emptied, status
+from tests.integration.support import rows, scalar
+from tests.servers import Servers
+
+SECRET = {
+    "content": "<p>secret</p>",
+    "spoiler_text": "secret",
+    "url": "https://one.example/secret",
+    "uri": "https://one.example/secret",
+    "tags": [{"name": "secret"}],
+    "mentions": [{"id": "8", "acct": "secret", "username": "secret", "url": "secret"}],
+    "media_attachments": [
+        {"id": "5", "type": "image", "url": "secret", "preview_url": "secret"}
+        | {"description": "secret", "meta": {"note": "secret"}},
+        {"id": "6", "type": "video", "url": "secret"},
+    ],
+    "card": {"title": "secret"},
+    "poll": {"options": ["secret"]},
+}
+EDIT = {"edited_at": "2026-11-20T11:30:00Z", "content": "<p>another secret</p>"}
+
+
+@pytest.fixture(scope="module")
+def fediverse(postgres_servers: Servers) -> Iterator[Engine]:
+    with created(postgres_servers) as engine:
+        yield engine
+
+
+@pytest.fixture
+def log(fediverse: Engine, monkeypatch: pytest.MonkeyPatch) -> Log:
+    monkeypatch.setenv("TALLY_FEDIVERSE_REDACT", "1")
+    return emptied(fediverse)
+
+
+def secrets(log: Log) -> list[str]:
+    """The tables that still say it; of hashtags there are none without a post's name in them."""
+    tables = [t.name for t in (*system.raw, *system.processed) if t.name != "hashtags"]
+    found = {t: f"SELECT count(*) FROM fediverse.{t} AS t WHERE t::text ~ 'secret'" for t in tables}
+    return [table for table, query in found.items() if scalar(log.engine, query)]
+
+
+def said(log: Log) -> None:
+    """A secret in every kind of event that may show one."""
+    log.write("update", status(1, **SECRET))
+    log.write("status.update", json.dumps(status(1, **SECRET | EDIT, favourites_count=3)))
+    versions = [
+        {
+            "created_at": "2026-11-20T11:00:00Z",
+            "content": "<p>secret</p>",
+            "spoiler_text": "secret",
+        },
+        {"created_at": "2026-11-20T11:20:00Z", "content": "<p>between secret</p>"},
+    ]
+    log.write("history", {"status_id": "1", "history": versions})
+    log.write("update", status(2, reblog=status(1, **SECRET | EDIT), account={"id": "9"}))
+
+
+def stored(log: Log) -> Any:
+    """All that processing derived of posts."""
+    but = ("mastodon_accounts", "hashtags")
+    tables = [t.name for t in system.processed if t.name not in but]
+    return {t: sorted(rows(log.engine, f"SELECT * FROM fediverse.{t}"), key=repr) for t in tables}
+
+
+def test_what_a_deleted_post_said_stands_nowhere(log: Log) -> None:
+    said(log)
+    process(log.engine)
+    assert len(secrets(log)) == 5
+    log.say("delete", "1")
+    assert secrets(log) == []
+    assert log.posts("id, url, uri, hashtags, mentions, favourites_count, deleted_at IS NULL") == [
+        ("1", None, None, [], [], 0, False),
+        ("2", *log.posts("url, uri")[1], [], [], 0, True),
+    ]
+    media = rows(log.engine, "SELECT id, type, url, meta_json FROM fediverse.media_attachments")
+    assert sorted(media) == [("5", "image", None, None), ("6", "video", None, None)]
+    assert len(log.versions()) == 3
+    kept = scalar(log.engine, "SELECT count(*) FROM fediverse.post_hashtags")
+    assert kept + scalar(log.engine, "SELECT count(*) FROM fediverse.post_mentions") == 0
+
+
+def test_a_redacted_post_can_be_derived_again_and_stays_as_it_is(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said(log)
+    log.say("delete", "1")
+    before = stored(log)
+    for setting in ("1", "0"):
+        monkeypatch.setenv("TALLY_FEDIVERSE_REDACT", setting)
+        assert verify_log(log.engine).ok
+        assert replay(log.engine).rows == {}
+        assert stored(log) == before
+    # An event that comes late has the post derived from all of them.
+    log.write("status", status(1, **SECRET, favourites_count=5), at=1)
+    assert process(log.engine).late == 1
+    monkeypatch.setenv("TALLY_FEDIVERSE_REDACT", "1")
+    replay(log.engine)
+    assert secrets(log) == []
+
+
+def test_events_that_show_a_deleted_post_afterwards_are_redacted_too(log: Log) -> None:
+    log.write("delete", "1")
+    said(log)
+    process(log.engine, batch_events=1)
+    assert secrets(log) == []
+    assert verify_log(log.engine).ok
+
+
+def test_a_post_within_a_reblog_that_is_deleted_says_what_it_said(log: Log) -> None:
+    log.say("update", status(2, reblog=status(1, content="<p>public</p>"), account={"id": "9"}))
+    log.say("delete", "2")
+    assert log.posts("id, content, deleted_at IS NULL") == [
+        ("1", "<p>public</p>", True),
+        ("2", None, False),
+    ]
+    assert (
+        scalar(
+            log.engine,
+            "SELECT payload #>> '{reblog,content}' FROM fediverse.stream_events"
+            " WHERE event_type = 'update'",
+        )
+        == "<p>public</p>"
+    )
+    assert verify_log(log.engine).ok
+
+
+def test_posts_deleted_before_it_was_wanted_are_redacted_by_a_replay(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TALLY_FEDIVERSE_REDACT", "0")
+    said(log)
+    log.say("delete", "1")
+    assert len(secrets(log)) == 5
+    monkeypatch.setenv("TALLY_FEDIVERSE_REDACT", "1")
+    replay(log.engine)
+    assert secrets(log) == []
+    assert verify_log(log.engine).ok
+
+
+def test_tallies_stay_exact_while_posts_are_redacted(log: Log) -> None:
+    log.write("update", status(3, tags=[{"name": "secret"}]))
+    said(log)
+    process(log.engine)
+    for tally in system.tallies:
+        refresh(log.engine, tally)
+    log.say("delete", "1")
+    for tally in system.tallies:
+        refresh(log.engine, tally)
+        assert verify(log.engine, tally).ok
+    assert (
+        scalar(log.engine, "SELECT sum(posts_using_tag) FROM fediverse.hashtag_hourly_stats") == 1
+    )
