@@ -37,7 +37,7 @@ class Trend(_Shape):
     """A hashtag that is trending, and the figures that make it so; rates are per hour."""
 
     name: str
-    hashtag_id: int
+    hashtag_id: int | None
     posts: int
     accounts: int
     engagement: int

@@ -11,8 +11,9 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from assets.fediverse import asking, tables
+from assets.fediverse import asking, json_hashtags, tables
 from assets.fediverse.asking import written
+from assets.fediverse.functions import HASHTAG
 from assets.fediverse.series import hashtag_id
 from tallies import sql
 
@@ -47,6 +48,9 @@ def hashtag_cooccurrence(
     instance = asking.identifier("instance_id", instance_id)
     first, last = asking.span(start, end)
     asking.whole_number("limit", limit, MOST_PAIRS)
+    if json_hashtags.rows_are_missing(connection, instance, first, last):
+        query = _from_json(instance, hashtag, (first, last), limit)
+        return asking.answers(connection, query, f"the table {_uses}", Pair)
     any_of = asking.one_of_many(instance)
     posts, pairs = f"{_posts} AS p", "b.id > a.id"
     names = "least(ta.c_name, tb.c_name), greatest(ta.c_name, tb.c_name)"
@@ -87,6 +91,25 @@ JOIN {named} AS ta ON ta.id = c.one
 JOIN {named} AS tb ON tb.id = c.other
 ORDER BY c.posts DESC, 1, 2 LIMIT {limit}"""
     return asking.answers(connection, query, f"the table {_uses}", Pair)
+
+
+def _from_json(
+    instance: int, hashtag: str | None, span: tuple[datetime, datetime], limit: int
+) -> str:
+    """The same by names, of posts some of which have their hashtags in their JSON alone."""
+    pairs = "a.name < b.name"
+    if hashtag is not None:
+        pairs = f"a.name <> b.name AND a.name = {HASHTAG}({sql.literal(hashtag)})"
+    return f"""
+WITH used AS MATERIALIZED (
+  SELECT p.id, p.account_id, n.name COLLATE "C" AS name
+  FROM {_posts} AS p CROSS JOIN LATERAL {json_hashtags.names_of()} AS n
+  WHERE p.instance_id = {asking.one_of_many(instance)} AND {json_hashtags.COUNTED}
+    AND p.created_at >= {written(span[0])} AND p.created_at < {written(span[1])}
+)
+SELECT a.name, b.name, count(*), count(DISTINCT a.account_id)
+FROM used AS a JOIN used AS b ON b.id = a.id WHERE {pairs}
+GROUP BY a.name, b.name ORDER BY 3 DESC, 1, 2 LIMIT {limit}"""
 
 
 _posts = sql.name_of(tables.mastodon_posts)

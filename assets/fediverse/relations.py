@@ -1,8 +1,8 @@
 """Hashtags, mentions and media of the posts whose content a batch has settled.
 
 What must stay true: the relations are those of the post's latest version, so that an edit takes
-away what it no longer has. Rows of deleted posts stay, unless they are redacted. Hashtags themselves are never deleted, so
-that their numbers last, and say when any event first and last showed them.
+away what it no longer has. Rows of deleted posts stay, unless they are redacted. Hashtags are never
+deleted, so that their numbers last, and say when any event first and last showed them.
 """
 
 from __future__ import annotations

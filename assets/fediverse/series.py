@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection
 
-from assets.fediverse import asking, tables
+from assets.fediverse import asking, json_hashtags, tables
 from assets.fediverse.asking import HOUR, written
 from assets.fediverse.functions import HASHTAG
 from assets.fediverse.tallies import hashtag_hourly_stats, hourly_domain_stats, hourly_stats
@@ -83,6 +83,20 @@ def hashtag_series(
 
     A hashtag that nobody used has zeros. Raises what `hourly_series` raises.
     """
+    instance = _instance(instance_id)
+    first, last = asking.hours(start, end)
+    if json_hashtags.rows_are_missing(connection, instance, first, last):
+        query = f"""
+SELECT * FROM (
+  SELECT date_trunc('hour', p.created_at, 'UTC') AS hour_ts, count(*),
+    count(DISTINCT p.account_id), sum(p.engagement_score)::bigint
+  FROM {_posts} AS p CROSS JOIN LATERAL {json_hashtags.names_of()} AS n
+  WHERE p.instance_id = {asking.one_of_many(instance)} AND {json_hashtags.COUNTED}
+    AND {_within("p.created_at", (first, last))}
+    AND n.name = {HASHTAG}({sql.literal(asking.storable("hashtag", name))})
+  GROUP BY 1
+) AS hours WHERE true"""
+        return _series(connection, query, "hour_ts", _posts, HashtagHour, (start, end))
     query = (
         "SELECT hour_ts, posts_using_tag, unique_accounts_using_tag, total_engagement"
         f" FROM {hashtag_hourly_stats.live_name} WHERE instance_id = {_instance(instance_id)}"
@@ -167,3 +181,6 @@ def _within(column: str, span: tuple[datetime, datetime]) -> str:
 
 def _instance(instance_id: int) -> int:
     return asking.identifier("instance_id", instance_id)
+
+
+_posts = sql.name_of(tables.mastodon_posts)

@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from assets.fediverse import asking, tables
+from assets.fediverse import asking, json_hashtags, tables
 from assets.fediverse.asking import HOUR, written
 from assets.fediverse.functions import MORE_PENDING_THAN
 from assets.fediverse.tallies import hashtag_hourly_stats
@@ -40,7 +40,8 @@ class Trend:
     """A hashtag that is trending, and the figures that make it so."""
 
     name: str
-    hashtag_id: int
+    hashtag_id: int | None
+    """None where nothing but the JSON of posts has it."""
     posts: int
     accounts: int
     """That have used it in the recent window, each once."""
@@ -68,6 +69,7 @@ class _Windows:
     start: datetime
     this_hour: datetime
     at: datetime
+    hour_end: datetime
 
     @property
     def recent_hours(self) -> float:
@@ -198,7 +200,9 @@ def spiking_hashtags(
     once = "greatest(baseline_posts, 1)"
     return _trends(
         connection,
-        _Windows(before, before + HOUR, start, asking.hour_of(moment), moment),
+        _Windows(
+            before, before + HOUR, start, asking.hour_of(moment), moment, asking.next_hour(moment)
+        ),
         _Wanted(
             instance=asking.identifier("instance_id", instance_id),
             rise=f"(posts - {once})::float8 / {once}",
@@ -225,11 +229,18 @@ def _windows(at: datetime, window_hours: int, baseline_hours: int) -> _Windows:
     # would make a rate of one post a second after it began.
     start = asking.later("at", this_hour, -recent * HOUR)
     baseline = asking.later("at", start, -before * HOUR)
-    return _Windows(baseline, start, start, this_hour, moment)
+    return _Windows(baseline, start, start, this_hour, moment, asking.next_hour(moment))
 
 
 def _trends(connection: Connection, windows: _Windows, wanted: _Wanted) -> list[Trend]:
-    return asking.answers(connection, _query(windows, wanted), f"the live view {_live}", Trend)
+    spans = ((windows.start, windows.at), (windows.baseline, windows.baseline_end))
+    missing = any(
+        json_hashtags.rows_are_missing(connection, wanted.instance, *span)
+        for span in spans
+        if span[0] < span[1]
+    )
+    query = _query(windows, wanted, from_json=missing)
+    return asking.answers(connection, query, f"the live view {_live}", Trend)
 
 
 def _decay(since: str, decay_hours: float | None) -> str:
@@ -239,10 +250,14 @@ def _decay(since: str, decay_hours: float | None) -> str:
     return f"exp(greatest(-600, -extract(epoch FROM {since})::float8 / {3600 * decay_hours!r}))"
 
 
-def _query(windows: _Windows, wanted: _Wanted) -> str:
+def _query(windows: _Windows, wanted: _Wanted, *, from_json: bool = False) -> str:
+    """The trends; with `from_json` those of posts whose hashtags are in their JSON alone too.
+
+    Hashtags are known by their names then, in the column `hashtag_id`.
+    """
     at, start, this_hour = written(windows.at), written(windows.start), written(windows.this_hour)
-    hour_end = written(asking.next_hour(windows.at))
-    before, before_end = written(windows.baseline), written(windows.baseline_end)
+    name, known = ("d.hashtag_id", "LEFT JOIN") if from_json else ("t.name", "JOIN")
+    of_name = f"t.name = {name}" if from_json else "t.id = d.hashtag_id"
     weight, decay = wanted.weight, wanted.decay_hours
     any_of = asking.one_of_many(wanted.instance)
     recent_rate = f"(posts + {weight!r} * engagement)::float8 / {windows.recent_hours!r}"
@@ -252,27 +267,7 @@ def _query(windows: _Windows, wanted: _Wanted) -> str:
     return f"""
 WITH pending AS ({many_pending(windows.recent_hours + windows.baseline_hours)}),
 uses AS (
-  SELECT hashtag_id, hour_ts, posts_using_tag AS posts, unique_accounts_using_tag AS accounts,
-    total_engagement AS engagement
-  FROM {_live}
-  -- As two ranges, which an index does not give in order: the keys that are pending are then
-  -- looked up by a hash, and not merged with all that have the same hour.
-  WHERE NOT (SELECT many FROM pending) AND instance_id = {wanted.instance}
-    AND (hour_ts >= {start} AND hour_ts < {at}
-      OR hour_ts >= {before} AND hour_ts < {before_end})
-  UNION ALL
-  -- What the hour of the moment asked for holds from that moment on.
-  SELECT h.hashtag_id, {this_hour}, -1, 0, -p.engagement_score
-  FROM {_uses}
-  WHERE NOT (SELECT many FROM pending) AND p.instance_id = {any_of} AND {_COUNTED}
-    AND p.created_at >= {at} AND p.created_at < {hour_end}
-  UNION ALL
-  -- Or each use by itself, which bounds accounts and latest use as an hour of its own would.
-  SELECT h.hashtag_id, p.created_at, 1, 1, p.engagement_score
-  FROM {_uses}
-  WHERE (SELECT many FROM pending) AND p.instance_id = {any_of} AND {_COUNTED}
-    AND (p.created_at >= {start} AND p.created_at < {at}
-      OR p.created_at >= {before} AND p.created_at < {before_end})
+{_each_use(windows, any_of, _uses_from_json) if from_json else _uses_by_hour(windows, wanted)}
 ),
 tags AS (
   SELECT hashtag_id,
@@ -310,7 +305,7 @@ candidates AS MATERIALIZED (
 -- All of the window's, found by their time: by hashtag, a popular one's whole past would be walked.
 recent AS MATERIALIZED (
   SELECT h.hashtag_id, p.account_id, p.created_at
-  FROM {_uses}
+  FROM {_uses_from_json if from_json else _uses}
   WHERE p.instance_id = {any_of} AND {_COUNTED}
     AND p.created_at >= {start} AND p.created_at < {at}
 ),
@@ -324,13 +319,54 @@ decayed AS (
   FROM candidates JOIN counted USING (hashtag_id)
   WHERE accounts >= {wanted.minimum_accounts}
 )
-SELECT t.name, d.hashtag_id, d.posts::bigint AS posts, d.accounts,
+SELECT {name}, t.id, d.posts::bigint AS posts, d.accounts,
   d.engagement::bigint AS engagement, d.baseline_posts::bigint AS baseline_posts,
   d.recent_rate, d.baseline_rate, d.latest_use,
   d.rise, d.decay, d.rise * d.decay AS score
 FROM decayed AS d
-JOIN {_hashtags} AS t ON t.instance_id = {any_of} AND t.id = d.hashtag_id
-ORDER BY score DESC, t.name COLLATE "C" LIMIT {wanted.limit}"""
+{known} {_hashtags} AS t ON t.instance_id = {any_of} AND {of_name}
+ORDER BY score DESC, {name} COLLATE "C" LIMIT {wanted.limit}"""
+
+
+def _uses_by_hour(windows: _Windows, wanted: _Wanted) -> str:
+    """Uses of both windows, from the live view, or from the posts while much is pending."""
+    at, start = written(windows.at), written(windows.start)
+    before, before_end = written(windows.baseline), written(windows.baseline_end)
+    any_of = asking.one_of_many(wanted.instance)
+    many = "(SELECT many FROM pending)"
+    return f"""
+  SELECT hashtag_id, hour_ts, posts_using_tag AS posts, unique_accounts_using_tag AS accounts,
+    total_engagement AS engagement
+  FROM {_live}
+  -- As two ranges, which an index does not give in order: the keys that are pending are then
+  -- looked up by a hash, and not merged with all that have the same hour.
+  WHERE NOT {many} AND instance_id = {wanted.instance}
+    AND (hour_ts >= {start} AND hour_ts < {at}
+      OR hour_ts >= {before} AND hour_ts < {before_end})
+  UNION ALL
+  -- What the hour of the moment asked for holds from that moment on.
+  SELECT h.hashtag_id, {written(windows.this_hour)}, -1, 0, -p.engagement_score
+  FROM {_uses}
+  WHERE NOT {many} AND p.instance_id = {any_of} AND {_COUNTED}
+    AND p.created_at >= {at} AND p.created_at < {written(windows.hour_end)}
+  UNION ALL
+{_each_use(windows, any_of, _uses)} AND {many}"""
+
+
+def _each_use(windows: _Windows, any_of: str, uses: str) -> str:
+    """Each use by itself, which bounds accounts and latest use as an hour of its own would."""
+    recent, before = (
+        f"p.created_at >= {written(first)} AND p.created_at < {written(last)}"
+        for first, last in (
+            (windows.start, windows.at),
+            (windows.baseline, windows.baseline_end),
+        )
+    )
+    return f"""
+  SELECT h.hashtag_id, p.created_at AS hour_ts, 1 AS posts, 1 AS accounts,
+    p.engagement_score AS engagement
+  FROM {uses}
+  WHERE p.instance_id = {any_of} AND {_COUNTED} AND ({recent} OR {before})"""
 
 
 def many_pending(hours: float) -> str:
@@ -338,11 +374,15 @@ def many_pending(hours: float) -> str:
     return f"SELECT {MORE_PENDING_THAN}({round(MANY_PENDING * hours)}) AS many"
 
 
-_COUNTED = "p.deleted_at IS NULL AND p.visibility IN ('public', 'unlisted')"
+_COUNTED = json_hashtags.COUNTED
 _live = hashtag_hourly_stats.live_name
 _posts, _post_hashtags = sql.name_of(tables.mastodon_posts), sql.name_of(tables.post_hashtags)
 _hashtags = sql.name_of(tables.hashtags)
 _uses = (
     f"{_posts} AS p JOIN {_post_hashtags} AS h"
     " ON h.instance_id = p.instance_id AND h.post_id = p.id"
+)
+_uses_from_json = (
+    f"{_posts} AS p CROSS JOIN LATERAL"
+    f" (SELECT n.name AS hashtag_id FROM {json_hashtags.names_of()} AS n) AS h"
 )

@@ -56,7 +56,7 @@ def test_media_have_the_metadata_that_their_server_has(log: Log) -> None:
     def kept() -> Any:
         return rows(log.engine, "SELECT id, meta_json FROM fediverse.media_attachments ORDER BY id")
 
-    media = [
+    media: list[dict[str, Any]] = [
         {"id": "1", "meta": {"original": {"width": 4}}},
         {"id": "2", "meta": None},
         {"id": "3"},

@@ -1,0 +1,72 @@
+"""Hashtags of posts that have them in their JSON column alone, for the reads.
+
+Processing writes `post_hashtags` and the JSON of a post by one statement. Posts that were adopted
+from another application, or written by one, may lack the rows: then reads take the names from the
+JSON of those posts, and from the rows of the others. The tallies count rows alone.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from assets.fediverse import asking, tables
+from assets.fediverse.asking import written
+from assets.fediverse.functions import HASHTAG
+from assets.reading import read
+from tallies import sql
+
+LOOKED_AT = 100
+"""Posts with hashtags that are looked at. Rows came into use at one time: before, all lack them."""
+
+COUNTED = "p.deleted_at IS NULL AND p.visibility IN ('public', 'unlisted')"
+
+
+def rows_are_missing(
+    connection: Connection, instance: int, first: datetime, last: datetime
+) -> bool:
+    """Whether any of the oldest posts with hashtags in the span have no rows in `post_hashtags`.
+
+    Raises NotInstalled where the tables are not there.
+    """
+    query = f"""
+SELECT EXISTS (SELECT FROM (
+  SELECT p.id, p.hashtags FROM {_posts} AS p
+  WHERE p.instance_id = {asking.one_of_many(instance)} AND {COUNTED}
+    AND p.created_at >= {written(first)} AND p.created_at < {written(last)}
+    AND p.hashtags::jsonb NOT IN ('[]', 'null')
+  ORDER BY p.created_at LIMIT {LOOKED_AT}
+) AS p WHERE jsonb_typeof(p.hashtags::jsonb) = 'array' AND NOT {_has_rows(str(instance))})"""
+    ((missing,),) = read(connection, query, f"the table {_posts}")
+    return bool(missing)
+
+
+def names_of(post: str = "p") -> str:
+    """SQL for the names of a post's hashtags, each once, in the column `name`; a subquery.
+
+    `post` is the alias of the post's row.
+    """
+    return f"""(
+  SELECT h.name FROM {_uses} AS u JOIN {_hashtags} AS h
+    ON h.instance_id = u.instance_id AND h.id = u.hashtag_id
+  WHERE u.instance_id = {post}.instance_id AND u.post_id = {post}.id
+  UNION
+  SELECT n.name FROM jsonb_array_elements(CASE
+      WHEN jsonb_typeof({post}.hashtags::jsonb) = 'array' THEN {post}.hashtags::jsonb ELSE '[]' END
+    ) AS e (tag)
+  CROSS JOIN LATERAL (SELECT {HASHTAG}(CASE jsonb_typeof(e.tag)
+    WHEN 'object' THEN e.tag ->> 'name' WHEN 'string' THEN e.tag #>> '{{}}' END)) AS n (name)
+  WHERE n.name <> '' AND NOT {_has_rows(f"{post}.instance_id", post)})"""
+
+
+def _has_rows(instance: str, post: str = "p") -> str:
+    return (
+        f"EXISTS (SELECT FROM {_uses} AS r"
+        f" WHERE r.instance_id = {instance} AND r.post_id = {post}.id)"
+    )
+
+
+_posts = sql.name_of(tables.mastodon_posts)
+_uses = sql.name_of(tables.post_hashtags)
+_hashtags = sql.name_of(tables.hashtags)
