@@ -19,6 +19,7 @@ from assets.fediverse.instances import known_instances
 from assets.fediverse.tallies import daily_summaries, hourly_stats
 from serving import fediverse_shapes as shapes
 from serving.database import Provider, Snapshots
+from serving.fediverse_accounts import add_accounts
 from serving.fediverse_hashtags import add_hashtags
 from serving.fediverse_parameters import (
     DAY,
@@ -47,6 +48,7 @@ def router(provider: Provider) -> APIRouter:
     ask = Snapshots(provider)
     routes = APIRouter(tags=["fediverse"], route_class=Route, responses=PROBLEMS)
     _add_instances(routes, ask)
+    add_accounts(routes, ask)
     add_hashtags(routes, ask)
     _add_hours_and_days(routes, ask)
     add_posts(routes, ask)

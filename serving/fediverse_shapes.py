@@ -243,6 +243,20 @@ class PostSeries(Answer):
     counts: list[PostCounts]
 
 
+class Follow(_Shape):
+    """An account that follows another, or is followed; `acct` is null where it was never seen."""
+
+    account_id: str
+    acct: str | None
+    followed_at: AwareDatetime
+
+
+class Follows(Answer):
+    """Accounts, the latest first."""
+
+    accounts: list[Follow]
+
+
 class Sentiment(_Shape):
     """What a model said of a content; `score` is from -1 to 1."""
 

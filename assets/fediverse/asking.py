@@ -55,9 +55,14 @@ def identifier(name: str, value: int) -> int:
 
 def post_id(value: str) -> str:
     """`value`, which a post may have as its id on its server. Raises ValueError."""
-    if len(storable("post_id", value)) > LONGEST_ID:
+    return some_id("post_id", value)
+
+
+def some_id(name: str, value: str) -> str:
+    """`value`, which a post or an account may have as its id on its server. Raises ValueError."""
+    if len(storable(name, value)) > LONGEST_ID:
         raise ValueError(
-            f"Expected `post_id` of up to {LONGEST_ID} characters, but it has {len(value):,}."
+            f"Expected `{name}` of up to {LONGEST_ID} characters, but it has {len(value):,}."
         )
     return value
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from assets.fediverse.functions import IN_ID, LONGEST_ID
 from assets.fediverse.instances import BadInstance, base_url_of
-from assets.fediverse.parsing import AN_ID, DELETE
+from assets.fediverse.parsing import AN_ID, DELETE, FOLLOW, UNFOLLOW
 from assets.loading import parse_time, text_fault
 
 _LONGEST_EVENT_NAME = 200
@@ -28,8 +28,8 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _read = json.JSONDecoder().raw_decode
 
 KINDS = (
-    "an event (event, payload), a status (id with content or account, or status: {...}) or an edit"
-    " history (status_id, history)"
+    "an event (event, payload), a status (id with content or account, or status: {...}), an edit"
+    " history (status_id, history) or a follow (follower_account_id, followee_account_id)"
 )
 
 
@@ -84,6 +84,8 @@ def _event(row: dict[str, Any], raw: str) -> tuple[str, str | None]:
         found = "status", members(raw)["status"]
     elif "status_id" in row and "history" in row:
         found = "history", _history(row, raw)
+    elif "follower_account_id" in row and "followee_account_id" in row:
+        found = _follow(row, raw)
     elif "id" in row and ("content" in row or "account" in row or "createdAt" in row):
         _require_id(row["id"], "id")
         found = "status", raw.strip()
@@ -131,6 +133,16 @@ def _history(row: dict[str, Any], raw: str) -> str:
         raise BadLine(f"history: expected an array of versions, found {_shown(row['history'])}")
     parts = members(raw)
     return f'{{"status_id": {parts["status_id"]}, "history": {parts["history"]}}}'
+
+
+def _follow(row: dict[str, Any], raw: str) -> tuple[str, str]:
+    names = ("follower_account_id", "followee_account_id")
+    for name in names:
+        _require_id(row[name], name)
+    parts = members(raw)
+    more = [name for name in ("followed_at", "unfollowed_at") if row.get(name) is not None]
+    fields = ", ".join(f'"{name}": {parts[name]}' for name in (*names, *more))
+    return UNFOLLOW if "unfollowed_at" in more else FOLLOW, f"{{{fields}}}"
 
 
 def _require_id(value: object, name: str) -> None:

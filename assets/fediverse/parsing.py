@@ -28,7 +28,8 @@ from tallies.sql import execute
 # Events whose payload is a status; an edit may come without the time of the edit.
 STATUS_EVENTS = ("update", "status.update", "status")
 EDIT, HISTORY, DELETE = "status.update", "history", "delete"
-DERIVED_FROM = (*STATUS_EVENTS, HISTORY, DELETE)
+FOLLOW, UNFOLLOW = "follow", "unfollow"
+DERIVED_FROM = (*STATUS_EVENTS, HISTORY, DELETE, FOLLOW, UNFOLLOW)
 
 AN_ID = f"an id (a whole number, or 1 to {LONGEST_ID} characters without blanks and quotes)"
 SHOWN = 60
@@ -54,6 +55,9 @@ _TABLES = {
     "deletes": """
   event_id bigint NOT NULL, received_at timestamptz NOT NULL, instance_id bigint NOT NULL,
   post_id {id} NOT NULL""",
+    "follows": """
+  event_id bigint NOT NULL, instance_id bigint NOT NULL, follower_id {id} NOT NULL,
+  followee_id {id} NOT NULL, follows boolean NOT NULL, at timestamptz NOT NULL""",
 }
 
 STAGES = tuple(_TABLES)
@@ -144,6 +148,13 @@ WITH events AS MATERIALIZED (
     {ID}(CASE jsonb_typeof(p.payload) WHEN 'number' THEN p.payload
       WHEN 'string' THEN to_jsonb(btrim(p.payload #>> '{{}}', ' "')) END) AS post_id
   FROM payloads AS p WHERE p.event_type = '{DELETE}'
+), followed AS MATERIALIZED (
+  SELECT p.event_id, p.received_at, p.instance_id, p.payload, p.event_type,
+    {ID}(p.payload -> 'follower_account_id') AS follower_id,
+    {ID}(p.payload -> 'followee_account_id') AS followee_id,
+    p.payload ->> (p.event_type || 'ed_at') AS written_at,
+    {TIME}(p.payload ->> (p.event_type || 'ed_at')) AS at
+  FROM payloads AS p WHERE p.event_type IN ('{FOLLOW}', '{UNFOLLOW}')
 ), faults AS MATERIALIZED (
   SELECT event_id, min(fault) AS fault FROM (
     SELECT event_id, CASE WHEN nested THEN 'reblog: ' ELSE '' END || fault AS fault
@@ -161,6 +172,9 @@ WITH events AS MATERIALIZED (
     UNION ALL
     SELECT event_id, {_expected("payload", "the id of a status", "payload #>> '{}'")}
     FROM gone WHERE post_id IS NULL
+    UNION ALL
+    SELECT event_id, {_follow_fault()} FROM followed
+    WHERE follower_id IS NULL OR followee_id IS NULL OR written_at IS NOT NULL AND at IS NULL
   ) AS found GROUP BY event_id
 ), taking AS (
   INSERT INTO pg_temp.taken
@@ -179,6 +193,11 @@ WITH events AS MATERIALIZED (
 ), deleting AS (
   INSERT INTO pg_temp.deletes
   SELECT event_id, received_at, instance_id, post_id FROM gone WHERE post_id IS NOT NULL
+), following AS (
+  INSERT INTO pg_temp.follows
+  SELECT f.event_id, f.instance_id, f.follower_id, f.followee_id, f.event_type = '{FOLLOW}',
+    coalesce(f.at, f.received_at)
+  FROM followed AS f WHERE NOT EXISTS (SELECT FROM faults AS x WHERE x.event_id = f.event_id)
 )
 INSERT INTO pg_temp.seen
 SELECT t.event_id, t.received_at, t.instance_id, t.event_type, false,
@@ -238,6 +257,21 @@ def _fault() -> str:
     ]
     cases = "\n      ".join(f"WHEN {condition} THEN {reason}" for condition, reason in faults)
     return f"CASE {cases} END"
+
+
+def _follow_fault() -> str:
+    """SQL: the first thing that is wrong with what says who follows whom."""
+    cases = " ".join(
+        f"WHEN {name.split('_')[0]}_id IS NULL THEN {_expected(name, AN_ID, came)}"
+        for name in ("follower_account_id", "followee_account_id")
+        for came in [f"payload ->> '{name}'"]
+    )
+    moments = " ".join(
+        f"WHEN event_type = '{event}' THEN"
+        f" {_expected(f'{event}ed_at', 'an ISO 8601 time', 'written_at')}"
+        for event in (FOLLOW, UNFOLLOW)
+    )
+    return f"CASE {cases} {moments} END"
 
 
 def _expected(name: str, what: str, came: str) -> str:

@@ -17,7 +17,7 @@ from functools import partial
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from assets.fediverse import applying, deriving, parsing, posts, redaction, threads
+from assets.fediverse import applying, deriving, follows, parsing, posts, redaction, threads
 from assets.fediverse.functions import PROGRESS
 from assets.fediverse.parsing import DERIVED_FROM
 from resources.settings import redact_deleted
@@ -122,6 +122,7 @@ def _process(connection: Connection, schema: str, most: int) -> Processed:
         return Processed()
     late = deriving.set_aside_late(connection, schema)
     posts.write_accounts(connection, schema)
+    follows.write_follows(connection, schema)
     applying.apply(connection, schema, schema, redact=redact)
     threads.update(connection, schema)
     _mark(connection, schema)

@@ -7,6 +7,7 @@ write (`record_sentiment`, `write_summary_text`) leave the commit to the caller.
 from __future__ import annotations
 
 from assets.fediverse.cooccurrence import Pair, hashtag_cooccurrence
+from assets.fediverse.follows import Follow, followers, following
 from assets.fediverse.gains import Rise, Velocity, engagement_velocity, rising_posts
 from assets.fediverse.history import History, Sentiment, Version, post_history
 from assets.fediverse.post_series import PostCounts, PostSeries, post_series
@@ -28,6 +29,7 @@ from assets.fediverse.trends import Trend, growing_hashtags, spiking_hashtags, t
 __all__ = [
     "DomainHour",
     "DomainTotal",
+    "Follow",
     "HashtagHour",
     "History",
     "HourStats",
@@ -44,6 +46,8 @@ __all__ = [
     "Version",
     "domain_series",
     "engagement_velocity",
+    "followers",
+    "following",
     "growing_hashtags",
     "hashtag_cooccurrence",
     "hashtag_series",

@@ -308,6 +308,18 @@ post_metric_snapshots = Table(
     comment="A post's counts whenever they changed, and at least an hour apart while observed.",
 )
 
+account_follows = Table(
+    "account_follows",
+    metadata,
+    _instance(),
+    _key_id("follower_account_id"),
+    _key_id("followee_account_id"),
+    _instant("followed_at", "the latest that an event names"),
+    _instant("unfollowed_at", "likewise; where it is later, nobody follows any more"),
+    Index("account_follows_followee", "instance_id", "followee_account_id", "follower_account_id"),
+    comment="Who follows whom, as events say.",
+)
+
 # Written by whoever runs a text model: none is called here.
 
 post_sentiments = Table(
@@ -403,4 +415,5 @@ PROCESSED = (
     media_attachments,
     conversation_threads,
     post_metric_snapshots,
+    account_follows,
 )

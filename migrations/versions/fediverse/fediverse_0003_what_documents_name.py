@@ -1,4 +1,4 @@
-"""When hashtags were seen, metadata of media, indexes by time and engagement, and two names."""
+"""Who follows whom, when hashtags were seen, metadata of media, more indexes, and two names."""
 
 from __future__ import annotations
 
@@ -42,6 +42,8 @@ def upgrade() -> None:
             postgresql_where=None if where is None else sa.text(where),
         )
     _sentiments(schema)
+    if missing("account_follows", schema):
+        _follows(schema)
 
 
 def _hashtags(schema: str) -> None:
@@ -63,6 +65,28 @@ def _hashtags(schema: str) -> None:
             " ON p.instance_id = u.instance_id AND p.id = u.post_id GROUP BY 1, 2) AS s"
             " WHERE s.instance_id = h.instance_id AND s.hashtag_id = h.id"
         )
+
+
+def _follows(schema: str) -> None:
+    ids = (
+        sa.Column(name, sa.Text(collation="C"), nullable=False)
+        for name in ("follower_account_id", "followee_account_id")
+    )
+    moments = (
+        ("followed_at", "the latest that an event names"),
+        ("unfollowed_at", "likewise; where it is later, nobody follows any more"),
+    )
+    op.create_table(
+        "account_follows",
+        sa.Column("instance_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        *ids,
+        *(sa.Column(n, sa.DateTime(timezone=True), comment=comment) for n, comment in moments),
+        sa.PrimaryKeyConstraint("instance_id", "follower_account_id", "followee_account_id"),
+        schema=schema,
+        comment="Who follows whom, as events say.",
+    )
+    columns = ["instance_id", "followee_account_id", "follower_account_id"]
+    op.create_index("account_follows_followee", "account_follows", columns, schema=schema)
 
 
 def _versions(schema: str) -> None:
