@@ -368,7 +368,8 @@ class Tally(ABC):
         for expression in [self.aggregate(Everything()), *self.capture_reads(source)]:
             for element in visitors.iterate(expression):
                 if sql.is_opaque(element):
-                    return [c.name for c in source.c]
+                    # All that it might read; `optional` columns, nothing of ours does.
+                    return [c.name for c in source.c if not c.info.get("optional")]
                 used |= {
                     c.name
                     for c in getattr(element, "base_columns", ())

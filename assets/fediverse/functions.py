@@ -142,7 +142,7 @@ EXCEPTION WHEN data_exception OR program_limit_exceeded OR statement_too_complex
         REDACTED: f"""
 CREATE OR REPLACE FUNCTION {REDACTED}(status jsonb) RETURNS jsonb
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN CASE
-  WHEN jsonb_typeof(status) <> 'object' OR status ? 'redacted' THEN status
+  WHEN jsonb_typeof(status) IS DISTINCT FROM 'object' OR status ? 'redacted' THEN status
   ELSE (
     SELECT coalesce(jsonb_object_agg(s.key, s.value) FILTER (WHERE s.key = ANY ({literal(_KEPT)})),
       '{{}}') FROM jsonb_each(status) AS s (key, value)

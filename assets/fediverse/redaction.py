@@ -14,8 +14,26 @@ from assets.fediverse.functions import JSON_OF, REDACTED
 from assets.fediverse.parsing import HISTORY, STATUS_EVENTS
 from tallies.sql import execute
 
-_OBJECT = f"""CASE WHEN jsonb_typeof(e.payload) = 'string'
-    THEN {JSON_OF}(e.payload #>> '{{}}') ELSE e.payload END"""
+# The column may be json, where the log is an application's own.
+_OBJECT = f"""CASE WHEN jsonb_typeof(e.payload::jsonb) = 'string'
+    THEN {JSON_OF}(e.payload::jsonb #>> '{{}}') ELSE e.payload::jsonb END"""
+_STATUSES = ", ".join(f"'{name}'" for name in STATUS_EVENTS)
+_VERSIONS = f"""(
+      SELECT coalesce(jsonb_agg({REDACTED}(v.version) ORDER BY v.place), '[]')
+      FROM jsonb_array_elements({_OBJECT} -> 'history') WITH ORDINALITY AS v (version, place))"""
+
+# By the column that names the post: which events, and what they become.
+_REDACTED: dict[str, tuple[str, str]] = {
+    "payload_status_id": (
+        f"{_STATUSES}, '{HISTORY}'",
+        f"""CASE WHEN e.event_type IN ({_STATUSES}) THEN {REDACTED}({_OBJECT})
+    ELSE jsonb_set({_OBJECT}, '{{history}}', {_VERSIONS}) END""",
+    ),
+    "payload_reblog_id": (
+        _STATUSES,
+        f"jsonb_set({_OBJECT}, '{{reblog}}', {REDACTED}({_OBJECT} -> 'reblog'))",
+    ),
+}
 
 
 def redact_events(connection: Connection, schema: str, posts: str) -> int:
@@ -23,31 +41,22 @@ def redact_events(connection: Connection, schema: str, posts: str) -> int:
 
     Of an event that shows such a post within a reblog, the post within alone.
     """
-    execute(
-        connection,
-        f"CREATE TEMPORARY TABLE redacted_posts ON COMMIT DROP AS {posts}",
-    )
-    statuses = ", ".join(f"'{name}'" for name in STATUS_EVENTS)
-    whole = f"""CASE WHEN e.event_type IN ({statuses}) THEN {REDACTED}(o.payload)
-    ELSE jsonb_set(o.payload, '{{history}}', (
-      SELECT coalesce(jsonb_agg({REDACTED}(v.version) ORDER BY v.place), '[]')
-      FROM jsonb_array_elements(CASE WHEN jsonb_typeof(o.payload -> 'history') = 'array'
-        THEN o.payload -> 'history' ELSE '[]' END) WITH ORDINALITY AS v (version, place))) END"""
-    within = f"jsonb_set(o.payload, '{{reblog}}', {REDACTED}(o.payload -> 'reblog'))"
+    if not execute(connection, f"SELECT EXISTS ({posts})").scalar_one():
+        return 0
+    execute(connection, f"CREATE TEMPORARY TABLE redacted_posts ON COMMIT DROP AS {posts}")
+    execute(connection, "ANALYZE pg_temp.redacted_posts")
+    # Post by post through the indexes: how few events of the log these are the planner cannot know.
+    execute(connection, "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off")
     changed = 0
-    for column, events, redacted in (
-        ("payload_status_id", f"{statuses}, '{HISTORY}'", whole),
-        ("payload_reblog_id", statuses, within),
-    ):
+    for column, (events, redacted) in _REDACTED.items():
         changed += execute(
             connection,
             f"""
-UPDATE {schema}.stream_events AS e SET payload = n.payload
-FROM pg_temp.redacted_posts AS p, {schema}.stream_events AS r
-CROSS JOIN LATERAL (SELECT {_OBJECT.replace("e.", "r.")} AS payload) AS o
-CROSS JOIN LATERAL (SELECT {redacted.replace("e.event_type", "r.event_type")} AS payload) AS n
-WHERE r.instance_id = p.instance_id AND r.{column} = p.post_id AND r.event_type IN ({events})
-  AND jsonb_typeof(o.payload) = 'object' AND n.payload IS DISTINCT FROM r.payload
-  AND e.id = r.id AND e.received_at = r.received_at""",
+UPDATE {schema}.stream_events AS e SET payload = {redacted}
+FROM pg_temp.redacted_posts AS p
+WHERE e.instance_id = p.instance_id AND e.{column} = p.post_id AND e.event_type IN ({events})
+  AND e.processed_at IS NOT NULL AND e.process_error IS NULL
+  AND {redacted} IS DISTINCT FROM e.payload::jsonb""",
         ).rowcount
+    execute(connection, "SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on")
     return changed

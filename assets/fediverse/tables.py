@@ -332,7 +332,14 @@ post_sentiments = Table(
     Column("input_hash", Text, primary_key=True, comment="content_hash of what was analyzed"),
     Column("status_version_seq", Integer, comment="version_seq of what was analyzed"),
     Column("label", Text, comment="positive, neutral, negative, or the model's own"),
-    Column("sentiment_label", Text, Computed("label", persisted=True), comment="the label"),
+    # For those who know it by that name; a table of an application's own may lack it.
+    Column(
+        "sentiment_label",
+        Text,
+        Computed("label", persisted=True),
+        comment="the label",
+        info={"optional": True},
+    ),
     Column("score", Numeric(4, 3), comment="from -1 to 1"),
     Column("analyzed_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     comment="What a text model said of a post's content.",

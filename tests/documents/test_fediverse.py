@@ -235,7 +235,6 @@ def test_versions_have_the_columns_of_the_document(engine: Engine, name: str) ->
     assert name in columns_of(engine, "post_versions")
 
 
-@pytest.mark.xfail(strict=False, reason="the HTML of a version is called content alone")
 def test_the_html_of_a_version_is_found_under_its_name(connection: Connection) -> None:
     html = "SELECT content_html FROM fediverse.post_versions ORDER BY content_html"
     assert ("<p>first</p>",) in by_hand(connection, html)
@@ -282,7 +281,6 @@ def test_hashtags_are_a_table_of_names_each_once(engine: Engine) -> None:
     assert rows(engine, names) == [("cats",), ("sea",)]
 
 
-@pytest.mark.xfail(strict=False, reason="hashtags do not say when they were first and last seen")
 def test_a_hashtag_knows_when_it_was_first_and_last_seen(connection: Connection) -> None:
     seen = "SELECT first_seen_at, last_seen_at FROM fediverse.hashtags WHERE name = 'sea'"
     ((first, last),) = by_hand(connection, seen)
@@ -375,7 +373,6 @@ def test_a_deleted_post_stays_and_says_when_it_was_deleted(connection: Connectio
     assert by_hand(connection, deleted) == [(NOON + timedelta(minutes=25), True)]
 
 
-@pytest.mark.xfail(strict=False, reason="redaction leaves hashtags, the address and raw events")
 def test_a_deleted_post_can_be_redacted_everywhere(
     postgres_servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -420,7 +417,6 @@ def test_a_sentiment_says_of_what_by_whom_and_when_it_was_made(engine: Engine) -
     assert wanted <= columns_of(engine, "post_sentiments")
 
 
-@pytest.mark.xfail(strict=False, reason="what a model said is called label alone")
 def test_the_label_of_a_sentiment_is_found_under_its_name(connection: Connection) -> None:
     say(connection, "positive", 2)
     labels = "SELECT sentiment_label FROM fediverse.post_sentiments"
@@ -557,14 +553,12 @@ def test_posts_are_found_by_instance_and_id(engine: Engine) -> None:
     assert set(unique_of(engine, "mastodon_posts")[0]) == {"instance_id", "id"}
 
 
-@pytest.mark.xfail(strict=False, reason="there is an index by time alone")
 def test_posts_of_an_instance_are_found_by_time(engine: Engine) -> None:
     assert ["instance_id", "created_at"] in [
         index[:2] for index in indexes_of(engine, "mastodon_posts")
     ]
 
 
-@pytest.mark.xfail(strict=False, reason="there is no index by engagement")
 def test_posts_with_most_engagement_are_found_by_an_index(engine: Engine) -> None:
     definitions = "SELECT indexdef FROM pg_indexes WHERE tablename = 'mastodon_posts'"
     assert any("engagement_score DESC" in d for (d,) in rows(engine, definitions))
@@ -628,7 +622,6 @@ def test_tables_and_json_are_filled_by_one_statement_so_that_they_agree(engine: 
     assert scalar(engine, differing) == 0
 
 
-@pytest.mark.xfail(strict=False, reason="reads do not look at the JSON where tables are not filled")
 def test_posts_with_json_alone_have_their_hashtags_in_the_reads(connection: Connection) -> None:
     run(connection, "DELETE FROM fediverse.post_hashtags WHERE post_id = '100'")
     (pair,) = hashtag_cooccurrence(connection, 1, "Sea", NOON - HOUR, NOON + HOUR)
@@ -638,7 +631,6 @@ def test_posts_with_json_alone_have_their_hashtags_in_the_reads(connection: Conn
 # What the document calls future enhancements.
 
 
-@pytest.mark.xfail(strict=False, reason="nobody records who follows whom")
 def test_who_follows_whom_is_a_table(engine: Engine) -> None:
     wanted = {"follower_account_id", "followee_account_id", "followed_at"}
     assert wanted <= columns_of(engine, "account_follows")
@@ -651,7 +643,6 @@ def test_media_of_a_post_are_a_table(engine: Engine) -> None:
     ]
 
 
-@pytest.mark.xfail(strict=False, reason="the metadata of media are not kept")
 def test_media_have_their_metadata(connection: Connection) -> None:
     meta = "SELECT meta_json FROM fediverse.media_attachments"
     assert by_hand(connection, meta) == [({"width": 4},)]
