@@ -17,6 +17,8 @@ _KEYS = {
     "submission_id": "the submission",
     "in_reply_to_id": "the post that it answers",
     "in_reply_to_account_id": "the account whose post it answers",
+    "follower_account_id": "the account that follows",
+    "followee_account_id": "the account that is followed",
     "reblog_of_id": "the post that it repeats",
 }
 _TIMES = {

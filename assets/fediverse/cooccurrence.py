@@ -48,8 +48,9 @@ def hashtag_cooccurrence(
     instance = asking.identifier("instance_id", instance_id)
     first, last = asking.span(start, end)
     asking.whole_number("limit", limit, MOST_PAIRS)
+    given = None if hashtag is None else sql.literal(asking.storable("hashtag", hashtag))
     if json_hashtags.rows_are_missing(connection, instance, first, last):
-        query = _from_json(instance, hashtag, (first, last), limit)
+        query = _from_json(instance, given, (first, last), limit)
         return asking.answers(connection, query, f"the table {_uses}", Pair)
     any_of = asking.one_of_many(instance)
     posts, pairs = f"{_posts} AS p", "b.id > a.id"
@@ -62,7 +63,8 @@ def hashtag_cooccurrence(
     if hashtag is not None:
         one = hashtag_id(instance, hashtag)
         pairs, names = f"b.id <> a.id AND a.id = {one}", "ta.c_name, tb.c_name"
-        # From the hashtag's uses to its posts, and in no other order.
+        # From the hashtag's uses to its posts, each by its id and not by the time of all of them.
+        which = which.replace("p.created_at", "(p.created_at + interval '0')")
         posts = (
             f"{_uses} AS t CROSS JOIN LATERAL (SELECT p.id, p.account_id FROM {_posts} AS p"
             f" WHERE {which} AND p.id = t.post_id OFFSET 0) AS p"
@@ -96,10 +98,13 @@ ORDER BY c.posts DESC, 1, 2 LIMIT {limit}"""
 def _from_json(
     instance: int, hashtag: str | None, span: tuple[datetime, datetime], limit: int
 ) -> str:
-    """The same by names, of posts some of which have their hashtags in their JSON alone."""
+    """The same by names, of posts some of which have their hashtags in their JSON alone.
+
+    `hashtag` is written as SQL.
+    """
     pairs = "a.name < b.name"
     if hashtag is not None:
-        pairs = f"a.name <> b.name AND a.name = {HASHTAG}({sql.literal(hashtag)})"
+        pairs = f"a.name <> b.name AND a.name = {HASHTAG}({hashtag})"
     return f"""
 WITH used AS MATERIALIZED (
   SELECT p.id, p.account_id, n.name COLLATE "C" AS name

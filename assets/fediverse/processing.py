@@ -126,6 +126,8 @@ def _process(connection: Connection, schema: str, most: int) -> Processed:
     applying.apply(connection, schema, schema, redact=redact)
     threads.update(connection, schema)
     _mark(connection, schema)
+    if redact:
+        redaction.note_posts(connection)
     if late:
         deriving.derive_late(connection, schema, redact=redact)
     if redact:
@@ -157,9 +159,8 @@ def _unprocessed(schema: str, most: int) -> str:
 
 
 _DELETED = """
-SELECT d.instance_id, d.post_id FROM {schema}.post_deletions AS d
-WHERE EXISTS (SELECT FROM pg_temp.taken AS t
-  WHERE t.instance_id = d.instance_id AND d.post_id IN (t.post_id, t.reblog_id))"""
+SELECT s.instance_id, s.post_id FROM pg_temp.shown_posts AS s JOIN {schema}.post_deletions AS d
+  ON d.instance_id = s.instance_id AND d.post_id = s.post_id"""
 
 _COUNTED = f"""
 SELECT count(*) AS events, count(fault) AS failed,

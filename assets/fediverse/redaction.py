@@ -11,16 +11,20 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from assets.fediverse.functions import JSON_OF, REDACTED
+from assets.fediverse.notes import STATUS_OF_NOTE, is_note
 from assets.fediverse.parsing import HISTORY, STATUS_EVENTS
 from tallies.sql import execute
 
 # The column may be json, where the log is an application's own.
-_OBJECT = f"""CASE WHEN jsonb_typeof(e.payload::jsonb) = 'string'
+_WRITTEN = f"""CASE WHEN jsonb_typeof(e.payload::jsonb) = 'string'
     THEN {JSON_OF}(e.payload::jsonb #>> '{{}}') ELSE e.payload::jsonb END"""
+# A note of Misskey's becomes the status that it is read as.
+_OBJECT = f"""CASE WHEN {is_note(f"({_WRITTEN})")} THEN {STATUS_OF_NOTE}({_WRITTEN})
+    ELSE {_WRITTEN} END"""
 _STATUSES = ", ".join(f"'{name}'" for name in STATUS_EVENTS)
 _VERSIONS = f"""(
       SELECT coalesce(jsonb_agg({REDACTED}(v.version) ORDER BY v.place), '[]')
-      FROM jsonb_array_elements({_OBJECT} -> 'history') WITH ORDINALITY AS v (version, place))"""
+      FROM jsonb_array_elements(({_OBJECT}) -> 'history') WITH ORDINALITY AS v (version, place))"""
 
 # By the column that names the post: which events, and what they become.
 _REDACTED: dict[str, tuple[str, str]] = {
@@ -31,9 +35,19 @@ _REDACTED: dict[str, tuple[str, str]] = {
     ),
     "payload_reblog_id": (
         _STATUSES,
-        f"jsonb_set({_OBJECT}, '{{reblog}}', {REDACTED}({_OBJECT} -> 'reblog'))",
+        f"jsonb_set({_OBJECT}, '{{reblog}}', {REDACTED}(({_OBJECT}) -> 'reblog'))",
     ),
 }
+
+
+def note_posts(connection: Connection) -> None:
+    """Keep the posts that the batch's events show in `shown_posts`: deriving others parses anew."""
+    execute(
+        connection,
+        "CREATE TEMPORARY TABLE shown_posts ON COMMIT DROP AS"
+        " SELECT instance_id, post_id FROM pg_temp.taken WHERE post_id IS NOT NULL"
+        " UNION SELECT instance_id, reblog_id FROM pg_temp.taken WHERE reblog_id IS NOT NULL",
+    )
 
 
 def redact_events(connection: Connection, schema: str, posts: str) -> int:

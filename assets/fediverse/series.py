@@ -83,7 +83,7 @@ def hashtag_series(
 
     A hashtag that nobody used has zeros. Raises what `hourly_series` raises.
     """
-    instance = _instance(instance_id)
+    instance, given = _instance(instance_id), sql.literal(asking.storable("hashtag", name))
     first, last = asking.hours(start, end)
     if json_hashtags.rows_are_missing(connection, instance, first, last):
         query = f"""
@@ -93,7 +93,7 @@ SELECT * FROM (
   FROM {_posts} AS p CROSS JOIN LATERAL {json_hashtags.names_of()} AS n
   WHERE p.instance_id = {asking.one_of_many(instance)} AND {json_hashtags.COUNTED}
     AND {_within("p.created_at", (first, last))}
-    AND n.name = {HASHTAG}({sql.literal(asking.storable("hashtag", name))})
+    AND n.name = {HASHTAG}({given})
   GROUP BY 1
 ) AS hours WHERE true"""
         return _series(connection, query, "hour_ts", _posts, HashtagHour, (start, end))

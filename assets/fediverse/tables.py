@@ -255,7 +255,7 @@ post_versions = Table(
     Column("version_seq", Integer, nullable=False, comment="from 1, by time"),
     _instant("valid_to", "when the next version came; null for the latest"),
     _instant("edited_at", "null for the post as it was published"),
-    Column("content_html", Text),
+    Column("content_html", Text, comment="as the server wrote it"),
     Column("content_text", Text),
     Column("spoiler_text", Text),
     Column("sensitive", Boolean),

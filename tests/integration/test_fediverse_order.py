@@ -211,7 +211,8 @@ def test_a_delete_redacts_also_in_one_batch_with_an_older_version(
 def test_the_events_made_up_are_as_odd_as_real_ones(fediverse: Engine) -> None:
     """Otherwise the other tests show nothing."""
     in_order_of_receipt(fediverse, events_of("odd", 1_500, posts=40))
-    for table in system.processed:
+    # Servers do not say who follows whom.
+    for table in system.processed[:-1]:
         assert scalar(fediverse, f"SELECT count(*) FROM fediverse.{table.name}") > 5, table.name
     cases = {
         "a post in both instances": "SELECT id FROM fediverse.mastodon_posts GROUP BY 1"

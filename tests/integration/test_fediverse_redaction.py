@@ -139,6 +139,25 @@ def test_a_post_within_a_reblog_that_is_deleted_says_what_it_said(log: Log) -> N
     assert verify_log(log.engine).ok
 
 
+def test_a_note_of_another_kind_of_server_is_redacted_too(log: Log) -> None:
+    note: dict[str, Any] = {
+        "id": "9x",
+        "createdAt": "2026-11-20T11:00:00Z",
+        "text": "secret",
+        "cw": "secret",
+    }
+    note |= {"visibility": "public", "user": {"id": "u1", "username": "ann"}, "tags": ["secret"]}
+    renote = {**note, "id": "9y", "text": None, "cw": None, "renote": note, "tags": []}
+    log.write("status", note)
+    log.write("status", renote)
+    process(log.engine)
+    assert len(log.posts("id")) == 2
+    log.say("delete", "9x")
+    assert secrets(log) == []
+    assert verify_log(log.engine).ok
+    assert len(log.versions()) == 1
+
+
 def test_posts_deleted_before_it_was_wanted_are_redacted_by_a_replay(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,7 +93,11 @@ def _versions(schema: str) -> None:
     found = _columns("post_versions", schema)
     if "content" in found and "content_html" not in found:
         op.alter_column(
-            "post_versions", "content", new_column_name="content_html", comment=None, schema=schema
+            "post_versions",
+            "content",
+            new_column_name="content_html",
+            comment="as the server wrote it",
+            schema=schema,
         )
 
 
