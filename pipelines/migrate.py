@@ -230,5 +230,9 @@ def _require_fit(connection: Connection, systems: Sequence[System], kept: Sequen
         [table for system in systems for table in system.processed],
         [table for system in systems for table in system.raw],
         of_sources=f"{OF_SOURCES} in TALLY_NAMES, or leave the system out of TALLY_SYSTEMS",
-        of_processing=[system.advice for system in systems if system.advice],
+        of_systems=[
+            ((*system.sources, *system.derived), system.advice)
+            for system in systems
+            if system.advice
+        ],
     )

@@ -10,7 +10,7 @@ it, and tallies read it. Nothing is changed here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import (
@@ -63,38 +63,33 @@ def require_fit(
     raw: Sequence[Table] = (),
     *,
     of_sources: str = OF_SOURCES,
-    of_processing: Sequence[str] = (),
+    of_systems: Sequence[tuple[Collection[Table], str]] = (),
 ) -> None:
     """Check the source and derived tables of `tallies`, and `processed` ones, as far as they exist.
 
     So the tables `raw`, which are processed. `of_sources` says what can be done where a source
-    table does not fit, `of_processing` what else where a raw or processed one does not. Raises
+    table does not fit, `of_systems` what else where one of these tables does not. Raises
     DoesNotFit, which lists everything that does not fit in any.
     """
-    own: dict[str, list[str]] = {}
-    derived: dict[str, list[str]] = {}
-    ours = {*processed, *(tally.table for tally in tallies)}
-    for table in raw:
-        own[f"the source table {sql.name_of(table)}"] = raw_misfits(connection, table)
-    for table in processed:
-        derived[f"the derived table {sql.name_of(table)}"] = processed_misfits(connection, table)
-    for tally in tallies:
-        name = f"the derived table {sql.name_of(tally.table)}"
-        derived[name] = derived_misfits(connection, tally)
-    unfit = any(own.values()) or any(
-        derived[f"the derived table {sql.name_of(table)}"] for table in processed
-    )
+    own = {table: raw_misfits(connection, table) for table in raw}
+    derived = {table: processed_misfits(connection, table) for table in processed}
+    derived |= {tally.table: derived_misfits(connection, tally) for tally in tallies}
     for source in dict.fromkeys(s for t in tallies for s in t.sources):
         # What tallies cannot read of a table that is ours may well be written.
-        kind, place = ("derived", derived) if source in ours else ("source", own)
-        found = place.setdefault(f"the {kind} table {sql.name_of(source)}", [])
+        found = derived[source] if source in derived else own.setdefault(source, [])
         misfits = source_misfits(connection, source, tallies)
         found += [misfit for misfit in misfits if misfit not in found]
-    said = [f"{name}: {', '.join(what)}" for name, what in (own | derived).items() if what]
+    said = [
+        f"the {kind} table {sql.name_of(table)}: {', '.join(what)}"
+        for kind, place in (("source", own), ("derived", derived))
+        for table, what in place.items()
+        if what
+    ]
     if said:
+        unfit = {table for table, what in (own | derived).items() if what}
         ways = [of_sources] if any(own.values()) else []
         ways += [OF_DERIVED] if any(derived.values()) else []
-        ways += of_processing if unfit else []
+        ways += [advice for tables, advice in of_systems if unfit.intersection(tables)]
         raise DoesNotFit(
             f"existing tables do not fit what their tallies declare: {'; '.join(said)}."
             f" Nothing was changed; {'; '.join(ways)}"

@@ -385,3 +385,13 @@ def test_a_log_that_cannot_be_processed_is_refused_with_what_helps(engine: Engin
     said = str(caught.value)
     assert "the source table fediverse.stream_events: payload is text, expected jsonb" in said
     assert "tally adopt fediverse --from-schema" in said
+
+
+def test_a_table_of_sentiments_of_another_shape_is_refused_with_what_helps(engine: Engine) -> None:
+    execute(engine, *NAIVE_LOG, "ALTER TABLE fediverse.post_sentiments RENAME label TO said")
+    with pytest.raises(DoesNotFit) as caught:
+        migrate(engine, [system])
+    said = str(caught.value)
+    assert "the source table fediverse.post_sentiments: label is missing, expected text" in said
+    assert "tally adopt fediverse --from-schema" in said
+    assert "--move-aside" not in said

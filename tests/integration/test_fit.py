@@ -330,7 +330,9 @@ def test_a_raw_table_fits_if_processing_can_read_and_mark_it(
     assert raw_misfits(made, events) == ([] if misfit is None else [misfit])
     if misfit is not None:
         with pytest.raises(DoesNotFit) as caught:
-            require_fit(made, [], raw=[events], of_processing=["or bring it over"])
+            require_fit(
+                made, [], raw=[events], of_systems=[([sales], "no"), ([events], "or bring it over")]
+            )
         assert f"the source table shop.events: {misfit}" in str(caught.value)
         assert str(caught.value).endswith("; or bring it over")
 
