@@ -12,12 +12,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from socket import SHUT_RDWR
 
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
+CLOSED = 0
+"""A refusal that is no answer: the connection is closed."""
 PATH = "/api/v1/streaming"
 
 
@@ -51,14 +54,16 @@ def serving() -> Iterator[WebsocketServer]:
     """A server on a port of its own, ended afterwards."""
     state = WebsocketServer()
 
-    def answer(_connection: ServerConnection, request: Request) -> Response | None:
+    def answer(connection: ServerConnection, request: Request) -> Response | None:
         path = request.path.partition("?")[0]
         if request.headers.get("Upgrade") is None:
             return _plain(HTTPStatus.NOT_FOUND)
         state.asked.append(request.path)
         asked = request.headers.get("Authorization"), request.headers.get("Sec-WebSocket-Protocol")
         state.tokens.append(asked)
-        if path != PATH or state.refusal is not None:
+        if state.refusal == CLOSED:
+            connection.socket.shutdown(SHUT_RDWR)
+        elif path != PATH or state.refusal is not None:
             return _plain(HTTPStatus(state.refusal or 404), state.headers)
         return None
 

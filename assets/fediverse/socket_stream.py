@@ -14,7 +14,12 @@ from collections.abc import Callable
 from http.client import responses
 from urllib.parse import urlencode, urlsplit
 
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidHandshake,
+    InvalidStatus,
+    WebSocketException,
+)
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
@@ -33,11 +38,12 @@ Receive = Callable[[str | None, str | None], None]
 class Rejected(Exception):
     """The server answered the request for a websocket with something else: `code` says with what.
 
-    `retry_after` is what it said of another try.
+    It is None where that was no answer of HTTP. `retry_after` is what it said of another try.
     """
 
-    def __init__(self, code: int, retry_after: str | None = None) -> None:
-        super().__init__(f"{code} {responses.get(code, '')}".rstrip())
+    def __init__(self, code: int | None, retry_after: str | None = None) -> None:
+        said = "nothing" if code is None else f"{code} {responses.get(code, '')}".rstrip()
+        super().__init__(said)
         self.code, self.retry_after = code, retry_after
 
 
@@ -100,6 +106,8 @@ class SocketStream:
             if isinstance(answered, InvalidStatus):
                 answer = answered.response
                 raise Rejected(answer.status_code, answer.headers.get("Retry-After")) from None
+            if isinstance(error, InvalidHandshake):
+                raise Rejected(None) from None
             # Its text may have the headers, which hold the token.
             raise Ended(f"no websocket ({type(error).__name__})") from None
         raise Ended("the server ended the stream")

@@ -167,7 +167,9 @@ class StreamConnection:
             self._socket.run(receive, by_websocket)
         except Rejected as answer:
             said = f"{before}{'it' if before else 'the server'} answered {answer}"
-            if answer.code in _NO_EVENTS and before:
+            if answer.code is None and not before:
+                raise Disconnected(said) from answer
+            if before and (answer.code is None or answer.code in _NO_EVENTS):
                 said += f"; {NO_STREAMS}"
             raise _failure(said, answer.code, answer.retry_after) from answer
         except Ended as error:
@@ -238,7 +240,7 @@ class _Reader(StreamListener):
                     self._response.shutdown()
 
 
-def _failure(said: str, code: int, retry_after: str | None) -> Refused | Disconnected:
+def _failure(said: str, code: int | None, retry_after: str | None) -> Refused | Disconnected:
     """What an answer of that code means: whether it is worth to ask again."""
     passes = code in (_TIMEOUT, _EARLY, _TOO_MANY) or code in _SERVER_ERRORS
     if passes and code not in _NO_EVENTS:
