@@ -316,6 +316,10 @@ WHERE v.instance_id = {here} AND v.version_seq::text = coalesce(s ->> 'status_ve
 ON CONFLICT DO NOTHING"""
 
 
+# Of the moment alone: a whole row would bring its payload with it.
+_RECEIVED = f"{TIME}(to_jsonb(o.received_at) #>> '{{}}')"
+
+
 def _of_events(old: Old, there: str | None) -> str:
     return f"{old.table('stream_events')} AS o WHERE {old.of('stream_events', 'o', there)}"
 
@@ -324,7 +328,7 @@ def piece_of_events(old: Old, there: str | None, from_start: bool) -> str:
     """A SELECT of the next raw events there: id, and the day on which each was received."""
     kind = old.columns["stream_events"]["id"]
     after = "CAST(:last AS text) IS NULL" if from_start else f"o.id > CAST(:last AS {kind})"
-    received = f"{TIME}(to_jsonb(o) ->> 'received_at')"
+    received = _RECEIVED
     return (
         f"SELECT o.id::text AS id, ({received} AT TIME ZONE 'UTC')::date AS day"
         f" FROM {_of_events(old, there)}"
@@ -338,7 +342,7 @@ def copy_events(old: Old, there: str | None) -> str:
     kind = old.columns["stream_events"]["id"]
     return f"""
 WITH events AS MATERIALIZED (
-  SELECT o.id, {TIME}(to_jsonb(o) ->> 'received_at') AS received_at, o.event_type,
+  SELECT o.id, {_RECEIVED} AS received_at, o.event_type,
     {JSON_OF}(o.payload::text) AS payload
   FROM {_of_events(old, there)} AND o.id BETWEEN CAST(:first AS {kind}) AND CAST(:last AS {kind})
 )

@@ -13,7 +13,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import Engine
 
 from assets.fediverse import adoption
@@ -24,6 +26,7 @@ from assets.fediverse.log_checks import log_state
 from assets.fediverse.processing import process
 from assets.fediverse.replay import replay, verify_log
 from assets.fediverse.tallies import system
+from pipelines.command_line.main import tally
 from pipelines.migrate import migrate
 from resources.database import open_engine
 from tallies import DoesNotFit, refresh, verify
@@ -139,9 +142,9 @@ def test_all_that_a_row_says_is_brought_over_once(empty: Engine) -> None:
     assert scalar(
         empty, f"SELECT created_at = '{DAY} 10:00Z' FROM fediverse.mastodon_posts WHERE id = '1'"
     )
-    for tally in system.tallies:
-        refresh(empty, tally)
-        assert verify(empty, tally).ok, tally
+    for each in system.tallies:
+        refresh(empty, each)
+        assert verify(empty, each).ok, each
     assert verify_log(empty).differences == ()
     # Neither theirs nor ours is altered by another run.
     again = adopt(empty, "theirs", HERE)
@@ -242,6 +245,13 @@ def test_what_cannot_be_brought_over_is_said(
         adopt(empty, schema, instance)
     assert said in str(caught.value)
     assert scalar(empty, "SELECT count(*) FROM fediverse.stream_events") == 0
+
+
+def test_the_other_systems_are_adopted_where_they_are() -> None:
+    asked = ["adopt", "gallery", "--from-schema", "public"]
+    result = CliRunner().invoke(tally, asked, standalone_mode=False)
+    assert isinstance(result.exception, click.UsageError)
+    assert "TALLY_NAMES, and run `tally migrate`" in result.exception.message
 
 
 def test_a_database_without_the_projects_tables_says_what_makes_them(engine: Engine) -> None:
