@@ -65,7 +65,15 @@ def divided(postgres_servers: Servers) -> Iterator[World]:
         admin.dispose()
 
 
-ASKED = {"name": "x", "domain": "x", "id": "1", "ids": "1,2", "instance": "1", "day": "2025-11-20"}
+ASKED = {
+    "name": "x",
+    "domain": "x",
+    "id": "1",
+    "ids": "1,2",
+    "instance": "1",
+    "day": "2025-11-20",
+    "unit": "week",
+}
 
 
 def test_the_service_answers_the_same_as_the_reader(divided: World) -> None:
@@ -84,6 +92,10 @@ def test_the_service_answers_the_same_as_the_reader(divided: World) -> None:
             assert found.status_code in (200, 404) or url == "/ready", found.text
             asked += 1
     assert asked > 20
+    groups = "/api/tallies/classroom.submission_counts/groups?group_by="
+    for by in ("course_id", "assignment_group_id"):
+        bodies = [c.get(groups + by).json()["groups"] for c in (as_reader, as_administrator)]
+        assert bodies[0] == bodies[1]
 
 
 @pytest.mark.parametrize("system", all_systems(), ids=lambda s: s.name)
