@@ -61,7 +61,7 @@ class Old:
         return table in self.columns and all(c in self.columns[table] for c in columns)
 
     def tells_of(self, there: str | None, table: str, *columns: str) -> bool:
-        """The same, and rows of one instance can be told from those of others."""
+        """The same, and rows of one instance are distinguished from those of others."""
         return self.has(table, *columns) and (there is None or self.has(table, "instance_id"))
 
     def table(self, name: str) -> str:
@@ -209,7 +209,7 @@ def _versions(old: Old, there: str | None) -> str:
 
 
 def _snapshots(old: Old, there: str | None) -> str:
-    """SQL: the counts that were taken of each post, and when."""
+    """SQL: the counts that were captured of each post, and when."""
     if not old.tells_of(there, "post_metric_snapshots", "post_id", "captured_at"):
         return "SELECT NULL::text AS post_id, NULL::jsonb AS s WHERE false"
     return (
