@@ -4,8 +4,8 @@ The application's tables stand in a schema of their own, with its names: `mastod
 far as they are there `mastodon_accounts`, `instances`, `post_versions`, `post_metric_snapshots`,
 `post_sentiments` and `stream_events`. They may know instances or not. What a post's row says
 becomes events in the raw log, as a server would send them: what it was edited from, its counts when
-they were captured, what it is now, its deletion. So all that hangs on posts is derived as always, with
-hashtags and mentions from the JSON columns.
+they were captured, what it is now, its deletion. So all that hangs on posts is derived as always,
+with hashtags and mentions from the JSON columns.
 
 What must stay true: nothing is written in that schema; a post that is known here is not touched, so
 that all of it can be run again, after a kill as well, and the second run changes nothing. What a
