@@ -75,8 +75,8 @@ CLASSROOM_TABLES = (
     "CREATE TABLE classroom.assignment_groups (id int PRIMARY KEY, course_id int)",
     "CREATE TABLE classroom.assignment_group_memberships (id int PRIMARY KEY,"
     " assignment_group_id int, assignment_id int)",
-    "CREATE TABLE classroom.submission (nr int PRIMARY KEY, task int NOT NULL,"
-    " course_id int NOT NULL, owner int NOT NULL, made timestamp)",
+    "CREATE TABLE classroom.submission (nr int PRIMARY KEY, task int,"
+    " course_id int, owner int, made timestamp)",
     "CREATE TABLE classroom.reports (id int PRIMARY KEY, user_id int, date_created timestamp)",
     "CREATE TABLE classroom.login_events (id int PRIMARY KEY, user_id int, at timestamp)",
     'CREATE TABLE classroom.log (id int PRIMARY KEY, "submissionId" int, assignment_id int,'
@@ -197,12 +197,13 @@ def test_a_classroom_under_other_names(engine: Engine, tmp_path: Path) -> None:
         execute(
             engine,
             "INSERT INTO classroom.submission VALUES (1, 1, 1, 1, '2025-03-01 10:00'),"
-            " (2, 1, 1, 1, NULL)",
+            " (2, 1, 1, 1, NULL), (3, NULL, NULL, NULL, NULL)",
             "INSERT INTO classroom.log VALUES"
             " (1, 1, 1, 1, 1, 'File.Edit', NULL, NULL, 'then', '2025-03-01 10:00'),"
             " (2, 1, 1, 1, 1, 'File.Edit', NULL, NULL, NULL, '2025-03-01 10:00:10'),"
             " (3, 1, 1, 1, 1, 'Run.Program', NULL, NULL, NULL, NULL),"
-            " (4, NULL, 1, NULL, 1, NULL, NULL, NULL, NULL, '2025-03-01 23:59')",
+            " (4, NULL, 1, NULL, 1, NULL, NULL, NULL, NULL, '2025-03-01 23:59'),"
+            " (5, 3, NULL, NULL, NULL, 'run', NULL, NULL, NULL, '2025-03-01 11:00')",
         )
 
         def ask() -> Any:
@@ -210,6 +211,7 @@ def test_a_classroom_under_other_names(engine: Engine, tmp_path: Path) -> None:
                 one = reads.submission_counts(connection, 1)
                 course = reads.course_counts(connection, 1)
                 user = reads.user_counts(connection, 1)
+                assert reads.submission_counts(connection, 3)["runs"] == 1
             return (
                 (one["runs"], one["edits"]),
                 (course["total_submissions"], course["total_students"], course["total_users"]),
