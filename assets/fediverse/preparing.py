@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, text
 
-from assets.fediverse import partition_functions
+from assets.fediverse import partition_functions, redaction
 from assets.fediverse.functions import PROGRESS, create_functions
 from assets.fediverse.partitions import ensure_around, today_of
 from assets.fediverse.post_months import ensure_months
@@ -22,7 +22,9 @@ def prepare(connection: Connection) -> list[str]:
     Where posts are partitioned by month also the months to come, which the migration captures.
     """
     _require_order(connection)
-    done = create_functions(connection, partition_functions.statements())
+    done = create_functions(
+        connection, {**partition_functions.statements(), **redaction.statements()}
+    )
     if f"created {PROGRESS}" in done:
         done += _forget_marks(connection)
     today = today_of(connection)

@@ -131,7 +131,7 @@ def _process(connection: Connection, schema: str, most: int) -> Processed:
     if late:
         deriving.derive_late(connection, schema, redact=redact)
     if redact:
-        redaction.redact_events(connection, schema, _DELETED.format(schema=schema))
+        redaction.redact_events(connection, _DELETED.format(schema=schema))
     return Processed(counted.events, counted.failed, counted.ignored, counted.posts, late, 1)
 
 

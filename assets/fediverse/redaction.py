@@ -3,7 +3,7 @@
 What the processed tables hold is redacted where they are written (`posts.py`, `relations.py`,
 `versions.py`). What must stay true: a post can still be derived from its redacted events, and comes
 out as it is stored. So ids, times, counts and the author stay, and each version's hash, by which it
-is known.
+is known. Only events of posts that are deleted are ever redacted.
 """
 
 from __future__ import annotations
@@ -13,8 +13,13 @@ from sqlalchemy import Connection
 from assets.fediverse.functions import JSON_OF, REDACTED
 from assets.fediverse.notes import STATUS_OF_NOTE, is_note
 from assets.fediverse.parsing import HISTORY, STATUS_EVENTS
-from tallies.sql import execute
+from assets.fediverse.tables import post_deletions, stream_events
+from tallies.sql import execute, in_engine_schema, name_of
 
+REDACT = in_engine_schema("fediverse_redact")
+SIGNATURE = f"{REDACT}(bigint,text)"
+
+_EVENTS, _DELETIONS = name_of(stream_events), name_of(post_deletions)
 # The column may be json, where the log is an application's own.
 _WRITTEN = f"""CASE WHEN jsonb_typeof(e.payload::jsonb) = 'string'
     THEN {JSON_OF}(e.payload::jsonb #>> '{{}}') ELSE e.payload::jsonb END"""
@@ -50,27 +55,49 @@ def note_posts(connection: Connection) -> None:
     )
 
 
-def redact_events(connection: Connection, schema: str, posts: str) -> int:
+def redact_events(connection: Connection, posts: str) -> int:
     """Redact the processed events of `posts`, a query of instances and ids; how many were not yet.
 
     Of an event that shows such a post within a reblog, the post within alone.
     """
-    if not execute(connection, f"SELECT EXISTS ({posts})").scalar_one():
-        return 0
-    execute(connection, f"CREATE TEMPORARY TABLE redacted_posts ON COMMIT DROP AS {posts}")
-    execute(connection, "ANALYZE pg_temp.redacted_posts")
-    # Post by post through the indexes: how few events of the log these are the planner cannot know.
-    execute(connection, "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off")
-    changed = 0
-    for column, (events, redacted) in _REDACTED.items():
-        changed += execute(
-            connection,
-            f"""
-UPDATE {schema}.stream_events AS e SET payload = {redacted}
-FROM pg_temp.redacted_posts AS p
-WHERE e.instance_id = p.instance_id AND e.{column} = p.post_id AND e.event_type IN ({events})
-  AND e.processed_at IS NOT NULL AND e.process_error IS NULL
-  AND {redacted} IS DISTINCT FROM e.payload::jsonb""",
-        ).rowcount
-    execute(connection, "SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on")
-    return changed
+    changed = execute(
+        connection,
+        f"SELECT coalesce(sum({REDACT}(p.instance_id, p.post_id)), 0) FROM ({posts}) AS p",
+    ).scalar_one()
+    return int(changed)
+
+
+def statements() -> dict[str, str]:
+    """CREATE FUNCTION by name, with who may not call it.
+
+    It has the rights of its owner: who processes may not change a payload otherwise.
+    """
+    updates = "\n".join(
+        f"""
+  UPDATE {_EVENTS} AS e SET payload = {redacted}
+  WHERE e.instance_id = instance AND e.{column} = post AND e.event_type IN ({events})
+    AND e.processed_at IS NOT NULL AND e.process_error IS NULL
+    AND {redacted} IS DISTINCT FROM e.payload::jsonb;
+  GET DIAGNOSTICS found = ROW_COUNT;
+  changed := changed + found;"""
+        for column, (events, redacted) in _REDACTED.items()
+    )
+    return {
+        REDACT: f"""
+CREATE OR REPLACE FUNCTION {REDACT}(instance bigint, post text) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path TO pg_catalog, pg_temp AS $body$
+#variable_conflict use_variable
+DECLARE
+  changed bigint := 0;
+  found bigint;
+BEGIN
+  IF NOT EXISTS (
+    SELECT FROM {_DELETIONS} AS d WHERE d.instance_id = instance AND d.post_id = post
+  ) THEN
+    RETURN 0;
+  END IF;{updates}
+  RETURN changed;
+END
+$body$;
+REVOKE EXECUTE ON FUNCTION {SIGNATURE} FROM PUBLIC"""
+    }

@@ -83,7 +83,7 @@ def replay(engine: Engine, start: datetime | None = None, end: datetime | None =
 
     def mend(connection: Connection) -> None:
         if redact_deleted():
-            redaction.redact_events(connection, schema, _DELETED.format(schema=schema))
+            redaction.redact_events(connection, _DELETED.format(schema=schema))
         for name, number in settle(connection, schema, thinned=True).items():
             found.rows[name] = found.rows.get(name, 0) + number
 

@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
 
-from assets.fediverse import partition_functions, tables
+from assets.fediverse import partition_functions, redaction, tables
 from assets.fediverse.functions import MORE_PENDING_THAN, PROGRESS
 from assets.fediverse.log import process_log, waiting
 from assets.fediverse.preparing import prepare
@@ -388,10 +388,9 @@ system = System(
         counted={tables.stream_events: ["received_at", "processed_at"]},
         asked=[f"{MORE_PENDING_THAN}(bigint)"],
         kept=[PROGRESS],
-        called=partition_functions.SIGNATURES,
+        called=(*partition_functions.SIGNATURES, redaction.SIGNATURE),
         marked={
             tables.stream_events: [
-                "payload",
                 "payload_status_id",
                 "payload_reblog_id",
                 "processed_at",

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from assets.fediverse import partitions
+from assets.fediverse.log import process_log
 from assets.fediverse.reads import record_sentiment, unanalyzed_posts, write_summary_text
 from assets.fediverse.tallies import system as fediverse
 from assets.fediverse.thinning import thin_snapshots
@@ -32,7 +33,7 @@ from tallies import (
 )
 from tallies.sql import quote
 from tests.integration.serving_client import Client
-from tests.integration.support import execute, rows
+from tests.integration.support import execute, rows, scalar
 from tests.role_world import (
     APPLICATION,
     MODEL,
@@ -96,6 +97,27 @@ def test_the_service_answers_the_same_as_the_reader(divided: World) -> None:
     for by in ("course_id", "assignment_group_id"):
         bodies = [c.get(groups + by).json()["groups"] for c in (as_reader, as_administrator)]
         assert bodies[0] == bodies[1]
+
+
+def test_the_refresher_redacts_what_it_may_not_change(
+    divided: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TALLY_FEDIVERSE_REDACT", "1")
+    process_log(divided.runs)
+    said = (
+        "FROM fediverse.stream_events AS e JOIN fediverse.mastodon_posts AS p"
+        " ON p.instance_id = e.instance_id AND p.id = e.payload_status_id"
+        " WHERE jsonb_exists(e.payload, 'content')"
+    )
+    post = scalar(divided.admin, f"SELECT p.id {said} AND p.deleted_at IS NULL LIMIT 1")
+    execute(
+        divided.admin,
+        "INSERT INTO fediverse.stream_events (instance_id, event_type, payload)"
+        f" SELECT instance_id, 'delete', to_jsonb(id) FROM fediverse.mastodon_posts"
+        f" WHERE id = '{post}'",
+    )
+    process_log(divided.runs)
+    assert scalar(divided.admin, f"SELECT count(*) {said} AND p.id = '{post}'") == 0
 
 
 @pytest.mark.parametrize("system", all_systems(), ids=lambda s: s.name)
