@@ -82,6 +82,13 @@ def command(engine: Engine, *arguments: str, code: int | None = 0) -> str:
     return result.output
 
 
+def benchmarked(*cells: str) -> list[str]:
+    """The rows of the documentation's benchmarks that have these cells."""
+    page = Path(__file__).parents[2] / "docs" / "reference" / "benchmarks.md"
+    lines = page.read_text().splitlines()
+    return [line for line in lines if all(f"| {cell} |" in line for cell in cells)]
+
+
 @cache
 def definitions() -> dg.Definitions:
     """What Dagster runs."""

@@ -435,7 +435,6 @@ def test_the_standard_deviation_of_edit_times_is_there(connection: Connection) -
     assert found == pytest.approx(sqrt(sum((g - 33) ** 2 for g in gaps) / 3))
 
 
-@differently("percentiles are exact and not estimated, since the log is there")
 def test_percentiles_of_edit_times_are_there(connection: Connection) -> None:
     moments = [sum(range(1, n + 1)) for n in range(1, 11)]
     run(connection, *(event(2, at, "File.Edit", subject=BOB) for at in moments))

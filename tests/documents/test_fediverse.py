@@ -412,7 +412,7 @@ def test_a_deleted_post_counts_nowhere(connection: Connection) -> None:
 # What models said.
 
 
-def test_a_sentiment_says_of_what_by_whom_and_when_it_was_made(engine: Engine) -> None:
+def test_a_sentiment_says_of_what_and_by_whom_and_when_it_was_made(engine: Engine) -> None:
     wanted = {"model", "prompt_version", "input_hash", "analyzed_at", "status_version_seq"}
     assert wanted <= columns_of(engine, "post_sentiments")
 
@@ -525,9 +525,10 @@ def test_a_new_installation_gets_all_tables_by_itself(engine: Engine) -> None:
     assert {table.name for table in metadata.tables.values()} <= found
 
 
-@differently("`make down`, then the folder of the embedded database is removed")
-def test_beginning_afresh_is_documented() -> None:
-    assert "`make down`" in (DOCS.parent / "README.md").read_text()
+def test_beginning_afresh_and_preserving_data_are_documented() -> None:
+    guide = (DOCS / "how-to" / "adopt-fediverse.md").read_text()
+    assert "**A fresh start.**" in guide
+    assert "**Keep the data.**" in guide
 
 
 def test_backing_up_is_documented() -> None:
@@ -648,7 +649,7 @@ def test_media_have_their_metadata(connection: Connection) -> None:
     assert by_hand(connection, meta) == [({"width": 4},)]
 
 
-def test_conversations_have_roots_depths_and_replies(engine: Engine) -> None:
+def test_conversations_have_roots_and_depths_and_replies(engine: Engine) -> None:
     threads = "SELECT post_id::text, root_post_id::text, depth, reply_count"
     found = rows(engine, f"{threads} FROM fediverse.conversation_threads WHERE instance_id = 1")
     assert ("100", "100", 0, 1) in found

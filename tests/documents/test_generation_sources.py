@@ -22,7 +22,6 @@ from assets.gallery.tallies import system as gallery
 from pipelines.migrate import migrate
 from serving.app import create_app
 from tallies import rebuild, refresh, verify
-from tests.documents.audit import differently
 from tests.documents.installation import (
     build,
     by_hand,
@@ -248,12 +247,10 @@ def test_the_counts_are_refreshed_every_hour_on_the_hour() -> None:
     assert schedule("gallery_hourly").cron_schedule == "0 * * * *"
 
 
-@differently("a schedule is switched on and off in the Dagster UI; on by default")
 def test_the_schedule_can_be_enabled_and_disabled() -> None:
     assert schedule("gallery_hourly").default_status.value == "RUNNING"
 
 
-@differently("there is no Celery: the job `gallery_hourly` is launched from Dagster or by cron")
 def test_the_hourly_task_can_be_run_by_hand() -> None:
     job = definitions().get_repository_def().get_job("gallery_hourly")
     assert "gallery__gen_source_stats" in {node.name for node in job.nodes}
@@ -286,7 +283,6 @@ def test_one_command_refreshes_the_counts_by_hand_and_says_how_long_it_took(
     assert rows(engine, STORED.format(f"= '{visitor}'")) == [("auto", 1), ("regular", 1)]
 
 
-@differently("one command for all: `TALLY_DATABASE_URL` says which database it is for")
 def test_development_and_demo_and_test_databases_are_refreshed_alike(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -337,7 +333,6 @@ def test_the_stored_counts_can_be_looked_at_in_sql(engine: Engine) -> None:
     assert rows(engine, "SELECT * FROM gallery.gen_source_stats LIMIT 10")
 
 
-@differently("the Dagster UI takes the place of Flower: its page of schedules and of runs")
 def test_scheduled_runs_can_be_watched() -> None:
     ticking = {s.name for s in definitions().get_repository_def().schedule_defs}
     assert "gallery_hourly" in ticking
