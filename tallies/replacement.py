@@ -116,7 +116,7 @@ def _supersede(
 def _replace_view(connection: Connection, wanted: LiveView) -> None:
     name = wanted.tally.live_name
     oid = _oid(connection, name)
-    if _try_view(connection, name, wanted.view):
+    if try_view(connection, name, wanted.view):
         return
     if _try_in_present_order(connection, wanted):
         return
@@ -140,7 +140,7 @@ def _try_in_present_order(connection: Connection, wanted: LiveView) -> bool:
     create = live.creating(wanted.tally)
     rows = wanted.view.removeprefix(create)
     ordered = f"{create}SELECT {sql.columns(order)} FROM (\n{rows}\n) AS live"
-    return _try_view(connection, wanted.tally.live_name, ordered)
+    return try_view(connection, wanted.tally.live_name, ordered)
 
 
 def stand_on_nothing(connection: Connection, tally: Tally) -> None:
@@ -150,10 +150,10 @@ def stand_on_nothing(connection: Connection, tally: Tally) -> None:
         return
     nothing = ", ".join(f"NULL::{type_} AS {sql.quote(n)}" for n, type_ in columns.items())
     standing = f"{live.creating(tally)}SELECT {nothing} WHERE false"
-    assert _try_view(connection, tally.live_name, standing)
+    assert try_view(connection, tally.live_name, standing)
 
 
-def _try_view(connection: Connection, name: str, statement: str) -> bool:
+def try_view(connection: Connection, name: str, statement: str) -> bool:
     """Try to replace the view in place, which would reset its options."""
     options = attributes.options_of_view(connection, name)
     replaced = _try(connection, statement)

@@ -35,6 +35,8 @@ def convert(connection: Connection) -> None:
         execute(connection, f"LOCK TABLE {name_of(table)} IN ACCESS EXCLUSIVE MODE")
     kept = [t for t in system.tallies if _is_there(connection, t.live_name)]
     as_recorded = _as_recorded(connection, kept)
+    # As they are now, and not as declared: later migrations may add what that reads.
+    views = {tally: _definition(connection, tally.live_name) for tally in kept}
     for tally in kept:
         replacement.stand_on_nothing(connection, tally)
     for table, names in numbers.items():
@@ -43,10 +45,8 @@ def convert(connection: Connection) -> None:
     for tally in kept:
         if logged := _numbers(connection, tally.log_name, tally.log_columns()):
             _rewrite(connection, tally.log_name, logged)
-        naive = live.naive_columns(connection, tally)
-        view = live.create_view(tally, naive)
-        wanted = replacement.LiveView(tally, live.create_functions(tally), view)
-        replacement.replace(connection, wanted, [], alter_log=False)
+        view = f"{live.creating(tally)}{views[tally]}"
+        assert replacement.try_view(connection, tally.live_name, view)
     if {tables.mastodon_posts, tables.conversation_threads} & numbers.keys():
         _cut_circles(connection)
     if as_recorded:
@@ -70,6 +70,11 @@ def _numbers(
 
 def _is_there(connection: Connection, name: str) -> bool:
     return connection.scalar(select(func.to_regclass(name))) is not None
+
+
+def _definition(connection: Connection, view: str) -> str:
+    found = connection.scalar(text("SELECT pg_get_viewdef(to_regclass(:view))"), {"view": view})
+    return str(found)
 
 
 def _as_recorded(connection: Connection, kept: list[Tally]) -> list[Tally]:
