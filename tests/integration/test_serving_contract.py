@@ -85,4 +85,5 @@ def test_answers_about_what_there_is_are_as_the_document_has_them(database: Engi
         case = schema[path]["GET"].Case(path_parameters=path_parameters, query=query)
         response = case.call_and_validate()
         assert response.status_code == 200, path
-        assert len(response.content) > 100 or path == "/ready", path
+        # Whether anything spikes just now depends on the hour at which the data was made.
+        assert len(response.content) > 100 or path in ("/ready", "/api/hashtags/spiking"), path
