@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import psycopg
-from psycopg.errors import DeadlockDetected
+from psycopg.errors import DeadlockDetected, UndefinedColumn
 from sqlalchemy import Engine
 
 from assets.fediverse.processing import process
@@ -75,8 +75,10 @@ class Load:
             while not self.stop.is_set():
                 try:
                     look(connection, rng.choice(ORACLES))
-                except DeadlockDetected:
-                    continue  # The migration locks all tables; nothing was seen.
+                except (DeadlockDetected, UndefinedColumn):
+                    # The migration locks all tables; and what an earlier release made lacks
+                    # columns until then. Nothing was seen.
+                    continue
                 self.snapshots += 1
 
     def wait_for(self, more: int) -> None:
