@@ -34,7 +34,7 @@ down: $(READY) ## stop what still runs
 
 # Three at a time, a file by one of them: most tests wait for others. ARGS="-n 0" is one by one.
 test: $(READY) ## all tests
-	@$(BIN)/pytest -n 3 --dist loadfile $(ARGS)
+	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 30 $(ARGS)
 
 lint: $(READY) ## style, formatting and types, nothing changed
 	@$(BIN)/ruff check .

@@ -26,6 +26,19 @@ from resources.database import open_engine  # noqa: E402
 from tests.servers import VERSIONS, Servers, in_memory  # noqa: E402
 
 
+# Files with the longest tests first: begun last they would keep one worker busy when all others are
+# done. Within a folder the order stays as it is.
+_LONGEST_FIRST = ("browser", "concurrency", "dagster", "catalogue", "acceptance")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item: pytest.Item) -> int:
+        folder = item.path.parent.name
+        return _LONGEST_FIRST.index(folder) if folder in _LONGEST_FIRST else len(_LONGEST_FIRST)
+
+    items.sort(key=rank)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_home() -> Iterator[None]:
     """A home for this run, so that no test comes near the real one."""
