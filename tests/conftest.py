@@ -25,7 +25,6 @@ from resources import embedded  # noqa: E402 -- after the environment was cleare
 from resources.database import open_engine  # noqa: E402
 from tests.servers import VERSIONS, Servers, in_memory  # noqa: E402
 
-
 # Files with the longest tests first: begun last they would keep one worker busy when all others are
 # done. Within a folder the order stays as it is.
 _LONGEST_FIRST = ("browser", "concurrency", "dagster", "catalogue", "acceptance")
