@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import ARRAY, Integer
+from sqlalchemy import ARRAY, DateTime, Integer, String, Uuid
 
-from tallies import Tally
+from assets.loading import parse_time
+from tallies import Tally, sql
 from tallies.declaration import nearest
 
 
 def key_of(tally: Tally, given: str) -> dict[str, Any]:
     """The columns by which the tally's rows are computed together, with the values given.
 
-    As JSON has them. Raises ValueError where they are not those columns, or a number is none.
+    As JSON has them. Raises ValueError where they are not those columns, or a number, time or UUID
+    is none.
     """
     group = tally.group
-    if len(group) == 1 and not given.startswith(f"{group[0]}="):
+    is_named = given.startswith(f"{group[0]}=") or (
+        "=" in given and not isinstance(tally.table.c[group[0]].type, String)
+    )
+    if len(group) == 1 and not is_named:
         pairs = {group[0]: given}
     else:
         pairs = dict(_pair(tally, part) for part in given.split(","))
@@ -40,12 +46,17 @@ def _value(tally: Tally, name: str, value: str) -> Any:
     kind = tally.table.c[name].type
     if isinstance(kind, ARRAY):
         raise _refused(tally, f"{name} is an array, of which no value can be given here")
-    if not isinstance(kind, Integer):
-        return value
     try:
-        return int(value)
+        if isinstance(kind, Integer):
+            return int(value)
+        if isinstance(kind, DateTime):
+            parse_time(value.removesuffix("Z"))
+        elif isinstance(kind, Uuid):
+            UUID(value)
     except ValueError:
-        raise _refused(tally, f"{name} is a whole number, and {value!r} is none") from None
+        what = "whole number" if isinstance(kind, Integer) else sql.type_name(kind).lower()
+        raise _refused(tally, f"{name} is a {what}, and {value!r} is none") from None
+    return value
 
 
 def _refused(tally: Tally, why: str) -> ValueError:

@@ -18,6 +18,7 @@ from resources.postmaster import Server
 from tallies import refresh
 from tests.acceptance.command import Command, Result
 from tests.servers import in_memory
+from tests.templates import fill
 
 SECRET = "s3cret"
 TALLIES = [tally.name for system in all_systems() for tally in system.tallies]
@@ -60,11 +61,15 @@ def contents(engine: Engine) -> list[tuple[object, ...]]:
 @pytest.fixture
 def made(tally: Command, engine: Engine) -> Command:
     """A database with tables and one file."""
+    fill(engine, "with_one_file", _with_one_file)
+    return tally
+
+
+def _with_one_file(engine: Engine) -> None:
     migrate(engine, with_sources=True)
     with engine.begin() as connection:
         connection.exec_driver_sql("INSERT INTO media.media_files (path) VALUES ('a')")
     refresh(engine, daily_contributions)
-    return tally
 
 
 @pytest.mark.parametrize("command", ["migrate", "env"])

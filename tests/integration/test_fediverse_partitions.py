@@ -13,6 +13,7 @@ from assets.fediverse import partitions
 from assets.fediverse.partitions import dropped, ensure, ensure_around, ensure_days, why_left_alone
 from assets.fediverse.preparing import prepare
 from assets.fediverse.tallies import system
+from tallies.transactions import PATIENCE
 from tests.integration.support import create, execute, rows, scalar
 
 DAY = date(2025, 11, 20)
@@ -217,7 +218,8 @@ def test_a_day_that_others_hold_is_kept_and_the_next_one_dropped(
     make(fediverse, DAY, DAY + timedelta(days=1))
     with fediverse.begin() as reader:
         reader.exec_driver_sql("SELECT FROM fediverse.stream_events_20251120")
-        result = dropped(fediverse, 1, DAY + timedelta(days=9))
+        hasty = fediverse.execution_options(**{PATIENCE: 0.1})
+        result = dropped(hasty, 1, DAY + timedelta(days=9))
     assert result.dropped == ["fediverse.stream_events_20251121"]
     assert "gave up" in result.kept["fediverse.stream_events_20251120"]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from assets.classroom.tallies import submission_counts, submission_daily_activity
-from assets.gallery.tallies import content_tags
+from assets.gallery.tallies import content_tags, gen_source_stats
 from assets.keys import key_of
+from assets.media.tallies import daily_contributions
 from tallies import Tally
 
 
@@ -35,7 +36,10 @@ def test_keys_are_read_as_json_has_them(tally: Tally, given: str, key: dict[str,
     ("tally", "given", "sentence"),
     [
         (submission_counts, "seven", "submission_id is a whole number, and 'seven' is none"),
-        (submission_counts, "submission=7", "submission_id is a whole number"),
+        (submission_counts, "submission=7", "there is no 'submission'; did you mean"),
+        (daily_contributions, "day=2025-11-20Z", "there is no 'day'"),
+        (daily_contributions, "20 November", "date is a timestamp with time zone, and '20 N"),
+        (gen_source_stats, "user_id=ann,source_type=auto", "user_id is a uuid, and 'ann' is none"),
         (content_tags, "7", "as in content_id=...,content_source=..., but '7' is no column=value"),
         (content_tags, "content_id=7", "but content_source is missing"),
         (content_tags, "content_ids=7", "there is no 'content_ids'; did you mean 'content_id'?"),
