@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 
 import psycopg
+import pytest
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateSchema
@@ -67,7 +68,10 @@ class World:
 
     def run_script(self, systems: Sequence[System] = ()) -> str:
         """Have the administrator run what `tally roles` prints, but for psql's own commands."""
-        script = roles_sql(self.admin, systems or all_systems(), WANTED)
+        with pytest.MonkeyPatch.context() as env:
+            # Tests of Dagster have named a storage of their own.
+            env.delenv("DAGSTER_PG_URL", raising=False)
+            script = roles_sql(self.admin, systems or all_systems(), WANTED)
         with psycopg.connect(libpq_url(self.admin), autocommit=True) as connection:
             connection.execute(without_psql(script))
         return script

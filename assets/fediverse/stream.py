@@ -190,8 +190,11 @@ class StreamConnection:
             self._client.stream_public(local=self._stream.kind == "local", **listening)
 
     def _note(self, answer: Any, *arguments: object, **options: object) -> None:
-        """The library tells of an answer its wording alone: the number is kept here."""
-        if "/api/v1/streaming" in answer.url:
+        """The library tells of an answer its wording alone: the number is kept here.
+
+        A redirect is no answer: where the next request fails, that is the network's doing.
+        """
+        if "/api/v1/streaming" in answer.url and not answer.is_redirect:
             self._answer = answer
 
     def _explained(self, error: Exception) -> Exception:
