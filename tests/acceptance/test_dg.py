@@ -133,7 +133,7 @@ def test_dev_serves_the_ui_and_ends_with_all_it_started(clone: Clone) -> None:
                 assert process.poll() is None, output.seek(0) or output.read()
                 time.sleep(0.5)
         finally:
-            # As with Ctrl-C: again, where nothing comes of it. On a busy machine it can take a minute.
+            # Like Ctrl-C, again where nothing comes of it: it can take a minute on a busy machine.
             for _ in range(3):
                 process.send_signal(signal.SIGINT)
                 with suppress(subprocess.TimeoutExpired):
