@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from benchmarks.timing import Sample
 
 MISSED = "**missed**"
-"""What stands in a table where what was promised was not kept."""
+"""The mark of a row whose target was missed."""
 
 HEAD = (
     "| What | Size | Median (middle half) | Compared with | Median (middle half)"

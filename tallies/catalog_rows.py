@@ -42,12 +42,14 @@ FROM (
     c.relrowsecurity
     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE c.oid = ANY (o.relations)
-  UNION ALL SELECT concat_ws(' ', 'column', a.attrelid, a.attnum, a.xmin, y.xmin, e.xmin), NULL
-    FROM pg_attribute AS a LEFT JOIN pg_type AS y ON y.oid = a.atttypid
-    LEFT JOIN pg_type AS e ON e.oid = y.typelem AND e.oid >= {_FIRST_OF_USERS}
+  UNION ALL SELECT concat_ws(' ', 'column', a.attrelid, a.attnum, a.xmin), NULL
+    FROM pg_attribute AS a
     WHERE a.attrelid = ANY (o.relations) AND a.attnum > 0
-  UNION ALL SELECT concat_ws(' ', 'default', oid, xmin), NULL
-    FROM pg_attrdef WHERE adrelid = ANY (o.relations)
+  UNION ALL SELECT concat_ws(' ', 'default', d.oid, d.xmin,
+      -- Renaming a function that it calls changes its text, and no row.
+      CASE WHEN a.attgenerated <> '' THEN pg_get_expr(d.adbin, d.adrelid) END), NULL
+    FROM pg_attrdef AS d JOIN pg_attribute AS a ON (a.attrelid, a.attnum) = (d.adrelid, d.adnum)
+    WHERE d.adrelid = ANY (o.relations)
   UNION ALL SELECT concat_ws(' ', 'trigger', oid, xmin), NULL
     FROM pg_trigger WHERE tgrelid = ANY (o.relations) OR tgfoid = ANY (o.functions)
   UNION ALL SELECT concat_ws(' ', 'rule', oid, xmin), NULL
@@ -62,18 +64,27 @@ FROM (
     NULL FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
     WHERE p.oid = ANY (o.functions) OR p.proname = ANY (ARRAY(SELECT s.columns[1]::name
       FROM {sql.name_of(stands_on)} AS s WHERE s.tally = %(tally)s AND s.kind = 'function'))
-  UNION ALL SELECT concat_ws(' ', 'type', y.oid, y.typelem, y.typrelid,
+  UNION ALL SELECT concat_ws(' ', 'type', y.oid, y.xmin, n.xmin,
+      (SELECT concat(t.xmin, ' ', m.xmin) FROM pg_type AS t
+       JOIN pg_namespace AS m ON m.oid = t.typnamespace WHERE t.oid = y.typelem),
+      format_type(nullif(y.typbasetype, 0), y.typtypmod),
       (SELECT string_agg(xmin::text, ',' ORDER BY oid) FROM pg_enum
        WHERE enumtypid IN (y.oid, y.typelem)),
-      (SELECT string_agg(xmin::text, ',' ORDER BY oid) FROM pg_constraint WHERE contypid = y.oid),
-      (SELECT string_agg(xmin::text, ',' ORDER BY attnum) FROM pg_attribute
-       WHERE attrelid = y.typrelid AND y.typrelid <> 0)), NULL
-    FROM pg_type AS y WHERE y.oid IN (SELECT a.atttypid FROM pg_attribute AS a
+      (SELECT string_agg(pg_get_constraintdef(oid), ',' ORDER BY oid)
+       FROM pg_constraint WHERE contypid = y.oid),
+      (SELECT string_agg(concat(xmin, format_type(atttypid, atttypmod)), ',' ORDER BY attnum)
+       FROM pg_attribute WHERE attrelid = y.typrelid AND y.typrelid <> 0),
+      (SELECT string_agg(refobjid::text, ',' ORDER BY refobjid) FROM pg_depend WHERE objid = y.oid
+       AND classid = 'pg_type'::regclass AND deptype = 'e')), NULL
+    FROM pg_type AS y JOIN pg_namespace AS n ON n.oid = y.typnamespace
+    WHERE y.oid IN (SELECT a.atttypid FROM pg_attribute AS a
       WHERE a.attrelid = ANY (o.relations) AND a.attnum > 0 AND a.atttypid >= {_FIRST_OF_USERS})
   UNION ALL SELECT concat_ws(' ', 'collation', oid, xmin), NULL FROM pg_collation
     WHERE oid IN (SELECT a.attcollation FROM pg_attribute AS a
       WHERE a.attrelid = ANY (o.relations) AND a.attcollation >= {_FIRST_OF_USERS})
   UNION ALL SELECT concat_ws(' ', 'extension', oid, xmin), NULL FROM pg_extension
+  UNION ALL SELECT concat_ws(' ', 'part of an extension', objid, refobjid), NULL FROM pg_depend
+    WHERE classid = 'pg_proc'::regclass AND objid = ANY (o.functions) AND deptype = 'e'
 ) AS found"""
 
 

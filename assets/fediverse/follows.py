@@ -1,9 +1,9 @@
 """Who follows whom: from events of the log, and as applications ask for it.
 
-Mastodon's public streams do not say it; whoever collects it appends `follow` and `unfollow` events
-(`tally load` takes them as lines). What must stay true: a row has the latest of the moments that
-any event named, whatever order they came in. So an event that comes twice, or late, changes
-nothing that it should not.
+Mastodon's public streams do not contain follows. An application that collects them appends
+`follow` and `unfollow` events (`tally load` reads them as lines). Invariant: a row has the latest
+of the moments that any event named, in whatever order the events came. So an event that comes
+twice, or late, changes nothing that it should not.
 """
 
 from __future__ import annotations

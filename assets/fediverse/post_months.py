@@ -2,10 +2,10 @@
 
 A month is one of creation, in UTC: `mastodon_posts_202512`. The table as it was becomes the
 partition of all that came before, so that no row of it is copied; what no month covers (a server
-with a wrong clock) stands in `mastodon_posts_default`. What must stay true:
+with a wrong clock) is in `mastodon_posts_default`. Invariants:
 - No write is missed: the conversion holds the table's lock, and leaves it captured.
 - A month is made empty. One that has posts elsewhere already is left where it is.
-- What others have built on the table is refused: it would stand on a part of the posts alone.
+- What others have built on the table is refused: it would depend on a part of the posts alone.
 """
 
 from __future__ import annotations
