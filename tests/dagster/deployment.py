@@ -194,9 +194,11 @@ def deployed(
         location = Location(instance, engine, [assets_of(each, daily()) for each in systems])
         location.build()
         target = WorkspaceFileTarget([str(project_root() / "workspace.yaml")])
+        # Other tests leave processes that live as long as the worker.
+        before = set(psutil.Process().children(recursive=True))
         with create_test_daemon_workspace_context(target, instance) as workspace:
             yield Deployment(location, workspace, hook)
-            started = psutil.Process().children(recursive=True)
+            started = set(psutil.Process().children(recursive=True)) - before
         # They are asked to end, and have the storage open until they have.
         psutil.wait_procs(started, timeout=30)
         engine.dispose()
