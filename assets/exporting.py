@@ -7,7 +7,6 @@ there at all.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -27,6 +26,9 @@ from tallies.errors import NotInstalled
 
 ROWS_AT_ONCE = 50_000
 MOST_ROWS_OF_A_SHEET = 1_048_575
+MOST_CHARACTERS_OF_A_CELL = 32_767
+# Earlier times are no dates to a spreadsheet, and stand there as text.
+_FIRST_YEAR_OF_A_SHEET = 1900
 _UNDEFINED = {"42P01", "3F000"}
 _ARROW = {
     "Int64": pa.int64(),
@@ -163,7 +165,7 @@ def _xlsx(path: Path, types: dict[str, str]) -> Iterator[Write]:
             "A spreadsheet is written by XlsxWriter, which is not installed; install tallykeeper"
             " with its extra, as in `pip install 'tallykeeper[xlsx]'`, or export parquet or csv."
         ) from error
-    with xlsxwriter.Workbook(os.fspath(path), _SHEET) as book:
+    with path.open("wb") as stream, xlsxwriter.Workbook(stream, _SHEET) as book:
         moments = book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss"})
         sheet = book.add_worksheet()
         sheet.write_row(0, 0, list(types))
@@ -179,11 +181,20 @@ def _xlsx(path: Path, types: dict[str, str]) -> Iterator[Write]:
             for row in rows.astype(object).itertuples(index=False):
                 place += 1
                 for column, cell in enumerate(row):
-                    if isinstance(cell, datetime) and not pd.isna(cell):
+                    if pd.isna(cell):
+                        continue
+                    if isinstance(cell, datetime) and cell.year >= _FIRST_YEAR_OF_A_SHEET:
                         # Spreadsheets have no time zones: it is UTC.
                         sheet.write_datetime(place, column, cell.replace(tzinfo=None), moments)
-                    elif not pd.isna(cell):
-                        sheet.write(place, column, cell)
+                        continue
+                    shown = cell.isoformat() if isinstance(cell, datetime) else cell
+                    if isinstance(shown, str) and len(shown) > MOST_CHARACTERS_OF_A_CELL:
+                        raise ExportError(
+                            f"Expected texts of at most {MOST_CHARACTERS_OF_A_CELL:,} characters,"
+                            f" which is all that a cell holds, but {rows.columns[column]} has one"
+                            f" of {len(shown):,}; export parquet or csv."
+                        )
+                    sheet.write(place, column, shown)
 
         yield write
 

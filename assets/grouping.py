@@ -18,6 +18,7 @@ from typing import Any
 from sqlalchemy import Column, Connection, DateTime, Integer, text
 from sqlalchemy.exc import DBAPIError
 
+from assets.loading import parse_time
 from assets.reading import read
 from tallies import AdditiveTally, Tally, sql
 from tallies.combining import Membership
@@ -36,6 +37,7 @@ _FIRST, _LAST = "timestamptz '0001-01-01Z'", "timestamptz '9999-12-31 23:59:59Z'
 # What PostgreSQL says of a value that its column's type cannot have.
 _BAD_VALUE = {"22P02", "22007", "22008", "22003", "22021"}
 _LARGEST = 2**63 - 1
+_INFINITE = ("infinity", "-infinity")
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,11 @@ class _By:
     unit: str | None = None
     members: Membership | None = None
 
+    @property
+    def name(self) -> str:
+        """As it is asked for; where it is in an application's table, that may call it otherwise."""
+        return str(self.column.key)
+
     def expression(self) -> str:
         if self.members is not None:
             return f"{self.join_name}.{sql.quote(self.column.name)}"
@@ -66,18 +73,21 @@ class _By:
 
     @property
     def join_name(self) -> str:
-        return sql.quote(f"of_{self.column.name}")
+        return sql.quote(f"of_{self.name}")
 
     def join(self) -> str:
         """What brings the column in, where it is in another table: each pair once."""
         if self.members is None:
             return ""
-        on, to = sql.quote(self.members.on), sql.quote(self.column.name)
-        pairs = f"SELECT DISTINCT {on}, {to} FROM {sql.name_of(self.members.table)}"
-        return f" JOIN ({pairs}) AS {self.join_name} ON {self.join_name}.{on} = v.{on}"
+        on, to = self.members.table.c[self.members.on].name, sql.quote(self.column.name)
+        pairs = f"SELECT DISTINCT {sql.quote(on)}, {to} FROM {sql.name_of(self.members.table)}"
+        return (
+            f" JOIN ({pairs}) AS {self.join_name}"
+            f" ON {self.join_name}.{sql.quote(on)} = v.{sql.quote(self.members.on)}"
+        )
 
     def shown(self) -> str:
-        name = f"g.{sql.quote(self.column.name)}"
+        name = f"g.{sql.quote(self.name)}"
         if not isinstance(self.column.type, DateTime):
             return name
         return _written(name, _FORMS[self.unit] if self.unit else _INSTANT)
@@ -107,7 +117,7 @@ def grouped(
     rows together, NotInstalled where there is no live view.
     """
     columns = [_by(tally, each) for each in by]
-    if len({each.column.name for each in columns}) < len(columns):
+    if len({each.name for each in columns}) < len(columns):
         raise ValueError(f"Expected each column once in {', '.join(by)}; leave one out.")
     if not 1 <= limit <= MOST_GROUPS:
         raise ValueError(f"Expected a limit within 1 to {MOST_GROUPS:,}, but it is {limit}.")
@@ -115,7 +125,7 @@ def grouped(
     shown = [*values, *formulas] if measures is None else list(measures)
     _require_values(tally, shown, left_out)
     conditions, given = _conditions(tally, where or {}, start, end)
-    totals = [n for n in _totals(tally) if n not in {c.column.name for c in columns}]
+    totals = [n for n in _totals(tally) if n not in {c.name for c in columns}]
     conditions += [f"v.{sql.quote(n)} IS NULL" for n in totals if n not in (where or {})]
     query = _query(tally, columns, values, formulas, shown, conditions, limit)
     try:
@@ -149,7 +159,7 @@ def _columns(tally: Tally) -> list[str]:
 
 
 def _by(tally: Tally, given: str) -> _By:
-    name, _, unit = given.partition(":")
+    name, colon, unit = given.partition(":")
     known = groupable(tally)
     if name not in known:
         raise ValueError(
@@ -162,7 +172,7 @@ def _by(tally: Tally, given: str) -> _By:
     else:
         column = tally.table.c[name]
         by = _By(column)
-    if not unit:
+    if not colon:
         return by
     finest = tally.window.unit if tally.window and tally.window.column == name else UNITS[0]
     units = UNITS[UNITS.index(finest) :]
@@ -181,7 +191,7 @@ def _values(
 ) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
     """The SQL of each value of a group; of each that follows from others; why others have none."""
     single = _is_whole_key(tally, by)
-    grouping = {each.column.name for each in by}
+    grouping = {each.name for each in by}
     values: dict[str, str] = {}
     formulas: dict[str, str] = {}
     left_out: dict[str, str] = {}
@@ -215,13 +225,13 @@ def _formulas(tally: Tally) -> dict[str, str]:
 
 def _is_whole_key(tally: Tally, by: Sequence[_By]) -> bool:
     """Whether each group is one row."""
-    uncut = {each.column.name for each in by if each.unit in (None, _unit_of(tally, each))}
+    uncut = {each.name for each in by if each.unit in (None, _unit_of(tally, each))}
     return set(tally.key) <= uncut
 
 
 def _unit_of(tally: Tally, by: _By) -> str | None:
     window = tally.window
-    return window.unit if window is not None and window.column == by.column.name else None
+    return window.unit if window is not None and window.column == by.name else None
 
 
 def _why_not(tally: Tally, measure: str, grouping: Collection[str]) -> str:
@@ -277,9 +287,14 @@ def _conditions(
         written = str(value)
         if "\0" in written or not written.isprintable():
             raise ValueError(f"Expected a value of {name} without control characters.")
+        values[f"where_{place}"] = written
+        if isinstance(tally.table.c[name].type, DateTime) and written not in _INFINITE:
+            # PostgreSQL would read it in the session's zone, and `today` each day anew.
+            conditions.append(f"{column} = :where_{place}")
+            values[f"where_{place}"] = _moment_named(name, value)
+            continue
         kind = sql.type_name(tally.table.c[name].type)
         conditions.append(f"{column} = CAST(CAST(:where_{place} AS text) AS {kind})")
-        values[f"where_{place}"] = written
     for name, bound, sign in (("start", start, ">="), ("end", end, "<")):
         if bound is None:
             continue
@@ -288,6 +303,15 @@ def _conditions(
         conditions.append(f"v.{sql.quote(tally.window.column)} {sign} :{name}")
         values[name] = _moment(bound)
     return conditions, values
+
+
+def _moment_named(name: str, given: Any) -> datetime:
+    if isinstance(given, date):
+        return _moment(given)
+    try:
+        return parse_time(str(given).removesuffix("Z"))
+    except ValueError as error:
+        raise ValueError(f"Expected a time in {name}: {error}.") from error
 
 
 def _moment(given: date) -> datetime:
@@ -305,7 +329,7 @@ def _query(
     conditions: Sequence[str],
     limit: int,
 ) -> str:
-    names = [sql.quote(each.column.name) for each in by]
+    names = [sql.quote(each.name) for each in by]
     inner = [f"{each.expression()} AS {n}" for each, n in zip(by, names, strict=True)]
     inner += [f"{value} AS {sql.quote(name)}" for name, value in values.items()]
     outer = [f"{each.shown()} AS {n}" for each, n in zip(by, names, strict=True)]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, DateTime, Integer, String, Uuid
+from sqlalchemy import BigInteger, DateTime, Integer, SmallInteger, String, Uuid
 
 from assets.loading import parse_time
 from tallies import Tally, sql
@@ -44,11 +45,9 @@ def _pair(tally: Tally, part: str) -> tuple[str, str]:
 
 def _value(tally: Tally, name: str, value: str) -> Any:
     kind = tally.table.c[name].type
-    if isinstance(kind, ARRAY):
-        raise _refused(tally, f"{name} is an array, of which no value can be given here")
     try:
         if isinstance(kind, Integer):
-            return int(value)
+            return _whole_number(kind, value)
         if isinstance(kind, DateTime):
             parse_time(value.removesuffix("Z"))
         elif isinstance(kind, Uuid):
@@ -57,6 +56,16 @@ def _value(tally: Tally, name: str, value: str) -> Any:
         what = "whole number" if isinstance(kind, Integer) else sql.type_name(kind).lower()
         raise _refused(tally, f"{name} is a {what}, and {value!r} is none") from None
     return value
+
+
+def _whole_number(kind: Integer, value: str) -> int:
+    bits = 64 if isinstance(kind, BigInteger) else 16 if isinstance(kind, SmallInteger) else 32
+    if re.fullmatch(r"-?[0-9]{1,19}", value) is None:
+        raise ValueError(value)
+    number = int(value)
+    if not -(2 ** (bits - 1)) <= number < 2 ** (bits - 1):
+        raise ValueError(value)
+    return number
 
 
 def _refused(tally: Tally, why: str) -> ValueError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, date, datetime
 from typing import Any
 
 import psycopg
@@ -87,3 +88,30 @@ def commits_by_itself(connection: Connection) -> bool:
 
 def _sqlstate(error: DBAPIError) -> str | None:
     return getattr(error.orig, "sqlstate", None)
+
+
+def days(start: date | None, end: date | None) -> tuple[datetime | None, datetime | None]:
+    """The midnights UTC of both days. Raises ValueError where the start is after the end."""
+    first, last = day_of(start), day_of(end)
+    if first is not None and last is not None and first > last:
+        raise ValueError(
+            f"Expected a start that is not after the end, but {first.date()} is after "
+            f"{last.date()}; exchange the two."
+        )
+    return first, last
+
+
+def day_of(moment: date | None) -> datetime | None:
+    """Midnight UTC of the day. Raises ValueError where that lies outside the years 1 to 9999."""
+    if moment is None:
+        return None
+    if isinstance(moment, datetime):
+        if moment.tzinfo is not None:
+            try:
+                moment = moment.astimezone(UTC)
+            except OverflowError as error:
+                raise ValueError(
+                    f"Expected a moment within the years 1 to 9999 in UTC, but it is {moment}."
+                ) from error
+        moment = moment.date()
+    return datetime(moment.year, moment.month, moment.day, tzinfo=UTC)

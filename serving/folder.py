@@ -20,7 +20,7 @@ from starlette.responses import Response
 
 from assets.media import reads
 from assets.media.folder_reads import Files, FolderLibrary, FolderUnreadable
-from resources.settings import SettingError, serve_folder
+from resources.settings import SettingError, serve_folder, serve_statement_seconds
 from serving import media, page
 from serving.answers import JSON, Answer, json_response, with_moment, written
 from serving.app import new_app
@@ -35,23 +35,30 @@ Source = Annotated[
     Field(description="No database was asked: the files of a folder were counted."),
 ]
 
+Unreadable = Annotated[
+    int, Field(description="Files and folders that could not be read, and are not counted.")
+]
+
 
 class DailyCounts(media.DailyCounts):
     """Files per UTC day, newest day first; days without files are left out."""
 
     source: Source
+    unreadable: Unreadable
 
 
 class HourlyCounts(media.HourlyCounts):
     """Files per UTC hour, newest hour first; hours without files are left out."""
 
     source: Source
+    unreadable: Unreadable
 
 
 class PeriodCounts(media.PeriodCounts):
     """Files per week, month or year, the newest first, by its first day."""
 
     source: Source
+    unreadable: Unreadable
 
 
 class Ready(Answer):
@@ -74,7 +81,7 @@ def create_app(folder: Path | None = None) -> FastAPI:
             "TALLY_SERVE_FOLDER", "a folder of pictures", "(unset)", "name one, or use --folder"
         )
     app = new_app()
-    app.include_router(router(FolderLibrary(folder)))
+    app.include_router(router(FolderLibrary(folder, serve_statement_seconds())))
     app.include_router(page.router())
     return app
 

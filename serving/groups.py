@@ -77,7 +77,7 @@ def router(provider: Provider, systems: Sequence[System]) -> APIRouter:
             return {"groups": found.groups, "more": found.more, "left_out": found.left_out}
 
         # What groups there are may change without the tally.
-        of_others = set(by) & set(tally.memberships)
+        of_others = {each.partition(":")[0] for each in by} & set(tally.memberships)
         return ask.answer(request, read, *([] if of_others else [Part(tally)]))
 
     return routes

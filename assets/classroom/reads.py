@@ -23,7 +23,7 @@ from assets.classroom import tables
 from assets.classroom.lookups import USER_TIME, lookup_of
 from assets.classroom.tallies import report_daily_counts, submission_daily_activity
 from assets.grouping import MOST_GROUPS, PERIODS, after, grouped
-from assets.reading import read
+from assets.reading import days, read
 from tallies import Tally
 from tallies.errors import NotInstalled
 
@@ -221,16 +221,15 @@ def _periods(
 ) -> list[Counts]:
     if unit != "day" and unit not in PERIODS:
         raise ValueError(f"Expected a unit, day or {', '.join(PERIODS)}, but it is {unit!r}.")
-    if start is not None and end is not None and start > end:
-        raise ValueError(f"Expected a start that is not after the end, but {start} is after {end}.")
+    first, last = days(start, end)
     found = grouped(
         connection,
         tally,
         [f"day:{unit}"],
         measures=names,
         where=where,
-        start=start,
-        end=None if end is None else after(datetime(end.year, end.month, end.day, tzinfo=UTC)),
+        start=first,
+        end=None if last is None else after(last),
         limit=MOST_GROUPS,
     )
     return [{"period": g["day"], **{n: g[n] for n in names}} for g in found.groups]

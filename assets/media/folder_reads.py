@@ -31,10 +31,14 @@ class FolderUnreadable(Exception):
 
 @dataclass(frozen=True)
 class Files:
-    """When each file of a folder was made, as of the moment at which looking began."""
+    """When each file of a folder was made, as of the moment at which looking began.
+
+    `unreadable` is how many files and folders below it could not be read, and are not counted.
+    """
 
     as_of: datetime
     moments: Sequence[datetime]
+    unreadable: int
 
     def per_day(self, first: date | None = None, last: date | None = None) -> dict[str, int]:
         """Files per UTC day, newest day first; both ends included, None is open."""
@@ -65,8 +69,9 @@ class Files:
 class FolderLibrary:
     """A folder of pictures and videos that is asked again and again. For threads of a process."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, patience_seconds: float = 60.0) -> None:
         self._path = path.resolve()
+        self._patience = patience_seconds
         self._lock = threading.Lock()
         self._known: dict[str, tuple[Stamp, datetime]] = {}
         self._latest: Files | None = None
@@ -74,14 +79,21 @@ class FolderLibrary:
     def files(self) -> Files:
         """Return the files as they are now; opens those alone that changed.
 
-        Raises FolderUnreadable.
+        Another thread's look is waited for as long as the patience lasts. Raises FolderUnreadable.
         """
         asked = datetime.now(UTC)
-        with self._lock:
-            # Somebody else's look that began after this question answers it as well.
+        if not self._lock.acquire(timeout=self._patience):
+            raise FolderUnreadable(
+                f"Expected the folder {self._path} to be read within {self._patience:g} s, but that"
+                " takes longer; ask again later."
+            )
+        try:
+            # Another question's look that began after this question answers it as well.
             if self._latest is None or self._latest.as_of < asked:
                 self._latest = self._look()
             return self._latest
+        finally:
+            self._lock.release()
 
     def require(self) -> None:
         """Raise FolderUnreadable where the folder cannot be listed."""
@@ -89,10 +101,13 @@ class FolderLibrary:
             with os.scandir(self._path):
                 pass
         except OSError as error:
-            raise FolderUnreadable(
-                f"Expected a folder of pictures at {self._path}, but it cannot be read"
-                f" ({error.strerror}); name one that is there."
-            ) from error
+            raise self._unreadable(error.strerror or str(error)) from error
+
+    def _unreadable(self, why: str) -> FolderUnreadable:
+        return FolderUnreadable(
+            f"Expected a folder of pictures at {self._path}, but it cannot be read ({why}); name"
+            " one that is there."
+        )
 
     def _look(self) -> Files:
         # Pillow is loaded with it, which who reads from a database never needs.
@@ -107,14 +122,21 @@ class FolderLibrary:
             seen.update(same)
             return set(same)
 
+        unreadable: Counter[str] = Counter()
+
+        def report(path: str, why: str) -> None:
+            if path == str(self._path):
+                raise self._unreadable(why)
+            unreadable[path] += 1
+
         # What cannot be read is counted nowhere, as by the loader.
-        found = Folder(self._path, lambda *_: None, unchanged=unchanged)
+        found = Folder(self._path, report, unchanged=unchanged)
         for path, original, created in found:
             moment = original or created
             assert moment is not None
             seen[path] = found.stamps.pop(path), datetime.fromisoformat(moment).astimezone(UTC)
         self._known = seen
-        return Files(as_of, [moment for _, moment in seen.values()])
+        return Files(as_of, [moment for _, moment in seen.values()], len(unreadable))
 
     def _is_known(self, stamp: Stamp) -> bool:
         known = self._known.get(stamp.path)

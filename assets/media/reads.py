@@ -33,7 +33,7 @@ from assets.grouping import MOST_GROUPS, PERIODS, after, grouped
 from assets.media import tables
 from assets.media.folder_reads import Files, FolderLibrary
 from assets.media.tallies import daily_contributions
-from assets.reading import read
+from assets.reading import day_of, days, read
 
 SOURCE = "folder"
 """The word by which an answer says that no database was asked."""
@@ -44,36 +44,42 @@ _FIRST_YEAR = datetime(1, 1, 1, tzinfo=UTC)
 class DailyCounts(TypedDict):
     """Files per day, newest day first; days without files are left out.
 
-    `source` is "folder" where no database was asked.
+    `source` is "folder" where no database was asked; `unreadable` are then the files and folders
+    that could not be read, and are not counted.
     """
 
     daily_counts: dict[str, int]
     total_files: int
     total_days: int
     source: NotRequired[str]
+    unreadable: NotRequired[int]
 
 
 class PeriodCounts(TypedDict):
     """Files per week, month or year, the newest first, by its first day.
 
-    `source` is "folder" where no database was asked.
+    `source` is "folder" where no database was asked; `unreadable` are then the files and folders
+    that could not be read, and are not counted.
     """
 
     period_counts: dict[str, int]
     total_files: int
     source: NotRequired[str]
+    unreadable: NotRequired[int]
 
 
 class HourlyCounts(TypedDict):
     """Files per hour, newest hour first; hours without files are left out.
 
-    `source` is "folder" where no database was asked.
+    `source` is "folder" where no database was asked; `unreadable` are then the files and folders
+    that could not be read, and are not counted.
     """
 
     hourly_counts: dict[str, int]
     total_files: int
     total_hours: int
     source: NotRequired[str]
+    unreadable: NotRequired[int]
 
 
 def daily_counts(
@@ -93,19 +99,21 @@ def daily_counts(
     Raises ValueError where the start is after the end, NotInstalled where there is no live view,
     FolderUnreadable.
     """
-    first, last = _days(start, end)
-    if folder is not None:
-        found = _files(connection, folder)
-        counts = found.per_day(first and first.date(), last and last.date())
+    first, last = days(start, end)
+    files = None if folder is None else _files(connection, folder)
+    if files is not None:
+        counts = files.per_day(first and first.date(), last and last.date())
     else:
-        days = tables.daily_contributions
-        counts = _counts(_asked(connection), days, "date", "YYYY-MM-DD", (first, last))
+        table = tables.daily_contributions
+        counts = _counts(_asked(connection), table, "date", "YYYY-MM-DD", (first, last))
     answer: DailyCounts = {
         "daily_counts": counts,
         "total_files": sum(counts.values()),
         "total_days": len(counts),
     }
-    return answer if folder is None else {**answer, "source": SOURCE}
+    if files is not None:
+        answer |= {"source": SOURCE, "unreadable": files.unreadable}
+    return answer
 
 
 def period_counts(
@@ -126,12 +134,17 @@ def period_counts(
     """
     if unit not in PERIODS:
         raise ValueError(f"Expected a unit, one of {', '.join(PERIODS)}, but it is {unit!r}.")
-    first, last = _days(start, end)
+    first, last = days(start, end)
     if folder is not None:
         files = _files(connection, folder)
         of_folder = files.per_period(unit, first and first.date(), last and last.date())
         total = sum(of_folder.values())
-        return {"period_counts": of_folder, "total_files": total, "source": SOURCE}
+        return {
+            "period_counts": of_folder,
+            "total_files": total,
+            "source": SOURCE,
+            "unreadable": files.unreadable,
+        }
     found = grouped(
         _asked(connection),
         daily_contributions,
@@ -159,10 +172,11 @@ def hourly_counts(
     """
     if day is None:
         raise TypeError("Expected a day whose hours are counted, but none was named; name one.")
-    first = _day(day)
+    first = day_of(day)
     assert first is not None
-    if folder is not None:
-        counts = _files(connection, folder).per_hour(first.date())
+    files = None if folder is None else _files(connection, folder)
+    if files is not None:
+        counts = files.per_hour(first.date())
     else:
         window = (first, first.replace(hour=23))
         form = 'YYYY-MM-DD"T"HH24:MI:SS"Z"'
@@ -173,7 +187,9 @@ def hourly_counts(
         "total_files": sum(counts.values()),
         "total_hours": len(counts),
     }
-    return answer if folder is None else {**answer, "source": SOURCE}
+    if files is not None:
+        answer |= {"source": SOURCE, "unreadable": files.unreadable}
+    return answer
 
 
 def _files(connection: Connection | None, folder: Path | Files) -> Files:
@@ -218,29 +234,3 @@ def _written(moment: ColumnElement[datetime], form: str) -> ColumnElement[str]:
         (moment < _FIRST_YEAR, text.concat(literal(" BC"))),
         else_=text,
     )
-
-
-def _days(start: date | None, end: date | None) -> tuple[datetime | None, datetime | None]:
-    first, last = _day(start), _day(end)
-    if first is not None and last is not None and first > last:
-        raise ValueError(
-            f"Expected a start that is not after the end, but {first.date()} is after "
-            f"{last.date()}; exchange the two."
-        )
-    return first, last
-
-
-def _day(moment: date | None) -> datetime | None:
-    """Midnight UTC of the day. Raises ValueError where that lies outside the years 1 to 9999."""
-    if moment is None:
-        return None
-    if isinstance(moment, datetime):
-        if moment.tzinfo is not None:
-            try:
-                moment = moment.astimezone(UTC)
-            except OverflowError as error:
-                raise ValueError(
-                    f"Expected a moment within the years 1 to 9999 in UTC, but it is {moment}."
-                ) from error
-        moment = moment.date()
-    return datetime(moment.year, moment.month, moment.day, tzinfo=UTC)

@@ -211,6 +211,12 @@ def hand_reports_over(cursor: Cursor, rng: random.Random) -> None:
     cursor.execute(f"UPDATE classroom.reports SET user_id = %s WHERE {_some(rng, 3)}", [_user(rng)])
 
 
+def date_reports(cursor: Cursor, rng: random.Random) -> None:
+    cursor.execute(
+        f"UPDATE classroom.reports SET date_created = %s WHERE {_some(rng, 3)}", [_instant(rng)]
+    )
+
+
 def delete_reports(cursor: Cursor, rng: random.Random) -> None:
     cursor.execute(f"DELETE FROM classroom.reports WHERE {_some(rng, 3)}")
 
@@ -304,7 +310,8 @@ def delete_events(cursor: Cursor, rng: random.Random) -> None:
 
 
 def truncate(cursor: Cursor, rng: random.Random) -> None:
-    names = ("submission_log", "roles", "login_events", "submissions CASCADE", "users CASCADE")
+    alone = ("submission_log", "roles", "login_events", "reports")
+    names = (*alone, "submissions CASCADE", "users CASCADE")
     cursor.execute(f"TRUNCATE classroom.{rng.choice(names)}")
 
 
@@ -339,6 +346,7 @@ OPERATIONS = tuple(
         (1, delete_submission),
         (2, insert_reports),
         (1, hand_reports_over),
+        (1, date_reports),
         (0.7, delete_reports),
         (2, log_in),
         (0.7, delete_logins),

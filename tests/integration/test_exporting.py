@@ -80,7 +80,6 @@ def test_what_is_exported_is_the_live_view(
 
 
 def test_a_spreadsheet_has_the_rows_and_its_times_are_utc(engine: Engine, tmp_path: Path) -> None:
-    pytest.importorskip("xlsxwriter")
     path = tmp_path / "days.xlsx"
     assert export(engine, daily_contributions, "xlsx", path).rows == 5
     with ZipFile(path) as book:
@@ -96,16 +95,31 @@ def test_a_spreadsheet_has_the_rows_and_its_times_are_utc(engine: Engine, tmp_pa
 def test_more_rows_than_a_sheet_holds_are_refused_and_leave_no_file(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("xlsxwriter")
     monkeypatch.setattr(exporting, "MOST_ROWS_OF_A_SHEET", 4)
     with pytest.raises(ExportError, match="at most 4 rows"):
         export(engine, daily_contributions, "xlsx", tmp_path / "days.xlsx")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_cannot_be_written_is_a_sentence(engine: Engine, tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", list(exporting.FORMS))
+def test_what_cannot_be_written_is_a_sentence(engine: Engine, tmp_path: Path, form: str) -> None:
     with pytest.raises(ExportError, match="cannot be written"):
-        export(engine, daily_contributions, "csv", tmp_path / "nothing" / "days.csv")
+        export(engine, daily_contributions, form, tmp_path / "nothing" / f"days.{form}")
+
+
+def test_a_text_that_a_cell_does_not_hold_is_refused_and_early_times_are_texts(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = "INSERT INTO media.media_files (path, original_created_at) VALUES ('old', '1850-01-02Z')"
+    execute(engine, file)
+    path = tmp_path / "days.xlsx"
+    export(engine, daily_contributions, "xlsx", path)
+    with ZipFile(path) as book:
+        assert b"1850-01-02T00:00:00+00:00" in b"".join(map(book.read, book.namelist()))
+    monkeypatch.setattr(exporting, "MOST_CHARACTERS_OF_A_CELL", 24)
+    with pytest.raises(ExportError, match=r"at most 24 characters, .* date has one of 25"):
+        export(engine, daily_contributions, "xlsx", path)
+    execute(engine, "DELETE FROM media.media_files WHERE path = 'old'")
 
 
 def test_a_failed_export_leaves_the_file_that_was_there(

@@ -254,6 +254,8 @@ def test_what_is_pending_counts_and_a_table_emptied_by_hand_does_not_matter(
         (["day", "day:week"], {}, "each column once in day, day:week"),
         ([], {"measures": ["run"]}, "there is 'run'; did you mean 'runs'"),
         ([], {"where": {"runs": 1}}, "columns of classroom.submission_daily_activity to look for"),
+        (["day:"], {}, "of day, week, month, year, but there is ''"),
+        ([], {"where": {"day": "today"}}, "Expected a time in day: 'today' is no ISO 8601 time"),
         ([], {"where": {"course_id": "x"}}, 'invalid input syntax for type bigint: "x"'),
         ([], {"where": {"course_id": "1\0"}}, "without control characters"),
         ([], {"limit": 0}, "a limit within 1 to 100,000, but it is 0"),
@@ -264,6 +266,23 @@ def test_what_cannot_be_asked_is_refused_with_what_can(
 ) -> None:
     with pytest.raises(ValueError, match=sentence.replace("?", r"\?")):
         grouped(connection, submission_daily_activity, by, **options)
+
+
+@pytest.mark.parametrize("day", [date(2026, 2, 2), "2026-02-02", "2026-02-02Z", "infinity"])
+def test_a_day_is_that_of_utc_whatever_the_sessions_zone(connection: Connection, day: Any) -> None:
+    connection.exec_driver_sql("SET LOCAL timezone = 'America/St_Johns'")
+    found = grouped(connection, submission_daily_activity, ["day"], where={"day": day})
+    expected = [] if day == "infinity" else ["2026-02-02"]
+    assert [group["day"][:10] for group in found.groups] == expected
+
+
+@pytest.mark.parametrize("by", ["assignment_group_id:", "assignment_group_id"])
+def test_groups_by_another_table_have_no_entity_tag(world: Engine, by: str) -> None:
+    asked = {"group_by": by}
+    client = Client(create_app(world, ["classroom"]))
+    answer = client.get("/api/tallies/classroom.assignment_counts/groups", params=asked)
+    assert answer.status_code == (422 if by.endswith(":") else 200)
+    assert "etag" not in answer.headers
 
 
 def test_a_span_of_a_tally_without_days_is_refused(connection: Connection) -> None:

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import Engine
 
 from assets.classroom import tables as classroom_tables
+from assets.grouping import grouped
 from pipelines.command_line.loaders import loader_of, prepare
 from pipelines.migrate import migrate
 from resources.database import open_engine
@@ -56,6 +57,8 @@ table = "user"
 [classroom.roles]
 table = "role"
 columns = { course_id = "courseId", user_id = "userId", name = "what" }
+[classroom.assignment_group_memberships]
+columns = { assignment_group_id = 'group"s', assignment_id = "task" }
 [classroom.assignments]
 columns = { date_created = "made" }
 [classroom.submissions]
@@ -74,7 +77,7 @@ CLASSROOM_TABLES = (
     "CREATE TABLE classroom.assignments (id int PRIMARY KEY, course_id int, made timestamp)",
     "CREATE TABLE classroom.assignment_groups (id int PRIMARY KEY, course_id int)",
     "CREATE TABLE classroom.assignment_group_memberships (id int PRIMARY KEY,"
-    " assignment_group_id int, assignment_id int)",
+    ' "group""s" int, task int)',
     "CREATE TABLE classroom.submission (nr int PRIMARY KEY, task int,"
     " course_id int, owner int, made timestamp)",
     "CREATE TABLE classroom.reports (id int PRIMARY KEY, user_id int, date_created timestamp)",
@@ -233,6 +236,12 @@ def test_a_classroom_under_other_names(engine: Engine, tmp_path: Path) -> None:
         )
         assert ask() == ((2, 1), (2, 0, 1), (0, 1))
         exact(engine, system)
+        execute(engine, "INSERT INTO classroom.assignment_group_memberships VALUES (1, 7, 1)")
+        with engine.connect() as connection:
+            by_group = grouped(
+                connection, modules["tallies"].assignment_counts, ["assignment_group_id"]
+            )
+        assert [group["assignment_group_id"] for group in by_group.groups] == [7]
 
 
 def test_what_does_not_fit_is_said_by_the_names_that_it_has(engine: Engine, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -50,12 +51,14 @@ def test_files_are_counted_by_day_and_say_that_a_folder_was_asked(pictures: Path
         "total_files": 4,
         "total_days": 3,
         "source": "folder",
+        "unreadable": 1,
     }
     assert daily_counts(None, date(2025, 11, 1), date(2025, 11, 19), folder=pictures) == {
         "daily_counts": {"2025-11-19": 1},
         "total_files": 1,
         "total_days": 1,
         "source": "folder",
+        "unreadable": 1,
     }
     for unit, first_days in {
         "week": {"2025-11-17": 3, "2020-09-07": 1},
@@ -66,12 +69,14 @@ def test_files_are_counted_by_day_and_say_that_a_folder_was_asked(pictures: Path
             "period_counts": first_days,
             "total_files": 4,
             "source": "folder",
+            "unreadable": 1,
         }
     assert hourly_counts(None, date(2025, 11, 20), folder=pictures) == {
         "hourly_counts": {"2025-11-20T10:00:00Z": 2},
         "total_files": 2,
         "total_hours": 1,
         "source": "folder",
+        "unreadable": 1,
     }
 
 
@@ -116,6 +121,35 @@ def test_what_is_no_folder_is_an_error_and_no_empty_library(tmp_path: Path, name
     assert Client(create_app(tmp_path / name)).get("/ready").status_code == 503
 
 
+@pytest.mark.parametrize("failing", ["b", ""])
+def test_a_folder_below_that_cannot_be_read_is_counted_and_the_folder_itself_an_error(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    library = FolderLibrary(pictures)
+    # It could be listed a moment ago.
+    monkeypatch.setattr(library, "require", lambda: None)
+    listed = os.scandir
+
+    def scandir(path: str | Path) -> Any:
+        if Path(path) == pictures / failing:
+            raise OSError(5, "Input/output error")
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    if failing:
+        answer = daily_counts(folder=library.files())
+        assert (answer["total_files"], answer["unreadable"]) == (2, 2)
+    else:
+        with pytest.raises(FolderUnreadable, match=r"cannot be read \(Input/output error\)"):
+            library.files()
+
+
+def test_a_folder_that_takes_too_long_is_an_error(pictures: Path) -> None:
+    library = FolderLibrary(pictures, patience_seconds=0.05)
+    with library._lock, pytest.raises(FolderUnreadable, match=r"within 0\.05 s, but that takes"):
+        library.files()
+
+
 def test_either_a_connection_or_a_folder_is_asked(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="neither is there"):
         daily_counts()
@@ -130,7 +164,9 @@ def test_it_is_served_with_the_shape_of_the_database_and_a_word(pictures: Path) 
     client = Client(create_app(pictures))
     answer = client.get(f"{DAILY}?start=2025-11-20")
     body = answer.json()
-    assert list(body) == ["daily_counts", "total_files", "total_days", "source", "as_of"]
+    assert list(body) == [
+        *("daily_counts", "total_files", "total_days", "source", "unreadable", "as_of")
+    ]
     assert (body["daily_counts"], body["source"]) == ({"2025-11-20": 2}, "folder")
     assert datetime.fromisoformat(body["as_of"]) >= before
     assert client.get(f"{HOURLY}?day=2025-11-19").json()["total_files"] == 1
