@@ -236,6 +236,10 @@ def test_verify_names_what_differs_and_rebuild_mends_it(built: Command, engine: 
     assert "1 key changed, " in single.out
     refused = built.run("rebuild", "daily_contributions", "--key", "day=2025-11-20Z")
     assert (refused.code, "there is no 'day'" in refused.err) == (2, True), refused
+    both = built.run(
+        *("rebuild", "daily_contributions", "--key", "2025-11-20Z", "--from", "2025-11-20")
+    )
+    assert (both.code, "days and keys were both named" in both.err) == (2, True), both
     built.ok("rebuild", "daily_contributions")
     assert "(tally verify)" in built.ok("incidents").out
 

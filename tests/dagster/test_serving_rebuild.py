@@ -164,6 +164,14 @@ def test_a_tally_without_partitions_becomes_a_run_that_rebuilds(
     instance.delete_run(run.run_id)
 
 
+def test_days_and_keys_together_are_refused(client: Client) -> None:
+    answer = ask(client, f"{DAILY}?start=2025-01-01&key=2025-01-01")
+    assert (answer.status_code, answer.json()["detail"]) == (
+        422,
+        "Days and keys were both named; name one or the other.",
+    )
+
+
 def test_single_keys_become_a_run_of_the_job_that_repairs(
     client: Client, dagster_ui: str, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:

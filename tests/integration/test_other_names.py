@@ -275,6 +275,7 @@ def test_tables_of_other_names_are_not_loaded_into(engine: Engine, tmp_path: Pat
         ("[fediverse.instances]\ntable = 'x'", "media, gallery, classroom"),
         ("[classroom.users]\ncolumns = { id = 'a', name = 'a' }", "another column for each"),
         ("[classroom.users]\ntable = 7", "a text as `table`"),
+        ("[classroom.users]\ncolumns = 'x'", "names by our names as `columns`"),
         ("[classroom.users]\ncolumns = { id = '' }", "1 to 63 bytes"),
         ("classroom = 1", "tables below [classroom]"),
         ("[classroom", "a TOML file"),

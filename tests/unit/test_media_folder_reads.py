@@ -13,6 +13,7 @@ from PIL import Image
 from assets.media import folder
 from assets.media.folder_reads import FolderLibrary, FolderUnreadable
 from assets.media.reads import daily_counts, hourly_counts, period_counts
+from resources.settings import SettingError
 from serving.folder import create_app
 from tests.integration.serving_client import Client
 
@@ -148,6 +149,12 @@ def test_a_folder_that_takes_too_long_is_an_error(pictures: Path) -> None:
     library = FolderLibrary(pictures, patience_seconds=0.05)
     with library._lock, pytest.raises(FolderUnreadable, match=r"within 0\.05 s, but that takes"):
         library.files()
+
+
+def test_a_service_without_a_folder_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TALLY_SERVE_FOLDER", raising=False)
+    with pytest.raises(SettingError, match="a folder of pictures"):
+        create_app()
 
 
 def test_either_a_connection_or_a_folder_is_asked(tmp_path: Path) -> None:
