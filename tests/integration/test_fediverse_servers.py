@@ -153,6 +153,21 @@ def test_a_reblog_of_each_kind_shows_the_post_within(log: Log) -> None:
     ]
 
 
+@pytest.mark.parametrize("deep", [1, 400])
+def test_of_renotes_within_renotes_the_first_post_within_is_shown_alone(
+    log: Log, deep: int
+) -> None:
+    """A server may nest them without end; a post says nothing of what stands within another."""
+    within = note(id="9last")
+    for level in range(deep):
+        within = note(id=f"9within{level}", text=None, renote=within)
+    log.say("update", note(id="9outer", text=None, renote=within))
+    assert log.posts("id, reblog_of_id, content") == [
+        ("9outer", f"9within{deep - 1}", None),
+        (f"9within{deep - 1}", None, None),
+    ]
+
+
 @pytest.mark.parametrize(
     ("fields", "column", "value"),
     [

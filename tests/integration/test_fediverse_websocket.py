@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Engine
 
+from assets.fediverse import socket_stream
 from assets.fediverse.listen import ListenError
 from assets.fediverse.processing import process
 from assets.fediverse.socket_stream import event_of
@@ -108,6 +109,22 @@ def test_a_connection_that_ends_is_made_again_by_websocket(
         assert listener.end().connections >= 2
     assert "disconnected: the server ended the stream" in listener.said[1]
     assert server.tokens[0] == (None, None)
+
+
+def test_an_event_that_is_too_long_is_lost_and_said(
+    fediverse: Engine, server: WebsocketServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket_stream, "LONGEST_EVENT", 1_000)
+    long = message("update", gotosocial(content="x" * 1_000))
+    server.scripts = [[message("delete", "a"), long, message("delete", "b")]]
+    server.scripts += [[message("delete", "c")]]
+    with listening(fediverse, server) as listener:
+        until(lambda: scalar(fediverse, COUNT) == 2)
+        listener.end()
+    # With what follows it: that is on the same connection, which cannot be read on.
+    assert [payload for _, payload in rows(fediverse, EVENTS)] == ['"a"', '"c"']
+    lost = "disconnected: an event is longer than 1,000 bytes, and lost; connecting again in"
+    assert [said for said in listener.said if lost in said]
 
 
 @pytest.mark.parametrize(
