@@ -47,6 +47,8 @@ class ConfinedSession(requests.Session):
         if location is not None:
             there, here = urlsplit(urljoin(resp.url, location)), urlsplit(resp.url)
             if _server(there) != _server(here) and not _is_same_but_encrypted(there, here):
+                # Nobody else holds this answer, so nobody else would end its connection.
+                resp.close()
                 raise Elsewhere(
                     f"it redirects to {there.scheme}://{there.netloc.rpartition('@')[2]}, which is"
                     " another server; listen to that one by its own address if it is meant"

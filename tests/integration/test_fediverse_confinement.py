@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Iterator
 
@@ -133,6 +134,7 @@ def test_only_the_own_host_those_below_it_and_a_named_one_are_asked(
 )
 def test_a_redirect_may_turn_to_encryption_and_to_nothing_else(there: str, allowed: bool) -> None:
     answer = requests.Response()
+    answer.raw = io.BytesIO()
     answer.status_code, answer.url, answer.headers["location"] = 302, "http://a.invalid/", there
     session = ConfinedSession("http://a.invalid", None)
     if allowed:

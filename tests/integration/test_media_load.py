@@ -431,11 +431,13 @@ def test_a_folder_says_of_its_files_what_the_database_says_once_it_is_loaded(
         install(connection, system.tallies)
     load_media(library, tmp_path)
     with library.connect() as connection:
-        stored = {**daily_counts(connection), "source": "folder"}
+        # A folder cannot say when a file that it could not read was taken: it says how many.
+        unread = {"source": "folder", "unreadable": 1}
+        stored = {**daily_counts(connection), **unread}
         assert daily_counts(folder=tmp_path) == stored
-        hours = {**hourly_counts(connection, date(2024, 3, 1)), "source": "folder"}
+        hours = {**hourly_counts(connection, date(2024, 3, 1)), **unread}
         for unit in ("week", "month", "year"):
-            periods = {**period_counts(connection, unit), "source": "folder"}
+            periods = {**period_counts(connection, unit), **unread}
             assert period_counts(None, unit, folder=tmp_path) == periods
     assert hourly_counts(folder=tmp_path, day=date(2024, 3, 1)) == hours
     assert stored["total_files"] == 8
