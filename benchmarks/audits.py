@@ -18,10 +18,11 @@ from benchmarks.bench import Bench
 from benchmarks.progress import announce
 from benchmarks.report import Row, Section, count
 from benchmarks.timing import Sample
-from tallies import Everything, Tally, sql, verify
-from tallies.audit import HOUR, ROUND
-from tallies.stretches import MOST_ROWS
-from tallies.verify import Progress, compared
+from tallykeeper import Everything, Tally, verify
+from tallykeeper.database import sql
+from tallykeeper.maintain.audit import HOUR, ROUND
+from tallykeeper.maintain.stretches import MOST_ROWS
+from tallykeeper.maintain.verify import Progress, compared
 
 MEGABYTE = 1024**2
 # By then a session has reported what it used.

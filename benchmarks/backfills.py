@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 from sqlalchemy import text
 
-import tallies
+import tallykeeper
 from assets.gallery import tables
 from assets.gallery.tallies import (
     content_tags,
@@ -29,7 +29,8 @@ from benchmarks.gallery import Gallery
 from benchmarks.progress import announce
 from benchmarks.report import Row, Section, count
 from benchmarks.timing import Contender, Sample, alternate, seconds_of
-from tallies import Everything, Tally, sql
+from tallykeeper import Everything, Tally
+from tallykeeper.database import sql
 
 AT_MOST = 1.25
 FULL = 89_600_000
@@ -73,10 +74,14 @@ def full(bench: Bench) -> Section:
     rows = []
     with peak_memory(gallery) as peak:
         builds: dict[Tally, Callable[[], object]] = {
-            content_tags: partial(tallies.backfill, gallery.engine, content_tags),
-            gen_source_stats: partial(tallies.refresh, gallery.engine, gen_source_stats),
-            content_tags_left_out: partial(tallies.refresh, gallery.engine, content_tags_left_out),
-            tag_cardinality_stats: partial(tallies.refresh, gallery.engine, tag_cardinality_stats),
+            content_tags: partial(tallykeeper.backfill, gallery.engine, content_tags),
+            gen_source_stats: partial(tallykeeper.refresh, gallery.engine, gen_source_stats),
+            content_tags_left_out: partial(
+                tallykeeper.refresh, gallery.engine, content_tags_left_out
+            ),
+            tag_cardinality_stats: partial(
+                tallykeeper.refresh, gallery.engine, tag_cardinality_stats
+            ),
         }
         for tally, run in builds.items():
             announce(f"building {tally.name}")
@@ -115,7 +120,7 @@ def _into_empty(gallery: Gallery) -> dict[str, Sample]:
             ),
         ),
         "backfill": Contender(
-            partial(tallies.backfill, gallery.engine, content_tags),
+            partial(tallykeeper.backfill, gallery.engine, content_tags),
             partial(gallery.execute, f"TRUNCATE {JUNCTION}", NEVER_BUILT),
         ),
     }
@@ -125,14 +130,14 @@ def _into_empty(gallery: Gallery) -> dict[str, Sample]:
 def _into_full(bench: Bench) -> tuple[Sample, int]:
     """The lane of generated items, deleted and built again while the other is there."""
     gallery = Gallery(bench.server, bench.links[0], "lane", built=False)
-    tallies.backfill(gallery.engine, content_tags)
+    tallykeeper.backfill(gallery.engine, content_tags)
     with gallery.engine.begin() as connection:
         written = connection.execute(
             text(f"DELETE FROM {JUNCTION} WHERE content_source = :lane"), {"lane": tables.AUTO}
         ).rowcount
     gallery.vacuum()
     seconds = seconds_of(
-        partial(tallies.backfill, gallery.engine, content_tags, [tables.AUTO], restart=True)
+        partial(tallykeeper.backfill, gallery.engine, content_tags, [tables.AUTO], restart=True)
     )
     bench.server.drop("lane")
     return Sample((seconds,)), written

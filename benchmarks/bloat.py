@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, Engine, create_engine, text
 
-import tallies
+import tallykeeper
 from assets.media.reads import daily_counts
 from assets.media.tallies import system
 from benchmarks.bench import Bench
@@ -24,7 +24,7 @@ from benchmarks.library import Library
 from benchmarks.progress import announce
 from benchmarks.report import Row, Section, count
 from benchmarks.timing import Sample, seconds_of
-from tallies import sql
+from tallykeeper.database import sql
 
 HOURS = 24
 CHANGES, AT_A_TIME = 10_000, 1_000
@@ -71,12 +71,12 @@ class Kept:
         self.reads.append(seconds_of(self._read))
         self.refreshes.append(seconds_of(self._refresh))
         for tally in system.tallies:
-            tallies.verify(self.engine, tally, "touched")
+            tallykeeper.verify(self.engine, tally, "touched")
         self.hours.append(self._measured())
 
     def _refresh(self) -> None:
         for tally in system.tallies:
-            tallies.refresh(self.engine, tally)
+            tallykeeper.refresh(self.engine, tally)
 
     def _read(self) -> None:
         with self.engine.connect() as connection:

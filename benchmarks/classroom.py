@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from sqlalchemy import Engine, Table
 
-import tallies
+import tallykeeper
 from assets.classroom import tables
 from assets.classroom.tallies import system
 from benchmarks.progress import announce
 from benchmarks.report import count
 from benchmarks.server import Server, execute, vacuum
-from tallies import sql, state
+from tallykeeper.catalog import state
+from tallykeeper.database import sql
 
 EVENTS_EACH, BEGUN_A_DAY = 80, 250
 COURSES_AT_A_TIME, STUDENTS, ASSIGNMENTS = 25, 50, 10
@@ -54,11 +55,11 @@ class Classroom:
         announce(f"making a classroom of {count(events)} events")
         self._load()
         with self.engine.begin() as connection:
-            tallies.install(connection, system.tallies)
+            tallykeeper.install(connection, system.tallies)
         self.vacuum()
         for tally in system.tallies:
             announce(f"building {tally.name}")
-            tallies.rebuild(self.engine, tally)
+            tallykeeper.rebuild(self.engine, tally)
         self.vacuum()
 
     def execute(self, *statements: str) -> None:
@@ -72,7 +73,7 @@ class Classroom:
     def take(self) -> None:
         """Refresh all tallies, so that nothing is pending."""
         for tally in system.tallies:
-            tallies.refresh(self.engine, tally)
+            tallykeeper.refresh(self.engine, tally)
 
     def work(self, submissions: int, events_each: int) -> list[int]:
         """So many submissions get so many events each, a statement each; returns which did.

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-import tallies
+import tallykeeper
 from assets.gallery import tables
 from assets.gallery.reads import tag_counts, unified_content_stats
 from assets.gallery.tallies import system
@@ -16,7 +16,7 @@ from benchmarks.bench import Bench
 from benchmarks.gallery import ITEMS, Gallery
 from benchmarks.report import Row, Section, count, duration
 from benchmarks.timing import Contender, Sample, alternate
-from tallies import sql
+from tallykeeper.database import sql
 
 REPETITIONS, CLOUDS = 25, 5
 ADDED = (0, 1_000)
@@ -42,7 +42,7 @@ def measure(bench: Bench) -> Section:
                     f" {duration(AT_MOST_SECONDS)}."
                 )
         for tally in system.tallies:
-            tallies.refresh(gallery.engine, tally)
+            tallykeeper.refresh(gallery.engine, tally)
         rows += _clouds(gallery)
     return Section("counts", rows, notes or [f"Every count within {duration(AT_MOST_SECONDS)}."])
 

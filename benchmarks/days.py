@@ -15,8 +15,13 @@ import dagster as dg
 from benchmarks.bench import Bench
 from benchmarks.progress import announce
 from benchmarks.report import Section
-from resources.database import EVENT_BATCH_SIZE, dagster_url, open_engine, prepare_dagster_storage
-from resources.settings import project_root
+from tallykeeper.database.connections import (
+    EVENT_BATCH_SIZE,
+    dagster_url,
+    open_engine,
+    prepare_dagster_storage,
+)
+from tallykeeper.settings import project_root
 from tests.concurrency.server import Server
 from tests.dagster.day import Day, live, location_of_all
 

@@ -6,12 +6,13 @@ from functools import partial
 
 from sqlalchemy import Engine
 
-from assets.systems import all_systems
 from benchmarks.bench import Bench
 from benchmarks.report import Row, Section, duration
 from benchmarks.timing import Contender, alternate
-from pipelines.migrate import migrate
-from tallies import Tally, catalog_rows, dependencies, dependency_facts
+from tallykeeper import Tally
+from tallykeeper.discovery import all_systems
+from tallykeeper.drift import catalog_rows, dependencies, facts
+from tallykeeper.installation.migrate import migrate
 
 REPETITIONS = 50
 AT_MOST_SECONDS = 0.020
@@ -47,4 +48,4 @@ def _compare(engine: Engine, tallies: list[Tally]) -> None:
 
 def _look(engine: Engine, tally: Tally) -> None:
     with engine.connect() as connection:
-        assert catalog_rows.look(connection, tally, dependency_facts.FORMAT) is not None
+        assert catalog_rows.look(connection, tally, facts.FORMAT) is not None

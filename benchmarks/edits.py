@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-import tallies
+import tallykeeper
 from assets.gallery.tallies import system
 from benchmarks.bench import Bench
 from benchmarks.gallery import Gallery
@@ -44,4 +44,4 @@ def measure(bench: Bench) -> Section:
 
 def _refresh(gallery: Gallery) -> None:
     for tally in system.tallies:
-        tallies.refresh(gallery.engine, tally)
+        tallykeeper.refresh(gallery.engine, tally)

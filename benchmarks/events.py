@@ -26,7 +26,7 @@ from benchmarks.progress import announce
 from benchmarks.report import Row, Section, count, duration
 from benchmarks.streams import Stream
 from benchmarks.timing import Sample, seconds_of
-from tallies import sql
+from tallykeeper.database import sql
 
 PER_SECOND = 10_000
 REPETITIONS = 3

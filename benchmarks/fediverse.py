@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from sqlalchemy import Engine
 
-import tallies
+import tallykeeper
 from assets.fediverse import tables
 from assets.fediverse.tallies import system
 from benchmarks.gallery import ranked
 from benchmarks.progress import announce
 from benchmarks.report import count
 from benchmarks.server import Server, execute, vacuum
-from tallies import sql, state
+from tallykeeper.catalog import state
+from tallykeeper.database import sql
 
 INSTANCES, EVENTS = sql.name_of(tables.instances), sql.name_of(tables.stream_events)
 POSTS, HASHTAGS = sql.name_of(tables.mastodon_posts), sql.name_of(tables.hashtags)
@@ -59,11 +60,11 @@ class Fediverse:
             announce(f"making an instance of {count(uses)} uses of hashtags")
             self._load()
         with self.engine.begin() as connection:
-            tallies.install(connection, system.tallies)
+            tallykeeper.install(connection, system.tallies)
         self.vacuum()
         for tally in system.tallies:
             announce(f"building {tally.name}")
-            tallies.rebuild(self.engine, tally)
+            tallykeeper.rebuild(self.engine, tally)
         self.vacuum()
 
     def execute(self, *statements: str) -> None:
@@ -104,7 +105,7 @@ $$"""
     def take(self) -> None:
         """Refresh all tallies, so that nothing is pending."""
         for tally in system.tallies:
-            tallies.refresh(self.engine, tally)
+            tallykeeper.refresh(self.engine, tally)
 
     def _load(self) -> None:
         written = int(self.uses / USES_PER_POST)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from sqlalchemy import Engine
 
-import tallies
+import tallykeeper
 from benchmarks.progress import announce
 from benchmarks.report import count
 from benchmarks.server import Server, execute, vacuum
-from tallies import sql
+from tallykeeper.database import sql
 from tests.tag_hours import post_tags, posts, system, tag_hours, tally
 
 POSTS, POST_TAGS, TAG_HOURS = (sql.name_of(table) for table in (posts, post_tags, tag_hours))
@@ -48,9 +48,9 @@ class Forum:
             f"CREATE INDEX tag_hours_hour ON {TAG_HOURS} (hour)",
         )
         with self.engine.begin() as connection:
-            tallies.install(connection, system.tallies)
+            tallykeeper.install(connection, system.tallies)
         self.vacuum()
-        tallies.rebuild(self.engine, tally)
+        tallykeeper.rebuild(self.engine, tally)
         self.vacuum()
 
     def execute(self, *statements: str) -> None:

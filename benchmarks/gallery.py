@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from sqlalchemy import Engine
 
-import tallies
+import tallykeeper
 from assets.gallery import tables
 from assets.gallery.tallies import system
 from benchmarks.progress import announce
 from benchmarks.report import count
 from benchmarks.server import Server, execute, vacuum
-from tallies import sql
+from tallykeeper.database import sql
 
 USERS, TAGS = sql.name_of(tables.users), sql.name_of(tables.tags)
 ITEMS = {source: sql.name_of(items) for source, items in tables.ITEMS.items()}
@@ -61,12 +61,12 @@ class Gallery:
             for items in tables.ITEMS.values():
                 for index in items.indexes:
                     index.create(connection)
-            tallies.install(connection, system.tallies)
+            tallykeeper.install(connection, system.tallies)
         self.vacuum()
         if built:
             for tally in system.tallies:
                 announce(f"building {tally.name}")
-                tallies.refresh(self.engine, tally)
+                tallykeeper.refresh(self.engine, tally)
             self.vacuum()
 
     def execute(self, *statements: str) -> None:

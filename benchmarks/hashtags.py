@@ -10,15 +10,16 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-import tallies
+import tallykeeper
 from assets.fediverse.tallies import hashtag_hourly_stats as tally
 from assets.fediverse.tallies import system
 from benchmarks.bench import Bench
 from benchmarks.fediverse import POSTS_PER_HOUR, TAG_HOURS, Fediverse
 from benchmarks.report import Row, Section, count
 from benchmarks.timing import Contender, Sample, alternate
-from tallies import Everything, Scope, Tally, sql
-from tallies.tally import Between
+from tallykeeper import Everything, Scope, Tally
+from tallykeeper.database import sql
+from tallykeeper.declarations.tally import Between
 
 COUNT_CHANGES = 20_000
 REPETITIONS, RECOUNTS = 9, 3
@@ -85,7 +86,7 @@ def _refreshes(
 
 def _refresh(fediverse: Fediverse, which: Sequence[Tally]) -> None:
     for each in which:
-        tallies.refresh(fediverse.engine, each)
+        tallykeeper.refresh(fediverse.engine, each)
 
 
 def _whole(fediverse: Fediverse) -> dict[str, Sample]:
@@ -125,7 +126,7 @@ def _rebuilds(fediverse: Fediverse) -> list[Row]:
         start = end - timedelta(days=days)
         assert tally.window is not None
         window = Between(tally.window, start, end)
-        rebuild = partial(tallies.rebuild, fediverse.engine, tally, start, end)
+        rebuild = partial(tallykeeper.rebuild, fediverse.engine, tally, start, end)
         missing = f"DELETE FROM {TAG_HOURS} AS d WHERE {window.condition(tally, 'd')}"
         contenders = {
             BARE: Contender(

@@ -22,7 +22,7 @@ from benchmarks.report import Row, Section, count
 from benchmarks.server import Server
 from benchmarks.streams import Stream
 from benchmarks.timing import Sample, turns
-from tallies import sql
+from tallykeeper.database import sql
 
 REPETITIONS = 3
 PART = 4
@@ -42,7 +42,7 @@ from sqlalchemy import create_engine
 from assets.fediverse.load import load_fediverse
 from assets.fediverse.processing import process
 from assets.fediverse.tallies import system
-from pipelines.migrate import migrate
+from tallykeeper.installation.migrate import migrate
 url, path = sys.argv[1:]
 engine = create_engine(url)
 migrate(engine, [system], with_sources=True)

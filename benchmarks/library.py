@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from sqlalchemy import Engine
 
-import tallies
+import tallykeeper
 from assets.media import tables
 from assets.media.tallies import daily_contributions, hourly_contributions, system
 from benchmarks.progress import announce
 from benchmarks.report import count
 from benchmarks.server import Server, execute, vacuum
-from tallies import sql
+from tallykeeper.database import sql
 
 FILES = sql.name_of(tables.media_files)
 MOMENT = "timestamptz '2015-01-01Z' + random() * interval '3652 days'"
@@ -44,10 +44,10 @@ class Library:
             )
             for index in tables.media_files.indexes:
                 index.create(connection)
-            tallies.install(connection, system.tallies)
+            tallykeeper.install(connection, system.tallies)
         self.vacuum()
         for tally in system.tallies:
-            tallies.rebuild(self.engine, tally)
+            tallykeeper.rebuild(self.engine, tally)
 
     def execute(self, *statements: str) -> None:
         """Run SQL in one transaction of its own."""
@@ -84,5 +84,5 @@ $$"""
 
     def forget_pending(self) -> None:
         """Bring both tallies up to date, so that nothing is pending."""
-        tallies.refresh(self.engine, daily_contributions)
-        tallies.refresh(self.engine, hourly_contributions)
+        tallykeeper.refresh(self.engine, daily_contributions)
+        tallykeeper.refresh(self.engine, hourly_contributions)

@@ -35,7 +35,7 @@ _SCRIPT = """
 import importlib, sys
 from pathlib import Path
 from sqlalchemy import create_engine
-from pipelines.migrate import migrate
+from tallykeeper.installation.migrate import migrate
 system, url, path = sys.argv[1:]
 engine = create_engine(url)
 found = importlib.import_module(f"assets.{system}.tallies").system

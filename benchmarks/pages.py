@@ -26,7 +26,7 @@ from benchmarks.progress import announce
 from benchmarks.report import MISSED, Section, count, duration
 from benchmarks.timing import seconds_of
 from benchmarks.ways import DATED, JUNCTION, PAGE, Places, Question, in_array, in_junction, plain
-from tallies import sql
+from tallykeeper.database import sql
 
 DEEP = 10
 REPETITIONS = 2

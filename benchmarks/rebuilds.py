@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from functools import partial
 
-import tallies
+import tallykeeper
 from assets.media.tallies import system
 from benchmarks.bench import Bench
 from benchmarks.library import Library
 from benchmarks.report import Row, Section, count
 from benchmarks.timing import Contender, alternate
-from tallies import Everything, Tally, sql
+from tallykeeper import Everything, Tally
+from tallykeeper.database import sql
 
 REPETITIONS = 9
 AT_MOST = 1.15
@@ -55,7 +56,7 @@ def _contenders(library: Library, tally: Tally) -> dict[str, Contender]:
     )
     aggregate = sql.render(tally.aggregate(Everything()))
     bare = f"INSERT INTO {equal} ({sql.columns(tally.columns)}) {aggregate}"
-    rebuild = partial(tallies.rebuild, library.engine, tally)
+    rebuild = partial(tallykeeper.rebuild, library.engine, tally)
     return {
         BARE: Contender(
             partial(library.execute, bare), partial(library.execute, f"TRUNCATE {equal}")

@@ -14,8 +14,8 @@ from typing import Any
 import psycopg
 
 from assets.classroom import events, tables
-from resources.settings import classroom_idle_seconds
-from tallies import sql
+from tallykeeper.database import sql
+from tallykeeper.settings import classroom_idle_seconds
 
 COUNTERS = "bench.counters"
 FIGURES = (

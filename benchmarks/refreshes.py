@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from functools import partial
 
-import tallies
+import tallykeeper
 from assets.media.tallies import system
 from benchmarks.bench import Bench
 from benchmarks.library import Library
 from benchmarks.report import Row, Section, count
 from benchmarks.timing import Contender, alternate
-from tallies import Everything, Tally, sql
+from tallykeeper import Everything, Tally
+from tallykeeper.database import sql
 
 CHANGES = 10_000
 REPETITIONS = 9
@@ -79,7 +80,7 @@ def _ways(library: Library, tally: Tally) -> dict[Name, Contender]:
     into = f"INSERT INTO {recount} ({sql.columns(tally.columns)}) {aggregate}"
     at = (library.files, tally.name)
     return {
-        (*at, "refresh"): Contender(partial(tallies.refresh, library.engine, tally)),
+        (*at, "refresh"): Contender(partial(tallykeeper.refresh, library.engine, tally)),
         (*at, "`REFRESH MATERIALIZED VIEW CONCURRENTLY`"): Contender(
             partial(library.execute, concurrently)
         ),

@@ -22,10 +22,10 @@ BARE = "import dagster"
 # As the schedule launches it, but in one process: what Dagster's daemon adds is its own.
 HOURLY = """
 import os
-from pipelines.command_line.environment import dagster_environment
+from tallykeeper.cli.environment import dagster_environment
 os.environ.update(dagster_environment())
 from assets.media.tallies import system
-from pipelines.command_line.demo import Runs
+from tallykeeper.cli.demo_run import Runs
 result = Runs([system]).hourly(system)
 assert result.success and all(check.passed for check in result.get_asset_check_evaluations())
 """

@@ -33,7 +33,7 @@ from benchmarks.progress import announce
 from benchmarks.report import Section, count, duration
 from benchmarks.service import Place, refreshed, running
 from benchmarks.timing import Contender, alternate, seconds_of, turns
-from tallies import sql
+from tallykeeper.database import sql
 
 AT_ONCE, SECONDS, REPETITIONS = 8, 5.0, 3
 RAW_REPETITIONS = 5

@@ -19,8 +19,8 @@ import psutil
 import psycopg
 from sqlalchemy import URL, Engine, create_engine, make_url
 
-from resources import embedded
-from tallies import sql
+from tallykeeper.database import sql
+from tallykeeper.embedded import shared_server
 
 PREFIX = "tally_bench_"
 GIGABYTE = 1024**3
@@ -108,7 +108,7 @@ def serving(url: str | None) -> Iterator[Server]:
         return
     with (
         tempfile.TemporaryDirectory(prefix="tally-benchmarks-") as folder,
-        embedded.serving(Path(folder)) as address,
+        shared_server.serving(Path(folder)) as address,
     ):
         server = Server(address)
         try:

@@ -17,7 +17,7 @@ from itertools import islice
 
 from benchmarks.fediverse import EVENTS, INSTANCES, Fediverse
 from benchmarks.statuses import Status, Statuses, payload, written
-from tallies import sql
+from tallykeeper.database import sql
 
 START = datetime(2026, 6, 1, tzinfo=UTC)
 EVENTS_PER_SECOND = 5

@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 
-import tallies
+import tallykeeper
 from assets.classroom import reads, tables
 from assets.classroom.tallies import submission_counts, system
 from benchmarks.bench import Bench
@@ -23,7 +23,8 @@ from benchmarks.recalculating import COUNTERS, FIGURES, recalculate
 from benchmarks.report import Row, Section, count, duration
 from benchmarks.server import libpq
 from benchmarks.timing import Contender, Sample, alternate, seconds_of
-from tallies import Everything, Tally, sql
+from tallykeeper import Everything, Tally
+from tallykeeper.database import sql
 
 WORKED_ON, EVENTS_EACH = 2_000, 5
 # Of so many submissions events are pending, when counts are read.
@@ -82,7 +83,7 @@ def _refreshes(classrooms: dict[int, Classroom]) -> dict[tuple[int, str], Sample
 
     def refresh(events: int) -> None:
         each = {
-            tally: seconds_of(partial(tallies.refresh, classrooms[events].engine, tally))
+            tally: seconds_of(partial(tallykeeper.refresh, classrooms[events].engine, tally))
             for tally in system.tallies
         }
         took[events, ALL].append(sum(each.values()))
@@ -171,7 +172,7 @@ def _rebuilds(classroom: Classroom) -> list[Row]:
         ", ".join(name(tally) for tally in system.tallies)
         for name in (lambda tally: sql.name_of(tally.table), _equal)
     )
-    rebuild = partial(_each, partial(tallies.rebuild, classroom.engine))
+    rebuild = partial(_each, partial(tallykeeper.rebuild, classroom.engine))
     contenders = {
         BARE: Contender(
             partial(_each, lambda tally: classroom.execute(_bare(tally))),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
-import tallies
+import tallykeeper
 from benchmarks.bench import Bench
 from benchmarks.forum import POST_TAGS, POSTS, TAG_HOURS, Forum
 from benchmarks.report import Row, Section, count
 from benchmarks.timing import Contender, Sample, alternate
-from tallies import Everything, sql
+from tallykeeper import Everything
+from tallykeeper.database import sql
 from tests.tag_hours import tally
 
 CHANGES = 10_000
@@ -60,7 +61,7 @@ def measure(bench: Bench) -> Section:
 
 def _refreshes(forums: list[Forum]) -> dict[int, Sample]:
     contenders = {
-        forum.uses: Contender(partial(tallies.refresh, forum.engine, tally)) for forum in forums
+        forum.uses: Contender(partial(tallykeeper.refresh, forum.engine, tally)) for forum in forums
     }
 
     def change() -> None:
@@ -87,7 +88,7 @@ def _reads(forum: Forum) -> list[Row]:
     forum.vacuum()
     rows = []
     for pending in PENDING:
-        tallies.refresh(forum.engine, tally)
+        tallykeeper.refresh(forum.engine, tally)
         forum.change(pending)
         live, sources = (
             TRENDING.format(rows=text, posts=POSTS)

@@ -14,7 +14,7 @@ from functools import partial
 
 from sqlalchemy import Connection
 
-import tallies
+import tallykeeper
 from assets.fediverse.tallies import hashtag_hourly_stats as tally
 from assets.fediverse.trends import trending_hashtags
 from benchmarks.bench import Bench
@@ -22,7 +22,7 @@ from benchmarks.fediverse import POST_HASHTAGS, POSTS, Fediverse
 from benchmarks.progress import announce
 from benchmarks.report import Section, count, duration
 from benchmarks.timing import seconds_of
-from tallies import sql
+from tallykeeper.database import sql
 
 AT_MOST_SECONDS = 0.05
 MOMENTS = 40
@@ -81,7 +81,7 @@ def _live(fediverse: Fediverse) -> None:
     announce("two days, hour by hour")
     for _ in range(HOURS_LIVED):
         fediverse.another_hour(0)
-        tallies.refresh(fediverse.engine, tally)
+        tallykeeper.refresh(fediverse.engine, tally)
 
 
 def _moments(fediverse: Fediverse, days: int | None) -> list[datetime]:

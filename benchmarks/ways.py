@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine
 from assets.gallery import tables
 from benchmarks.gallery import ITEMS
 from benchmarks.server import execute
-from tallies import sql
+from tallykeeper.database import sql
 
 PAGE = 20
 JUNCTION = sql.name_of(tables.content_tags)

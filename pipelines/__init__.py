@@ -1,1 +1,1 @@
-"""How and when it runs: definitions, schedules, migrations, and the `tally` command line."""
+"""The code location of the reference project."""

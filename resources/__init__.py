@@ -1,1 +1,1 @@
-"""The outside world: settings, and the database that one brings or that comes along."""
+"""The Dagster resources of the reference project."""

@@ -22,7 +22,7 @@ from sqlalchemy import (
     select,
 )
 
-from tallies import AdditiveTally, Capture, Contribution, RecomputedTally, Scope, System
+from tallykeeper import AdditiveTally, Capture, Contribution, RecomputedTally, Scope, System
 from tests.oracle import Oracle
 
 metadata = MetaData(schema="bank")

@@ -21,8 +21,8 @@ for _name in list(os.environ):
     if _name.startswith(("TALLY_", "PG", "DAGSTER_")) and not _name.startswith("TALLY_TEST_"):
         del os.environ[_name]
 
-from resources import embedded  # noqa: E402 -- after the environment was cleared
-from resources.database import open_engine  # noqa: E402
+from tallykeeper.database.connections import open_engine  # noqa: E402
+from tallykeeper.embedded import shared_server  # noqa: E402 -- after the environment was cleared
 from tests.servers import VERSIONS, Servers, in_memory  # noqa: E402
 
 # Files with the longest tests first: begun last they would keep one worker busy when all others are
@@ -44,7 +44,7 @@ def _own_home() -> Iterator[None]:
     home = Path(tempfile.mkdtemp(prefix="tally-home-", dir=in_memory()))
     os.environ["TALLY_HOME"] = str(home)
     yield
-    embedded.stop(home)
+    shared_server.stop(home)
     shutil.rmtree(home)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, Identity, Integer, MetaData, Select, Table, func, select
 
-from tallies import AdditiveTally, Capture, Contribution, RecomputedTally, Scope, System
+from tallykeeper import AdditiveTally, Capture, Contribution, RecomputedTally, Scope, System
 from tests.oracle import Oracle
 
 metadata = MetaData()

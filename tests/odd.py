@@ -26,7 +26,7 @@ from sqlalchemy import (
     select,
 )
 
-from tallies import AdditiveTally, Capture, Contribution, RecomputedTally, Scope, System
+from tallykeeper import AdditiveTally, Capture, Contribution, RecomputedTally, Scope, System
 
 metadata = MetaData(schema="odd")
 

@@ -17,12 +17,12 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateSchema
 
-from assets.systems import all_systems
-from pipelines.command_line.roles import Wanted, roles_sql
-from pipelines.migrate import migrate
-from resources.database import open_engine
-from tallies import System, Tally, refresh, verify
-from tallies.sql import columns, quote, render
+from tallykeeper import System, Tally, refresh, verify
+from tallykeeper.cli.roles_script import Wanted, roles_sql
+from tallykeeper.database.connections import open_engine
+from tallykeeper.database.sql import columns, quote, render
+from tallykeeper.discovery import all_systems
+from tallykeeper.installation.migrate import migrate
 from tests.integration.support import rows
 
 APPLICATION = 'app "one"'

@@ -18,7 +18,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from resources.postmaster import Server
+from tallykeeper.embedded.postmaster import Server
 
 # Of the wheel, but for 15, which is Debian's.
 VERSIONS = (18, 16, 15)

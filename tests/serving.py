@@ -21,10 +21,10 @@ from assets.fediverse import demo as fediverse_demo
 from assets.fediverse.processing import process
 from assets.gallery import demo as gallery_demo
 from assets.media import demo as media_demo
-from assets.systems import all_systems
-from pipelines.migrate import migrate
-from resources.database import open_engine
-from tallies import refresh
+from tallykeeper import refresh
+from tallykeeper.database.connections import open_engine
+from tallykeeper.discovery import all_systems
+from tallykeeper.installation.migrate import migrate
 from tests.servers import VERSIONS, Servers
 
 START_SECONDS = 30

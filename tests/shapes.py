@@ -32,7 +32,7 @@ from sqlalchemy import (
     select,
 )
 
-from tallies import AdditiveTally, Capture, Contribution, RecomputedTally, Scope, System
+from tallykeeper import AdditiveTally, Capture, Contribution, RecomputedTally, Scope, System
 
 shelf_metadata = MetaData(schema="shelf")
 

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Engine
 
-from assets.systems import all_systems
-from tallies import refresh
+from tallykeeper import refresh
+from tallykeeper.discovery import all_systems
 from tests.fediverse_posts import add_instance, add_post
 from tests.integration.support import execute
 from tests.templates import migrated

@@ -25,7 +25,7 @@ from sqlalchemy import (
     select,
 )
 
-from tallies import Capture, RecomputedTally, Scope, System, Window
+from tallykeeper import Capture, RecomputedTally, Scope, System, Window
 
 metadata = MetaData(schema="forum")
 

@@ -11,9 +11,9 @@ from collections.abc import Callable
 import psycopg
 from sqlalchemy import Engine
 
-from pipelines.migrate import migrate
-from resources.database import open_engine
-from tallies import System
+from tallykeeper import System
+from tallykeeper.database.connections import open_engine
+from tallykeeper.installation.migrate import migrate
 
 _filled: dict[tuple[str, str], str] = {}
 

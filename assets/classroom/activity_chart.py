@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import date, timedelta
 
-from assets.canvas import INK, LINE, Canvas, in_markdown
+from tallykeeper.charts import INK, LINE, Canvas, in_markdown
 
 WEEKS = 8
 DAYS = 7 * WEEKS

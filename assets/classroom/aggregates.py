@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 from assets.classroom import events, tables
-from tallies import Scope
+from tallykeeper import Scope
 
 log, roles, submissions = tables.submission_log, tables.roles, tables.submissions
 memberships = tables.assignment_group_memberships

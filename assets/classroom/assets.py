@@ -16,8 +16,8 @@ from assets.classroom.activity_chart import (
     strip_markdown,
 )
 from assets.classroom.tallies import submission_daily_activity, system
-from assets.factory import SystemAssets, build_assets
-from assets.reading import read
+from tallykeeper.dagster.assets import SystemAssets, build_assets
+from tallykeeper.reads.live_reads import read
 
 
 def build(partitions: dg.DailyPartitionsDefinition) -> SystemAssets:

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine, text
 
 from assets.classroom import tables
 from assets.classroom.tallies import submission_counts, submission_daily_activity
-from tallies.sql import name_of
+from tallykeeper.database.sql import name_of
 
 EVENTS_A_SUBMISSION = 80
 EXERCISES = 12

@@ -11,7 +11,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, Table, inspect, text
 
 from assets.classroom import tables
-from assets.loading import LoadError
+from tallykeeper.input.loading import LoadError
 
 STUDENT = "student"
 """The role of a subject that has none in a course, and of which the input does not say another."""

@@ -15,7 +15,7 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo, available_timezones
 
 from assets.classroom.events import counts
-from assets.loading import parse_time
+from tallykeeper.input.loading import parse_time
 
 UNKNOWN = "unknown"
 """The course or assignment of an event that names none."""

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 
 from assets.classroom import events, tables
-from tallies import Scope
+from tallykeeper import Scope
 
 log = tables.submission_log
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from assets.classroom import progsnap, sericss
 from assets.classroom.fields import Event, Notes, ordered
-from assets.csv_input import CsvFile
-from assets.frame_input import FrameTable
-from assets.loading import LoadError, Reject, Table
+from tallykeeper.input.csv_input import CsvFile
+from tallykeeper.input.frame_input import FrameTable
+from tallykeeper.input.loading import LoadError, Reject, Table
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -26,8 +26,9 @@ from assets.classroom import staging, writing
 from assets.classroom.entities import check_tables
 from assets.classroom.fields import Event, Notes
 from assets.classroom.listing import open_listing
-from assets.frame_input import source_of
-from assets.loading import Loaded, ProgressCallback, RejectFile
+from tallykeeper.input.frame_input import source_of
+from tallykeeper.input.loader import Loader
+from tallykeeper.input.loading import Loaded, ProgressCallback, RejectFile
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -158,3 +159,11 @@ def _chunks(events: Iterable[Event]) -> Iterator[list[Event]]:
     rest = iter(events)
     while chunk := list(islice(rest, CHUNK)):
         yield chunk
+
+
+LOADER = Loader(
+    load_classroom,
+    "events",
+    "A ProgSnap2 folder or its MainTable.csv, or the CSVs of the SERI-CS data."
+    " Loading it again changes nothing.",
+)

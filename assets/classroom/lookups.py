@@ -14,8 +14,10 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, Table, text
 
 from assets.classroom import tables
-from tallies import RecomputedTally, replacement, sql
-from tallies.state import stale_marks
+from tallykeeper import RecomputedTally
+from tallykeeper.catalog.state import stale_marks
+from tallykeeper.database import sql
+from tallykeeper.installation import view_replacement
 
 
 def lookup_of(table: Table) -> str:
@@ -41,7 +43,7 @@ def create_lookups(connection: Connection, tallies: Sequence[RecomputedTally]) -
         if present is not None and present.strip() == body.strip():
             continue
         signature = f"{name}(bigint[])"
-        replacement.replace_function(connection, signature, create, "classroom")
+        view_replacement.replace_function(connection, signature, create, "classroom")
         sql.execute(connection, f"REVOKE EXECUTE ON FUNCTION {signature} FROM PUBLIC")
         done.append(f"created the function {name}")
     return done

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from assets.classroom import events
 from assets.classroom.fields import APART, UNKNOWN, Event, Notes, given, moment
-from assets.csv_input import CsvFile
-from assets.loading import LoadError, Reject, Table, indexed_text_fault, text_fault
+from tallykeeper.input.csv_input import CsvFile
+from tallykeeper.input.loading import LoadError, Reject, Table, indexed_text_fault, text_fault
 
 METADATA = "DatasetMetadata.csv"
 LINK_TABLES = "LinkTables"

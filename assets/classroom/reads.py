@@ -22,10 +22,10 @@ from sqlalchemy.exc import DBAPIError
 from assets.classroom import tables
 from assets.classroom.lookups import USER_TIME, lookup_of
 from assets.classroom.tallies import report_daily_counts, submission_daily_activity
-from assets.grouping import MOST_GROUPS, PERIODS, after, grouped
-from assets.reading import days, read
-from tallies import Tally
-from tallies.errors import NotInstalled
+from tallykeeper import Tally
+from tallykeeper.errors import NotInstalled
+from tallykeeper.reads.grouping import MOST_GROUPS, PERIODS, after, grouped
+from tallykeeper.reads.live_reads import days, read
 
 LARGEST_ID = 2**63 - 1
 _UNDEFINED_FUNCTION = "42883"

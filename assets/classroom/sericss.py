@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from assets.classroom.fields import Event, Notes, given, moment
-from assets.loading import Reject, Table, indexed_text_fault, text_fault
+from tallykeeper.input.loading import Reject, Table, indexed_text_fault, text_fault
 
 COURSE = "SERI-CS"
 """The course that the homeworks are put into; the files name none."""

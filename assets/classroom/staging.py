@@ -15,7 +15,7 @@ from sqlalchemy import Connection, text
 
 from assets.classroom.entities import ROLES, WORKS, find_works
 from assets.classroom.fields import Event
-from assets.loading import copy_rows
+from tallykeeper.input.loading import copy_rows
 
 EVENTS = "tallykeeper_loaded_events"
 """The events in order, numbered by `n` from 1; `work` is the row of `WORKS` that each is of."""

@@ -33,18 +33,10 @@ from assets.classroom.aggregates import (
 )
 from assets.classroom.gaps import PERCENTILES, totals_of
 from assets.classroom.lookups import USER_TIME, create_lookups, lookup_of
-from resources.settings import classroom_idle_seconds
-from tallies import (
-    AdditiveTally,
-    Capture,
-    Contribution,
-    RecomputedTally,
-    Scope,
-    System,
-    Window,
-)
-from tallies.combining import ATTRIBUTE, MAX, SUM, Membership
-from tallies.system import Access
+from tallykeeper import AdditiveTally, Capture, Contribution, RecomputedTally, Scope, System, Window
+from tallykeeper.declarations.combining import ATTRIBUTE, MAX, SUM, Membership
+from tallykeeper.settings import classroom_idle_seconds
+from tallykeeper.system import Access
 
 log, roles, submissions = tables.submission_log, tables.roles, tables.submissions
 
@@ -306,4 +298,5 @@ system = System(
             f"{name}(bigint[])" for name in (*(lookup_of(t.table) for t in _looked_up), USER_TIME)
         ],
     ),
+    package=__package__,
 )

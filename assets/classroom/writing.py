@@ -26,7 +26,8 @@ from sqlalchemy import (
 from assets.classroom import tables
 from assets.classroom.entities import WORKS, one_load_at_a_time, resolve
 from assets.classroom.staging import EVENTS
-from tallies import sql, state
+from tallykeeper.catalog import state
+from tallykeeper.database import sql
 
 loaded = Table(
     "classroom_loaded_events",

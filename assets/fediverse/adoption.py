@@ -27,9 +27,9 @@ from assets.fediverse.instances import BadInstance, base_url_of, instance_id
 from assets.fediverse.partitions import ensure_days
 from assets.fediverse.processing import process
 from assets.fediverse.tables import mastodon_posts
-from tallies.errors import TallyError
-from tallies.sql import name_of, quote
-from tallies.transactions import retried
+from tallykeeper.catalog.transactions import retried
+from tallykeeper.database.sql import name_of, quote
+from tallykeeper.errors import TallyError
 
 BATCH_POSTS = 2_000
 BATCH_EVENTS = 5_000

@@ -18,7 +18,7 @@ from assets.fediverse.tables import (
     post_versions,
     stream_events,
 )
-from tallies.sql import literal, name_of
+from tallykeeper.database.sql import literal, name_of
 
 EARLIEST = "2010-01-01"
 """What was received before, or is still to come, is received now: no day is made for it."""

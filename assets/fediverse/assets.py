@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import dagster as dg
 
-from assets.factory import SystemAssets, build_assets
 from assets.fediverse.housekeeping import snapshot_thinning, stream_retention
 from assets.fediverse.log_checks import events_processed, matches_log
 from assets.fediverse.processed import processed_tables
 from assets.fediverse.reports import trending
 from assets.fediverse.tallies import system
+from tallykeeper.dagster.assets import SystemAssets, build_assets
 
 
 def build(partitions: dg.DailyPartitionsDefinition) -> SystemAssets:

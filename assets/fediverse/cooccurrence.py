@@ -11,11 +11,11 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from assets.fediverse import asking, json_hashtags, tables
-from assets.fediverse.asking import written
+from assets.fediverse import json_hashtags, query_args, tables
 from assets.fediverse.functions import HASHTAG
+from assets.fediverse.query_args import written
 from assets.fediverse.series import hashtag_id
-from tallies import sql
+from tallykeeper.database import sql
 
 MOST_PAIRS = 10_000
 
@@ -45,14 +45,14 @@ def hashtag_cooccurrence(
     the first of a pair is the one that comes first by name. Raises ValueError for what cannot be
     asked, NotInstalled where the tables are not there.
     """
-    instance = asking.identifier("instance_id", instance_id)
-    first, last = asking.span(start, end)
-    asking.whole_number("limit", limit, MOST_PAIRS)
-    given = None if hashtag is None else sql.literal(asking.storable("hashtag", hashtag))
+    instance = query_args.identifier("instance_id", instance_id)
+    first, last = query_args.span(start, end)
+    query_args.whole_number("limit", limit, MOST_PAIRS)
+    given = None if hashtag is None else sql.literal(query_args.storable("hashtag", hashtag))
     if json_hashtags.rows_are_missing(connection, instance, first, last):
         query = _from_json(instance, given, (first, last), limit)
-        return asking.answers(connection, query, f"the table {_uses}", Pair)
-    any_of = asking.one_of_many(instance)
+        return query_args.answers(connection, query, f"the table {_uses}", Pair)
+    any_of = query_args.one_of_many(instance)
     posts, pairs = f"{_posts} AS p", "b.id > a.id"
     names = "least(ta.c_name, tb.c_name), greatest(ta.c_name, tb.c_name)"
     which = (
@@ -92,7 +92,7 @@ FROM (
 JOIN {named} AS ta ON ta.id = c.one
 JOIN {named} AS tb ON tb.id = c.other
 ORDER BY c.posts DESC, 1, 2 LIMIT {limit}"""
-    return asking.answers(connection, query, f"the table {_uses}", Pair)
+    return query_args.answers(connection, query, f"the table {_uses}", Pair)
 
 
 def _from_json(
@@ -109,7 +109,7 @@ def _from_json(
 WITH used AS MATERIALIZED (
   SELECT p.id, p.account_id, n.name COLLATE "C" AS name
   FROM {_posts} AS p CROSS JOIN LATERAL {json_hashtags.names_of()} AS n
-  WHERE p.instance_id = {asking.one_of_many(instance)} AND {json_hashtags.COUNTED}
+  WHERE p.instance_id = {query_args.one_of_many(instance)} AND {json_hashtags.COUNTED}
     AND p.created_at >= {written(span[0])} AND p.created_at < {written(span[1])}
 )
 SELECT a.name, b.name, count(*), count(DISTINCT a.account_id)

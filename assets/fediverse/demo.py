@@ -21,7 +21,7 @@ from assets.fediverse.demo_words import hashtag_names
 from assets.fediverse.partitions import ensure_days, today_of
 from assets.fediverse.reports import trending_everywhere
 from assets.fediverse.tables import instances, stream_events
-from tallies.sql import name_of
+from tallykeeper.database.sql import name_of
 
 DAYS = 14
 _LARGEST = 100_000_000

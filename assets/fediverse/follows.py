@@ -13,9 +13,9 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from assets.fediverse import asking, tables
-from tallies import sql
-from tallies.sql import execute
+from assets.fediverse import query_args, tables
+from tallykeeper.database import sql
+from tallykeeper.database.sql import execute
 
 MOST_FOLLOWS = 10_000
 
@@ -68,9 +68,9 @@ def following(
 def _follows(
     connection: Connection, instance_id: int, account_id: str, limit: int, given: str, wanted: str
 ) -> list[Follow]:
-    instance = asking.identifier("instance_id", instance_id)
-    account = sql.literal(asking.some_id("account_id", account_id))
-    asking.whole_number("limit", limit, MOST_FOLLOWS)
+    instance = query_args.identifier("instance_id", instance_id)
+    account = sql.literal(query_args.some_id("account_id", account_id))
+    query_args.whole_number("limit", limit, MOST_FOLLOWS)
     query = f"""
 SELECT f.{wanted}_account_id, a.acct, f.followed_at
 FROM {_follows_table} AS f LEFT JOIN {_accounts} AS a
@@ -79,7 +79,7 @@ WHERE f.instance_id = {instance} AND f.{given}_account_id = {account}
   AND f.followed_at IS NOT NULL
   AND (f.unfollowed_at IS NULL OR f.unfollowed_at < f.followed_at)
 ORDER BY f.followed_at DESC, f.{wanted}_account_id LIMIT {limit}"""
-    return asking.answers(connection, query, f"the table {_follows_table}", Follow)
+    return query_args.answers(connection, query, f"the table {_follows_table}", Follow)
 
 
 _follows_table = sql.name_of(tables.account_follows)

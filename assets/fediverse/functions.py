@@ -17,7 +17,7 @@ from sqlalchemy import Connection, text
 
 from assets.fediverse import notes
 from assets.fediverse.tables import hashtag_hourly_stats
-from tallies.sql import in_engine_schema, literal
+from tallykeeper.database.sql import in_engine_schema, literal
 
 TIME = in_engine_schema("fediverse_time")
 ID = in_engine_schema("fediverse_id")

@@ -13,9 +13,9 @@ from typing import Literal, get_args
 
 from sqlalchemy import Connection
 
-from assets.fediverse import asking, tables
-from assets.fediverse.asking import written
-from tallies import sql
+from assets.fediverse import query_args, tables
+from assets.fediverse.query_args import written
+from tallykeeper.database import sql
 
 MOST_POSTS = 10_000
 
@@ -75,13 +75,13 @@ def engagement_velocity(
     left out; equal ones are ordered by the bytes of their ids. Raises ValueError for what cannot
     be asked, NotInstalled where the tables are not there.
     """
-    asking.whole_number("more_than", more_than, asking.LARGEST_COUNT, least=0)
+    query_args.whole_number("more_than", more_than, query_args.LARGEST_COUNT, least=0)
     compared = _compared(instance_id, (start, end), "favourites_count", baseline, limit)
     query = f"""
 SELECT id, account_id, url, last_count - count_before, count_before, last_count, before_at, last_at
 FROM ({compared}) AS z WHERE last_count - count_before > {more_than}
 ORDER BY 4 DESC, id COLLATE "C" LIMIT {limit}"""
-    return asking.answers(connection, query, f"the table {_snapshots}", Velocity)
+    return query_args.answers(connection, query, f"the table {_snapshots}", Velocity)
 
 
 def rising_posts(
@@ -100,8 +100,8 @@ def rising_posts(
     by more than 300 percent. Posts with less than `minimum_before` (1 or more) engagement before
     are left out: of nothing there is no percentage. Errors are those of `engagement_velocity`.
     """
-    asking.whole_number("minimum_before", minimum_before, asking.LARGEST_COUNT)
-    over = asking.number("above", above, 0)
+    query_args.whole_number("minimum_before", minimum_before, query_args.LARGEST_COUNT)
+    over = query_args.number("above", above, 0)
     compared = _compared(instance_id, (start, end), "engagement_score", "creation", limit)
     growth = "(last_count - count_before)::float8 / nullif(count_before, 0)"
     query = f"""
@@ -109,7 +109,7 @@ SELECT id, account_id, url, {growth}, last_count - count_before, count_before, l
   before_at, last_at
 FROM ({compared}) AS z WHERE count_before >= {minimum_before} AND {growth} > {over!r}
 ORDER BY 4 DESC, id COLLATE "C" LIMIT {limit}"""
-    return asking.answers(connection, query, f"the table {_snapshots}", Rise)
+    return query_args.answers(connection, query, f"the table {_snapshots}", Rise)
 
 
 def _compared(
@@ -120,9 +120,9 @@ def _compared(
     limit: int,
 ) -> str:
     """SQL: each post seen in the span with `count_before` and `last_count`. Raises ValueError."""
-    instance = asking.one_of_many(asking.identifier("instance_id", instance_id))
-    asking.whole_number("limit", limit, MOST_POSTS)
-    first, last = (written(moment) for moment in asking.span(*span))
+    instance = query_args.one_of_many(query_args.identifier("instance_id", instance_id))
+    query_args.whole_number("limit", limit, MOST_POSTS)
+    first, last = (written(moment) for moment in query_args.span(*span))
     if baseline not in _UNSEEN:
         raise ValueError(
             f"Expected `baseline` to be one of {', '.join(get_args(Baseline))}, but it is"

@@ -13,9 +13,9 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from assets.fediverse import asking, tables
-from assets.reading import read
-from tallies import sql
+from assets.fediverse import query_args, tables
+from tallykeeper.database import sql
+from tallykeeper.reads.live_reads import read
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ def post_history(connection: Connection, instance_id: int, post_id: str) -> Hist
     A sentiment belongs to a version by the content that was analyzed. Raises ValueError where an
     id can be none, NotInstalled where the tables are not there.
     """
-    instance = asking.identifier("instance_id", instance_id)
-    post = asking.post_id(post_id)
+    instance = query_args.identifier("instance_id", instance_id)
+    post = query_args.post_id(post_id)
     given = sql.literal(post)
     query = f"""
 SELECT p.created_at AS post_created_at, coalesce(p.deleted_at, d.deleted_at) AS post_deleted_at,
@@ -84,7 +84,7 @@ LEFT JOIN {sql.name_of(tables.post_versions)} AS v
 WHERE p.id IS NOT NULL OR d.post_id IS NOT NULL OR v.version_seq IS NOT NULL
 ORDER BY v.valid_from, s.model COLLATE "C", s.prompt_version COLLATE "C\""""
     rows = [
-        tuple(asking.in_utc(value) for value in row)
+        tuple(query_args.in_utc(value) for value in row)
         for row in read(connection, query, f"the table {_posts}")
     ]
     if not rows:

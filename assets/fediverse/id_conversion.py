@@ -12,10 +12,14 @@ from collections.abc import Iterable, Mapping
 
 from sqlalchemy import Column, Connection, Table, func, select, text
 
-from assets.fediverse import applying, tables, threads
+from assets.fediverse import tables, threads, write_posts
 from assets.fediverse.tallies import system
-from tallies import Tally, change_log, dependencies, dependents, live, replacement
-from tallies.sql import columns, execute, is_text, name_of, quote, type_name
+from tallykeeper import Tally
+from tallykeeper.capture import change_log
+from tallykeeper.catalog import dependents
+from tallykeeper.database.sql import columns, execute, is_text, name_of, quote, type_name
+from tallykeeper.drift import dependencies
+from tallykeeper.installation import live_views, view_replacement
 
 _TEXT = f'{type_name(tables.ID)} COLLATE "{tables.ID.collation}"'
 
@@ -30,7 +34,7 @@ def convert(connection: Connection) -> None:
     if not numbers:
         return
     # Before any table: processing holds it while it writes.
-    execute(connection, applying.LOCK)
+    execute(connection, write_posts.LOCK)
     for table in numbers:
         execute(connection, f"LOCK TABLE {name_of(table)} IN ACCESS EXCLUSIVE MODE")
     kept = [t for t in system.tallies if _is_there(connection, t.live_name)]
@@ -38,15 +42,15 @@ def convert(connection: Connection) -> None:
     # As they are now, and not as declared: later migrations may add what that reads.
     views = {tally: _definition(connection, tally.live_name) for tally in kept}
     for tally in kept:
-        replacement.stand_on_nothing(connection, tally)
+        view_replacement.stand_on_nothing(connection, tally)
     for table, names in numbers.items():
         _require_free(connection, table, names)
         _rewrite(connection, name_of(table), names)
     for tally in kept:
         if logged := _numbers(connection, tally.log_name, tally.log_columns()):
             _rewrite(connection, tally.log_name, logged)
-        view = f"{live.creating(tally)}{views[tally]}"
-        assert replacement.try_view(connection, tally.live_name, view)
+        view = f"{live_views.creating(tally)}{views[tally]}"
+        assert view_replacement.try_view(connection, tally.live_name, view)
     if {tables.mastodon_posts, tables.conversation_threads} & numbers.keys():
         _cut_circles(connection)
     if as_recorded:
@@ -104,8 +108,8 @@ def _rewrite(connection: Connection, relation: str, names: list[str]) -> None:
 
 def _cut_circles(connection: Connection) -> None:
     """Place the conversations in a circle again: another id may be the smallest as text."""
-    schema = applying.raw_schema()
-    for statement in applying.stages(connection):
+    schema = write_posts.raw_schema()
+    for statement in write_posts.stages(connection):
         execute(connection, statement)
     execute(
         connection,

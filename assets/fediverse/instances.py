@@ -13,8 +13,8 @@ from sqlalchemy import Connection, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from assets.fediverse.tables import instances
-from assets.reading import read
-from tallies import sql
+from tallykeeper.database import sql
+from tallykeeper.reads.live_reads import read
 
 # In which a table that was there before keeps times without a zone.
 _IN_UTC = "SET LOCAL timezone = 'UTC'"

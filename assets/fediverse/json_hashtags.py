@@ -11,11 +11,11 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from assets.fediverse import asking, tables
-from assets.fediverse.asking import written
+from assets.fediverse import query_args, tables
 from assets.fediverse.functions import HASHTAG
-from assets.reading import read
-from tallies import sql
+from assets.fediverse.query_args import written
+from tallykeeper.database import sql
+from tallykeeper.reads.live_reads import read
 
 LOOKED_AT = 100
 """Posts with hashtags that are looked at. Rows came into use at one time: before, all lack them."""
@@ -33,7 +33,7 @@ def rows_are_missing(
     query = f"""
 SELECT EXISTS (SELECT FROM (
   SELECT p.id, p.hashtags FROM {_posts} AS p
-  WHERE p.instance_id = {asking.one_of_many(instance)} AND {COUNTED}
+  WHERE p.instance_id = {query_args.one_of_many(instance)} AND {COUNTED}
     AND p.created_at >= {written(first)} AND p.created_at < {written(last)}
     AND p.hashtags::jsonb NOT IN ('[]', 'null')
   ORDER BY p.created_at LIMIT {LOOKED_AT}

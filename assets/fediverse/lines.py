@@ -15,7 +15,7 @@ from typing import Any
 from assets.fediverse.functions import IN_ID, LONGEST_ID
 from assets.fediverse.instances import BadInstance, base_url_of
 from assets.fediverse.parsing import AN_ID, DELETE, FOLLOW, UNFOLLOW
-from assets.loading import parse_time, text_fault
+from tallykeeper.input.loading import parse_time, text_fault
 
 _LONGEST_EVENT_NAME = 200
 _EARLIEST = datetime(2010, 1, 1, tzinfo=UTC)

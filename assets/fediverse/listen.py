@@ -34,8 +34,8 @@ from assets.fediverse.parsing import DELETE
 from assets.fediverse.partitions import ensure_days
 from assets.fediverse.stream import Disconnected, Refused, Stream, StreamConnection
 from assets.fediverse.writing import Event, append, days_of
-from resources.database import DatabaseUnavailable
-from tallies import TallyBusy
+from tallykeeper import TallyBusy
+from tallykeeper.database.connections import DatabaseUnavailable
 
 _GOES_BY = (OperationalError, InterfaceError, InternalError, DatabaseUnavailable)
 """A database that is away, asks to be tried again, or takes no writes for the time being."""

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
 from sqlalchemy import Connection, Engine, inspect
 
 from assets.fediverse.instances import BadInstance, base_url_of, instance_id, saw
@@ -25,10 +26,11 @@ from assets.fediverse.lines import BadLine, Line, read_line
 from assets.fediverse.partitions import ensure_days
 from assets.fediverse.tables import RAW
 from assets.fediverse.writing import Event, Refused, append, days_of
-from assets.frame_input import FrameObjects, source_of
-from assets.jsonl_input import JsonLinesFile
-from assets.loading import Loaded, LoadError, ProgressCallback, RejectFile
-from tallies.transactions import retried
+from tallykeeper.catalog.transactions import retried
+from tallykeeper.input.frame_input import FrameObjects, source_of
+from tallykeeper.input.jsonl_input import JsonLinesFile
+from tallykeeper.input.loader import Loader
+from tallykeeper.input.loading import Loaded, LoadError, ProgressCallback, RejectFile
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -191,3 +193,17 @@ def _saw(connection: Connection, events: list[Event]) -> None:
     # In one order, so that two loads at once do not deadlock.
     for id_, moment in sorted(latest.items()):
         saw(connection, id_, moment)
+
+
+LOADER = Loader(
+    load_fediverse,
+    "events",
+    "JSON Lines with stream events, statuses or edit histories. Loading them again appends the"
+    " events again, of which processing makes nothing.",
+    options=(
+        click.Option(
+            ["--instance"], metavar="URL", required=True, help="The server whose events they are."
+        ),
+        click.Option(["--by-host"], is_flag=True, help="A line with a `host` is that server's."),
+    ),
+)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, Engine, func, select
 
 from assets.fediverse.tables import stream_events
-from tallies import Waiting
+from tallykeeper import Waiting
 
 
 def process_log(engine: Engine) -> str | None:

@@ -18,9 +18,9 @@ from assets.fediverse.log import zoned
 from assets.fediverse.processed import POSTS
 from assets.fediverse.replay import LogDifference, LogVerification, verify_log
 from assets.fediverse.tables import stream_events
-from resources.dagster_database import Database
-from resources.settings import fresh_seconds
-from tallies.sql import name_of
+from tallykeeper.dagster.database import Database
+from tallykeeper.database.sql import name_of
+from tallykeeper.settings import fresh_seconds
 
 EVENTS_PROCESSED = "events_processed"
 MATCHES_LOG = "matches_log"

@@ -8,7 +8,7 @@ quoted post is not observed.
 
 from __future__ import annotations
 
-from tallies.sql import in_engine_schema
+from tallykeeper.database.sql import in_engine_schema
 
 STATUS_OF_NOTE = in_engine_schema("fediverse_status_of_note")
 

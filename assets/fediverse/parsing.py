@@ -23,7 +23,7 @@ from assets.fediverse.functions import (
     TIME,
 )
 from assets.fediverse.notes import STATUS_OF_NOTE, is_note
-from tallies.sql import execute
+from tallykeeper.database.sql import execute
 
 # Events whose payload is a status; an edit may come without the time of the edit.
 STATUS_EVENTS = ("update", "status.update", "status")

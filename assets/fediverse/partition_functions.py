@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from assets.fediverse.functions import PROGRESS
 from assets.fediverse.tables import stream_events
-from tallies.sql import in_engine_schema, literal, name_of, quote
+from tallykeeper.database.sql import in_engine_schema, literal, name_of, quote
 
 MAKE = in_engine_schema("fediverse_make_partition")
 DROP = in_engine_schema("fediverse_drop_partition")

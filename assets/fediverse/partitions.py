@@ -22,10 +22,10 @@ from sqlalchemy import Connection, Engine, text
 
 from assets.fediverse.partition_functions import DROP, MAKE, STRAYS
 from assets.fediverse.tables import stream_events
-from tallies import TallyBusy
-from tallies.sql import ENGINE_SCHEMA, name_of
-from tallies.transactions import PATIENCE, retried
-from tallies.waiting import WRITERS, Wanted
+from tallykeeper import TallyBusy
+from tallykeeper.catalog.transactions import PATIENCE, retried
+from tallykeeper.database.lock_holders import WRITERS, Wanted
+from tallykeeper.database.sql import ENGINE_SCHEMA, name_of
 
 AHEAD_DAYS = 7
 LOCK_TIMEOUT_SECONDS = 1

@@ -19,20 +19,13 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.schema import CreateIndex
 
 from assets.fediverse.tables import mastodon_posts
-from tallies import (
-    DoesNotFit,
-    HasDependents,
-    NotInstalled,
-    Tally,
-    attributes,
-    dependents,
-    install,
-    sql,
-)
-from tallies.privileges import act_as_owner
-from tallies.sessions import begin_work
-from tallies.transactions import retried
-from tallies.waiting import READERS, Wanted
+from tallykeeper import DoesNotFit, HasDependents, NotInstalled, Tally, install
+from tallykeeper.catalog import attributes, dependents
+from tallykeeper.catalog.privileges import act_as_owner
+from tallykeeper.catalog.transactions import retried
+from tallykeeper.database import sql
+from tallykeeper.database.lock_holders import READERS, Wanted
+from tallykeeper.database.sessions import begin_work
 
 AHEAD_MONTHS = 24
 

@@ -11,10 +11,10 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from assets.fediverse import asking, tables
-from assets.fediverse.asking import written
-from assets.reading import read
-from tallies import sql
+from assets.fediverse import query_args, tables
+from assets.fediverse.query_args import written
+from tallykeeper.database import sql
+from tallykeeper.reads.live_reads import read
 
 MOST_COUNTS = 10_000
 
@@ -58,10 +58,10 @@ def post_series(
     Both ends are open where they are left out. Raises ValueError for what cannot be asked,
     NotInstalled where the tables are not there.
     """
-    instance = asking.identifier("instance_id", instance_id)
-    post = asking.post_id(post_id)
+    instance = query_args.identifier("instance_id", instance_id)
+    post = query_args.post_id(post_id)
     given = sql.literal(post)
-    asking.whole_number("limit", limit, MOST_COUNTS)
+    query_args.whole_number("limit", limit, MOST_COUNTS)
     query = f"""
 SELECT p.created_at, coalesce(p.deleted_at, d.deleted_at), s.captured_at, s.replies_count,
   s.reblogs_count, s.favourites_count, s.engagement_score
@@ -76,7 +76,7 @@ LEFT JOIN (
 WHERE p.id IS NOT NULL OR d.post_id IS NOT NULL
 ORDER BY s.captured_at"""
     rows = [
-        tuple(asking.in_utc(value) for value in row)
+        tuple(query_args.in_utc(value) for value in row)
         for row in read(connection, query, f"the table {_snapshots}")
     ]
     if not rows:
@@ -89,10 +89,10 @@ ORDER BY s.captured_at"""
 def _within(start: datetime | None, end: datetime | None) -> str:
     """SQL: whether a snapshot lies in the span. Raises ValueError where nothing could."""
     if start is not None and end is not None:
-        asking.span(start, end)
+        query_args.span(start, end)
     bounds = (("start", ">=", start), ("end", "<", end))
     return "".join(
-        f" AND captured_at {sign} {written(asking.instant(name, moment))}"
+        f" AND captured_at {sign} {written(query_args.instant(name, moment))}"
         for name, sign, moment in bounds
         if moment is not None
     )

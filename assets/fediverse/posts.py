@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from assets.fediverse.functions import HASHTAG, NUMBER, PLAIN_TEXT, TIME
 from assets.fediverse.parsing import UNCOMPRESSED
-from tallies.sql import execute
+from tallykeeper.database.sql import execute
 
 _TABLES = {
     "winners": """

@@ -17,14 +17,14 @@ import dagster as dg
 from pydantic import Field
 from sqlalchemy import Connection, Engine, Row, text
 
-from assets.factory import processed_specs
 from assets.fediverse.processing import Processed, process
 from assets.fediverse.replay import Replayed, replay
 from assets.fediverse.tables import instances, mastodon_posts, stream_events
 from assets.fediverse.tallies import system
-from assets.keeping import patiently
-from resources.dagster_database import Database
-from tallies.sql import name_of
+from tallykeeper.dagster.assets import processed_specs
+from tallykeeper.dagster.database import Database
+from tallykeeper.dagster.materialization import patiently
+from tallykeeper.database.sql import name_of
 
 TELL_EVERY_SECONDS = 5.0
 MOST_ERRORS = 10

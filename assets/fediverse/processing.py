@@ -17,13 +17,13 @@ from functools import partial
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from assets.fediverse import applying, deriving, follows, parsing, posts, redaction, threads
+from assets.fediverse import follows, parsing, posts, redaction, rederive, threads, write_posts
 from assets.fediverse.functions import PROGRESS
 from assets.fediverse.parsing import DERIVED_FROM
-from resources.settings import redact_deleted
-from tallies.quarantine import is_refusal
-from tallies.sql import execute, literal
-from tallies.transactions import retried
+from tallykeeper.catalog.transactions import retried
+from tallykeeper.database.sql import execute, literal
+from tallykeeper.faults.quarantine import is_refusal
+from tallykeeper.settings import redact_deleted
 
 BATCH_EVENTS = 10_000
 LONGEST_REASON = 500
@@ -76,10 +76,14 @@ def process(
     at a time take turns. Raises TallyBusy where the other holds on, and SQLAlchemy's errors.
     """
     done, size = Processed(), batch_events
-    with applying.session(engine) as connection:
+    with write_posts.session(engine) as connection:
         while stop_after is None or done.batches < stop_after:
             batch = retried(
-                partial(_one_batch, connection, size), "processing", engine, (), applying.LOCK_KEY
+                partial(_one_batch, connection, size),
+                "processing",
+                engine,
+                (),
+                write_posts.LOCK_KEY,
             )
             if batch is None:
                 size = max(1, size // 2)
@@ -99,9 +103,9 @@ def _one_batch(connection: Connection, most: int) -> Processed | None:
     One that it refuses alone is marked with the reason: an event that nobody foresaw costs itself.
     """
     started = time.monotonic()
-    schema = applying.raw_schema()
+    schema = write_posts.raw_schema()
     with connection.begin():
-        applying.prepare(connection)
+        write_posts.prepare(connection)
         try:
             with connection.begin_nested():
                 done = _process(connection, schema, most)
@@ -120,16 +124,16 @@ def _process(connection: Connection, schema: str, most: int) -> Processed:
     counted = execute(connection, _COUNTED).one()
     if not counted.events:
         return Processed()
-    late = deriving.set_aside_late(connection, schema)
+    late = rederive.set_aside_late(connection, schema)
     posts.write_accounts(connection, schema)
     follows.write_follows(connection, schema)
-    applying.apply(connection, schema, schema, redact=redact)
+    write_posts.apply(connection, schema, schema, redact=redact)
     threads.update(connection, schema)
     _mark(connection, schema)
     if redact:
         redaction.note_posts(connection)
     if late:
-        deriving.derive_late(connection, schema, redact=redact)
+        rederive.derive_late(connection, schema, redact=redact)
     if redact:
         redaction.redact_events(connection, _DELETED.format(schema=schema))
     return Processed(counted.events, counted.failed, counted.ignored, counted.posts, late, 1)

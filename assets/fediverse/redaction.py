@@ -14,7 +14,7 @@ from assets.fediverse.functions import JSON_OF, REDACTED
 from assets.fediverse.notes import STATUS_OF_NOTE, is_note
 from assets.fediverse.parsing import HISTORY, STATUS_EVENTS
 from assets.fediverse.tables import post_deletions, stream_events
-from tallies.sql import execute, in_engine_schema, name_of
+from tallykeeper.database.sql import execute, in_engine_schema, name_of
 
 REDACT = in_engine_schema("fediverse_redact")
 SIGNATURE = f"{REDACT}(bigint,text)"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from assets.fediverse.functions import HASHTAG, ID
-from tallies.sql import execute
+from tallykeeper.database.sql import execute
 
 _WANTED = {
     "post_hashtags": (

@@ -15,12 +15,12 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Engine
 
-from assets.fediverse import applying, deriving, redaction
+from assets.fediverse import redaction, rederive, write_posts
 from assets.fediverse.processing import process
-from assets.fediverse.settling import LogDifference, compare, settle
-from resources.settings import redact_deleted
-from tallies.sql import execute, literal
-from tallies.transactions import retried
+from assets.fediverse.reconcile import LogDifference, compare, settle
+from tallykeeper.catalog.transactions import retried
+from tallykeeper.database.sql import execute, literal
+from tallykeeper.settings import redact_deleted
 
 __all__ = ["LogDifference", "LogVerification", "Replayed", "replay", "verify_log"]
 
@@ -73,9 +73,13 @@ def replay(engine: Engine, start: datetime | None = None, end: datetime | None =
     bounds everything that is kept is replayed. Raises TallyBusy, and SQLAlchemy's errors.
     """
     started = time.monotonic()
-    schema, window = applying.raw_schema(), _window(start, end)
+    schema, window = write_posts.raw_schema(), _window(start, end)
     failed = retried(
-        lambda: _retry_failed(engine, schema, window), "the replay", engine, (), applying.LOCK_KEY
+        lambda: _retry_failed(engine, schema, window),
+        "the replay",
+        engine,
+        (),
+        write_posts.LOCK_KEY,
     )
     if failed:
         process(engine)
@@ -104,7 +108,7 @@ def verify_log(
     are named; all are counted.
     """
     started = time.monotonic()
-    schema = applying.raw_schema()
+    schema = write_posts.raw_schema()
     found = _Found()
 
     def look(connection: Connection) -> None:
@@ -139,7 +143,7 @@ def _window(start: datetime | None, end: datetime | None) -> str:
 def _retry_failed(engine: Engine, schema: str, window: str) -> int:
     """Let the events of the window that failed be processed again; how many."""
     with engine.begin() as connection:
-        execute(connection, applying.LOCK)
+        execute(connection, write_posts.LOCK)
         return execute(
             connection,
             f"UPDATE {schema}.stream_events SET processed_at = NULL, process_error = NULL"
@@ -157,7 +161,7 @@ def _each_chunk(
     commit: bool,
 ) -> None:
     """Derive the window's posts into the copies, a transaction for each chunk, and do `work`."""
-    with applying.session(engine) as connection:
+    with write_posts.session(engine) as connection:
         for column in ("payload_status_id", "payload_reblog_id"):
             last: Place | None = (0, "")
             while last is not None:
@@ -178,16 +182,16 @@ def _one_chunk(
 
     def attempt() -> tuple[Place, int, int] | None:
         with connection.begin() as transaction:
-            applying.prepare(connection)
-            chosen = deriving.choose(connection, schema, window, column, last)
+            write_posts.prepare(connection)
+            chosen = rederive.choose(connection, schema, window, column, last)
             if chosen is not None:
-                deriving.derive(connection, schema, redact=redact_deleted())
+                rederive.derive(connection, schema, redact=redact_deleted())
                 work(connection)
             if not commit:
                 transaction.rollback()
             return chosen
 
-    chosen = retried(attempt, "the replay", connection.engine, (), applying.LOCK_KEY)
+    chosen = retried(attempt, "the replay", connection.engine, (), write_posts.LOCK_KEY)
     if chosen is None:
         return None
     place, skipped, posts = chosen

@@ -13,13 +13,13 @@ from datetime import datetime
 import dagster as dg
 from sqlalchemy import Connection, text
 
-from assets.factory import key_of
 from assets.fediverse.tables import hashtags, instances, mastodon_posts
 from assets.fediverse.tallies import hashtag_hourly_stats, system
 from assets.fediverse.trend_chart import trend_chart_markdown
 from assets.fediverse.trends import Trend, trending_hashtags
-from resources.dagster_database import Database
-from tallies.sql import name_of
+from tallykeeper.dagster.assets import key_of
+from tallykeeper.dagster.database import Database
+from tallykeeper.database.sql import name_of
 
 TRENDING = "trending_hashtags"
 MOST_INSTANCES = 20

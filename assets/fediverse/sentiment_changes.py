@@ -12,9 +12,9 @@ from decimal import Decimal
 
 from sqlalchemy import Connection
 
-from assets.fediverse import asking, tables
-from assets.fediverse.asking import written
-from tallies import sql
+from assets.fediverse import query_args, tables
+from assets.fediverse.query_args import written
+from tallykeeper.database import sql
 
 MOST_CHANGES = 10_000
 
@@ -54,13 +54,13 @@ def sentiment_changes(
     those that not everybody may see, are left out. Raises ValueError for what cannot be asked,
     NotInstalled where the tables are not there.
     """
-    instance = asking.one_of_many(asking.identifier("instance_id", instance_id))
-    first, last = asking.span(start, end)
-    asking.whole_number("limit", limit, MOST_CHANGES)
+    instance = query_args.one_of_many(query_args.identifier("instance_id", instance_id))
+    first, last = query_args.span(start, end)
+    query_args.whole_number("limit", limit, MOST_CHANGES)
     said = ""
     for name, value in (("model", model), ("prompt_version", prompt_version)):
         if value is not None:
-            said += f" AND s.{name} = {sql.literal(asking.storable(name, value))}"
+            said += f" AND s.{name} = {sql.literal(query_args.storable(name, value))}"
     query = f"""
 WITH edited AS MATERIALIZED (
   SELECT DISTINCT v.post_id FROM {_versions} AS v
@@ -86,7 +86,7 @@ WHERE j.version_before IS NOT NULL AND j.label IS DISTINCT FROM j.label_before
   AND p.deleted_at IS NULL AND p.visibility IN ('public', 'unlisted')
 ORDER BY j.valid_from DESC, j.post_id COLLATE "C", j.model COLLATE "C", j.prompt_version COLLATE "C"
 LIMIT {limit}"""
-    return asking.answers(connection, query, f"the table {_sentiments}", SentimentChange)
+    return query_args.answers(connection, query, f"the table {_sentiments}", SentimentChange)
 
 
 _posts = sql.name_of(tables.mastodon_posts)

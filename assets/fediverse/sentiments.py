@@ -14,10 +14,10 @@ from decimal import Decimal
 
 from sqlalchemy import Connection, text
 
-from assets.fediverse import asking, tables
-from assets.fediverse.asking import written
-from assets.reading import commits_by_itself, read
-from tallies import sql
+from assets.fediverse import query_args, tables
+from assets.fediverse.query_args import written
+from tallykeeper.database import sql
+from tallykeeper.reads.live_reads import commits_by_itself, read
 
 LARGEST_BATCH = 1_000
 """Posts claimed at once: the server has room for some thousand locks in all."""
@@ -55,13 +55,16 @@ def unanalyzed_posts(
     hold a claim: one with autocommit, or that keeps its snapshot (REPEATABLE READ) and so does
     not see what others recorded meanwhile. Raises NotInstalled where the tables are not there.
     """
-    said = (asking.storable("model", model), asking.storable("prompt_version", prompt_version))
-    asking.whole_number("limit", limit, LARGEST_BATCH)
+    said = (
+        query_args.storable("model", model),
+        query_args.storable("prompt_version", prompt_version),
+    )
+    query_args.whole_number("limit", limit, LARGEST_BATCH)
     which = ""
     if instance_id is not None:
-        which += f" AND p.instance_id = {asking.identifier('instance_id', instance_id)}"
+        which += f" AND p.instance_id = {query_args.identifier('instance_id', instance_id)}"
     if created_from is not None:
-        which += f" AND p.created_at >= {written(asking.instant('created_from', created_from))}"
+        which += f" AND p.created_at >= {written(query_args.instant('created_from', created_from))}"
     _require_claims(connection)
     while True:
         claimed = _claim(connection, _open(said, which), said, limit)
@@ -92,17 +95,17 @@ def record_sentiment(
     if score is not None and not -1 <= score <= 1:
         raise ValueError(f"Expected `score` from -1 to 1, but it is {score!r}.")
     if version_seq is not None:
-        asking.whole_number("version_seq", version_seq, _LARGEST_VERSION)
+        query_args.whole_number("version_seq", version_seq, _LARGEST_VERSION)
     result = connection.execute(
         text(_RECORD),
         {
-            "instance_id": asking.identifier("instance_id", instance_id),
-            "post_id": asking.post_id(post_id),
-            "model": asking.storable("model", model),
-            "prompt_version": asking.storable("prompt_version", prompt_version),
-            "input_hash": asking.storable("input_hash", input_hash),
+            "instance_id": query_args.identifier("instance_id", instance_id),
+            "post_id": query_args.post_id(post_id),
+            "model": query_args.storable("model", model),
+            "prompt_version": query_args.storable("prompt_version", prompt_version),
+            "input_hash": query_args.storable("input_hash", input_hash),
             "version_seq": version_seq,
-            "label": label if label is None else asking.storable("label", label),
+            "label": label if label is None else query_args.storable("label", label),
             "score": score,
         },
     )
@@ -170,7 +173,7 @@ def _among(posts: list[tuple[int, str]]) -> str:
 
 
 def _unanalyzed(connection: Connection, open_posts: str) -> list[Unanalyzed]:
-    return asking.answers(connection, open_posts, f"the table {_posts}", Unanalyzed)
+    return query_args.answers(connection, open_posts, f"the table {_posts}", Unanalyzed)
 
 
 _LARGEST_VERSION = 2**31 - 1

@@ -12,11 +12,11 @@ from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection
 
-from assets.fediverse import asking, json_hashtags, tables
-from assets.fediverse.asking import HOUR, written
+from assets.fediverse import json_hashtags, query_args, tables
 from assets.fediverse.functions import HASHTAG
+from assets.fediverse.query_args import HOUR, written
 from assets.fediverse.tallies import hashtag_hourly_stats, hourly_domain_stats, hourly_stats
-from tallies import sql
+from tallykeeper.database import sql
 
 MOST_DOMAINS = 10_000
 
@@ -83,15 +83,15 @@ def hashtag_series(
 
     A hashtag that nobody used has zeros. Raises what `hourly_series` raises.
     """
-    instance, given = _instance(instance_id), sql.literal(asking.storable("hashtag", name))
-    first, last = asking.hours(start, end)
+    instance, given = _instance(instance_id), sql.literal(query_args.storable("hashtag", name))
+    first, last = query_args.hours(start, end)
     if json_hashtags.rows_are_missing(connection, instance, first, last):
         query = f"""
 SELECT * FROM (
   SELECT date_trunc('hour', p.created_at, 'UTC') AS hour_ts, count(*),
     count(DISTINCT p.account_id), sum(p.engagement_score)::bigint
   FROM {_posts} AS p CROSS JOIN LATERAL {json_hashtags.names_of()} AS n
-  WHERE p.instance_id = {asking.one_of_many(instance)} AND {json_hashtags.COUNTED}
+  WHERE p.instance_id = {query_args.one_of_many(instance)} AND {json_hashtags.COUNTED}
     AND {_within("p.created_at", (first, last))}
     AND n.name = {HASHTAG}({given})
   GROUP BY 1
@@ -117,7 +117,7 @@ def domain_series(
     query = (
         f"SELECT hour, post_count, total_engagement FROM {live}"
         f" WHERE instance_id = {_instance(instance_id)}"
-        f" AND domain = {sql.literal(asking.storable('domain', domain))}"
+        f" AND domain = {sql.literal(query_args.storable('domain', domain))}"
     )
     return _series(connection, query, "hour", live, DomainHour, (start, end))
 
@@ -130,19 +130,19 @@ def top_domains(
     Raises what `hourly_series` raises, and ValueError for a limit not within 1 to 10,000.
     """
     live = hourly_domain_stats.live_name
-    asking.whole_number("limit", limit, MOST_DOMAINS)
+    query_args.whole_number("limit", limit, MOST_DOMAINS)
     query = (
         "SELECT domain, sum(post_count)::bigint, sum(total_engagement)::bigint"
         f" FROM {live} WHERE instance_id = {_instance(instance_id)}"
-        f" AND {_within('hour', asking.hours(start, end))}"
+        f" AND {_within('hour', query_args.hours(start, end))}"
         f' GROUP BY domain ORDER BY 2 DESC, domain COLLATE "C" LIMIT {limit}'
     )
-    return asking.answers(connection, query, f"the live view {live}", DomainTotal)
+    return query_args.answers(connection, query, f"the live view {live}", DomainTotal)
 
 
 def hashtag_id(instance_id: int, name: str) -> str:
     """The hashtag's id as SQL, null where there is none. Raises ValueError where it is no name."""
-    given = sql.literal(asking.storable("hashtag", name))
+    given = sql.literal(query_args.storable("hashtag", name))
     return (
         f"(SELECT id FROM {sql.name_of(tables.hashtags)} WHERE instance_id = {instance_id}"
         f" AND name = {HASHTAG}({given}))"
@@ -167,9 +167,9 @@ def _series(
     kind: type[_Kind],
     span: tuple[datetime, datetime],
 ) -> list[_Kind]:
-    first, last = asking.hours(*span)
+    first, last = query_args.hours(*span)
     query = f"{query} AND {_within(column, (first, last))}"
-    rows = asking.answers(connection, query, f"the live view {live}", kind)
+    rows = query_args.answers(connection, query, f"the live view {live}", kind)
     found = {row.hour: row for row in rows}
     wanted = (first + n * HOUR for n in range((last - first) // HOUR))
     return [found.get(hour) or kind(hour) for hour in wanted]
@@ -180,7 +180,7 @@ def _within(column: str, span: tuple[datetime, datetime]) -> str:
 
 
 def _instance(instance_id: int) -> int:
-    return asking.identifier("instance_id", instance_id)
+    return query_args.identifier("instance_id", instance_id)
 
 
 _posts = sql.name_of(tables.mastodon_posts)

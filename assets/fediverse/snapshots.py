@@ -10,7 +10,7 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from assets.fediverse.functions import LAST_KEPT
-from tallies.sql import execute
+from tallykeeper.database.sql import execute
 
 _COUNTS = "replies_count, reblogs_count, favourites_count"
 

@@ -14,10 +14,10 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from assets.fediverse import asking, tables
-from assets.fediverse.asking import written
+from assets.fediverse import query_args, tables
+from assets.fediverse.query_args import written
 from assets.fediverse.tallies import daily_summaries
-from tallies import sql
+from tallykeeper.database import sql
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def summaries(
     Days without posts are left out. Raises ValueError where the span is empty, NotInstalled where
     there is no live view.
     """
-    first, last = asking.days(start, end)
+    first, last = query_args.days(start, end)
     window = f"window_start >= {written(first)} AND window_start < {written(last)}"
     return _summaries(connection, instance_id, window, "window_start")
 
@@ -81,8 +81,8 @@ def write_summary_text(
     A refresh that is running is waited for. Raises ValueError for what is empty, and where the day
     has no row, because it has no posts or was not refreshed since its first.
     """
-    instance = asking.identifier("instance_id", instance_id)
-    start = asking.day_of("day", day)
+    instance = query_args.identifier("instance_id", instance_id)
+    start = query_args.day_of("day", day)
     result = connection.execute(
         text(
             f"UPDATE {_table} SET model = :model, prompt_version = :prompt_version,"
@@ -90,10 +90,10 @@ def write_summary_text(
             f" WHERE instance_id = {instance} AND window_start = {written(start)}"
         ),
         {
-            "model": asking.storable("model", model),
-            "prompt_version": asking.storable("prompt_version", prompt_version),
-            "summary_text": asking.storable("summary_text", summary_text),
-            "input_hash": asking.storable("input_hash", input_hash),
+            "model": query_args.storable("model", model),
+            "prompt_version": query_args.storable("prompt_version", prompt_version),
+            "summary_text": query_args.storable("summary_text", summary_text),
+            "input_hash": query_args.storable("input_hash", input_hash),
         },
     )
     if result.rowcount == 0:
@@ -113,12 +113,12 @@ SELECT d.window_start, d.window_end, d.post_count, d.author_count, d.total_engag
   t.summary_text IS NOT NULL AND t.summary_input_hash IS NOT DISTINCT FROM d.input_hash
 FROM (
   SELECT * FROM {live}
-  WHERE instance_id = {asking.identifier("instance_id", instance_id)} AND {which}
+  WHERE instance_id = {query_args.identifier("instance_id", instance_id)} AND {which}
   ORDER BY {order}
 ) AS d
 LEFT JOIN {_table} AS t ON t.instance_id = d.instance_id AND t.window_start = d.window_start
 ORDER BY d.window_start"""
-    return asking.answers(connection, query, f"the live view {live}", Summary)
+    return query_args.answers(connection, query, f"the live view {live}", Summary)
 
 
 _table = sql.name_of(tables.daily_summaries)

@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from resources.settings import schema_of
+from tallykeeper.settings import schema_of
 
 metadata = MetaData(schema=schema_of("fediverse"))
 

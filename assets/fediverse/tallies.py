@@ -27,20 +27,12 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
 
 from assets.fediverse import partition_functions, redaction, tables
+from assets.fediverse.bootstrap import prepare
 from assets.fediverse.functions import MORE_PENDING_THAN, PROGRESS
 from assets.fediverse.log import process_log, waiting
-from assets.fediverse.preparing import prepare
-from tallies import (
-    AdditiveTally,
-    Capture,
-    Contribution,
-    RecomputedTally,
-    Scope,
-    System,
-    Window,
-)
-from tallies.combining import MAX, SUM, sum_over_all_but
-from tallies.system import Access
+from tallykeeper import AdditiveTally, Capture, Contribution, RecomputedTally, Scope, System, Window
+from tallykeeper.declarations.combining import MAX, SUM, sum_over_all_but
+from tallykeeper.system import Access
 
 posts, post_hashtags = tables.mastodon_posts, tables.post_hashtags
 TOP = 10
@@ -398,4 +390,5 @@ system = System(
             ]
         },
     ),
+    package=__package__,
 )

@@ -16,8 +16,8 @@ from functools import partial
 from sqlalchemy import Engine, text
 
 from assets.fediverse.tables import post_metric_snapshots
-from tallies import sql
-from tallies.transactions import retried
+from tallykeeper.catalog.transactions import retried
+from tallykeeper.database import sql
 
 ALL_FOR = timedelta(days=7)
 HOURLY_FOR = timedelta(days=30)

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from assets.canvas import INK, Canvas, in_markdown
 from assets.fediverse.trends import Trend
+from tallykeeper.charts import INK, Canvas, in_markdown
 
 RECENT, BEFORE = "#2569ad", "#c3ccd5"
 _WIDTH, _ROW, _HEAD, _FOOT = 900, 34, 58, 12

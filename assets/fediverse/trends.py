@@ -19,11 +19,11 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from assets.fediverse import asking, json_hashtags, tables
-from assets.fediverse.asking import HOUR, written
+from assets.fediverse import json_hashtags, query_args, tables
 from assets.fediverse.functions import MORE_PENDING_THAN
+from assets.fediverse.query_args import HOUR, written
 from assets.fediverse.tallies import hashtag_hourly_stats
-from tallies import sql
+from tallykeeper.database import sql
 
 MANY_PENDING = 25
 """Pending changes for each hour of both windows from which on the posts are read, and not the view.
@@ -121,19 +121,19 @@ def trending_hashtags(
     engagement. Raises ValueError for what cannot be asked, NotInstalled where there is no live
     view.
     """
-    s = asking.number("smoothing", smoothing, 0, above=True)
+    s = query_args.number("smoothing", smoothing, 0, above=True)
     return _trends(
         connection,
         _windows(at, window_hours, baseline_hours),
         _Wanted(
-            instance=asking.identifier("instance_id", instance_id),
+            instance=query_args.identifier("instance_id", instance_id),
             rise=f"(recent_rate + {s!r}) / (baseline_rate + {s!r})",
-            above=asking.number("above", above, 0),
-            decay_hours=asking.number("decay_hours", decay_hours, 0, above=True),
+            above=query_args.number("above", above, 0),
+            decay_hours=query_args.number("decay_hours", decay_hours, 0, above=True),
             minimum_posts=_minimum("minimum_posts", minimum_posts),
             minimum_accounts=_minimum("minimum_accounts", minimum_accounts),
-            limit=asking.whole_number("limit", limit, MOST_TRENDS),
-            weight=asking.number("engagement_weight", engagement_weight, 0),
+            limit=query_args.whole_number("limit", limit, MOST_TRENDS),
+            weight=query_args.number("engagement_weight", engagement_weight, 0),
         ),
     )
 
@@ -161,13 +161,13 @@ def growing_hashtags(
         connection,
         windows,
         _Wanted(
-            instance=asking.identifier("instance_id", instance_id),
+            instance=query_args.identifier("instance_id", instance_id),
             rise=f"recent_rate / greatest(baseline_rate, {once!r})",
-            above=asking.number("above", above, 0),
+            above=query_args.number("above", above, 0),
             decay_hours=None,
             minimum_posts=_minimum("minimum_posts", minimum_posts),
             minimum_accounts=_minimum("minimum_accounts", minimum_accounts),
-            limit=asking.whole_number("limit", limit, MOST_TRENDS),
+            limit=query_args.whole_number("limit", limit, MOST_TRENDS),
             weight=0.0,
         ),
     )
@@ -193,43 +193,48 @@ def spiking_hashtags(
     it. Only spikes over `above` are listed, equal ones by name. Errors are those of
     `trending_hashtags`.
     """
-    back = asking.whole_number("hours_before", hours_before, LONGEST_WINDOW)
-    moment = asking.instant("at", at)
-    start = asking.hour_of(asking.later("at", moment, -timedelta(microseconds=1)))
-    before = asking.later("at", start, -back * HOUR)
+    back = query_args.whole_number("hours_before", hours_before, LONGEST_WINDOW)
+    moment = query_args.instant("at", at)
+    start = query_args.hour_of(query_args.later("at", moment, -timedelta(microseconds=1)))
+    before = query_args.later("at", start, -back * HOUR)
     once = "greatest(baseline_posts, 1)"
     return _trends(
         connection,
         _Windows(
-            before, before + HOUR, start, asking.hour_of(moment), moment, asking.next_hour(moment)
+            before,
+            before + HOUR,
+            start,
+            query_args.hour_of(moment),
+            moment,
+            query_args.next_hour(moment),
         ),
         _Wanted(
-            instance=asking.identifier("instance_id", instance_id),
+            instance=query_args.identifier("instance_id", instance_id),
             rise=f"(posts - {once})::float8 / {once}",
-            above=asking.number("above", above, 0),
-            decay_hours=asking.number("decay_hours", decay_hours, 0, above=True),
+            above=query_args.number("above", above, 0),
+            decay_hours=query_args.number("decay_hours", decay_hours, 0, above=True),
             minimum_posts=_minimum("minimum_posts", minimum_posts),
             minimum_accounts=_minimum("minimum_accounts", minimum_accounts),
-            limit=asking.whole_number("limit", limit, MOST_TRENDS),
+            limit=query_args.whole_number("limit", limit, MOST_TRENDS),
             weight=0.0,
         ),
     )
 
 
 def _minimum(name: str, value: int) -> int:
-    return asking.whole_number(name, value, 1_000_000)
+    return query_args.whole_number(name, value, 1_000_000)
 
 
 def _windows(at: datetime, window_hours: int, baseline_hours: int) -> _Windows:
-    moment = asking.instant("at", at)
-    recent = asking.whole_number("window_hours", window_hours, LONGEST_WINDOW)
-    before = asking.whole_number("baseline_hours", baseline_hours, LONGEST_WINDOW)
-    this_hour = asking.hour_of(moment)
+    moment = query_args.instant("at", at)
+    recent = query_args.whole_number("window_hours", window_hours, LONGEST_WINDOW)
+    before = query_args.whole_number("baseline_hours", baseline_hours, LONGEST_WINDOW)
+    this_hour = query_args.hour_of(moment)
     # Whole hours and the current one as far as it has gone: the window alone of the current hour
     # would make a rate of one post a second after it began.
-    start = asking.later("at", this_hour, -recent * HOUR)
-    baseline = asking.later("at", start, -before * HOUR)
-    return _Windows(baseline, start, start, this_hour, moment, asking.next_hour(moment))
+    start = query_args.later("at", this_hour, -recent * HOUR)
+    baseline = query_args.later("at", start, -before * HOUR)
+    return _Windows(baseline, start, start, this_hour, moment, query_args.next_hour(moment))
 
 
 def _trends(connection: Connection, windows: _Windows, wanted: _Wanted) -> list[Trend]:
@@ -240,7 +245,7 @@ def _trends(connection: Connection, windows: _Windows, wanted: _Wanted) -> list[
         if span[0] < span[1]
     )
     query = _query(windows, wanted, from_json=missing)
-    return asking.answers(connection, query, f"the live view {_live}", Trend)
+    return query_args.answers(connection, query, f"the live view {_live}", Trend)
 
 
 def _decay(since: str, decay_hours: float | None) -> str:
@@ -259,7 +264,7 @@ def _query(windows: _Windows, wanted: _Wanted, *, from_json: bool = False) -> st
     name, known = ("d.hashtag_id", "LEFT JOIN") if from_json else ("t.name", "JOIN")
     of_name = f"t.name = {name}" if from_json else "t.id = d.hashtag_id"
     weight, decay = wanted.weight, wanted.decay_hours
-    any_of = asking.one_of_many(wanted.instance)
+    any_of = query_args.one_of_many(wanted.instance)
     recent_rate = f"(posts + {weight!r} * engagement)::float8 / {windows.recent_hours!r}"
     baseline_rate = (
         f"(baseline_posts + {weight!r} * baseline_engagement)::float8 / {windows.baseline_hours!r}"
@@ -332,7 +337,7 @@ def _uses_by_hour(windows: _Windows, wanted: _Wanted) -> str:
     """Uses of both windows, from the live view, or from the posts while much is pending."""
     at, start = written(windows.at), written(windows.start)
     before, before_end = written(windows.baseline), written(windows.baseline_end)
-    any_of = asking.one_of_many(wanted.instance)
+    any_of = query_args.one_of_many(wanted.instance)
     many = "(SELECT many FROM pending)"
     return f"""
   SELECT hashtag_id, hour_ts, posts_using_tag AS posts, unique_accounts_using_tag AS accounts,

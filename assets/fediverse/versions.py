@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from assets.fediverse.functions import PLAIN_TEXT
 from assets.fediverse.parsing import EDIT
-from tallies.sql import execute
+from tallykeeper.database.sql import execute
 
 _STAGE = """CREATE TEMPORARY TABLE IF NOT EXISTS versions (
   instance_id bigint NOT NULL, post_id {id} NOT NULL, valid_from timestamptz NOT NULL,

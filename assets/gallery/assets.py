@@ -14,10 +14,10 @@ from uuid import UUID
 import dagster as dg
 from sqlalchemy import Connection, Engine, text
 
-from assets.checks import passed_over
-from assets.factory import SystemAssets, build_assets, key_of
 from assets.gallery.tallies import content_tags, content_tags_left_out, system
-from resources.dagster_database import Database
+from tallykeeper.dagster.assets import SystemAssets, build_assets, key_of
+from tallykeeper.dagster.checks import passed_over
+from tallykeeper.dagster.database import Database
 
 NOTHING_LEFT_OUT = "nothing_left_out"
 MOST_SHOWN = 20

@@ -23,7 +23,7 @@ from typing import Any
 from uuid import UUID
 
 from assets.gallery.tables import ITEMS
-from assets.loading import indexed_text_fault, parse_time, text_fault
+from tallykeeper.input.loading import indexed_text_fault, parse_time, text_fault
 
 REQUIRED = ["id", "source", "creator", "tags"]
 OPTIONAL = ["created_at", "title", "content_type", "is_private"]

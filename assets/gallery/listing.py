@@ -15,8 +15,6 @@ from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from assets.csv_input import CsvFile
-from assets.frame_input import FrameRows
 from assets.gallery.fields import (
     NOTHING,
     OPTIONAL,
@@ -26,9 +24,11 @@ from assets.gallery.fields import (
     listed_in_cell,
     read_item,
 )
-from assets.jsonl_input import JsonLinesFile
-from assets.loading import LoadError, Reject
-from assets.parquet_input import ParquetFile
+from tallykeeper.input.csv_input import CsvFile
+from tallykeeper.input.frame_input import FrameRows
+from tallykeeper.input.jsonl_input import JsonLinesFile
+from tallykeeper.input.loading import LoadError, Reject
+from tallykeeper.input.parquet_input import ParquetFile
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -38,13 +38,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError
 
-from assets.frame_input import source_of
 from assets.gallery import tables
 from assets.gallery.fields import Item
 from assets.gallery.listing import open_listing
 from assets.gallery.names import creator_ids, tag_ids
 from assets.gallery.numbering import advance, sequences_of
-from assets.loading import Loaded, LoadError, ProgressCallback, RejectFile, copy_rows
+from tallykeeper.input.frame_input import source_of
+from tallykeeper.input.loader import Loader
+from tallykeeper.input.loading import Loaded, LoadError, ProgressCallback, RejectFile, copy_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -274,3 +275,11 @@ def _row(
         item.is_private,
         "{" + ",".join(tags) + "}",
     )
+
+
+LOADER = Loader(
+    load_gallery,
+    "items",
+    "CSV, JSON Lines or Parquet with id, source, creator, created_at, tags."
+    " Loading it again changes nothing.",
+)

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Table, TextClause, text
 
 from assets.gallery import tables
 from assets.gallery.fields import is_id
-from assets.loading import LoadError
+from tallykeeper.input.loading import LoadError
 
 _ATTEMPTS = 5
 

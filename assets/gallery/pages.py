@@ -37,8 +37,8 @@ from assets.gallery.filters import (
     whole_number,
 )
 from assets.gallery.plans import Outlook, Plan, choose
-from assets.reading import in_utc, read
-from tallies import sql
+from tallykeeper.database import sql
+from tallykeeper.reads.live_reads import in_utc, read
 
 _TAGS, _CARDINALITIES, _COUNTS = (
     sql.name_of(table)

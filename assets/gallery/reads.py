@@ -17,8 +17,8 @@ from assets.gallery.cursors import BadCursor
 from assets.gallery.filters import SOURCES, is_storable, sources_of, user_of, whole_number
 from assets.gallery.pages import Item, Page, content_page
 from assets.gallery.tallies import gen_source_stats, tag_cardinality_stats
-from assets.reading import read
-from tallies import sql
+from tallykeeper.database import sql
+from tallykeeper.reads.live_reads import read
 
 __all__ = [
     "BadCursor",

@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 from assets.gallery import tables
-from tallies import (
+from tallykeeper import (
     AdditiveTally,
     Batches,
     Capture,
@@ -32,8 +32,8 @@ from tallies import (
     Scope,
     System,
 )
-from tallies.combining import SUM
-from tallies.system import Access
+from tallykeeper.declarations.combining import SUM
+from tallykeeper.system import Access
 
 
 def _counted(source_type: str, items: Table, everybody: bool) -> Contribution:
@@ -190,4 +190,5 @@ system = System(
     [gen_source_stats, content_tags, content_tags_left_out, tag_cardinality_stats],
     # Pages of items are read from the items themselves.
     access=Access(read=[tables.tags, *tables.ITEMS.values()]),
+    package=__package__,
 )

@@ -8,10 +8,10 @@ from datetime import UTC, date, datetime
 import dagster as dg
 from sqlalchemy import Engine
 
-from assets.factory import SystemAssets, build_assets
 from assets.media.heatmap import first_day_of, heatmap_markdown, strip_markdown
 from assets.media.reads import daily_counts
 from assets.media.tallies import daily_contributions, system
+from tallykeeper.dagster.assets import SystemAssets, build_assets
 
 
 def build(partitions: dg.DailyPartitionsDefinition) -> SystemAssets:

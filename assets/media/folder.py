@@ -17,7 +17,6 @@ from datetime import datetime
 from itertools import islice
 from pathlib import Path
 
-from assets.loading import indexed_text_fault
 from assets.media.metadata import (
     OTHER_IMAGES,
     READABLE_IMAGES,
@@ -30,6 +29,7 @@ from assets.media.metadata import (
 )
 from assets.media.seen_files import Stamp
 from assets.media.sidecars import forget_folders, sidecar_date, sidecars_of
+from tallykeeper.input.loading import indexed_text_fault
 
 MEDIA = READABLE_IMAGES | OTHER_IMAGES | VIDEOS
 LEFT_OUT = frozenset(

@@ -17,6 +17,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from assets.media.seen_files import Stamp
+from tallykeeper.input.loading import LoadError
 
 _BEGINNINGS: dict[str, Callable[[date], date]] = {
     "week": lambda day: day - timedelta(days=day.weekday()),
@@ -25,7 +26,7 @@ _BEGINNINGS: dict[str, Callable[[date], date]] = {
 }
 
 
-class FolderUnreadable(Exception):
+class FolderUnreadable(LoadError):
     """The folder is not there, or may not be read: says so, and what to do."""
 
 

@@ -12,7 +12,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from datetime import date, timedelta
 
-from assets.canvas import INK, Canvas, in_markdown
+from tallykeeper.charts import INK, Canvas, in_markdown
 
 WEEKS = 53
 # No files, then few to many: one hue that only grows darker, so that it reads the same to every

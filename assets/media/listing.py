@@ -1,8 +1,9 @@
 """Media files listed in a CSV: one's own list of paths and dates, or the media table of Camtrap DP.
 
-Which columns there are, and what a row of them means. Reading CSV is in `assets/csv_input.py`,
-writing to the database in `load.py`. What must stay true: a row that does not say for certain
-which file it is and when it was made goes to the rejects, never into the table.
+Which columns there are, and what a row of them means. Reading CSV is in
+`tallykeeper/input/csv_input.py`, writing to the database in `load.py`. What must stay true: a row
+that does not say for certain which file it is and when it was made goes to the rejects, never into
+the table.
 
 **A list** has the column `path`, and may have `original_created_at` and `created_at`; others are
 ignored. Times are ISO 8601, without offset UTC. What a load writes of it stands in `load.py`.
@@ -24,7 +25,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from assets.loading import Reject, Table, indexed_text_fault, parse_time
+from tallykeeper.input.loading import Reject, Table, indexed_text_fault, parse_time
 
 Row = tuple[str, str | None, str | None]
 """path, original_created_at, created_at; dates as ISO 8601 text in UTC, or None."""

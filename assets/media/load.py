@@ -44,13 +44,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
-from assets.csv_input import CsvFile
-from assets.frame_input import FrameTable, source_of
-from assets.loading import Loaded, LoadError, ProgressCallback, RejectFile, copy_rows
 from assets.media import seen_files
 from assets.media.folder import Folder
 from assets.media.listing import Listing, Row
 from assets.media.tables import media_files
+from tallykeeper.input.csv_input import CsvFile
+from tallykeeper.input.frame_input import FrameTable, source_of
+from tallykeeper.input.loader import Loader
+from tallykeeper.input.loading import Loaded, LoadError, ProgressCallback, RejectFile, copy_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -271,3 +272,11 @@ def _upsert(columns: Sequence[str], chosen: ColumnElement[bool]) -> CTE:
         write = write.on_conflict_do_nothing(index_elements=[media_files.c.path])
     # A row version that no transaction has locked or replaced has xmax 0: it was inserted just now.
     return write.returning(literal_column("xmax = 0", Boolean).label("inserted")).cte("written")
+
+
+LOADER = Loader(
+    load_media,
+    "files",
+    "A folder of images and videos, or a CSV with path, original_created_at, created_at."
+    " Loading it again changes nothing.",
+)

@@ -29,11 +29,11 @@ from sqlalchemy import (
     table,
 )
 
-from assets.grouping import MOST_GROUPS, PERIODS, after, grouped
 from assets.media import tables
 from assets.media.folder_reads import Files, FolderLibrary
 from assets.media.tallies import daily_contributions
-from assets.reading import day_of, days, read
+from tallykeeper.reads.grouping import MOST_GROUPS, PERIODS, after, grouped
+from tallykeeper.reads.live_reads import day_of, days, read
 
 SOURCE = "folder"
 """The word by which an answer says that no database was asked."""

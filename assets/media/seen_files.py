@@ -25,7 +25,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 
 from assets.media.tables import media_files
-from tallies import sql, state
+from tallykeeper.catalog import state
+from tallykeeper.database import sql
 
 READER = 1
 """Counts up when dates are read otherwise, so that all files are opened once more."""

@@ -20,9 +20,9 @@ from sqlalchemy import (
     func,
 )
 
-from resources.settings import schema_of
-from resources.table_names import SourceTables
-from tallies import MAY_BE_NULL
+from tallykeeper import MAY_BE_NULL
+from tallykeeper.settings import schema_of
+from tallykeeper.table_names import SourceTables
 
 metadata = MetaData(schema=schema_of("media"))
 

@@ -8,7 +8,7 @@ from sqlalchemy import func
 from sqlalchemy.sql.elements import ColumnElement
 
 from assets.media import tables
-from tallies import AdditiveTally, Contribution, System, Window
+from tallykeeper import AdditiveTally, Contribution, System, Window
 
 
 def taken_at(file: Any) -> ColumnElement[Any]:
@@ -42,4 +42,9 @@ hourly_contributions = AdditiveTally(
     ],
 )
 
-system = System("media", tables.metadata, [daily_contributions, hourly_contributions])
+system = System(
+    "media",
+    tables.metadata,
+    [daily_contributions, hourly_contributions],
+    package=__package__,
+)

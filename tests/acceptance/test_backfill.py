@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine
 
 from assets.gallery.tallies import content_tags
-from tallies import backfill
+from tallykeeper import backfill
 from tests import gallery
 from tests.acceptance.command import Command, Result
 from tests.gallery import JUNCTION, differing

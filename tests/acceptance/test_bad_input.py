@@ -12,10 +12,10 @@ import pytest
 from sqlalchemy import Engine, make_url, text
 
 from assets.media.tallies import daily_contributions
-from assets.systems import all_systems
-from pipelines.migrate import migrate
-from resources.postmaster import Server
-from tallies import refresh
+from tallykeeper import refresh
+from tallykeeper.discovery import all_systems
+from tallykeeper.embedded.postmaster import Server
+from tallykeeper.installation.migrate import migrate
 from tests.acceptance.command import Command, Result
 from tests.servers import in_memory
 from tests.templates import fill

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine
 
 from assets.classroom.tallies import system
-from pipelines.migrate import migrate
+from tallykeeper.installation.migrate import migrate
 from tests.acceptance.command import Command
 from tests.integration.support import scalar
 

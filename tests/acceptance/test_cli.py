@@ -13,9 +13,9 @@ from sqlalchemy import Engine, text
 
 from assets.media.load import load_media
 from assets.media.tallies import system
-from pipelines.migrate import migrate
-from tallies import refresh
-from tallies.sql import CLAIM_WRITING
+from tallykeeper import refresh
+from tallykeeper.database.sql import CLAIM_WRITING
+from tallykeeper.installation.migrate import migrate
 from tests.acceptance.command import Command
 
 COMMANDS = [
@@ -440,7 +440,7 @@ def test_a_reader_that_has_had_enough_is_no_error_message(built: Command) -> Non
 def test_what_is_heavy_is_not_imported_for_what_is_light(built: Command) -> None:
     script = (
         "import sys\n"
-        "from pipelines.command_line.main import main\n"
+        "from tallykeeper.cli.main import main\n"
         "sys.argv = ['tally', 'status']\n"
         "try:\n    main()\n"
         "finally:\n"

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from resources import embedded
-from resources.settings import project_root
+from tallykeeper.embedded import shared_server
+from tallykeeper.settings import project_root
 
 PROGRAMS = ("dg", "dagster", "dagster-webserver", "dagster-daemon", "tally")
 SITE = Path(sysconfig.get_path("purelib"))
@@ -71,7 +71,7 @@ def clone() -> Iterator[Clone]:
                 shutil.copyfile(source, root / name)
         _make_environment(root)
         yield Clone(root, home)
-        embedded.stop(root / ".tally")
+        shared_server.stop(root / ".tally")
 
 
 def _make_environment(root: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine, make_url, text
 
-from resources.settings import project_root
+from tallykeeper.settings import project_root
 from tests.acceptance.command import PROGRAM, Command
 
 PASSWORD = "s3 cr'et/@%"

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import Engine
 
 from assets.media.tallies import system
-from pipelines.migrate import migrate
-from tallies import incidents
+from tallykeeper.faults import incidents
+from tallykeeper.installation.migrate import migrate
 from tests.acceptance.command import Command
 
 DAILY = "media.daily_contributions"

@@ -14,8 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Engine
 
 from assets.media.tallies import system
-from pipelines.command_line import up
-from pipelines.migrate import migrate
+from tallykeeper.cli import up
+from tallykeeper.installation.migrate import migrate
 from tests.acceptance.command import Command
 
 

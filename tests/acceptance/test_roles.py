@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine, make_url
 
 from assets.media.tallies import system as media
-from pipelines.command_line.environment import _embedded_programs
+from tallykeeper.cli.environment import _embedded_programs
 from tests.acceptance.command import Command, Result
 from tests.role_world import LOGINS, WANTED, World, libpq_url, world_of
 

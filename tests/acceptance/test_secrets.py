@@ -22,8 +22,8 @@ import pytest
 from psycopg import sql
 from sqlalchemy import make_url
 
-from resources.database import dagster_url
-from resources.postmaster import Server
+from tallykeeper.database.connections import dagster_url
+from tallykeeper.embedded.postmaster import Server
 from tests.acceptance.command import PROGRAM, Command, Result
 from tests.servers import in_memory
 
@@ -176,7 +176,7 @@ def test_an_alert_that_reaches_nobody_says_none(command: Command) -> None:
     sent = command.python(
         "import logging\n"
         "logging.basicConfig(level=logging.DEBUG)\n"
-        "from resources.alerts import targets\n"
+        "from tallykeeper.operations.alert_targets import targets\n"
         "for target in targets():\n"
         "    print(repr(target))\n"
         "    try:\n"

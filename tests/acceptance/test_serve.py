@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pytest
 
-from resources.database import open_engine
+from tallykeeper.database.connections import open_engine
 from tests.acceptance.command import Command
 from tests.integration.support import execute
 

@@ -13,9 +13,9 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from assets.media.tallies import system as media
-from pipelines.migrate import migrate
-from resources.database import open_engine
-from serving.app import create_app
+from tallykeeper.database.connections import open_engine
+from tallykeeper.http.app import create_app
+from tallykeeper.installation.migrate import migrate
 from tests import serving
 from tests.browser import screenshots
 from tests.browser.looking import COLOURS, STOP, UNNAMED, contrast, luminance

@@ -17,10 +17,11 @@ import pytest
 from playwright.sync_api import Browser, Page
 from sqlalchemy import Engine, text
 
-from resources import embedded
-from resources.database import open_engine
-from tallies import Incident, incidents
-from tallies.sql import CLAIM_WRITING
+from tallykeeper import Incident
+from tallykeeper.database.connections import open_engine
+from tallykeeper.database.sql import CLAIM_WRITING
+from tallykeeper.embedded import shared_server
+from tallykeeper.faults import incidents
 from tests.browser import screenshots
 from tests.environment import environment as clean
 
@@ -135,7 +136,7 @@ def test_a_backfill_clicked_rebuilds_its_days_in_one_run(ui: str, browser: Brows
 def test_a_check_turns_red_by_a_wrong_row_and_green_by_the_repair(
     ui: str, browser: Browser, home: Path
 ) -> None:
-    url, started = embedded.start(home)
+    url, started = shared_server.start(home)
     assert not started, "it is the one that the UI is using"
     engine = open_engine(url)
     with engine.begin() as connection:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from assets.media.tallies import system as media
-from tallies import System
+from tallykeeper import System
 from tests.catalogue.shop import LINES, SALES, VISITS
 from tests.oracle import DAILY, DAY_OF, HOURLY
 

@@ -19,23 +19,14 @@ import psycopg
 from rich.console import Console
 from sqlalchemy.exc import DBAPIError
 
-from pipelines.command_line.failures import explain
-from pipelines.command_line.printing import show_status
-from pipelines.migrate import migrate
-from resources.database import DatabaseUnavailable, open_engine
-from tallies import (
-    NotInstalled,
-    Tally,
-    TallyError,
-    catalog_rows,
-    dependencies,
-    dependency_facts,
-    rebuild,
-    refresh,
-    verify,
-)
-from tallies import status as status_of
-from tallies.sql import columns
+from tallykeeper import NotInstalled, Tally, TallyError, rebuild, refresh, verify
+from tallykeeper import status as status_of
+from tallykeeper.cli.failures import explain
+from tallykeeper.cli.output.tallies import show_status
+from tallykeeper.database.connections import DatabaseUnavailable, open_engine
+from tallykeeper.database.sql import columns
+from tallykeeper.drift import catalog_rows, dependencies, facts
+from tallykeeper.installation.migrate import migrate
 from tests.catalogue.beds import Bed
 from tests.catalogue.change import Change
 from tests.role_world import APPLICATION, WANTED, WEB, World, divide, libpq_url, world_of
@@ -109,7 +100,7 @@ class Original:
             refresh(world.runs, tally)
             assert verify(world.runs, tally).ok
             with world.runs.connect() as connection:
-                looked = catalog_rows.look(connection, tally, dependency_facts.FORMAT)
+                looked = catalog_rows.look(connection, tally, facts.FORMAT)
                 assert looked is not None
                 assert looked.is_same, "a refresh after it has nothing to compare"
         world.close()
@@ -323,7 +314,7 @@ def _look(world: World, bed: Bed, seen: Seen) -> None:
     """Whether the next refresh finds what a comparison finds: it compares for that alone."""
     with suppress(*FAILURES), world.runs.connect() as connection:
         for tally in dependencies.recorded_among(connection, bed.system.tallies):
-            looked = catalog_rows.look(connection, tally, dependency_facts.FORMAT)
+            looked = catalog_rows.look(connection, tally, facts.FORMAT)
             found = dependencies.drifts_of(connection, tally)
             if looked and looked.is_same and found:
                 said = "; ".join(map(str, found))

@@ -31,7 +31,7 @@ from sqlalchemy import (
     select,
 )
 
-from tallies import AdditiveTally, Capture, Contribution, RecomputedTally, Scope, System, Window
+from tallykeeper import AdditiveTally, Capture, Contribution, RecomputedTally, Scope, System, Window
 
 sales_metadata = MetaData(schema="shop")
 visits_metadata = MetaData(schema="shop")

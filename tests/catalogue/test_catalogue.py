@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipelines import migrate
+from tallykeeper.installation import migrate
 from tests.catalogue.__main__ import PAGE, page
 from tests.catalogue.beds import BEDS
 from tests.catalogue.change import OUTCOMES, Change

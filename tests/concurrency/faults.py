@@ -12,8 +12,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, Table, select
 
-from tallies import RecomputedTally, System, Window, capture, capture_names, sql
-from tallies.tally import Event
+from tallykeeper import RecomputedTally, System, Window
+from tallykeeper.capture import trigger_names, triggers
+from tallykeeper.database import sql
+from tallykeeper.declarations.tally import Event
 from tests import tag_hours
 from tests.oracle import TAG_HOURS
 
@@ -21,14 +23,14 @@ from tests.oracle import TAG_HOURS
 def miss_updates(connection: Connection, source: Table) -> None:
     """Replace the trigger function for UPDATE of the source by one that records nothing."""
     connection.exec_driver_sql(
-        f"CREATE OR REPLACE FUNCTION {capture_names.function_name(source, 'update')}()"
+        f"CREATE OR REPLACE FUNCTION {trigger_names.function_name(source, 'update')}()"
         " RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
     )
 
 
 def miss_all_of(connection: Connection, source: Table) -> None:
     """Drop the source's triggers, but for TRUNCATE."""
-    for event in capture.EVENTS:
+    for event in triggers.EVENTS:
         connection.exec_driver_sql(f"DROP TRIGGER tallykeeper_{event} ON {sql.name_of(source)}")
 
 

@@ -23,7 +23,7 @@ from psycopg.errors import DeadlockDetected, SerializationFailure
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-from tallies import (
+from tallykeeper import (
     Progress,
     RecomputedTally,
     Tally,
@@ -200,7 +200,7 @@ def _maintain(
         _cut_into_batches(subject.batch_rows)
     if number % 2:
         # Of two one compares all keys at once, and the other in stretches.
-        _set("tallies.stretches", {"FEWEST_ROWS": 20, "MOST_BYTES": 0})
+        _set("tallykeeper.maintain.stretches", {"FEWEST_ROWS": 20, "MOST_BYTES": 0})
     tallies = subject.system.tallies
     engine = create_engine(for_sqlalchemy(plan.url))
     while not stop.is_set():
@@ -247,13 +247,13 @@ def _maintained(engine: Any, tally: Tally, what: str, rng: random.Random) -> Cou
 def _cut_into_batches(rows: int) -> None:
     """Let backfills in this process go by batches of about so many rows, with short pauses."""
     wanted: dict[str, dict[str, float]] = {
-        "tallies.backfill": {
+        "tallykeeper.maintain.backfill.run": {
             "FIRST_ROWS": rows,
             "LEAST_ROWS": rows,
             "MOST_ROWS": 2 * rows,
             "LEAST_ITEMS": 3,
         },
-        "tallies.throttle": {"PATIENT_SECONDS": 0.005},
+        "tallykeeper.maintain.backfill.throttle": {"PATIENT_SECONDS": 0.005},
     }
     for module, values in wanted.items():
         _set(module, values)

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import psycopg
 
-from resources import postmaster
+from tallykeeper.embedded import postmaster
 
 SETTINGS = {
     "max_prepared_transactions": "50",

@@ -21,7 +21,8 @@ from assets.gallery import tables as gallery_tables
 from assets.gallery import tallies as gallery
 from assets.media import tables as media_tables
 from assets.media import tallies as media
-from tallies import System, install, state
+from tallykeeper import System, install
+from tallykeeper.catalog import state
 from tests import bank, club, crossing, shapes, tag_hours
 from tests.classroom import CLASSROOM
 from tests.concurrency import (

@@ -22,7 +22,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from assets.gallery.tallies import content_tags, system
-from tallies import backfill, capture_faults, refresh, verify
+from tallykeeper import backfill, capture_faults, refresh, verify
 from tests import gallery
 from tests.concurrency.conftest import new_seed
 from tests.concurrency.harness import processes
@@ -97,7 +97,7 @@ class Editor(threading.Thread):
 
 def _backfill(url: str, inside: Any) -> None:
     """Backfill in small batches, in a process of its own."""
-    sizes = sys.modules["tallies.backfill"]
+    sizes = sys.modules["tallykeeper.maintain.backfill.run"]
     for name in ("FIRST_ROWS", "LEAST_ROWS", "MOST_ROWS"):
         setattr(sizes, name, BATCH_ROWS)
 

@@ -25,7 +25,7 @@ from sqlalchemy.pool import NullPool
 from assets.fediverse.processing import process
 from assets.fediverse.replay import verify_log
 from assets.fediverse.tallies import system
-from tallies import refresh, verify
+from tallykeeper import refresh, verify
 from tests.concurrency.conftest import new_seed
 from tests.concurrency.harness import processes
 from tests.concurrency.ledger import reconnected

@@ -17,7 +17,7 @@ import pytest
 from psycopg.errors import SerializationFailure
 from sqlalchemy import Engine, create_engine
 
-from tallies import refresh
+from tallykeeper import refresh
 from tests.concurrency.conftest import new_seed
 from tests.concurrency.server import connect, for_sqlalchemy
 from tests.concurrency.subjects import SUBJECTS, Subject

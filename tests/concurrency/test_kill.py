@@ -22,7 +22,7 @@ from sqlalchemy import Engine, create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from tallies import Tally, rebuild, refresh, verify
+from tallykeeper import Tally, rebuild, refresh, verify
 from tests.concurrency.conftest import new_seed
 from tests.concurrency.harness import processes
 from tests.concurrency.ledger import Account, LedgerWriter, reconnected

@@ -29,11 +29,11 @@ from assets.fediverse.processing import process
 from assets.fediverse.tallies import system as fediverse
 from assets.gallery.load import load_gallery
 from assets.gallery.tallies import system as gallery
-from assets.loading import Loaded, ProgressCallback
 from assets.media.load import load_media
 from assets.media.tallies import system as media
-from resources.database import open_engine
-from tallies import System, refresh, verify
+from tallykeeper import System, refresh, verify
+from tallykeeper.database.connections import open_engine
+from tallykeeper.input.loading import Loaded, ProgressCallback
 from tests.concurrency.conftest import new_seed
 from tests.concurrency.harness import processes
 from tests.fediverse_events import INSTANCES, derived, events_of

@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import Engine
 
 from assets.media.tallies import system as media
-from pipelines.definitions import assets_of
-from pipelines.partitions import daily
+from tallykeeper.dagster.code_location import assets_of
+from tallykeeper.dagster.partitions import daily
 from tests.dagster.location import Location
 from tests.dagster.storage import own_instance
 from tests.servers import Servers

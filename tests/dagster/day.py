@@ -22,10 +22,10 @@ import dagster as dg
 import psutil
 from sqlalchemy import Engine, text
 
-from assets.systems import all_systems
-from pipelines.definitions import assets_of
-from pipelines.partitions import daily
-from tallies import Tally
+from tallykeeper import Tally
+from tallykeeper.dagster.code_location import assets_of
+from tallykeeper.dagster.partitions import daily
+from tallykeeper.discovery import all_systems
 from tests.concurrency.harness import processes
 from tests.concurrency.server import connect
 from tests.concurrency.subjects import SUBJECTS

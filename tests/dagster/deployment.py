@@ -32,12 +32,12 @@ from dagster._scheduler.scheduler import launch_scheduled_runs
 from dagster_graphql.test.utils import execute_dagster_graphql
 from dagster_shared.error import SerializableErrorInfo
 
-from pipelines.definitions import assets_of
-from pipelines.migrate import migrate
-from pipelines.partitions import daily
-from resources.database import open_engine
-from resources.settings import project_root
-from tallies import System
+from tallykeeper import System
+from tallykeeper.dagster.code_location import assets_of
+from tallykeeper.dagster.partitions import daily
+from tallykeeper.database.connections import open_engine
+from tallykeeper.installation.migrate import migrate
+from tallykeeper.settings import project_root
 from tests.dagster.location import Location, Ran
 from tests.dagster.storage import own_instance
 from tests.servers import VERSIONS, Servers

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pipelines import schedules
+from tallykeeper.dagster import schedules
 
 schedules.EVERY_HOUR = "* * * * *"
 
-from pipelines.definitions import build_definitions  # noqa: E402 -- after the hour was shortened
+from tallykeeper.dagster import code_location  # noqa: E402 -- after the hour was shortened
 
-defs = build_definitions()
+defs = code_location.definitions()

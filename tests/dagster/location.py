@@ -10,11 +10,11 @@ from typing import Any
 import dagster as dg
 from sqlalchemy import Engine, text
 
-import tallies
-from assets import events
-from assets.factory import SystemAssets
-from pipelines.definitions import assemble
-from resources.dagster_database import Database
+import tallykeeper
+from tallykeeper.dagster.assets import SystemAssets
+from tallykeeper.dagster.code_location import assemble
+from tallykeeper.dagster.database import Database
+from tallykeeper.dagster.metadata import materializations
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 TODAY = datetime.now(UTC).date()
@@ -46,7 +46,7 @@ class Ran:
         found: dict[str | None, Metadata] = {}
         for event in self._events(dg.DagsterEventType.ASSET_MATERIALIZATION):
             materialization = event.step_materialization_data.materialization
-            if materialization.metadata.get("reason") == events.UNTOUCHED["reason"]:
+            if materialization.metadata.get("reason") == materializations.UNTOUCHED["reason"]:
                 continue
             if materialization.asset_key == dg.AssetKey([system, table]):
                 assert materialization.partition not in found, "reported twice"
@@ -114,8 +114,8 @@ class Location:
     def build(self) -> None:
         """Build all tallies, without Dagster, which the test is then about."""
         for tally in (t for built in self.built for t in built.system.tallies):
-            tallies.refresh(self.engine, tally)
-            tallies.verify(self.engine, tally)
+            tallykeeper.refresh(self.engine, tally)
+            tallykeeper.verify(self.engine, tally)
 
     def hourly(self, system: str = "media") -> Ran:
         """What the hourly schedule runs."""

@@ -22,7 +22,7 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, TypeVar
 
-from resources.settings import project_root
+from tallykeeper.settings import project_root
 from tests.environment import environment as clean
 
 T = TypeVar("T")

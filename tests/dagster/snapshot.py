@@ -100,8 +100,8 @@ def _name(key: dg.AssetKey) -> str:
 
 
 if __name__ == "__main__":
-    from pipelines.definitions import build_definitions
+    from tallykeeper.dagster import code_location
 
     # As in the tests: the default is of this year.
     os.environ["TALLY_START_DATE"] = "2015-01-01"
-    FILE.write_text(described(build_definitions()))
+    FILE.write_text(described(code_location.definitions()))

@@ -9,8 +9,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from resources.database import dagster_url, open_engine, prepare_dagster_storage
-from resources.settings import project_root
+from tallykeeper.database.connections import dagster_url, open_engine, prepare_dagster_storage
+from tallykeeper.settings import project_root
 from tests.servers import VERSIONS, Servers
 
 

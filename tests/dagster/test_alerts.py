@@ -10,11 +10,12 @@ import dagster as dg
 import pytest
 from sqlalchemy import text
 
-from pipelines.alerting import delivering, expected, hearing
-from pipelines.alerting.memory import Memory
-from resources.dagster_database import Database
-from resources.settings import SettingError
-from tallies.sql import CLAIM_WRITING
+from tallykeeper.dagster.alerting import event_log_reader, expected_warnings
+from tallykeeper.dagster.alerting.sensor_cursor import Memory
+from tallykeeper.dagster.database import Database
+from tallykeeper.database.sql import CLAIM_WRITING
+from tallykeeper.operations import delivery
+from tallykeeper.settings import SettingError
 from tests.dagster.location import Location
 from tests.dagster.watching import Log, all_incidents, evaluated, look
 from tests.webhook import Webhook, webhook
@@ -233,7 +234,7 @@ def dying_at(module: ModuleType, name: str) -> Iterator[None]:
 def test_a_look_that_dies_before(library: Location, hook: Webhook, at: str, recorded: int) -> None:
     """Neither loses nor repeats what it had to tell: the next look tells it, once."""
     evaluated(library, "daily_contributions", "matches_source", passed=False)
-    with dying_at(delivering, at), pytest.raises(Died):
+    with dying_at(delivery, at), pytest.raises(Died):
         look(library)
     assert len(all_incidents(library)) == recorded
     look(library)
@@ -250,7 +251,7 @@ def test_thousands_of_events_are_heard_in_a_few_looks_each_once(
     for looks in range(1, 5):
         look(library)
         (incident,) = all_incidents(library)
-        assert incident.times == looks * hearing.MOST_AT_ONCE
+        assert incident.times == looks * event_log_reader.MOST_AT_ONCE
     look(library)
     (incident,) = all_incidents(library)
     assert incident.times == 2_000
@@ -405,9 +406,9 @@ def test_a_warning_that_says_what_is_expected_is_no_incident(
     library: Location, request: pytest.FixtureRequest
 ) -> None:
     request.addfinalizer(
-        lambda: library.instance.run_storage.set_cursor_values({expected.STORED_AS: "{}"})
+        lambda: library.instance.run_storage.set_cursor_values({expected_warnings.STORED_AS: "{}"})
     )
-    expected.expect(library.instance, [warn(library, "25 items are left out")])
+    expected_warnings.expect(library.instance, [warn(library, "25 items are left out")])
     look(library)
     assert all_incidents(library) == []
     warn(library, "26 items are left out")

@@ -26,9 +26,9 @@ from dagster._core.scheduler.instigation import (
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster_shared.error import SerializableErrorInfo
 
-from pipelines.alerting.memory import Memory
-from tallies.incidents import Incident
-from tallies.sql import CLAIM_WRITING
+from tallykeeper.dagster.alerting.sensor_cursor import Memory
+from tallykeeper.database.sql import CLAIM_WRITING
+from tallykeeper.faults.incidents import Incident
 from tests.dagster.location import Location
 from tests.dagster.watching import all_incidents, look
 from tests.webhook import Webhook, webhook

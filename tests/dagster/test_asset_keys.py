@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import BigInteger, Column, Integer, MetaData, Table
 
-from assets import columns
-from assets.factory import build_assets
-from pipelines.definitions import assemble
-from pipelines.partitions import daily
-from resources.dagster_database import Database
-from tallies import AdditiveTally, Contribution, System
+from tallykeeper import AdditiveTally, Contribution, System
+from tallykeeper.dagster.assets import build_assets
+from tallykeeper.dagster.code_location import assemble
+from tallykeeper.dagster.database import Database
+from tallykeeper.dagster.metadata import columns
+from tallykeeper.dagster.partitions import daily
 
 NOWHERE = Database(url="postgresql://nobody@127.0.0.1:1/nothing")
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tallies import incidents, stretches
-from tallies.sql import CLAIM_WRITING
+from tallykeeper.database.sql import CLAIM_WRITING
+from tallykeeper.faults import incidents
+from tallykeeper.maintain import stretches
 from tests.dagster.location import Location, Metadata
 
 UNSEEN = (

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
-from assets.differences import mending_commands
 from assets.media.tallies import daily_contributions
-from pipelines.definitions import assemble
-from pipelines.migrate import migrate
-from resources.dagster_database import Database
-from tallies.sql import CLAIM_WRITING
+from tallykeeper.dagster.code_location import assemble
+from tallykeeper.dagster.database import Database
+from tallykeeper.database.sql import CLAIM_WRITING
+from tallykeeper.installation.migrate import migrate
+from tallykeeper.operations.differences import mending_commands
 from tests.dagster.location import Location, Metadata, days_ago
 
 DAILY = dg.AssetKey(["media", "daily_contributions"])

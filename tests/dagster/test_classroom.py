@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from sqlalchemy import Engine, text
 
-import tallies
+import tallykeeper
 from assets.classroom.activity_chart import (
     DAYS,
     Day,
@@ -23,9 +23,9 @@ from assets.classroom.activity_chart import (
 )
 from assets.classroom.assets import activity
 from assets.classroom.tallies import submission_daily_activity, system
-from pipelines.definitions import assets_of
-from pipelines.partitions import daily, today
-from tallies.sql import CLAIM_WRITING
+from tallykeeper.dagster.code_location import assets_of
+from tallykeeper.dagster.partitions import daily, today
+from tallykeeper.database.sql import CLAIM_WRITING
 from tests.dagster.location import Location, Metadata, days_ago
 from tests.templates import migrated
 
@@ -151,7 +151,7 @@ def test_the_next_run_takes_changes_and_late_work_shows_on_its_day(built: Locati
     assert scalar(built, courses) == "0 10, 2 0"
     spent = ran.materialized("user_time_spent", NAME)[None]
     assert spent["pending_taken"] > 0, "what the submissions' refresh has just changed"
-    assert all(tallies.status(built.engine, tally).pending == 0 for tally in system.tallies)
+    assert all(tallykeeper.status(built.engine, tally).pending == 0 for tally in system.tallies)
 
 
 def test_a_changed_count_turns_matches_source_red(built: Location) -> None:
@@ -216,7 +216,7 @@ def test_days_of_activity_are_backfilled_in_one_run(built: Location) -> None:
     assert found[today()]["reason"] == f"rebuild on request: {first} to {today()}"
     assert sum(day.get("keys_updated", 0) for day in found.values()) == 10
     assert [p for p, m in found.items() if "activity_per_day" in m] == [today()]
-    assert tallies.verify(built.engine, submission_daily_activity).ok
+    assert tallykeeper.verify(built.engine, submission_daily_activity).ok
 
 
 def test_the_activity_of_eight_weeks_is_drawn_with_each_run(built: Location) -> None:

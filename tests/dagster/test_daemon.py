@@ -13,11 +13,11 @@ import dagster as dg
 import pytest
 import sqlalchemy as sa
 
-import tallies
+import tallykeeper
 from assets.gallery.tallies import content_tags
 from assets.gallery.tallies import system as gallery
 from assets.media.tallies import daily_contributions, system
-from tallies.sql import CLAIM_WRITING
+from tallykeeper.database.sql import CLAIM_WRITING
 from tests.dagster.deployment import Deployment, deployed
 from tests.dagster.location import Location, days_ago
 from tests.servers import Servers
@@ -62,9 +62,9 @@ def test_a_year_is_backfilled_by_one_run_which_rebuilds_it(deployment: Deploymen
     assert found[inside]["reason"] == f"rebuild on request: {first} to {last}"
     assert deployment.runs_after(deployment.turn_backfills) == []
     assert ran.failures() == []
-    differing = tallies.verify(deployment.location.engine, daily_contributions).days
+    differing = tallykeeper.verify(deployment.location.engine, daily_contributions).days
     assert differing == (outside,), "what lies outside the range is as it was"
-    tallies.rebuild(deployment.location.engine, daily_contributions)
+    tallykeeper.rebuild(deployment.location.engine, daily_contributions)
 
 
 # Dagster's own server still calls what Dagster has deprecated.
@@ -96,7 +96,7 @@ def test_both_lanes_are_backfilled_by_one_run_which_tells_its_progress(
     assert found["auto"]["dagster/row_count"] == 3 * GALLERY_ITEMS
     assert ran.failures() == []
     assert deployment.runs_after(deployment.turn_backfills) == []
-    assert tallies.verify(deployment.location.engine, content_tags).ok
+    assert tallykeeper.verify(deployment.location.engine, content_tags).ok
 
 
 def test_the_hourly_schedules_launch_runs_that_refresh(deployment: Deployment) -> None:

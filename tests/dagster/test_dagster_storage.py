@@ -13,8 +13,8 @@ from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from sqlalchemy import Engine, select, text
 
-from resources.database import dagster_storage_url, dagster_url
-from resources.settings import project_root
+from tallykeeper.database.connections import dagster_storage_url, dagster_url
+from tallykeeper.settings import project_root
 
 # Dagster's name for its own connections, whoever it is that they belong to.
 SESSIONS = """

@@ -9,8 +9,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from pipelines.definitions import build_definitions
-from resources.settings import SettingError, project_root
+from tallykeeper.dagster import code_location
+from tallykeeper.settings import SettingError, project_root
 from tests.dagster import snapshot
 from tests.environment import environment as clean
 
@@ -33,11 +33,11 @@ def run(tmp_path: Path, *command: str, **environment: str) -> subprocess.Complet
 
 def test_the_code_location_loads_as_its_server_loads_it() -> None:
     # Two ops of one name, say, are no matter to a single job.
-    build_definitions().get_repository_def().load_all_definitions()
+    code_location.definitions().get_repository_def().load_all_definitions()
 
 
 def test_the_code_location_is_what_the_snapshot_says() -> None:
-    assert snapshot.described(build_definitions()) == snapshot.FILE.read_text(), (
+    assert snapshot.described(code_location.definitions()) == snapshot.FILE.read_text(), (
         "if that is what you meant, write the snapshot anew: python -m tests.dagster.snapshot"
     )
 
@@ -66,24 +66,24 @@ def test_definitions_load_without_a_warning_and_without_what_is_heavy(tmp_path: 
 
 
 def test_everything_that_the_jobs_need_is_there() -> None:
-    dg.Definitions.validate_loadable(build_definitions())
+    dg.Definitions.validate_loadable(code_location.definitions())
 
 
 def test_only_the_systems_that_were_asked_for_are_built(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TALLY_SYSTEMS", "media")
-    groups = {n.group_name for n in build_definitions().resolve_asset_graph().asset_nodes}
+    groups = {n.group_name for n in code_location.definitions().resolve_asset_graph().asset_nodes}
     assert groups == {"media", "tallykeeper"}
 
 
 def test_a_system_that_there_is_not_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TALLY_SYSTEMS", "media,meddia")
     with pytest.raises(SettingError, match="meddia"):
-        build_definitions()
+        code_location.definitions()
 
 
 def test_the_first_partition_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TALLY_START_DATE", "2020-02-29")
-    definitions = build_definitions()
+    definitions = code_location.definitions()
     node = definitions.resolve_asset_graph().get(dg.AssetKey(["media", "daily_contributions"]))
     assert node.partitions_def is not None
     assert node.partitions_def.get_first_partition_key() == "2020-02-29"
@@ -91,5 +91,5 @@ def test_the_first_partition_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_password_of_the_database_is_in_no_resource(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TALLY_DATABASE_URL", "postgresql://owner:secret@127.0.0.1/app")
-    resources = build_definitions().resources or {}
+    resources = code_location.definitions().resources or {}
     assert "secret" not in repr(resources)

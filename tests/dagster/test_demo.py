@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from resources import embedded
-from resources.database import open_engine
-from tallies.sql import CLAIM_WRITING
+from tallykeeper.database.connections import open_engine
+from tallykeeper.database.sql import CLAIM_WRITING
+from tallykeeper.embedded import shared_server
 from tests.environment import environment as clean
 
 
@@ -64,9 +64,9 @@ def test_it_shows_every_tally_and_fails_where_a_check_does(home: Path) -> None:
     assert "Trending on https://demo-one.example: #auroratonight (" in ended.stdout
     assert "Trending on https://demo-two.example: #夏祭り (" in ended.stdout
     assert "make up" in ended.stdout
-    assert not embedded.is_running(home), ended.stderr
+    assert not shared_server.is_running(home), ended.stderr
 
-    with embedded.serving(home) as url:
+    with shared_server.serving(home) as url:
         engine = open_engine(url)
         with engine.begin() as connection:
             connection.execute(text(CLAIM_WRITING))

@@ -27,16 +27,17 @@ from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._daemon.monitoring.run_monitoring import monitor_started_run
 from sqlalchemy import Engine, text
 
-import tallies
-from assets.factory import build_assets
+import tallykeeper
 from assets.media import tables
 from assets.media.tallies import hourly_contributions
 from assets.media.tallies import system as media
-from pipelines.definitions import assets_of
-from pipelines.migrate import migrate
-from pipelines.partitions import daily
-from resources.database import open_engine
-from tallies import AdditiveTally, Contribution, Incident, System, Window, incidents
+from tallykeeper import AdditiveTally, Contribution, Incident, System, Window
+from tallykeeper.dagster.assets import build_assets
+from tallykeeper.dagster.code_location import assets_of
+from tallykeeper.dagster.partitions import daily
+from tallykeeper.database.connections import open_engine
+from tallykeeper.faults import incidents
+from tallykeeper.installation.migrate import migrate
 from tests.concurrency.server import Server
 from tests.dagster.location import Location
 from tests.webhook import Webhook, webhook
@@ -47,9 +48,9 @@ A_RUN = """
 import sys
 import dagster as dg
 from assets.media.tallies import system
-from pipelines.definitions import assets_of
-from pipelines.partitions import daily
-from resources.database import open_engine
+from tallykeeper.dagster.code_location import assets_of
+from tallykeeper.dagster.partitions import daily
+from tallykeeper.database.connections import open_engine
 from tests.dagster.location import Location
 
 with dg.DagsterInstance.get() as instance:
@@ -90,7 +91,7 @@ class Kept:
             assert incidents.open_counts(connection) == {}
         for built in self.location.built:
             for tally in built.system.tallies:
-                assert tallies.verify(self.location.engine, tally).ok
+                assert tallykeeper.verify(self.location.engine, tally).ok
 
 
 @pytest.fixture
@@ -258,7 +259,9 @@ def test_the_refresher_is_killed(library: Kept) -> None:
     notice_its_end(location.instance)
     assert library.attend() == ["media_hourly: a run failed"]
     assert library.incidents("run")["media_hourly"].is_open
-    assert all(tallies.verify(location.engine, t).ok for t in media.tallies), "nothing half done"
+    assert all(tallykeeper.verify(location.engine, t).ok for t in media.tallies), (
+        "nothing half done"
+    )
 
     assert library.hour() == ["media_hourly: recovered (a run failed)"]
     assert library.incidents("run")["media_hourly"].mended_by == "a run of media_hourly"
@@ -293,7 +296,9 @@ def _kill_server_in_a_run(library: Kept, server: Server) -> None:
     assert library.attend() == [], "nobody can say yet whether it is down or away for a moment"
     server.start()
     assert library.attend() == ["media_hourly: a run failed"]
-    assert all(tallies.verify(location.engine, t).ok for t in media.tallies), "nothing half done"
+    assert all(tallykeeper.verify(location.engine, t).ok for t in media.tallies), (
+        "nothing half done"
+    )
 
     assert library.hour() == ["media_hourly: recovered (a run failed)"]
     assert library.incidents("run")["media_hourly"].mended_by == "a run of media_hourly"

@@ -14,13 +14,13 @@ import pytest
 from PIL import Image
 from sqlalchemy import Engine, text
 
-import tallies
+import tallykeeper
 from assets.fediverse.tallies import hashtag_hourly_stats, system
 from assets.fediverse.trend_chart import trend_chart_markdown
 from assets.fediverse.trends import Trend
-from pipelines.definitions import assets_of
-from pipelines.partitions import daily, today
-from tallies.sql import CLAIM_WRITING
+from tallykeeper.dagster.code_location import assets_of
+from tallykeeper.dagster.partitions import daily, today
+from tallykeeper.database.sql import CLAIM_WRITING
 from tests.dagster.location import Location, Metadata, Ran, days_ago
 from tests.templates import migrated
 
@@ -136,8 +136,8 @@ def test_the_hourly_run_processes_the_log_and_refreshes_the_tallies_in_one_run(
     for table in PROCESSED:
         assert None in ran.materialized(table, NAME)
     for tally in system.tallies:
-        assert tallies.verify(fediverse.engine, tally).ok
-        assert tallies.status(fediverse.engine, tally).pending == 0
+        assert tallykeeper.verify(fediverse.engine, tally).ok
+        assert tallykeeper.status(fediverse.engine, tally).pending == 0
     assert scalar(fediverse, "SELECT sum(post_count) FROM fediverse.hourly_stats") == 35
     assert fediverse.audit().failures() == []
 
@@ -202,7 +202,7 @@ def test_a_year_of_hashtag_hours_is_rebuilt_in_one_run(built: Location) -> None:
     assert found[today()]["reason"] == f"rebuild on request: {first} to {today()}"
     assert sum(day.get("keys_updated", 0) for day in found.values()) == before
     assert ran.failures() == []
-    assert tallies.verify(built.engine, hashtag_hourly_stats).ok
+    assert tallykeeper.verify(built.engine, hashtag_hourly_stats).ok
 
 
 def test_a_changed_count_turns_matches_source_red(built: Location) -> None:

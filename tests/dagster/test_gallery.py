@@ -10,12 +10,12 @@ import dagster as dg
 import pytest
 from sqlalchemy import Engine
 
-import tallies
+import tallykeeper
 from assets.gallery.tallies import content_tags, system
-from pipelines.definitions import assets_of
-from pipelines.partitions import daily
-from tallies import Progress
-from tallies.sql import CLAIM_WRITING
+from tallykeeper import Progress
+from tallykeeper.dagster.code_location import assets_of
+from tallykeeper.dagster.partitions import daily
+from tallykeeper.database.sql import CLAIM_WRITING
 from tests.dagster.location import Location, Metadata
 from tests.templates import migrated
 
@@ -23,7 +23,7 @@ LANES = ("regular", "auto")
 TABLES = tuple(tally.table.name for tally in system.tallies)
 ITEMS, TAGS = 300, 40
 # The package has a function of that name.
-ENGINE = import_module("tallies.backfill")
+ENGINE = import_module("tallykeeper.maintain.backfill.run")
 
 
 def told(evaluation: dg.AssetCheckEvaluation) -> Metadata:
@@ -60,7 +60,7 @@ def built(gallery: Location) -> Location:
 @pytest.fixture
 def every_batch_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small batches, each told."""
-    monkeypatch.setattr("assets.lanes.TELL_EVERY_SECONDS", 0)
+    monkeypatch.setattr("tallykeeper.dagster.lanes.TELL_EVERY_SECONDS", 0)
     monkeypatch.setattr(ENGINE, "FIRST_ROWS", 100)
     monkeypatch.setattr(ENGINE, "MOST_ROWS", 100)
 
@@ -103,7 +103,7 @@ def test_the_hourly_run_refreshes_in_the_order_of_the_lineage(built: Location) -
     assert ran.failures() == ["nothing_left_out of content_tags"], "the array still names the tag"
     counted = ran.materialized("tag_cardinality_stats", "gallery")[None]
     assert counted["pending_taken"] > 0, "it takes what the junction's refresh has just changed"
-    assert tallies.status(built.engine, system.tallies[-1]).pending == 0
+    assert tallykeeper.status(built.engine, system.tallies[-1]).pending == 0
 
 
 def test_the_schedule_runs_by_default_and_the_sensor_watches(built: Location) -> None:
@@ -144,7 +144,7 @@ def test_a_backfill_tells_of_its_progress_while_it_goes_on(gallery: Location) ->
     assert found["auto"]["dagster/row_count"] == 2 * ITEMS * 3
     assert found["regular"]["reason"] == "backfill of regular, auto (never built)"
     assert ran.failures() == []
-    built = tallies.status(gallery.engine, content_tags)
+    built = tallykeeper.status(gallery.engine, content_tags)
     assert built.stale == ()
 
 
@@ -183,7 +183,7 @@ def while_backfilling(gallery: Location, monkeypatch: pytest.MonkeyPatch) -> Cal
             if not came:
                 came.append(act())
 
-        tallies.backfill(gallery.engine, content_tags, on_progress=on_progress)
+        tallykeeper.backfill(gallery.engine, content_tags, on_progress=on_progress)
         return came[0]
 
     return call

@@ -12,17 +12,17 @@ from dagster._core.events import AssetMaterializationPlannedData, DagsterEvent
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._core.test_utils import create_run_for_test
 
-from pipelines import housekeeping
-from pipelines.partitions import daily
-from pipelines.pruning import (
+from tallykeeper.dagster.instance import housekeeping
+from tallykeeper.dagster.instance.run_retention import (
     FINISHED,
     Pruned,
     finished_before,
     forget_unevaluated,
     prune_runs,
 )
-from resources.settings import keep_runs_days
-from tallies import incidents
+from tallykeeper.dagster.partitions import daily
+from tallykeeper.faults import incidents
+from tallykeeper.settings import keep_runs_days
 from tests.dagster.location import Location, Ran, days_ago
 
 KEY = dg.AssetKey(["media", "daily_contributions"])

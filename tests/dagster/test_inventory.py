@@ -8,14 +8,15 @@ import dagster as dg
 import pytest
 from sqlalchemy import Engine
 
-import tallies
 from assets.gallery.tallies import content_tags
 from assets.gallery.tallies import system as gallery
-from assets.inventory import SUBJECT
-from pipelines.definitions import assets_of
-from pipelines.migrate import migrate
-from pipelines.partitions import daily
-from tallies import incidents, state
+from tallykeeper.catalog import state
+from tallykeeper.dagster.code_location import assets_of
+from tallykeeper.dagster.inventory import SUBJECT
+from tallykeeper.dagster.partitions import daily
+from tallykeeper.faults import incidents
+from tallykeeper.installation.migrate import migrate
+from tallykeeper.maintain.backfill import lock
 from tests.dagster.location import Location
 
 DAILY = "media.daily_contributions"
@@ -157,7 +158,7 @@ def test_a_backfill_that_nobody_goes_on_with_is_found(
             "tally backfill gallery.content_tags",
         )
     ]
-    with tallies.alone.alone(engine, content_tags, lambda *_: AssertionError("held")):
+    with lock.alone(engine, content_tags, lambda *_: AssertionError("held")):
         assert taken(items).passed, "somebody is at it"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-import tallies
+import tallykeeper
 from assets.media.tallies import hourly_contributions
 from tests.dagster.location import Location
 
@@ -39,7 +39,7 @@ def test_the_same_run_is_asked_for_until_a_refresh_has_happened(location: Locati
     location.add("2020-01-04Z")
     (same,) = location.look("pending_pressure").run_requests
     assert same.run_key == first.run_key
-    tallies.refresh(location.engine, hourly_contributions)
+    tallykeeper.refresh(location.engine, hourly_contributions)
     (other,) = location.look("pending_pressure").run_requests
     assert other.run_key != first.run_key
     assert other.tags["tallykeeper/why"] == "pending_pressure: daily_contributions"

@@ -24,13 +24,13 @@ import psutil
 import psycopg
 import pytest
 
-import tallies
+import tallykeeper
 from assets.media.tallies import system
-from pipelines.definitions import assets_of
-from pipelines.migrate import migrate
-from pipelines.partitions import daily
-from pipelines.schedules import refresh_request
-from resources.database import dagster_url, open_engine
+from tallykeeper.dagster.code_location import assets_of
+from tallykeeper.dagster.partitions import daily
+from tallykeeper.dagster.schedules import refresh_request
+from tallykeeper.database.connections import dagster_url, open_engine
+from tallykeeper.installation.migrate import migrate
 from tests.concurrency.server import Server, connect
 from tests.dagster.location import Ran
 from tests.dagster.processes import NAMES, Processes, until
@@ -240,7 +240,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
         with engine.begin() as connection:
             connection.exec_driver_sql(WRITE)
         for tally in system.tallies:
-            tallies.refresh(engine, tally)
+            tallykeeper.refresh(engine, tally)
         engine.dispose()
         secret = folder / "password"
         secret.write_text(PASSWORD + "\n")

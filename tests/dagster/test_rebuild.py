@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import text
 
-import tallies
+import tallykeeper
 from assets.media.tallies import daily_contributions, system
-from pipelines.definitions import assets_of
-from pipelines.partitions import daily, today
-from tallies.sql import CLAIM_WRITING
+from tallykeeper.dagster.code_location import assets_of
+from tallykeeper.dagster.partitions import daily, today
+from tallykeeper.database.sql import CLAIM_WRITING
 from tests.dagster.location import Location, days_ago
 
 FIRST = "2015-01-01"
@@ -85,7 +85,7 @@ def test_all_partitions_together_cover_every_row_and_build_the_tally(
     location.add("1904-03-01 12:00Z", f"{days_ago(3)} 12:00Z", "2036-01-01 12:00Z")
     ran = location.rebuild(days_ago(20), days_ago(0))
     assert ran.failures() == []
-    assert tallies.status(location.engine, daily_contributions).stale == ()
+    assert tallykeeper.status(location.engine, daily_contributions).stale == ()
     assert len(stored(location)) == 3
 
 
@@ -94,5 +94,5 @@ def test_a_range_takes_the_pending_changes_of_its_windows_alone(location: Locati
     location.add("2020-06-01 12:00Z", "2021-06-01 12:00Z")
     ran = location.rebuild("2020-06-01", "2020-06-01", "daily_contributions")
     assert ran.materialized("daily_contributions")["2020-06-01"]["pending_taken"] == 1
-    assert tallies.status(location.engine, daily_contributions).pending == 1
+    assert tallykeeper.status(location.engine, daily_contributions).pending == 1
     assert set(stored(location)) == {"2020-06-01"}

@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from assets.media.assets import contribution_graph
-from pipelines.partitions import daily, today
+from tallykeeper.dagster.partitions import daily, today
 from tests.dagster.location import Location, days_ago
 
 TABLES = ("daily_contributions", "hourly_contributions")
@@ -195,11 +195,11 @@ def test_a_tally_that_is_held_by_another_is_tried_again(
     location: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     location.build()
-    monkeypatch.setattr("tallies.sessions.LOCK_TIMEOUT_SECONDS", 0.05)
-    monkeypatch.setattr("tallies.transactions.PATIENCE_SECONDS", 0.0)
-    monkeypatch.setattr("tallies.transactions.FIRST_PAUSE_SECONDS", 0.001)
-    monkeypatch.setattr("assets.keeping.BUSY_PAUSE_SECONDS", 0)
-    monkeypatch.setattr("assets.keeping.BUSY_RETRIES", 2)
+    monkeypatch.setattr("tallykeeper.database.sessions.LOCK_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr("tallykeeper.catalog.transactions.PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("tallykeeper.catalog.transactions.FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("tallykeeper.dagster.materialization.BUSY_PAUSE_SECONDS", 0)
+    monkeypatch.setattr("tallykeeper.dagster.materialization.BUSY_RETRIES", 2)
     with location.engine.begin() as holder:
         holder.exec_driver_sql("LOCK TABLE media.daily_contributions IN SHARE ROW EXCLUSIVE MODE")
         ran = location.hourly()

@@ -10,17 +10,18 @@ import dagster as dg
 import pytest
 from sqlalchemy import Engine
 
-from assets.differences import repair_of
 from assets.gallery.tallies import content_tags
 from assets.gallery.tallies import system as gallery
-from assets.inventory import INCIDENTS
 from assets.media.tallies import system as media
-from pipelines.definitions import assets_of
-from pipelines.migrate import migrate
-from pipelines.partitions import daily
-from pipelines.repairing.requests import doing, repair_requests
-from tallies import Difference, Incident, Tally, Verification, incidents
-from tallies.sql import CLAIM_WRITING
+from tallykeeper import Difference, Incident, Tally, Verification
+from tallykeeper.dagster.code_location import assets_of
+from tallykeeper.dagster.inventory import INCIDENTS
+from tallykeeper.dagster.partitions import daily
+from tallykeeper.database.sql import CLAIM_WRITING
+from tallykeeper.faults import incidents
+from tallykeeper.installation.migrate import migrate
+from tallykeeper.operations.differences import repair_of
+from tallykeeper.operations.repair_requests import doing, repair_requests
 from tests.dagster.location import Location, Ran
 from tests.dagster.watching import all_incidents, look
 

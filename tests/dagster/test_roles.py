@@ -11,10 +11,10 @@ from sqlalchemy import Engine
 
 from assets.fediverse.tallies import system as fediverse
 from assets.media.tallies import system as media
-from pipelines.definitions import assets_of
-from pipelines.partitions import daily
-from resources.database import dagster_url, prepare_dagster_storage
-from resources.settings import project_root
+from tallykeeper.dagster.code_location import assets_of
+from tallykeeper.dagster.partitions import daily
+from tallykeeper.database.connections import dagster_url, prepare_dagster_storage
+from tallykeeper.settings import project_root
 from tests.dagster.location import Location
 from tests.integration.support import rows
 from tests.role_world import WANTED, World, change, divide, world_of, write

@@ -22,9 +22,9 @@ from dagster._core.workspace.load_target import WorkspaceFileTarget
 from dagster_graphql.test.utils import execute_dagster_graphql
 from sqlalchemy import Engine
 
-from pipelines.partitions import today
-from resources.settings import project_root
-from serving.app import create_app
+from tallykeeper.dagster.partitions import today
+from tallykeeper.http.app import create_app
+from tallykeeper.settings import project_root
 from tests.dagster.location import days_ago
 from tests.integration.serving_client import Client
 from tests.servers import VERSIONS, Servers

@@ -8,12 +8,12 @@ import dagster as dg
 import pytest
 from sqlalchemy import Engine
 
-import tallies
-from assets.columns import lineage
-from assets.factory import build_assets
-from pipelines.partitions import daily
-from tallies import System
-from tallies.sql import CLAIM_WRITING
+import tallykeeper
+from tallykeeper import System
+from tallykeeper.dagster.assets import build_assets
+from tallykeeper.dagster.metadata.columns import lineage
+from tallykeeper.dagster.partitions import daily
+from tallykeeper.database.sql import CLAIM_WRITING
 from tests import shapes, tag_hours
 from tests.dagster.location import Location
 
@@ -23,7 +23,7 @@ def install(engine: Engine, system: System) -> None:
     with engine.begin() as connection:
         connection.exec_driver_sql(f"CREATE SCHEMA {system.name}")
         system.metadata.create_all(connection)
-        tallies.install(connection, system.tallies)
+        tallykeeper.install(connection, system.tallies)
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ import pytest
 from sqlalchemy import Engine
 
 from assets.media.tallies import system
-from pipelines.command_line import up
-from resources import embedded
+from tallykeeper.cli import up
+from tallykeeper.embedded import shared_server
 from tests.environment import environment as clean
 from tests.templates import migrated
 
@@ -142,7 +142,7 @@ def test_stop_ends_it_with_all_it_started(home: Path, port: int) -> None:
         assert not [child for child in started if child.is_running()]
         assert process.stdout is not None
         assert "Stopping ...\n" in process.stdout.read()
-    assert not embedded.is_running(home)
+    assert not shared_server.is_running(home)
     assert tally(environment, "stop").stdout == "nothing was running\n"
 
 
@@ -167,7 +167,7 @@ def test_an_embedded_database_that_ended_is_started_again(home: Path, port: int)
         assert process.wait(60) == 0
         said += process.stdout.readlines()
         assert len(said) < 100, said
-    assert not embedded.is_running(home)
+    assert not shared_server.is_running(home)
 
 
 @pytest.mark.slow

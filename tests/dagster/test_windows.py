@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assets.windows import ONE_DAY, Span, runs_of_days, spelled_out
+from tallykeeper.operations.partition_windows import ONE_DAY, Span, runs_of_days, spelled_out
 
 SPAN = Span("2020-01-01", "2020-12-31")
 # Those that Python's dates hold; the engine gives the ends of time as the first and last of them.

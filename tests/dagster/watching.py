@@ -10,10 +10,10 @@ import dagster as dg
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 from sqlalchemy import text
 
-from assets.checks import MATCHES_SOURCE
-from resources.dagster_database import Database
-from tallies import incidents
-from tallies.incidents import Incident
+from tallykeeper.dagster.checks import MATCHES_SOURCE
+from tallykeeper.dagster.database import Database
+from tallykeeper.faults import incidents
+from tallykeeper.faults.incidents import Incident
 from tests.dagster.location import Location
 
 SENSOR = "alerts"

@@ -17,10 +17,10 @@ import dagster as dg
 from click.testing import CliRunner
 from sqlalchemy import Connection, Engine
 
-from assets.systems import all_systems
-from pipelines.command_line.main import tally
-from pipelines.definitions import build_definitions
-from resources.database import open_engine
+from tallykeeper.cli.main import tally
+from tallykeeper.dagster import code_location
+from tallykeeper.database.connections import open_engine
+from tallykeeper.discovery import all_systems
 from tests.integration.support import execute
 from tests.servers import VERSIONS, Servers
 from tests.templates import migrated
@@ -92,7 +92,7 @@ def benchmarked(*cells: str) -> list[str]:
 @cache
 def definitions() -> dg.Definitions:
     """What Dagster runs."""
-    return build_definitions()
+    return code_location.definitions()
 
 
 def checks_of(name: str) -> set[str]:

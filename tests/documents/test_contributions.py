@@ -17,10 +17,10 @@ from assets.media.load import load_media
 from assets.media.reads import daily_counts, hourly_counts
 from assets.media.tallies import daily_contributions
 from assets.media.tallies import system as media
-from pipelines.migrate import migrate
-from serving.app import create_app
-from tallies import rebuild, refresh, verify
-from tallies.sql import CLAIM_WRITING
+from tallykeeper import rebuild, refresh, verify
+from tallykeeper.database.sql import CLAIM_WRITING
+from tallykeeper.http.app import create_app
+from tallykeeper.installation.migrate import migrate
 from tests.documents.installation import (
     benchmarked,
     by_hand,

@@ -27,9 +27,9 @@ from assets.classroom.reads import (
 )
 from assets.classroom.tallies import submission_counts as submissions_tally
 from assets.classroom.tallies import system as classroom
-from serving.app import create_app
-from tallies import rebuild, refresh, verify
-from tallies.sql import CLAIM_WRITING
+from tallykeeper import rebuild, refresh, verify
+from tallykeeper.database.sql import CLAIM_WRITING
+from tallykeeper.http.app import create_app
 from tests.documents.audit import differently
 from tests.documents.installation import by_hand, checks_of, command, kept, run, undone
 from tests.integration.serving_client import Client

@@ -12,13 +12,13 @@ import pandas as pd
 import pytest
 from sqlalchemy import Engine
 
-from assets.frames import as_frame
 from assets.media.load import load_media
 from assets.media.reads import daily_counts
 from assets.media.tallies import system as media
-from assets.systems import all_systems
-from pipelines.definitions import assets_of
-from pipelines.partitions import daily
+from tallykeeper.dagster.code_location import assets_of
+from tallykeeper.dagster.partitions import daily
+from tallykeeper.discovery import all_systems
+from tallykeeper.reads.frames import as_frame
 from tests.dagster.location import Location
 from tests.documents.installation import checks_of, command, definitions, kept, schedule
 from tests.integration.support import execute, scalar

@@ -19,9 +19,9 @@ from assets.gallery import tables
 from assets.gallery.reads import unified_content_stats
 from assets.gallery.tallies import gen_source_stats
 from assets.gallery.tallies import system as gallery
-from pipelines.migrate import migrate
-from serving.app import create_app
-from tallies import rebuild, refresh, verify
+from tallykeeper import rebuild, refresh, verify
+from tallykeeper.http.app import create_app
+from tallykeeper.installation.migrate import migrate
 from tests.documents.installation import (
     build,
     by_hand,

@@ -19,10 +19,10 @@ from assets.fediverse.reads import engagement_velocity, hashtag_series, post_his
 from assets.fediverse.replay import verify_log
 from assets.gallery.reads import content_page, tag_counts, unified_content_stats
 from assets.media.reads import daily_counts
-from assets.systems import all_systems
-from pipelines.migrate import migrate
-from resources.database import open_engine
-from tallies import DoesNotFit, refresh, verify
+from tallykeeper import DoesNotFit, refresh, verify
+from tallykeeper.database.connections import open_engine
+from tallykeeper.discovery import all_systems
+from tallykeeper.installation.migrate import migrate
 from tests.documents.installation import build, by_hand, command
 from tests.integration.support import execute, rows, scalar
 from tests.servers import VERSIONS, Servers

@@ -17,10 +17,10 @@ import click
 import pytest
 from sqlalchemy import MetaData, Table
 
-from assets.systems import all_systems
-from pipelines.command_line.main import tally
-from serving.app import create_app
-from tallies import state
+from tallykeeper.catalog import state
+from tallykeeper.cli.main import tally
+from tallykeeper.discovery import all_systems
+from tallykeeper.http.app import create_app
 from tests.documents.__main__ import DOCUMENTS
 from tests.documents.installation import definitions
 

@@ -32,7 +32,7 @@ from assets.fediverse.tallies import system as fediverse
 from assets.gallery.reads import content_page, tag_counts, unified_content_stats
 from assets.gallery.tallies import system as gallery
 from assets.media.reads import daily_counts
-from tallies import refresh
+from tallykeeper import refresh
 from tests.documents.installation import by_hand, kept, run, undone
 from tests.integration.support import execute
 from tests.servers import Servers

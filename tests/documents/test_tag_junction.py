@@ -21,8 +21,8 @@ from assets.gallery import tables
 from assets.gallery.reads import content_page, tag_counts
 from assets.gallery.tallies import content_tags
 from assets.gallery.tallies import system as gallery
-from serving.app import create_app
-from tallies import BadLane, backfill, refresh, status, verify
+from tallykeeper import BadLane, backfill, refresh, status, verify
+from tallykeeper.http.app import create_app
 from tests.documents.audit import differently
 from tests.documents.installation import benchmarked, by_hand, checks_of, command, kept, run, undone
 from tests.integration.serving_client import Client

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from assets.loading import Loaded, LoadError
+from tallykeeper.input.loading import Loaded, LoadError
 from tests.fuzz.files import File
 from tests.integration.support import rows
 

@@ -15,8 +15,8 @@ from sqlalchemy import Engine
 from assets.fediverse.load import load_fediverse
 from assets.fediverse.processing import process
 from assets.fediverse.tallies import system
-from assets.loading import Loaded
-from resources.database import open_engine
+from tallykeeper.database.connections import open_engine
+from tallykeeper.input.loading import Loaded
 from tests.fuzz.accounts import contents, loaded, put
 from tests.fuzz.files import File, json_lines, json_values, mostly, odd_texts
 from tests.fuzz.profile import examples

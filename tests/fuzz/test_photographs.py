@@ -24,7 +24,7 @@ from assets.media.load import load_media
 from assets.media.metadata import Unreadable
 from assets.media.sidecars import forget_folders
 from assets.media.tallies import system
-from resources.database import open_engine
+from tallykeeper.database.connections import open_engine
 from tests.fuzz.accounts import contents, loaded
 from tests.fuzz.files import Damage, damaged, damages, json_values, odd_texts
 from tests.fuzz.profile import examples

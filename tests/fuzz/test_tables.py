@@ -25,7 +25,7 @@ from assets.gallery.load import load_gallery
 from assets.gallery.tallies import system as gallery
 from assets.media.load import load_media
 from assets.media.tallies import system as media
-from resources.database import open_engine
+from tallykeeper.database.connections import open_engine
 from tests.fuzz.accounts import load_twice, put
 from tests.fuzz.files import (
     File,

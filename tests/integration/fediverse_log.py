@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 from assets.fediverse.functions import PROGRESS
 from assets.fediverse.processing import process
 from assets.fediverse.tallies import system
-from resources.database import open_engine
+from tallykeeper.database.connections import open_engine
 from tests.integration.support import create, execute, rows
 from tests.servers import VERSIONS, Servers
 

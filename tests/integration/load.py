@@ -19,8 +19,8 @@ from psycopg.errors import DeadlockDetected, UndefinedColumn
 from sqlalchemy import Engine
 
 from assets.fediverse.processing import process
-from assets.systems import all_systems
-from tallies import Tally, refresh, verify
+from tallykeeper import Tally, refresh, verify
+from tallykeeper.discovery import all_systems
 from tests.classroom import KEPT_BY_0_1_0
 from tests.concurrency.subjects import SUBJECTS
 from tests.concurrency.writers import Operation, Writer

@@ -18,7 +18,7 @@ from sqlalchemy import (
     select,
 )
 
-from tallies import AdditiveTally, Capture, Contribution, RecomputedTally, Scope, System
+from tallykeeper import AdditiveTally, Capture, Contribution, RecomputedTally, Scope, System
 
 TYPES: dict[str, Any] = {
     "customer": Text(),

@@ -11,8 +11,9 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.schema import CreateSchema
 
 from assets.media.tallies import system as media
-from assets.systems import all_systems
-from tallies import System, install, refresh, state, verify
+from tallykeeper import System, install, refresh, verify
+from tallykeeper.catalog import state
+from tallykeeper.discovery import all_systems
 from tests.oracle import DAILY, HOURLY, Oracle, look
 from tests.templates import fill
 

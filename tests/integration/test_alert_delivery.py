@@ -17,9 +17,9 @@ from aiosmtpd.controller import Controller
 from sqlalchemy import Engine
 
 from assets.media.tallies import system as media
-from pipelines.alerting import delivering, outbox
-from resources.alerts import Target, targets_of
-from tallies import incidents
+from tallykeeper.faults import incidents
+from tallykeeper.operations import delivery, outbox
+from tallykeeper.operations.alert_targets import Target, targets_of
 from tests.integration.support import create, execute, rows, scalar
 from tests.webhook import Webhook, webhook
 
@@ -67,9 +67,9 @@ def tell(engine: Engine, targets: Sequence[Target], *found_now: int, hours: int 
     """Write messages and deliver what is due, as one look does; the titles of what was written."""
     with engine.begin() as connection:
         texts = outbox.write(connection, set(found_now), targets, hours)
-        for lost in delivering.give_up_gone(connection, targets):
+        for lost in delivery.give_up_gone(connection, targets):
             LOG.error("%s", lost)
-    delivering.deliver(engine, targets, LOG)
+    delivery.deliver(engine, targets, LOG)
     return [text.title for text in texts]
 
 
@@ -174,18 +174,18 @@ def test_a_target_that_refuses_one_message_gets_the_others(database: Engine, hoo
 def test_a_target_that_never_answers_delays_neither_others_nor_the_look(
     database: Engine, hook: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delivering, "WAITING_SECONDS", 0.5)
+    monkeypatch.setattr(delivery, "WAITING_SECONDS", 0.5)
     find(database)
     with silent_server() as (port, answered):
         hanging, alive = targets_of([f"json://127.0.0.1:{port}/?rto=60&cto=60", hook.url])
         tell(database, [hanging, alive])
         assert hook.titles == [TITLE]
         ((attempts, error, _),) = undelivered(database, hanging)
-        assert (attempts, error) == (1, delivering.NO_ANSWER)
+        assert (attempts, error) == (1, delivery.NO_ANSWER)
         later(database)
         tell(database, [hanging, alive])
         assert answered() == 1, "while it hangs it is not called a second time"
-    delivering._senders[hanging.name].join(10)
+    delivery._senders[hanging.name].join(10)
     ((attempts, error, _),) = undelivered(database, hanging)
     assert attempts == 1
     assert error.startswith("A Connection error occurred")
@@ -199,7 +199,7 @@ def test_what_a_process_had_claimed_when_it_died_is_sent_by_the_next(
     with database.begin() as connection:
         outbox.write(connection, set(), [target], 6)
     with database.begin() as connection:
-        assert delivering._claim(connection, target) is not None
+        assert delivery._claim(connection, target) is not None
     tell(database, [target])
     assert hook.received == [], "it may be on its way"
     later(database, "1 minute")
@@ -234,7 +234,7 @@ def test_a_target_that_is_gone_is_given_up_and_a_new_one_gets_new_messages_only(
     new = targets_of([hook.url])
     tell(database, new)
     assert hook.received == []
-    assert delivering.GONE in caplog.text
+    assert delivery.GONE in caplog.text
     assert TITLE in caplog.text
     find(database, "media.hourly_contributions")
     tell(database, new)

@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from assets.gallery.tallies import system as gallery
 from assets.media.tallies import system as media
-from tallies import (
+from tallykeeper import (
     AdditiveTally,
     Audited,
     Contribution,
@@ -36,10 +36,10 @@ from tallies import (
     rebuild_keys,
     refresh,
     status,
-    stretches,
     verify,
 )
-from tallies.sql import CLAIM_WRITING
+from tallykeeper.database.sql import CLAIM_WRITING
+from tallykeeper.maintain import stretches
 from tests import tag_hours
 from tests.integration.support import create, create_anew, execute, scalar
 from tests.shapes import DESK_WRITES, MART_WRITES, SHELF_WRITES, desk, mart, shelf, written

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine, create_engine
 
 from assets.gallery.tallies import content_tags, gen_source_stats, system, tag_cardinality_stats
-from tallies import (
+from tallykeeper import (
     BackfillRunning,
     BadLane,
     Progress,
@@ -22,7 +22,7 @@ from tallies import (
     status,
     verify,
 )
-from tallies.sql import CLAIM_WRITING
+from tallykeeper.database.sql import CLAIM_WRITING
 from tests import gallery
 from tests.gallery import JUNCTION, built, differing, require_each_batch_once
 from tests.integration.support import create, execute, rows, scalar, stale_reasons
@@ -39,11 +39,11 @@ class Cut(Exception):
 
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    of_backfill = sys.modules["tallies.backfill"]
+    of_backfill = sys.modules["tallykeeper.maintain.backfill.run"]
     monkeypatch.setattr(of_backfill, "FIRST_ROWS", 100)
     monkeypatch.setattr(of_backfill, "LEAST_ROWS", 100)
     monkeypatch.setattr(of_backfill, "MOST_ROWS", 100)
-    monkeypatch.setattr(sys.modules["tallies.alone"], "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(sys.modules["tallykeeper.maintain.backfill.lock"], "PATIENCE_SECONDS", 0.2)
 
 
 @pytest.fixture
@@ -397,8 +397,8 @@ def test_rebuild_mends_what_was_changed_by_hand(built_gallery: Engine) -> None:
 
 
 def test_a_table_in_use_is_not_stripped(items: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["tallies.transactions"], "ATTEMPTS", 2)
-    monkeypatch.setattr(sys.modules["tallies.transactions"], "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(sys.modules["tallykeeper.catalog.transactions"], "ATTEMPTS", 2)
+    monkeypatch.setattr(sys.modules["tallykeeper.catalog.transactions"], "PATIENCE_SECONDS", 0.0)
     shape = built(items)
     during: list[list[tuple[str, ...]]] = []
     with items.connect() as reader:
@@ -411,7 +411,7 @@ def test_a_table_in_use_is_not_stripped(items: Engine, monkeypatch: pytest.Monke
 def test_batches_grow_at_most_twofold_towards_their_target(
     items: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules["tallies.backfill"], "MOST_ROWS", 1_000_000)
+    monkeypatch.setattr(sys.modules["tallykeeper.maintain.backfill.run"], "MOST_ROWS", 1_000_000)
     seen: list[Progress] = []
     backfill(items, content_tags, ["auto"], target_seconds=1_000, on_progress=seen.append)
     sizes = [p.batch_rows for p in seen]
@@ -432,7 +432,7 @@ def test_it_pauses_while_a_replica_is_behind(
     items: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     execute(items, "CREATE TABLE public.lag (seconds numeric)", "INSERT INTO lag VALUES (14)")
-    throttle = sys.modules["tallies.throttle"]
+    throttle = sys.modules["tallykeeper.maintain.backfill.throttle"]
     monkeypatch.setattr(throttle, "LAG", "SELECT seconds FROM public.lag")
     monkeypatch.setattr(throttle, "LOOK_AT_LAG_SECONDS", 0.1)
     paused: list[str] = []

@@ -15,11 +15,11 @@ import pytest
 from sqlalchemy import Engine
 
 from assets.media.tallies import system as media
-from pipelines.migrate import migrate
-from resources.database import open_engine
-from tallies import capture_faults, rebuild, refresh, verify
-from tallies.sql import CLAIM_WRITING
-from tallies.state import EDITED
+from tallykeeper import capture_faults, rebuild, refresh, verify
+from tallykeeper.catalog.state import EDITED
+from tallykeeper.database.connections import open_engine
+from tallykeeper.database.sql import CLAIM_WRITING
+from tallykeeper.installation.migrate import migrate
 from tests.concurrency import writers
 from tests.integration.load import come_to_rest, stale, under_load
 from tests.integration.releases import RELEASES, restore

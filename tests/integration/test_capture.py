@@ -14,8 +14,8 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.schema import CreateSchema
 
 from assets.media.tallies import system as media
-from tallies import install, refresh
-from tallies.sql import CLAIM_WRITING
+from tallykeeper import install, refresh
+from tallykeeper.database.sql import CLAIM_WRITING
 from tests.integration.support import (
     DAILY_LOG,
     LOGGED_DAYS,
@@ -303,7 +303,7 @@ def test_an_installation_that_finds_all_in_place_locks_no_source(library: Engine
 def test_an_installation_waits_for_writers_so_that_none_is_missed(
     any_postgres_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tallies.sessions.LOCK_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr("tallykeeper.database.sessions.LOCK_TIMEOUT_SECONDS", 0.05)
     with any_postgres_engine.begin() as connection:
         connection.execute(CreateSchema("media"))
         media.metadata.create_all(connection)

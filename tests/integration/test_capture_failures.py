@@ -18,7 +18,7 @@ from sqlalchemy import (
     select,
 )
 
-from tallies import (
+from tallykeeper import (
     AdditiveTally,
     Capture,
     Contribution,
@@ -26,12 +26,12 @@ from tallies import (
     Scope,
     System,
     Window,
-    incidents,
     install,
     refresh,
     verify,
 )
-from tallies.expression_risks import may_raise
+from tallykeeper.declarations.expression_risks import may_raise
+from tallykeeper.faults import incidents
 from tests.integration.support import create, execute, rows, scalar, stale_reasons
 
 metadata = MetaData(schema="shop")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import Engine
 
-from tallies import refresh, verify
+from tallykeeper import refresh, verify
 from tests import tag_hours
 from tests.integration.support import (
     LOGGED_MARKS,

@@ -7,7 +7,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.schema import CreateSchema
 
 from assets.media.tallies import system as media
-from tallies import install, refresh, verify
+from tallykeeper import install, refresh, verify
 from tests.integration.support import (
     LOGGED_DAYS,
     Cases,

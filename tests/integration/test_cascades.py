@@ -16,9 +16,9 @@ from assets.gallery.tallies import (
     system,
     tag_cardinality_stats,
 )
-from tallies import TallyBusy, capture_faults, install, rebuild, refresh, status, verify
-from tallies import transactions as engine_transactions
-from tallies.sql import CLAIM_WRITING
+from tallykeeper import TallyBusy, capture_faults, install, rebuild, refresh, status, verify
+from tallykeeper.catalog import transactions as engine_transactions
+from tallykeeper.database.sql import CLAIM_WRITING
 from tests.integration.support import create, execute, rows, scalar, stale_reasons
 
 ANNA = "00000000-0000-0000-0000-00000000000a"

@@ -22,8 +22,8 @@ from assets.classroom.tallies import (
     user_counts,
     user_time_spent,
 )
-from tallies import Tally, rebuild, refresh, verify
-from tallies.sql import CLAIM_WRITING
+from tallykeeper import Tally, rebuild, refresh, verify
+from tallykeeper.database.sql import CLAIM_WRITING
 from tests.classroom import CLASSROOM
 from tests.integration.support import create, execute, judge, rows, scalar, scans_of
 

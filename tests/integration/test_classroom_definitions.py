@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from assets.classroom import events, reads, tables
 from assets.classroom.tallies import submission_counts_with, system
-from tallies import install, refresh, verify
+from tallykeeper import install, refresh, verify
 from tests.classroom import CLASSROOM
 from tests.integration.support import create, execute, judge, rows
 

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from assets.classroom import tables
 from assets.classroom.demo import change_demo, create_demo, summary
 from assets.classroom.tallies import system
-from tallies import refresh, verify
+from tallykeeper import refresh, verify
 from tests.integration.support import create, execute, rows, scalar
 
 SOURCES = [table.name for table in system.sources]

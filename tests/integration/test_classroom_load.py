@@ -15,8 +15,8 @@ from sqlalchemy import Engine
 from assets.classroom import load, writing
 from assets.classroom.load import load_classroom
 from assets.classroom.tallies import system
-from assets.loading import Loaded, LoadError
-from tallies import refresh, verify
+from tallykeeper import refresh, verify
+from tallykeeper.input.loading import Loaded, LoadError
 from tests.integration.support import create, execute, rows, scalar
 
 Write = Callable[..., Path]

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine
 
 from assets.classroom.tallies import system
-from tallies import rebuild, refresh, verify
+from tallykeeper import rebuild, refresh, verify
 from tests.classroom import CLASSROOM
 from tests.concurrency.subjects import SUBJECTS
 from tests.concurrency.writers import COLLISIONS

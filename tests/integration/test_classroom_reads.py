@@ -15,8 +15,8 @@ from sqlalchemy.exc import DBAPIError
 from assets.classroom import reads
 from assets.classroom.lookups import create_lookups
 from assets.classroom.tallies import assignment_counts, submission_counts, system
-from tallies import refresh
-from tallies.errors import NotInstalled
+from tallykeeper import refresh
+from tallykeeper.errors import NotInstalled
 from tests.concurrency.subjects import SUBJECTS
 from tests.concurrency.writers import COLLISIONS
 from tests.integration.support import create, execute

@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import CITEXT, ENUM, INET, INT4RANGE, JSONB
 from sqlalchemy.types import TypeEngine, UserDefinedType
 
-from tallies import (
+from tallykeeper import (
     AdditiveTally,
     Capture,
     Contribution,
@@ -43,8 +43,8 @@ from tallies import (
     refresh,
     verify,
 )
-from tallies.fit import require_fit
-from tallies.sql import CLAIM_WRITING
+from tallykeeper.database.sql import CLAIM_WRITING
+from tallykeeper.installation.schema_check import require_fit
 from tests.integration.support import execute, scalar
 
 
@@ -264,7 +264,7 @@ REFUSED = {
 @pytest.fixture
 def debian(postgres_servers: Any) -> Any:
     """A server that has extensions at hand."""
-    from resources.database import open_engine
+    from tallykeeper.database.connections import open_engine
 
     with postgres_servers.fresh_database(15) as url:
         engine = open_engine(url)
@@ -316,7 +316,7 @@ def test_a_foreign_table_as_partition_is_refused(debian: Engine) -> None:
     with debian.begin() as connection:
         install(connection, [tally])
     execute(debian, attached)
-    from tallies import capture_faults
+    from tallykeeper import capture_faults
 
     with debian.connect() as connection:
         (fault,) = capture_faults(connection, tally)

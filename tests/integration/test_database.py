@@ -18,14 +18,15 @@ import pytest
 from sqlalchemy import Engine, make_url, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from resources import database, embedded
-from resources.database import (
+from tallykeeper.database import connections
+from tallykeeper.database.connections import (
     DatabaseUnavailable,
     check_database,
     dagster_url,
     open_engine,
     prepare_dagster_storage,
 )
+from tallykeeper.embedded import shared_server
 from tests.servers import Servers
 
 SECRET = "Geheim-4711"
@@ -123,8 +124,8 @@ def test_the_environment_names_the_database(
 def test_without_an_address_the_embedded_server_is_started() -> None:
     engine = open_engine()
     check_database(engine)
-    assert embedded.is_running()
-    assert engine.url.database == embedded.DATABASE
+    assert shared_server.is_running()
+    assert engine.url.database == shared_server.DATABASE
     again = open_engine()
     assert again.url == engine.url
     for opened in (engine, again):
@@ -208,15 +209,15 @@ def test_a_full_server_is_told(database_url: str) -> None:
 
 
 def test_too_old_a_server_is_refused(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "OLDEST_VERSION", 99)
+    monkeypatch.setattr(connections, "OLDEST_VERSION", 99)
     assert "expected PostgreSQL 99 to 18" in str(failure(database_url))
 
 
 def test_a_newer_server_is_used_with_one_warning(
     database_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(database, "NEWEST_VERSION", 14)
-    monkeypatch.setattr(database, "OLDEST_VERSION", 14)
+    monkeypatch.setattr(connections, "NEWEST_VERSION", 14)
+    monkeypatch.setattr(connections, "OLDEST_VERSION", 14)
     engine = open_engine(database_url)
     for _ in range(2):
         check_database(engine)

@@ -26,24 +26,22 @@ from sqlalchemy.dialects.postgresql import ENUM
 
 from assets.gallery.tallies import content_tags
 from assets.gallery.tallies import system as gallery
-from tallies import (
+from tallykeeper import (
     AdditiveTally,
     Contribution,
     DoesNotFit,
     System,
     Tally,
-    catalog_rows,
-    dependencies,
-    dependency_facts,
     install,
-    own_triggers,
     refresh,
     status,
     verify,
 )
-from tallies.capture_names import own_function_name
-from tallies.drift import Consequence
-from tallies.sql import quote
+from tallykeeper.capture import derived_triggers
+from tallykeeper.capture.trigger_names import own_function_name
+from tallykeeper.database.sql import quote
+from tallykeeper.drift import catalog_rows, dependencies, facts
+from tallykeeper.drift.rules import Consequence
 from tests.integration.support import create, execute, rows, scalar, stale_reasons
 
 INFORMATION, STALE, REINSTALL, REFUSE = Consequence
@@ -131,7 +129,7 @@ def say(connection: Connection, tally: Tally) -> list[tuple[str, Consequence]]:
 
 def is_same(connection: Connection, tally: Tally) -> bool:
     """Whether a refresh would not compare what the tally stands on."""
-    looked = catalog_rows.look(connection, tally, dependency_facts.FORMAT)
+    looked = catalog_rows.look(connection, tally, facts.FORMAT)
     return looked is not None and looked.is_same
 
 
@@ -937,7 +935,7 @@ def test_a_function_that_notes_manual_writes_is_told_from_capture(
     tally = content_tags
     (function,) = {
         hook.function
-        for hook in own_triggers.own_hooks(tally)
+        for hook in derived_triggers.own_hooks(tally)
         if hook.function == own_function_name(tally.table, what)
     }
     with engine.connect() as connection, connection.begin() as transaction:

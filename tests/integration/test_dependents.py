@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, Integer
 
-from tallies import HasDependents, System, install, refresh, verify
+from tallykeeper import HasDependents, System, install, refresh, verify
 from tests.integration import shop
 from tests.integration.support import create_anew, execute, rows, scalar
 

@@ -22,23 +22,23 @@ import psutil
 import psycopg
 import pytest
 
-from resources import embedded, postmaster
-from resources.database import DatabaseUnavailable
+from tallykeeper.database.connections import DatabaseUnavailable
+from tallykeeper.embedded import postmaster, shared_server
 from tests.environment import environment as clean
 from tests.servers import in_memory
 
 # Other processes import what this one does.
 PATHS = os.pathsep.join(filter(None, sys.path))
-START = "from resources import embedded; print(embedded.start())"
+START = "from resources import embedded; print(shared_server.start())"
 USE = """
 import sys, psycopg
 from resources import embedded
 for _ in range(int(sys.argv[1])):
-    with embedded.serving() as url, psycopg.connect(url) as connection:
+    with shared_server.serving() as url, psycopg.connect(url) as connection:
         connection.execute("SELECT 1")
 """
 ON_DEMAND = """
-from resources.database import check_database, open_engine
+from tallykeeper.database.connections import check_database, open_engine
 engine = open_engine()
 check_database(engine)
 """
@@ -50,7 +50,7 @@ def home() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="tally-", dir=in_memory()))
     yield folder
     for data in [*folder.glob("**/postgres")]:
-        embedded.stop(data.parent)
+        shared_server.stop(data.parent)
     shutil.rmtree(folder)
 
 
@@ -92,30 +92,30 @@ def kill(home: Path) -> None:
     pid = int((home / "postgres" / "postmaster.pid").read_text().split()[0])
     os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + 10
-    while embedded.is_running(home):
+    while shared_server.is_running(home):
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
 def test_it_starts_from_nothing_and_stops(home: Path) -> None:
-    assert not embedded.is_running(home)
-    url, started = embedded.start(home / "new" / "folder")
+    assert not shared_server.is_running(home)
+    url, started = shared_server.start(home / "new" / "folder")
     assert started
-    assert embedded.is_running(home / "new" / "folder")
+    assert shared_server.is_running(home / "new" / "folder")
     assert value(url, "SELECT current_database()") == "tallykeeper"
-    assert embedded.start(home / "new" / "folder") == (url, False)
-    assert embedded.stop(home / "new" / "folder")
-    assert not embedded.is_running(home / "new" / "folder")
-    assert not embedded.stop(home / "new" / "folder")
+    assert shared_server.start(home / "new" / "folder") == (url, False)
+    assert shared_server.stop(home / "new" / "folder")
+    assert not shared_server.is_running(home / "new" / "folder")
+    assert not shared_server.stop(home / "new" / "folder")
 
 
 def test_stopping_what_was_never_there_makes_nothing(home: Path) -> None:
-    assert not embedded.stop(home / "nothing")
+    assert not shared_server.stop(home / "nothing")
     assert not (home / "nothing").exists()
 
 
 def test_it_fits_the_machine_and_is_safe(home: Path) -> None:
-    url, _ = embedded.start(home)
+    url, _ = shared_server.start(home)
     expected = {
         "fsync": "on",
         "full_page_writes": "on",
@@ -135,36 +135,36 @@ def test_it_fits_the_machine_and_is_safe(home: Path) -> None:
 
 
 def test_nobody_else_can_read_the_data_or_reach_the_socket(home: Path) -> None:
-    embedded.start(home)
+    shared_server.start(home)
     for name in ("postgres", "postgres/.s.PGSQL.5432", "postgres.log"):
         assert stat.S_IMODE((home / name).stat().st_mode) & 0o077 == 0
 
 
 def test_settings_of_ones_own_survive_a_restart(home: Path) -> None:
-    embedded.start(home)
-    embedded.stop(home)
+    shared_server.start(home)
+    shared_server.stop(home)
     with (home / "postgres" / "postgresql.conf").open("a") as file:
         file.write("work_mem = 7MB\n")
-    assert value(embedded.start(home)[0], "SHOW work_mem") == "7MB"
+    assert value(shared_server.start(home)[0], "SHOW work_mem") == "7MB"
 
 
 @pytest.mark.parametrize("version", [16, 18])
 def test_data_stay_with_the_version_that_made_them(home: Path, version: int) -> None:
-    url, _ = embedded.start(home, version=version)
+    url, _ = shared_server.start(home, version=version)
     assert str(value(url, "SHOW server_version")).startswith(str(version))
-    embedded.stop(home)
-    assert embedded.start(home)[1]
+    shared_server.stop(home)
+    assert shared_server.start(home)[1]
     assert value(url, "SHOW server_version_num") is not None
     other = 34 - version
     with pytest.raises(
         DatabaseUnavailable, match=f"of PostgreSQL {other} .* they are of {version}"
     ):
-        embedded.start(home, version=other)
+        shared_server.start(home, version=other)
 
 
 def test_a_version_that_is_not_there_is_told(home: Path) -> None:
     with pytest.raises(DatabaseUnavailable, match="9 does not come along"):
-        embedded.start(home, version=9)
+        shared_server.start(home, version=9)
 
 
 @pytest.mark.concurrency
@@ -198,39 +198,41 @@ def test_nobody_finds_it_gone_while_others_come_and_go(home: Path) -> None:
 @pytest.mark.concurrency
 def test_threads_share_it_too(home: Path) -> None:
     def use(_: int) -> object:
-        with embedded.serving(home) as url:
+        with shared_server.serving(home) as url:
             return value(url, "SELECT 1")
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(use, range(12))) == [1] * 12
-    assert not embedded.is_running(home)
+    assert not shared_server.is_running(home)
 
 
 def test_who_started_it_stops_it(home: Path) -> None:
-    with embedded.serving(home) as url:
-        with embedded.serving(home) as again:
+    with shared_server.serving(home) as url:
+        with shared_server.serving(home) as again:
             assert again == url
-        assert embedded.is_running(home)
-    assert not embedded.is_running(home)
+        assert shared_server.is_running(home)
+    assert not shared_server.is_running(home)
 
 
 def test_who_found_it_running_leaves_it_running(home: Path) -> None:
-    embedded.start(home)
-    with embedded.serving(home):
+    shared_server.start(home)
+    with shared_server.serving(home):
         pass
-    assert embedded.is_running(home)
+    assert shared_server.is_running(home)
 
 
 def test_it_stays_while_a_client_is_connected(home: Path) -> None:
-    with embedded.serving(home) as url:
+    with shared_server.serving(home) as url:
         client = psycopg.connect(url)
-    assert embedded.is_running(home)
+    assert shared_server.is_running(home)
     client.close()
 
 
 def test_it_stays_while_another_process_uses_it(home: Path) -> None:
-    waits = "from resources import embedded\nwith embedded.serving(): print(flush=True); input()"
-    with embedded.serving(home):
+    waits = (
+        "from resources import embedded\nwith shared_server.serving(): print(flush=True); input()"
+    )
+    with shared_server.serving(home):
         other = subprocess.Popen(
             [sys.executable, "-c", waits],
             env=clean(TALLY_HOME=str(home), PYTHONPATH=PATHS),
@@ -240,49 +242,49 @@ def test_it_stays_while_another_process_uses_it(home: Path) -> None:
         )
         assert other.stdout is not None
         other.stdout.readline()
-    assert embedded.is_running(home)
+    assert shared_server.is_running(home)
     other.communicate("\n", timeout=30)
-    assert embedded.is_running(home)
+    assert shared_server.is_running(home)
 
 
 def test_an_error_in_the_block_is_not_lost(home: Path) -> None:
-    with pytest.raises(ZeroDivisionError), embedded.serving(home):
+    with pytest.raises(ZeroDivisionError), shared_server.serving(home):
         _ = 1 / 0
-    assert not embedded.is_running(home)
+    assert not shared_server.is_running(home)
 
 
 def test_a_process_that_opened_it_on_demand_stops_it_at_its_end(home: Path) -> None:
     finished(python(home, ON_DEMAND))
     assert (home / "postgres" / "PG_VERSION").exists()
-    assert not embedded.is_running(home)
+    assert not shared_server.is_running(home)
 
 
 def test_a_server_that_vanished_under_a_block_is_no_trouble(home: Path) -> None:
-    with embedded.serving(home):
-        embedded.stop(home)
-    assert not embedded.is_running(home)
+    with shared_server.serving(home):
+        shared_server.stop(home)
+    assert not shared_server.is_running(home)
 
 
 def test_ctrl_c_in_the_terminal_does_not_reach_the_server(home: Path) -> None:
-    embedded.start(home)
+    shared_server.start(home)
     pid = int((home / "postgres" / "postmaster.pid").read_text().split()[0])
     assert os.getsid(pid) != os.getsid(0)
 
 
 def test_after_a_kill_it_comes_back_with_what_was_committed(home: Path) -> None:
-    url, _ = embedded.start(home)
+    url, _ = shared_server.start(home)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("CREATE TABLE kept (n integer)")
     for _ in range(5):
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute("INSERT INTO kept SELECT generate_series(1, 1000)")
             kill(home)
-        assert embedded.start(home) == (url, True)
+        assert shared_server.start(home) == (url, True)
     assert value(url, "SELECT count(*) FROM kept") == 5000
 
 
 def test_after_a_kill_what_the_dead_server_had_begun_is_ended(home: Path) -> None:
-    url, _ = embedded.start(home)
+    url, _ = shared_server.start(home)
     # It looks for the dead postmaster at no time, and would be busy for minutes.
     busy = "SELECT count(*) FROM generate_series(1, 10000000000) AS n"
     with ThreadPoolExecutor(1) as pool:
@@ -291,7 +293,7 @@ def test_after_a_kill_what_the_dead_server_had_begun_is_ended(home: Path) -> Non
         while value(url, waiting) != 1:
             time.sleep(0.01)
         kill(home)
-        assert embedded.start(home) == (url, True)
+        assert shared_server.start(home) == (url, True)
         assert isinstance(running.exception(), psycopg.OperationalError)
     assert value(url, "SELECT 1") == 1
 
@@ -299,14 +301,14 @@ def test_after_a_kill_what_the_dead_server_had_begun_is_ended(home: Path) -> Non
 def test_a_long_recovery_is_waited_for_and_told(
     home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    embedded.start(home)
-    embedded.stop(home)
+    shared_server.start(home)
+    shared_server.stop(home)
     # Recovery from an archive, in which every look takes a second and finds nothing.
     with (home / "postgres" / "postgresql.conf").open("a") as file:
         file.write("hot_standby = off\nrestore_command = 'sleep 1; false'\n")
     (home / "postgres" / "recovery.signal").touch()
     monkeypatch.setattr(postmaster, "_QUIET_SECONDS", 1)
-    url, _ = embedded.start(home)
+    url, _ = shared_server.start(home)
     assert value(url, "SELECT pg_is_in_recovery()") is False
     assert "recovers from a crash; this can take minutes" in caplog.text
 
@@ -314,43 +316,43 @@ def test_a_long_recovery_is_waited_for_and_told(
 def test_a_recovery_that_takes_too_long_goes_on(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    embedded.start(home)
-    embedded.stop(home)
+    shared_server.start(home)
+    shared_server.stop(home)
     with (home / "postgres" / "postgresql.conf").open("a") as file:
         file.write("hot_standby = off\nrestore_command = 'sleep 1; false'\n")
     (home / "postgres" / "recovery.signal").touch()
     monkeypatch.setattr(postmaster, "_QUIET_SECONDS", 1)
     monkeypatch.setattr(postmaster, "_PATIENCE_SECONDS", 0)
     with pytest.raises(DatabaseUnavailable, match=r"still recovering .* try again later"):
-        embedded.start(home)
-    assert embedded.is_running(home)
+        shared_server.start(home)
+    assert shared_server.is_running(home)
     monkeypatch.setattr(postmaster, "_PATIENCE_SECONDS", 60)
-    assert embedded.start(home)[1] is False
+    assert shared_server.start(home)[1] is False
 
 
 def test_a_process_id_that_belongs_to_something_else_does_not_stop_it(home: Path) -> None:
-    url, _ = embedded.start(home)
+    url, _ = shared_server.start(home)
     kill(home)
     for name in ("postmaster.pid", ".s.PGSQL.5432.lock"):
         lock = home / "postgres" / name
         lines = lock.read_text().splitlines()
         lock.write_text("\n".join([str(os.getpid()), *lines[1:]]) + "\n")
-    assert not embedded.is_running(home)
-    assert embedded.start(home) == (url, True)
+    assert not shared_server.is_running(home)
+    assert shared_server.start(home) == (url, True)
 
 
 @pytest.mark.parametrize("left", ["", "\0\0\0\0", "nonsense\n"])
 def test_a_broken_pid_file_is_no_server(home: Path, left: str) -> None:
-    embedded.start(home)
-    embedded.stop(home)
+    shared_server.start(home)
+    shared_server.stop(home)
     (home / "postgres" / "postmaster.pid").write_text(left)
-    assert not embedded.is_running(home)
+    assert not shared_server.is_running(home)
 
 
 def test_an_interrupted_first_start_is_begun_again(home: Path) -> None:
     (home / "postgres.part" / "base").mkdir(parents=True)
     (home / "postgres.part" / "PG_VERSION").write_text("18\n")
-    assert embedded.start(home)[1]
+    assert shared_server.start(home)[1]
     assert not (home / "postgres.part").exists()
 
 
@@ -358,33 +360,33 @@ def test_an_interrupted_first_start_is_begun_again(home: Path) -> None:
     "name", ["with space", "it's", 'say "so"', "a$HOME`b", "back\\slash", "comma,", "ü%20&?#+"]
 )
 def test_a_folder_may_have_any_name(home: Path, name: str) -> None:
-    url, _ = embedded.start(home / name)
+    url, _ = shared_server.start(home / name)
     assert value(url, "SELECT 1") == 1
-    assert embedded.stop(home / name)
+    assert shared_server.stop(home / name)
 
 
 def test_a_folder_may_be_deeper_than_a_socket_can_be(home: Path) -> None:
     deep = home.joinpath(*["a-folder-with-a-long-name"] * 8)
-    url, _ = embedded.start(deep)
+    url, _ = shared_server.start(deep)
     assert value(url, "SELECT 1") == 1
-    with embedded.serving(deep) as again:
+    with shared_server.serving(deep) as again:
         assert again == url
     sockets = Path(str(value(url, "SHOW unix_socket_directories")).strip('"'))
     assert stat.S_IMODE(sockets.stat().st_mode) == 0o700
-    embedded.stop(deep)
+    shared_server.stop(deep)
     sockets.rmdir()
 
 
 def test_a_socket_folder_of_somebody_else_is_not_used(home: Path) -> None:
     deep = home.joinpath(*["a-folder-with-a-long-name"] * 8)
-    url, _ = embedded.start(deep)
+    url, _ = shared_server.start(deep)
     sockets = Path(str(value(url, "SHOW unix_socket_directories")).strip('"'))
-    embedded.stop(deep)
+    shared_server.stop(deep)
     sockets.rmdir()
     sockets.symlink_to(home)
     try:
         with pytest.raises(DatabaseUnavailable, match=r"expected to own the folder .*shorter path"):
-            embedded.start(deep)
+            shared_server.start(deep)
     finally:
         sockets.unlink()
 
@@ -392,10 +394,10 @@ def test_a_socket_folder_of_somebody_else_is_not_used(home: Path) -> None:
 def test_a_disk_without_room_is_refused_before_anything_is_made(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("resources.postmaster.NEEDED_BYTES", 2**60)
+    monkeypatch.setattr("tallykeeper.embedded.postmaster.NEEDED_BYTES", 2**60)
     said = r"expected 1,099,511,627,776 MB of free space .* at .*postgres, but there are [\d,]+ MB"
     with pytest.raises(DatabaseUnavailable, match=said):
-        embedded.start(home)
+        shared_server.start(home)
     monkeypatch.undo()
     assert not list(home.glob("postgres.part"))
 
@@ -414,30 +416,30 @@ def test_a_folder_with_something_else_in_it_is_left_alone(home: Path) -> None:
     (home / "postgres").mkdir()
     (home / "postgres" / "letter.txt").write_text("dear")
     with pytest.raises(DatabaseUnavailable, match=r"expected an empty folder, or none"):
-        embedded.start(home)
+        shared_server.start(home)
     assert (home / "postgres" / "letter.txt").read_text() == "dear"
 
 
 def test_a_home_that_cannot_be_is_told(home: Path) -> None:
     (home / "file").touch()
     with pytest.raises(DatabaseUnavailable, match=r"expected to write in .*TALLY_HOME"):
-        embedded.start(home / "file" / "home")
+        shared_server.start(home / "file" / "home")
 
 
 def test_a_setting_that_it_does_not_know_is_told(home: Path) -> None:
-    embedded.start(home)
-    embedded.stop(home)
+    shared_server.start(home)
+    shared_server.stop(home)
     with (home / "postgres" / "postgresql.conf").open("a") as file:
         file.write("no_such_setting = 1\n")
     with pytest.raises(DatabaseUnavailable, match=r"did not start \(.*see .*postgres\.log"):
-        embedded.start(home)
+        shared_server.start(home)
 
 
 def test_a_log_that_grew_large_is_put_aside(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    embedded.start(home)
-    embedded.stop(home)
+    shared_server.start(home)
+    shared_server.stop(home)
     monkeypatch.setattr(postmaster, "_LARGEST_LOG", 10)
-    embedded.start(home)
+    shared_server.start(home)
     assert "shut down" in (home / "postgres.log.1").read_text()
     assert "shut down" not in (home / "postgres.log").read_text().split("starting")[0]
 
@@ -445,10 +447,10 @@ def test_a_log_that_grew_large_is_put_aside(home: Path, monkeypatch: pytest.Monk
 def test_waiting_for_another_process_is_told(
     home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(embedded, "_TELL_AFTER_SECONDS", 0)
+    monkeypatch.setattr(shared_server, "_TELL_AFTER_SECONDS", 0)
     with ThreadPoolExecutor(1) as pool:
-        with embedded._locked(home):
-            starting = pool.submit(embedded.start, home)
+        with shared_server._locked(home):
+            starting = pool.submit(shared_server.start, home)
             while "another process is starting" not in caplog.text:
                 time.sleep(0.01)
             assert not starting.done()
@@ -460,7 +462,7 @@ def test_variables_of_libpq_do_not_reach_the_server(
 ) -> None:
     monkeypatch.setenv("PGPORT", "6543")
     monkeypatch.setenv("PGDATA", "/nowhere")
-    url, _ = embedded.start(home)
+    url, _ = shared_server.start(home)
     monkeypatch.delenv("PGPORT")
     assert value(url, "SHOW port") == "5432"
 

@@ -13,17 +13,10 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from assets.media.tallies import system as media
-from pipelines.migrate import migrate
-from tallies import (
-    dependencies,
-    dependency_facts,
-    event_triggers,
-    install,
-    refresh,
-    status,
-    verify,
-)
-from tallies.event_triggers import AUTO, OFF, REFUSE
+from tallykeeper import install, refresh, status, verify
+from tallykeeper.drift import dependencies, event_triggers, facts
+from tallykeeper.drift.event_triggers import AUTO, OFF, REFUSE
+from tallykeeper.installation.migrate import migrate
 from tests.integration.support import execute, rows, scalar, stale_reasons
 from tests.integration.test_dependencies import (
     CASES,
@@ -171,7 +164,7 @@ def test_types_of_columns_are_followed(one_market: Engine) -> None:
             "UPDATE tallykeeper.stands_on SET columns = columns || '{felt}' WHERE role = 'source'"
             " AND tally = 'shop.per_region'"
         )
-        dependency_facts.record(connection, [per_region.name])
+        facts.record(connection, [per_region.name])
     execute(one_market, "ALTER TYPE shop.mood ADD VALUE 'calm'")
     assert rows(one_market, MARKS) == []
     execute(one_market, "ALTER TYPE shop.mood RENAME VALUE 'glad' TO 'happy'")

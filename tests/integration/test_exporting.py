@@ -13,18 +13,18 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import Engine
 
-from assets import exporting
 from assets.classroom import demo as classroom_demo
 from assets.classroom.reads import user_counts
-from assets.exporting import ExportError, export, tally_frame
-from assets.frames import MOMENT, as_frame
 from assets.gallery.tallies import content_tags
 from assets.media.reads import daily_counts
 from assets.media.tallies import daily_contributions
-from assets.systems import all_systems
-from pipelines.command_line.exporting import export as command
-from resources.database import open_engine
-from tallies.errors import NotInstalled
+from tallykeeper.cli.export import export as command
+from tallykeeper.database.connections import open_engine
+from tallykeeper.discovery import all_systems
+from tallykeeper.errors import NotInstalled
+from tallykeeper.reads import exports
+from tallykeeper.reads.exports import ExportError, export, tally_frame
+from tallykeeper.reads.frames import MOMENT, as_frame
 from tests.integration.support import execute, rows, scalar
 from tests.servers import VERSIONS, Servers
 from tests.templates import migrated
@@ -56,7 +56,7 @@ def engine(postgres_servers: Servers) -> Iterator[Engine]:
 def test_what_is_exported_is_the_live_view(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, at_once: int
 ) -> None:
-    monkeypatch.setattr(exporting, "ROWS_AT_ONCE", at_once)
+    monkeypatch.setattr(exports, "ROWS_AT_ONCE", at_once)
     for system in all_systems():
         for tally in system.tallies:
             path = tmp_path / f"{tally.name}.{form}"
@@ -95,13 +95,13 @@ def test_a_spreadsheet_has_the_rows_and_its_times_are_utc(engine: Engine, tmp_pa
 def test_more_rows_than_a_sheet_holds_are_refused_and_leave_no_file(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporting, "MOST_ROWS_OF_A_SHEET", 4)
+    monkeypatch.setattr(exports, "MOST_ROWS_OF_A_SHEET", 4)
     with pytest.raises(ExportError, match="at most 4 rows"):
         export(engine, daily_contributions, "xlsx", tmp_path / "days.xlsx")
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("form", list(exporting.FORMS))
+@pytest.mark.parametrize("form", list(exports.FORMS))
 def test_what_cannot_be_written_is_a_sentence(engine: Engine, tmp_path: Path, form: str) -> None:
     with pytest.raises(ExportError, match="cannot be written"):
         export(engine, daily_contributions, form, tmp_path / "nothing" / f"days.{form}")
@@ -116,7 +116,7 @@ def test_a_text_that_a_cell_does_not_hold_is_refused_and_early_times_are_texts(
     export(engine, daily_contributions, "xlsx", path)
     with ZipFile(path) as book:
         assert b"1850-01-02T00:00:00+00:00" in b"".join(map(book.read, book.namelist()))
-    monkeypatch.setattr(exporting, "MOST_CHARACTERS_OF_A_CELL", 24)
+    monkeypatch.setattr(exports, "MOST_CHARACTERS_OF_A_CELL", 24)
     with pytest.raises(ExportError, match=r"at most 24 characters, .* date has one of 25"):
         export(engine, daily_contributions, "xlsx", path)
     execute(engine, "DELETE FROM media.media_files WHERE path = 'old'")

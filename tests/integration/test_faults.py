@@ -15,9 +15,9 @@ from sqlalchemy.schema import CreateSchema
 
 from assets.media import tables
 from assets.media.tallies import system as media
-from tallies import DoesNotFit, capture_faults, install, rebuild, refresh, verify
-from tallies.fit import source_misfits
-from tallies.sql import CLAIM_WRITING
+from tallykeeper import DoesNotFit, capture_faults, install, rebuild, refresh, verify
+from tallykeeper.database.sql import CLAIM_WRITING
+from tallykeeper.installation.schema_check import source_misfits
 from tests import tag_hours
 from tests.integration.support import (
     DAILY_LOG,

@@ -26,10 +26,10 @@ from assets.fediverse.log_checks import log_state
 from assets.fediverse.processing import process
 from assets.fediverse.replay import replay, verify_log
 from assets.fediverse.tallies import system
-from pipelines.command_line.main import tally
-from pipelines.migrate import migrate
-from resources.database import open_engine
-from tallies import DoesNotFit, refresh, verify
+from tallykeeper import DoesNotFit, refresh, verify
+from tallykeeper.cli.main import tally
+from tallykeeper.database.connections import open_engine
+from tallykeeper.installation.migrate import migrate
 from tests.integration.fediverse_log import created, emptied, status
 from tests.integration.support import execute, rows, scalar
 from tests.servers import VERSIONS, Servers
@@ -269,7 +269,7 @@ MANY = (
 KILLED = """
 import sys
 from assets.fediverse import adoption
-from resources.database import open_engine
+from tallykeeper.database.connections import open_engine
 adoption.BATCH_POSTS = 20
 adoption.adopt(open_engine(sys.argv[1]), "theirs", sys.argv[2],
     lambda seen, total: print(seen, flush=True))

@@ -10,7 +10,7 @@ from assets.fediverse.demo_words import hashtag_names
 from assets.fediverse.processing import process
 from assets.fediverse.replay import verify_log
 from assets.fediverse.tallies import system
-from tallies import refresh, verify
+from tallykeeper import refresh, verify
 from tests.integration.support import rows, scalar
 from tests.templates import migrated
 

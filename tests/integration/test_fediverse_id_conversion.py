@@ -9,9 +9,11 @@ from assets.fediverse import tables
 from assets.fediverse.processing import process
 from assets.fediverse.replay import verify_log
 from assets.fediverse.tallies import system
-from pipelines.migrate import migrate
-from tallies import HasDependents, dependencies, live, refresh, replacement, verify
-from tallies.sql import CLAIM_WRITING, name_of
+from tallykeeper import HasDependents, refresh, verify
+from tallykeeper.database.sql import CLAIM_WRITING, name_of
+from tallykeeper.drift import dependencies
+from tallykeeper.installation import live_views, view_replacement
+from tallykeeper.installation.migrate import migrate
 from tests.integration.releases import restore
 from tests.integration.support import execute, rows, scalar
 from tests.integration.test_fediverse_threads import DEFINITION, STORED
@@ -100,7 +102,7 @@ def test_ids_become_text_and_nothing_else_changes(engine: Engine, database_url: 
 def as_numbers(connection: Connection) -> None:
     """Make of the present version's database what one between releases was."""
     for tally in system.tallies:
-        replacement.stand_on_nothing(connection, tally)
+        view_replacement.stand_on_nothing(connection, tally)
     relations = {name_of(t): [c.name for c in t.c if c.type is tables.ID] for t in TABLES}
     logged = "SELECT 1 FROM pg_attribute WHERE attrelid = to_regclass('{}') AND attname = 'post_id'"
     for name in LOGS:
@@ -111,9 +113,9 @@ def as_numbers(connection: Connection) -> None:
         if names:
             connection.exec_driver_sql(f"ALTER TABLE {relation} {changes}")
     for tally in system.tallies:
-        view = live.create_view(tally, live.naive_columns(connection, tally))
-        wanted = replacement.LiveView(tally, live.create_functions(tally), view)
-        replacement.replace(connection, wanted, [], alter_log=False)
+        view = live_views.create_view(tally, live_views.naive_columns(connection, tally))
+        wanted = view_replacement.LiveView(tally, live_views.create_functions(tally), view)
+        view_replacement.replace(connection, wanted, [], alter_log=False)
     dependencies.record(connection, system.tallies)
     connection.exec_driver_sql(
         "UPDATE tallykeeper.alembic_version SET version_num = 'fediverse_0001'"

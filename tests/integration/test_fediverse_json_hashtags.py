@@ -19,7 +19,7 @@ from assets.fediverse.reads import (
     trending_hashtags,
 )
 from assets.fediverse.tallies import system
-from tallies import refresh
+from tallykeeper import refresh
 from tests.fediverse_posts import add_instance, add_post
 from tests.integration.fediverse_log import created
 from tests.integration.support import execute

@@ -16,7 +16,7 @@ from assets.fediverse import stream as streams
 from assets.fediverse.listen import Heard, ListenError, Pace, listen
 from assets.fediverse.stream import Stream, stream_of
 from assets.fediverse.tallies import system
-from resources.database import open_engine
+from tallykeeper.database.connections import open_engine
 from tests.integration.support import create, execute, rows, scalar
 from tests.mastodon_server import HEARTBEAT, Answer, MastodonServer, event, serving
 from tests.websocket_server import WebsocketServer

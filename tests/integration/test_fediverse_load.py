@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from assets.fediverse import load as loading
 from assets.fediverse.load import load_fediverse
 from assets.fediverse.tallies import system
-from assets.loading import Loaded, LoadError
+from tallykeeper.input.loading import Loaded, LoadError
 from tests.integration.support import create, execute, rows, scalar
 
 INSTANCE = "https://a.example"

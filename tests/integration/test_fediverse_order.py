@@ -14,7 +14,7 @@ from assets.fediverse.processing import process
 from assets.fediverse.replay import replay, verify_log
 from assets.fediverse.tallies import system
 from assets.fediverse.thinning import thin_snapshots
-from tallies import refresh, verify
+from tallykeeper import refresh, verify
 from tests.fediverse_events import (
     Event,
     add_events,

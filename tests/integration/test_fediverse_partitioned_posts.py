@@ -8,14 +8,14 @@ from functools import partial
 import pytest
 from sqlalchemy import Engine
 
-from assets.fediverse import preparing
+from assets.fediverse import bootstrap
 from assets.fediverse.demo import change_demo, create_demo
 from assets.fediverse.post_months import ensure_months, partition_posts
 from assets.fediverse.processing import process
 from assets.fediverse.replay import replay, verify_log
 from assets.fediverse.tallies import hourly_stats, system
-from pipelines.migrate import migrate
-from tallies import DoesNotFit, HasDependents, capture_faults, install, refresh, verify
+from tallykeeper import DoesNotFit, HasDependents, capture_faults, install, refresh, verify
+from tallykeeper.installation.migrate import migrate
 from tests.fediverse_posts import add_instance, add_post
 from tests.integration.support import create, execute, rows, scalar
 
@@ -132,7 +132,7 @@ def test_posts_that_are_there_stay_and_are_counted_as_before(filled: Engine) -> 
 def test_migrate_makes_the_months_to_come_and_captures_them(
     filled: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preparing, "ensure_months", partial(ensure_months, months_ahead=5))
+    monkeypatch.setattr(bootstrap, "ensure_months", partial(ensure_months, months_ahead=5))
     partition_posts(filled, system.tallies, 2)
     settle(filled)
     stray = scalar(filled, f"SELECT {NEXT_MONTH} + interval '100 days'")

@@ -14,7 +14,7 @@ from assets.fediverse.processing import process
 from assets.fediverse.replay import replay, verify_log
 from assets.fediverse.tallies import system
 from assets.fediverse.writing import Event, append
-from tallies import refresh, verify
+from tallykeeper import refresh, verify
 from tests.integration.fediverse_log import Log, created, emptied, status
 from tests.integration.support import execute, rows, scalar
 from tests.odd_events import EVENTS, OddEvent

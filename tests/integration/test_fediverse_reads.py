@@ -35,8 +35,8 @@ from assets.fediverse.reads import (
     trending_hashtags,
 )
 from assets.fediverse.tallies import system
-from tallies import install, refresh
-from tallies.errors import NotInstalled
+from tallykeeper import install, refresh
+from tallykeeper.errors import NotInstalled
 from tests.fediverse_posts import add_instance, add_post
 from tests.integration.support import create, execute, scalar
 

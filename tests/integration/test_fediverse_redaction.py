@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from assets.fediverse.processing import process
 from assets.fediverse.replay import replay, verify_log
 from assets.fediverse.tallies import system
-from tallies import refresh, verify
+from tallykeeper import refresh, verify
 from tests.integration.fediverse_log import Log, created, emptied, status
 from tests.integration.support import rows, scalar
 from tests.servers import Servers

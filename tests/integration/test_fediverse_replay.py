@@ -13,7 +13,7 @@ from assets.fediverse import partitions
 from assets.fediverse.processing import process
 from assets.fediverse.replay import replay, verify_log
 from assets.fediverse.tallies import system
-from tallies import refresh, verify
+from tallykeeper import refresh, verify
 from tests.integration.fediverse_log import Log, created, emptied, status, tagged
 from tests.integration.support import execute, rows, scalar
 from tests.servers import Servers

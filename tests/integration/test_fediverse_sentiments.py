@@ -10,8 +10,8 @@ from sqlalchemy import Connection, Engine, event
 
 from assets.fediverse.reads import Unanalyzed, record_sentiment, unanalyzed_posts
 from assets.fediverse.tallies import system
-from tallies import refresh, verify
-from tallies.errors import NotInstalled
+from tallykeeper import refresh, verify
+from tallykeeper.errors import NotInstalled
 from tests.fediverse_posts import add_instance, add_post
 from tests.integration.support import create, execute, rows, scalar
 

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from assets.fediverse import deriving
+from assets.fediverse import rederive
 from assets.fediverse.processing import process
 from assets.fediverse.replay import verify_log
 from assets.fediverse.tallies import system
-from pipelines.migrate import migrate
-from resources.database import open_engine
-from tallies import DoesNotFit
+from tallykeeper import DoesNotFit
+from tallykeeper.database.connections import open_engine
+from tallykeeper.installation.migrate import migrate
 from tests.integration.fediverse_log import Log, created, emptied, status
 from tests.integration.support import create, execute, rows, scalar
 from tests.server_statuses import compatible, gotosocial, note, pixelfed, pleroma
@@ -274,7 +274,7 @@ def test_tables_in_another_collation_are_processed_and_replayed_whole(
         roots = "SELECT DISTINCT root_post_id FROM fediverse.conversation_threads"
         assert rows(engine, roots) == [("10",)]
         for chunk in (1, 2, 3):
-            monkeypatch.setattr(deriving, "CHUNK_POSTS", chunk)
+            monkeypatch.setattr(rederive, "CHUNK_POSTS", chunk)
             found = verify_log(engine)
             assert (found.posts, found.ok) == (6, True)
         # The one id of 65 characters does not go into that column, and costs its event alone.

@@ -17,8 +17,8 @@ from assets.fediverse.reads import (
     write_summary_text,
 )
 from assets.fediverse.tallies import daily_summaries, system
-from tallies import rebuild, refresh, verify
-from tallies.errors import NotInstalled
+from tallykeeper import rebuild, refresh, verify
+from tallykeeper.errors import NotInstalled
 from tests.fediverse_posts import add_instance, add_post
 from tests.integration.support import create, execute, scalar
 

@@ -20,8 +20,8 @@ from assets.fediverse.reads import (
     trending_hashtags,
 )
 from assets.fediverse.tallies import system
-from tallies import refresh
-from tallies.errors import NotInstalled
+from tallykeeper import refresh
+from tallykeeper.errors import NotInstalled
 from tests.fediverse_posts import add_instance, add_post
 from tests.integration.support import create, execute, scalar
 

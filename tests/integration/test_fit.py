@@ -24,9 +24,14 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import IntegrityError
 
-from tallies import AdditiveTally, Contribution, DoesNotFit, System, Window
-from tallies.conversion import complete, convert, move_aside
-from tallies.fit import derived_misfits, raw_misfits, require_fit, source_misfits
+from tallykeeper import AdditiveTally, Contribution, DoesNotFit, System, Window
+from tallykeeper.installation.conversion import complete, convert, move_aside
+from tallykeeper.installation.schema_check import (
+    derived_misfits,
+    raw_misfits,
+    require_fit,
+    source_misfits,
+)
 
 metadata = MetaData(schema="shop")
 

@@ -19,10 +19,10 @@ from sqlalchemy import Engine
 from assets.classroom.load import load_classroom
 from assets.fediverse.load import load_fediverse
 from assets.gallery.load import load_gallery
-from assets.loading import Loaded, LoadError
 from assets.media.load import load_media
-from assets.systems import all_systems
-from resources.database import open_engine
+from tallykeeper.database.connections import open_engine
+from tallykeeper.discovery import all_systems
+from tallykeeper.input.loading import Loaded, LoadError
 from tests.integration.support import rows, scalar
 from tests.servers import VERSIONS, Servers
 from tests.templates import migrated

@@ -11,11 +11,12 @@ from sqlalchemy import Connection, Engine
 
 from assets.media.tallies import daily_contributions
 from assets.media.tallies import system as media
-from assets.systems import all_systems
-from pipelines.migrate import migrate
-from resources.database import open_engine
-from tallies import function_rights, refresh, verify
-from tallies.sql import quote
+from tallykeeper import refresh, verify
+from tallykeeper.catalog import function_rights
+from tallykeeper.database.connections import open_engine
+from tallykeeper.database.sql import quote
+from tallykeeper.discovery import all_systems
+from tallykeeper.installation.migrate import migrate
 from tests.integration.support import execute, rows, scalar
 from tests.role_world import (
     APPLICATION,

@@ -21,9 +21,9 @@ from assets.gallery.tallies import (
     system,
     tag_cardinality_stats,
 )
-from tallies import Tally, install, rebuild, refresh, verify
-from tallies.sql import CLAIM_WRITING
-from tallies.state import mark_stale
+from tallykeeper import Tally, install, rebuild, refresh, verify
+from tallykeeper.catalog.state import mark_stale
+from tallykeeper.database.sql import CLAIM_WRITING
 from tests.concurrency.subjects import SUBJECTS
 from tests.concurrency.writers import COLLISIONS
 from tests.integration.support import create, execute, judge, rows, scalar, scans_of

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from assets.gallery.demo import change_demo, create_demo
 from assets.gallery.demo_names import tag_names
 from assets.gallery.tallies import system
-from tallies import refresh, verify
+from tallykeeper import refresh, verify
 from tests.integration.support import create, execute, rows, scalar
 
 BOTH = "(SELECT * FROM gallery.content_items UNION ALL SELECT * FROM gallery.content_items_auto)"

@@ -21,8 +21,8 @@ from assets.gallery import load
 from assets.gallery.listing import open_listing
 from assets.gallery.load import load_gallery
 from assets.gallery.tallies import system
-from assets.loading import Loaded, LoadError
-from tallies import refresh, verify
+from tallykeeper import refresh, verify
+from tallykeeper.input.loading import Loaded, LoadError
 from tests.integration.support import create, execute, rows, scalar
 
 Write = Callable[..., Path]

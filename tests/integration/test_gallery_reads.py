@@ -23,9 +23,9 @@ from assets.gallery.reads import (
     unified_content_stats,
 )
 from assets.gallery.tallies import system
-from assets.reading import read
-from tallies import install, refresh
-from tallies.errors import NotInstalled
+from tallykeeper import install, refresh
+from tallykeeper.errors import NotInstalled
+from tallykeeper.reads.live_reads import read
 from tests.integration.support import create, execute, rows
 
 USERS = [UUID(int=n) for n in range(1, 5)]

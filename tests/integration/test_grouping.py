@@ -20,14 +20,14 @@ from assets.classroom.tallies import (
 )
 from assets.fediverse.tallies import daily_summaries, hashtag_hourly_stats, hourly_stats
 from assets.gallery.tallies import content_tags, content_tags_left_out, gen_source_stats
-from assets.grouping import grouped
 from assets.media import reads as media
 from assets.media.tallies import daily_contributions, hourly_contributions
-from assets.systems import all_systems
-from resources.database import open_engine
-from serving.app import create_app
-from tallies import Tally
-from tallies.errors import NotInstalled
+from tallykeeper import Tally
+from tallykeeper.database.connections import open_engine
+from tallykeeper.discovery import all_systems
+from tallykeeper.errors import NotInstalled
+from tallykeeper.http.app import create_app
+from tallykeeper.reads.grouping import grouped
 from tests.classroom import SUBMISSIONS
 from tests.integration.serving_client import Client
 from tests.integration.support import execute, rows, scalar

@@ -15,7 +15,7 @@ from assets.gallery.tallies import gen_source_stats
 from assets.gallery.tallies import system as gallery
 from assets.media.tallies import daily_contributions as daily
 from assets.media.tallies import system as media
-from tallies import rebuild, refresh, verify
+from tallykeeper import rebuild, refresh, verify
 from tests.integration.support import create, execute
 
 DAYS = 400

@@ -8,15 +8,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Engine, text
 
-import tallies
-from assets.differences import record
+import tallykeeper
 from assets.gallery.tallies import content_tags
 from assets.gallery.tallies import system as gallery
 from assets.media.tallies import daily_contributions as daily
 from assets.media.tallies import system as media
-from pipelines.repairing.answers import doing
-from tallies import incidents, state
-from tallies.sql import CLAIM_WRITING
+from tallykeeper.catalog import state
+from tallykeeper.database.sql import CLAIM_WRITING
+from tallykeeper.faults import incidents
+from tallykeeper.operations.differences import record
+from tallykeeper.operations.repair_answers import doing
 from tests.integration.support import create, execute, rows, scalar
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -31,8 +32,8 @@ def built(engine: Engine) -> Engine:
         " timestamptz '2026-01-01 12:00Z' + n * interval '1 day' FROM generate_series(0, 4) AS n",
     )
     for tally in media.tallies:
-        tallies.refresh(engine, tally)
-        assert tallies.verify(engine, tally).ok
+        tallykeeper.refresh(engine, tally)
+        assert tallykeeper.verify(engine, tally).ok
     return engine
 
 
@@ -68,7 +69,7 @@ def test_a_rebuild_for_a_fault_is_written_down_and_one_for_want_of_rows_is_not(
     with built.begin() as connection:
         assert incidents.listed(connection) == [], "a first build is no fault"
         state.mark_stale(connection, daily, state.DECLARATION_CHANGED)
-    tallies.refresh(built, daily)
+    tallykeeper.refresh(built, daily)
     with built.begin() as connection:
         (found,) = incidents.listed(connection)
         assert (found.subject, found.kind, found.what) == (
@@ -78,7 +79,7 @@ def test_a_rebuild_for_a_fault_is_written_down_and_one_for_want_of_rows_is_not(
         )
         assert (found.mended_by, found.is_open) == ("rebuilt", False)
     execute(built, "TRUNCATE media.media_files")
-    tallies.refresh(built, daily)
+    tallykeeper.refresh(built, daily)
     assert scalar(built, "SELECT count(*) FROM tallykeeper.incidents") == 1
 
 
@@ -101,27 +102,27 @@ def test_a_hand_edit_makes_the_tally_stale_at_once_and_the_next_refresh_rebuilds
         assert [tuple(row) for row in connection.execute(text(live))] == before
         role = connection.scalar(text("SELECT session_user"))
     assert rows(built, live) == before
-    (reason,) = tallies.verify(built, daily, "touched").stale
+    (reason,) = tallykeeper.verify(built, daily, "touched").stale
     assert reason.startswith(f"edited by hand: {operation} by {role} through tallykeeper at 2")
     with built.begin() as connection:
-        what = tallies.likely_cause(connection, daily)
+        what = tallykeeper.likely_cause(connection, daily)
     assert what is not None
     assert re.sub(r" of \d+ rows?", "", what) == reason
-    done = tallies.refresh(built, daily)
+    done = tallykeeper.refresh(built, daily)
     assert (done.how, done.reason) == ("rebuild", reason)
-    assert tallies.verify(built, daily, "touched").ok
+    assert tallykeeper.verify(built, daily, "touched").ok
     with built.begin() as connection:
         (found,) = incidents.listed(connection)
     assert (found.subject, found.kind, found.what) == (daily.name, "edited", what)
     assert (found.is_open, found.mended_by) == (False, "rebuilt")
     assert rows(built, "SELECT * FROM tallykeeper.hand_edits") == []
     with built.begin() as connection:
-        assert tallies.likely_cause(connection, daily) is None
+        assert tallykeeper.likely_cause(connection, daily) is None
 
 
 def compare(engine: Engine) -> list[incidents.Incident]:
     """What `tally verify` does for the tally; the incidents that are open then."""
-    found = tallies.verify(engine, daily)
+    found = tallykeeper.verify(engine, daily)
     with engine.begin() as connection:
         record(connection, daily, found)
         return incidents.listed(connection, open_only=True)
@@ -150,8 +151,8 @@ def test_verify_opens_incidents_as_the_checks_do_and_resolves_theirs(built: Engi
     )
     execute(built, "ALTER TABLE media.media_files ENABLE ALWAYS TRIGGER tallykeeper_delete")
     with built.begin() as connection:
-        tallies.install(connection, media.tallies)
-    tallies.rebuild(built, daily)
+        tallykeeper.install(connection, media.tallies)
+    tallykeeper.rebuild(built, daily)
     assert compare(built) == []
     with built.begin() as connection:
         mended = {i.kind: i.mended_by for i in incidents.listed(connection)}
@@ -165,19 +166,19 @@ def test_verify_says_who_edited_a_table_by_hand_and_that_a_key_is_in_quarantine(
     (edited,) = compare(built)
     assert (edited.kind, edited.what.split(" by ")[1]) == ("edited", "hand: DELETE of 5 rows")
     assert doing(edited).startswith("Reads answer from the sources meanwhile.")
-    tallies.refresh(built, daily)
+    tallykeeper.refresh(built, daily)
     assert compare(built) == []
     execute(
         built,
         "ALTER TABLE media.daily_contributions ADD CONSTRAINT few CHECK (count < 2)",
         "INSERT INTO media.media_files (path, original_created_at) VALUES ('x', '2026-01-01Z')",
     )
-    tallies.refresh(built, daily)
+    tallykeeper.refresh(built, daily)
     (found,) = compare(built)
     assert (found.kind, found.differing) == ("differs", 0)
     assert found.what.startswith("1 key is in quarantine, which the derived table cannot hold")
     execute(built, "ALTER TABLE media.daily_contributions DROP CONSTRAINT few")
-    tallies.refresh(built, daily)
+    tallykeeper.refresh(built, daily)
     assert compare(built) == []
 
 
@@ -191,11 +192,11 @@ def test_what_the_engine_and_cascades_write_is_no_hand_edit(engine: Engine) -> N
         " SELECT u.id, ARRAY(SELECT id FROM gallery.tags) FROM gallery.users AS u",
     )
     for tally in gallery.tallies:
-        tallies.refresh(engine, tally)
+        tallykeeper.refresh(engine, tally)
     execute(engine, "DELETE FROM gallery.tags WHERE name = 'b'")
     for tally in gallery.tallies:
-        tallies.refresh(engine, tally)
-        tallies.rebuild(engine, tally)
+        tallykeeper.refresh(engine, tally)
+        tallykeeper.rebuild(engine, tally)
     assert rows(engine, "SELECT * FROM tallykeeper.hand_edits") == []
 
 
@@ -205,9 +206,9 @@ def test_a_trigger_that_is_off_is_the_cause(built: Engine) -> None:
         "ALTER TABLE media.media_files DISABLE TRIGGER tallykeeper_delete",
         "DELETE FROM media.media_files WHERE path = 'f2'",
     )
-    assert tallies.verify(built, daily).days == ("2026-01-03",)
+    assert tallykeeper.verify(built, daily).days == ("2026-01-03",)
     with built.begin() as connection:
-        cause = tallies.likely_cause(connection, daily)
+        cause = tallykeeper.likely_cause(connection, daily)
     assert cause == "media.media_files: the delete trigger is disabled, or not enabled always"
 
 
@@ -217,14 +218,14 @@ def test_what_differed_is_looked_at_again_until_it_is_right(built: Engine) -> No
         CLAIM_WRITING,
         "UPDATE media.daily_contributions SET count = 9 WHERE date = '2026-01-04Z'",
     )
-    assert tallies.verify(built, daily, "touched").ok, "nobody noted it"
-    assert tallies.verify(built, daily).days == ("2026-01-04",)
-    again = tallies.verify(built, daily, "touched")
+    assert tallykeeper.verify(built, daily, "touched").ok, "nobody noted it"
+    assert tallykeeper.verify(built, daily).days == ("2026-01-04",)
+    again = tallykeeper.verify(built, daily, "touched")
     assert (again.whole, again.days) == (False, ("2026-01-04",))
     day = datetime(2026, 1, 4, tzinfo=UTC)
-    tallies.rebuild(built, daily, day, day + timedelta(days=1))
-    assert tallies.verify(built, daily, "touched").ok
-    assert tallies.verify(built, daily).ok
+    tallykeeper.rebuild(built, daily, day, day + timedelta(days=1))
+    assert tallykeeper.verify(built, daily, "touched").ok
+    assert tallykeeper.verify(built, daily).ok
 
 
 def test_single_keys_are_rebuilt_and_no_others(engine: Engine) -> None:
@@ -237,23 +238,23 @@ def test_single_keys_are_rebuilt_and_no_others(engine: Engine) -> None:
         " SELECT u.id, ARRAY(SELECT id FROM gallery.tags ORDER BY id) FROM gallery.users AS u,"
         " generate_series(1, 4)",
     )
-    tallies.refresh(engine, content_tags)
-    assert tallies.verify(engine, content_tags).ok
+    tallykeeper.refresh(engine, content_tags)
+    assert tallykeeper.verify(engine, content_tags).ok
     execute(
         engine,
         CLAIM_WRITING,
         "DELETE FROM gallery.content_tags WHERE tag_id ="
         " (SELECT id FROM gallery.tags WHERE name = 'b')",
     )
-    found = tallies.verify(engine, content_tags)
+    found = tallykeeper.verify(engine, content_tags)
     assert found.differing == 4
-    done = tallies.rebuild_keys(engine, content_tags, [found.differences[0].key])
+    done = tallykeeper.rebuild_keys(engine, content_tags, [found.differences[0].key])
     assert (done.inserted, done.keys_changed) == (1, 1)
-    left = tallies.verify(engine, content_tags, "touched")
+    left = tallykeeper.verify(engine, content_tags, "touched")
     assert (left.whole, left.differing) == (False, 3)
-    tallies.rebuild_keys(engine, content_tags, [d.key for d in left.differences])
-    assert tallies.verify(engine, content_tags, "touched").ok
-    assert tallies.verify(engine, content_tags).ok
+    tallykeeper.rebuild_keys(engine, content_tags, [d.key for d in left.differences])
+    assert tallykeeper.verify(engine, content_tags, "touched").ok
+    assert tallykeeper.verify(engine, content_tags).ok
 
 
 def test_the_key_of_an_additive_tally_is_rebuilt_with_what_is_pending_for_it(
@@ -266,10 +267,10 @@ def test_the_key_of_an_additive_tally_is_rebuilt_with_what_is_pending_for_it(
         "INSERT INTO media.media_files (path, original_created_at) VALUES"
         " ('late', '2026-01-02 13:00Z'), ('other', '2026-01-03 13:00Z')",
     )
-    key = tallies.verify(built, daily).differences[0].key
-    done = tallies.rebuild_keys(built, daily, [key])
+    key = tallykeeper.verify(built, daily).differences[0].key
+    done = tallykeeper.rebuild_keys(built, daily, [key])
     assert (done.pending_taken, done.keys_changed) == (1, 1)
-    assert tallies.verify(built, daily).ok
+    assert tallykeeper.verify(built, daily).ok
     assert (
         scalar(built, "SELECT count FROM media.daily_contributions_live WHERE date = '2026-01-02Z'")
         == 2
@@ -279,10 +280,10 @@ def test_the_key_of_an_additive_tally_is_rebuilt_with_what_is_pending_for_it(
 def test_a_lost_hand_trigger_is_mended_without_a_rebuild(built: Engine) -> None:
     execute(built, "DROP TRIGGER tallykeeper_hand ON media.daily_contributions")
     with built.begin() as connection:
-        assert tallies.capture_faults(connection, daily) == [
+        assert tallykeeper.capture_faults(connection, daily) == [
             "media.daily_contributions: the hand edit trigger is missing"
         ]
-        done = tallies.install(connection, media.tallies)
+        done = tallykeeper.install(connection, media.tallies)
     assert done == ["mended media.daily_contributions: the hand edit trigger is missing"]
-    assert tallies.status(built, daily).stale == ()
-    assert tallies.verify(built, daily, "touched").whole, "it may have been edited meanwhile"
+    assert tallykeeper.status(built, daily).stale == ()
+    assert tallykeeper.verify(built, daily, "touched").whole, "it may have been edited meanwhile"

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from assets.media.tallies import daily_contributions, system
-from tallies import install, refresh
+from tallykeeper import install, refresh
 
 READER = "tally_test_reader"
 

@@ -20,12 +20,13 @@ from assets.fediverse import series, summaries, trends
 from assets.gallery import reads as gallery
 from assets.media import reads as media
 from assets.media.tallies import daily_contributions
-from assets.systems import all_systems
-from pipelines.migrate import migrate
-from resources.database import open_engine
-from serving.app import create_app
-from tallies import Tally, incidents, manual_writes, refresh, status, verify
-from tallies.sql import CLAIM_WRITING, name_of
+from tallykeeper import Tally, refresh, status, verify
+from tallykeeper.database.connections import open_engine
+from tallykeeper.database.sql import CLAIM_WRITING, name_of
+from tallykeeper.discovery import all_systems
+from tallykeeper.faults import incidents, manual_writes
+from tallykeeper.http.app import create_app
+from tallykeeper.installation.migrate import migrate
 from tests.integration.serving_client import Client
 from tests.integration.support import create_anew, execute, rows, scalar
 from tests.servers import VERSIONS, Servers

@@ -14,7 +14,6 @@ from PIL import Image
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import IntegrityError
 
-from assets.loading import Loaded, LoadError
 from assets.media import folder, seen_files
 from assets.media.demo import create_demo
 from assets.media.folder import dates_of
@@ -23,7 +22,8 @@ from assets.media.load import load_media
 from assets.media.reads import daily_counts, hourly_counts, period_counts
 from assets.media.tables import media_files, metadata
 from assets.media.tallies import system
-from tallies import install
+from tallykeeper import install
+from tallykeeper.input.loading import Loaded, LoadError
 
 Write = Callable[..., Path]
 BEFORE = datetime(2001, 1, 1, tzinfo=UTC)

@@ -11,8 +11,8 @@ from sqlalchemy.exc import ProgrammingError
 from assets.media.reads import daily_counts, hourly_counts
 from assets.media.tables import metadata
 from assets.media.tallies import system
-from tallies import install, refresh
-from tallies.errors import NotInstalled
+from tallykeeper import install, refresh
+from tallykeeper.errors import NotInstalled
 
 
 @pytest.fixture

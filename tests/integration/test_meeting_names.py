@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import BigInteger, Column, Engine, Integer, MetaData, Table
 
-from tallies import (
+from tallykeeper import (
     AdditiveTally,
     Contribution,
     DeclarationError,

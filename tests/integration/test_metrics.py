@@ -16,12 +16,13 @@ from sqlalchemy import Engine
 from assets.gallery.tallies import system as gallery
 from assets.media.tallies import daily_contributions, hourly_contributions
 from assets.media.tallies import system as media
-from pipelines.command_line.exporter import exporting
-from resources import figures, metrics
-from resources.database import open_engine
-from resources.metrics import exposition
-from tallies import incidents, refresh, verify
-from tallies.sql import CLAIM_WRITING
+from tallykeeper import refresh, verify
+from tallykeeper.cli.metrics_server import exporting
+from tallykeeper.database.connections import open_engine
+from tallykeeper.database.sql import CLAIM_WRITING
+from tallykeeper.faults import incidents
+from tallykeeper.operations import figures, metrics
+from tallykeeper.operations.metrics import exposition
 from tests.integration.support import DAILY_LOG, HOURLY_LOG, create, execute
 from tests.role_world import divide, world_of
 

@@ -27,10 +27,7 @@ from sqlalchemy.exc import DBAPIError
 
 from assets.media import tables
 from assets.media.tallies import daily_contributions, hourly_contributions, system
-from assets.systems import active_systems, all_systems, chosen_systems, missing_sources
-from pipelines.migrate import ALEMBIC_INI, Migrated, migrate
-from resources.settings import SettingError
-from tallies import (
+from tallykeeper import (
     AdditiveTally,
     Contribution,
     DoesNotFit,
@@ -39,11 +36,15 @@ from tallies import (
     TallyBusy,
     Window,
     refresh,
-    state,
     status,
     verify,
 )
-from tallies.install import INSTALL_LOCK
+from tallykeeper.catalog import state
+from tallykeeper.discovery import active_systems, all_systems, chosen_systems, missing_sources
+from tallykeeper.installation import migrate as migrate_module
+from tallykeeper.installation.install import INSTALL_LOCK
+from tallykeeper.installation.migrate import Migrated, migrate
+from tallykeeper.settings import SettingError
 
 CREATED = [
     "created the derived table media.daily_contributions",
@@ -347,11 +348,8 @@ def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder for the migrations of the system `notes`, beside those there are."""
     folder = tmp_path / "notes"
     folder.mkdir()
-    ini = ALEMBIC_INI.read_text()
-    home = str(ALEMBIC_INI.parent)
-    ini = ini.replace("%(here)s/versions", f"{home}/versions:{folder}").replace("%(here)s", home)
-    (tmp_path / "alembic.ini").write_text(ini)
-    monkeypatch.setattr("pipelines.migrate.ALEMBIC_INI", tmp_path / "alembic.ini")
+    folders = {system: migrate_module._migrations(system) for system in all_systems()}
+    monkeypatch.setattr(migrate_module, "_migrations", lambda system: folders.get(system, folder))
     (folder / "first.py").write_text(FIRST)
     return folder
 
@@ -451,9 +449,9 @@ def test_two_migrations_at_once_make_everything_once(engine: Engine) -> None:
 def test_a_migration_does_not_wait_for_ever(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tallies.sessions.LOCK_TIMEOUT_SECONDS", 0.05)
-    monkeypatch.setattr("tallies.transactions.PATIENCE_SECONDS", 0.0)
-    monkeypatch.setattr("tallies.transactions.FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("tallykeeper.database.sessions.LOCK_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr("tallykeeper.catalog.transactions.PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("tallykeeper.catalog.transactions.FIRST_PAUSE_SECONDS", 0.001)
     with engine.begin() as other:
         other.exec_driver_sql(INSTALL_LOCK)
         with pytest.raises(

@@ -12,9 +12,9 @@ from sqlalchemy.schema import CreateSchema, CreateTable
 
 from assets.fediverse import tables
 from assets.fediverse.tallies import system
-from pipelines.migrate import migrate
-from tallies import DoesNotFit, refresh, verify
-from tallies.sql import name_of
+from tallykeeper import DoesNotFit, refresh, verify
+from tallykeeper.database.sql import name_of
+from tallykeeper.installation.migrate import migrate
 from tests.integration.support import execute, rows, scalar
 
 CREATED = [f"created the derived table {name_of(table)}" for table in system.derived]

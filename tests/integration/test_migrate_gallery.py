@@ -8,8 +8,8 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine
 
 from assets.gallery.tallies import content_tags, gen_source_stats, system
-from pipelines.migrate import migrate
-from tallies import DoesNotFit, refresh, verify
+from tallykeeper import DoesNotFit, refresh, verify
+from tallykeeper.installation.migrate import migrate
 from tests.integration.support import execute, rows, scalar
 
 CREATED = [f"created the derived table {tally.name}" for tally in system.tallies]

@@ -6,10 +6,10 @@ import pytest
 from sqlalchemy import Engine
 
 from assets.gallery.tallies import content_tags, gen_source_stats, system, tag_cardinality_stats
-from assets.systems import active_systems, is_kept, left_out
-from pipelines.command_line.names import kept_tallies, named_tallies
-from pipelines.migrate import migrate
-from tallies import NotInstalled, capture_faults, refresh, status, verify
+from tallykeeper import NotInstalled, capture_faults, refresh, status, verify
+from tallykeeper.cli.selection import kept_tallies, named_tallies
+from tallykeeper.discovery import active_systems, is_kept, left_out
+from tallykeeper.installation.migrate import migrate
 from tests.integration.support import execute, rows
 from tests.integration.test_migrate_gallery import ITEMS, PEOPLE, TAG, USER, _item
 

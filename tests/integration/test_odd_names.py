@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import BigInteger, Column, Engine, Integer, MetaData, Table, text
 
-from tallies import AdditiveTally, Contribution, install, refresh, sql, verify
+from tallykeeper import AdditiveTally, Contribution, install, refresh, verify
+from tallykeeper.database import sql
 from tests.integration.support import execute, rows
 
 WORDS = ("least", "position", "between", "setof", "xmlforest", "timestamp", "{fresh}", "inner")

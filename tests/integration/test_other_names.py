@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from assets.classroom import system as classroom_system
 from assets.classroom import tables as classroom_tables
-from assets.grouping import grouped
-from pipelines.command_line.loaders import loader_of, prepare
-from pipelines.migrate import migrate
-from resources.database import open_engine
-from resources.settings import SettingError
-from tallies import DoesNotFit, System, refresh, status, verify
+from tallykeeper import DoesNotFit, System, refresh, status, verify
+from tallykeeper.cli.load import prepare
+from tallykeeper.database.connections import open_engine
+from tallykeeper.installation.migrate import migrate
+from tallykeeper.reads.grouping import grouped
+from tallykeeper.settings import SettingError
 from tests.integration.support import execute, rows
 from tests.renamed import names
 from tests.servers import VERSIONS, Servers
@@ -262,7 +263,7 @@ def test_tables_of_other_names_are_not_loaded_into(engine: Engine, tmp_path: Pat
         names(tmp_path, CLASSROOM, "classroom"),
         pytest.raises(SettingError, match="by which `tally load` writes, but it is"),
     ):
-        prepare(engine, loader_of("classroom"))
+        prepare(engine, classroom_system)
 
 
 @pytest.mark.parametrize(

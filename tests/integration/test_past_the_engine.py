@@ -21,7 +21,7 @@ from sqlalchemy import (
 
 from assets.gallery.tallies import content_tags
 from assets.gallery.tallies import system as gallery
-from tallies import (
+from tallykeeper import (
     AdditiveTally,
     Capture,
     Contribution,

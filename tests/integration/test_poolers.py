@@ -11,11 +11,11 @@ from sqlalchemy import Engine
 from assets.gallery.tallies import content_tags
 from assets.gallery.tallies import system as gallery
 from assets.media.tallies import system as media
-from pipelines.migrate import migrate
-from resources.database import DatabaseUnavailable, open_engine
-from serving.database import Snapshots
-from tallies import BackfillRunning, backfill, refresh, status, verify
-from tallies.alone import alone
+from tallykeeper import BackfillRunning, backfill, refresh, status, verify
+from tallykeeper.database.connections import DatabaseUnavailable, open_engine
+from tallykeeper.http.database import Snapshots
+from tallykeeper.installation.migrate import migrate
+from tallykeeper.maintain.backfill.lock import alone
 from tests import pgbouncer
 from tests.gallery import fill
 from tests.integration.support import execute, rows, scalar

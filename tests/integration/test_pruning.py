@@ -7,7 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Connection, Engine
 
-from tallies import incidents, incidents_ever, prune_incidents, state
+from tallykeeper import incidents_ever, prune_incidents
+from tallykeeper.catalog import state
+from tallykeeper.faults import incidents
 from tests.integration.support import execute, rows
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)

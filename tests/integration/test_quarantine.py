@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.schema import CreateSchema
 
-from resources.database import open_engine
-from tallies import Tally, install, rebuild, refresh, status, verify
-from tallies.refresh import rebuild_keys
+from tallykeeper import Tally, install, rebuild, refresh, status, verify
+from tallykeeper.database.connections import open_engine
+from tallykeeper.maintain.refresh import rebuild_keys
 from tests import odd
 from tests.integration.support import execute, rows, scalar
 from tests.odd import ADOPTED, FUNCTIONS, VALUES, Odd, facts_tally, sums_tally

@@ -13,7 +13,7 @@ from sqlalchemy.schema import CreateSchema
 
 from assets.media import tables
 from assets.media.tallies import system as media
-from tallies import (
+from tallykeeper import (
     AdditiveTally,
     BadWindow,
     Contribution,
@@ -27,8 +27,8 @@ from tallies import (
     status,
     verify,
 )
-from tallies.sql import CLAIM_WRITING
-from tallies.transactions import writing
+from tallykeeper.catalog.transactions import writing
+from tallykeeper.database.sql import CLAIM_WRITING
 from tests import tag_hours
 from tests.integration.support import (
     DAILY_LOG,
@@ -75,10 +75,10 @@ def library(engine: Engine) -> Engine:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine that gives up in no time."""
     # The package has functions of the modules' names.
-    module = sys.modules["tallies.transactions"]
+    module = sys.modules["tallykeeper.catalog.transactions"]
     monkeypatch.setattr(module, "ATTEMPTS", 2)
     monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.0)
-    monkeypatch.setattr("tallies.sessions.LOCK_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr("tallykeeper.database.sessions.LOCK_TIMEOUT_SECONDS", 0.05)
     monkeypatch.setattr(module, "FIRST_PAUSE_SECONDS", 0.0)
 
 
@@ -258,7 +258,7 @@ def test_a_refresh_that_fails_changes_nothing(library: Engine) -> None:
 def test_a_long_log_is_vacuumed_after_it_was_taken(
     library: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules["tallies.writing"], "VACUUM_AFTER_ROWS", 10)
+    monkeypatch.setattr(sys.modules["tallykeeper.maintain.derived_rows"], "VACUUM_AFTER_ROWS", 10)
     # Nobody else may be at it just then, for the engine's VACUUM does not wait.
     execute(library, f"ALTER TABLE {DAILY_LOG} SET (autovacuum_enabled = off)")
     execute(library, f"{ADD} ('d', '2024-03-01Z')")

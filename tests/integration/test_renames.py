@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import Engine
 
-from tallies import System, install, status
+from tallykeeper import System, install, status
 from tests.integration import shop
 from tests.integration.support import create_anew, execute, rows, scalar
 from tests.integration.test_dependents import EXPECTED, LIVE, SALES, declare, settle

@@ -16,22 +16,14 @@ from assets.gallery.tallies import content_tags, gen_source_stats
 from assets.gallery.tallies import system as gallery
 from assets.media.tallies import daily_contributions
 from assets.media.tallies import system as media
-from assets.systems import all_systems
-from resources.database import open_engine
-from resources.settings import project_root
-from serving.app import create_app
-from tallies import (
-    System,
-    backfill,
-    capture_faults,
-    rebuild,
-    refresh,
-    roles,
-    state,
-    status,
-    verify,
-)
-from tallies.sql import quote
+from tallykeeper import System, backfill, capture_faults, rebuild, refresh, status, verify
+from tallykeeper.catalog import state
+from tallykeeper.database.connections import open_engine
+from tallykeeper.database.sql import quote
+from tallykeeper.discovery import all_systems
+from tallykeeper.http.app import create_app
+from tallykeeper.installation import roles
+from tallykeeper.settings import project_root
 from tests.integration.serving_client import Client
 from tests.integration.support import execute, rows, scalar
 from tests.role_world import (

@@ -12,13 +12,13 @@ from assets.gallery.tallies import content_tags, gen_source_stats
 from assets.gallery.tallies import system as gallery
 from assets.media.tallies import daily_contributions
 from assets.media.tallies import system as media
-from pipelines.command_line.roles import Wanted, roles_sql
-from pipelines.migrate import migrate
-from tallies import NotPermitted, Progress, backfill, refresh, status
-from tallies.privileges import MAINTAIN_SINCE, may_maintain, server_version
-from tallies.sql import quote
-from tallies.transactions import hold_referenced
-from tallies.writing import VACUUM_AFTER_ROWS
+from tallykeeper import NotPermitted, Progress, backfill, refresh, status
+from tallykeeper.catalog.privileges import MAINTAIN_SINCE, may_maintain, server_version
+from tallykeeper.catalog.transactions import hold_referenced
+from tallykeeper.cli.roles_script import Wanted, roles_sql
+from tallykeeper.database.sql import quote
+from tallykeeper.installation.migrate import migrate
+from tallykeeper.maintain.derived_rows import VACUUM_AFTER_ROWS
 from tests.integration.support import execute, rows
 from tests.role_world import (
     APPLICATION,

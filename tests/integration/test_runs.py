@@ -19,8 +19,16 @@ from sqlalchemy import (
     event,
 )
 
-import tallies.runs
-from tallies import Capture, DeclarationError, RecomputedTally, install, rebuild, refresh, verify
+import tallykeeper.strategies.key_ranges
+from tallykeeper import (
+    Capture,
+    DeclarationError,
+    RecomputedTally,
+    install,
+    rebuild,
+    refresh,
+    verify,
+)
 from tests import tag_hours
 from tests.integration.support import create, execute, judge, rows, scalar
 from tests.oracle import TAG_HOURS
@@ -52,7 +60,7 @@ def written(instants: tuple[str, ...]) -> str:
 def test_any_number_of_runs_gives_the_same_rows(
     any_postgres_engine: Engine, monkeypatch: pytest.MonkeyPatch, most_runs: int
 ) -> None:
-    monkeypatch.setattr(tallies.runs, "MOST_RUNS", most_runs)
+    monkeypatch.setattr(tallykeeper.strategies.key_ranges, "MOST_RUNS", most_runs)
     create(any_postgres_engine, tag_hours.system)
     rebuild(any_postgres_engine, tag_hours.tally)
     execute(any_postgres_engine, written(INSTANTS * 2), TAGGED)

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import Engine
 
 from assets.classroom.tallies import system
-from serving.app import create_app
-from tallies import refresh
+from tallykeeper import refresh
+from tallykeeper.http.app import create_app
 from tests.integration.serving_client import Client
 from tests.integration.support import create, execute, rows
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from schemathesis.checks import positive_data_acceptance
 from sqlalchemy import Engine
 
-from serving.app import create_app
+from tallykeeper.http.app import create_app
 from tests import serving
 from tests.integration.support import rows, scalar
 from tests.servers import Servers

@@ -13,14 +13,14 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from assets.media import reads
+from assets.media import routes as media_routes
 from assets.media.tallies import daily_contributions
 from assets.media.tallies import system as media
-from resources.database import open_engine
-from serving import media as media_routes
-from serving.app import OpenedLate, create_app
-from serving.database import Snapshots
-from tallies import install, refresh
-from tallies.sql import CLAIM_WRITING
+from tallykeeper import install, refresh
+from tallykeeper.database.connections import open_engine
+from tallykeeper.database.sql import CLAIM_WRITING
+from tallykeeper.http.app import OpenedLate, create_app
+from tallykeeper.http.database import Snapshots
 from tests.integration.serving_client import Client
 from tests.integration.support import create, execute, scalar
 

@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import Engine
 
 from assets.fediverse.tallies import system
-from serving.app import create_app
-from tallies import refresh
+from tallykeeper import refresh
+from tallykeeper.http.app import create_app
 from tests.fediverse_posts import add_instance, add_post
 from tests.integration.serving_client import Client
 from tests.integration.support import create, execute, rows, scalar

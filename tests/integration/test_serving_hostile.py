@@ -18,7 +18,7 @@ from urllib.parse import quote, urlencode
 import pytest
 from sqlalchemy import Engine
 
-from serving.app import create_app
+from tallykeeper.http.app import create_app
 from tests import serving
 from tests.integration.serving_socket import (
     Answer,

@@ -6,8 +6,8 @@ import pytest
 from sqlalchemy import Engine
 
 from assets.media.tallies import system as media
-from serving.app import create_app
-from tallies import refresh
+from tallykeeper import refresh
+from tallykeeper.http.app import create_app
 from tests.integration.serving_client import Client
 from tests.integration.support import create, execute, rows, scalar
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from resources.database import DatabaseUnavailable, open_engine
-from serving.app import create_app
-from serving.problems import problem_of
+from tallykeeper.database.connections import DatabaseUnavailable, open_engine
+from tallykeeper.http.app import create_app
+from tallykeeper.http.problems import problem_of
 from tests import serving
 from tests.concurrency.server import Server
 from tests.integration.serving_socket import PATIENCE, ask, asked_once, client, require_problem

@@ -13,10 +13,10 @@ from sqlalchemy.schema import CreateSchema
 
 from assets.media.tallies import daily_contributions
 from assets.media.tallies import system as media
-from serving import database
-from serving.app import create_app
-from tallies import install, rebuild, refresh
-from tallies.sql import CLAIM_WRITING
+from tallykeeper import install, rebuild, refresh
+from tallykeeper.database.sql import CLAIM_WRITING
+from tallykeeper.http import database
+from tallykeeper.http.app import create_app
 from tests.concurrency.subjects import SUBJECTS
 from tests.concurrency.writers import COLLISIONS
 from tests.integration.serving_client import Client

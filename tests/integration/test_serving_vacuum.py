@@ -17,9 +17,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from assets.media.tallies import system as media
-from serving.app import create_app
-from serving.database import Snapshots
-from serving.problems import Problem, problem_of
+from tallykeeper.http.app import create_app
+from tallykeeper.http.database import Snapshots
+from tallykeeper.http.problems import Problem, problem_of
 from tests.integration.serving_socket import connected
 from tests.integration.support import create, execute, scalar
 from tests.serving import served

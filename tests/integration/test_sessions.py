@@ -9,10 +9,10 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from assets.media.tallies import system as media
-from pipelines.migrate import migrate
-from resources.database import DatabaseUnavailable, open_engine
-from tallies import DoesNotFit, capture_faults, rebuild, refresh, status, verify
-from tallies.transactions import comparing
+from tallykeeper import DoesNotFit, capture_faults, rebuild, refresh, status, verify
+from tallykeeper.catalog.transactions import comparing
+from tallykeeper.database.connections import DatabaseUnavailable, open_engine
+from tallykeeper.installation.migrate import migrate
 from tests.integration.support import create, execute, rows, scalar
 
 ADD = "INSERT INTO media.media_files (path, created_at) VALUES"

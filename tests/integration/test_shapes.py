@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.schema import CreateSchema
 
-from tallies import System, install, rebuild, refresh, verify
+from tallykeeper import System, install, rebuild, refresh, verify
 from tests.integration.support import execute, rows
 from tests.oracle import (
     BEST_SALES,

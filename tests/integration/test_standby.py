@@ -15,12 +15,12 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from assets.media.tallies import system as media
-from pipelines.command_line.failures import explain
-from pipelines.migrate import migrate
-from resources.database import open_engine
-from resources.postmaster import Server
-from serving.database import Snapshots
-from tallies import refresh, status, verify
+from tallykeeper import refresh, status, verify
+from tallykeeper.cli.failures import explain
+from tallykeeper.database.connections import open_engine
+from tallykeeper.embedded.postmaster import Server
+from tallykeeper.http.database import Snapshots
+from tallykeeper.installation.migrate import migrate
 from tests.integration.support import create, execute, scalar
 from tests.servers import VERSIONS, Servers, in_memory
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from sqlalchemy import Engine
 
 from assets.media.tallies import system as media
-from pipelines.migrate import migrate
-from tallies import refresh, status
+from tallykeeper import refresh, status
+from tallykeeper.installation.migrate import migrate
 from tests.integration.support import DAILY_LOG, create, execute, scalar
 
 DAILY, HOURLY = media.tallies

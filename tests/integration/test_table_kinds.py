@@ -6,8 +6,8 @@ import pytest
 from sqlalchemy import Engine
 
 from assets.media.tallies import system as media
-from pipelines.migrate import migrate
-from tallies import NotInstalled
+from tallykeeper import NotInstalled
+from tallykeeper.installation.migrate import migrate
 from tests.integration.support import execute, scalar
 
 OF_CITUS = "CREATE TABLE public.pg_dist_partition (logicalrelid regclass)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import Engine
 
-import tallies.state
+import tallykeeper.catalog.state
 from assets.gallery.tallies import (
     content_tags,
     content_tags_left_out,
@@ -13,8 +13,8 @@ from assets.gallery.tallies import (
     system,
     tag_cardinality_stats,
 )
-from tallies import Tally, refresh, verify
-from tallies.sql import CLAIM_WRITING
+from tallykeeper import Tally, refresh, verify
+from tallykeeper.database.sql import CLAIM_WRITING
 from tests.integration.support import create, execute, rows, scalar
 
 UNVERIFIED = "SELECT count(*) FROM tallykeeper.unverified_keys"
@@ -88,7 +88,7 @@ def test_what_was_found_wrong_is_looked_at_again(gallery: Engine) -> None:
 def test_very_many_keys_are_verified_as_everything(
     gallery: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tallies.state, "MOST_KEYS", 5)
+    monkeypatch.setattr(tallykeeper.catalog.state, "MOST_KEYS", 5)
     execute(gallery, "UPDATE gallery.content_items SET tags = '{}' WHERE id <= 6")
     refresh(gallery, content_tags)
     assert rows(gallery, f"{UNVERIFIED} WHERE tally = 'gallery.content_tags'") == [(0,)]

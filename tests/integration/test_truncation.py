@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import DateTime, Engine, column
 
-from tallies import sql
+from tallykeeper.database import sql
 from tests.integration.support import rows
 
 # Dense around now, sparse to the ends of time, on both sides of whole hours, and the ends.

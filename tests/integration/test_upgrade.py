@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import pytest
 from sqlalchemy import Engine, Table
 
-from assets.systems import all_systems
-from pipelines.migrate import migrate
-from tallies import DoesNotFit, Tally, capture_bodies
+from tallykeeper import DoesNotFit, Tally
+from tallykeeper.capture import trigger_bodies
+from tallykeeper.discovery import all_systems
+from tallykeeper.installation.migrate import migrate
 from tests.integration.load import ORACLES, come_to_rest, stale, tallies, under_load
 from tests.integration.releases import RELEASES, restore
 from tests.integration.support import execute, judge, rows, scalar
@@ -37,12 +38,12 @@ def declared_anew(engine: Engine) -> set[str]:
 
 def in_other_words(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let this code's capture be another text that does the same."""
-    written = capture_bodies.function_body
+    written = trigger_bodies.function_body
 
     def body(source: Table, event: str, over: Sequence[Tally], belongs: str | None = None) -> str:
         return f"-- of another release\n{written(source, event, over, belongs)}"
 
-    monkeypatch.setattr(capture_bodies, "function_body", body)
+    monkeypatch.setattr(trigger_bodies, "function_body", body)
 
 
 @pytest.fixture(params=RELEASES)

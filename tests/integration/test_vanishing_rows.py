@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Engine
 
 from assets.media.tallies import system as media
-from tallies import install, refresh
+from tallykeeper import install, refresh
 from tests.integration.support import LOGGED_DAYS, Cases, check_each, execute, settled_media
 from tests.oracle import DAILY, HOURLY
 

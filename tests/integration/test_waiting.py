@@ -18,12 +18,12 @@ import pytest
 from sqlalchemy import Connection, Engine, create_engine
 
 from assets.gallery.tallies import content_tags, gen_source_stats, system
-from resources.database import open_engine
-from tallies import TallyBusy, rebuild, refresh, verify
-from tallies import transactions as engine_transactions
-from tallies.sessions import IDLE_SECONDS
-from tallies.transactions import writing
-from tallies.waiting import ROWS, Wanted, holders
+from tallykeeper import TallyBusy, rebuild, refresh, verify
+from tallykeeper.catalog import transactions as engine_transactions
+from tallykeeper.catalog.transactions import writing
+from tallykeeper.database.connections import open_engine
+from tallykeeper.database.lock_holders import ROWS, Wanted, holders
+from tallykeeper.database.sessions import IDLE_SECONDS
 from tests.integration.support import create, execute, rows, scalar
 
 TAGS = 30
@@ -181,9 +181,9 @@ def test_a_deletion_waits_behind_a_waiting_refresh_for_a_second_at_most(gallery:
 FROZEN = """
 import sys, time
 from assets.gallery.tallies import content_tags
-from resources.database import open_engine
+from tallykeeper.database.connections import open_engine
 from tallies import sessions
-from tallies.transactions import writing
+from tallykeeper.catalog.transactions import writing
 sessions.WORKING["idle_in_transaction_session_timeout"] = "'1s'"
 def work(connection):
     print("holding", flush=True)

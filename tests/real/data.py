@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from resources.settings import project_root
+from tallykeeper.settings import project_root
 
 
 def real_file(name: str, to: Path) -> Path:

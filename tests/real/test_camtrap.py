@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from sqlalchemy import Engine, text
 
-from assets.loading import Loaded
 from assets.media.load import load_media
 from assets.media.reads import daily_counts, hourly_counts
 from assets.media.tables import metadata
 from assets.media.tallies import system
-from tallies import install, refresh, verify
+from tallykeeper import install, refresh, verify
+from tallykeeper.input.loading import Loaded
 from tests.real.data import real_file
 
 pytestmark = pytest.mark.real

@@ -19,8 +19,8 @@ from sqlalchemy import Engine
 
 from assets.classroom import reads
 from assets.classroom.tallies import system
-from resources.database import open_engine
-from tallies import refresh, verify
+from tallykeeper import refresh, verify
+from tallykeeper.database.connections import open_engine
 from tests.integration.support import create, execute, rows
 from tests.real.data import real_file
 from tests.servers import VERSIONS, Servers

@@ -22,8 +22,8 @@ from assets.fediverse.load import load_fediverse
 from assets.fediverse.processing import Processed, process
 from assets.fediverse.replay import replay, verify_log
 from assets.fediverse.tallies import system
-from resources.database import open_engine
-from tallies import refresh, verify
+from tallykeeper import refresh, verify
+from tallykeeper.database.connections import open_engine
 from tests.integration.support import create, rows, scalar
 from tests.real.data import real_file
 from tests.servers import VERSIONS, Servers

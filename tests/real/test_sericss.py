@@ -16,9 +16,9 @@ from sqlalchemy import Engine
 
 from assets.classroom.load import load_classroom
 from assets.classroom.tallies import submission_counts, system
-from assets.loading import Loaded
-from resources.database import open_engine
-from tallies import refresh, verify
+from tallykeeper import refresh, verify
+from tallykeeper.database.connections import open_engine
+from tallykeeper.input.loading import Loaded
 from tests.integration.support import create, rows, scalar
 from tests.real.data import real_file
 from tests.servers import VERSIONS, Servers

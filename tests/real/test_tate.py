@@ -21,10 +21,10 @@ from sqlalchemy import Engine
 
 from assets.gallery.load import load_gallery
 from assets.gallery.tallies import system
-from assets.loading import Loaded
-from resources.database import open_engine
-from resources.settings import project_root
-from tallies import refresh, verify
+from tallykeeper import refresh, verify
+from tallykeeper.database.connections import open_engine
+from tallykeeper.input.loading import Loaded
+from tallykeeper.settings import project_root
 from tests.integration.support import create, rows, scalar
 from tests.real.data import real_file
 from tests.servers import VERSIONS, Servers

@@ -7,10 +7,10 @@ import logging
 import pytest
 from click.testing import CliRunner
 
-from pipelines.command_line import main as cli
-from resources import settings
-from resources.alerts import NotSent, name_of, targets, targets_of
-from resources.settings import SettingError
+from tallykeeper import settings
+from tallykeeper.cli import main as cli
+from tallykeeper.operations.alert_targets import NotSent, name_of, targets, targets_of
+from tallykeeper.settings import SettingError
 from tests.webhook import webhook
 
 SECRET = "json://somebody:pass-word-1@127.0.0.1:1/token-2/channel-3?key=value-4"

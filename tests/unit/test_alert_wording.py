@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from pipelines.alerting import wording
-from pipelines.alerting.finding import one_line
-from pipelines.alerting.memory import Memory
-from tallies.incidents import Incident
+from tallykeeper.dagster.alerting.incident_rules import one_line
+from tallykeeper.dagster.alerting.sensor_cursor import Memory
+from tallykeeper.faults.incidents import Incident
+from tallykeeper.operations import message_templates
 
 AT = datetime(2025, 11, 20, 2, 30, tzinfo=UTC)
 BASE = "http://127.0.0.1:3000"
@@ -48,7 +48,9 @@ def record(day: int, stored: int) -> dict[str, str]:
 
 def test_ten_keys_are_shown_and_the_rest_is_counted() -> None:
     keys = [record(day, 9) for day in range(1, 11)]
-    text = wording.told(incident(differing=1_203, details={"keys": keys}), wording.FOUND)
+    text = message_templates.told(
+        incident(differing=1_203, details={"keys": keys}), message_templates.FOUND
+    )
     assert text.title == "media.daily_contributions: 1,203 keys differ from the sources"
     lines = text.body.splitlines()
     assert lines[0] == "2025-11-01: stored 9, expected 2"
@@ -65,7 +67,9 @@ def test_of_several_measures_those_are_shown_that_differ() -> None:
         "runs (stored)": "no row",
         "runs (expected)": "1",
     }
-    text = wording.told(incident(differing=1, details={"keys": [key]}), wording.FOUND)
+    text = message_templates.told(
+        incident(differing=1, details={"keys": [key]}), message_templates.FOUND
+    )
     assert text.body.splitlines()[0] == "4, 2025-11-20: runs stored no row, expected 1"
 
 
@@ -78,7 +82,7 @@ def test_the_cause_the_remedy_and_the_links_are_told() -> None:
         times=14,
         last_found_at=AT + timedelta(hours=13),
     )
-    text = wording.told(found, wording.AGAIN)
+    text = message_templates.told(found, message_templates.AGAIN)
     assert text.title == "media.daily_contributions: still wrong, changes may be missed"
     assert text.body.splitlines() == [
         "Changes may be missed.",
@@ -97,7 +101,7 @@ def test_a_recovery_says_when_by_what_and_after_how_many_repairs() -> None:
         mended_by="the check matches_source",
         repairs=2,
     )
-    assert wording.told(mended, wording.MENDED) == wording.Text(
+    assert message_templates.told(mended, message_templates.MENDED) == message_templates.Text(
         "media.daily_contributions: recovered (1 key differs from the sources)",
         "Mended at 2025-11-20 02:35 UTC, as was found by: the check matches_source.\n"
         "Found at 2025-11-20 02:30 UTC.\nRepairs: 2.",
@@ -106,7 +110,7 @@ def test_a_recovery_says_when_by_what_and_after_how_many_repairs() -> None:
 
 def test_what_was_mended_before_anybody_was_told_is_one_message() -> None:
     mended = incident(differing=1, mended_at=AT, mended_by="the check matches_source")
-    text = wording.told(mended, wording.MENDED, is_first=True)
+    text = message_templates.told(mended, message_templates.MENDED, is_first=True)
     assert text.title == "media.daily_contributions: 1 key differs from the sources, mended already"
     assert "Mended at 2025-11-20 02:30 UTC: the check matches_source." in text.body
 
@@ -123,11 +127,15 @@ def test_what_was_mended_before_anybody_was_told_is_one_message() -> None:
     ],
 )
 def test_each_kind_has_its_words(kind: str, short: str) -> None:
-    assert wording.told(incident(kind), wording.FOUND).title.endswith(f": {short}")
+    assert message_templates.told(incident(kind), message_templates.FOUND).title.endswith(
+        f": {short}"
+    )
 
 
 def test_of_very_many_at_once_fifty_are_listed() -> None:
-    text = wording.together([incident("run", subject=f"job_{n}") for n in range(60)], wording.FOUND)
+    text = message_templates.together(
+        [incident("run", subject=f"job_{n}") for n in range(60)], message_templates.FOUND
+    )
     assert text.title == "60 things are wrong"
     lines = text.body.splitlines()
     assert lines[0] == "job_0: a run failed"

@@ -11,9 +11,10 @@ from sqlalchemy import Text, cast, column, literal
 
 from assets.gallery import tables
 from assets.gallery.tallies import batches, captures, content_tags
-from pipelines.command_line.backfilling import progress_line, showing
-from tallies import Batches, DeclarationError, Lane, Progress, RecomputedTally, sql
-from tallies.batches import Stretch
+from tallykeeper import Batches, DeclarationError, Lane, Progress, RecomputedTally
+from tallykeeper.cli.output.backfills import progress_line, showing
+from tallykeeper.database import sql
+from tallykeeper.strategies.batches import Stretch
 
 PROGRESS = Progress(
     tally="gallery.content_tags",

@@ -12,7 +12,7 @@ import pytest
 
 from assets.classroom.fields import Event, Notes, moment
 from assets.classroom.listing import open_listing
-from assets.loading import LoadError
+from tallykeeper.input.loading import LoadError
 
 NOON = datetime(2024, 9, 2, 12, tzinfo=UTC)
 MAIN = "EventType,EventID,SubjectID,ToolInstances,CodeStateID,ServerTimestamp"

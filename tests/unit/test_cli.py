@@ -17,22 +17,7 @@ from sqlalchemy import Column, DateTime, Integer, MetaData, Table
 from sqlalchemy.exc import DBAPIError
 
 from assets.media.tallies import daily_contributions, hourly_contributions
-from assets.systems import all_systems
-from pipelines.command_line import main as cli
-from pipelines.command_line import names
-from pipelines.command_line.failures import explain
-from pipelines.command_line.names import UnknownTally, find_tally
-from pipelines.command_line.printing import (
-    age,
-    refreshed_line,
-    show_status,
-    show_verification,
-    size,
-    status_as_json,
-    verifications_as_json,
-    verified_line,
-)
-from tallies import (
+from tallykeeper import (
     AdditiveTally,
     Contribution,
     Difference,
@@ -45,6 +30,21 @@ from tallies import (
     Window,
     Written,
 )
+from tallykeeper.cli import main as cli
+from tallykeeper.cli import selection
+from tallykeeper.cli.failures import explain
+from tallykeeper.cli.output.tallies import (
+    age,
+    refreshed_line,
+    show_status,
+    show_verification,
+    size,
+    status_as_json,
+    verifications_as_json,
+    verified_line,
+)
+from tallykeeper.cli.selection import UnknownTally, find_tally
+from tallykeeper.discovery import all_systems
 
 NOW = datetime(2025, 11, 20, 12, tzinfo=UTC)
 
@@ -119,7 +119,7 @@ def test_an_unknown_name_lists_the_known_ones(name: str) -> None:
 
 def test_a_name_of_two_tallies_asks_which(monkeypatch: pytest.MonkeyPatch) -> None:
     systems = (*all_systems(), other_system("notes"))
-    monkeypatch.setattr(names, "all_systems", lambda: systems)
+    monkeypatch.setattr(selection, "all_systems", lambda: systems)
     with pytest.raises(UnknownTally) as caught:
         find_tally("daily_contributions")
     assert str(caught.value) == (
@@ -346,6 +346,6 @@ def test_a_bug_is_not_explained_away(error: Exception) -> None:
 
 def test_a_bug_shows_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["tally", "stop"])
-    monkeypatch.setattr("resources.embedded.stop", lambda: 1 // 0)
+    monkeypatch.setattr("tallykeeper.embedded.shared_server.stop", lambda: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         cli.main()

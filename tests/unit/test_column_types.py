@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tallies.column_types import Type, holds
+from tallykeeper.declarations.column_types import Type, holds
 
 TEXT, VARCHAR = "text", "character varying"
 ZONED, NAIVE = "timestamp with time zone", "timestamp without time zone"

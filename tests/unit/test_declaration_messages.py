@@ -20,8 +20,15 @@ from sqlalchemy import (
     text,
 )
 
-from tallies import AdditiveTally, Capture, Contribution, DeclarationError, RecomputedTally, Window
-from tallies.combining import SUM, Combine, Membership, sum_over_all_but
+from tallykeeper import (
+    AdditiveTally,
+    Capture,
+    Contribution,
+    DeclarationError,
+    RecomputedTally,
+    Window,
+)
+from tallykeeper.declarations.combining import SUM, Combine, Membership, sum_over_all_but
 
 metadata = MetaData(schema="shop")
 sales = Table(

@@ -22,7 +22,7 @@ from sqlalchemy import (
     select,
 )
 
-from tallies import (
+from tallykeeper import (
     AdditiveTally,
     Capture,
     Contribution,

@@ -22,7 +22,7 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from resources.settings import project_root
+from tallykeeper.settings import project_root
 from tests.environment import environment as clean
 
 ROOT = project_root()

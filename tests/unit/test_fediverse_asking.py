@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from assets.fediverse import asking
+from assets.fediverse import query_args
 
 NOON = datetime(2025, 11, 20, 12, tzinfo=UTC)
 TICK = timedelta(microseconds=1)
@@ -29,7 +29,7 @@ def at(text: str) -> datetime:
     ],
 )
 def test_hours_are_those_that_the_span_touches(start: str, end: str, first: str, last: str) -> None:
-    assert asking.hours(at(start), at(end)) == (at(first), at(last))
+    assert query_args.hours(at(start), at(end)) == (at(first), at(last))
 
 
 @pytest.mark.parametrize(
@@ -41,40 +41,40 @@ def test_hours_are_those_that_the_span_touches(start: str, end: str, first: str,
     ],
 )
 def test_days_are_those_that_the_span_touches(start: str, end: str, first: str, last: str) -> None:
-    assert asking.days(at(start), at(end)) == (at(first), at(last))
+    assert query_args.days(at(start), at(end)) == (at(first), at(last))
 
 
 def test_hours_are_of_utc_also_where_the_zone_is_not_whole_hours_off() -> None:
     start = NOON.astimezone(KATHMANDU)
-    assert asking.hours(start, start + TICK) == (NOON, NOON + asking.HOUR)
-    assert asking.hours(start, start + TICK)[0].tzinfo is UTC
+    assert query_args.hours(start, start + TICK) == (NOON, NOON + query_args.HOUR)
+    assert query_args.hours(start, start + TICK)[0].tzinfo is UTC
 
 
 def test_the_longest_series_is_allowed_and_no_longer() -> None:
-    assert asking.hours(NOON, NOON + asking.LONGEST_SERIES)
+    assert query_args.hours(NOON, NOON + query_args.LONGEST_SERIES)
     with pytest.raises(ValueError, match="are 100,001; ask for them in parts"):
-        asking.hours(NOON, NOON + asking.LONGEST_SERIES + TICK)
+        query_args.hours(NOON, NOON + query_args.LONGEST_SERIES + TICK)
 
 
 def test_an_instant_without_zone_is_utc_and_is_written_with_it() -> None:
-    moment = asking.instant("at", NOON.replace(tzinfo=None))
+    moment = query_args.instant("at", NOON.replace(tzinfo=None))
     assert moment == NOON
-    assert asking.written(moment) == "timestamptz '2025-11-20T12:00:00+00:00'"
+    assert query_args.written(moment) == "timestamptz '2025-11-20T12:00:00+00:00'"
 
 
 def test_a_day_is_the_utc_day_that_a_datetime_falls_in() -> None:
     midnight = at("2025-11-20")
-    assert asking.day_of("day", date(2025, 11, 20)) == midnight
-    assert asking.day_of("day", datetime(2025, 11, 21, 1, tzinfo=KATHMANDU)) == midnight
+    assert query_args.day_of("day", date(2025, 11, 20)) == midnight
+    assert query_args.day_of("day", datetime(2025, 11, 21, 1, tzinfo=KATHMANDU)) == midnight
 
 
 @pytest.mark.parametrize(
     "ask",
     [
-        lambda: asking.instant("at", datetime(1, 1, 1, tzinfo=KATHMANDU)),
-        lambda: asking.next_hour(datetime.max.replace(tzinfo=UTC)),
-        lambda: asking.days(NOON, datetime.max.replace(tzinfo=UTC)),
-        lambda: asking.later("at", datetime.min.replace(tzinfo=UTC), -TICK),
+        lambda: query_args.instant("at", datetime(1, 1, 1, tzinfo=KATHMANDU)),
+        lambda: query_args.next_hour(datetime.max.replace(tzinfo=UTC)),
+        lambda: query_args.days(NOON, datetime.max.replace(tzinfo=UTC)),
+        lambda: query_args.later("at", datetime.min.replace(tzinfo=UTC), -TICK),
     ],
 )
 def test_what_lies_beyond_the_years_1_to_9999_is_refused(ask: Any) -> None:
@@ -85,22 +85,22 @@ def test_what_lies_beyond_the_years_1_to_9999_is_refused(ask: Any) -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, "1", None, True, -0.5])
 def test_a_number_is_finite_and_large_enough(value: Any) -> None:
     with pytest.raises(ValueError, match="`weight` of at least 0"):
-        asking.number("weight", value, 0)
+        query_args.number("weight", value, 0)
 
 
 def test_a_number_that_must_be_above_its_bound_may_not_equal_it() -> None:
-    assert asking.number("decay", 0, 0) == 0.0
+    assert query_args.number("decay", 0, 0) == 0.0
     with pytest.raises(ValueError, match="`decay` above 0, but it is 0"):
-        asking.number("decay", 0, 0, above=True)
+        query_args.number("decay", 0, 0, above=True)
 
 
 @pytest.mark.parametrize("value", [0, 11, 2.0, True, "3", None])
 def test_a_whole_number_is_within_its_bounds(value: Any) -> None:
     with pytest.raises(ValueError, match="`limit` from 1 to 10, but it is"):
-        asking.whole_number("limit", value, 10)
+        query_args.whole_number("limit", value, 10)
 
 
 @pytest.mark.parametrize("value", ["", "  ", None, 7, "a\0b", "\ud800"])
 def test_a_text_is_one_that_postgresql_could_have(value: Any) -> None:
     with pytest.raises(ValueError, match="Expected `name`"):
-        asking.storable("name", value)
+        query_args.storable("name", value)

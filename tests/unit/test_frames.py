@@ -13,10 +13,10 @@ import pytest
 
 from assets.classroom import reads as classroom
 from assets.fediverse import reads as fediverse
-from assets.frames import MOMENT, as_frame
 from assets.gallery import pages
 from assets.gallery import reads as gallery
 from assets.media import reads as media
+from tallykeeper.reads.frames import MOMENT, as_frame
 
 MOMENTS = datetime(2025, 11, 20, 14, tzinfo=UTC)
 

@@ -6,9 +6,9 @@ import pytest
 
 from assets.classroom.tallies import submission_counts, submission_daily_activity
 from assets.gallery.tallies import content_tags, gen_source_stats
-from assets.keys import key_of
 from assets.media.tallies import daily_contributions
-from tallies import Tally
+from tallykeeper import Tally
+from tallykeeper.reads.keys import key_of
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import dagster as dg
 from dagster._core.launcher import WorkerStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
-from resources.launcher import WatchedRunLauncher
+from tallykeeper.dagster.instance.launcher import WatchedRunLauncher
 
 
 def started_by(server: dict[str, str | int] | None) -> dg.DagsterRun:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from resources.settings import project_root
+from tallykeeper.settings import project_root
 
 BELOW = {
     "tallies": set[str](),
@@ -45,4 +45,4 @@ def test_the_engine_knows_no_orchestrator() -> None:
 
 def test_only_the_command_line_starts_the_service() -> None:
     users = {module for module, name in imported("pipelines") if name.startswith("serving")}
-    assert users == {"pipelines/command_line/running.py"}
+    assert users == {"tallykeeper/cli/run.py"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from pipelines.command_line.limited_output import LAST_LINES, LimitedOutput
+from tallykeeper.cli.output.limited import LAST_LINES, LimitedOutput
 
 
 def test_of_a_flood_the_first_lines_the_number_and_the_last_lines_are_said() -> None:

@@ -16,12 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from assets import csv_input
-from assets.csv_input import CsvFile
-from assets.jsonl_input import JsonLinesFile
-from assets.loading import Loaded, LoadError, RejectFile, indexed_text_fault, parse_time
-from assets.parquet_input import ParquetFile
-from assets.progress import progress_bar
+from tallykeeper.input import csv_input
+from tallykeeper.input.csv_input import CsvFile
+from tallykeeper.input.jsonl_input import JsonLinesFile
+from tallykeeper.input.loading import Loaded, LoadError, RejectFile, indexed_text_fault, parse_time
+from tallykeeper.input.parquet_input import ParquetFile
+from tallykeeper.input.progress import progress_bar
 
 Rejected = list[tuple[int, str, str]]
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from resources.masking import masked
+from tallykeeper.operations.masking import masked
 
 # A word that is in no mask and no form, between whatever a secret may have around it.
 WORD = "GeheimXq7"

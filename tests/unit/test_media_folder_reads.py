@@ -12,9 +12,9 @@ from PIL import Image
 
 from assets.media import folder
 from assets.media.folder_reads import FolderLibrary, FolderUnreadable
+from assets.media.folder_service import create_app
 from assets.media.reads import daily_counts, hourly_counts, period_counts
-from resources.settings import SettingError
-from serving.folder import create_app
+from tallykeeper.settings import SettingError
 from tests.integration.serving_client import Client
 
 DAILY = "/api/media/daily-counts"

@@ -24,7 +24,7 @@ from assets.media.heatmap import (
     strip_markdown,
     title_of,
 )
-from resources.settings import project_root
+from tallykeeper.settings import project_root
 
 FRIDAY = date(2026, 11, 20)
 WHITE = (255, 255, 255)

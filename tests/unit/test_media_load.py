@@ -17,13 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from assets.csv_input import CsvFile
-from assets.loading import LoadError
 from assets.media import metadata
 from assets.media.dates import exif_time
 from assets.media.folder import Folder, find_media
 from assets.media.listing import Listing, Row
 from assets.media.metadata import Unreadable, modification_time
+from tallykeeper.input.csv_input import CsvFile
+from tallykeeper.input.loading import LoadError
 
 ORIGINAL, DIGITIZED, CHANGED = 0x9003, 0x9004, 0x0132
 OFFSET_OF = {ORIGINAL: 0x9011, DIGITIZED: 0x9012, CHANGED: 0x9010}

@@ -15,9 +15,9 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 from prometheus_client.parser import text_string_to_metric_families
 
-from resources.database import open_engine
-from resources.metrics import exposition
-from resources.settings import project_root
+from tallykeeper.database.connections import open_engine
+from tallykeeper.operations.metrics import exposition
+from tallykeeper.settings import project_root
 
 DEPLOY = project_root() / "deploy"
 PROMETHEUS = DEPLOY / "prometheus"
@@ -138,7 +138,7 @@ def test_each_rule_says_how_bad_it_is_since_when_and_what_to_do(
 
 
 def test_prometheus_reads_the_rules_and_scrapes_with_more_patience_than_a_scrape_takes() -> None:
-    from resources.metrics import SCRAPE_SECONDS
+    from tallykeeper.operations.metrics import SCRAPE_SECONDS
 
     config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
     assert all((PROMETHEUS / name).is_file() for name in config["rule_files"])

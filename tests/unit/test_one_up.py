@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 import pytest
 
-from pipelines.command_line import one_up
-from pipelines.command_line.one_up import end, only_one
+from tallykeeper.cli import instance_lock
+from tallykeeper.cli.instance_lock import end, only_one
 
 
 def test_who_is_up_ends_when_it_is_asked_to(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_request_to_the_one_before_does_not_end_the_next(tmp_path: Path) -> No
         end(tmp_path, 0)
     stopping = threading.Event()
     with only_one(tmp_path, stopping):
-        assert not stopping.wait(5 * one_up.LOOK_EVERY_SECONDS)
+        assert not stopping.wait(5 * instance_lock.LOOK_EVERY_SECONDS)
 
 
 def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from resources.server_settings import GIB, MIB, Machine, measure, settings_for
+from tallykeeper.embedded.server_settings import GIB, MIB, Machine, measure, settings_for
 
 SMALL = Machine(memory=512 * MIB, cores=1, free_disk=GIB, shared_memory=None)
 LARGE = Machine(memory=512 * GIB, cores=64, free_disk=4096 * GIB, shared_memory=256 * GIB)
@@ -45,7 +45,9 @@ def test_small_shared_memory_of_a_container_is_not_relied_on() -> None:
 
 def test_a_containers_memory_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limit = tmp_path / "memory.max"
-    monkeypatch.setattr("resources.server_settings._CGROUP_LIMITS", (limit, tmp_path / "none"))
+    monkeypatch.setattr(
+        "tallykeeper.embedded.server_settings._CGROUP_LIMITS", (limit, tmp_path / "none")
+    )
     limit.write_text("max\n")
     whole = measure(tmp_path)
     limit.write_text(f"{100 * MIB}\n")

@@ -6,8 +6,8 @@ import json
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from serving.answers import with_moment, written
-from serving.caching import Remembered, entity_tag, is_known
+from tallykeeper.http.answers import with_moment, written
+from tallykeeper.http.caching import Remembered, entity_tag, is_known
 
 
 def test_the_answers_asked_for_longest_ago_make_room() -> None:

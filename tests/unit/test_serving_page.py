@@ -8,9 +8,9 @@ from importlib.resources import files
 
 import pytest
 
-from resources.settings import project_root
-from serving.app import create_app
-from serving.page import PAGE, TYPES
+from tallykeeper.http.app import create_app
+from tallykeeper.http.page import PAGE, TYPES
+from tallykeeper.settings import project_root
 from tests.integration.serving_client import Client
 
 ADDRESSES = ["/", *(f"/static/{name}" for name in TYPES if name != PAGE)]

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from resources import settings
-from resources.settings import SettingError
+from tallykeeper import settings
+from tallykeeper.settings import SettingError
 
 TOKEN = "0123456789abcdef"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from resources import settings
-from resources.settings import SettingError
+from tallykeeper import settings
+from tallykeeper.settings import SettingError
 
 
 def test_a_system_lives_in_the_schema_of_its_name() -> None:

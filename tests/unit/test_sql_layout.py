@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from assets import columns
-from assets.sql_layout import laid_out
-from assets.systems import all_systems
-from tallies import Everything, System, Tally
-from tallies.sql import render
+from tallykeeper import Everything, System, Tally
+from tallykeeper.dagster.metadata import columns
+from tallykeeper.dagster.metadata.sql_layout import laid_out
+from tallykeeper.database.sql import render
+from tallykeeper.discovery import all_systems
 
 TALLIES = [tally for system in all_systems() for tally in system.tallies]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tallies.stretches import FEWEST_ROWS, FIRST_ROWS, MOST_ROWS, TARGET_SECONDS, Size
+from tallykeeper.maintain.stretches import FEWEST_ROWS, FIRST_ROWS, MOST_ROWS, TARGET_SECONDS, Size
 
 
 def settled(seconds: Callable[[int], float], stretches: int = 30) -> list[tuple[int, float]]:

@@ -17,11 +17,11 @@ from importlib import import_module
 from pathlib import Path
 
 from assets.fediverse.processing import process
-from assets.systems import all_systems
-from pipelines.migrate import migrate
-from resources.database import open_engine
-from resources.postmaster import Server
-from tallies import refresh, verify
+from tallykeeper import refresh, verify
+from tallykeeper.database.connections import open_engine
+from tallykeeper.discovery import all_systems
+from tallykeeper.embedded.postmaster import Server
+from tallykeeper.installation.migrate import migrate
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")

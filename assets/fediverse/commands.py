@@ -1,0 +1,179 @@
+"""What the command line has of the fediverse alone: to listen, to bring over, to partition."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from tallykeeper.cli.common import FAILED, example, open_database
+
+
+@click.command(
+    epilog=example(
+        "tally adopt fediverse --from-schema public --instance https://mastodon.social",
+        "tally adopt fediverse --from-schema fediverse_aside",
+    )
+)
+@click.argument("system")
+@click.option("--from-schema", "schema", required=True, help="The schema of its tables.")
+@click.option(
+    "--instance",
+    metavar="URL",
+    help="The server that they are of, where they do not say it; else the one to bring over.",
+)
+def adopt(system: str, schema: str, instance: str | None) -> int | None:
+    """Bring over posts, accounts, sentiments and raw events of a fediverse application.
+
+    What is brought over is processed, refreshed and compared; the tables in the schema are only
+    read. It can be interrupted at any time: run it again, and it goes on. What is known already
+    stays as it is. The other systems need no such thing: `tally migrate` adopts their tables where
+    they are, also under other names (TALLY_NAMES).
+    """
+    from assets.fediverse.adoption import adopt as bring
+    from assets.fediverse.tallies import system as fediverse
+    from tallykeeper import refresh, verify
+    from tallykeeper.discovery import left_out
+    from tallykeeper.input.progress import progress_bar
+
+    if system != "fediverse":
+        raise click.UsageError(
+            f"only fediverse is brought over, not {system!r}; tables of media, gallery and"
+            " classroom stay where they are: say how they are named in TALLY_NAMES, and run"
+            " `tally migrate`"
+        )
+    engine = open_database()
+    with progress_bar(f"{schema}.mastodon_posts", unit="posts") as progress:
+        done = bring(
+            engine, schema, instance, progress=lambda seen, total: progress(seen, seen, total)
+        )
+    for sentence in done.sentences():
+        click.echo(sentence)
+    wrong = []
+    with engine.connect() as connection:
+        without = left_out(connection, fediverse)
+    kept = [tally for tally in fediverse.tallies if tally not in without]
+    for tally in kept:
+        refresh(engine, tally)
+        if not verify(engine, tally).ok:
+            wrong.append(tally.name)
+    click.echo(f"refreshed and compared {len(kept) - len(wrong)} tallies: equal")
+    if wrong:
+        click.echo(f"not equal to their sources: {', '.join(wrong)}; see `tally verify`")
+    return FAILED if wrong else None
+
+
+@click.command(epilog=example("tally partition fediverse", "tally partition fediverse --ahead 12"))
+@click.argument("system", type=click.Choice(["fediverse"]))
+@click.option(
+    "--ahead",
+    type=click.IntRange(1, 240),
+    default=24,
+    show_default=True,
+    metavar="MONTHS",
+    help="How many months to make in advance.",
+)
+def partition(system: str, ahead: int) -> None:
+    """Partition a system's big table by month.
+
+    fediverse: mastodon_posts, by the month of creation. What is there becomes one partition, and
+    each month from the next one on gets its own. An index is built beside writers first; then
+    the table is locked while its rows are read once. The tallies over posts are built anew by their
+    next refresh. `tally migrate` makes the months to come. Done already, it does nothing.
+    """
+    from assets.fediverse.post_months import partition_posts
+    from assets.fediverse.tallies import system as fediverse
+
+    done = partition_posts(open_database(), fediverse.tallies, ahead)
+    for sentence in done or [f"{system}: the posts are partitioned by month already"]:
+        click.echo(sentence)
+
+
+@click.command(
+    epilog=example(
+        "tally listen https://mastodon.social --stream hashtag:photography",
+        "TALLY_MASTODON_TOKEN=... tally listen https://mastodon.social",
+    )
+)
+@click.argument("url")
+@click.option(
+    "--stream",
+    "written",
+    default="public",
+    show_default=True,
+    metavar="STREAM",
+    help="public, local, user, or hashtag:NAME.",
+)
+@click.option(
+    "--streaming-host",
+    metavar="HOST",
+    help="Another host that may have the server's streams, and is sent the token.",
+)
+def listen(url: str, written: str, streaming_host: str | None) -> None:
+    """Listen to a live server of the fediverse, and record its events until interrupted.
+
+    The access token is read from TALLY_MASTODON_TOKEN; most servers ask for one. A connection that
+    ends is made again. Ctrl-C, or SIGTERM, ends it when all that was received is written.
+    """
+    from assets.fediverse.instances import BadInstance, base_url_of
+    from assets.fediverse.listen import ListenError
+    from assets.fediverse.listen import listen as run
+    from assets.fediverse.stream import stream_of
+    from assets.fediverse.tallies import system
+    from tallykeeper.cli.load import prepare
+    from tallykeeper.settings import mastodon_token
+
+    token = mastodon_token()
+    try:
+        base_url, stream = base_url_of(url), stream_of(written)
+    except BadInstance as error:
+        raise click.UsageError(str(error)) from error
+    except ValueError as error:
+        raise click.UsageError(f"--stream: {error}") from error
+    engine = open_database()
+    for sentence in prepare(engine, system):
+        click.echo(sentence)
+    try:
+        with _stopped_by_signals() as stop:
+            heard = run(
+                engine,
+                base_url,
+                stream,
+                token=token,
+                streaming_host=streaming_host,
+                stop=stop,
+                say=click.echo,
+            )
+    except ListenError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(heard.summary())
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[threading.Event]:
+    """An event that the first SIGINT or SIGTERM sets; the second one ends the process at once."""
+    stop = threading.Event()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def end(*_: object) -> None:
+        stop.set()
+        for each, handler in before.items():
+            # Who started this process may have told it to ignore a signal; the second one counts.
+            signal.signal(each, signal.SIG_DFL if handler is signal.SIG_IGN else handler)
+        # Not by print, which may be interrupted in the middle of itself.
+        os.write(1, b"ending when all that was received is written; again to end at once\n")
+
+    for number in before:
+        signal.signal(number, end)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+COMMANDS = (listen, adopt, partition)

@@ -1,1 +1,0 @@
-"""The `tally` command line, and what its commands say and start."""

@@ -1,1 +1,0 @@
-"""Repair: what a failed check names is rebuilt, and compared again."""

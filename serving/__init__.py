@@ -1,1 +1,0 @@
-"""The reads over HTTP, for applications in any language: thin over each system's reads."""

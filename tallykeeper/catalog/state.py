@@ -1,0 +1,500 @@
+"""The engine's own tables, in the schema `tallykeeper`: what is installed, built, stale, verified.
+
+A tally is *stale* while `stale_marks` holds a mark of it: never built, declared anew, a source
+truncated, capture found broken. All of a stale tally's keys count as pending; its live view reads
+the sources. Rows that refreshes write are kept apart from rows that verifies write, so that
+neither makes the other's transaction fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    DDL,
+    BigInteger,
+    Boolean,
+    Column,
+    ColumnElement,
+    Connection,
+    DateTime,
+    Double,
+    Index,
+    Integer,
+    MetaData,
+    Row,
+    Select,
+    String,
+    Table,
+    Text,
+    Uuid,
+    and_,
+    cast,
+    delete,
+    event,
+    false,
+    func,
+    or_,
+    select,
+)
+from sqlalchemy.dialects.postgresql import JSONB, OID, TSTZMULTIRANGE, insert
+from sqlalchemy.exc import ProgrammingError
+
+from tallykeeper.database import sql
+from tallykeeper.declarations.tally import FIRST_DAY, LAST_DAY, Tally
+from tallykeeper.errors import NotInstalled
+
+MOST_KEYS = 20_000
+# Why a tally is stale, where that is a fault and not how things go.
+DECLARATION_CHANGED = "its declaration changed"
+CAPTURE_MENDED = "its capture was found broken and mended"
+LOG_DIFFERED = "its change log was missing, another table, or had other columns"
+VIEW_MISSING = "its live view was missing"
+VIEW_MISREAD = "its live view read another table than its own"
+FAULTS = (DECLARATION_CHANGED, CAPTURE_MENDED, LOG_DIFFERED, VIEW_MISSING, VIEW_MISREAD)
+# How the reasons begin that triggers write, each a fault too.
+CAPTURE_FAILED = "capture"
+EDITED = "edited by hand: "
+BY_FOREIGN_KEY = f"{EDITED}a foreign key changed rows of "
+
+metadata = MetaData(schema=sql.ENGINE_SCHEMA)
+
+tally_state = Table(
+    "tally_state",
+    metadata,
+    Column("tally", Text, primary_key=True),
+    Column(
+        "declaration_hash",
+        String(16),
+        nullable=False,
+        comment="what the tally must hold",
+    ),
+    Column(
+        "capture_hash",
+        String(16),
+        nullable=False,
+        comment="the text of triggers and views",
+    ),
+    Column(
+        "installed_at",
+        DateTime(timezone=True),
+        nullable=False,
+        server_default=func.now(),
+    ),
+    Column("rows", BigInteger, comment="rows of the derived table; null until built"),
+    Column("built_at", DateTime(timezone=True), comment="last rebuild of everything"),
+    Column("refreshed_at", DateTime(timezone=True), comment="last refresh or rebuild"),
+    Column("seconds", Double, comment="how long that took"),
+    Column("pending_taken", BigInteger, comment="change-log rows it consumed"),
+    Column("keys_changed", BigInteger, comment="rows it inserted, updated or deleted"),
+)
+
+stale_marks = Table(
+    "stale_marks",
+    metadata,
+    Column("tally", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("marked_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Index("stale_marks_tally", "tally"),
+)
+
+unverified = Table(
+    "unverified",
+    metadata,
+    Column("tally", Text, nullable=False),
+    Column(
+        "windows",
+        TSTZMULTIRANGE,
+        nullable=False,
+        comment="written since the last verify",
+    ),
+    Column("written_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Index("unverified_tally", "tally"),
+)
+
+unverified_keys = Table(
+    "unverified_keys",
+    metadata,
+    Column("tally", Text, nullable=False),
+    Column(
+        "keys",
+        JSONB,
+        nullable=False,
+        comment="written since the last verify: an array of keys of a tally without windows",
+    ),
+    Column("written_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Index("unverified_keys_tally", "tally"),
+)
+
+cascaded = Table(
+    "cascaded",
+    metadata,
+    Column("tally", Text, nullable=False),
+    Column("rows", BigInteger, nullable=False, comment="rows that a cascade deleted"),
+    Index("cascaded_tally", "tally"),
+)
+
+verifications = Table(
+    "verifications",
+    metadata,
+    Column("tally", Text, primary_key=True),
+    Column("verified_at", DateTime(timezone=True), nullable=False),
+    Column(
+        "whole",
+        Boolean,
+        nullable=False,
+        comment="all keys, or the touched windows only",
+    ),
+    Column("differing", BigInteger, nullable=False),
+    Column("seconds", Double, nullable=False),
+)
+
+audits = Table(
+    "audits",
+    metadata,
+    Column("tally", Text, primary_key=True),
+    Column("along", Text, comment="the key column that stretches follow, and its type"),
+    Column("position", Text, comment="up to which the round is done; null: at the start"),
+    Column("started_at", DateTime(timezone=True), comment="of the round under way; null: none is"),
+    Column("keys", BigInteger, nullable=False, server_default="0", comment="compared by it so far"),
+    Column("seconds", Double, nullable=False, server_default="0", comment="spent by it so far"),
+    Column("stretches", Integer, nullable=False, server_default="0", comment="it had so far"),
+    Column("rows", BigInteger, nullable=False, comment="how many the next stretch is to have"),
+    Column("fixed_seconds", Double, nullable=False, server_default="0", comment="of any stretch"),
+    Column("last_rows", BigInteger, comment="how many the last stretch was to have"),
+    Column("last_seconds", Double, comment="how long it took"),
+    Column("compared_since", DateTime(timezone=True), comment="start of the last complete round"),
+    Column("compared_at", DateTime(timezone=True), comment="end of the last complete round"),
+    Column("compared_keys", BigInteger, comment="how many keys that round compared"),
+    Column("compared_seconds", Double, comment="how long its stretches took together"),
+    comment="The rolling audit of each tally: since compared_since every key has been compared.",
+)
+
+backfills = Table(
+    "backfills",
+    metadata,
+    Column("tally", Text, primary_key=True),
+    Column("lane", Text, primary_key=True),
+    Column("position", BigInteger, comment="up to which all is done; null: at the start"),
+    Column("items_done", BigInteger, nullable=False, server_default="0", comment="source rows"),
+    Column("items_total", BigInteger, nullable=False, comment="source rows when it began"),
+    Column("rows", BigInteger, nullable=False, server_default="0", comment="rows computed"),
+    Column("mode", Text, nullable=False, comment="load (an empty table) or replace"),
+    Column("run", Uuid, nullable=False, comment="who may go on"),
+    Column("started_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("finished_at", DateTime(timezone=True)),
+)
+
+unbuilt = Table(
+    "unbuilt",
+    metadata,
+    Column("tally", Text, primary_key=True),
+    Column("place", Integer, primary_key=True, comment="in which order"),
+    Column("kind", Text, nullable=False, comment="index, constraint, or check of a constraint"),
+    Column("what", Text, nullable=False, comment="the index's or constraint's name"),
+    Column("statement", Text, nullable=False, comment="what builds it"),
+    Column("mending", Text, comment="what makes a constraint hold that does not"),
+    comment="What a backfill dropped from an empty table and builds when all rows are in.",
+)
+
+hand_edits = Table(
+    "hand_edits",
+    metadata,
+    Column("tally", Text, nullable=False),
+    Column("operation", Text, nullable=False, comment="INSERT, COPY, UPDATE, DELETE or TRUNCATE"),
+    Column("role", Text, nullable=False, comment="who was connected"),
+    Column("application", Text, nullable=False, comment="what the connection calls itself"),
+    Column("at", DateTime(timezone=True), nullable=False, comment="when its transaction began"),
+    Column("rows", BigInteger, comment="how many it wrote in all; null: not known"),
+    Index("hand_edits_tally", "tally"),
+    comment="Writes of derived tables that are not the engine's, until they are written anew.",
+)
+
+quarantine = Table(
+    "quarantine",
+    metadata,
+    Column("tally", Text, primary_key=True),
+    Column("digest", Text, primary_key=True, comment="md5 of the key, which may be long"),
+    Column("key", JSONB, nullable=False, comment="the columns that are recomputed together"),
+    Column("rows", JSONB, comment="what there should be for it; null if it cannot be computed"),
+    Column("reason", Text, nullable=False, comment="PostgreSQL's code and message"),
+    Column("since", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("tried_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    comment="Keys that a derived table cannot hold. They are tried again at every refresh.",
+)
+
+# Nothing names a row of these. Under a publication of all tables their rows could not be deleted,
+# unless the whole row may serve as its name.
+_whole_row = DDL("ALTER TABLE %(fullname)s REPLICA IDENTITY FULL")  # type: ignore[no-untyped-call]
+for _nameless in (stale_marks, unverified, unverified_keys, cascaded, hand_edits):
+    event.listen(_nameless, "after_create", _whole_row)
+
+captured_relations = Table(
+    "captured_relations",
+    metadata,
+    Column(
+        "source",
+        Text,
+        primary_key=True,
+        comment="the source table, as its tallies name it",
+    ),
+    Column("relation", Text, primary_key=True, comment="it, or a partition of it"),
+)
+
+captured_identities = Table(
+    "captured_identities",
+    metadata,
+    Column("relation", Text, primary_key=True, comment="a source table, or a partition of one"),
+    Column("relation_oid", OID, nullable=False, comment="which table that is"),
+    Column(
+        "recorded_beside", OID, nullable=False, comment="this table's own, which a dump changes"
+    ),
+)
+
+
+stands_on = Table(
+    "stands_on",
+    metadata,
+    Column("tally", Text, primary_key=True),
+    Column("role", Text, primary_key=True, comment="what the object is to the tally"),
+    Column("kind", Text, nullable=False, comment="relation or function"),
+    Column("name", Text, primary_key=True),
+    Column("columns", ARRAY(Text), comment="of a relation those used; of a function its name"),
+    comment="What each tally names itself; all else that it depends on is found from these.",
+)
+
+dependencies = Table(
+    "dependencies",
+    metadata,
+    Column("tally", Text, primary_key=True),
+    Column("kind", Text, primary_key=True, comment="relation, column, trigger, function, database"),
+    Column("name", Text, primary_key=True, comment="of the relation or function"),
+    Column("part", Text, primary_key=True, comment="the column's or trigger's name"),
+    Column("role", Text, nullable=False, comment="what the object is to the tally"),
+    Column("facts", JSONB, nullable=False, comment="as they were when it was installed"),
+    Column("identity", JSONB, nullable=False, comment="those that a restored dump does not keep"),
+    comment="Facts of everything that a tally depends on, to find what changed since.",
+)
+
+
+@dataclass(frozen=True)
+class Installed:
+    """What the database says of a tally's installation.
+
+    `shows_record` is whether this role may see what tallies stand on, which an older version did
+    not record.
+    """
+
+    declaration_hash: str
+    capture_hash: str
+    stale: tuple[str, ...]
+    shows_record: bool
+
+
+def create(connection: Connection) -> None:
+    """Create the engine's schema and tables where they are missing."""
+    # IF NOT EXISTS would ask for the right to create schemas even where there is nothing to do.
+    if not connection.scalar(select(func.to_regnamespace(sql.ENGINE_SCHEMA).is_not(None))):
+        sql.execute(connection, f"CREATE SCHEMA {sql.ENGINE_SCHEMA}")
+    metadata.create_all(connection, checkfirst=True)
+    _add_columns(connection)
+
+
+def _add_columns(connection: Connection) -> None:
+    """Give the tables of an earlier release the columns that came since, which may be null."""
+    known = connection.exec_driver_sql(
+        "SELECT c.relname, array_agg(a.attname::text) FROM pg_class AS c"
+        " JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"
+        f" WHERE c.relnamespace = '{sql.ENGINE_SCHEMA}'::regnamespace GROUP BY c.relname"
+    )
+    present = {name: set(columns) for name, columns in known}
+    for table in metadata.tables.values():
+        for column in table.c:
+            if column.name not in present.get(table.name, set(table.c.keys())):
+                name, kind = sql.name_of(table), sql.type_name(column.type)
+                sql.execute(
+                    connection, f"ALTER TABLE {name} ADD COLUMN {sql.quote(column.name)} {kind}"
+                )
+
+
+def is_there(connection: Connection, table: Table) -> bool:
+    """Whether the table exists: what an older version installed has not all of them."""
+    found = func.to_regclass(f"{sql.ENGINE_SCHEMA}.{table.name}").is_not(None)
+    return bool(connection.scalar(select(found)))
+
+
+def installed(connection: Connection, tally: Tally) -> Installed | None:
+    """What is installed of `tally`, and why it is stale; None where it is not installed.
+
+    Raises NotInstalled where the engine's schema itself is missing.
+    """
+    columns = tally_state.c
+    try:
+        row = connection.execute(
+            select(
+                columns.declaration_hash,
+                columns.capture_hash,
+                func.array(_reasons(tally).scalar_subquery()).label("stale"),
+                may_read(dependencies, stands_on).label("shows_record"),
+            ).where(columns.tally == tally.name)
+        ).one_or_none()
+    except ProgrammingError as error:
+        if getattr(error.orig, "sqlstate", "") not in {"42P01", "3F000"}:
+            raise
+        raise NotInstalled(
+            "the schema 'tallykeeper' is not in this database; run `tally migrate` first"
+        ) from error
+    if row is None:
+        return None
+    return Installed(row.declaration_hash, row.capture_hash, tuple(row.stale), row.shows_record)
+
+
+def may_read(*tables: Table) -> ColumnElement[bool]:
+    """Whether all of the engine's tables named exist, and this role may read them."""
+    names = (func.to_regclass(f"{sql.ENGINE_SCHEMA}.{table.name}") for table in tables)
+    rights = (func.has_table_privilege(cast(name, OID), "SELECT") for name in names)
+    return func.coalesce(and_(*rights), false())
+
+
+def stale_reasons(connection: Connection, tally: Tally) -> tuple[str, ...]:
+    """Why the tally is stale, each reason once, oldest first; empty when it is not."""
+    return tuple(connection.scalars(_reasons(tally)))
+
+
+def _reasons(tally: Tally) -> Select[tuple[str]]:
+    marks = select(stale_marks.c.reason).where(stale_marks.c.tally == tally.name)
+    return marks.group_by(stale_marks.c.reason).order_by(
+        func.min(stale_marks.c.marked_at), stale_marks.c.reason
+    )
+
+
+def is_fault(reason: ColumnElement[str]) -> ColumnElement[bool]:
+    """Whether a tally is stale for a fault, and not as things go."""
+    return or_(
+        reason.in_(FAULTS), *(reason.startswith(begin) for begin in (CAPTURE_FAILED, EDITED))
+    )
+
+
+def mark_stale(connection: Connection, tally: Tally, reason: str) -> None:
+    """Let the next refresh rebuild the tally, and its live view read the sources until then."""
+    connection.execute(stale_marks.insert().values(tally=tally.name, reason=reason))
+
+
+def clear_stale(connection: Connection, tally: Tally) -> None:
+    """Remove the marks that this snapshot sees; a later one stays."""
+    connection.execute(delete(stale_marks).where(stale_marks.c.tally == tally.name))
+
+
+def clear_reason(connection: Connection, tally: Tally, reason: str) -> None:
+    """Remove the marks of one reason."""
+    of_tally = delete(stale_marks).where(stale_marks.c.tally == tally.name)
+    connection.execute(of_tally.where(stale_marks.c.reason == reason))
+
+
+def backfilled(connection: Connection, tally: Tally) -> dict[str, Row[Any]]:
+    """What is known of the backfill of each lane, finished or not."""
+    if not is_there(connection, backfills):
+        return {}
+    rows = connection.execute(select(backfills).where(backfills.c.tally == tally.name))
+    return {row.lane: row for row in rows}
+
+
+def record_installed(
+    connection: Connection, tally: Tally, declaration_hash: str, capture_hash: str
+) -> None:
+    """Remember which declaration the database now has."""
+    values: dict[str, Any] = {
+        "declaration_hash": declaration_hash,
+        "capture_hash": capture_hash,
+        "installed_at": func.now(),
+    }
+    statement = insert(tally_state).values(tally=tally.name, **values)
+    connection.execute(statement.on_conflict_do_update(index_elements=["tally"], set_=values))
+
+
+def record_written(connection: Connection, tally: Tally, days: list[str], everything: bool) -> None:
+    """Remember which windows have to be verified again: `days`, or everything.
+
+    Single keys of a tally without windows are remembered by `record_touched`.
+    """
+    if not days and not everything:
+        return
+    if everything or tally.window is None or {FIRST_DAY, LAST_DAY} & set(days):
+        windows = "'{(,)}'::tstzmultirange"
+        parameters: tuple[Any, ...] = (tally.name,)
+    else:
+        windows = (
+            # In any session's time zone, with daylight saving or without.
+            "(SELECT range_agg(tstzrange(start, start + interval '24 hours'))"
+            " FROM unnest(%s::text[]) AS day CROSS JOIN"
+            " LATERAL (SELECT (day || ' 00:00Z')::timestamptz) AS s (start))"
+        )
+        parameters = (tally.name, days)
+    connection.exec_driver_sql(
+        f"INSERT INTO {sql.ENGINE_SCHEMA}.unverified (tally, windows) VALUES (%s, {windows})",
+        parameters,
+    )
+
+
+def take_cascaded(connection: Connection, tally: Tally) -> int:
+    """How many rows cascades deleted since this was last asked, as far as the snapshot sees."""
+    return int(
+        connection.exec_driver_sql(
+            f"WITH taken AS (DELETE FROM {sql.name_of(cascaded)} WHERE tally = %s RETURNING rows)"
+            " SELECT coalesce(sum(rows), 0) FROM taken",
+            (tally.name,),
+        ).scalar_one()
+    )
+
+
+def record_touched(connection: Connection, tally: Tally, relation: str) -> None:
+    """Remember which keys of a tally without windows have to be verified again.
+
+    `relation` has the group columns of the keys that a refresh is about to bring up to date. With
+    very many, comparing everything is no more work than looking each of them up.
+    """
+    if tally.window is not None:
+        return
+    group = sql.columns(tally.group, "k")
+    fields = ", ".join(f"{sql.literal(n)}, k.{sql.quote(n)}" for n in tally.group)
+    sql.execute(
+        connection,
+        f"WITH touched AS MATERIALIZED (SELECT DISTINCT {group} FROM {relation} AS k),"
+        " counted AS (SELECT count(*) AS keys FROM touched),"
+        f" all_of_them AS (INSERT INTO {sql.name_of(unverified)} (tally, windows)"
+        f" SELECT {sql.literal(tally.name)}, '{{(,)}}' FROM counted WHERE keys > {MOST_KEYS})"
+        f" INSERT INTO {sql.name_of(unverified_keys)} (tally, keys)"
+        f" SELECT {sql.literal(tally.name)}, jsonb_agg(jsonb_build_object({fields}))"
+        f" FROM touched AS k, counted WHERE keys <= {MOST_KEYS} HAVING count(*) > 0",
+    )
+
+
+def record_keys(connection: Connection, tally: Tally, keys: Sequence[Mapping[str, Any]]) -> None:
+    """Remember single keys of a tally without windows that have to be verified again."""
+    groups = [{name: key[name] for name in tally.group} for key in keys]
+    connection.execute(unverified_keys.insert().values(tally=tally.name, keys=groups))
+
+
+def record_verified(
+    connection: Connection,
+    tally: Tally,
+    *,
+    as_of: datetime,
+    whole: bool,
+    differing: int,
+    seconds: float,
+) -> None:
+    """Remember the outcome of a verify."""
+    values = {
+        "verified_at": as_of,
+        "whole": whole,
+        "differing": differing,
+        "seconds": seconds,
+    }
+    statement = insert(verifications).values(tally=tally.name, **values)
+    connection.execute(statement.on_conflict_do_update(index_elements=["tally"], set_=values))

@@ -1,0 +1,298 @@
+"""`tally demo`: made-up data through Dagster, from the first build to the checks, and how it went.
+
+It ends by itself, and it fails where a check does. What must stay true: it writes to the embedded
+database only, and it can be run again at any time.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import Engine
+
+from tallykeeper import Status, System, Tally, settings, status
+from tallykeeper.cli.environment import dagster_environment
+from tallykeeper.database.connections import open_engine
+from tallykeeper.discovery import chosen_systems
+from tallykeeper.embedded import shared_server
+from tallykeeper.installation.migrate import migrate
+
+if TYPE_CHECKING:
+    from dagster import AssetCheckEvaluation, DagsterInstance, Definitions, ExecuteInProcessResult
+
+    Rebuild = Callable[[], ExecuteInProcessResult]
+
+REBUILT_DAYS = 90
+NEXT = """
+Where to look next
+  make up             the Dagster UI on http://127.0.0.1:3000, hourly schedules on
+  tally status        the same table at any time (.venv/bin/tally)
+  tally load          your own: photographs (media), items and tags (gallery), events
+                      (fediverse, classroom)
+  docs/index.md       tutorial, guides, reference
+"""
+
+
+def run_demo(size: int | None = None) -> None:
+    """Make data up; build, change, refresh, rebuild and check it through Dagster; say how it went.
+
+    `size` is what each system's demo counts itself in: media files, links of items and tags,
+    events.
+
+    Raises click.ClickException where one brings a database of one's own, or a check fails.
+    """
+    if settings.names_file() is not None:
+        raise click.ClickException(
+            "the demo makes data up under the project's names, but TALLY_NAMES names tables of your"
+            " own; unset it for the demo"
+        )
+    if settings.database_url() is not None:
+        raise click.ClickException(
+            "the demo makes data up, so it keeps to the embedded database, but TALLY_DATABASE_URL"
+            " names one of your own; unset it for the demo"
+        )
+    systems = [system for system in chosen_systems() if system.part("demo") is not None]
+    if not systems:
+        raise click.ClickException("no system of this project has made-up data (a module `demo`)")
+    demo = Demo(Console(highlight=False), systems)
+    with shared_server.serving():
+        os.environ.update(dagster_environment())
+        engine = open_engine()
+        demo.make_up(engine, size)
+        demo.run(engine)
+        demo.print_summary(engine)
+    if demo.failed:
+        raise click.ClickException(
+            f"failed: {'; '.join(demo.failed)}. `tally up`, and the checks tell what differs"
+        )
+
+
+@dataclass
+class Demo:
+    """What is shown, and what came of it: failed checks, warnings, seconds by tally and run."""
+
+    console: Console
+    systems: Sequence[System]
+    failed: list[str] = field(default_factory=list)
+    warned: list[AssetCheckEvaluation] = field(default_factory=list)
+    seconds: dict[tuple[str, str], float] = field(default_factory=dict)
+
+    def make_up(self, engine: Engine, size: int | None) -> None:
+        """Create the tables and the data in them."""
+        with self._step("Tables, capture and live views") as told:
+            done = migrate(engine, self.systems, with_sources=True).done
+            told.append(f"{len(done)} things done" if done else "all there already")
+        for system in self.systems:
+            with self._step(f"Made-up data for {system.name}") as told:
+                create_demo = _demo_of(system).create_demo
+                rows = create_demo(engine) if size is None else create_demo(engine, size)
+                told.append(f"{rows:,} rows" if rows else "all there already")
+
+    def run(self, engine: Engine) -> None:
+        """Let Dagster build, refresh, rebuild and audit."""
+        with ExitStack() as opened:
+            with self._step("Loading Dagster") as told:
+                from dagster import DagsterInstance
+
+                instance = opened.enter_context(DagsterInstance.get())
+                runs = Runs(instance, self.systems)
+                told.append("ready")
+            for system in self.systems:
+                self._run(system, runs, engine)
+            with self._step("Nightly audit: every key against the sources") as told:
+                told.append(self._outcome("audited", runs.audit()))
+            from tallykeeper.dagster.alerting.expected_warnings import expect
+
+            expect(instance, self.warned)
+
+    def _run(self, system: System, runs: Runs, engine: Engine) -> None:
+        with self._step(f"{system.name}: first hourly run, which builds") as told:
+            told.append(self._outcome("built", runs.hourly(system)))
+        with self._step(f"{system.name}: late, changed, moved and deleted rows") as told:
+            changed = _demo_of(system).change_demo(engine)
+            told.append(f"{changed:,} rows changed")
+        with self._step(f"{system.name}: next hourly run, which takes the changes") as told:
+            told.append(self._outcome("refreshed", runs.hourly(system)))
+        for what, result in runs.rebuilds(system):
+            with self._step(f"{system.name}: {what}") as told:
+                told.append(self._outcome("rebuilt", result()))
+
+    def print_summary(self, engine: Engine) -> None:
+        """Per tally: rows, pending, verified, seconds; what a system adds; where to look next."""
+        # As narrow as a terminal of 80 columns.
+        table = Table(box=SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
+        table.add_column("tally", overflow="fold")
+        for heading in ("rows", "pending", "verified", "built", "refreshed"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for tally in (t for system in self.systems for t in system.tallies):
+            found = status(engine, tally)
+            table.add_row(
+                tally.name,
+                f"{found.rows or 0:,}",
+                f"{found.pending:,}",
+                _verified(found),
+                self._took(tally, "built"),
+                self._took(tally, "refreshed"),
+            )
+        self.console.print("", table, "", sep="\n")
+        for system in self.systems:
+            tell = getattr(_demo_of(system), "summary", None)
+            for line in tell(engine) if tell else ():
+                self.console.print(line, markup=False, soft_wrap=True)
+        self.console.print(NEXT.strip(), markup=False, soft_wrap=True)
+
+    @contextmanager
+    def _step(self, what: str) -> Iterator[list[str]]:
+        """Says what is being done while it is, and then what came of it and how long it took."""
+        told: list[str] = []
+        started = time.perf_counter()
+        with self.console.status(f"{what} ..."):
+            yield told
+        seconds = time.perf_counter() - started
+        self.console.print(
+            f"{what}: {', '.join(told)} [dim]({seconds:.1f} s)[/dim]", soft_wrap=True
+        )
+
+    def _outcome(self, kind: str, result: ExecuteInProcessResult) -> str:
+        """Remember seconds and failed checks of a run; returns a summary of it."""
+        keys = 0
+        for event in result.get_asset_materialization_events():
+            done = event.materialization.metadata
+            if "keys_changed" in done and "seconds" in done:
+                tally = ".".join(event.materialization.asset_key.path)
+                self.seconds[tally, kind] = float(str(done["seconds"].value))
+                keys += int(str(done["keys_changed"].value))
+        checks = result.get_asset_check_evaluations()
+        failed = [c for c in checks if not c.passed]
+        # What a check of one system's own warns of, the made-up data have in them on purpose.
+        warned = [c for c in failed if _only_warns(c)]
+        self.warned += warned
+        self.failed += [_named(c) for c in failed if c not in warned]
+        changed = f"{keys:,} keys changed, " if kind != "audited" else ""
+        verb = "warns" if len(warned) == 1 else "warn"
+        warnings = f"; {', '.join(map(_named, warned))} {verb}" if warned else ""
+        return f"{changed}{len(checks) - len(failed)} of {len(checks)} checks passed{warnings}"
+
+    def _took(self, tally: Tally, kind: str) -> str:
+        seconds = self.seconds.get((tally.name, kind))
+        return "-" if seconds is None else f"{seconds:.2f} s"
+
+
+class Runs:
+    """Runs of the code location's jobs in this process, recorded where the UI looks."""
+
+    def __init__(self, instance: DagsterInstance, systems: Sequence[System]) -> None:
+        from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
+        from dagster._core.remote_origin import (
+            ManagedGrpcPythonEnvCodeLocationOrigin,
+            RemoteRepositoryOrigin,
+        )
+        from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+
+        from tallykeeper.dagster.code_location import definitions
+        from tallykeeper.dagster.workspace import code_location
+
+        self._instance = instance
+        module, name = code_location()
+        self._repository = RemoteRepositoryOrigin(
+            ManagedGrpcPythonEnvCodeLocationOrigin(LoadableTargetOrigin(module_name=module), name),
+            SINGLETON_REPOSITORY_NAME,
+        )
+        self._definitions: Definitions = definitions(systems=systems)
+
+    def hourly(self, system: System) -> ExecuteInProcessResult:
+        """What the hourly schedule runs."""
+        from tallykeeper.dagster.jobs import hourly_name
+
+        return self._execute(hourly_name(system.name), {})
+
+    def rebuilds(self, system: System) -> Iterator[tuple[str, Rebuild]]:
+        """What clicks on Materialize run: for the last days, and for all lanes; by what it is."""
+        from tallykeeper.dagster.assets import lanes_of
+
+        windowed = [t for t in system.tallies if t.window is not None]
+        if windowed:
+            last = datetime.now(UTC).date()
+            first = max(last - timedelta(days=REBUILT_DAYS - 1), settings.start_date())
+            what = f"rebuild of the last {REBUILT_DAYS} days"
+            yield what, self._range(windowed, first.isoformat(), last.isoformat())
+        for tally in system.tallies:
+            lanes = lanes_of(tally)
+            if lanes is not None:
+                names = lanes.get_partition_keys()
+                what = f"backfill of {tally.table.name}, {' and '.join(names)}"
+                yield what, self._range([tally], names[0], names[-1])
+
+    def _range(self, tallies: Sequence[Tally], first: str, last: str) -> Rebuild:
+        from tallykeeper.dagster.assets import key_of
+
+        return lambda: self._execute(
+            "__ASSET_JOB",
+            {},
+            asset_selection=[key_of(tally) for tally in tallies],
+            tags={
+                "dagster/asset_partition_range_start": first,
+                "dagster/asset_partition_range_end": last,
+            },
+        )
+
+    def audit(self) -> ExecuteInProcessResult:
+        """What the nightly schedule runs."""
+        return self._execute("audit", {})
+
+    def _execute(self, job: str, config: dict[str, Any], **options: Any) -> ExecuteInProcessResult:
+        definition = self._definitions.resolve_job_def(job)
+        from dagster import DagsterExecutionInterruptedError
+        from dagster._core.remote_origin import RemoteJobOrigin
+        from dagster._core.storage.tags import REPOSITORY_LABEL_TAG
+
+        # What the runs log is in the UI; here each has its own line, and an error is raised.
+        quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+        tags = {**options.pop("tags", {}), REPOSITORY_LABEL_TAG: self._repository.get_label()}
+        try:
+            result = definition.execute_in_process(
+                run_config={**config, **quiet}, instance=self._instance, tags=tags, **options
+            )
+        except DagsterExecutionInterruptedError as interrupted:
+            raise KeyboardInterrupt from interrupted
+        # A run of this kind does not say which code location it is of, and would be in no timeline.
+        run = self._instance.get_run_by_id(result.run_id)
+        if run is not None:
+            origin = RemoteJobOrigin(self._repository, job)
+            self._instance.run_storage.replace_job_origin(run, origin)
+        return result
+
+
+def _demo_of(system: System) -> Any:
+    """The module that makes the system's data up; `run_demo` leaves systems out that have none."""
+    return system.part("demo")
+
+
+def _only_warns(check: AssetCheckEvaluation) -> bool:
+    from dagster import AssetCheckSeverity
+
+    from tallykeeper.dagster.checks import EVERYWHERE
+
+    return check.severity is AssetCheckSeverity.WARN and check.check_name not in EVERYWHERE
+
+
+def _named(check: AssetCheckEvaluation) -> str:
+    return f"{check.check_name} of {check.asset_key.to_user_string()}"
+
+
+def _verified(found: Status) -> str:
+    if found.verified_at is None:
+        return "-"
+    if found.differing:
+        return f"[red]{found.differing:,} WRONG[/red]"
+    return "every key" if found.verified_whole else "touched"

@@ -1,0 +1,328 @@
+"""Commands that keep tallies right, and tell how they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from tallykeeper.cli.common import (
+    FAILED,
+    INTERRUPTED,
+    as_json,
+    complain,
+    console,
+    example,
+    named,
+    names_given,
+    open_database,
+)
+
+if TYPE_CHECKING:
+    from tallykeeper import Status, Tally
+    from tallykeeper.maintain.verify import Progress as VerifyProgress
+
+day = click.DateTime(formats=["%Y-%m-%d"])
+
+
+@click.command(
+    epilog=example(
+        "tally migrate --with-sources",
+        "TALLY_SYSTEMS=media TALLY_SCHEMA_MEDIA=public tally migrate",
+    )
+)
+@click.option("--with-sources", is_flag=True, help="Also create source tables that are missing.")
+@click.option(
+    "--move-aside",
+    is_flag=True,
+    help="Move derived tables that do not fit to a schema of their own, and make others.",
+)
+def migrate(with_sources: bool, move_aside: bool) -> None:
+    """Create or adopt the derived tables, and install capture.
+
+    All of it happens, or nothing. An existing derived table is adopted where its columns fit or
+    can be made to. A source table is never moved or dropped, and none but a raw log altered. A
+    tally whose source tables are missing is left out.
+    """
+    from tallykeeper.installation.migrate import migrate as run
+
+    result = run(open_database(), with_sources=with_sources, move_aside=move_aside)
+    for sentence in result.done:
+        click.echo(sentence)
+    for system, missing in result.skipped.items():
+        click.echo(f"skipped {system}: there is no {', '.join(missing)}")
+    for tally, missing in result.left_out.items():
+        click.echo(f"left out {tally}: there is no {', '.join(missing)}")
+    if not result.systems:
+        raise click.ClickException(
+            "no system has its source tables here, so nothing was changed; make them with"
+            " `tally migrate --with-sources`, or name the schema that has them in"
+            " TALLY_SCHEMA_<SYSTEM>"
+        )
+    if not result.done:
+        click.echo("nothing to do")
+
+
+@click.command(
+    epilog=example("tally status", "tally status --json | jq '.tallies[] | {tally, pending}'")
+)
+@as_json
+def status(as_json: bool) -> int:
+    """Show what is known of each tally.
+
+    Rows, the size on disk of the table with its indexes and its change log, when it was last
+    refreshed, its pending changes, the age of the oldest, what the last verify found, and since
+    when every key has been compared. Ends with 1 where something that a tally stands on is not as
+    it was when it was installed.
+    """
+    from tallykeeper import NotInstalled
+    from tallykeeper import status as status_of
+    from tallykeeper.catalog import presence
+    from tallykeeper.cli.output.incidents import open_hint
+    from tallykeeper.cli.output.tallies import show_status, status_as_json
+    from tallykeeper.cli.selection import kept_tallies, named_tallies, number_open, systems_of
+    from tallykeeper.drift import event_triggers
+
+    engine = open_database()
+    found: list[tuple[Tally, Status | None]] = []
+    for each in named_tallies(engine, ()):
+        try:
+            found.append((each, status_of(engine, each)))
+        except NotInstalled:
+            found.append((each, None))
+    waiting = {}
+    with engine.connect() as connection:
+        triggers = event_triggers.faults(connection)
+        for system in systems_of([each for each, _ in found]):
+            if system.waiting is not None and not presence.missing(connection, system.raw):
+                waiting[system.name] = system.waiting(connection)
+    if as_json:
+        click.echo(status_as_json(found, waiting))
+    else:
+        show_status(found, waiting, console())
+        for tally, lacking in kept_tallies(engine).items():
+            if lacking:
+                click.echo(
+                    f"{tally.name} is left out: there is no {', '.join(lacking)}; create it and run"
+                    " `tally migrate`"
+                )
+        for fault in triggers:
+            click.echo(f"{fault}: changes are found at the next comparison; run `tally migrate`")
+        hint = open_hint(number_open(engine))
+        if hint:
+            click.echo(hint)
+    return FAILED if any(known is not None and known.faults for _, known in found) else 0
+
+
+@click.command(epilog=example("tally refresh", "tally refresh daily_contributions"))
+@names_given
+def refresh(names: Sequence[str]) -> int:
+    """Bring the named tallies, or all, up to date.
+
+    Takes all pending changes; the cost follows them, not the history. A tally that was never
+    built, or whose declaration changed, is rebuilt. What waits in a raw log is processed before.
+    One that fails is named, and the others go on. Ends with 1 then, and where capture is not
+    intact, so that the figures are not proven.
+    """
+    from tallykeeper import refresh as run
+    from tallykeeper.cli.failures import explain_one
+    from tallykeeper.cli.output.tallies import fault_lines, quarantine_line, refreshed_line
+    from tallykeeper.cli.selection import systems_of
+    from tallykeeper.faults import quarantine
+
+    engine = open_database()
+    wanted = named(engine, names)
+    failed = 0
+    for system in systems_of(wanted):
+        try:
+            done = system.process(engine) if system.process else None
+        except Exception as error:  # noqa: BLE001 -- raised again where it is a bug
+            complain(explain_one(error, system.name))
+            failed += 1
+            continue
+        if done:
+            click.echo(f"{system.name}: {done}")
+    for each in wanted:
+        try:
+            result = run(engine, each)
+            with engine.connect() as connection:
+                held = quarantine.held(connection, each)
+        except Exception as error:  # noqa: BLE001 -- raised again where it is a bug
+            complain(explain_one(error, each.name))
+            failed += 1
+            continue
+        failed += bool(result.faults)
+        for line in (refreshed_line(result), *fault_lines(each.name, result.faults)):
+            click.echo(line)
+        if held:
+            click.echo(quarantine_line(each, held))
+    return FAILED if failed else 0
+
+
+@click.command(
+    epilog=example(
+        "tally rebuild media.daily_contributions --from 2025-11-01 --to 2025-12-01",
+        "tally rebuild classroom.submission_counts --key 7 --key 8",
+    )
+)
+@click.argument("name")
+@click.option("--from", "start", type=day, metavar="D", help="First day, UTC, as in 2025-11-01.")
+@click.option("--to", "end", type=day, metavar="D", help="Day after the last, UTC: not included.")
+@click.option(
+    "--key",
+    "keys",
+    multiple=True,
+    metavar="KEY",
+    help="Only this key: 7, or column=value with commas between; may be repeated.",
+)
+def rebuild(name: str, start: datetime | None, end: datetime | None, keys: Sequence[str]) -> None:
+    """Compute a tally, or some days or keys of it, anew.
+
+    The days are those from --from up to, but not including, --to. Without --from the window has
+    no beginning, without --to no end. Only rows that differ are written.
+    """
+    from tallykeeper import rebuild as run
+    from tallykeeper import rebuild_keys
+    from tallykeeper.cli.output.tallies import refreshed_line
+    from tallykeeper.reads.keys import key_of
+
+    if start is not None and end is not None and end <= start:
+        raise click.UsageError(
+            f"the window ends ({end:%Y-%m-%d}) at or before it starts ({start:%Y-%m-%d});"
+            " the end is exclusive and must be later",
+            ctx=click.get_current_context(),
+        )
+    if keys and (start is not None or end is not None):
+        raise click.UsageError(
+            "days and keys were both named; name one or the other",
+            ctx=click.get_current_context(),
+        )
+    engine = open_database()
+    (each,) = named(engine, [name])
+    if keys:
+        try:
+            wanted = [key_of(each, key) for key in keys]
+        except ValueError as error:
+            raise click.UsageError(str(error), ctx=click.get_current_context()) from error
+        click.echo(refreshed_line(rebuild_keys(engine, each, wanted)))
+        return
+    result = run(engine, each, _midnight(start), _midnight(end))
+    click.echo(refreshed_line(result))
+
+
+@click.command(
+    epilog=example(
+        "tally backfill gallery.content_tags",
+        "tally backfill gallery.content_tags --lane auto --restart",
+    )
+)
+@click.argument("name")
+@click.option("--lane", "lanes", multiple=True, metavar="LANE", help="Only this; may be repeated.")
+@click.option("--restart", is_flag=True, help="From the start, even if one was interrupted.")
+@click.option(
+    "--target-seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=2.0,
+    show_default=True,
+    help="How long a batch is meant to take.",
+)
+def backfill(name: str, lanes: Sequence[str], restart: bool, target_seconds: float) -> int:
+    """Build a big tally in batches, which can be interrupted.
+
+    Run again, it goes on where it was. What is finished is gone over again, and only rows that
+    differ are written. Between batches it stands back for writers and replicas. Changes that are
+    pending stay so: `tally refresh` takes them.
+    """
+    from tallykeeper import BadLane
+    from tallykeeper import backfill as run
+    from tallykeeper import status as status_of
+    from tallykeeper.cli.output.backfills import backfilled_line, showing
+
+    engine = open_database()
+    (each,) = named(engine, [name])
+    try:
+        with showing(click.echo) as show:
+            done = run(
+                engine,
+                each,
+                lanes or None,
+                restart=restart,
+                target_seconds=target_seconds,
+                on_progress=show,
+            )
+    except BadLane as error:
+        raise click.UsageError(str(error), ctx=click.get_current_context()) from error
+    except KeyboardInterrupt:
+        complain("interrupted; the batches so far stay, and the same command goes on from there")
+        return INTERRUPTED
+    click.echo(backfilled_line(done, status_of(engine, each)))
+    return 0
+
+
+@click.command(epilog=example("tally verify", "tally verify daily_contributions --json"))
+@names_given
+@as_json
+def verify(names: Sequence[str], as_json: bool) -> int:
+    """Compare the named tallies, or all, with their sources.
+
+    Names every key that differs, with what is stored and what the sources say. Exact while
+    writers run: a difference is a real fault. A big tally is compared in stretches of a snapshot
+    each, and how far that is goes to standard error. What it finds wrong is an incident, which it
+    resolves when it finds it right. Ends with 1 where anything differs, and where a tally was never
+    built.
+    """
+    from tallykeeper import verify as run
+    from tallykeeper.cli.output.tallies import (
+        show_verification,
+        verifications_as_json,
+        verifying_line,
+    )
+    from tallykeeper.operations.differences import record
+
+    engine = open_database()
+    results = []
+
+    def show(progress: VerifyProgress) -> None:
+        click.echo(verifying_line(progress), err=True)
+
+    for each in named(engine, names):
+        results.append(run(engine, each, on_progress=show))
+        with engine.begin() as connection:
+            record(connection, each, results[-1])
+        if not as_json:
+            show_verification(results[-1], console())
+    if as_json:
+        click.echo(verifications_as_json(results))
+    return 0 if all(result.ok for result in results) else FAILED
+
+
+@click.command(epilog=example("tally incidents", "tally incidents --open daily_contributions"))
+@names_given
+@click.option("--open", "open_only", is_flag=True, help="Only what is still wrong; exit 1 if any.")
+@as_json
+def incidents(names: Sequence[str], open_only: bool, as_json: bool) -> int:
+    """Tell what was found wrong, and what became of it.
+
+    Open incidents first, then the latest hundred that were mended. When each was found, what it
+    was, its cause if it is known, how many keys differed, what is being done or when it was mended.
+    NAME may also be a job, schedule or check. With --open it ends with 1 where anything is open.
+    """
+    from tallykeeper.cli.output.incidents import incidents_as_json, incidents_in_words
+    from tallykeeper.cli.selection import UnknownTally, incidents_of
+
+    try:
+        found = incidents_of(open_database(), names, open_only=open_only)
+    except UnknownTally as error:
+        raise click.UsageError(str(error), ctx=click.get_current_context()) from error
+    if as_json:
+        click.echo(incidents_as_json(found))
+    else:
+        for line in incidents_in_words(found):
+            click.echo(line)
+    return FAILED if open_only and found else 0
+
+
+def _midnight(day: datetime | None) -> datetime | None:
+    return day.replace(tzinfo=UTC) if day is not None else None

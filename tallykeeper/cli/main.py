@@ -1,0 +1,100 @@
+"""The `tally` command line: what each command takes and says, and nothing of how it is done.
+
+One place turns errors into sentences and exit codes (`main`): 0 done, 1 failed or found something
+wrong, 2 called wrongly, 130 interrupted. What is heavy (Dagster, pandas, matplotlib, Alembic) is
+imported by the commands that need it, so that the others start at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from tallykeeper.cli.common import FAILED, INTERRUPTED, complain
+from tallykeeper.cli.export import export
+from tallykeeper.cli.keep import backfill, incidents, migrate, rebuild, refresh, status, verify
+from tallykeeper.cli.load import load
+from tallykeeper.cli.run import demo, env, metrics, roles, serve, stop, test_alert, up
+
+
+def main() -> None:
+    """Run the command line, and end the process with its exit code."""
+    try:
+        code = tally.main(prog_name="tally", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "tally"
+        complain(f"{error.format_message().rstrip('.')}; see `{command} --help`")
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        complain(error.format_message())
+        sys.exit(error.exit_code)
+    except click.Abort:
+        complain("interrupted; what was under way was undone")
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has had enough; nor may the interpreter flush it at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
+    except Exception as error:
+        from tallykeeper.cli.failures import explain
+
+        sentence = explain(error)
+        if sentence is None:
+            raise
+        complain(sentence)
+        sys.exit(FAILED)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+class _InOrder(click.Group):
+    """Lists its commands as they stand here, not by the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*self.commands, *_of_systems()]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return self.commands.get(cmd_name) or _of_systems().get(cmd_name)
+
+
+def _of_systems() -> dict[str, click.Command]:
+    """The commands that systems bring along, in their packages' modules `commands`.
+
+    Raises SettingError.
+    """
+    from tallykeeper.discovery import all_systems
+
+    parts = [system.part("commands") for system in all_systems()]
+    found = [command for part in parts if part for command in part.COMMANDS]
+    return {str(command.name): command for command in found}
+
+
+@click.group(cls=_InOrder, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="tallykeeper", prog_name="tally")
+def tally() -> None:
+    """Keep derived tables in PostgreSQL exactly equal to what their source tables say.
+
+    The database is the one that TALLY_DATABASE_URL names; without it an embedded PostgreSQL is
+    started. NAME is a tally: daily_contributions, media.daily_contributions or
+    media/daily_contributions.
+    """
+
+
+_COMMANDS = (migrate, status, refresh, rebuild, backfill, verify, incidents, load)
+for command in (
+    *_COMMANDS,
+    export,
+    roles,
+    test_alert,
+    env,
+    stop,
+    metrics,
+    up,
+    serve,
+    demo,
+):
+    tally.add_command(command)

@@ -1,0 +1,1 @@
+"""Alerts: what Dagster recorded becomes incidents, and these become messages."""

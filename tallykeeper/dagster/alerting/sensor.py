@@ -1,0 +1,156 @@
+"""The sensor `alerts`: what went wrong becomes incidents, repairs are asked for, people are told.
+
+Only the order of things stands here: one transaction in which all of it is written down, then the
+deliveries, which may fail without any harm to the rest. What is heard and seen, how it is said, and
+how it gets there is in the files beside this one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import dagster as dg
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import OperationalError
+
+from tallykeeper.catalog.state import is_there
+from tallykeeper.dagster.alerting import event_log_reader, incident_rules, tick_monitor
+from tallykeeper.dagster.alerting.sensor_cursor import Memory
+from tallykeeper.dagster.assets import SystemAssets
+from tallykeeper.dagster.database import Database
+from tallykeeper.dagster.inventory import INCIDENTS
+from tallykeeper.dagster.metadata import incident_summary
+from tallykeeper.database.connections import DatabaseUnavailable
+from tallykeeper.faults import incidents, manual_writes
+from tallykeeper.operations import delivery, message_templates, outbox
+from tallykeeper.operations.alert_targets import Target, targets
+from tallykeeper.operations.delivery import Lost, is_unreachable
+from tallykeeper.operations.message_templates import Text
+from tallykeeper.operations.repair_requests import REPAIR_JOB, lost_requests, repair_requests
+from tallykeeper.settings import alert_repeat_hours, ui_url
+
+ALERTS = "alerts"
+LOOK_EVERY_SECONDS = 30
+
+
+def alerts(systems: Sequence[SystemAssets]) -> dg.SensorDefinition:
+    """Record what is wrong with any tally, check, run or schedule; ask for repairs; tell people."""
+    tallies = [tally for built in systems for tally in built.system.tallies]
+
+    @dg.sensor(
+        name=ALERTS,
+        job_name=REPAIR_JOB,
+        minimum_interval_seconds=LOOK_EVERY_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=(
+            "Failed checks and runs, missed ticks and changes that wait too long become incidents;"
+            " they are told to TALLY_ALERT_URLS, and repairs are asked for."
+        ),
+    )
+    def look(context: dg.SensorEvaluationContext, database: Database) -> dg.SensorResult:
+        told_to, repeat_hours = targets(), alert_repeat_hours()
+        ui_url()
+        memory, now = Memory.of(context.cursor), datetime.now(UTC)
+        try:
+            engine = database.engine()
+            found = tick_monitor.ages(engine, systems)
+            with engine.begin() as connection:
+                why_not = _why_not(connection)
+                if why_not:
+                    return dg.SensorResult(skip_reason=why_not, cursor=context.cursor)
+                place = incident_rules.place_of(context, ALERTS, tallies)
+                memory = _absence(connection, memory, now)
+                heard = event_log_reader.listen(context.instance, connection)
+                found_now = incident_rules.find(context.instance, connection, place, heard)
+                found_now |= tick_monitor.pending(connection, found)
+                found_now |= tick_monitor.uncompared(connection, found.looked_at)
+                found_now |= manual_writes.look(connection, sorted(found.looked_at))
+                found_now |= tick_monitor.ticks(
+                    context.instance, connection, place, memory.since(now)
+                )
+                requests = [
+                    *lost_requests(context.instance, connection),
+                    *repair_requests(context.instance, connection),
+                ]
+                texts = outbox.write(connection, found_now, told_to, repeat_hours)
+                lost = delivery.give_up_gone(connection, told_to)
+                listing = incident_summary.of_table(connection)
+            _list_incidents(context.instance, listing)
+            _log(context.log, texts, told_to, lost)
+            delivery.deliver(engine, told_to, context.log)
+        except (DatabaseUnavailable, OperationalError) as error:
+            if not is_unreachable(error):
+                raise
+            return _unreachable(context, memory, told_to, now, error)
+        if memory.told_unreachable:
+            said = message_templates.reachable(memory.unreachable_since, now)
+            delivery.send_directly(told_to, said, context.log)
+        return dg.SensorResult(
+            run_requests=requests, cursor=memory.after_look(heard.last, now).spelled()
+        )
+
+    return look
+
+
+def _list_incidents(instance: dg.DagsterInstance, listing: Mapping[str, dg.MetadataValue]) -> None:
+    """Have the asset of the incidents list them, where that is not what it says already."""
+    latest = instance.get_latest_materialization_event(INCIDENTS)
+    if latest is None or latest.asset_materialization is None:
+        known: Mapping[str, dg.MetadataValue] = {}
+    else:
+        known = latest.asset_materialization.metadata
+    if known != listing:
+        instance.report_runless_asset_event(dg.AssetMaterialization(INCIDENTS, metadata=listing))
+
+
+def _why_not(connection: Connection) -> str | None:
+    if not is_there(connection, incidents.incidents):
+        return "nothing is installed in this database yet; run `tally migrate`"
+    mine = connection.scalar(
+        text("SELECT pg_try_advisory_xact_lock(hashtext('tallykeeper alerts'))")
+    )
+    return None if mine else "another look is under way"
+
+
+def _absence(connection: Connection, memory: Memory, now: datetime) -> Memory:
+    """Write down a gap since the last look; looking begins anew after one."""
+    if memory.looked_at is None or now - memory.looked_at < tick_monitor.GRACE:
+        return memory
+    why = "Dagster's daemon was down, or this sensor failed"
+    if memory.unreachable_since is not None:
+        why = "the database was not reachable"
+    tick_monitor.absence(connection, memory.looked_at, now, why)
+    return replace(memory, looking_since=now)
+
+
+def _unreachable(
+    context: dg.SensorEvaluationContext,
+    memory: Memory,
+    told_to: Sequence[Target],
+    now: datetime,
+    error: DatabaseUnavailable | OperationalError,
+) -> dg.SensorResult:
+    """Nothing can be written down: tell it once, directly, if it is so at a second look too."""
+    reason = incident_rules.one_line(
+        str(error.orig if isinstance(error, OperationalError) else error)
+    )
+    if memory.unreachable_since is not None and not memory.told_unreachable:
+        said = message_templates.unreachable(memory.unreachable_since, reason)
+        memory = replace(memory, told_unreachable=True)
+        delivery.send_directly(told_to, said, context.log)
+    memory = replace(memory, unreachable_since=memory.unreachable_since or now)
+    return dg.SensorResult(
+        skip_reason=f"the database is not reachable: {reason}", cursor=memory.spelled()
+    )
+
+
+def _log(
+    log: logging.Logger, texts: Sequence[Text], told_to: Sequence[Target], lost: Sequence[Lost]
+) -> None:
+    for one in texts:
+        log.info("%s", one.title if told_to else f"{one.title}\n{one.body}")
+    for each in lost:
+        log.error("%s", each)

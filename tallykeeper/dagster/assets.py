@@ -1,0 +1,300 @@
+"""From a system's declarations to its Dagster assets and checks; it knows no particular system.
+
+Source tables become external assets, so that the lineage begins at the raw data; each tally an
+asset, with daily partitions where it has windows, and with its lanes where it is built in batches.
+What only one system has (tables that it processes itself, reports, housekeeping) it brings along.
+What a materialization does is in `keeping.py` and `lanes.py`, the checks are in `checks.py`.
+Building all this touches no database.
+"""
+
+# No `from __future__ import annotations` here: Dagster reads the types of an op's context and
+# config from the annotations as they stand.
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import dagster as dg
+from pydantic import Field
+from sqlalchemy import Engine, Table
+
+from tallykeeper import Everything, RecomputedTally, System, Tally
+from tallykeeper.dagster import lanes, materialization
+from tallykeeper.dagster.checks import checks_of
+from tallykeeper.dagster.database import Database
+from tallykeeper.dagster.metadata import columns, incident_summary
+from tallykeeper.dagster.metadata.sql_layout import laid_out
+from tallykeeper.database.sql import render
+from tallykeeper.discovery import why_left_out
+from tallykeeper.operations.partition_windows import Span
+
+Materialized = Iterator[dg.MaterializeResult[None]]
+Extra = Callable[[Engine], Mapping[str, dg.MetadataValue]]
+"""Metadata of a tally's own for its materializations, read from the database after the refresh."""
+
+
+class LanesConfig(dg.Config):
+    """How to build a tally whose partitions are the lanes of its batches."""
+
+    restart: bool = Field(
+        default=False,
+        description="Begin anew, instead of going on where an interrupted backfill was.",
+    )
+
+
+class WholeConfig(dg.Config):
+    """How to materialize a tally without partitions."""
+
+    rebuild: bool = Field(
+        default=False,
+        description="Compute all of it anew from the sources, instead of taking pending changes.",
+    )
+
+
+@dataclass(frozen=True)
+class SystemAssets:
+    """One system in Dagster's terms.
+
+    `assets` and `checks` are of the hourly run; `housekeeping` runs once a day, and with it
+    `daily_checks` by themselves.
+    """
+
+    system: System
+    sources: list[dg.AssetSpec]
+    assets: list[dg.AssetsDefinition]
+    checks: list[dg.AssetChecksDefinition]
+    housekeeping: list[dg.AssetsDefinition] = field(default_factory=list)
+    daily_checks: list[dg.AssetChecksDefinition] = field(default_factory=list)
+    extras: Mapping[Tally, Extra] = field(default_factory=dict)
+
+    def more(self, engine: Engine, tally: Tally) -> Mapping[str, dg.MetadataValue]:
+        """What a materialization of `tally` says of it besides what was done, as it is now."""
+        return _more(tally, self.extras.get(tally), engine)
+
+    def checks_of(self, tally: Tally) -> list[dg.AssetChecksDefinition]:
+        """The checks of the asset of `tally`, its system's own among them."""
+        key = key_of(tally)
+        return [c for c in self.checks if any(each.asset_key == key for each in c.check_keys)]
+
+
+def build_assets(
+    system: System,
+    partitions: dg.DailyPartitionsDefinition,
+    *,
+    extras: Mapping[Tally, Extra] | None = None,
+    checks: Sequence[dg.AssetChecksDefinition] = (),
+    more: Sequence[dg.AssetsDefinition] = (),
+    housekeeping: Sequence[dg.AssetsDefinition] = (),
+    daily_checks: Sequence[dg.AssetChecksDefinition] = (),
+    owners: Sequence[str] = (),
+) -> SystemAssets:
+    """The assets and checks of `system`.
+
+    `extras` adds metadata of a tally's own, `checks` those that only this system has. `more` are
+    assets besides the tallies that the hourly run materializes too, in the order of the lineage:
+    tables that the system processes itself (`processed_specs`), reports. `housekeeping` are those
+    that run once a day, and not with it; `daily_checks` are those of `checks` that compare more
+    when they run alone, once a day too.
+    """
+    tallies = [
+        _asset(system, tally, partitions, (extras or {}).get(tally), owners)
+        for tally in system.tallies
+    ]
+    return SystemAssets(
+        system=system,
+        sources=[_source(system, source) for source in system.sources],
+        assets=[*more, *tallies],
+        checks=[
+            *(
+                check
+                for tally in system.tallies
+                for check in checks_of(system, tally, key_of(tally))
+            ),
+            *checks,
+        ],
+        housekeeping=list(housekeeping),
+        daily_checks=list(daily_checks),
+        extras=dict(extras or {}),
+    )
+
+
+def processed_specs(system: System, owners: Sequence[str] = ()) -> list[dg.AssetSpec]:
+    """An asset for each table that the system derives from its raw ones by processing them.
+
+    One op materializes them all, for one transaction writes them all.
+    """
+    raw = [dg.AssetKey([system.name, table.name]) for table in system.raw]
+    return [
+        dg.AssetSpec(
+            [system.name, table.name],
+            deps=raw,
+            description=table.comment,
+            group_name=system.name,
+            owners=list(owners),
+            kinds={"postgres", "table"},
+            tags={"tallykeeper/role": "derived", "tallykeeper/kept": "processed"},
+            metadata=_metadata(table),
+        )
+        for table in system.processed
+    ]
+
+
+def is_partitioned(tally: Tally) -> bool:
+    """Whether its asset has partitions: days, or the lanes of its batches."""
+    return tally.window is not None or lanes_of(tally) is not None
+
+
+def lanes_of(tally: Tally) -> dg.StaticPartitionsDefinition | None:
+    """The lanes of a tally that is built in batches, as partitions; None for any other."""
+    if not isinstance(tally, RecomputedTally) or tally.batches is None:
+        return None
+    return dg.StaticPartitionsDefinition(list(tally.batches.lanes))
+
+
+def key_of(tally: Tally) -> dg.AssetKey:
+    """The asset that keeps `tally`."""
+    return dg.AssetKey([tally.system, tally.table.name])
+
+
+def _source(system: System, table: Table) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        columns.key_of_table(system.tallies, table),
+        description=table.comment,
+        group_name=system.name,
+        kinds={"postgres", "table"},
+        tags={"tallykeeper/role": "source"},
+        metadata=_metadata(table),
+    )
+
+
+def _asset(
+    system: System,
+    tally: Tally,
+    partitions: dg.DailyPartitionsDefinition,
+    extra: Extra | None,
+    owners: Sequence[str],
+) -> dg.AssetsDefinition:
+    with warnings.catch_warnings():
+        # Backfill policies may change between minor versions of Dagster, of which we admit one.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        as_asset = dg.asset(
+            key=key_of(tally),
+            deps=[columns.key_of_table(tally.siblings, source) for source in tally.sources],
+            description=_description(tally),
+            group_name=tally.system,
+            owners=list(owners),
+            kinds={"postgres", "table"},
+            tags={"tallykeeper/role": "derived", "tallykeeper/kept": tally.kind},
+            metadata={
+                **_metadata(tally.table),
+                "key": ", ".join(tally.key),
+                "live_view": tally.live_name,
+            },
+            partitions_def=partitions if tally.window is not None else lanes_of(tally),
+            # One run whatever the range: the rebuild is one statement, or one row of batches.
+            backfill_policy=(dg.BackfillPolicy.single_run() if is_partitioned(tally) else None),
+            # One that is left out materializes nothing, and its checks are passed over with it.
+            output_required=False,
+        )
+    if tally.window is not None:
+        return as_asset(_windowed(system, tally, partitions, extra))
+    if isinstance(tally, RecomputedTally) and tally.batches is not None:
+        return as_asset(_batched(system, tally, extra))
+    return as_asset(_whole(system, tally, extra))
+
+
+def _is_left_out(
+    context: dg.AssetExecutionContext, engine: Engine, system: System, tally: Tally
+) -> bool:
+    """Whether there is nothing to do because a table of the tally is missing, which is observed."""
+    why = why_left_out(engine, system, tally)
+    if why:
+        context.log.warning("%s: %s", tally.name, why)
+        reason = {"reason": dg.MetadataValue.text(why)}
+        observed = dg.AssetObservation(context.asset_key, description=why, metadata=reason)
+        context.log_event(observed)
+    return bool(why)
+
+
+def _windowed(
+    system: System, tally: Tally, partitions: dg.DailyPartitionsDefinition, extra: Extra | None
+) -> Callable[..., Materialized]:
+    def materialize(context: dg.AssetExecutionContext, database: Database) -> Materialized:
+        engine = database.engine()
+        if _is_left_out(context, engine, system, tally):
+            return
+        # What Materialize means in the UI, on the asset's page as on a job's, follows from the run.
+        rebuilds = bool(materialization.own_partitions(context))
+        act = materialization.rebuild_windowed if rebuilds else materialization.refresh_windowed
+        yield act(context, engine, tally, span_of(partitions), lambda: _more(tally, extra, engine))
+
+    return materialize
+
+
+def _batched(
+    system: System, tally: RecomputedTally, extra: Extra | None
+) -> Callable[..., Materialized]:
+    def materialize(
+        context: dg.AssetExecutionContext, config: LanesConfig, database: Database
+    ) -> Materialized:
+        engine = database.engine()
+        if _is_left_out(context, engine, system, tally):
+            return
+
+        def more() -> Mapping[str, dg.MetadataValue]:
+            return _more(tally, extra, engine)
+
+        if materialization.own_partitions(context):
+            yield lanes.backfill_lanes(context, engine, tally, config.restart, more)
+        else:
+            yield lanes.refresh_lanes(context, engine, tally, more)
+
+    return materialize
+
+
+def _whole(system: System, tally: Tally, extra: Extra | None) -> Callable[..., Materialized]:
+    def materialize(
+        context: dg.AssetExecutionContext, config: WholeConfig, database: Database
+    ) -> Materialized:
+        engine = database.engine()
+        if _is_left_out(context, engine, system, tally):
+            return
+        yield materialization.keep_whole(
+            context, engine, tally, config.rebuild, lambda: _more(tally, extra, engine)
+        )
+
+    return materialize
+
+
+def span_of(partitions: dg.DailyPartitionsDefinition) -> Span:
+    """The partitions that there are now. Raises dagster.Failure where there is none."""
+    first, last = partitions.get_first_partition_key(), partitions.get_last_partition_key()
+    if first is None or last is None:
+        raise dg.Failure(f"{partitions} has no partition: its first day is still to come")
+    return Span(first, last)
+
+
+def _more(tally: Tally, extra: Extra | None, engine: Engine) -> Mapping[str, dg.MetadataValue]:
+    # Dagster reads the lineage of columns from materializations, not from definitions.
+    lineage = dg.MetadataValue.column_lineage(columns.lineage(tally))
+    return {
+        "dagster/column_lineage": lineage,
+        **incident_summary.of_tally(engine, tally),
+        **(extra(engine) if extra else {}),
+    }
+
+
+def _description(tally: Tally) -> str:
+    # The catalogue shows as much of it as one line holds, which has to be prose.
+    return (
+        f"{tally.description}\n\nKept equal to what its sources say: this table as of its last"
+        f" refresh, the view `{tally.live_name}` as of the last commit. It holds\n\n"
+        f"```sql\n{laid_out(render(tally.aggregate(Everything())))}\n```\n"
+    )
+
+
+def _metadata(table: Table) -> dict[str, object]:
+    return {
+        "dagster/table_name": columns.table_name(table),
+        "dagster/column_schema": columns.schema_of_table(table),
+    }

@@ -1,0 +1,78 @@
+"""A Dagster code location: assets, checks, jobs, schedules and sensors of every chosen system.
+
+Assembled by one function, so that tests and other code locations can swap the database. Loading
+touches no database, and imports what is heavy (drawing, migrations) only where it is used. Which
+systems there are stands in `tallykeeper/discovery.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import dagster as dg
+
+from tallykeeper import System
+from tallykeeper.dagster import jobs, partitions, pressure_sensor, schedules
+from tallykeeper.dagster.alerting.sensor import alerts
+from tallykeeper.dagster.assets import SystemAssets, build_assets
+from tallykeeper.dagster.database import Database
+from tallykeeper.dagster.instance.housekeeping import housekeeping, housekeeping_schedule
+from tallykeeper.dagster.inventory import incidents_asset, inventory_check
+from tallykeeper.dagster.project_database import ProjectDatabase
+from tallykeeper.dagster.repair_job import repair_job
+from tallykeeper.discovery import chosen_systems
+
+
+def definitions(
+    *, systems: Sequence[System] | None = None, database: Database | None = None
+) -> dg.Definitions:
+    """Everything that Dagster runs, for `systems` (by default those that TALLY_SYSTEMS chooses).
+
+    `database` is by default the one that the environment names when a run starts.
+
+    Raises SettingError.
+    """
+    chosen = chosen_systems() if systems is None else systems
+    daily = partitions.daily()
+    return assemble([assets_of(system, daily) for system in chosen], database)
+
+
+def assets_of(system: System, daily: dg.DailyPartitionsDefinition) -> SystemAssets:
+    """What the module `assets` of the system's package builds, else the assets of its tallies."""
+    part = system.part("assets")
+    built: SystemAssets = part.build(daily) if part else build_assets(system, daily)
+    return built
+
+
+def assemble(built: Sequence[SystemAssets], database: Database | None = None) -> dg.Definitions:
+    """The systems' assets and checks, with the jobs, schedules and sensors that run them."""
+    hourly = [jobs.hourly(s) for s in built]
+    tidied = [s for s in built if s.housekeeping]
+    assets: list[dg.AssetSpec | dg.AssetsDefinition] = [incidents_asset()]
+    for system in built:
+        assets += [*system.sources, *system.assets, *system.housekeeping]
+    return dg.Definitions(
+        assets=assets,
+        asset_checks=[
+            *(check for s in built for check in s.checks),
+            inventory_check([s.system for s in built]),
+        ],
+        jobs=[
+            *hourly,
+            *(jobs.daily(s) for s in tidied),
+            jobs.audit(),
+            jobs.inventory(),
+            housekeeping,
+            repair_job(built),
+        ],
+        schedules=[
+            *(schedules.hourly_schedule(s) for s in built),
+            *(schedules.daily_schedule(s) for s in tidied),
+            schedules.inventory_schedule(built),
+            housekeeping_schedule(),
+        ],
+        sensors=[pressure_sensor.pending_pressure(built, hourly), alerts(built)],
+        resources={"database": database or ProjectDatabase()},
+        # A process for each step would cost seconds, for steps that take milliseconds.
+        executor=dg.in_process_executor,
+    )

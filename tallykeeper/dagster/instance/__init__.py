@@ -1,0 +1,1 @@
+"""What a Dagster instance needs besides definitions: storage, launcher, retention of runs."""

@@ -1,0 +1,95 @@
+"""The nightly job that deletes what nobody looks at any more: old runs, and incidents long mended.
+
+How long each is kept is a setting. What a system keeps for a time only (raw events) is the business
+of its own daily job; ticks are deleted by the daemon, as `dagster.yaml` says.
+"""
+
+# No `from __future__ import annotations` here: Dagster reads the types of an op's context from the
+# annotations as they stand.
+
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from tallykeeper import prune_incidents
+from tallykeeper.dagster.database import Database
+from tallykeeper.settings import keep_incidents_days, keep_runs_days
+
+HOUSEKEEPING = "housekeeping"
+# After the housekeeping of the systems.
+LATE_AT_NIGHT = "30 3 * * *"
+# Many times what a busy day leaves, and done in a few minutes.
+MOST_RUNS = 5_000
+
+
+@dg.op(
+    out=dg.Out(dg.Nothing),
+    description=(
+        "Delete runs older than TALLY_KEEP_RUNS_DAYS with all that they left, but none that holds"
+        " the latest event of an asset, a partition or a check; and what runs planned of checks and"
+        " never evaluated."
+    ),
+)
+def delete_old_runs(context: dg.OpExecutionContext) -> None:
+    """Delete old runs, and say how many went and stayed."""
+    # Heavy, and wanted here alone: it brings Alembic along.
+    from tallykeeper.dagster.instance import run_retention
+
+    days = keep_runs_days()
+    before = datetime.now(UTC) - timedelta(days=days)
+    pruned = run_retention.prune_runs(context.instance, before, MOST_RUNS)
+    skipped = run_retention.forget_unevaluated(context.instance)
+    context.log.info(
+        "of the runs older than %d days %d were deleted, %d kept for what they hold, and %d left to"
+        " the next night",
+        days,
+        pruned.deleted,
+        pruned.kept,
+        pruned.left,
+    )
+    sizes = run_retention.storage_bytes(context.instance)
+    context.add_output_metadata(
+        {
+            "older_than_days": days,
+            "runs_deleted": pruned.deleted,
+            "runs_kept": pruned.kept,
+            "runs_left": pruned.left,
+            "check_records_deleted": pruned.check_records + skipped,
+            **{f"{table}_bytes": size for table, size in sizes.items()},
+        }
+    )
+
+
+@dg.op(
+    out=dg.Out(dg.Nothing),
+    description="Delete incidents that were mended longer ago than TALLY_KEEP_INCIDENTS_DAYS.",
+)
+def delete_old_incidents(context: dg.OpExecutionContext, database: Database) -> None:
+    """Delete incidents mended long ago, and say how many."""
+    days = keep_incidents_days()
+    with database.engine().begin() as connection:
+        deleted = prune_incidents(connection, datetime.now(UTC) - timedelta(days=days))
+    context.add_output_metadata({"mended_before_days": days, "incidents_deleted": deleted})
+
+
+@dg.job(
+    name=HOUSEKEEPING,
+    description="Delete old runs with their events, and incidents that were mended long ago.",
+    executor_def=dg.in_process_executor,
+)
+def housekeeping() -> None:
+    """Both; neither waits for the other."""
+    delete_old_runs()
+    delete_old_incidents()
+
+
+def housekeeping_schedule() -> dg.ScheduleDefinition:
+    """Every night, on by default."""
+    return dg.ScheduleDefinition(
+        name=HOUSEKEEPING,
+        job=housekeeping,
+        cron_schedule=LATE_AT_NIGHT,
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Every night: delete runs and incidents that are older than they are kept.",
+    )

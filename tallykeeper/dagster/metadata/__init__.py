@@ -1,0 +1,1 @@
+"""What materializations and checks say of themselves in the UI."""

@@ -1,0 +1,183 @@
+"""The job `repair`: compute anew what a failed check named, then check that again.
+
+The run reports what it wrote on the partitions it belongs to, as a refresh does, and evaluates all
+checks of the asset, as its own. So whatever the UI shows of it is true when the run has ended: the
+incident is closed before that is reported.
+"""
+
+# No `from __future__ import annotations` here: Dagster reads the types of an op's context and
+# config from the annotations as they stand.
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, time
+from enum import Enum
+from functools import partial
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+from sqlalchemy import Engine
+
+import tallykeeper
+from tallykeeper import RecomputedTally, Refreshed, Tally
+from tallykeeper.dagster import lanes, materialization
+from tallykeeper.dagster.assets import SystemAssets, key_of, lanes_of, span_of
+from tallykeeper.dagster.checks import MATCHES_SOURCE, compare, verdict
+from tallykeeper.dagster.database import Database
+from tallykeeper.dagster.metadata import materializations
+from tallykeeper.dagster.partitions import daily
+from tallykeeper.declarations.tally import FIRST_DAY, LAST_DAY
+from tallykeeper.faults import incidents
+from tallykeeper.operations.partition_windows import ONE_DAY, Bounds
+from tallykeeper.operations.repair_requests import REPAIR_JOB, REPAIR_OP
+
+CAPTURE_BROKEN = "capture_broken"
+
+
+class RepairConfig(dg.Config):
+    """What to compute anew: as the metadata `repair` of a failed `matches_source` has it."""
+
+    days: list[list[str]] | None = Field(
+        default=None, description="Runs of days, each by its first and its last, UTC."
+    )
+    keys: list[dict[str, Any]] | None = Field(
+        default=None, description="Single keys, of a tally without windows."
+    )
+    everything: bool = Field(default=False, description="All of it.")
+    incident: int | None = Field(default=None, description="The incident that is to be repaired.")
+
+
+def repair_job(built: Sequence[SystemAssets]) -> dg.JobDefinition:
+    """The job, for the tallies of these systems."""
+    by_name = {tally.name: (each, tally) for each in built for tally in each.system.tallies}
+    # What is no tally is refused where the config is written.
+    known = Enum("TallyName", {name: name for name in by_name})  # type: ignore[misc]
+
+    class KnownTally(RepairConfig):
+        tally: known = Field(description="The tally, as in media.daily_contributions.")
+
+    @dg.op(name=REPAIR_OP, description="Compute anew what a failed check named; check it again.")
+    def rebuild(context: dg.OpExecutionContext, config: KnownTally, database: Database) -> None:
+        assets, tally = by_name[config.tally.value]
+        engine = database.engine()
+        with engine.connect() as connection:
+            faults = tallykeeper.capture_faults(connection, tally)
+        done = _rebuild(engine, tally, config)
+        result = _with_faults(verdict(tally, compare(engine, tally, touched_only=True)), faults)
+        if result.passed:
+            # Before it is reported how many incidents are open.
+            with engine.begin() as connection:
+                incidents.mend(
+                    connection, tally.name, incidents.DIFFERS, f"the check {MATCHES_SOURCE}"
+                )
+        _report(context, tally, done, _reason(config), assets.more(engine, tally))
+        _evaluate(context, tally, MATCHES_SOURCE, result)
+        for check in assets.checks_of(tally):
+            (key,) = check.check_keys
+            if key.name != MATCHES_SOURCE:
+                other = check(database=database)
+                assert isinstance(other, dg.AssetCheckResult)
+                _evaluate(context, tally, key.name, other)
+
+    @dg.job(
+        name=REPAIR_JOB,
+        description=(
+            "Compute anew what a failed check named, and check it again. Requested by the sensor"
+            " that tells of incidents; the metadata of a failed matches_source is its config."
+        ),
+        executor_def=dg.in_process_executor,
+    )
+    def as_job() -> None:
+        rebuild()
+
+    return as_job
+
+
+def _rebuild(engine: Engine, tally: Tally, config: RepairConfig) -> list[Refreshed]:
+    if config.everything:
+        return [materialization.patiently(lambda: tallykeeper.rebuild(engine, tally))]
+    if config.keys:
+        keys = config.keys
+        return [materialization.patiently(lambda: tallykeeper.rebuild_keys(engine, tally, keys))]
+    if not config.days:
+        raise dg.Failure(
+            "nothing was named to be computed anew; name `days`, `keys`, or set `everything`",
+            allow_retries=False,
+        )
+    return [
+        materialization.patiently(partial(tallykeeper.rebuild, engine, tally, start, end))
+        for start, end in (_window(first, last) for first, last in config.days)
+    ]
+
+
+def _window(first: str, last: str) -> Bounds:
+    # What lies beyond Python's dates is reported on the first or the last day there is.
+    start = None if first == FIRST_DAY else date.fromisoformat(first)
+    end = None if last == LAST_DAY else date.fromisoformat(last) + ONE_DAY
+    return (_midnight(start), _midnight(end))
+
+
+def _midnight(day: date | None) -> datetime | None:
+    return None if day is None else datetime.combine(day, time(), UTC)
+
+
+def _reason(config: RepairConfig) -> str:
+    return (
+        "repair on request" if config.incident is None else f"repair of incident {config.incident}"
+    )
+
+
+def _report(
+    context: dg.OpExecutionContext,
+    tally: Tally,
+    done: Sequence[Refreshed],
+    reason: str,
+    more: Mapping[str, dg.MetadataValue],
+) -> None:
+    """An event for each partition that was written, and at the end one of the whole table."""
+    of_run = materializations.of_run(done, reason)
+    touched: dict[str | None, Mapping[str, dg.MetadataValue]] = {}
+    if tally.window is not None:
+        touched.update(materializations.by_partition(done, span_of(daily()), reason))
+    elif isinstance(tally, RecomputedTally) and lanes_of(tally) is not None:
+        touched.update(lanes.each_lane(tally, of_run["reason"]))
+    touched[None] = {**of_run, **more}
+    materialization.log_in_batches(
+        context,
+        [
+            dg.AssetMaterialization(key_of(tally), partition=partition, metadata=metadata)
+            for partition, metadata in touched.items()
+        ],
+    )
+
+
+def _with_faults(result: dg.AssetCheckResult, faults: Sequence[str]) -> dg.AssetCheckResult:
+    """What was found, and that it will be found again where the capture is broken."""
+    if not faults:
+        return result
+    what = "; ".join(faults)
+    advice = f"Its capture is broken ({what}): run `tally migrate`, or it will differ again."
+    return dg.AssetCheckResult(
+        passed=result.passed,
+        severity=result.severity,
+        description=f"{result.description} {advice}" if result.description else advice,
+        metadata={**result.metadata, CAPTURE_BROKEN: what},
+    )
+
+
+def _evaluate(
+    context: dg.OpExecutionContext, tally: Tally, check: str, result: dg.AssetCheckResult
+) -> None:
+    """Log the evaluation of a check of the tally's asset, which no step of this run is for."""
+    if not result.passed:
+        context.log.warning("%s of %s: %s", check, tally.name, result.description)
+    evaluation = dg.AssetCheckEvaluation(
+        asset_key=key_of(tally),
+        check_name=check,
+        passed=result.passed,
+        severity=result.severity,
+        description=result.description,
+        metadata=result.metadata,
+    )
+    # It takes evaluations too, though its annotation does not say so.
+    context.log_event(evaluation)  # type: ignore[arg-type]

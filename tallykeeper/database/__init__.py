@@ -1,0 +1,1 @@
+"""How Tallykeeper talks to PostgreSQL: addresses, sessions, SQL text, who holds a lock."""

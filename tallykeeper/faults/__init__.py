@@ -1,0 +1,1 @@
+"""What was found wrong: incidents, manual writes, and rows that a derived table cannot hold."""

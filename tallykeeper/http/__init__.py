@@ -1,0 +1,1 @@
+"""Reads over HTTP, for applications in any language."""

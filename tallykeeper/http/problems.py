@@ -1,0 +1,292 @@
+"""What is answered where there is no answer: RFC 9457 problems, never a stack trace.
+
+Every failure that a caller can bring about, or that passes by itself, has its problem here; what
+remains is a bug, answered 500 without details and logged. What must stay true: the route class
+turns failures into problems by itself, so that a router mounted in another application behaves as
+it does in ours.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+import orjson
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tallykeeper.database.connections import DatabaseUnavailable
+from tallykeeper.errors import NotInstalled
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_SECONDS = 5
+MOST_ERRORS = 20
+
+LOG_AGAIN_SECONDS = 10.0
+
+_LOG = logging.getLogger(__name__)
+# When each sentence was logged last.
+_logged: dict[str, float] = {}
+_logged_lock = threading.Lock()
+_MOST_LOGGED = 100
+
+TITLES = {
+    "bad-request": "The request cannot be read",
+    "unauthorized": "A token is needed",
+    "not-found": "There is no such thing",
+    "method-not-allowed": "The address has no such method",
+    "bad-parameter": "This cannot be asked",
+    "internal": "The service failed",
+    "dagster-unavailable": "Dagster cannot be asked",
+    "database-unavailable": "The database cannot be reached",
+    "not-ready": "Changes wait for too long",
+    "not-intact": "Figures are not proven",
+    "not-installed": "The system is not in this database",
+    "not-permitted": "The service's role may not read this",
+    "too-slow": "The answer takes too long",
+    "busy": "The service is busy",
+}
+_OF_STATUS = {
+    401: "unauthorized",
+    404: "not-found",
+    405: "method-not-allowed",
+    422: "bad-parameter",
+    500: "internal",
+}
+
+# PostgreSQL's codes. Statement timeout, or ended by an administrator.
+_CANCELLED = "57014"
+# The server ended a transaction in which nothing was asked for too long, or one that took too long.
+_ENDED = {"25P03", "25P04"}
+_NOT_PERMITTED = "42501"
+# No such table, schema, column or function.
+_MISSING = {"42P01", "3F000", "42703", "42883"}
+# A lock or a slot that others hold, a snapshot that is too old, a conflict with recovery.
+_PASSING = {"40001", "40P01", "55P03", "72000", "53300", "53200", "53400"}
+# The server is going, or has gone, or is not there yet.
+_GONE = ("08", "57P", "58")
+
+
+class ProblemAnswer(BaseModel):
+    """An RFC 9457 problem."""
+
+    model_config = ConfigDict(title="Problem", extra="forbid")
+
+    type: str = Field(description="Names the kind of problem, the same for ever.")
+    title: str = Field(description="The kind of problem, for people.")
+    status: int
+    detail: str = Field(description="What was expected, what came, and what to do.")
+    errors: list[ParameterError] | None = Field(
+        default=None, description="Parameter by parameter, where several can be wrong."
+    )
+
+
+class ParameterError(BaseModel):
+    """What is wrong with one parameter."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    parameter: str
+    detail: str
+
+
+class Problem(Exception):
+    """A request that is answered with a problem."""
+
+    def __init__(
+        self,
+        status: int,
+        kind: str,
+        detail: str,
+        *,
+        errors: list[dict[str, str]] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.kind = kind
+        self.detail = detail
+        self.errors = errors
+        self.headers = dict(headers or {})
+
+    def response(self) -> Response:
+        """The problem as it is sent; it is never kept by a cache."""
+        body: dict[str, Any] = {
+            "type": f"urn:tallykeeper:problem:{self.kind}",
+            "title": TITLES[self.kind],
+            "status": self.status,
+            "detail": self.detail,
+        }
+        if self.errors is not None:
+            body["errors"] = self.errors
+        headers = {"cache-control": "no-store"} | self.headers
+        return Response(orjson.dumps(body), self.status, headers, MEDIA_TYPE)
+
+
+def unaskable(detail: str, errors: list[dict[str, str]] | None = None) -> Problem:
+    """A parameter is wrong, or parameters do not go together; of many errors the first are told."""
+    told = None if errors is None else errors[:MOST_ERRORS]
+    return Problem(422, "bad-parameter", detail, errors=told)
+
+
+def unavailable(kind: str, detail: str, *, passes: bool = True) -> Problem:
+    """There is no answer now; `passes` where asking again in a while may help."""
+    headers = {"retry-after": str(RETRY_SECONDS)} if passes else {}
+    return Problem(503, kind, detail, headers=headers)
+
+
+def too_slow() -> Problem:
+    """The answer was given up, so that others are answered and nothing else is held up."""
+    return unavailable(
+        "too-slow",
+        "The database gave up after the time that an answer may take; ask for less, or again"
+        " when a refresh has consumed what is pending.",
+    )
+
+
+def problem_of(error: Exception) -> Problem | None:
+    """The problem that an error is; None for a bug."""
+    match error:
+        case Problem():
+            return error
+        case RequestValidationError():
+            return _of_validation(error)
+        case HTTPException():
+            return _of_http(error)
+        case NotInstalled():
+            return unavailable("not-installed", str(error), passes=False)
+        case DatabaseUnavailable():
+            # Told in the log alone: it names host, user and database.
+            _log_seldom(str(error))
+            return _gone()
+        case PoolTimeout():
+            return unavailable("busy", "All connections to the database are in use; ask again.")
+        case DBAPIError():
+            return _of_database(error)
+    return None
+
+
+def _of_validation(error: RequestValidationError) -> Problem:
+    errors = []
+    for each in error.errors():
+        place = [str(part) for part in each["loc"] if part not in ("query", "path", "body")]
+        said = str(each["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
+        errors.append({"parameter": ".".join(place), "detail": said})
+    detail = "; ".join(f"{e['parameter']}: {e['detail']}" for e in errors)
+    return unaskable(_shortened(detail), errors)
+
+
+def _of_http(error: HTTPException) -> Problem:
+    kind = _OF_STATUS.get(error.status_code, "bad-request")
+    details = {
+        404: "There is nothing at this address; see the OpenAPI document at /openapi.json.",
+        405: "This address has no such method; see the OpenAPI document at /openapi.json.",
+    }
+    detail = details.get(error.status_code, str(error.detail))
+    return Problem(error.status_code, kind, detail, headers=error.headers)
+
+
+def _of_database(error: DBAPIError) -> Problem | None:
+    code = str(getattr(error.orig, "sqlstate", None) or "")
+    if code == _CANCELLED or code in _ENDED:
+        return too_slow()
+    if error.connection_invalidated or code.startswith(_GONE):
+        _log_seldom(f"the connection was lost: {_said(error)}")
+        return _gone()
+    if code in _MISSING:
+        return unavailable("not-installed", f"{_said(error)}; run `tally migrate`.", passes=False)
+    if code == _NOT_PERMITTED:
+        return unavailable(
+            "not-permitted", f"{_said(error)}; grant it to the service's role.", passes=False
+        )
+    if code in _PASSING:
+        return unavailable("busy", f"The database could not answer just now ({_said(error)}).")
+    if code.startswith("22") or (not code and _is_data_error(error)):
+        return unaskable(f"The database can hold no such value ({_said(error)}).")
+    return None
+
+
+def _log_seldom(sentence: str) -> None:
+    """Log it, unless it was logged just before: all who ask meet the same failure."""
+    now = time.monotonic()
+    with _logged_lock:
+        if now - _logged.get(sentence, -LOG_AGAIN_SECONDS) < LOG_AGAIN_SECONDS:
+            return
+        if len(_logged) >= _MOST_LOGGED:
+            _logged.clear()
+        _logged[sentence] = now
+    _LOG.warning("%s", sentence)
+
+
+def _gone() -> Problem:
+    return unavailable(
+        "database-unavailable", "The database cannot be reached just now; ask again in a while."
+    )
+
+
+def _is_data_error(error: DBAPIError) -> bool:
+    return type(error).__name__ == "DataError"
+
+
+def _said(error: DBAPIError) -> str:
+    lines = str(error.orig).strip().splitlines()
+    return lines[0] if lines else type(error.orig).__name__
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 1_000 else f"{text[:1_000]}..."
+
+
+class Route(APIRoute):
+    """A route that answers failures with problems, and takes no parameter that it does not know.
+
+    A name that was mistyped would else be an answer to another question.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+        known = {field.alias: field for field in self.dependant.query_params}
+        several = {name for name, field in known.items() if _takes_several(field)}
+
+        async def handled(request: Request) -> Response:
+            try:
+                _only_known(request, set(known), several)
+                return await handle(request)
+            except Exception as error:
+                problem = problem_of(error)
+                if problem is None:
+                    raise
+                return problem.response()
+
+        return handled
+
+
+def _takes_several(field: Any) -> bool:
+    annotation = str(field.field_info.annotation)
+    return annotation.startswith("list[")
+
+
+def _only_known(request: Request, known: set[str], several: set[str]) -> None:
+    given = [name for name, _ in request.query_params.multi_items()]
+    errors = []
+    for name in dict.fromkeys(given):
+        if name not in known:
+            choices = ", ".join(sorted(known)) or "none"
+            detail = f"there is no such parameter; there are: {choices}"
+        elif name not in several and given.count(name) > 1:
+            detail = "expected once, but it is given several times"
+        else:
+            continue
+        errors.append({"parameter": name[:100], "detail": detail})
+    if errors:
+        detail = "; ".join(f"{e['parameter']}: {e['detail']}" for e in errors)
+        raise unaskable(_shortened(detail), errors)

@@ -1,0 +1,1 @@
+"""Reading files and DataFrames row by row, with a list of what was rejected."""

@@ -1,0 +1,1 @@
+"""Putting tallies into a database, and keeping what is installed in line with declarations."""

@@ -1,0 +1,348 @@
+"""Putting tallies into a database: change logs, capture, live views, state.
+
+Idempotent, and quiet where nothing is to do: not even a lock is taken then. Whatever may have
+let a change slip by (capture that was missing, disabled or different) marks the tally stale in
+the same transaction, so that its next refresh rebuilds it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, Table, select, text
+
+from tallykeeper.capture import (
+    change_log,
+    derived_triggers,
+    trigger_bodies,
+    trigger_names,
+    triggers,
+)
+from tallykeeper.catalog import function_rights, identities, presence, state
+from tallykeeper.catalog.table_kinds import require_keepable
+from tallykeeper.database import sessions, sql
+from tallykeeper.declarations.tally import Tally
+from tallykeeper.drift.reinstallation import Drifted
+from tallykeeper.installation import live_views, view_replacement
+
+NEVER_BUILT = "never built"
+INSTALL_KEY = "hashtext('tallykeeper.install')"
+INSTALL_LOCK = f"SELECT pg_advisory_xact_lock({INSTALL_KEY})"
+
+
+def install(connection: Connection, tallies: Sequence[Tally]) -> list[str]:
+    """Bring the database's capture, logs and live views in line with the declarations.
+
+    `tallies` are all tallies over their sources: capture is one function per source. The
+    connection's transaction is left open, so that all of it happens or nothing. Returns what was
+    done, a sentence each.
+
+    Raises NotInstalled where a source or derived table is missing.
+    """
+    return install_all(connection, [tallies])
+
+
+def install_all(connection: Connection, groups: Sequence[Sequence[Tally]]) -> list[str]:
+    """The same for several systems, each a group of tallies that share no source with another.
+
+    What all of them need is found out first, so that the locks on sources, behind which writers
+    wait until the transaction ends, are held for no longer than it takes to write it down.
+    """
+    sql.execute(connection, INSTALL_LOCK)
+    # What an installation drops and makes is no change that event triggers mark.
+    sql.execute(connection, sql.CLAIM_WRITING)
+    state.create(connection)
+    trigger_names.require_own_names(connection, [t for tallies in groups for t in tallies])
+    found = [_Needed(connection, tallies) for tallies in groups]
+    done = [said for needed in found for said in needed.bring_up(connection)]
+    done += function_rights.close(connection)
+    # Recorded last: what one system installs, another may stand on too.
+    done += [said for needed in found for said in needed.record(connection)]
+    return list(dict.fromkeys(done))
+
+
+class _Needed:
+    """What is to be done for tallies that are installed together."""
+
+    def __init__(self, connection: Connection, tallies: Sequence[Tally]) -> None:
+        for tally in tallies:
+            _require_tables(connection, tally)
+        self.tallies = tallies
+        self.beside = presence.beside(connection, tallies)
+        self.wanted = [_Wanted(connection, t, self.beside) for t in dict.fromkeys(tallies)]
+        self.installed = False
+        self.drifted = Drifted(connection, tallies)
+        sources = dict.fromkeys(s for t in tallies for s in t.sources)
+        self.faults: dict[Table, list[triggers.Fault]] = {s: [] for s in sources}
+        self.own: dict[Tally, list[triggers.Fault]] = {}
+        if not self.drifted.are_recorded:
+            # What an older release installed is compared with the declarations, once.
+            for source in sources:
+                found = triggers.faults(connection, source, _over(source, self.beside))
+                self.faults[source] = _mendable(found)
+            own = {t: derived_triggers.own_faults(connection, t) for t in tallies}
+            self.own = {tally: found for tally, found in own.items() if found}
+        self.changed = [w for w in self.wanted if w.differs]
+
+    def bring_up(self, connection: Connection) -> list[str]:
+        """Do it; what was done, a sentence each. Nothing, not even a lock, where nothing is."""
+        drifted = [w for w in self.wanted if self.drifted.concerns(w.tally)]
+        new = {w.tally for w in self.wanted if w.present is None}
+        before = [tally for tally in self.beside if tally not in new]
+        quiet = [w for w in drifted if not w.differs]
+        quiet += [w for w in self.changed if w.was_installed_beside(before)]
+        again = {f"installed {w.tally.name}" for w in quiet}
+        for wanted in drifted:
+            wanted.drifted = True
+        done: list[str] = []
+        if self.changed or drifted or any(self.faults.values()) or self.own:
+            self.installed = True
+            said = _bring_up(
+                connection, self.tallies, self.beside, self.wanted, self.faults, self.own
+            )
+            done = [sentence for sentence in said if sentence not in again]
+        self._remember(connection)
+        return done
+
+    def record(self, connection: Connection) -> list[str]:
+        """Repair what is no part of an installation, and record how all of it is now."""
+        return self.drifted.settle(connection, self.installed)
+
+    def _remember(self, connection: Connection) -> None:
+        """Record which tables these are, as far as it is not: after an upgrade, or a restore."""
+        below = [triggers.relations_below(connection, source) for source in self.faults]
+        relations = [relation for each in below for relation in each]
+        relations += [tally.log_name for tally in self.tallies]
+        if not identities.are_recorded(connection, relations):
+            identities.record(connection, relations)
+
+
+def _mendable(faults: Sequence[triggers.Fault]) -> list[triggers.Fault]:
+    return [fault for fault in faults if not fault.lasting]
+
+
+class _Wanted:
+    """What one tally's installation should be, against what it is."""
+
+    def __init__(self, connection: Connection, tally: Tally, beside: Sequence[Tally]) -> None:
+        self.tally = tally
+        self.live = view_replacement.LiveView(
+            tally,
+            live_views.create_functions(tally),
+            live_views.create_view(tally, live_views.naive_columns(connection, tally)),
+        )
+        self.capture_hash = self._capture_hash(beside)
+        self.declaration_hash = tally.declaration_hash()
+        self.present = state.installed(connection, tally)
+        self.missing = [
+            name
+            for name in (tally.log_name, tally.live_name)
+            if connection.scalar(text("SELECT to_regclass(:name)"), {"name": name}) is None
+        ]
+        self.misread = live_views.misread(connection, tally, self.live.view)
+        self.log_replaced = bool(identities.replaced(connection, [tally.log_name]))
+        # Something that belongs to its installation is not as it was left.
+        self.drifted = False
+
+    def _capture_hash(self, beside: Sequence[Tally]) -> str:
+        bodies = [
+            trigger_bodies.function_body(source, event, _over(source, beside))
+            for source in self.tally.sources
+            for event in (*triggers.EVENTS, triggers.TRUNCATE)
+        ]
+        own = [hook.body for hook in derived_triggers.own_hooks(self.tally)]
+        made = [change_log.ddl(self.tally), *self.live.functions, self.live.view]
+        parts = [*made, *trigger_bodies.asked_when_planned(), *bodies, *own]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+    def was_installed_beside(self, tallies: Sequence[Tally]) -> bool:
+        """Whether it differs only because others are captured with its sources now."""
+        return self.present is not None and self.present.capture_hash == self._capture_hash(tallies)
+
+    @property
+    def differs(self) -> bool:
+        return (
+            self.present is None
+            or self.present.declaration_hash != self.declaration_hash
+            or self.present.capture_hash != self.capture_hash
+            or bool(self.missing)
+            or bool(self.misread)
+            or self.log_replaced
+            or self.drifted
+        )
+
+
+def _bring_up(
+    connection: Connection,
+    tallies: Sequence[Tally],
+    beside: Sequence[Tally],
+    wanted: Sequence[_Wanted],
+    before: dict[Table, list[triggers.Fault]],
+    own: dict[Tally, list[triggers.Fault]],
+) -> list[str]:
+    # The refreshes' lock first, in their order; then the sources, until their writers are done:
+    # a statement that ran under the old capture must not commit under the new declaration.
+    # New writers queue behind these locks, so all of them together are not waited for long.
+    started = time.monotonic()
+    for table in (*(tally.table for tally in tallies), *before):
+        left = sessions.LOCK_TIMEOUT_SECONDS - (time.monotonic() - started)
+        lock = f"LOCK TABLE {sql.name_of(table)} IN SHARE ROW EXCLUSIVE MODE"
+        sql.execute(connection, f"{sessions.lock_timeout_of(max(left, 0))}; {lock}")
+    sql.execute(connection, sessions.lock_timeout_of())
+    known_before = set(connection.scalars(select(state.tally_state.c.tally)))
+    changed = [each for each in wanted if each.differs]
+    done = [
+        _install_tally(
+            connection,
+            each,
+            [w.live for w in wanted if each.tally in w.tally.upstream],
+            [w.tally for w in changed[place + 1 :]],
+        )
+        for place, each in enumerate(changed)
+    ]
+    broken: set[Tally] = set()
+    for source, found in before.items():
+        over = _over(source, beside)
+        upgraded = any(w.tally in over for w in changed)
+        unexplained = [f for f in found if not (f.of_function_text and upgraded)]
+        known = [t for t in over if t.name in known_before]
+        if unexplained and known:
+            broken.update(known)
+            done += [f"mended {fault}" for fault in unexplained]
+        _install_capture(connection, source, over)
+    for tally, found in own.items():
+        if tally.name in known_before:
+            upgraded = any(w.tally is tally for w in changed)
+            done += _judge_own(connection, tally, found, upgraded, broken)
+    for tally in tallies:
+        _install_own(connection, tally)
+    for tally in beside:
+        if tally in broken:
+            state.mark_stale(connection, tally, state.CAPTURE_MENDED)
+            done.append(f"{tally.name} is stale: changes may have been missed")
+    return done + function_rights.close(connection)
+
+
+def _judge_own(
+    connection: Connection,
+    tally: Tally,
+    found: Sequence[triggers.Fault],
+    upgraded: bool,
+    broken: set[Tally],
+) -> list[str]:
+    """What of the derived table's own triggers is mended, and what has to be looked at for it."""
+    explained = [f for f in found if upgraded and (f.of_function_text or f.of_hand)]
+    unexplained = [fault for fault in found if fault not in explained]
+    if not unexplained:
+        return []
+    if all(fault.of_hand for fault in unexplained):
+        # It may have been written by hand meanwhile, of which nothing was noted.
+        state.record_written(connection, tally, [], True)
+    else:
+        broken.add(tally)
+    return [f"mended {fault}" for fault in unexplained]
+
+
+def _install_tally(
+    connection: Connection,
+    wanted: _Wanted,
+    downstream: Sequence[view_replacement.LiveView],
+    afterwards: Sequence[Tally],
+) -> str:
+    tally = wanted.tally
+    fresh_declaration = (
+        wanted.present is None or wanted.present.declaration_hash != wanted.declaration_hash
+    )
+    log_is_there = tally.log_name not in wanted.missing
+    log_differs = not log_is_there or not change_log.fits(connection, tally)
+    if not log_is_there:
+        change_log.create(connection, tally)
+    view_replacement.replace(
+        connection,
+        wanted.live,
+        downstream,
+        alter_log=log_is_there and log_differs,
+        afterwards=afterwards,
+    )
+    if wanted.present is None:
+        reason = NEVER_BUILT
+    elif fresh_declaration:
+        reason = state.DECLARATION_CHANGED
+    elif log_differs or wanted.log_replaced:
+        reason = state.LOG_DIFFERED
+    elif tally.live_name in wanted.missing:
+        # A derived table cannot be dropped without its view: it may be another table by now.
+        reason = state.VIEW_MISSING
+    elif wanted.misread:
+        reason = state.VIEW_MISREAD
+    else:
+        reason = ""
+    if reason:
+        state.mark_stale(connection, tally, reason)
+    identities.record(connection, [tally.log_name])
+    state.record_installed(connection, tally, wanted.declaration_hash, wanted.capture_hash)
+    return f"installed {tally.name}" + (f" ({reason})" if reason else "")
+
+
+def _drop_trigger_function(connection: Connection, function: str) -> None:
+    """Drop a function, and before it the triggers that call it, wherever they are."""
+    calling = connection.execute(
+        text(
+            "SELECT quote_ident(t.tgname), format('%I.%I', n.nspname, c.relname)"
+            " FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid"
+            " JOIN pg_namespace AS n ON n.oid = c.relnamespace"
+            " WHERE t.tgfoid = CAST(:function AS regproc) AND t.tgparentid = 0"
+        ),
+        {"function": function},
+    )
+    for trigger, relation in calling.all():
+        sql.execute(connection, f"DROP TRIGGER {trigger} ON {relation}")
+    sql.execute(connection, f"DROP FUNCTION {function}")
+
+
+def _install_capture(connection: Connection, source: Table, tallies: Sequence[Tally]) -> None:
+    wanted = triggers.hooks(connection, source, tallies)
+    for relation in triggers.left_behind(connection, source, wanted):
+        triggers.drop_triggers(connection, source, tallies, relation)
+    relations = list(dict.fromkeys(hook.relation for hook in wanted))
+    for function in trigger_names.outgrown(connection, source, tallies, relations):
+        _drop_trigger_function(connection, function)
+    for function in trigger_bodies.asked_when_planned():
+        sql.execute(connection, function)
+    _install_hooks(connection, wanted)
+    recorded, name = state.captured_relations, sql.name_of(source)
+    connection.execute(recorded.delete().where(recorded.c.source == name))
+    rows = [{"source": name, "relation": relation} for relation in relations]
+    connection.execute(recorded.insert(), rows)
+    identities.record(connection, relations)
+
+
+def _install_own(connection: Connection, tally: Tally) -> None:
+    """Put its own triggers on the derived table, and take them off what had its name before."""
+    wanted = derived_triggers.own_hooks(tally)
+    for relation in triggers.carriers(connection, wanted):
+        triggers.drop_calling(connection, relation, [hook.function for hook in wanted])
+    _install_hooks(connection, wanted)
+
+
+def _install_hooks(connection: Connection, wanted: Sequence[triggers.Hook]) -> None:
+    for statement in dict.fromkeys(hook.create_function() for hook in wanted):
+        sql.execute(connection, statement)
+    for hook in wanted:
+        if triggers.is_guarded(connection, hook):
+            # Several systems share it: written again, it would seem changed to the others.
+            continue
+        for statement in hook.create_trigger():
+            sql.execute(connection, statement)
+
+
+def _over(source: Table, tallies: Sequence[Tally]) -> list[Tally]:
+    return [t for t in tallies if source in t.sources]
+
+
+def _require_tables(connection: Connection, tally: Tally) -> None:
+    for source in tally.sources:
+        require_keepable(connection, tally.name, source, "source")
+    require_keepable(connection, tally.name, tally.table, "derived")

@@ -1,0 +1,1 @@
+"""Keeping derived tables right: refresh, rebuild, verify, audit, status, backfill."""

@@ -1,0 +1,366 @@
+"""Writing a derived table inside a transaction that may: whole, by differences, and on record.
+
+What is written here is decided elsewhere (`refresh.py`, `backfill.py`). Every function works in
+the caller's transaction and snapshot (see `transactions.py`) and commits nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Engine, func, select, update
+from sqlalchemy.exc import DBAPIError
+
+from tallykeeper.catalog import state
+from tallykeeper.catalog.privileges import may_maintain
+from tallykeeper.catalog.transactions import hold_referenced, sqlstate
+from tallykeeper.database import sql
+from tallykeeper.declarations.tally import LOGGED_AT, Scope, Tally
+from tallykeeper.faults import quarantine
+from tallykeeper.faults.quarantine import attempt
+
+FRESH = "pg_temp.tally_fresh"
+HELD = "pg_temp.tally_held"
+TRIED = "pg_temp.tally_tried"
+SMALL_BYTES = 128 * 1024
+VACUUM_AFTER_ROWS = 1_000
+CANCELLED = "57014"
+
+
+@dataclass(frozen=True)
+class Written:
+    """How many keys of one day were inserted, updated and deleted.
+
+    The day is None for a tally without windows.
+    """
+
+    day: str | None
+    inserted: int
+    updated: int
+    deleted: int
+
+    @property
+    def keys(self) -> int:
+        return self.inserted + self.updated + self.deleted
+
+
+@dataclass(frozen=True)
+class Refreshed:
+    """What a refresh or rebuild did.
+
+    `pending_taken` counts change-log rows, `oldest_change` is when the oldest of them was logged,
+    `rows` are those of the derived table now. `reason` says why a refresh had to rebuild, `faults`
+    why its figures are not proven all the same.
+    """
+
+    tally: str
+    how: str
+    reason: str | None
+    rows: int
+    pending_taken: int
+    oldest_change: datetime | None
+    windows: tuple[Written, ...]
+    as_of: datetime
+    seconds: float = field(compare=False)
+    faults: tuple[str, ...] = ()
+
+    @property
+    def keys_changed(self) -> int:
+        return sum(w.keys for w in self.windows)
+
+    @property
+    def inserted(self) -> int:
+        return sum(w.inserted for w in self.windows)
+
+    @property
+    def deleted(self) -> int:
+        return sum(w.deleted for w in self.windows)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How many change-log rows were taken, the oldest of them, and what was written."""
+
+    taken: int
+    oldest: datetime | None
+    windows: tuple[Written, ...]
+
+
+def fill(connection: Connection, tally: Tally, scope: Scope) -> tuple[Written, ...]:
+    """Load an empty derived table, with nothing to compare, at the speed of INSERT ... SELECT."""
+    hold_referenced(connection, tally)
+    windows = attempt(connection, lambda: _fill(connection, tally, scope))
+    if windows is None:
+        return rewrite(connection, tally, scope, empty=True)
+    quarantine.lift(connection, tally, scope)
+    return windows
+
+
+def _fill(connection: Connection, tally: Tally, scope: Scope) -> tuple[Written, ...]:
+    into, value = (", updated_at", ", now()") if tally.has_updated_at else ("", "")
+    at, day = "at", "NULL::timestamptz"
+    if tally.window is not None:
+        at = sql.quote(tally.window.column)
+        # Spelling a day out costs more than finding it, and there are fewer days than rows.
+        day = f"date_trunc('day', d.{at}, 'UTC')"
+    outcome = outcome_of(
+        connection,
+        f"""
+WITH inserted AS (
+  INSERT INTO {sql.name_of(tally.table)} AS d ({sql.columns(tally.columns)}{into})
+  SELECT {sql.columns(tally.columns, "f")}{value} FROM (
+{tally.rows(scope)}
+  ) AS f RETURNING {day} AS {at}
+), d AS (
+  SELECT {at}, count(*) AS keys FROM inserted GROUP BY {at}
+)
+SELECT {tally.day_of("d")} AS day, NULL AS taken, sum(keys) AS inserted, 0 AS updated, 0 AS deleted,
+       NULL AS oldest FROM d GROUP BY 1 ORDER BY 1""",
+    )
+    return outcome.windows
+
+
+def added(written: Iterable[Written]) -> tuple[Written, ...]:
+    """What was written to each day, all together."""
+    by_day: dict[str | None, Written] = {}
+    for w in written:
+        b = by_day.get(w.day, Written(w.day, 0, 0, 0))
+        by_day[w.day] = Written(
+            w.day, b.inserted + w.inserted, b.updated + w.updated, b.deleted + w.deleted
+        )
+    return tuple(by_day.values())
+
+
+def forget(connection: Connection, tally: Tally, condition: str) -> tuple[int, datetime | None]:
+    """Delete the change-log rows (`l`) that meet the condition: how many, and the oldest."""
+    row = sql.execute(
+        connection,
+        f"WITH taken AS (DELETE FROM {tally.log_name} AS l WHERE {condition} RETURNING {LOGGED_AT})"
+        f" SELECT count(*) AS entries, min({LOGGED_AT}) AS oldest FROM taken",
+    ).one()
+    return int(row.entries), row.oldest
+
+
+def expect_growth(connection: Connection, tally: Tally) -> None:
+    """Keep the planner from searching an almost empty derived table once per row.
+
+    The search would meet all rows that the same statement has put in already, which is quadratic.
+    """
+    size = f"SELECT pg_relation_size({sql.literal(sql.name_of(tally.table))})"
+    if sql.execute(connection, size).scalar_one() < SMALL_BYTES:
+        sql.execute(connection, "SET LOCAL enable_nestloop = off")
+
+
+def temporary(connection: Connection, name: str, query: str) -> None:
+    """Put the rows of `query` into a temporary table that ends with the transaction."""
+    create = f"CREATE TEMPORARY TABLE {name.partition('.')[2]} ON COMMIT DROP AS"
+    sql.execute(connection, f"{create}\n{query}")
+    sql.execute(connection, f"ANALYZE {name}")
+
+
+def rewrite(
+    connection: Connection, tally: Tally, scope: Scope, *, empty: bool = False
+) -> tuple[Written, ...]:
+    """Compute the rows of `scope` from the sources, and write those that differ.
+
+    `empty`: the derived table is known to have none of them.
+    """
+    compute(connection, tally, tally.rows(scope))
+    return write_differences(connection, tally, scope, empty=empty)
+
+
+def compute(connection: Connection, tally: Tally, query: str, keys: str | None = None) -> None:
+    """Put the rows of `query` into FRESH; keys that cannot be computed go into quarantine.
+
+    `keys` is a relation of the groups that the query is about; None: those that it finds.
+    """
+
+    def computed() -> bool:
+        temporary(connection, FRESH, query)
+        return True
+
+    if attempt(connection, computed):
+        return
+    found = f"(SELECT DISTINCT {sql.columns(tally.group, 'q')} FROM (\n{query}\n) AS q)"
+    parts = tally.lenient_rows(keys or found)
+    if parts is None:
+        # Its sums are those of a capture that did not fail: an expression of the key does.
+        temporary(connection, FRESH, query)
+        return
+    temporary(connection, TRIED, parts)
+    names = sql.columns(tally.columns)
+    temporary(connection, FRESH, f"SELECT {names} FROM {TRIED} WHERE {quarantine.REASON} IS NULL")
+    quarantine.put_uncomputed_aside(connection, tally, TRIED)
+
+
+def write_differences(
+    connection: Connection, tally: Tally, scope: Scope, *, empty: bool = False
+) -> tuple[Written, ...]:
+    """Make the derived table's rows in `scope` equal to the fresh ones; write only what differs.
+
+    The rows that are held in the scope are taken once, by its own condition, and then known by
+    their place: the cost follows the scope and not the derived table. Keys that the derived table
+    cannot hold go into quarantine.
+    """
+    temporary(
+        connection,
+        HELD,
+        f"SELECT d.ctid AS tally_place, d.tableoid AS tally_relation,"
+        f" {sql.columns(tally.columns, 'd')}\nFROM {sql.name_of(tally.table)} AS d"
+        f" WHERE {'false' if empty else scope.condition(tally, 'd')}",
+    )
+    missing = f"NOT EXISTS (SELECT FROM {HELD} AS h WHERE {tally.matches('h', 'f')})"
+    hold_referenced(connection, tally, f"(SELECT f.* FROM {FRESH} AS f WHERE {missing})")
+
+    def differences(fresh: str, stored: str) -> tuple[str, str]:
+        return _differences(tally, fresh, stored)
+
+    def run(statement: str) -> list[Written]:
+        return list(outcome_of(connection, statement).windows)
+
+    whole = "\n".join(differences(FRESH, HELD))
+    windows = attempt(connection, lambda: run(whole))
+    if windows is None:
+        windows = quarantine.write_in_parts(connection, tally, FRESH, HELD, differences, run)
+    quarantine.lift(connection, tally, scope)
+    return added(windows)
+
+
+def _differences(tally: Tally, fresh: str, stored: str) -> tuple[str, str]:
+    """A WITH clause that writes the rows of `fresh` over those of `stored`, and what to select."""
+    derived = sql.name_of(tally.table)
+    place = "d.ctid = h.tally_place AND d.tableoid = h.tally_relation"
+    same = tally.matches("h", "f")
+    held, new = (sql.columns(tally.measures, alias) for alias in ("h", "f"))
+    assigned = ", ".join(f"{sql.quote(n)} = f.{sql.quote(n)}" for n in tally.measures)
+    touch = ", updated_at = now()" if tally.has_updated_at else ""
+    into = ", updated_at" if tally.has_updated_at else ""
+    value = ", now()" if tally.has_updated_at else ""
+    updated = f"""
+), updated AS (
+  UPDATE {derived} AS d SET {assigned}{touch} FROM {stored} AS h, {fresh} AS f
+  WHERE {place} AND {same} AND ROW({held}) IS DISTINCT FROM ROW({new})
+  RETURNING {tally.day_of("d")} AS day"""
+    changed = "\n  UNION ALL SELECT day, 0, 1, 0 FROM updated"
+    return (
+        f"""WITH deleted AS (
+  DELETE FROM {derived} AS d USING {stored} AS h
+  WHERE {place} AND NOT EXISTS (SELECT FROM {fresh} AS f WHERE {same})
+  RETURNING {tally.day_of("d")} AS day{updated if tally.measures else ""}
+), inserted AS (
+  INSERT INTO {derived} AS d ({sql.columns(tally.columns)}{into})
+  SELECT {sql.columns(tally.columns, "f")}{value} FROM {fresh} AS f
+  WHERE NOT EXISTS (SELECT FROM {stored} AS h WHERE {same})
+  RETURNING {tally.day_of("d")} AS day
+)""",
+        f"""SELECT day, NULL::bigint AS taken, sum(i) AS inserted, sum(u) AS updated,
+  sum(r) AS deleted, NULL::timestamptz AS oldest
+FROM (
+  SELECT day, 1 AS i, 0 AS u, 0 AS r FROM inserted{changed if tally.measures else ""}
+  UNION ALL SELECT day, 0, 0, 1 FROM deleted
+) AS written GROUP BY day ORDER BY day""",
+    )
+
+
+def outcome_of(connection: Connection, statement: str) -> Outcome:
+    """Run a statement that tells, a row each, what it took from the log and wrote to which day."""
+    taken, oldest = 0, None
+    windows = []
+    for row in sql.execute(connection, statement):
+        if row.taken is not None:
+            taken, oldest = int(row.taken), row.oldest
+        else:
+            windows.append(Written(row.day, int(row.inserted), int(row.updated), int(row.deleted)))
+    return Outcome(taken, oldest, tuple(windows))
+
+
+def record(
+    connection: Connection,
+    tally: Tally,
+    how: str,
+    reason: str | None,
+    outcome: Outcome,
+    started: float,
+    everything: bool,
+) -> Refreshed:
+    """Write the state in the same transaction, so that it tells of what was committed only."""
+    changed = sum(w.keys for w in outcome.windows)
+    grown = sum(w.inserted - w.deleted for w in outcome.windows)
+    columns = state.tally_state.c
+    rows: Any = func.coalesce(columns.rows, 0) + grown - state.take_cascaded(connection, tally)
+    if everything:
+        rows = select(func.count()).select_from(tally.table).scalar_subquery()
+    seconds = time.perf_counter() - started
+    values: dict[str, Any] = {
+        "rows": rows,
+        "refreshed_at": func.now(),
+        "seconds": seconds,
+        "pending_taken": outcome.taken,
+        "keys_changed": changed,
+    }
+    if everything:
+        values["built_at"] = func.now()
+    row = connection.execute(
+        update(state.tally_state)
+        .where(columns.tally == tally.name)
+        .values(values)
+        .returning(columns.rows, columns.refreshed_at)
+    ).one()
+    days = [w.day for w in outcome.windows if w.day is not None]
+    # A rebuild of everything is verified whole, even where it found nothing to write.
+    state.record_written(connection, tally, days, everything)
+    return Refreshed(
+        tally=tally.name,
+        how=how,
+        reason=reason,
+        rows=int(row.rows or 0),
+        pending_taken=outcome.taken,
+        oldest_change=outcome.oldest,
+        windows=outcome.windows,
+        as_of=row.refreshed_at,
+        seconds=seconds,
+    )
+
+
+def record_batch(connection: Connection, tally: Tally, written: tuple[Written, ...]) -> None:
+    """Keep the state true after a batch: how many rows there are, and what is to be verified."""
+    if not any(w.keys for w in written):
+        return
+    columns = state.tally_state.c
+    grown = sum(w.inserted - w.deleted for w in written)
+    connection.execute(
+        update(state.tally_state)
+        .where(columns.tally == tally.name)
+        .values(
+            rows=func.coalesce(columns.rows, 0) + grown - state.take_cascaded(connection, tally)
+        )
+    )
+    days = [w.day for w in written if w.day is not None]
+    state.record_written(connection, tally, days, not days)
+
+
+def vacuum_log(engine: Engine, tally: Tally, taken: int) -> None:
+    """Clear a log that was long, so that live reads do not wade through what was taken.
+
+    A role that may not, which before PostgreSQL 17 is any but its owner, leaves it to autovacuum.
+    """
+    if taken >= VACUUM_AFTER_ROWS:
+        maintain(engine, "VACUUM (SKIP_LOCKED, ANALYZE)", tally.log_name)
+
+
+def maintain(engine: Engine, command: str, table: str) -> None:
+    """Run a command of maintenance, which is not worth an error: autovacuum does it, too.
+
+    Not where the role may not; and what a statement_timeout of the role ends is left at that.
+    """
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        try:
+            if may_maintain(connection, table):
+                sql.execute(connection, f"{command} {table}")
+        except DBAPIError as error:
+            if sqlstate(error) != CANCELLED:
+                raise

@@ -1,0 +1,305 @@
+"""Bringing a derived table up to date: by its pending changes, or by rebuilding windows of it.
+
+Either is one transaction and one snapshot (see `transactions.py`). What dies half way leaves
+nothing behind; a change whose transaction the snapshot does not see stays pending.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, TypeGuard
+
+from sqlalchemy import Connection, Engine
+
+from tallykeeper.catalog import state
+from tallykeeper.catalog.state import Installed
+from tallykeeper.catalog.transactions import hold_referenced
+from tallykeeper.database import sql
+from tallykeeper.declarations.tally import LOGGED_AT, Between, Everything, Keys, Scope, Tally
+from tallykeeper.drift import dependencies
+from tallykeeper.drift.rules import Drift
+from tallykeeper.errors import BadWindow, TallyBusy
+from tallykeeper.faults import incidents, manual_writes, quarantine
+from tallykeeper.installation.declaration_version import writing_as_declared
+from tallykeeper.maintain.backfill.run import Backfilled, Progress, backfill
+from tallykeeper.maintain.derived_rows import (
+    FRESH,
+    Outcome,
+    Refreshed,
+    added,
+    compute,
+    expect_growth,
+    fill,
+    forget,
+    outcome_of,
+    record,
+    rewrite,
+    temporary,
+    vacuum_log,
+    write_differences,
+)
+from tallykeeper.strategies.additive import AdditiveTally
+from tallykeeper.strategies.recomputed import RecomputedTally
+
+PENDING = "pg_temp.tally_pending"
+KEYS = "pg_temp.tally_keys"
+# A source that is truncated meanwhile makes the tally stale again; not often, one hopes.
+BACKFILLS = 3
+
+
+@dependencies.explained
+def refresh(
+    engine: Engine, tally: Tally, *, on_progress: Callable[[Progress], None] | None = None
+) -> Refreshed:
+    """Take all pending changes of `tally` and apply them; the cost follows the changes.
+
+    A tally that is stale, or whose declaration changed, is rebuilt instead; in batches, where it
+    is built so, and then what is pending is taken. `on_progress` is told of the batches.
+
+    Raises NotInstalled, TallyBusy, or SQLAlchemy's errors; the derived table is then unchanged,
+    but for the batches of a rebuild that were committed.
+    """
+    if _is_batched(tally):
+        return _in_batches(engine, tally, False, on_progress)
+    started = time.perf_counter()
+
+    def work(connection: Connection, known: Installed) -> Refreshed:
+        standing = dependencies.noticed_since(connection, tally, known)
+        faults = standing.faults
+        reasons = dependencies.reasons_to_rebuild(connection, tally, standing)
+        if reasons:
+            outcome = _rebuild(connection, tally, Everything())
+            dependencies.stay_stale(connection, tally, faults)
+            why = "; ".join(reasons)
+            return _with(faults, record(connection, tally, "rebuild", why, outcome, started, True))
+        if isinstance(tally, AdditiveTally):
+            outcome = _take(connection, tally)
+        elif isinstance(tally, RecomputedTally):
+            outcome = _recompute(connection, tally)
+        else:
+            raise TypeError(f"{tally!r} is kept in no way that refresh knows")
+        return _with(faults, record(connection, tally, "refresh", None, outcome, started, False))
+
+    result = writing_as_declared(engine, tally, work)
+    vacuum_log(engine, tally, result.pending_taken)
+    return result
+
+
+@dependencies.explained
+def rebuild(
+    engine: Engine,
+    tally: Tally,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    *,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Refreshed:
+    """Compute the keys of a window anew from the sources, and write those rows that differ.
+
+    The window is half-open, [start, end), in aware datetimes; None is an open end, and two of
+    them are everything. The window's pending deltas are consumed with it. Marks of a recomputed
+    tally stay pending unless everything is rebuilt, for one may concern other windows too. A
+    tally that is built in batches is so here too, from the start; `on_progress` is told of them.
+
+    Raises BadWindow, NotInstalled, TallyBusy, or SQLAlchemy's errors; nothing is changed then.
+    """
+    _check_window(tally, start, end)
+    if _is_batched(tally):
+        return _in_batches(engine, tally, True, on_progress)
+    everything = start is None and end is None
+    scope: Scope = Everything()
+    if not everything and tally.window is not None:
+        scope = Between(tally.window, start, end)
+    started = time.perf_counter()
+
+    def work(connection: Connection, _: Installed) -> Refreshed:
+        faults = dependencies.noticed(connection, tally)
+        outcome = _rebuild(connection, tally, scope)
+        if everything:
+            dependencies.stay_stale(connection, tally, faults)
+        return _with(
+            faults, record(connection, tally, "rebuild", None, outcome, started, everything)
+        )
+
+    result = writing_as_declared(engine, tally, work)
+    vacuum_log(engine, tally, result.pending_taken)
+    return result
+
+
+@dependencies.explained
+def rebuild_keys(engine: Engine, tally: Tally, keys: Sequence[Mapping[str, Any]]) -> Refreshed:
+    """Compute single keys anew from the sources, and write those rows that differ.
+
+    `keys` have the tally's key columns by name, as JSON has them (`Difference.key`). Pending
+    deltas of these keys are consumed with it; marks of a recomputed tally stay pending.
+
+    Raises NotInstalled, TallyBusy, or SQLAlchemy's errors; nothing is changed then.
+    """
+    groups = [{name: key[name] for name in tally.group} for key in keys]
+    started = time.perf_counter()
+
+    def work(connection: Connection, _: Installed) -> Refreshed:
+        temporary(
+            connection,
+            KEYS,
+            f"SELECT DISTINCT {sql.columns(tally.group, 'k')} FROM jsonb_to_recordset("
+            f"{sql.literal(json.dumps(groups))}::jsonb) AS k ({tally.group_types})",
+        )
+        scope = Keys(tally, KEYS)
+        taken, oldest = 0, None
+        if isinstance(tally, RecomputedTally):
+            compute(connection, tally, tally.rows_of(KEYS), KEYS)
+        else:
+            taken, oldest = forget(connection, tally, scope.condition(tally, "l"))
+            compute(connection, tally, tally.rows(scope), KEYS)
+        state.record_touched(connection, tally, KEYS)
+        outcome = Outcome(taken, oldest, write_differences(connection, tally, scope))
+        return record(connection, tally, "rebuild", None, outcome, started, False)
+
+    return writing_as_declared(engine, tally, work)
+
+
+def _with(faults: Sequence[Drift], result: Refreshed) -> Refreshed:
+    return replace(result, faults=tuple(map(str, faults)))
+
+
+def _is_batched(tally: Tally) -> TypeGuard[RecomputedTally]:
+    return isinstance(tally, RecomputedTally) and tally.batches is not None
+
+
+def _in_batches(
+    engine: Engine,
+    tally: RecomputedTally,
+    restart: bool,
+    on_progress: Callable[[Progress], None] | None,
+) -> Refreshed:
+    """Backfill the tally where it is stale, or is to be built anew, and take what is pending."""
+    started = time.perf_counter()
+    done: list[Backfilled] = []
+
+    def work(connection: Connection, known: Installed) -> Refreshed | None:
+        standing = dependencies.noticed_since(connection, tally, known)
+        if dependencies.reasons_to_rebuild(connection, tally, standing, is_built=bool(done)):
+            # What makes it stale was noticed here, and the backfill has to see it.
+            return None
+        outcome = _recompute(connection, tally)
+        # Of such a tally the keys that were written by hand are pending, and were computed anew.
+        manual_writes.resolve(connection, tally, "refreshed")
+        return _with(
+            standing.faults, record(connection, tally, "refresh", None, outcome, started, False)
+        )
+
+    if restart:
+        done.append(backfill(engine, tally, restart=True, on_progress=on_progress))
+    for _ in range(BACKFILLS):
+        result = writing_as_declared(engine, tally, work)
+        if result is not None:
+            vacuum_log(engine, tally, result.pending_taken)
+            return _both(done, result) if done else result
+        done.append(backfill(engine, tally, on_progress=on_progress))
+    raise TallyBusy(
+        f"{tally.name} became stale again each of the {BACKFILLS} times that it was built; see"
+        " `tally status` for what makes it so, and refresh it when that is over"
+    )
+
+
+def _both(done: Sequence[Backfilled], after: Refreshed) -> Refreshed:
+    """What backfills and the refresh that followed did together."""
+    logged = [*(b.oldest_change for b in done), after.oldest_change]
+    oldest = [at for at in logged if at is not None]
+    reasons = [b.reason for b in done if b.reason is not None]
+    return replace(
+        after,
+        how="rebuild",
+        reason="; ".join(dict.fromkeys(reasons)) or None,
+        pending_taken=sum(b.taken for b in done) + after.pending_taken,
+        oldest_change=min(oldest, default=None),
+        windows=added([*(w for b in done for w in b.written), *after.windows]),
+    )
+
+
+def _check_window(tally: Tally, start: datetime | None, end: datetime | None) -> None:
+    if (start or end) and tally.window is None:
+        raise BadWindow(f"{tally.name} has no windows; rebuild all of it")
+    for moment in (start, end):
+        if moment is not None and moment.tzinfo is None:
+            raise BadWindow(f"{moment} has no time zone; windows are in UTC")
+        if moment is not None and moment != _midnight(moment):
+            raise BadWindow(f"{moment} is not midnight UTC; windows are whole days")
+    if start is not None and end is not None and start >= end:
+        raise BadWindow(
+            f"the window ends ({end:%Y-%m-%d}) at or before it starts ({start:%Y-%m-%d});"
+            " the end is exclusive and must be later"
+        )
+
+
+def _midnight(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def _rebuild(connection: Connection, tally: Tally, scope: Scope) -> Outcome:
+    whole = isinstance(scope, Everything)
+    taken, oldest = 0, None
+    if whole or isinstance(tally, AdditiveTally):
+        taken, oldest = forget(connection, tally, scope.condition(tally, "l"))
+    if sql.execute(connection, f"SELECT FROM {sql.name_of(tally.table)} LIMIT 1").first() is None:
+        windows = fill(connection, tally, scope)
+    else:
+        windows = rewrite(connection, tally, scope)
+    if whole:
+        edits = manual_writes.resolve(connection, tally, "rebuilt")
+        incidents.record_stale(connection, tally, edits_are_known=edits is not None)
+        state.clear_stale(connection, tally)
+    return Outcome(taken, oldest, windows)
+
+
+def _take(connection: Connection, tally: AdditiveTally) -> Outcome:
+    """Take the pending deltas and apply them."""
+    state.record_touched(connection, tally, tally.log_name)
+    held = quarantine.held(connection, tally)
+
+    def apply() -> Outcome:
+        expect_growth(connection, tally)
+        hold_referenced(connection, tally, tally.log_name)
+        return outcome_of(connection, tally.take_and_apply())
+
+    done = None if held else quarantine.attempt(connection, apply)
+    return done or _take_by_key(connection, tally, held)
+
+
+def _take_by_key(connection: Connection, tally: AdditiveTally, held: int) -> Outcome:
+    """The same, where keys are in quarantine or have to go there."""
+    names = sql.columns([c.name for c in tally.log_columns()])
+    temporary(connection, PENDING, f"SELECT {names} FROM {tally.log_name}")
+    taken, oldest = forget(connection, tally, "true")
+    if not taken and not held:
+        return Outcome(0, None, ())
+    temporary(
+        connection,
+        KEYS,
+        _with_quarantined(tally, f"SELECT {sql.columns(tally.key)} FROM {PENDING}"),
+    )
+    temporary(connection, FRESH, tally.settled_rows(KEYS, PENDING))
+    return Outcome(taken, oldest, write_differences(connection, tally, Keys(tally, KEYS)))
+
+
+def _with_quarantined(tally: Tally, keys: str) -> str:
+    return f"({keys})\nUNION {quarantine.keys(tally)}"
+
+
+def _recompute(connection: Connection, tally: RecomputedTally) -> Outcome:
+    names = sql.columns([c.name for c in tally.log_columns()])
+    temporary(connection, PENDING, f"SELECT {names}, {LOGGED_AT} FROM {tally.log_name}")
+    taken, oldest = forget(connection, tally, "true")
+    held = quarantine.held(connection, tally)
+    if not taken and not held:
+        return Outcome(0, None, ())
+    keys = sql.render(tally.pending_keys(PENDING))
+    temporary(connection, KEYS, _with_quarantined(tally, keys) if held else keys)
+    state.record_touched(connection, tally, KEYS)
+    compute(connection, tally, tally.rows_of(KEYS), KEYS)
+    return Outcome(taken, oldest, write_differences(connection, tally, Keys(tally, KEYS)))

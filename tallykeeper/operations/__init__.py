@@ -1,0 +1,1 @@
+"""Watching and repairing: messages, repairs, figures for Prometheus. It knows no Dagster."""

@@ -1,0 +1,28 @@
+"""Why a derived table may differ from its sources: what the database still shows of it.
+
+Asked when a difference was found, before anything is mended. A cause is told only where there is
+evidence for it; without any there is None, and nobody guesses.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+from tallykeeper.declarations.tally import Tally
+from tallykeeper.faults import manual_writes
+from tallykeeper.maintain.status import faults_of
+
+MOST_TOLD = 3
+
+
+def likely_cause(connection: Connection, tally: Tally) -> str | None:
+    """The evidence there is for why `tally` differs, in one sentence; None: there is none."""
+    told = [*_broken_capture(connection, tally), *manual_writes.sentences(connection, tally)]
+    if not told:
+        return None
+    more = f"; and {len(told) - MOST_TOLD} more" if len(told) > MOST_TOLD else ""
+    return "; ".join(told[:MOST_TOLD]) + more
+
+
+def _broken_capture(connection: Connection, tally: Tally) -> list[str]:
+    return [str(fault) for fault in faults_of(connection, tally) if not fault.of_hand]

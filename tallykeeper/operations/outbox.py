@@ -1,0 +1,124 @@
+"""What is to be told now, written down as messages for each target. Nothing is sent here.
+
+That follows from the incidents, and from what was told of them before; it is written in the
+transaction in which they were found. So a process that dies neither loses nor repeats a message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, Select, func, insert, literal, select, true
+
+from tallykeeper.faults import incidents
+from tallykeeper.faults.incidents import Incident, deliveries, messages
+from tallykeeper.operations import message_templates
+from tallykeeper.operations.alert_targets import Target
+from tallykeeper.operations.delivery import sooner
+from tallykeeper.operations.message_templates import AGAIN, FOUND, MENDED, NOT_MENDED, Text
+from tallykeeper.operations.repair_requests import REPAIR_JOB
+
+# More of a kind at once are told in one message.
+MOST_SINGLE = 5
+# What was mended longer ago than this, and was never told, is history.
+NEWS_FOR = timedelta(days=1)
+
+
+def write(
+    connection: Connection,
+    found_now: AbstractSet[int],
+    targets: Sequence[Target],
+    repeat_hours: int,
+) -> list[Text]:
+    """Write what is to be told now, and its deliveries to all targets; returns the texts.
+
+    `found_now` are the ids of the incidents that were found, or found again, in this transaction.
+    What is still wrong is told again after `repeat_hours`, if it was found again since.
+    """
+    by_kind: dict[str, list[tuple[Incident, bool]]] = {}
+    for incident, kind, is_first in _untold(connection, found_now, timedelta(hours=repeat_hours)):
+        by_kind.setdefault(kind, []).append((incident, is_first))
+    sent: list[Text] = []
+    for kind, untold in by_kind.items():
+        of_kind = [incident for incident, _ in untold]
+        texts = [
+            message_templates.told(incident, kind, is_first=first) for incident, first in untold
+        ]
+        # Each has a message of its own, also where only the one of them all is sent: that it was
+        # told is known by it.
+        ids = [_write(connection, *one, kind) for one in zip(of_kind, texts, strict=True)]
+        if len(of_kind) > MOST_SINGLE:
+            texts = [message_templates.together(of_kind, kind)]
+            ids = [_write(connection, of_kind[0], texts[0], kind)]
+        _address(connection, ids, [target.name for target in targets])
+        sent += texts
+    return sent
+
+
+def _untold(
+    connection: Connection, found_now: AbstractSet[int], repeat_after: timedelta
+) -> list[tuple[Incident, str, bool]]:
+    """The incidents of which something is to be told, oldest first.
+
+    With each the kind of message, and whether it is the first about it.
+    """
+    found = []
+    for row in connection.execute(_news(repeat_after)).mappings():
+        values = dict(row)
+        told_at, told_mended, long_ago = (values.pop(name) for name in _TOLD)
+        incident = Incident(**values)
+        kind = None if told_mended else _kind(incident, told_at, long_ago, incident.id in found_now)
+        if kind is not None:
+            found.append((incident, kind, told_at is None))
+    return found
+
+
+_TOLD = ("told_at", "told_mended", "long_ago")
+
+
+def _news(repeat_after: timedelta) -> Select[tuple[object, ...]]:
+    columns = incidents.incidents.c
+    told_at = func.max(messages.c.made_at)
+    told = (
+        select(
+            told_at.label("told_at"),
+            func.coalesce(func.bool_or(messages.c.kind == MENDED), False).label("told_mended"),
+            (told_at <= func.now() - literal(repeat_after)).label("long_ago"),
+        )
+        .where(messages.c.incident == columns.id)
+        .lateral("told")
+    )
+    is_news = columns.mended_at.is_(None) | (columns.mended_at > func.now() - literal(NEWS_FOR))
+    query = select(*columns, *(told.c[name] for name in _TOLD)).join(told, true())
+    return query.where(is_news).order_by(columns.id)
+
+
+def _kind(
+    incident: Incident, told_at: datetime | None, long_ago: bool | None, found_now: bool
+) -> str | None:
+    if not incident.is_open:
+        return MENDED
+    if told_at is None:
+        return FOUND
+    if found_now and incident.details.get("job") == REPAIR_JOB:
+        return NOT_MENDED
+    if long_ago and (found_now or incident.last_found_at > told_at):
+        return AGAIN
+    return None
+
+
+def _write(connection: Connection, incident: Incident, text: Text, kind: str) -> int:
+    values = {"incident": incident.id, "kind": kind, "title": text.title, "body": text.body}
+    row = connection.execute(insert(messages).values(values).returning(messages.c.id))
+    return int(row.scalar_one())
+
+
+def _address(connection: Connection, ids: Sequence[int], names: Sequence[str]) -> None:
+    rows = [{"message": message, "target": name} for message in ids for name in names]
+    if not rows:
+        return
+    connection.execute(insert(deliveries), rows)
+    # What waits for another attempt goes first, so that messages arrive in their order.
+    connection.execute(sooner(names))

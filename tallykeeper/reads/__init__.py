@@ -1,0 +1,1 @@
+"""Reading tallies, exact as of the last commit: live views, groups, keys, frames, exports."""

@@ -1,0 +1,375 @@
+"""The rows of any tally by fewer columns than its key has, exact as of the last commit.
+
+`grouped(connection, hourly_stats, ["instance_id", "hour:week"])` answers from the live view. What
+adds up is added up, of latest moments the latest is taken, and averages are computed from the
+group's own sums by the derived table's formula. Invariant: what does not follow from the rows, such
+as distinct counts and percentiles, is never answered for several of them together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Column, Connection, DateTime, Integer, text
+from sqlalchemy.exc import DBAPIError
+
+from tallykeeper import AdditiveTally, Tally
+from tallykeeper.database import sql
+from tallykeeper.declarations.combining import Membership
+from tallykeeper.declarations.validation import nearest
+from tallykeeper.input.loading import parse_time
+from tallykeeper.reads.live_reads import read
+
+ROWS = "rows"
+"""How many rows of the tally are in a group; not there where a column has that name."""
+
+PERIODS = ("week", "month", "year")
+UNITS = ("hour", "day", "week", "month", "year")
+MOST_GROUPS = 100_000
+_FORMS = dict.fromkeys(UNITS, "YYYY-MM-DD") | {"hour": 'YYYY-MM-DD"T"HH24:MI:SS"Z"'}
+_INSTANT = 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'
+# What Python's dates can hold.
+_FIRST, _LAST = "timestamptz '0001-01-01Z'", "timestamptz '9999-12-31 23:59:59Z'"
+# What PostgreSQL says of a value that its column's type cannot have.
+_BAD_VALUE = {"22P02", "22007", "22008", "22003", "22021"}
+_LARGEST = 2**63 - 1
+_INFINITE = ("infinity", "-infinity")
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Groups in the order of their columns, each a dict; `more`: there are more than asked for.
+
+    `left_out` says of each measure that was not asked for, and has no value for a group, why.
+    """
+
+    groups: list[dict[str, Any]]
+    more: bool
+    left_out: dict[str, str]
+
+
+@dataclass(frozen=True)
+class _By:
+    """A column by which rows are put together; of a time, the unit that it is cut to."""
+
+    column: Column[Any]
+    unit: str | None = None
+    members: Membership | None = None
+
+    @property
+    def name(self) -> str:
+        """As it is asked for; where it is in an application's table, that may call it otherwise."""
+        return str(self.column.key)
+
+    def expression(self) -> str:
+        if self.members is not None:
+            return f"{self.join_name}.{sql.quote(self.column.name)}"
+        at = f"v.{sql.quote(self.column.name)}"
+        return at if self.unit is None else f"date_trunc('{self.unit}', {at}, 'UTC')"
+
+    @property
+    def join_name(self) -> str:
+        return sql.quote(f"of_{self.name}")
+
+    def join(self) -> str:
+        """What brings the column in, where it is in another table: each pair once."""
+        if self.members is None:
+            return ""
+        on, to = self.members.table.c[self.members.on].name, sql.quote(self.column.name)
+        pairs = f"SELECT DISTINCT {sql.quote(on)}, {to} FROM {sql.name_of(self.members.table)}"
+        return (
+            f" JOIN ({pairs}) AS {self.join_name}"
+            f" ON {self.join_name}.{sql.quote(on)} = v.{sql.quote(self.members.on)}"
+        )
+
+    def shown(self) -> str:
+        name = f"g.{sql.quote(self.name)}"
+        if not isinstance(self.column.type, DateTime):
+            return name
+        return _written(name, _FORMS[self.unit] if self.unit else _INSTANT)
+
+
+def grouped(
+    connection: Connection,
+    tally: Tally,
+    by: Sequence[str] = (),
+    *,
+    measures: Collection[str] | None = None,
+    where: Mapping[str, Any] | None = None,
+    start: date | None = None,
+    end: date | None = None,
+    limit: int = 10_000,
+) -> Groups:
+    """The tally's rows put together by the columns `by`: some of its key, or attributes; none: all.
+
+    Where rows belong to groups by another table (`tally.memberships`), `by` may name these: a row
+    that is in several counts in each. A time is cut to a unit by `hour:week` (hour, day, week from
+    its Monday, month, year; UTC), and named by its first day or hour. `where` keeps rows with these
+    values, `start` and `end` those of the window's column from the one up to the other, not
+    included. `measures` are those wanted; without them all that have a value for a group, and
+    `rows`.
+
+    Raises ValueError for a column that there is not and for a measure that has no value for several
+    rows together, NotInstalled where there is no live view.
+    """
+    columns = [_by(tally, each) for each in by]
+    if len({each.name for each in columns}) < len(columns):
+        raise ValueError(f"Expected each column once in {', '.join(by)}; leave one out.")
+    if not 1 <= limit <= MOST_GROUPS:
+        raise ValueError(f"Expected a limit within 1 to {MOST_GROUPS:,}, but it is {limit}.")
+    values, formulas, left_out = _values(tally, columns)
+    shown = [*values, *formulas] if measures is None else list(measures)
+    _require_values(tally, shown, left_out)
+    conditions, given = _conditions(tally, where or {}, start, end)
+    totals = [n for n in _totals(tally) if n not in {c.name for c in columns}]
+    conditions += [f"v.{sql.quote(n)} IS NULL" for n in totals if n not in (where or {})]
+    query = _query(tally, columns, values, formulas, shown, conditions, limit)
+    try:
+        found = read(connection, text(query).bindparams(**given), f"the view {tally.live_name}")
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) not in _BAD_VALUE:
+            raise
+        said = str(error.orig).splitlines()[0]
+        raise ValueError(f"Expected values that the columns can have: {said}.") from error
+    whole = {n for n, c in tally.table.c.items() if isinstance(c.type, Integer)} | {ROWS}
+    rows = [
+        {name: _plain(value, name in whole) for name, value in zip(row._fields, row, strict=True)}
+        for row in found[:limit]
+    ]
+    return Groups(rows, len(found) > limit, left_out if measures is None else {})
+
+
+def after(day: datetime) -> datetime:
+    """The midnight after, as the end of a span that includes `day`; of the last day, its end."""
+    last = datetime.max.replace(tzinfo=UTC)
+    return last if day.date() == last.date() else day + timedelta(days=1)
+
+
+def groupable(tally: Tally) -> list[str]:
+    """The columns that a tally's rows can be put together by."""
+    return [*_columns(tally), *tally.memberships]
+
+
+def _columns(tally: Tally) -> list[str]:
+    return [*tally.key, *(n for n, c in tally.combine.items() if c.how == "attribute")]
+
+
+def _by(tally: Tally, given: str) -> _By:
+    name, colon, unit = given.partition(":")
+    known = groupable(tally)
+    if name not in known:
+        raise ValueError(
+            f"Expected columns of {tally.name} to group by, of {', '.join(known)}, but there is"
+            f" {name!r}{nearest(name, known)}."
+        )
+    if name in tally.memberships:
+        members = tally.memberships[name]
+        column, by = members.table.c[name], _By(members.table.c[name], None, members)
+    else:
+        column = tally.table.c[name]
+        by = _By(column)
+    if not colon:
+        return by
+    finest = tally.window.unit if tally.window and tally.window.column == name else UNITS[0]
+    units = UNITS[UNITS.index(finest) :]
+    if not isinstance(column.type, DateTime):
+        raise ValueError(f"Expected {name} without a unit, for it is no time; leave out {unit!r}.")
+    if unit not in units:
+        raise ValueError(
+            f"Expected a unit of {name}, of {', '.join(units)}, but there is {unit!r}"
+            f"{nearest(unit, units)}."
+        )
+    return _By(column, unit)
+
+
+def _values(
+    tally: Tally, by: Sequence[_By]
+) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+    """The SQL of each value of a group; of each that follows from others; why others have none."""
+    single = _is_whole_key(tally, by)
+    grouping = {each.name for each in by}
+    values: dict[str, str] = {}
+    formulas: dict[str, str] = {}
+    left_out: dict[str, str] = {}
+    for name in (n for n in tally.measures if n not in grouping):
+        why = "" if single else _why_not(tally, name, grouping)
+        column = f"v.{sql.quote(name)}"
+        if why:
+            left_out[name] = why
+        else:
+            values[name] = column if single else f"{tally.combine[name].how}({column})"
+    if ROWS not in tally.table.c:
+        values[ROWS] = "1" if single else "count(*)"
+    for name, formula in _formulas(tally).items():
+        used = [n for n in tally.measures if re.search(rf"\b{re.escape(n)}\b", formula)]
+        lacking = [n for n in used if n in left_out]
+        if lacking:
+            left_out[name] = f"it is computed from {lacking[0]}, and {left_out[lacking[0]]}"
+        else:
+            formulas[name] = formula
+    return values, formulas, left_out
+
+
+def _formulas(tally: Tally) -> dict[str, str]:
+    """The columns that the derived table itself computes from measures, and how."""
+    return {
+        c.name: str(c.computed.sqltext)
+        for c in tally.table.c
+        if c.computed is not None and c.name not in tally.columns
+    }
+
+
+def _is_whole_key(tally: Tally, by: Sequence[_By]) -> bool:
+    """Whether each group is one row."""
+    uncut = {each.name for each in by if each.unit in (None, _unit_of(tally, each))}
+    return set(tally.key) <= uncut
+
+
+def _unit_of(tally: Tally, by: _By) -> str | None:
+    window = tally.window
+    return window.unit if window is not None and window.column == by.name else None
+
+
+def _why_not(tally: Tally, measure: str, grouping: Collection[str]) -> str:
+    """Why the measure has no value for several rows together; empty where it has one."""
+    combine = tally.combine.get(measure)
+    if combine is None or combine.how == "attribute":
+        return (
+            "it does not follow from the rows' (as distinct counts, percentiles and texts do not);"
+            f" group by {', '.join(tally.key)} for it"
+        )
+    apart = sorted(combine.each - set(grouping))
+    if apart:
+        return f"what it counts may count in several rows; group by {', '.join(apart)} too for it"
+    return ""
+
+
+def _require_values(tally: Tally, wanted: Collection[str], left_out: Mapping[str, str]) -> None:
+    known = [*tally.measures, *_formulas(tally), *([] if ROWS in tally.table.c else [ROWS])]
+    for name in wanted:
+        if name in left_out:
+            raise ValueError(f"{tally.name} has no {name} of these groups: {left_out[name]}.")
+        if name not in known:
+            raise ValueError(
+                f"Expected measures of {tally.name}, of {', '.join(known)}, but there is"
+                f" {name!r}{nearest(name, known)}."
+            )
+
+
+def _totals(tally: Tally) -> list[str]:
+    """Key columns whose null stands for all values: those rows are the sum of the others."""
+    if not isinstance(tally, AdditiveTally):
+        return []
+    keys = [each.key(each.source.c) for each in tally.contributions]
+    return [n for n in tally.key if len({key[n] is None for key in keys}) == 2]
+
+
+def _conditions(
+    tally: Tally, where: Mapping[str, Any], start: date | None, end: date | None
+) -> tuple[list[str], dict[str, Any]]:
+    conditions: list[str] = []
+    values: dict[str, Any] = {}
+    known = _columns(tally)
+    for place, (name, value) in enumerate(where.items()):
+        if name not in known:
+            raise ValueError(
+                f"Expected columns of {tally.name} to look for, of {', '.join(known)}, but there is"
+                f" {name!r}{nearest(name, known)}."
+            )
+        column = f"v.{sql.quote(name)}"
+        if value is None:
+            conditions.append(f"{column} IS NULL")
+            continue
+        written = str(value)
+        if "\0" in written or not written.isprintable():
+            raise ValueError(f"Expected a value of {name} without control characters.")
+        values[f"where_{place}"] = written
+        if isinstance(tally.table.c[name].type, DateTime) and written not in _INFINITE:
+            # PostgreSQL would read it in the session's zone, and `today` each day anew.
+            conditions.append(f"{column} = :where_{place}")
+            values[f"where_{place}"] = _moment_named(name, value)
+            continue
+        kind = sql.type_name(tally.table.c[name].type)
+        conditions.append(f"{column} = CAST(CAST(:where_{place} AS text) AS {kind})")
+    for name, bound, sign in (("start", start, ">="), ("end", end, "<")):
+        if bound is None:
+            continue
+        if tally.window is None:
+            raise ValueError(f"Expected no {name}, for {tally.name} has no days; leave it out.")
+        conditions.append(f"v.{sql.quote(tally.window.column)} {sign} :{name}")
+        values[name] = _moment(bound)
+    return conditions, values
+
+
+def _moment_named(name: str, given: Any) -> datetime:
+    if isinstance(given, date):
+        return _moment(given)
+    try:
+        return parse_time(str(given).removesuffix("Z"))
+    except ValueError as error:
+        raise ValueError(f"Expected a time in {name}: {error}.") from error
+
+
+def _moment(given: date) -> datetime:
+    if not isinstance(given, datetime):
+        return datetime.combine(given, time(), UTC)
+    return given if given.tzinfo is not None else given.replace(tzinfo=UTC)
+
+
+def _query(
+    tally: Tally,
+    by: Sequence[_By],
+    values: Mapping[str, str],
+    formulas: Mapping[str, str],
+    shown: Sequence[str],
+    conditions: Sequence[str],
+    limit: int,
+) -> str:
+    names = [sql.quote(each.name) for each in by]
+    inner = [f"{each.expression()} AS {n}" for each, n in zip(by, names, strict=True)]
+    inner += [f"{value} AS {sql.quote(name)}" for name, value in values.items()]
+    outer = [f"{each.shown()} AS {n}" for each, n in zip(by, names, strict=True)]
+    outer += [f"{_shown(tally, name, formulas)} AS {sql.quote(name)}" for name in shown]
+    rows = f"SELECT {', '.join(inner)} FROM {tally.live_name} AS v"
+    rows += "".join(each.join() for each in by)
+    if conditions:
+        rows += f" WHERE {' AND '.join(conditions)}"
+    if not _is_whole_key(tally, by) and by:
+        rows += f" GROUP BY {', '.join(map(str, range(1, len(by) + 1)))}"
+    order = f" ORDER BY {', '.join(f'g.{n}' for n in names)}" if by else ""
+    # Of no row at all there is a group of nothing, unless rows are put together by something.
+    return f"SELECT {', '.join(outer)} FROM ({rows}) AS g{order} LIMIT {limit + 1}"
+
+
+def _shown(tally: Tally, name: str, formulas: Mapping[str, str]) -> str:
+    if name in formulas:
+        return formulas[name]
+    column = f"g.{sql.quote(name)}"
+    if name in tally.table.c and isinstance(tally.table.c[name].type, DateTime):
+        # As Python's dates have it, which end sooner, whatever the session's time zone.
+        within = f"timezone('UTC', least(greatest({column}, {_FIRST}), {_LAST}))"
+        return f"CASE WHEN {column} IS NOT NULL THEN {within} END"
+    if name in tally.table.c and isinstance(tally.table.c[name].type, Integer):
+        return f"coalesce({column}, 0)"
+    return column
+
+
+def _written(moment: str, form: str) -> str:
+    """A time as text, as it may lie before the year 1, after 9999, or at infinity."""
+    said = f"to_char({moment} AT TIME ZONE 'UTC', '{form}')"
+    return (
+        f"CASE WHEN NOT isfinite({moment}) THEN {moment}::text"
+        f" WHEN {moment} < {_FIRST} THEN {said} || ' BC' ELSE {said} END"
+    )
+
+
+def _plain(value: Any, whole: bool) -> Any:
+    """Whole numbers as such, which PostgreSQL's sums of big ones are not; times in UTC."""
+    if whole and isinstance(value, Decimal) and abs(value) <= _LARGEST:
+        return int(value)
+    return value.replace(tzinfo=UTC) if isinstance(value, datetime) else value

@@ -1,0 +1,1 @@
+"""How a tally is maintained: by adding up changes, or by recomputing what they touched."""
