@@ -50,7 +50,7 @@ def router() -> APIRouter:
 
 def _sender(name: str) -> Callable[[Request], Awaitable[Response]]:
     """What sends one file, unless the client has it already."""
-    content = files("serving").joinpath("static", name).read_bytes()
+    content = files("tallykeeper.http").joinpath("static", name).read_bytes()
     tag = f'"{hashlib.blake2b(content, digest_size=12).hexdigest()}"'
     headers = {**HEADERS, "etag": tag}
 

@@ -293,7 +293,7 @@ def test_a_derived_table_that_was_dropped_is_made_and_built_again(engine: Engine
 FIRST = """
 import sqlalchemy as sa
 from alembic import op
-from migrations import missing
+from tallykeeper.installation.alembic import missing
 revision, down_revision, branch_labels, depends_on = "notes_0001", None, ("notes",), None
 
 def upgrade():

@@ -22,9 +22,11 @@ def client() -> Client:
 
 
 def test_every_file_is_sent_and_packed() -> None:
-    assert {each.name for each in files("serving").joinpath("static").iterdir()} == set(TYPES)
+    assert {each.name for each in files("tallykeeper.http").joinpath("static").iterdir()} == set(
+        TYPES
+    )
     packed = tomllib.loads((project_root() / "pyproject.toml").read_text())
-    assert "static/*" in packed["tool"]["setuptools"]["package-data"]["serving"]
+    assert "**/static/*" in packed["tool"]["setuptools"]["package-data"]["tallykeeper"]
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
