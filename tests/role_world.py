@@ -18,11 +18,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateSchema
 
 from tallykeeper import System, Tally, refresh, verify
-from tallykeeper.cli.roles_script import Wanted, roles_sql
 from tallykeeper.database.connections import open_engine
 from tallykeeper.database.sql import columns, quote, render
 from tallykeeper.discovery import all_systems
 from tallykeeper.installation.migrate import migrate
+from tallykeeper.installation.roles_script import Wanted, roles_sql
 from tests.integration.support import rows
 
 APPLICATION = 'app "one"'

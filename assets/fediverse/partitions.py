@@ -23,8 +23,9 @@ from sqlalchemy import Connection, Engine, text
 from assets.fediverse.partition_functions import DROP, MAKE, STRAYS
 from assets.fediverse.tables import stream_events
 from tallykeeper import TallyBusy
-from tallykeeper.catalog.transactions import PATIENCE, retried
+from tallykeeper.catalog.transactions import retried
 from tallykeeper.database.lock_holders import WRITERS, Wanted
+from tallykeeper.database.sessions import PATIENCE
 from tallykeeper.database.sql import ENGINE_SCHEMA, name_of
 
 AHEAD_DAYS = 7

@@ -21,6 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from tallykeeper.catalog import fk_locks
 from tallykeeper.database import sessions, sql
 from tallykeeper.database.lock_holders import READERS, ROWS, WRITERS, Holder, Wanted, holders, named
+from tallykeeper.database.sessions import PATIENCE
 from tallykeeper.declarations.tally import Tally
 from tallykeeper.errors import NotInstalled, TallyBusy
 
@@ -34,9 +35,8 @@ MISSING = {"42P01", "3F000"}
 RETRIED = {SERIALIZATION_FAILURE, DEADLOCK, LOCK_NOT_AVAILABLE}
 
 ATTEMPTS = 6
+# How long is tried again, unless the engine's execution option PATIENCE says otherwise.
 PATIENCE_SECONDS = 120.0
-PATIENCE = "tally_patience_seconds"
-"""The execution option of an engine that says otherwise."""
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
 

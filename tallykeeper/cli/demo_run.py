@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -28,11 +27,12 @@ from tallykeeper.embedded import shared_server
 from tallykeeper.installation.migrate import migrate
 
 if TYPE_CHECKING:
-    from dagster import AssetCheckEvaluation, DagsterInstance, Definitions, ExecuteInProcessResult
+    from dagster import AssetCheckEvaluation, ExecuteInProcessResult
+
+    from tallykeeper.dagster.demo_runs import Runs
 
     Rebuild = Callable[[], ExecuteInProcessResult]
 
-REBUILT_DAYS = 90
 NEXT = """
 Where to look next
   make up             the Dagster UI on http://127.0.0.1:3000, hourly schedules on
@@ -105,6 +105,8 @@ class Demo:
                 from dagster import DagsterInstance
 
                 instance = opened.enter_context(DagsterInstance.get())
+                from tallykeeper.dagster.demo_runs import Runs
+
                 runs = Runs(instance, self.systems)
                 told.append("ready")
             for system in self.systems:
@@ -186,91 +188,6 @@ class Demo:
     def _took(self, tally: Tally, kind: str) -> str:
         seconds = self.seconds.get((tally.name, kind))
         return "-" if seconds is None else f"{seconds:.2f} s"
-
-
-class Runs:
-    """Runs of the code location's jobs in this process, recorded where the UI looks."""
-
-    def __init__(self, instance: DagsterInstance, systems: Sequence[System]) -> None:
-        from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
-        from dagster._core.remote_origin import (
-            ManagedGrpcPythonEnvCodeLocationOrigin,
-            RemoteRepositoryOrigin,
-        )
-        from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
-
-        from tallykeeper.dagster.code_location import definitions
-        from tallykeeper.dagster.workspace import code_location
-
-        self._instance = instance
-        module, name = code_location()
-        self._repository = RemoteRepositoryOrigin(
-            ManagedGrpcPythonEnvCodeLocationOrigin(LoadableTargetOrigin(module_name=module), name),
-            SINGLETON_REPOSITORY_NAME,
-        )
-        self._definitions: Definitions = definitions(systems=systems)
-
-    def hourly(self, system: System) -> ExecuteInProcessResult:
-        """What the hourly schedule runs."""
-        from tallykeeper.dagster.jobs import hourly_name
-
-        return self._execute(hourly_name(system.name), {})
-
-    def rebuilds(self, system: System) -> Iterator[tuple[str, Rebuild]]:
-        """What clicks on Materialize run: for the last days, and for all lanes; by what it is."""
-        from tallykeeper.dagster.assets import lanes_of
-
-        windowed = [t for t in system.tallies if t.window is not None]
-        if windowed:
-            last = datetime.now(UTC).date()
-            first = max(last - timedelta(days=REBUILT_DAYS - 1), settings.start_date())
-            what = f"rebuild of the last {REBUILT_DAYS} days"
-            yield what, self._range(windowed, first.isoformat(), last.isoformat())
-        for tally in system.tallies:
-            lanes = lanes_of(tally)
-            if lanes is not None:
-                names = lanes.get_partition_keys()
-                what = f"backfill of {tally.table.name}, {' and '.join(names)}"
-                yield what, self._range([tally], names[0], names[-1])
-
-    def _range(self, tallies: Sequence[Tally], first: str, last: str) -> Rebuild:
-        from tallykeeper.dagster.assets import key_of
-
-        return lambda: self._execute(
-            "__ASSET_JOB",
-            {},
-            asset_selection=[key_of(tally) for tally in tallies],
-            tags={
-                "dagster/asset_partition_range_start": first,
-                "dagster/asset_partition_range_end": last,
-            },
-        )
-
-    def audit(self) -> ExecuteInProcessResult:
-        """What the nightly schedule runs."""
-        return self._execute("audit", {})
-
-    def _execute(self, job: str, config: dict[str, Any], **options: Any) -> ExecuteInProcessResult:
-        definition = self._definitions.resolve_job_def(job)
-        from dagster import DagsterExecutionInterruptedError
-        from dagster._core.remote_origin import RemoteJobOrigin
-        from dagster._core.storage.tags import REPOSITORY_LABEL_TAG
-
-        # What the runs log is in the UI; here each has its own line, and an error is raised.
-        quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-        tags = {**options.pop("tags", {}), REPOSITORY_LABEL_TAG: self._repository.get_label()}
-        try:
-            result = definition.execute_in_process(
-                run_config={**config, **quiet}, instance=self._instance, tags=tags, **options
-            )
-        except DagsterExecutionInterruptedError as interrupted:
-            raise KeyboardInterrupt from interrupted
-        # A run of this kind does not say which code location it is of, and would be in no timeline.
-        run = self._instance.get_run_by_id(result.run_id)
-        if run is not None:
-            origin = RemoteJobOrigin(self._repository, job)
-            self._instance.run_storage.replace_job_origin(run, origin)
-        return result
 
 
 def _demo_of(system: System) -> Any:

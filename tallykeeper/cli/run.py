@@ -24,8 +24,8 @@ def roles(owner: str, refresher: str, reader: str) -> None:
     For an administrator, to pipe into psql; nothing is changed here. It makes the roles, hands over
     what is installed, and may be run again. `tally migrate` keeps granting by it.
     """
-    from tallykeeper.cli.roles_script import Wanted, roles_sql
     from tallykeeper.discovery import chosen_systems
+    from tallykeeper.installation.roles_script import Wanted, roles_sql
 
     script = roles_sql(open_database(), chosen_systems(), Wanted(owner, refresher, reader))
     click.echo(script, nl=False)
@@ -112,8 +112,8 @@ def metrics(address: str | None) -> None:
     scrape. Ctrl-C, or SIGTERM, ends it. `tally up` serves them too where TALLY_METRICS_ADDRESS is
     set.
     """
-    from tallykeeper.cli.metrics_server import run_exporter
     from tallykeeper.cli.up import stop_signals
+    from tallykeeper.operations.metrics_server import run_exporter
     from tallykeeper.settings import SettingError, listening_address, metrics_address
 
     check_settings()

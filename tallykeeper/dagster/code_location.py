@@ -1,8 +1,7 @@
 """A Dagster code location: assets, checks, jobs, schedules and sensors of every chosen system.
 
 Assembled by one function, so that tests and other code locations can swap the database. Loading
-touches no database, and imports what is heavy (drawing, migrations) only where it is used. Which
-systems there are stands in `tallykeeper/discovery.py`.
+touches no database, and imports what is heavy (drawing, migrations) only where it is used.
 """
 
 from __future__ import annotations
@@ -12,14 +11,15 @@ from collections.abc import Sequence
 import dagster as dg
 
 from tallykeeper import System
-from tallykeeper.dagster import jobs, partitions, pressure_sensor, schedules
+from tallykeeper.dagster import partitions
 from tallykeeper.dagster.alerting.sensor import alerts
 from tallykeeper.dagster.assets import SystemAssets, build_assets
+from tallykeeper.dagster.automation import jobs, pressure_sensor, schedules
+from tallykeeper.dagster.automation.repair_job import repair_job
 from tallykeeper.dagster.database import Database
 from tallykeeper.dagster.instance.housekeeping import housekeeping, housekeeping_schedule
 from tallykeeper.dagster.inventory import incidents_asset, inventory_check
 from tallykeeper.dagster.project_database import ProjectDatabase
-from tallykeeper.dagster.repair_job import repair_job
 from tallykeeper.discovery import chosen_systems
 
 

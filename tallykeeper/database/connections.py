@@ -21,8 +21,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from tallykeeper import settings
-from tallykeeper.catalog.transactions import PATIENCE
-from tallykeeper.database.sessions import WRITTEN, set_local
+from tallykeeper.database.sessions import PATIENCE, WRITTEN, set_local
 
 OLDEST_VERSION = 15
 NEWEST_VERSION = 18

@@ -23,6 +23,9 @@ IDLE_SECONDS = 60
 """After so long without a word the server ends a transaction of the engine, and frees its locks."""
 
 # How values are written: as the driver, and what compares texts of the catalog, expect them.
+PATIENCE = "tally_patience_seconds"
+"""The execution option of an engine: how long refused transactions are tried again."""
+
 WRITTEN = {
     "datestyle": "'ISO, MDY'",
     "intervalstyle": "'postgres'",

@@ -30,7 +30,7 @@ from tallykeeper.database import sql
 from tallykeeper.declarations.column_types import Type, holds
 from tallykeeper.declarations.tally import Tally, may_be_null
 from tallykeeper.errors import DoesNotFit
-from tallykeeper.maintain.backfill.deferred_indexes import is_stripped
+from tallykeeper.installation.deferred_indexes import is_stripped
 
 OF_SOURCES = (
     "of a source table alter those columns (where they are always filled: `ALTER TABLE ... ALTER"

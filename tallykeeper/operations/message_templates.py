@@ -13,7 +13,7 @@ from typing import Any
 
 from tallykeeper.faults import incidents
 from tallykeeper.faults.incidents import Incident
-from tallykeeper.operations.repair_requests import doing
+from tallykeeper.operations.repair_answers import doing
 from tallykeeper.settings import ui_url
 
 FOUND, AGAIN, NOT_MENDED, MENDED = "found", "again", "not mended", "mended"

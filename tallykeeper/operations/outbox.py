@@ -18,7 +18,7 @@ from tallykeeper.operations import message_templates
 from tallykeeper.operations.alert_targets import Target
 from tallykeeper.operations.delivery import sooner
 from tallykeeper.operations.message_templates import AGAIN, FOUND, MENDED, NOT_MENDED, Text
-from tallykeeper.operations.repair_requests import REPAIR_JOB
+from tallykeeper.operations.repair_answers import REPAIR_JOB
 
 # More of a kind at once are told in one message.
 MOST_SINGLE = 5

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tallykeeper.dagster import schedules
+from tallykeeper.dagster.automation import schedules
 
 schedules.EVERY_HOUR = "* * * * *"
 

@@ -26,9 +26,9 @@ import pytest
 
 import tallykeeper
 from assets.media.tallies import system
+from tallykeeper.dagster.automation.schedules import refresh_request
 from tallykeeper.dagster.code_location import assets_of
 from tallykeeper.dagster.partitions import daily
-from tallykeeper.dagster.schedules import refresh_request
 from tallykeeper.database.connections import dagster_url, open_engine
 from tallykeeper.installation.migrate import migrate
 from tests.concurrency.server import Server, connect

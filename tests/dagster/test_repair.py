@@ -14,6 +14,7 @@ from assets.gallery.tallies import content_tags
 from assets.gallery.tallies import system as gallery
 from assets.media.tallies import system as media
 from tallykeeper import Difference, Incident, Tally, Verification
+from tallykeeper.dagster.automation.repair_requests import doing, repair_requests
 from tallykeeper.dagster.code_location import assets_of
 from tallykeeper.dagster.inventory import INCIDENTS
 from tallykeeper.dagster.partitions import daily
@@ -21,7 +22,6 @@ from tallykeeper.database.sql import CLAIM_WRITING
 from tallykeeper.faults import incidents
 from tallykeeper.installation.migrate import migrate
 from tallykeeper.operations.differences import repair_of
-from tallykeeper.operations.repair_requests import doing, repair_requests
 from tests.dagster.location import Location, Ran
 from tests.dagster.watching import all_incidents, look
 

@@ -318,7 +318,7 @@ def test_what_belongs_to_others_is_named_to_a_role_that_may_not_touch_it(engine:
 
 def test_no_statement_of_the_product_drops_with_cascade() -> None:
     root = Path(__file__).parents[2]
-    folders = ("tallies", "assets", "pipelines", "migrations", "resources", "serving")
+    folders = ("tallykeeper", "assets", "pipelines", "resources")
     sources = [path for folder in folders for path in (root / folder).rglob("*.py")]
     assert len(sources) > 100
     # What a foreign key says of deleted rows is no drop.

@@ -13,7 +13,7 @@ from assets.fediverse import partitions
 from assets.fediverse.bootstrap import prepare
 from assets.fediverse.partitions import dropped, ensure, ensure_around, ensure_days, why_left_alone
 from assets.fediverse.tallies import system
-from tallykeeper.catalog.transactions import PATIENCE
+from tallykeeper.database.sessions import PATIENCE
 from tests.integration.support import create, execute, rows, scalar
 
 DAY = date(2025, 11, 20)

@@ -17,12 +17,12 @@ from assets.gallery.tallies import system as gallery
 from assets.media.tallies import daily_contributions, hourly_contributions
 from assets.media.tallies import system as media
 from tallykeeper import refresh, verify
-from tallykeeper.cli.metrics_server import exporting
 from tallykeeper.database.connections import open_engine
 from tallykeeper.database.sql import CLAIM_WRITING
 from tallykeeper.faults import incidents
 from tallykeeper.operations import figures, metrics
 from tallykeeper.operations.metrics import exposition
+from tallykeeper.operations.metrics_server import exporting
 from tests.integration.support import DAILY_LOG, HOURLY_LOG, create, execute
 from tests.role_world import divide, world_of
 

@@ -15,9 +15,9 @@ from assets.media.tallies import system as media
 from tallykeeper import NotPermitted, Progress, backfill, refresh, status
 from tallykeeper.catalog.privileges import MAINTAIN_SINCE, may_maintain, server_version
 from tallykeeper.catalog.transactions import hold_referenced
-from tallykeeper.cli.roles_script import Wanted, roles_sql
 from tallykeeper.database.sql import quote
 from tallykeeper.installation.migrate import migrate
+from tallykeeper.installation.roles_script import Wanted, roles_sql
 from tallykeeper.maintain.derived_rows import VACUUM_AFTER_ROWS
 from tests.integration.support import execute, rows
 from tests.role_world import (

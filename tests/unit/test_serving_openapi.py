@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 
-from tallykeeper.http.openapi import DOCUMENT, document
 from tallykeeper.settings import project_root
+from tests.openapi import DOCUMENT, document
 
 
 def test_the_document_that_is_kept_is_the_services() -> None:
     kept = (project_root() / DOCUMENT).read_text()
-    assert kept == document(), (
-        "run `python -m tallykeeper.http.openapi`, and look at what it changes"
-    )
+    assert kept == document(), "run `python -m tests.openapi`, and look at what it changes"
 
 
 def test_every_read_says_how_it_fails_and_what_it_answers() -> None:

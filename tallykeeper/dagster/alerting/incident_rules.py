@@ -22,15 +22,15 @@ from sqlalchemy import Connection
 from tallykeeper import Tally
 from tallykeeper.dagster.alerting import event_log_reader, expected_warnings
 from tallykeeper.dagster.assets import key_of
+from tallykeeper.dagster.automation.jobs import AUDIT
+from tallykeeper.dagster.automation.repair_requests import INCIDENT_TAG, REPAIR_JOB
 from tallykeeper.dagster.checks import CAPTURE_INTACT, FRESH, MATCHES_SOURCE
 from tallykeeper.dagster.inventory import NEWS
-from tallykeeper.dagster.jobs import AUDIT
 from tallykeeper.faults import incidents
 from tallykeeper.faults.incidents import Incident
 from tallykeeper.maintain.audit import audit_of
 from tallykeeper.operations.likely_cause import likely_cause
 from tallykeeper.operations.masking import masked
-from tallykeeper.operations.repair_requests import INCIDENT_TAG, REPAIR_JOB
 
 MOST_KEYS = 10
 MOST_OPEN = 10_000

@@ -20,6 +20,11 @@ from tallykeeper.catalog.state import is_there
 from tallykeeper.dagster.alerting import event_log_reader, incident_rules, tick_monitor
 from tallykeeper.dagster.alerting.sensor_cursor import Memory
 from tallykeeper.dagster.assets import SystemAssets
+from tallykeeper.dagster.automation.repair_requests import (
+    REPAIR_JOB,
+    lost_requests,
+    repair_requests,
+)
 from tallykeeper.dagster.database import Database
 from tallykeeper.dagster.inventory import INCIDENTS
 from tallykeeper.dagster.metadata import incident_summary
@@ -29,7 +34,6 @@ from tallykeeper.operations import delivery, message_templates, outbox
 from tallykeeper.operations.alert_targets import Target, targets
 from tallykeeper.operations.delivery import Lost, is_unreachable
 from tallykeeper.operations.message_templates import Text
-from tallykeeper.operations.repair_requests import REPAIR_JOB, lost_requests, repair_requests
 from tallykeeper.settings import alert_repeat_hours, ui_url
 
 ALERTS = "alerts"

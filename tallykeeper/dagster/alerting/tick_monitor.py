@@ -31,7 +31,7 @@ from tallykeeper.catalog.state import installed
 from tallykeeper.catalog.transactions import LOCK_NOT_AVAILABLE, sqlstate
 from tallykeeper.dagster.alerting.incident_rules import Place, one_line
 from tallykeeper.dagster.assets import SystemAssets
-from tallykeeper.dagster.schedules import why_passed_over
+from tallykeeper.dagster.automation.schedules import why_passed_over
 from tallykeeper.declarations.tally import LOGGED_AT
 from tallykeeper.faults import incidents
 from tallykeeper.faults.incidents import Incident

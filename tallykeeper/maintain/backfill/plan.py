@@ -22,8 +22,8 @@ from tallykeeper.database import sql
 from tallykeeper.declarations.tally import Tally
 from tallykeeper.errors import TallyBusy
 from tallykeeper.faults import incidents, manual_writes
+from tallykeeper.installation import deferred_indexes
 from tallykeeper.installation.declaration_version import require_same_declaration
-from tallykeeper.maintain.backfill import deferred_indexes
 from tallykeeper.maintain.derived_rows import Written, forget, record_batch
 from tallykeeper.strategies.batches import Batches, count_items
 

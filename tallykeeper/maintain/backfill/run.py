@@ -29,8 +29,8 @@ from tallykeeper.database import sql
 from tallykeeper.declarations.tally import Tally
 from tallykeeper.errors import BadLane, TallyBusy
 from tallykeeper.faults.quarantine import attempt, lift
+from tallykeeper.installation import deferred_indexes
 from tallykeeper.installation.declaration_version import adopt_declaration
-from tallykeeper.maintain.backfill import deferred_indexes
 from tallykeeper.maintain.backfill.lock import alone
 from tallykeeper.maintain.backfill.plan import LOAD, REPLACE, Beginning, Begun, not_built
 from tallykeeper.maintain.backfill.throttle import stand_back, waiting_for_us

@@ -23,6 +23,7 @@ from tallykeeper.operations.repair_answers import (
     EVALUATION,
     LIMIT,
     OFF,
+    REPAIR_JOB,
     REQUESTED,
     doing,
     is_answered,
@@ -31,7 +32,6 @@ from tallykeeper.settings import repairs_per_day
 
 __all__ = ["REPAIR_JOB", "REPAIR_OP", "config_of", "doing", "repair_requests", "request_of"]
 
-REPAIR_JOB = "repair"
 REPAIR_OP = "rebuild"
 INCIDENT_TAG = "tallykeeper/incident"
 A_DAY = timedelta(days=1)

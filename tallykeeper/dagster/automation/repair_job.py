@@ -22,6 +22,7 @@ import tallykeeper
 from tallykeeper import RecomputedTally, Refreshed, Tally
 from tallykeeper.dagster import lanes, materialization
 from tallykeeper.dagster.assets import SystemAssets, key_of, lanes_of, span_of
+from tallykeeper.dagster.automation.repair_requests import REPAIR_JOB, REPAIR_OP
 from tallykeeper.dagster.checks import MATCHES_SOURCE, compare, verdict
 from tallykeeper.dagster.database import Database
 from tallykeeper.dagster.metadata import materializations
@@ -29,7 +30,6 @@ from tallykeeper.dagster.partitions import daily
 from tallykeeper.declarations.tally import FIRST_DAY, LAST_DAY
 from tallykeeper.faults import incidents
 from tallykeeper.operations.partition_windows import ONE_DAY, Bounds
-from tallykeeper.operations.repair_requests import REPAIR_JOB, REPAIR_OP
 
 CAPTURE_BROKEN = "capture_broken"
 

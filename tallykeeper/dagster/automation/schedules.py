@@ -13,8 +13,8 @@ from sqlalchemy import Engine
 
 from tallykeeper import System
 from tallykeeper.dagster.assets import SystemAssets
+from tallykeeper.dagster.automation.jobs import INVENTORY, daily_name, hourly_name
 from tallykeeper.dagster.database import Database
-from tallykeeper.dagster.jobs import INVENTORY, daily_name, hourly_name
 from tallykeeper.discovery import is_kept, missing_sources
 from tallykeeper.settings import wanted_systems
 

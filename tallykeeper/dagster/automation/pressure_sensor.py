@@ -15,8 +15,8 @@ from sqlalchemy import Connection, select
 from tallykeeper import NotInstalled, System, Tally, pending_up_to
 from tallykeeper.catalog.state import installed, tally_state
 from tallykeeper.dagster.assets import SystemAssets
+from tallykeeper.dagster.automation.schedules import refresh_request, why_passed_over
 from tallykeeper.dagster.database import Database
-from tallykeeper.dagster.schedules import refresh_request, why_passed_over
 from tallykeeper.settings import pressure_rows
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Writes the OpenAPI document that is kept in the repository: `python -m tallykeeper.http.openapi`.
+"""Writes the OpenAPI document that is kept in the repository: `python -m tests.openapi`.
 
 A test compares the two, so that a change of what is promised is seen in review.
 """

@@ -1,0 +1,1 @@
+"""When tallies are refreshed, audited and repaired: jobs, schedules, sensor."""
