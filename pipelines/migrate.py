@@ -3,7 +3,7 @@
 The derived tables by Alembic, one branch per system (`migrations/`), then capture, change logs and
 live views by the engine. A failure anywhere changes nothing. Existing derived tables are adopted
 where their columns fit or can be made to, and moved aside only on request. Source tables are never
-moved or dropped, and created only on request; a raw log gets columns that processing alone fills.
+moved or dropped, and created only on request; a raw log gets columns that processing alone writes.
 """
 
 from __future__ import annotations
@@ -103,9 +103,9 @@ def _migrate(
     require_privileges(connection, kept)
     histories = [History(connection, system, without) for system in result.systems]
     # A table that is behind its declaration by known migrations is judged after them.
-    judged = [h.system for h in histories if not h.is_behind]
+    judged = [h for h in histories if not h.is_behind]
     result.done += _convert(connection, judged, kept, aside)
-    _require_fit(connection, judged, kept)
+    _require_fit(connection, [h.system for h in judged], kept)
     state.create(connection)
     for history in histories:
         if with_sources:
@@ -122,21 +122,50 @@ def _migrate(
 
 
 def _convert(
-    connection: Connection, systems: Sequence[System], kept: Sequence[Tally], aside: bool
+    connection: Connection, histories: Sequence[History], kept: Sequence[Tally], aside: bool
 ) -> list[str]:
     """Let existing tables fit as far as they can, or move derived ones out of the way."""
     done = []
-    for system in systems:
-        tallies = [tally for tally in kept if tally.system == system.name]
+    for history in histories:
+        system = history.system
         for raw in system.raw:
-            done += complete(connection, raw)
-        unfit = [t for t in system.processed if aside and processed_misfits(connection, t)]
-        for tally in tallies:
+            done += complete(connection, raw, system.access.marked.get(raw, ()))
+        if aside:
+            done += _move_processed_aside(connection, history)
+        for tally in (tally for tally in kept if tally.system == system.name):
             done += convert(connection, tally)
             if aside and derived_misfits(connection, tally):
-                unfit.append(tally.table)
-        done += [move_aside(connection, table) for table in unfit]
+                done.append(move_aside(connection, tally.table, own=_live_names(system)))
     return done
+
+
+def _move_processed_aside(connection: Connection, history: History) -> list[str]:
+    """Move all processed tables where one does not fit: they name each other's rows by number.
+
+    Raises DoesNotFit where Tallykeeper has written them. A processed event is not processed
+    again, and the log need not reach back to the first one any more.
+    """
+    system = history.system
+    misfits = {t: found for t in system.processed if (found := processed_misfits(connection, t))}
+    if not misfits:
+        return []
+    if history.has_begun:
+        said = "; ".join(f"{name_of(t)}: {', '.join(found)}" for t, found in misfits.items())
+        raise DoesNotFit(
+            f"`--move-aside` cannot make room for {said}. What was derived of events that are"
+            " processed would be missing in another table. Nothing was changed; alter those columns"
+        )
+    there = [t for t in system.processed if _exists(connection, t)]
+    own = [*_live_names(system), *(name_of(t) for t in there)]
+    together = f"which goes with {name_of(next(iter(misfits)))}"
+    return [
+        move_aside(connection, t, "which does not fit" if t in misfits else together, own)
+        for t in there
+    ]
+
+
+def _live_names(system: System) -> list[str]:
+    return [tally.live_name for tally in system.tallies]
 
 
 class History:
@@ -172,6 +201,11 @@ class History:
             )
         self._head = self._revisions[0]
         self._version = next((r for r in self._revisions if r in heads), None)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether any of its migrations ran here before."""
+        return self._version is not None
 
     @property
     def is_behind(self) -> bool:
