@@ -26,6 +26,7 @@ from resources.database import open_engine
 from serving.app import create_app
 from tallies import Tally, incidents, manual_writes, refresh, status, verify
 from tallies.sql import CLAIM_WRITING, name_of
+from tallies.verify import Seen
 from tests.integration.serving_client import Client
 from tests.integration.support import create_anew, execute, rows, scalar
 from tests.servers import VERSIONS, Servers
@@ -238,6 +239,45 @@ def test_an_incident_is_counted_where_there_is_more_to_say_and_only_then(built: 
         incidents.report(connection, daily_contributions.name, incidents.EDITED, "x")
         assert manual_writes.look(connection, [daily_contributions.name]) == set()
         assert incidents.listed(connection, open_only=True) == []
+
+
+def test_an_incident_that_is_found_while_a_refresh_waits_is_resolved_by_it(built: Engine) -> None:
+    by_hand(built, f"DELETE FROM {CONTRIBUTIONS}")
+    with built.connect().execution_options(isolation_level="REPEATABLE READ") as waits:
+        # Its time is that of its beginning, its snapshot that of what comes after the locks.
+        waits.exec_driver_sql("LOCK TABLE media.media_files IN ACCESS SHARE MODE")
+        assert "DELETE" in told(built, daily_contributions)
+        resolved = manual_writes.resolve(waits, daily_contributions, "rebuilt")
+        waits.commit()
+    assert resolved is not None and resolved.mended_at is not None
+    assert resolved.found_at <= resolved.last_found_at <= resolved.mended_at
+    with built.connect() as connection:
+        assert incidents.listed(connection, open_only=True) == []
+    refresh_all(built, daily_contributions)
+
+
+def test_an_incident_stays_open_for_what_was_written_after_a_comparison_began(
+    built: Engine,
+) -> None:
+    by_hand(built, f"UPDATE {CONTRIBUTIONS} SET count = 9")
+    seen = Seen()
+    with built.begin() as connection:
+        seen.look(connection, daily_contributions)
+    by_hand(built, f"DELETE FROM {CONTRIBUTIONS}")
+    both = told(built, daily_contributions)
+    assert "UPDATE" in both and "DELETE" in both
+    with built.begin() as connection:
+        seen.forget(connection, daily_contributions)
+        left, resolved = incidents.listed(connection)[:2]
+        assert manual_writes.look(connection, [daily_contributions.name]) == set()
+        seen.look(connection, daily_contributions)
+        seen.forget(connection, daily_contributions)
+        after = incidents.listed(connection)[0]
+    assert left.is_open and "DELETE" in left.what and "UPDATE" not in left.what
+    assert "UPDATE" in resolved.what and "DELETE" not in resolved.what
+    assert {resolved.mended_by, after.mended_by} == {"compared: all is right"}
+    assert (after.id, after.what, after.is_open) == (left.id, left.what, False)
+    refresh_all(built, daily_contributions)
 
 
 def test_keys_of_a_table_that_is_built_in_batches_are_written_anew_and_told(built: Engine) -> None:
