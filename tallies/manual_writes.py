@@ -121,7 +121,9 @@ def _what(notes: Sequence[Row[Any]]) -> str:
 def _sentence(note: Row[Any]) -> str:
     of = ""
     if note.touched is not None:
-        of = f" of {note.touched:,} {'row' if note.touched == 1 else 'rows'}"
+        # What a rolled back savepoint wrote is counted too; TRUNCATE has the refresh's own number.
+        most = "" if note.operation == "TRUNCATE" or not note.touched else "up to "
+        of = f" of {most}{note.touched:,} {'row' if note.touched == 1 else 'rows'}"
     return (
         f"{state.EDITED}{note.operation}{of} by {note.role}"
         + (f" through {note.application}" if note.application else "")

@@ -163,7 +163,7 @@ def test_verify_says_who_edited_a_table_by_hand_and_that_a_key_is_in_quarantine(
 ) -> None:
     execute(built, "DELETE FROM media.daily_contributions")
     (edited,) = compare(built)
-    assert (edited.kind, edited.what.split(" by ")[1]) == ("edited", "hand: DELETE of 5 rows")
+    assert (edited.kind, edited.what.split(" by ")[1]) == ("edited", "hand: DELETE of up to 5 rows")
     assert doing(edited).startswith("Reads answer from the sources meanwhile.")
     tallies.refresh(built, daily)
     assert compare(built) == []
