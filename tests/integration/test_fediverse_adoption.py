@@ -388,12 +388,26 @@ def test_a_log_without_zones_and_in_json_is_checked_and_replayed(
         engine.dispose()
 
 
-def test_a_log_that_cannot_be_processed_is_refused_with_what_helps(engine: Engine) -> None:
-    execute(engine, *NAIVE_LOG, "ALTER TABLE fediverse.stream_events ALTER payload TYPE text")
+@pytest.mark.parametrize(
+    ("table", "change", "misfit"),
+    [
+        ("stream_events", "ALTER payload TYPE text", "payload is text, expected jsonb"),
+        # What others write is not made up: an empty column would lose every event.
+        ("stream_events", "RENAME payload TO data", "payload is missing, expected jsonb"),
+        ("stream_events", "RENAME received_at TO at", "received_at is missing, expected timestamp"),
+        ("instances", "DROP last_seen_at", "last_seen_at is missing, expected timestamp"),
+    ],
+)
+def test_a_log_that_cannot_be_processed_is_refused_with_what_helps(
+    engine: Engine, table: str, change: str, misfit: str
+) -> None:
+    execute(engine, *NAIVE_LOG, f"ALTER TABLE fediverse.{table} {change}")
     with pytest.raises(DoesNotFit) as caught:
         migrate(engine, [system])
     said = str(caught.value)
-    assert "the source table fediverse.stream_events: payload is text, expected jsonb" in said
+    assert f"the source table fediverse.{table}: {misfit}" in said
+    added = "SELECT FROM pg_attribute WHERE attname = 'payload_reblog_id'"
+    assert rows(engine, added) == [], "nothing was changed"
     assert "tally adopt fediverse --from-schema" in said
 
 
