@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from assets.fediverse import applying, deriving, follows, parsing, posts, redaction, threads
-from assets.fediverse.functions import PROGRESS
+from assets.fediverse.functions import JSON_OF, PROGRESS
 from assets.fediverse.parsing import DERIVED_FROM
 from resources.settings import redact_deleted
 from tallies.quarantine import is_refusal
@@ -138,20 +138,26 @@ def _process(connection: Connection, schema: str, most: int) -> Processed:
 def _mark_refused(connection: Connection, schema: str, why: str) -> Processed:
     """Note on the next event that the database refuses what follows from it."""
     reason = literal(f"the database refuses what follows from it: {why}"[:LONGEST_REASON])
+    post, reblog = redaction.posts_shown("e.event_type", "e.payload")
     execute(
         connection,
-        "INSERT INTO pg_temp.taken (event_id, received_at, instance_id, event_type, fault)"
-        f" SELECT id, received_at, instance_id, event_type, {reason}"
-        f" FROM ({_unprocessed(schema, 1)}) AS e",
+        "INSERT INTO pg_temp.taken"
+        " (event_id, received_at, instance_id, event_type, post_id, reblog_id, fault)"
+        f" SELECT id, received_at, instance_id, event_type, {post}, {reblog}, {reason}"
+        f" FROM ({_unprocessed(schema, 1, f'{JSON_OF}(payload::text)')}) AS e",
     )
     _mark(connection, schema)
+    if redact_deleted():
+        redaction.note_posts(connection)
+        redaction.redact_events(connection, _DELETED.format(schema=schema))
     return Processed(events=1, failed=1, batches=1)
 
 
-def _unprocessed(schema: str, most: int) -> str:
+def _unprocessed(schema: str, most: int, payload: str = "payload::jsonb") -> str:
     # What of a payload in json cannot be jsonb fails, and must be one of those that are asked for.
     return (
-        "SELECT id, received_at, instance_id, event_type, payload::jsonb AS payload FROM (\n"
+        "SELECT id, received_at, instance_id, event_type,"
+        f" {payload} AS payload FROM (\n"
         "SELECT id, received_at, instance_id, event_type, payload\n"
         f"FROM {schema}.stream_events WHERE processed_at IS NULL\n"
         f"ORDER BY received_at, id LIMIT {int(most)}) AS next"
