@@ -136,21 +136,34 @@ def _process(connection: Connection, schema: str, most: int) -> Processed:
 
 
 def _mark_refused(connection: Connection, schema: str, why: str) -> Processed:
-    """Note on the next event that the database refuses what follows from it."""
+    """Note on the next event that the database refuses what follows from it.
+
+    And of which post it is, so that it is redacted with that, unless that is what is refused.
+    """
     reason = literal(f"the database refuses what follows from it: {why}"[:LONGEST_REASON])
-    post, reblog = redaction.posts_shown("e.event_type", "e.payload")
+    try:
+        with connection.begin_nested():
+            shown = redaction.posts_shown("e.event_type", "e.payload")
+            _mark_fault(connection, schema, reason, *shown)
+            if redact_deleted():
+                redaction.note_posts(connection)
+                redaction.redact_events(connection, _DELETED.format(schema=schema))
+    except DBAPIError as error:
+        if not is_refusal(error):
+            raise
+        _mark_fault(connection, schema, reason, "NULL", "NULL")
+    return Processed(events=1, failed=1, batches=1)
+
+
+def _mark_fault(connection: Connection, schema: str, fault: str, post: str, reblog: str) -> None:
     execute(
         connection,
         "INSERT INTO pg_temp.taken"
         " (event_id, received_at, instance_id, event_type, post_id, reblog_id, fault)"
-        f" SELECT id, received_at, instance_id, event_type, {post}, {reblog}, {reason}"
+        f" SELECT id, received_at, instance_id, event_type, {post}, {reblog}, {fault}"
         f" FROM ({_unprocessed(schema, 1, f'{JSON_OF}(payload::text)')}) AS e",
     )
     _mark(connection, schema)
-    if redact_deleted():
-        redaction.note_posts(connection)
-        redaction.redact_events(connection, _DELETED.format(schema=schema))
-    return Processed(events=1, failed=1, batches=1)
 
 
 def _unprocessed(schema: str, most: int, payload: str = "payload::jsonb") -> str:

@@ -336,6 +336,22 @@ def test_events_that_the_database_refuses_are_redacted_with_their_post(
     assert stored(log) == before
 
 
+def test_a_payload_that_is_json_alone_stops_no_redaction(log: Log) -> None:
+    """An application's own log may hold it, and say of which post it is."""
+    kind = "ALTER TABLE fediverse.stream_events ALTER payload TYPE {}"
+    execute(
+        log.engine,
+        kind.format("json"),
+        "INSERT INTO fediverse.stream_events (instance_id, event_type, payload, payload_status_id)"
+        """ VALUES (1, 'update', '{"id": "1", "content": "secret \\u0000"}', '1')""",
+    )
+    log.write("update", status(1, **SECRET))
+    assert process(log.engine).failed == 1
+    log.say("delete", "1")
+    assert secrets(log) == []
+    execute(log.engine, kind.format("jsonb"))
+
+
 def test_what_is_redacted_already_is_not_written_again(log: Log) -> None:
     said(log)
     for event, payload in FAULTY.values():
