@@ -196,7 +196,9 @@ BUILT = {
     f"CREATE UNIQUE INDEX part ON {POSTS} (uri) WHERE uri <> ''": (
         "the unique index fediverse.part"
     ),
-    f"ALTER TABLE {POSTS} ADD CONSTRAINT one_url UNIQUE (url)": "the unique index fediverse.one_url",
+    f"ALTER TABLE {POSTS} ADD CONSTRAINT one_url UNIQUE (url)": (
+        "the unique index fediverse.one_url"
+    ),
     f"ALTER TABLE {POSTS} ADD CONSTRAINT other EXCLUDE (uri WITH =)": (
         "the exclusion constraint other"
     ),
