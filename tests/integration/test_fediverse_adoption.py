@@ -19,7 +19,8 @@ from click.testing import CliRunner
 from sqlalchemy import Engine
 
 from assets.fediverse import adoption
-from assets.fediverse.adoption import AdoptionError, adopt
+from assets.fediverse.adoption import adopt
+from assets.fediverse.adoption_tables import AdoptionError
 from assets.fediverse.load import load_fediverse
 from assets.fediverse.log import waiting
 from assets.fediverse.log_checks import log_state
@@ -119,6 +120,7 @@ def test_all_that_a_row_says_is_brought_over_once(empty: Engine) -> None:
     done = adopt(empty, "theirs", HERE)
     assert done.sentences() == [
         "brought over 4 posts (0 were known), 0 accounts without posts, 2 sentiments and 0 events",
+        "the posts do not say who may see them: they count as public",
         "left out 3 posts:",
         "  4: it reblogs elsewhere, which is not in the table",
         "  6: created_at: expected an ISO 8601 time, came nothing",
