@@ -321,7 +321,8 @@ def test_nobody_sees_a_post_of_which_it_is_not_known_who_may(empty: Engine) -> N
         empty,
         f"{PLAIN}; ALTER TABLE mastodon_posts ADD visibility text, ADD reblog_of_id text",
         f"INSERT INTO mastodon_posts VALUES ('1', '7', '{DAY} 10:00', 'a', NULL, NULL),"
-        f" ('2', '7', '{DAY} 10:00', 'a', 'private', NULL), ('3', '7', '{DAY} 10:00', NULL, 'public', 1)",
+        f" ('2', '7', '{DAY} 10:00', 'a', 'private', NULL),"
+        f" ('3', '7', '{DAY} 10:00', NULL, 'public', 1)",
     )
     done = adopt(empty, "theirs", HERE)
     assert rows(empty, "SELECT id, visibility FROM fediverse.mastodon_posts") == [("2", "private")]
