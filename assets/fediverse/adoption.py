@@ -7,77 +7,68 @@ becomes events in the raw log, as a server would send them: what it was edited f
 they were captured, what it is now, its deletion. So all that hangs on posts is derived as always,
 with hashtags and mentions from the JSON columns.
 
-What must stay true: nothing is written in that schema; a post that is known here is not touched, so
-that all of it can be run again, after a kill as well, and the second run changes nothing. What a
-row does not say when it was seen, is seen now.
+What must stay true: nothing is written in that schema, and nothing in it is run; a post that is
+known here is not touched, so that all of it can be run again, after a kill as well, and the second
+run changes nothing. A row that cannot be brought over costs itself alone, and is counted with the
+reason. What a row does not say when it was seen, is seen now.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
 from functools import partial
+from typing import Any
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, Row, text
+from sqlalchemy.exc import DBAPIError
 
+from assets.fediverse import adoption_left_out as left_out
 from assets.fediverse import adoption_sql as statements
-from assets.fediverse.adoption_sql import Old
+from assets.fediverse.adoption_left_out import AllLeftOut
+from assets.fediverse.adoption_tables import AdoptionError, Old, reading
 from assets.fediverse.instances import BadInstance, base_url_of, instance_id
 from assets.fediverse.partitions import ensure_days
 from assets.fediverse.processing import process
 from assets.fediverse.tables import mastodon_posts
-from tallykeeper.catalog.transactions import retried
-from tallykeeper.database.sql import name_of, quote
-from tallykeeper.errors import TallyError
+from tallykeeper.database.sql import name_of
+from tallykeeper.faults.quarantine import is_refusal
 
 BATCH_POSTS = 2_000
 BATCH_EVENTS = 5_000
-TABLES = (
-    "instances",
-    "mastodon_posts",
-    "mastodon_accounts",
-    "post_versions",
-    "post_metric_snapshots",
-    "post_sentiments",
-    "stream_events",
-)
-SHOWN = 5
 
 Progress = Callable[[int, int], None]
 """Called with how many rows were looked at, of how many."""
-
-
-class AdoptionError(TallyError):
-    """Nothing can be brought over: says what was expected, what came, and what to do."""
+Query = Callable[[Old], str]
+Values = Mapping[str, object]
 
 
 @dataclass
 class Adopted:
-    """What was brought over, and what was not.
-
-    `known` posts were there before. `left_out` are those that could not be brought over, a sentence
-    each of the first ones, `left_out_rows` how many.
-    """
+    """What was brought over, and what was not; `known` posts were there before."""
 
     posts: int = 0
     known: int = 0
     accounts: int = 0
     sentiments: int = 0
     events: int = 0
-    left_out_rows: int = 0
-    left_out: list[str] = field(default_factory=list)
+    left_out: AllLeftOut = field(default_factory=AllLeftOut)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def left_out_rows(self) -> int:
+        """How many rows could not be brought over."""
+        return sum(each.rows for each in self.left_out.values())
 
     def sentences(self) -> list[str]:
         """What is said of it."""
-        said = [
+        return [
             f"brought over {self.posts:,} posts ({self.known:,} were known), {self.accounts:,}"
-            f" accounts without posts, {self.sentiments:,} sentiments and {self.events:,} events"
+            f" accounts without posts, {self.sentiments:,} sentiments and {self.events:,} events",
+            *self.notes,
+            *self.left_out.sentences(),
         ]
-        if self.left_out_rows:
-            said.append(f"left out {self.left_out_rows:,} posts:")
-            said += [f"  {sentence}" for sentence in self.left_out]
-        return said
 
 
 @dataclass(frozen=True)
@@ -99,61 +90,56 @@ def adopt(
     Raises AdoptionError, NotInstalled, TallyBusy, or SQLAlchemy's errors; what was brought over
     until then stays, and another run goes on.
     """
-    with engine.connect() as connection:
-        old = _found(connection, schema)
-        _require_target(connection)
-    instances = _instances(engine, old, instance)
+    instances = reading(engine, schema, lambda c, old: _instances(c, old, instance))
+    done = Adopted()
     # What an earlier run wrote into the log, and did not come to process.
     process(engine)
-    total, seen, done = _count(engine, old, instances), 0, Adopted()
-    for each in instances:
-        for ids in _pieces(engine, old, each):
-            wanted = _unknown(engine, old, each, ids)
-            done.known += _present(engine, each, sorted(set(ids) - set(wanted)))
-            if wanted:
-                _bring(engine, old, each, wanted)
-                process(engine)
-            seen += len(ids)
-            done.posts += _present(engine, each, wanted)
-            if progress is not None:
-                progress(seen, total)
-        done.accounts += _run(engine, statements.accounts(old, each.there, each.here))
-        done.events += _bring_events(engine, old, each)
-        process(engine)
-        done.sentiments += _run(engine, statements.sentiments(old, each.there, each.here))
-        _look(engine, old, each, done)
+    _Run(engine, schema, done).bring(instances, progress)
     return done
 
 
-def _found(connection: Connection, schema: str) -> Old:
-    """The tables that the schema has. Raises AdoptionError where there are no posts in it."""
-    if schema == mastodon_posts.schema:
+def _instances(connection: Connection, old: Old, wanted: str | None) -> list[_Instance]:
+    """The instances to bring over. Raises AdoptionError where that is not certain."""
+    _require_target(connection)
+    try:
+        url = None if wanted is None else base_url_of(wanted)
+    except BadInstance as error:
+        raise AdoptionError(f"--instance: {error}") from error
+    if not old.knows_instances:
+        if url is None:
+            raise AdoptionError(
+                "the posts do not say of which instance they are; name it, as in"
+                " --instance https://mastodon.social"
+            )
+        return [_Instance(None, instance_id(connection, url))]
+    if old.lacks("instances"):
         raise AdoptionError(
-            f"{schema} is the schema of the tables to which posts are brought; move the others to a"
-            " schema of their own with `tally migrate --move-aside`, and name that"
+            f"the posts in {old.schema} name instances, but there is no table instances with their"
+            " id and base_url"
         )
-    rows = connection.execute(
-        text(
-            "SELECT c.relname AS relation, a.attname AS name,"
-            " format_type(a.atttypid, a.atttypmod) AS type"
-            " FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
-            " JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"
-            " WHERE n.nspname = :schema AND c.relname = ANY (:tables)"
-            " AND c.relkind IN ('r', 'p', 'v', 'm')"
-        ),
-        {"schema": schema, "tables": list(TABLES)},
+    addresses = _addresses(connection, old)
+    if url is not None and url not in addresses.values():
+        raise AdoptionError(
+            f"there is no instance {url} in {old.schema}; there are"
+            f" {', '.join(addresses.values()) or 'none'}"
+        )
+    return [
+        _Instance(there, instance_id(connection, address))
+        for there, address in addresses.items()
+        if url in (None, address)
+    ]
+
+
+def _addresses(connection: Connection, old: Old) -> dict[str, str]:
+    """The instances' addresses, by their ids there. Raises AdoptionError."""
+    found = connection.exec_driver_sql(
+        f"SELECT id::text AS id, base_url::text AS base_url FROM {old.schema}.instances"
+        " WHERE id IS NOT NULL ORDER BY id"
     )
-    columns: dict[str, dict[str, str]] = {}
-    for row in rows:
-        columns.setdefault(row.relation, {})[row.name] = row.type
-    lacking = [n for n in ("id", "account_id") if n not in columns.get("mastodon_posts", {})]
-    if lacking:
-        raise AdoptionError(
-            f"expected a table mastodon_posts with the columns id and account_id in the schema"
-            f" {schema}, but there is no {' and no '.join(lacking)}; name the schema that has the"
-            " application's tables"
-        )
-    return Old(quote(schema), columns)
+    try:
+        return {row.id: base_url_of(row.base_url or "") for row in found}
+    except BadInstance as error:
+        raise AdoptionError(f"{old.schema}.instances: {error}") from error
 
 
 def _require_target(connection: Connection) -> None:
@@ -165,127 +151,170 @@ def _require_target(connection: Connection) -> None:
         )
 
 
-def _instances(engine: Engine, old: Old, wanted: str | None) -> list[_Instance]:
-    """The instances to bring over. Raises AdoptionError where that is not certain."""
-    try:
-        url = None if wanted is None else base_url_of(wanted)
-    except BadInstance as error:
-        raise AdoptionError(f"--instance: {error}") from error
-    if not old.knows_instances:
-        if url is None:
-            raise AdoptionError(
-                "the posts do not say of which instance they are; name it, as in"
-                " --instance https://mastodon.social"
-            )
-        with engine.begin() as connection:
-            return [_Instance(None, instance_id(connection, url))]
-    if "instances" not in old.columns:
-        raise AdoptionError(
-            f"the posts in {old.schema} name instances, but there is no table instances with their"
-            " base_url"
-        )
-    with engine.begin() as connection:
-        found = connection.exec_driver_sql(
-            f"SELECT id::text AS id, base_url FROM {old.schema}.instances ORDER BY id"
-        ).all()
-        try:
-            addresses = {row.id: base_url_of(row.base_url) for row in found}
-        except BadInstance as error:
-            raise AdoptionError(f"{old.schema}.instances: {error}") from error
-        if url is not None and url not in addresses.values():
-            raise AdoptionError(
-                f"there is no instance {url} in {old.schema}; there are"
-                f" {', '.join(addresses.values()) or 'none'}"
-            )
-        return [
-            _Instance(there, instance_id(connection, address))
-            for there, address in addresses.items()
-            if url in (None, address)
-        ]
+class _Run:
+    """One adoption: what it reads from, and what it has done so far."""
 
+    def __init__(self, engine: Engine, schema: str, done: Adopted) -> None:
+        self._engine = engine
+        self._schema = schema
+        self._done = done
+        self._refused: dict[str, str] = {}
 
-def _count(engine: Engine, old: Old, instances: Sequence[_Instance]) -> int:
-    with engine.connect() as connection:
-        return sum(
-            int(connection.scalar(text(statements.how_many(old, each.there))) or 0)
-            for each in instances
+    def bring(self, instances: Sequence[_Instance], progress: Progress | None) -> None:
+        """Bring over what is of these instances."""
+        done, seen = self._done, 0
+        total = sum(self._number(statements.how_many, each) for each in instances)
+        for each in instances:
+            known = self._number(statements.present, each)
+            for ids in self._pieces("mastodon_posts", each):
+                self._bring_posts(each, ids)
+                seen += len(ids)
+                if progress is not None:
+                    progress(seen, total)
+            done.known += known
+            done.posts += self._number(statements.present, each) - known
+            self._bring_accounts(each)
+            self._bring_events(each)
+            process(self._engine)
+            self._bring_sentiments(each)
+            values = {"here": each.here, "refused": json.dumps(self._refused)}
+            self._look(partial(left_out.of_instance, there=each.there, here=each.here), values)
+            self._refused.clear()
+        self._look(left_out.of_no_instance, {})
+        if not self._has("mastodon_posts", "visibility"):
+            done.notes.append("the posts do not say who may see them: they count as public")
+
+    def _rows(self, query: Query, values: Values) -> Sequence[Row[Any]]:
+        """The rows of a SELECT, in a transaction of its own."""
+        return reading(
+            self._engine, self._schema, lambda c, old: c.execute(text(query(old)), values).all()
         )
 
+    def _written(self, query: Query, values: Values) -> int:
+        """How many rows an INSERT has written, in a transaction of its own."""
+        return reading(
+            self._engine, self._schema, lambda c, old: c.execute(text(query(old)), values).rowcount
+        )
 
-def _pieces(engine: Engine, old: Old, instance: _Instance) -> Iterator[list[str]]:
-    """The ids of the instance's posts there, in the order of the index over them."""
-    last: str | None = None
-    while True:
-        query = statements.piece(old, instance.there, last is None)
-        values = {"last": last, "most": BATCH_POSTS}
-        with engine.connect() as connection:
-            ids = list(connection.execute(text(query), values).scalars())
-        if not ids:
+    def _has(self, table: str, *columns: str) -> bool:
+        """Whether something can be made of the table, and it has these columns besides."""
+        return reading(
+            self._engine,
+            self._schema,
+            lambda _, old: old.has(table, *columns) and not old.lacks(table),
+        )
+
+    def _number(self, query: Callable[[Old, str | None], str], each: _Instance) -> int:
+        found = self._rows(lambda old: query(old, each.there), {"here": each.here})
+        return int(found[0][0])
+
+    def _pieces(self, table: str, each: _Instance) -> Iterator[list[str]]:
+        """The ids of the instance's rows there, in the order of the index over them."""
+        last: str | None = None
+        while ids := self._piece(table, each, last):
+            last = ids[-1]
+            yield ids
+
+    def _piece(self, table: str, each: _Instance, last: str | None) -> list[str]:
+        found = self._rows(
+            lambda old: statements.piece(old, table, each.there, last is None),
+            {"last": last, "most": BATCH_POSTS},
+        )
+        return [row.id for row in found]
+
+    def _bring_posts(self, each: _Instance, ids: list[str]) -> None:
+        """Write events of these posts, and of those that they reblog, and process them."""
+        every = self._rows(lambda old: statements.closure(old, each.there), {"ids": ids})
+        wanted = self._rows(
+            lambda old: statements.unknown(old, each.there),
+            {"ids": [row.id for row in every], "here": each.here},
+        )
+        if wanted:
+            write = partial(self._write_posts, each)
+            _, refused = _in_parts([row.id for row in wanted], write)
+            self._refused.update(refused)
+            process(self._engine)
+
+    def _write_posts(self, each: _Instance, ids: list[str]) -> int:
+        values = {"ids": ids, "here": each.here}
+        days = self._rows(lambda old: statements.days(old, each.there), values)
+        ensure_days(self._engine, [row.day for row in days])
+        return self._written(lambda old: statements.events_of_posts(old, each.there), values)
+
+    def _bring_accounts(self, each: _Instance) -> None:
+        """Write the accounts that no post has shown."""
+        if self._has("mastodon_accounts"):
+            write = partial(self._write_accounts, each)
+            for ids in self._pieces("mastodon_accounts", each):
+                self._done.accounts += self._all_but_refused("mastodon_accounts", ids, write)
+
+    def _write_accounts(self, each: _Instance, ids: list[str]) -> int:
+        return self._written(
+            lambda old: statements.accounts(old, each.there, each.here), {"ids": ids}
+        )
+
+    def _bring_events(self, each: _Instance) -> None:
+        """Copy the raw events that are not in the log."""
+        if not self._has("stream_events"):
             return
-        last = ids[-1]
-        yield ids
+        copy = partial(self._copy_events, each)
+        last: str | None = None
+        while rows := self._piece_of_events(each, last):
+            last = rows[-1].id
+            for row in rows:
+                if row.why is not None:
+                    self._done.left_out.of("stream_events").add(row.id, row.why)
+            good = [row for row in rows if row.why is None]
+            ensure_days(self._engine, {row.day for row in good})
+            ids = [row.id for row in good]
+            self._done.events += self._all_but_refused("stream_events", ids, copy)
+
+    def _piece_of_events(self, each: _Instance, last: str | None) -> Sequence[Row[Any]]:
+        return self._rows(
+            lambda old: statements.piece_of_events(old, each.there, last is None),
+            {"last": last, "most": BATCH_EVENTS},
+        )
+
+    def _copy_events(self, each: _Instance, ids: list[str]) -> int:
+        return self._written(
+            lambda old: statements.copy_events(old, each.there), {"ids": ids, "here": each.here}
+        )
+
+    def _bring_sentiments(self, each: _Instance) -> None:
+        """Write what was said of contents that are known here."""
+        if self._has("post_sentiments"):
+            self._done.sentiments += self._written(
+                lambda old: statements.sentiments(old, each.there, each.here), {}
+            )
+
+    def _all_but_refused(
+        self, table: str, ids: list[str], write: Callable[[list[str]], int]
+    ) -> int:
+        written, refused = _in_parts(ids, write)
+        for which, why in refused.items():
+            self._done.left_out.of(table).add(which, why)
+        return written
+
+    def _look(self, queries: Callable[[Old], dict[str, str]], values: Values) -> None:
+        """Count what was left out, a table at a time."""
+        known = reading(self._engine, self._schema, lambda _, old: queries(old))
+        for table in known:
+            found = self._rows(partial(left_out.counted, queries, table), values)
+            self._done.left_out.of(table).add_counted(found)
 
 
-def _unknown(engine: Engine, old: Old, instance: _Instance, ids: list[str]) -> list[str]:
-    """Those of the posts of which nothing was brought over, and that can be."""
-    query = text(statements.unknown(old, instance.there))
-    with engine.connect() as connection:
-        found = connection.execute(query, {"ids": ids, "here": instance.here})
-        return list(found.scalars())
-
-
-def _bring(engine: Engine, old: Old, instance: _Instance, ids: list[str]) -> None:
-    """Write events of these posts into the log."""
-    with engine.connect() as connection:
-        days = text(statements.days(old, instance.there))
-        wanted: list[date] = list(connection.execute(days, {"ids": ids}).scalars())
-    ensure_days(engine, wanted)
-    statement = statements.events_of_posts(old, instance.there)
-    values = {"ids": ids, "here": instance.here}
-    retried(partial(_written, engine, statement, values), "the adoption", engine)
-
-
-def _present(engine: Engine, instance: _Instance, ids: list[str]) -> int:
-    with engine.connect() as connection:
-        values = {"ids": ids, "here": instance.here}
-        return int(connection.scalar(text(statements.PRESENT), values) or 0)
-
-
-def _bring_events(engine: Engine, old: Old, instance: _Instance) -> int:
-    """Copy the raw events that are not in the log; how many."""
-    wanted = ("id", "received_at", "event_type", "payload")
-    if not old.tells_of(instance.there, "stream_events", *wanted):
-        return 0
-    brought, last = 0, None
-    while True:
-        query = statements.piece_of_events(old, instance.there, last is None)
-        values = {"last": last, "most": BATCH_EVENTS}
-        with engine.connect() as connection:
-            rows = connection.execute(text(query), values).all()
-        if not rows:
-            return brought
-        last = rows[-1].id
-        ensure_days(engine, {row.day for row in rows})
-        copy = statements.copy_events(old, instance.there)
-        ends = {"first": rows[0].id, "last": last, "here": instance.here}
-        brought += retried(partial(_written, engine, copy, ends), "the adoption", engine)
-
-
-def _run(engine: Engine, statement: str | None) -> int:
-    return 0 if statement is None else _written(engine, statement, {})
-
-
-def _written(engine: Engine, statement: str, values: Mapping[str, object]) -> int:
-    """Run a statement in a transaction of its own; how many rows it wrote."""
-    with engine.begin() as connection:
-        return int(connection.execute(text(statement), dict(values)).rowcount)
-
-
-def _look(engine: Engine, old: Old, instance: _Instance, done: Adopted) -> None:
-    """Compare the posts here with those there, and say why some are missing."""
-    with engine.connect() as connection:
-        query = text(statements.missing(old, instance.there))
-        rows = connection.execute(query, {"here": instance.here}).all()
-    done.left_out_rows += len(rows)
-    room = SHOWN - len(done.left_out)
-    done.left_out += [f"{row.id}: {row.why}" for row in rows[: max(room, 0)]]
+def _in_parts(ids: list[str], write: Callable[[list[str]], int]) -> tuple[int, dict[str, str]]:
+    """Write these rows; how many were, and which the database refuses alone, with its reason."""
+    if not ids:
+        return 0, {}
+    try:
+        return write(ids), {}
+    except DBAPIError as error:
+        if not is_refusal(error):
+            raise
+        if len(ids) == 1:
+            said = str(error.orig).splitlines()[0]
+            return 0, {ids[0]: f"the database refuses it: {said}"}
+    half = len(ids) // 2
+    (one, refused), (other, more) = _in_parts(ids[:half], write), _in_parts(ids[half:], write)
+    return one + other, refused | more

@@ -6,10 +6,8 @@ read by its text like what a server sends.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
-from assets.fediverse.functions import ID, JSON_OF, TIME
+from assets.fediverse.adoption_tables import Old
+from assets.fediverse.functions import ID, JSON_OF, LARGEST_COUNT, NUMBER, TIME
 from assets.fediverse.tables import (
     instances,
     mastodon_accounts,
@@ -18,7 +16,7 @@ from assets.fediverse.tables import (
     post_versions,
     stream_events,
 )
-from tallykeeper.database.sql import literal, name_of
+from tallykeeper.database.sql import name_of
 
 EARLIEST = "2010-01-01"
 """What was received before, or is still to come, is received now: no day is made for it."""
@@ -38,41 +36,6 @@ _OF_ACCOUNT = (
 )
 # From -1 to 1, also as a float is written.
 _SCORE = r"^-?(0?\.[0-9]+|[01](\.0+)?|0\.[0-9]+|[0-9](\.[0-9]+)?e-[0-9]+)$"
-PRESENT = (
-    f"SELECT count(*) FROM {name_of(mastodon_posts)} AS h"
-    " WHERE h.instance_id = :here AND h.id = ANY (CAST(:ids AS text[]))"
-)
-
-
-@dataclass(frozen=True)
-class Old:
-    """The application's tables: their quoted schema, and each one's columns with their types."""
-
-    schema: str
-    columns: Mapping[str, Mapping[str, str]]
-
-    @property
-    def knows_instances(self) -> bool:
-        """Whether posts say of which instance they are."""
-        return self.has("mastodon_posts", "instance_id")
-
-    def has(self, table: str, *columns: str) -> bool:
-        """Whether there is such a table, with these columns."""
-        return table in self.columns and all(c in self.columns[table] for c in columns)
-
-    def tells_of(self, there: str | None, table: str, *columns: str) -> bool:
-        """The same, and rows of one instance are distinguished from those of others."""
-        return self.has(table, *columns) and (there is None or self.has(table, "instance_id"))
-
-    def table(self, name: str) -> str:
-        """The table's name in SQL."""
-        return f"{self.schema}.{name}"
-
-    def of(self, table: str, alias: str, there: str | None) -> str:
-        """A condition: of that instance, as far as the table knows instances."""
-        if there is None or not self.has(table, "instance_id"):
-            return "true"
-        return f"{alias}.instance_id = {literal(there)}::{self.columns[table]['instance_id']}"
 
 
 def how_many(old: Old, there: str | None) -> str:
@@ -83,77 +46,96 @@ def how_many(old: Old, there: str | None) -> str:
     )
 
 
-def piece(old: Old, there: str | None, from_start: bool) -> str:
-    """A SELECT of the next ids of posts, as text."""
-    kind = old.columns["mastodon_posts"]["id"]
-    after = "CAST(:last AS text) IS NULL" if from_start else f"p.id > CAST(:last AS {kind})"
+def present(old: Old, there: str | None) -> str:
+    """A SELECT of the number of those that are here."""
     return (
-        f"SELECT p.id::text FROM {old.table('mastodon_posts')} AS p"
-        f" WHERE {old.of('mastodon_posts', 'p', there)} AND {after} ORDER BY p.id LIMIT :most"
+        f"{how_many(old, there)} AND EXISTS (SELECT FROM {name_of(mastodon_posts)} AS h"
+        " WHERE h.instance_id = :here AND h.id = p.id::text)"
     )
+
+
+def piece(old: Old, table: str, there: str | None, from_start: bool) -> str:
+    """A SELECT of the next ids of the table's rows, as text."""
+    after = "CAST(:last AS text) IS NULL"
+    if not from_start:
+        after = f"p.id > CAST(:last AS {old.kind(table)})"
+    return (
+        f"SELECT p.id::text AS id FROM {old.table(table)} AS p WHERE p.id IS NOT NULL"
+        f" AND {old.of(table, 'p', there)} AND {after} ORDER BY p.id LIMIT :most"
+    )
+
+
+def among(old: Old, table: str, alias: str) -> str:
+    """SQL: whether the id of a row is among `ids`."""
+    return f"{alias}.id = ANY (CAST(:ids AS text[])::{old.kind(table)}[])"
+
+
+def closure(old: Old, there: str | None) -> str:
+    """A SELECT of `ids` and of all posts there that these reblog.
+
+    What a reblog shows of a post makes that known here, so all of it has to come with the reblog.
+    """
+    posts = old.table("mastodon_posts")
+    first = f"FROM {posts} AS p WHERE {among(old, 'mastodon_posts', 'p')}"
+    first += f" AND {old.of('mastodon_posts', 'p', there)}"
+    if not old.has("mastodon_posts", "reblog_of_id"):
+        return f"SELECT DISTINCT p.id::text AS id {first} ORDER BY 1"
+    inner = old.same(("q", "mastodon_posts", "id"), ("w", "mastodon_posts", "reblog_of_id"))
+    return f"""
+WITH RECURSIVE wanted AS (
+  SELECT p.id, p.reblog_of_id {first}
+  UNION
+  SELECT q.id, q.reblog_of_id FROM wanted AS w JOIN {posts} AS q
+    ON {inner} AND {old.of("mastodon_posts", "q", there)}
+)
+SELECT DISTINCT id::text AS id FROM wanted ORDER BY 1"""
 
 
 def _rows(old: Old, there: str | None) -> str:
     """CTEs: the posts of `ids` as JSON, with their author and the post that they reblog."""
     posts = old.table("mastodon_posts")
     own, again = old.of("mastodon_posts", "p", there), old.of("mastodon_posts", "q", there)
-    kind = old.columns["mastodon_posts"]["id"]
-    reblog = old.has("mastodon_posts", "reblog_of_id")
-    inner = "q.id::text = p.reblog_of_id::text" if reblog else "false"
+    inner = "false"
+    if old.has("mastodon_posts", "reblog_of_id"):
+        inner = old.same(("q", "mastodon_posts", "id"), ("p", "mastodon_posts", "reblog_of_id"))
     has_accounts = old.has("mastodon_accounts", "id")
     authors = ""
     for post, account in (("p", "a"), ("q", "b")):
         if has_accounts:
             whose = old.of("mastodon_accounts", account, there)
-            typed = f"{post}.account_id::text::{old.columns['mastodon_accounts']['id']}"
+            author = old.same(
+                (account, "mastodon_accounts", "id"), (post, "mastodon_posts", "account_id")
+            )
             authors += (
                 f"\n  LEFT JOIN {old.table('mastodon_accounts')} AS {account}"
-                f" ON {account}.id = {typed} AND {whose}"
+                f" ON {author} AND {whose}"
             )
     a, b = ("to_jsonb(a)", "to_jsonb(b)") if has_accounts else ("NULL::jsonb", "NULL::jsonb")
     return f"""posts AS MATERIALIZED (
   SELECT p.id::text AS id, to_jsonb(p) AS p, to_jsonb(q) AS q, {a} AS a, {b} AS b
   FROM {posts} AS p
   LEFT JOIN {posts} AS q ON {inner} AND {again}{authors}
-  WHERE p.id = ANY (CAST(:ids AS text[])::{_plain(kind)}[]) AND {own}
+  WHERE {among(old, "mastodon_posts", "p")} AND {own}
 )"""
 
 
-def _plain(kind: str) -> str:
-    return kind.partition("(")[0]
-
-
 def unknown(old: Old, there: str | None) -> str:
-    """A SELECT of those of `ids` that are not here, of which no event is, and that can be read."""
-    known = (
-        f"SELECT FROM {name_of(mastodon_posts)} AS h"
-        " WHERE h.instance_id = :here AND h.id = posts.id"
-    )
-    # Of one that could not be processed there is an event all the same.
-    tried = (
-        f"SELECT FROM {name_of(stream_events)} AS e WHERE e.instance_id = :here"
-        " AND e.payload_status_id = posts.id AND e.event_type = 'status'"
-    )
-    return (
-        f"WITH {_rows(old, there)} SELECT posts.id FROM posts"
-        f" WHERE NOT EXISTS ({known}) AND NOT EXISTS ({tried})"
-        " AND (p ->> 'reblog_of_id' IS NULL OR q IS NOT NULL)"
-        f" AND {ID}(to_jsonb(posts.id)) IS NOT NULL ORDER BY 1"
-    )
+    """A SELECT of those of `ids` that are not here, and of which something can be made.
 
-
-def missing(old: Old, there: str | None) -> str:
-    """A SELECT of the posts there that are not here, and why."""
-    posts, events = old.table("mastodon_posts"), name_of(stream_events)
+    Of a post that could not be processed there is an event all the same: it is written again when
+    the post would say something else by now.
+    """
     return f"""
-SELECT p.id::text AS id, coalesce(
-  (SELECT max(e.process_error) FROM {events} AS e WHERE e.instance_id = :here
-    AND e.payload_status_id = p.id::text AND e.event_type = 'status'),
-  CASE WHEN {ID}(to_jsonb(p.id::text)) IS NULL THEN 'no server has such an id' END,
-  'it reblogs ' || (to_jsonb(p) ->> 'reblog_of_id') || ', which is not in the table',
-  'it came meanwhile; run the command again') AS why
-FROM {posts} AS p WHERE {old.of("mastodon_posts", "p", there)} AND NOT EXISTS (
-  SELECT FROM {name_of(mastodon_posts)} AS h WHERE h.instance_id = :here AND h.id = p.id::text)
+{_statuses(old, there)}
+SELECT DISTINCT s.id FROM statuses AS s
+WHERE NOT EXISTS (
+  SELECT FROM {name_of(mastodon_posts)} AS h WHERE h.instance_id = :here AND h.id = s.id
+) AND NOT EXISTS (
+  SELECT FROM {name_of(stream_events)} AS e WHERE e.instance_id = :here
+    AND e.payload_status_id = s.id AND e.event_type = 'status'
+    AND CASE WHEN e.process_error IS NULL THEN true
+      ELSE {JSON_OF}(e.payload::text) ? 'redacted' OR {JSON_OF}(e.payload::text) = s.status END
+) AND (s.p ->> 'reblog_of_id' IS NULL OR s.q IS NOT NULL) AND {ID}(to_jsonb(s.id)) IS NOT NULL
 ORDER BY 1"""
 
 
@@ -164,15 +146,17 @@ def _list(value: str) -> str:
     return f"CASE jsonb_typeof({unpacked}) WHEN 'array' THEN {unpacked} ELSE '[]'::jsonb END"
 
 
-def _status(row: str, account: str, edited: str, reblog: str) -> str:
+def _status(old: Old, row: str, account: str, edited: str, reblog: str) -> str:
     """SQL: a post's row as a server would send it."""
+    # A row that could say who may see it, and does not, is not made public: nobody can read it.
+    seen_by = f"{row} ->> 'visibility'" if old.has("mastodon_posts", "visibility") else "'public'"
     texts = ", ".join(f"'{name}', {row} ->> '{name}'" for name in _TEXTS)
     counts = ", ".join(f"'{name}', coalesce({row} ->> '{name}', '0')" for name in _COUNTS)
     author = ", ".join(f"'{name}', {account} ->> '{name}'" for name in _OF_ACCOUNT)
     content = ", ".join(f"{row} ->> '{n}'" for n in ("content", "content_html", "content_text"))
     return f"""jsonb_strip_nulls(jsonb_build_object('id', {row} ->> 'id',
     'created_at', {row} ->> 'created_at', 'edited_at', {edited}, 'content', coalesce({content}),
-    'visibility', coalesce({row} ->> 'visibility', 'public'), 'sensitive', {row} -> 'sensitive',
+    'visibility', {seen_by}, 'sensitive', {row} -> 'sensitive',
     {texts}, {counts},
     'account', jsonb_build_object('id', {row} ->> 'account_id', {author}),
     'tags', (SELECT jsonb_agg(CASE jsonb_typeof(t) WHEN 'string'
@@ -190,8 +174,8 @@ def _received(moment: str) -> str:
 
 
 def _versions(old: Old, there: str | None) -> str:
-    """SQL: what is known of each post's versions: post, versions as an array, the last edit."""
-    if not old.tells_of(there, "post_versions", "post_id", "valid_from"):
+    """SQL: what is known of the posts' versions: post, versions as an array, the last edit."""
+    if old.lacks("post_versions"):
         return (
             "SELECT NULL::text AS post_id, NULL::jsonb AS versions, NULL::text AS edited"
             " WHERE false"
@@ -204,43 +188,74 @@ def _versions(old: Old, there: str | None) -> str:
     CASE WHEN count(*) > 1 THEN (array_agg(v ->> 'valid_from'
       ORDER BY {TIME}(v ->> 'valid_from') DESC))[1] END AS edited
   FROM (SELECT o.post_id::text AS post_id, to_jsonb(o) AS v
-    FROM {old.table("post_versions")} AS o WHERE o.post_id::text = ANY (CAST(:ids AS text[]))
-    AND {old.of("post_versions", "o", there)}) AS each GROUP BY post_id"""
+    FROM {old.table("post_versions")} AS o WHERE o.post_id::text = ANY (ARRAY(
+      SELECT id FROM posts UNION SELECT q ->> 'id' FROM posts))
+    AND {old.of("post_versions", "o", there)}) AS each
+  WHERE {TIME}(v ->> 'valid_from') IS NOT NULL GROUP BY post_id"""
+
+
+def unreadable(row: str) -> str:
+    """SQL: why nothing can be made of a snapshot, of which `row` is the JSON; null where it can."""
+    captured = f"{row} ->> 'captured_at'"
+    cases = [wrong_time("captured_at", captured)]
+    for name in _COUNTS:
+        came = f"{row} ->> '{name}'"
+        cases.append(
+            f"WHEN {came} IS NOT NULL AND coalesce({NUMBER}({came}), -1)"
+            f" NOT BETWEEN 0 AND {LARGEST_COUNT}"
+            f" THEN '{name}: expected a whole number, came ' || quote_literal(left({came}, 60))"
+        )
+    return f"CASE {' '.join(cases)} END"
+
+
+def wrong_time(name: str, came: str) -> str:
+    """SQL: the branch of a CASE for what has no time of receipt."""
+    return (
+        f"WHEN ({TIME}({came}) BETWEEN '{EARLIEST}Z' AND now()) IS NOT TRUE THEN '{name}:"
+        f" expected a time from {EARLIEST} until now, came '"
+        f" || coalesce(quote_literal(left({came}, 60)), 'nothing')"
+    )
 
 
 def _snapshots(old: Old, there: str | None) -> str:
     """SQL: the counts that were captured of each post, and when."""
-    if not old.tells_of(there, "post_metric_snapshots", "post_id", "captured_at"):
+    if old.lacks("post_metric_snapshots"):
         return "SELECT NULL::text AS post_id, NULL::jsonb AS s WHERE false"
     return (
-        f"SELECT o.post_id::text AS post_id, to_jsonb(o) AS s"
+        "SELECT post_id, s FROM (SELECT o.post_id::text AS post_id, to_jsonb(o) AS s"
         f" FROM {old.table('post_metric_snapshots')} AS o"
         " WHERE o.post_id::text = ANY (CAST(:ids AS text[]))"
-        f" AND {old.of('post_metric_snapshots', 'o', there)}"
+        f" AND {old.of('post_metric_snapshots', 'o', there)}) AS each"
+        f" WHERE {unreadable('s')} IS NULL"
     )
+
+
+def _statuses(old: Old, there: str | None) -> str:
+    """CTEs that end with `statuses`: what the posts of `ids` say, as a server would send it."""
+    within = _status(old, "q", "b", "coalesce(q ->> 'edited_at', w.edited)", "NULL")
+    inner = f"CASE WHEN q IS NOT NULL THEN {within} END"
+    whole = _status(old, "p", "a", "coalesce(p ->> 'edited_at', v.edited)", inner)
+    return f"""
+WITH {_rows(old, there)}, versions AS MATERIALIZED (
+  {_versions(old, there)}
+), statuses AS MATERIALIZED (
+  SELECT posts.id, p, q, v.versions, {whole} AS status
+  FROM posts LEFT JOIN versions AS v ON v.post_id = posts.id
+  LEFT JOIN versions AS w ON w.post_id = q ->> 'id'
+)"""
 
 
 def _events(old: Old, there: str | None) -> str:
     """CTEs that end with `events`: what is to be written of the posts, in order."""
-    edited = "coalesce(p ->> 'edited_at', v.edited)"
-    within = _status("q", "b", "q ->> 'edited_at'", "NULL")
-    inner = f"CASE WHEN q IS NOT NULL THEN {within} END"
     counts = ", ".join(f"'{n}', coalesce(s ->> '{n}', '0')" for n in _COUNTS)
-    return f"""
-WITH {_rows(old, there)}, versions AS MATERIALIZED (
-  {_versions(old, there)}
-), snapshots AS (
+    return f"""{_statuses(old, there)}, snapshots AS (
   {_snapshots(old, there)}
-), statuses AS MATERIALIZED (
-  SELECT posts.id, p, v.versions, {_status("p", "a", edited, inner)} AS status
-  FROM posts LEFT JOIN versions AS v ON v.post_id = posts.id
 ), events AS (
   SELECT id, 1 AS place, now() AS received_at, 'history' AS event_type,
     jsonb_build_object('status_id', id, 'history', versions) AS payload
   FROM statuses WHERE versions IS NOT NULL
   UNION ALL
-  SELECT id, 2, {_received("s ->> 'captured_at'")}, 'status',
-    status || jsonb_build_object({counts})
+  SELECT id, 2, {TIME}(s ->> 'captured_at'), 'status', status || jsonb_build_object({counts})
   FROM statuses JOIN snapshots ON post_id = id
   UNION ALL
   SELECT id, 3, now(), 'status', status FROM statuses
@@ -253,7 +268,8 @@ WITH {_rows(old, there)}, versions AS MATERIALIZED (
 def days(old: Old, there: str | None) -> str:
     """A SELECT of the days on which the events of the posts are received."""
     return (
-        f"{_events(old, there)} SELECT DISTINCT (received_at AT TIME ZONE 'UTC')::date FROM events"
+        f"{_events(old, there)} SELECT DISTINCT (received_at AT TIME ZONE 'UTC')::date AS day"
+        " FROM events"
     )
 
 
@@ -267,21 +283,13 @@ def events_of_posts(old: Old, there: str | None) -> str:
     )
 
 
-def accounts(old: Old, there: str | None, here: int) -> str | None:
-    """An INSERT of the accounts that no post has shown."""
-    if not old.tells_of(there, "mastodon_accounts", "id"):
-        return None
+def accounts(old: Old, there: str | None, here: int) -> str:
+    """An INSERT of those accounts of `ids` that no post has shown."""
     numbers = ("followers_count", "following_count", "statuses_count")
     texts = ("username", "acct", "display_name", "url")
     names = ", ".join((*texts, *numbers))
     read = ", ".join(
-        [
-            *(f"a ->> '{n}'" for n in texts),
-            *(
-                f"CASE WHEN a ->> '{n}' ~ '^[0-9]{{1,18}}$' THEN (a ->> '{n}')::bigint END"
-                for n in numbers
-            ),
-        ]
+        [*(f"a ->> '{n}'" for n in texts), *(f"{NUMBER}(a ->> '{n}')" for n in numbers)]
     )
     host = f"(SELECT substring(base_url FROM '://([^/]+)') FROM {name_of(instances)}"
     host += f" WHERE id = {here})"
@@ -289,68 +297,97 @@ def accounts(old: Old, there: str | None, here: int) -> str | None:
 INSERT INTO {name_of(mastodon_accounts)}
   (instance_id, id, {names}, bot, domain, created_at, observed_at)
 SELECT {here}, id, {read}, a ->> 'bot' = 'true',
-  lower(coalesce(nullif(split_part(a ->> 'acct', '@', 2), ''), {host})),
+  lower(coalesce(nullif(split_part(ltrim(a ->> 'acct', '@'), '@', 2), ''), {host})),
   {TIME}(a ->> 'created_at'), now()
 FROM (SELECT o.id::text AS id, to_jsonb(o) AS a FROM {old.table("mastodon_accounts")} AS o
-  WHERE {old.of("mastodon_accounts", "o", there)}) AS accounts
+  WHERE {among(old, "mastodon_accounts", "o")} AND {old.of("mastodon_accounts", "o", there)}
+) AS accounts
 WHERE {ID}(to_jsonb(id)) IS NOT NULL
 ON CONFLICT DO NOTHING"""
 
 
-def sentiments(old: Old, there: str | None, here: int) -> str | None:
-    """An INSERT of what a text model said of contents that are known here."""
-    if not old.tells_of(there, "post_sentiments", "post_id"):
-        return None
+def judged(old: Old, there: str | None, here: int) -> str:
+    """SQL: the sentiments there, each with the version here that it was said of, null without.
+
+    That is the version of the analyzed content; else the one that began when theirs did; else the
+    only one of a post of which no edit is known. Their numbers are not ours, where one is missing.
+    """
+    began = "false"
+    if not old.lacks("post_versions") and old.has("post_versions", "version_seq"):
+        began = (
+            f"v.valid_from IN (SELECT {TIME}(to_jsonb(o.valid_from) #>> '{{}}')"
+            f" FROM {old.table('post_versions')} AS o WHERE o.post_id::text = s.post_id"
+            f" AND {old.of('post_versions', 'o', there)}"
+            " AND o.version_seq::text = s.s ->> 'status_version_seq')"
+        )
+    versions = name_of(post_versions)
+    only = (
+        "coalesce(s.s ->> 'status_version_seq', '1') = '1' AND v.edited_at IS NULL AND NOT EXISTS ("
+        f"SELECT FROM {versions} AS other WHERE other.instance_id = v.instance_id"
+        " AND other.post_id = v.post_id AND other.valid_from <> v.valid_from)"
+    )
+    return f"""(SELECT s.post_id, s.s, v.content_hash, v.version_seq
+FROM (SELECT o.post_id::text AS post_id, to_jsonb(o) AS s FROM {old.table("post_sentiments")} AS o
+  WHERE {old.of("post_sentiments", "o", there)}) AS s
+LEFT JOIN LATERAL (
+  SELECT v.content_hash, v.version_seq, CASE WHEN v.content_hash = s.s ->> 'input_hash' THEN 1
+    WHEN {began} THEN 2 WHEN {only} THEN 3 END AS place
+  FROM {versions} AS v WHERE v.instance_id = {here} AND v.post_id = s.post_id
+  ORDER BY place, v.version_seq LIMIT 1
+) AS v ON v.place IS NOT NULL) AS judged"""
+
+
+def sentiments(old: Old, there: str | None, here: int) -> str:
+    """An INSERT of what a text model said of contents that are known here, as said last."""
     return f"""
 INSERT INTO {name_of(post_sentiments)} (instance_id, post_id, model, prompt_version, input_hash,
   status_version_seq, label, score, analyzed_at)
 SELECT {here}, post_id, coalesce(s ->> 'model', 'unknown'),
-  coalesce(s ->> 'prompt_version', 'unknown'), coalesce(v.content_hash, s ->> 'input_hash'),
-  v.version_seq, coalesce(s ->> 'label', s ->> 'sentiment_label'),
+  coalesce(s ->> 'prompt_version', 'unknown'), content_hash,
+  version_seq, coalesce(s ->> 'label', s ->> 'sentiment_label'),
   CASE WHEN s ->> 'score' ~ '{_SCORE}' THEN (s ->> 'score')::numeric END,
   coalesce({TIME}(s ->> 'analyzed_at'), now())
-FROM (SELECT o.post_id::text AS post_id, to_jsonb(o) AS s FROM {old.table("post_sentiments")} AS o
-  WHERE {old.of("post_sentiments", "o", there)}) AS sentiments
-JOIN {name_of(post_versions)} AS v USING (post_id)
-WHERE v.instance_id = {here} AND v.version_seq::text = coalesce(s ->> 'status_version_seq', '1')
+FROM {judged(old, there, here)} WHERE content_hash IS NOT NULL
+ORDER BY coalesce({TIME}(s ->> 'analyzed_at'), now()) DESC
 ON CONFLICT DO NOTHING"""
 
 
 # Of the moment alone: a whole row would bring its payload with it.
-_RECEIVED = f"{TIME}(to_jsonb(o.received_at) #>> '{{}}')"
-
-
-def _of_events(old: Old, there: str | None) -> str:
-    return f"{old.table('stream_events')} AS o WHERE {old.of('stream_events', 'o', there)}"
+_RECEIVED = "to_jsonb(o.received_at) #>> '{}'"
 
 
 def piece_of_events(old: Old, there: str | None, from_start: bool) -> str:
-    """A SELECT of the next raw events there: id, and the day on which each was received."""
-    kind = old.columns["stream_events"]["id"]
+    """A SELECT of the next raw events there: id, the day of receipt, and why it cannot come."""
+    kind = old.kind("stream_events")
     after = "CAST(:last AS text) IS NULL" if from_start else f"o.id > CAST(:last AS {kind})"
-    received = _RECEIVED
-    return (
-        f"SELECT o.id::text AS id, ({received} AT TIME ZONE 'UTC')::date AS day"
-        f" FROM {_of_events(old, there)}"
-        f" AND {after} AND {received} BETWEEN '{EARLIEST}Z' AND now() ORDER BY o.id LIMIT :most"
-    )
+    return f"""
+SELECT o.id::text AS id, ({TIME}({_RECEIVED}) AT TIME ZONE 'UTC')::date AS day, CASE
+    {wrong_time("received_at", _RECEIVED)}
+    WHEN o.event_type IS NULL THEN 'event_type: expected a name, came nothing'
+    WHEN o.payload IS NOT NULL AND {JSON_OF}(o.payload::text) IS NULL
+      THEN 'payload: expected JSON, came ' || quote_literal(left(o.payload::text, 60)) END AS why
+FROM {old.table("stream_events")} AS o
+WHERE o.id IS NOT NULL AND {old.of("stream_events", "o", there)} AND {after}
+ORDER BY o.id LIMIT :most"""
 
 
 def copy_events(old: Old, there: str | None) -> str:
-    """An INSERT of the raw events from `first` to `last` that the log does not have."""
+    """An INSERT of those raw events of `ids` that the log does not have."""
     log = name_of(stream_events)
-    kind = old.columns["stream_events"]["id"]
     return f"""
 WITH events AS MATERIALIZED (
-  SELECT o.id, {_RECEIVED} AS received_at, o.event_type,
+  SELECT o.id, {TIME}({_RECEIVED}) AS received_at, o.event_type::text AS event_type,
     {JSON_OF}(o.payload::text) AS payload
-  FROM {_of_events(old, there)} AND o.id BETWEEN CAST(:first AS {kind}) AND CAST(:last AS {kind})
+  FROM {old.table("stream_events")} AS o
+  WHERE {among(old, "stream_events", "o")} AND {old.of("stream_events", "o", there)}
 )
 INSERT INTO {log} (instance_id, received_at, event_type, payload)
 SELECT :here, n.received_at, n.event_type, n.payload FROM events AS n
-WHERE n.received_at BETWEEN '{EARLIEST}Z' AND now() AND NOT EXISTS (
+WHERE NOT EXISTS (
   SELECT FROM {log} AS e WHERE e.instance_id = :here AND e.received_at = n.received_at
     AND e.received_at BETWEEN (SELECT min(received_at) FROM events)
       AND (SELECT max(received_at) FROM events)
-    AND e.event_type = n.event_type AND e.payload IS NOT DISTINCT FROM n.payload)
+    -- By its text: the log may keep json, which has no equality.
+    AND e.event_type = n.event_type
+    AND {JSON_OF}(e.payload::text) IS NOT DISTINCT FROM n.payload)
 ORDER BY n.received_at, n.id"""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 
 from sqlalchemy import Connection, text
@@ -25,6 +25,7 @@ NUMBER = in_engine_schema("fediverse_number")
 JSON_OF = in_engine_schema("fediverse_json")
 PLAIN_TEXT = in_engine_schema("fediverse_plain_text")
 HASHTAG = in_engine_schema("fediverse_hashtag")
+WORD = in_engine_schema("fediverse_word")
 REDACTED = in_engine_schema("fediverse_redacted")
 LAST_KEPT = in_engine_schema("fediverse_last_kept")
 MORE_PENDING_THAN = in_engine_schema("fediverse_more_pending_than")
@@ -49,11 +50,21 @@ SNAPSHOT_INTERVAL = "interval '1 hour'"
 
 IN_ID = r'[^\x01-\x20\x7f"<>\\{}]'
 """What ids are made of: anything that an address may have, so that no broken JSON is one."""
-_KEPT = (
-    "{id,created_at,edited_at,in_reply_to_id,in_reply_to_account_id,sensitive,visibility,language,"
-    "replies_count,reblogs_count,favourites_count,reblog,account}"
+LONGEST_WORD = 40
+"""Characters of a language, a visibility, or a kind of media: what is longer is none of these."""
+_OF_ACCOUNT = (
+    "id",
+    "username",
+    "acct",
+    "display_name",
+    "url",
+    "bot",
+    "followers_count",
+    "following_count",
+    "statuses_count",
+    "created_at",
 )
-"""Fields of a status that redaction leaves."""
+"""Fields of a post's author that redaction leaves: those that are read."""
 
 _OFFSET = r"(Z|z|[+-]\d\d(:?\d\d)?)$"
 _TIME = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?"
@@ -86,6 +97,22 @@ def create_functions(connection: Connection, more: Mapping[str, str] | None = No
         connection.exec_driver_sql(f"COMMENT ON {kind} {signature} IS {literal(mark)}")
         done.append(f"created the function {name}")
     return done
+
+
+def tag_name(tag: str) -> str:
+    """SQL: the name of a hashtag in JSON, as an object of the API or by itself, normalised."""
+    return (
+        f"{HASHTAG}(CASE jsonb_typeof({tag}) WHEN 'object' THEN {tag} ->> 'name'"
+        f" WHEN 'string' THEN {tag} #>> '{{}}' END)"
+    )
+
+
+def mark(content: str, redacted: str) -> str:
+    """SQL: the hash by which redaction left a content; null where it was not redacted.
+
+    A server may send a field of that name: beside a content it says nothing.
+    """
+    return f"CASE WHEN {content} IS NULL AND {redacted} ~ '^[0-9a-f]{{32}}$' THEN {redacted} END"
 
 
 def _digest(statement: str) -> str:
@@ -138,23 +165,12 @@ EXCEPTION WHEN data_exception OR program_limit_exceeded OR statement_too_complex
         ),
         notes.STATUS_OF_NOTE: notes.statement(),
         PLAIN_TEXT: _plpgsql(PLAIN_TEXT, "html text", "text", _TO_TEXT),
-        # What is left is what a post is derived from, and the hash that its version is known by.
-        REDACTED: f"""
-CREATE OR REPLACE FUNCTION {REDACTED}(status jsonb) RETURNS jsonb
+        WORD: f"""
+CREATE OR REPLACE FUNCTION {WORD}(written text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN CASE
-  WHEN jsonb_typeof(status) IS DISTINCT FROM 'object' OR status ? 'redacted' THEN status
-  ELSE (
-    SELECT coalesce(jsonb_object_agg(s.key, s.value) FILTER (WHERE s.key = ANY ({literal(_KEPT)})),
-      '{{}}') FROM jsonb_each(status) AS s (key, value)
-  ) || jsonb_build_object(
-    'redacted', md5(coalesce(status ->> 'spoiler_text', '') || E'\n'
-      || coalesce({PLAIN_TEXT}(status ->> 'content'), '')),
-    'media_attachments', (
-      SELECT coalesce(jsonb_agg(jsonb_build_object('id', m.media -> 'id', 'type',
-        m.media -> 'type') ORDER BY m.place), '[]')
-      FROM jsonb_array_elements(CASE WHEN jsonb_typeof(status -> 'media_attachments') = 'array'
-        THEN status -> 'media_attachments' ELSE '[]' END) WITH ORDINALITY AS m (media, place)))
+  WHEN length(written) <= {LONGEST_WORD} AND written !~ '[^A-Za-z0-9_./+-]' THEN written
 END""",
+        REDACTED: _redacted(),
         HASHTAG: _plpgsql(
             HASHTAG,
             "written text",
@@ -187,6 +203,55 @@ $body$""",
 CREATE OR REPLACE AGGREGATE {LAST_KEPT}(timestamptz, boolean)
 (SFUNC = {step}, STYPE = timestamptz, PARALLEL = SAFE)""",
     }
+
+
+def _redacted() -> str:
+    """CREATE FUNCTION: what of a status a post is derived from, and its version's hash.
+
+    Each value as far as it is what its field is for, so that no text is left in it.
+    """
+    text = "s.value #>> '{}'"
+    own_id = f"CASE WHEN {ID}(s.value) IS NOT NULL THEN s.value END"
+    time = f"CASE WHEN {TIME}({text}) IS NOT NULL THEN s.value END"
+    count = f"CASE WHEN {NUMBER}({text}) IS NOT NULL THEN s.value END"
+    word = f"to_jsonb({WORD}({text}))"
+    kept = {
+        **dict.fromkeys(("id", "in_reply_to_id", "in_reply_to_account_id"), own_id),
+        **dict.fromkeys(("created_at", "edited_at"), time),
+        **dict.fromkeys(("replies_count", "reblogs_count", "favourites_count"), count),
+        **dict.fromkeys(("visibility", "language"), word),
+        "sensitive": f"to_jsonb({text} = 'true')",
+        "reblog": f"CASE WHEN {ID}(s.value -> 'id') IS NOT NULL THEN s.value END",
+        "account": f"""(SELECT jsonb_object_agg(a.key, a.value) FROM jsonb_each(
+        CASE jsonb_typeof(s.value) WHEN 'object' THEN s.value END) AS a (key, value)
+        WHERE a.key IN ({_listed(_OF_ACCOUNT)}))""",
+    }
+    values = "\n      ".join(f"WHEN '{name}' THEN {value}" for name, value in kept.items())
+    return f"""
+CREATE OR REPLACE FUNCTION {REDACTED}(status jsonb) RETURNS jsonb
+LANGUAGE sql IMMUTABLE RETURN CASE
+  WHEN jsonb_typeof(status) IS DISTINCT FROM 'object' THEN NULL
+  ELSE (
+    SELECT coalesce(jsonb_object_agg(s.key, CASE s.key
+      {values} END), '{{}}')
+    FROM jsonb_each(status) AS s (key, value)
+    WHERE s.key IN ({_listed(kept)})
+  ) || jsonb_build_object(
+    'redacted', coalesce({mark("status ->> 'content'", "status ->> 'redacted'")},
+      md5(coalesce(status ->> 'spoiler_text', '') || E'\n'
+        || coalesce({PLAIN_TEXT}(status ->> 'content'), ''))),
+    -- What has no id keeps its place.
+    'media_attachments', (
+      SELECT coalesce(jsonb_agg(CASE WHEN {ID}(m.media -> 'id') IS NOT NULL
+        THEN jsonb_build_object('id', m.media -> 'id', 'type', {WORD}(m.media ->> 'type'))
+        END ORDER BY m.place), '[]')
+      FROM jsonb_array_elements(CASE WHEN jsonb_typeof(status -> 'media_attachments') = 'array'
+        THEN status -> 'media_attachments' ELSE '[]' END) WITH ORDINALITY AS m (media, place)))
+END"""
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(literal(name) for name in names)
 
 
 def _plpgsql(name: str, arguments: str, returns: str, body: str, declared: str = "") -> str:

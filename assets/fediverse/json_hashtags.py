@@ -12,7 +12,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from assets.fediverse import query_args, tables
-from assets.fediverse.functions import HASHTAG
+from assets.fediverse.functions import tag_name
 from assets.fediverse.query_args import written
 from tallykeeper.database import sql
 from tallykeeper.reads.live_reads import read
@@ -55,8 +55,7 @@ def names_of(post: str = "p") -> str:
   SELECT n.name FROM jsonb_array_elements(CASE
       WHEN jsonb_typeof({post}.hashtags::jsonb) = 'array' THEN {post}.hashtags::jsonb ELSE '[]' END
     ) AS e (tag)
-  CROSS JOIN LATERAL (SELECT {HASHTAG}(CASE jsonb_typeof(e.tag)
-    WHEN 'object' THEN e.tag ->> 'name' WHEN 'string' THEN e.tag #>> '{{}}' END)) AS n (name)
+  CROSS JOIN LATERAL (SELECT {tag_name("e.tag")}) AS n (name)
   WHERE n.name <> '' AND NOT {_has_rows(f"{post}.instance_id", post)})"""
 
 

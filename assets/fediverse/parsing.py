@@ -19,8 +19,11 @@ from assets.fediverse.functions import (
     LARGEST_COUNT,
     LONGEST_DOMAIN,
     LONGEST_ID,
+    LONGEST_WORD,
     NUMBER,
     TIME,
+    WORD,
+    mark,
 )
 from assets.fediverse.notes import STATUS_OF_NOTE, is_note
 from tallykeeper.database.sql import execute
@@ -32,6 +35,7 @@ FOLLOW, UNFOLLOW = "follow", "unfollow"
 DERIVED_FROM = (*STATUS_EVENTS, HISTORY, DELETE, FOLLOW, UNFOLLOW)
 
 AN_ID = f"an id (a whole number, or 1 to {LONGEST_ID} characters without blanks and quotes)"
+A_WORD = f"a word of up to {LONGEST_WORD} characters"
 SHOWN = 60
 """Characters of a faulty value that its reason repeats."""
 
@@ -138,7 +142,8 @@ WITH events AS MATERIALIZED (
     jsonb_typeof(v.version) AS form, v.version ->> 'created_at' AS written_at,
     {TIME}(v.version ->> 'created_at') AS valid_from, v.version ->> 'content' AS content,
     v.version ->> 'spoiler_text' AS spoiler_text,
-    (v.version ->> 'sensitive') = 'true' AS sensitive, v.version ->> 'redacted' AS redacted
+    (v.version ->> 'sensitive') = 'true' AS sensitive,
+    {mark("v.version ->> 'content'", "v.version ->> 'redacted'")} AS redacted
   FROM histories AS h
   CROSS JOIN LATERAL jsonb_array_elements(
     CASE WHEN jsonb_typeof(h.payload -> 'history') = 'array' THEN h.payload -> 'history'
@@ -204,10 +209,10 @@ SELECT t.event_id, t.received_at, t.instance_id, t.event_type, false,
   t.post_id, t.account_id,
   lower(coalesce(nullif(split_part(ltrim(t.account ->> 'acct', '@'), '@', 2), ''),
     substring(i.base_url FROM '^[a-zA-Z]+://([^/]+)'), i.base_url)),
-  t.url, t.uri, t.content, t.spoiler_text, t.sensitive = 'true', nullif(t.language, ''),
+  t.url, t.uri, t.content, t.spoiler_text, t.sensitive = 'true', nullif({WORD}(t.language), ''),
   t.visibility, {counts}, t.in_reply_to_id_read, t.in_reply_to_account_id_read, t.reblog_of_id,
   t.tags, t.mentions, t.media_attachments, t.account, t.created_at_read, t.edited_at_read,
-  t.redacted
+  {mark("t.content", "t.redacted")}
 FROM typed AS t JOIN {schema}.instances AS i ON i.id = t.instance_id
 WHERE NOT EXISTS (SELECT FROM faults AS f WHERE f.event_id = t.event_id)"""
 
@@ -224,6 +229,7 @@ def _fault() -> str:
             _expected("edited_at", "an ISO 8601 time", "edited_at"),
         ),
         ("visibility IS NULL", "'visibility: expected one of Mastodon''s, it is missing'"),
+        (f"{WORD}(visibility) IS NULL", _expected("visibility", A_WORD, "visibility")),
         *(
             (
                 f"{n} NOT IN ('null', '\"\"') AND {n}_read IS NULL",

@@ -138,20 +138,33 @@ def _require(connection: Connection) -> _Table:
 
 
 def _others_on(connection: Connection, oid: int) -> Sequence[str]:
-    """What stands on the table and does not go along: keys, triggers, policies, publications."""
+    """What stands on the table and does not go along: constraints, unique indexes, settings."""
     return connection.scalars(
         text(
             "SELECT 'the foreign key ' || conname || ' of ' || conrelid::regclass"
             " FROM pg_constraint WHERE confrelid = :oid AND contype = 'f' AND conparentid = 0"
+            " UNION ALL SELECT CASE contype WHEN 'c' THEN 'the check ' || conname"
+            " WHEN 'f' THEN 'the foreign key ' || conname || ' to ' || confrelid::regclass"
+            " ELSE 'the exclusion constraint ' || conname END"
+            " FROM pg_constraint WHERE conrelid = :oid AND contype IN ('c', 'f', 'x')"
+            " UNION ALL SELECT 'the unique index ' || indexrelid::regclass FROM pg_index"
+            " JOIN pg_class AS c ON c.oid = indexrelid WHERE indrelid = :oid"
+            " AND indisunique AND NOT indisprimary AND c.relname <> :new_key"
             " UNION ALL SELECT 'the trigger ' || tgname FROM pg_trigger"
             " JOIN pg_proc AS p ON p.oid = tgfoid"
             " WHERE tgrelid = :oid AND NOT tgisinternal"
             " AND p.pronamespace <> CAST(:engine AS regnamespace)"
+            " UNION ALL SELECT 'row level security' FROM pg_class WHERE oid = :oid"
+            " AND (relrowsecurity OR relforcerowsecurity)"
             " UNION ALL SELECT 'the policy ' || polname FROM pg_policy WHERE polrelid = :oid"
             " UNION ALL SELECT 'the publication ' || pubname FROM pg_publication_rel AS r"
             " JOIN pg_publication AS p ON p.oid = r.prpubid WHERE r.prrelid = :oid"
+            " UNION ALL SELECT 'the replica identity' FROM pg_class WHERE oid = :oid"
+            " AND relreplident <> 'd'"
+            " UNION ALL SELECT 'the inheritance of ' || inhrelid::regclass || ' from '"
+            " || inhparent::regclass FROM pg_inherits WHERE :oid IN (inhparent, inhrelid)"
         ),
-        {"oid": oid, "engine": sql.ENGINE_SCHEMA},
+        {"oid": oid, "engine": sql.ENGINE_SCHEMA, "new_key": _NEW_KEY},
     ).all()
 
 

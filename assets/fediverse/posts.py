@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from assets.fediverse.functions import HASHTAG, NUMBER, PLAIN_TEXT, TIME
+from assets.fediverse.functions import NUMBER, PLAIN_TEXT, TIME, tag_name
 from assets.fediverse.parsing import UNCOMPRESSED
 from tallykeeper.database.sql import execute
 
@@ -260,7 +260,6 @@ def _names(tags: str) -> str:
     """SQL: the names of a status's hashtags as a JSON array, in their order, each once."""
     return f"""(
     SELECT coalesce(jsonb_agg(n.name ORDER BY n.place), '[]') FROM (
-      SELECT {HASHTAG}(CASE jsonb_typeof(t.tag) WHEN 'object' THEN t.tag ->> 'name'
-        WHEN 'string' THEN t.tag #>> '{{}}' END) AS name, min(t.place) AS place
+      SELECT {tag_name("t.tag")} AS name, min(t.place) AS place
       FROM jsonb_array_elements({tags}) WITH ORDINALITY AS t (tag, place) GROUP BY 1
     ) AS n WHERE n.name <> '')"""

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from assets.fediverse import follows, parsing, posts, redaction, rederive, threads, write_posts
-from assets.fediverse.functions import PROGRESS
+from assets.fediverse.functions import JSON_OF, PROGRESS
 from assets.fediverse.parsing import DERIVED_FROM
 from tallykeeper.catalog.transactions import retried
 from tallykeeper.database.sql import execute, literal
@@ -140,22 +140,41 @@ def _process(connection: Connection, schema: str, most: int) -> Processed:
 
 
 def _mark_refused(connection: Connection, schema: str, why: str) -> Processed:
-    """Note on the next event that the database refuses what follows from it."""
+    """Note on the next event that the database refuses what follows from it.
+
+    And of which post it is, so that it is redacted with that, unless that is what is refused.
+    """
     reason = literal(f"the database refuses what follows from it: {why}"[:LONGEST_REASON])
-    execute(
-        connection,
-        "INSERT INTO pg_temp.taken (event_id, received_at, instance_id, event_type, fault)"
-        f" SELECT id, received_at, instance_id, event_type, {reason}"
-        f" FROM ({_unprocessed(schema, 1)}) AS e",
-    )
-    _mark(connection, schema)
+    try:
+        with connection.begin_nested():
+            shown = redaction.posts_shown("e.event_type", "e.payload")
+            _mark_fault(connection, schema, reason, *shown)
+            if redact_deleted():
+                redaction.note_posts(connection)
+                redaction.redact_events(connection, _DELETED.format(schema=schema))
+    except DBAPIError as error:
+        if not is_refusal(error):
+            raise
+        _mark_fault(connection, schema, reason, "NULL", "NULL")
     return Processed(events=1, failed=1, batches=1)
 
 
-def _unprocessed(schema: str, most: int) -> str:
+def _mark_fault(connection: Connection, schema: str, fault: str, post: str, reblog: str) -> None:
+    execute(
+        connection,
+        "INSERT INTO pg_temp.taken"
+        " (event_id, received_at, instance_id, event_type, post_id, reblog_id, fault)"
+        f" SELECT id, received_at, instance_id, event_type, {post}, {reblog}, {fault}"
+        f" FROM ({_unprocessed(schema, 1, f'{JSON_OF}(payload::text)')}) AS e",
+    )
+    _mark(connection, schema)
+
+
+def _unprocessed(schema: str, most: int, payload: str = "payload::jsonb") -> str:
     # What of a payload in json cannot be jsonb fails, and must be one of those that are asked for.
     return (
-        "SELECT id, received_at, instance_id, event_type, payload::jsonb AS payload FROM (\n"
+        "SELECT id, received_at, instance_id, event_type,"
+        f" {payload} AS payload FROM (\n"
         "SELECT id, received_at, instance_id, event_type, payload\n"
         f"FROM {schema}.stream_events WHERE processed_at IS NULL\n"
         f"ORDER BY received_at, id LIMIT {int(most)}) AS next"

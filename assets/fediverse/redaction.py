@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from assets.fediverse.functions import JSON_OF, REDACTED
+from assets.fediverse.functions import ID, JSON_OF, REDACTED
 from assets.fediverse.notes import STATUS_OF_NOTE, is_note
 from assets.fediverse.parsing import HISTORY, STATUS_EVENTS
 from assets.fediverse.tables import post_deletions, stream_events
@@ -20,29 +20,58 @@ REDACT = in_engine_schema("fediverse_redact")
 SIGNATURE = f"{REDACT}(bigint,text)"
 
 _EVENTS, _DELETIONS = name_of(stream_events), name_of(post_deletions)
-# The column may be json, where the log is an application's own.
-_WRITTEN = f"""CASE WHEN jsonb_typeof(e.payload::jsonb) = 'string'
-    THEN {JSON_OF}(e.payload::jsonb #>> '{{}}') ELSE e.payload::jsonb END"""
-# A note of Misskey's becomes the status that it is read as.
-_OBJECT = f"""CASE WHEN {is_note(f"({_WRITTEN})")} THEN {STATUS_OF_NOTE}({_WRITTEN})
-    ELSE {_WRITTEN} END"""
+
+
+def _object_of(payload: str) -> str:
+    """SQL: the object that an event says, which a note becomes as it is read."""
+    written = f"""CASE WHEN jsonb_typeof({payload}) = 'string'
+    THEN {JSON_OF}({payload} #>> '{{}}') ELSE {payload} END"""
+    return f"""CASE WHEN {is_note(f"({written})")} THEN {STATUS_OF_NOTE}({written})
+    ELSE {written} END"""
+
+
+# The column may be json, where the log is an application's own; and then not even jsonb.
+_CAME = f"""(CASE WHEN e.process_error IS NULL THEN e.payload::jsonb
+    ELSE {JSON_OF}(e.payload::text) END)"""
+_OBJECT = _object_of(_CAME)
 _STATUSES = ", ".join(f"'{name}'" for name in STATUS_EVENTS)
+# Of a version what it is read for, as of a status.
+_OF_VERSION = ("created_at", "sensitive", "spoiler_text", "content", "redacted")
+_VERSION = ", ".join(f"'{name}', v.version -> '{name}'" for name in _OF_VERSION)
 _VERSIONS = f"""(
-      SELECT coalesce(jsonb_agg({REDACTED}(v.version) ORDER BY v.place), '[]')
+      SELECT coalesce(jsonb_agg({REDACTED}(jsonb_build_object({_VERSION})) ORDER BY v.place), '[]')
       FROM jsonb_array_elements(({_OBJECT}) -> 'history') WITH ORDINALITY AS v (version, place))"""
 
-# By the column that names the post: which events, and what they become.
+# By the column that names the post: which events, and what they become. Of one that could not be
+# read nothing is derived, so that the id alone stays: by it, it cannot be read again either.
 _REDACTED: dict[str, tuple[str, str]] = {
     "payload_status_id": (
         f"{_STATUSES}, '{HISTORY}'",
-        f"""CASE WHEN e.event_type IN ({_STATUSES}) THEN {REDACTED}({_OBJECT})
-    ELSE jsonb_set({_OBJECT}, '{{history}}', {_VERSIONS}) END""",
+        f"""CASE
+    WHEN e.event_type = '{HISTORY}' THEN jsonb_build_object('status_id', post)
+      || CASE WHEN e.process_error IS NULL THEN jsonb_build_object('history', {_VERSIONS})
+        ELSE '{{}}' END
+    WHEN e.process_error IS NULL THEN {REDACTED}({_OBJECT})
+    ELSE jsonb_build_object('id', post) END""",
     ),
     "payload_reblog_id": (
         _STATUSES,
-        f"jsonb_set({_OBJECT}, '{{reblog}}', {REDACTED}(({_OBJECT}) -> 'reblog'))",
+        f"""jsonb_set({_OBJECT}, '{{reblog}}', CASE
+    WHEN e.process_error IS NULL THEN {REDACTED}(({_OBJECT}) -> 'reblog')
+    ELSE jsonb_build_object('id', post) END, false)""",
     ),
 }
+# What came is in the reason, too.
+_REASON = "regexp_replace(e.process_error, '(, came |follows from it: ).*', ', redacted')"
+
+
+def posts_shown(event_type: str, payload: str) -> tuple[str, str]:
+    """SQL: the post that an event is about and the one within, of one that was not parsed."""
+    said = f"({_object_of(payload)})"
+    field = f"CASE {event_type} WHEN '{HISTORY}' THEN 'status_id' ELSE 'id' END"
+    posts = f"{ID}({said} -> {field})", f"{ID}({said} #> '{{reblog,id}}')"
+    shows = f"{event_type} IN ({_STATUSES}, '{HISTORY}')"
+    return f"CASE WHEN {shows} THEN {posts[0]} END", f"CASE WHEN {shows} THEN {posts[1]} END"
 
 
 def note_posts(connection: Connection) -> None:
@@ -58,7 +87,8 @@ def note_posts(connection: Connection) -> None:
 def redact_events(connection: Connection, posts: str) -> int:
     """Redact the processed events of `posts`, a query of instances and ids; how many were not yet.
 
-    Of an event that shows such a post within a reblog, the post within alone.
+    Also those of which nothing could be made. Of an event that shows such a post within a reblog,
+    the post within alone.
     """
     changed = execute(
         connection,
@@ -74,10 +104,11 @@ def statements() -> dict[str, str]:
     """
     updates = "\n".join(
         f"""
-  UPDATE {_EVENTS} AS e SET payload = {redacted}
+  UPDATE {_EVENTS} AS e SET payload = {redacted},
+    process_error = {_REASON}
   WHERE e.instance_id = instance AND e.{column} = post AND e.event_type IN ({events})
-    AND e.processed_at IS NOT NULL AND e.process_error IS NULL
-    AND {redacted} IS DISTINCT FROM e.payload::jsonb;
+    AND e.processed_at IS NOT NULL
+    AND {redacted} IS DISTINCT FROM {_CAME};
   GET DIAGNOSTICS found = ROW_COUNT;
   changed := changed + found;"""
         for column, (events, redacted) in _REDACTED.items()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from assets.fediverse.functions import HASHTAG, ID
+from assets.fediverse.functions import ID, WORD, tag_name
 from tallykeeper.database.sql import execute
 
 _WANTED = {
@@ -35,7 +35,7 @@ _WANTED = {
         ("position", "type", "url", "preview_url", "description", "meta_json"),
         f"""SELECT DISTINCT ON (w.instance_id, w.post_id, {ID}(m.media -> 'id'))
     w.instance_id, w.post_id, {ID}(m.media -> 'id') AS id,
-    least(m.place, 32767)::smallint AS position, m.media ->> 'type' AS type,
+    least(m.place, 32767)::smallint AS position, {WORD}(m.media ->> 'type') AS type,
     CASE WHEN {{shown}} THEN m.media ->> 'url' END AS url,
     CASE WHEN {{shown}} THEN m.media ->> 'preview_url' END AS preview_url,
     CASE WHEN {{shown}} THEN m.media ->> 'description' END AS description,
@@ -88,8 +88,7 @@ def _hashtags(real: str) -> str:
     return f"""
 WITH used AS MATERIALIZED (
   SELECT instance_id, name, min(received_at) AS first_at, max(received_at) AS last_at FROM (
-    SELECT s.instance_id, s.received_at, {HASHTAG}(CASE jsonb_typeof(t.tag)
-      WHEN 'object' THEN t.tag ->> 'name' WHEN 'string' THEN t.tag #>> '{{}}' END) AS name
+    SELECT s.instance_id, s.received_at, {tag_name("t.tag")} AS name
     FROM pg_temp.seen AS s CROSS JOIN LATERAL jsonb_array_elements(
       CASE WHEN jsonb_typeof(s.tags) = 'array' THEN s.tags ELSE '[]' END) AS t (tag)
     WHERE s.reblog_of_id IS NULL

@@ -281,16 +281,18 @@ def unbroken(sources: Iterable[Table]) -> str:
     TRUNCATE empties a table for older snapshots too. The snapshot of a statement is older than
     the lock that a function in it takes on a source, and a TRUNCATE may come in between. It gives
     the table another file, which the catalog shows to newer snapshots alone; where the two differ,
-    the reader gets a serialization failure instead of an answer that was never true.
+    the reader gets a serialization failure instead of an answer that was never true. So it does
+    where a table was made after the snapshot, which sees nothing of it.
 
     Of plain tables that is looked up here: the function, which also finds partitions and heirs,
     takes thirty times as long, and is called where the look-up does not show that all is well.
     """
-    names = ", ".join(f"{literal(name_of(s))}::regclass" for s in sources)
+    each = dict.fromkeys(f"{literal(name_of(s))}::regclass" for s in sources)
+    names = ", ".join(each)
     return (
-        "(coalesce((SELECT bool_and(f.relkind = 'r' AND NOT f.relhassubclass"
+        f"((SELECT count(*) = {len(each)} AND bool_and(f.relkind = 'r' AND NOT f.relhassubclass"
         " AND f.relfilenode IS NOT DISTINCT FROM pg_catalog.pg_relation_filenode(f.oid))"
-        f" FROM pg_catalog.pg_class AS f WHERE f.oid IN ({names})), false)"
+        f" FROM pg_catalog.pg_class AS f WHERE f.oid IN ({names}))"
         f" OR {in_engine_schema('require_unbroken')}({names}))"
     )
 
@@ -304,11 +306,12 @@ BEGIN
       SELECT s::oid AS relation FROM unnest(sources) AS s
       UNION SELECT i.inhrelid FROM pg_inherits AS i JOIN tree ON i.inhparent = tree.relation
     )
-    SELECT FROM tree JOIN pg_class AS c ON c.oid = tree.relation
-    WHERE c.relkind = 'r' AND c.relfilenode IS DISTINCT FROM pg_relation_filenode(c.oid)
+    SELECT FROM tree LEFT JOIN pg_class AS c ON c.oid = tree.relation
+    WHERE c.oid IS NULL
+      OR c.relkind = 'r' AND c.relfilenode IS DISTINCT FROM pg_relation_filenode(c.oid)
   ) THEN
     RAISE SQLSTATE '40001' USING
-      MESSAGE = 'a table was truncated or rewritten after this snapshot was taken',
+      MESSAGE = 'a table was made, truncated or rewritten after this snapshot was taken',
       HINT = 'Read again, in a new transaction where this one keeps its snapshot.';
   END IF;
   RETURN true;

@@ -15,8 +15,8 @@ from sqlalchemy import Table
 from tallykeeper.declarations import validation
 from tallykeeper.errors import DeclarationError
 
-How = Literal["sum", "min", "max", "attribute"]
-HOWS: tuple[How, ...] = ("sum", "min", "max", "attribute")
+How = Literal["sum", "max", "attribute"]
+HOWS: tuple[How, ...] = ("sum", "max", "attribute")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Membership:
     on: str
 
 
-SUM, MIN, MAX, ATTRIBUTE = Combine("sum"), Combine("min"), Combine("max"), Combine("attribute")
+SUM, MAX, ATTRIBUTE = Combine("sum"), Combine("max"), Combine("attribute")
 
 
 def sum_over_all_but(*columns: str) -> Combine:

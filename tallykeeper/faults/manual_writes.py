@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, Row, func, select, text
 
 from tallykeeper.catalog import state
 from tallykeeper.database import sql
@@ -64,7 +64,8 @@ def resolve(
 ) -> Incident | None:
     """Delete the notes that the snapshot sees, and have the incident say `by` what it is right.
 
-    `only` are the places and writers of some of them. None where nothing is noted.
+    `only` are the places and writers of some of them; of what is noted besides the incident stays
+    open. None where nothing is noted.
     """
     if not state.is_there(connection, state.hand_edits):
         return None
@@ -88,14 +89,20 @@ def resolve(
         return None
     what = _what(notes)
     open_one = incidents.open_of(connection, tally.name, incidents.EDITED)
-    if open_one is None:
+    left = _notes(connection, [tally.name], _TABLE)
+    if open_one is None or left:
         first: datetime = min(note.first for note in notes)
+        if open_one is not None and open_one.what != _what(left):
+            _report(connection, tally.name, _what(left))
         return incidents.record_mended(
             connection, tally.name, incidents.EDITED, what, by, found_at=first
         )
     if open_one.what != what:
         _report(connection, tally.name, what)
-    return incidents.mend(connection, tally.name, incidents.EDITED, by)
+    # It may have been found while this transaction, begun before, waited for its locks.
+    begun: datetime = connection.execute(select(func.now())).scalar_one()
+    at = max(begun, open_one.last_found_at)
+    return incidents.mend(connection, tally.name, incidents.EDITED, by, at=at)
 
 
 def _notes(connection: Connection, tallies: Sequence[str], relation: str) -> Sequence[Row[Any]]:
@@ -116,7 +123,9 @@ def _what(notes: Sequence[Row[Any]]) -> str:
 def _sentence(note: Row[Any]) -> str:
     of = ""
     if note.touched is not None:
-        of = f" of {note.touched:,} {'row' if note.touched == 1 else 'rows'}"
+        # What a rolled back savepoint wrote is counted too; TRUNCATE has the refresh's own number.
+        most = "" if note.operation == "TRUNCATE" or not note.touched else "up to "
+        of = f" of {most}{note.touched:,} {'row' if note.touched == 1 else 'rows'}"
     return (
         f"{state.EDITED}{note.operation}{of} by {note.role}"
         + (f" through {note.application}" if note.application else "")

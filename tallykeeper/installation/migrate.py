@@ -4,7 +4,7 @@ The derived tables as they are declared, or by Alembic where a system's package 
 one branch per system; then capture, change logs and
 live views by the engine. A failure anywhere changes nothing. Existing derived tables are adopted
 where their columns fit or can be made to, and moved aside only on request. Source tables are never
-moved or dropped, and created only on request; a raw log gets columns that processing alone fills.
+moved or dropped, and created only on request; a raw log gets columns that processing alone writes.
 """
 
 from __future__ import annotations
@@ -108,9 +108,9 @@ def _migrate(
     require_privileges(connection, kept)
     histories = [_history(connection, system, without) for system in result.systems]
     # A table that is behind its declaration by known migrations is judged after them.
-    judged = [h.system for h in histories if not h.is_behind]
+    judged = [h for h in histories if not h.is_behind]
     result.done += _convert(connection, judged, kept, aside)
-    _require_fit(connection, judged, kept)
+    _require_fit(connection, [h.system for h in judged], kept)
     state.create(connection)
     for history in histories:
         if with_sources:
@@ -127,20 +127,20 @@ def _migrate(
 
 
 def _convert(
-    connection: Connection, systems: Sequence[System], kept: Sequence[Tally], aside: bool
+    connection: Connection, histories: Sequence[Declared], kept: Sequence[Tally], aside: bool
 ) -> list[str]:
     """Let existing tables fit as far as they can, or move derived ones out of the way."""
     done = []
-    for system in systems:
-        tallies = [tally for tally in kept if tally.system == system.name]
+    for history in histories:
+        system = history.system
         for raw in system.raw:
-            done += complete(connection, raw)
-        unfit = [t for t in system.processed if aside and processed_misfits(connection, t)]
-        for tally in tallies:
+            done += complete(connection, raw, system.access.marked.get(raw, ()))
+        if aside:
+            done += _move_processed_aside(connection, history)
+        for tally in (tally for tally in kept if tally.system == system.name):
             done += convert(connection, tally)
             if aside and derived_misfits(connection, tally):
-                unfit.append(tally.table)
-        done += [move_aside(connection, table) for table in unfit]
+                done.append(move_aside(connection, tally.table, own=_live_names(system)))
     return done
 
 
@@ -161,6 +161,8 @@ class Declared:
     """The derived tables of one system, made as they are declared."""
 
     is_behind = False
+    # Whether Tallykeeper has written the tables that the system processes.
+    has_begun = True
 
     def __init__(
         self, connection: Connection, system: System, without: Collection[Tally] = ()
@@ -173,6 +175,35 @@ class Declared:
     def bring_up(self) -> list[str]:
         """Create the tables that are missing; what was done, a sentence each."""
         return _create(self._connection, self._derived, "derived")
+
+
+def _move_processed_aside(connection: Connection, history: Declared) -> list[str]:
+    """Move all processed tables where one does not fit: they name each other's rows by number.
+
+    Raises DoesNotFit where Tallykeeper has written them. A processed event is not processed
+    again, and the log need not reach back to the first one any more.
+    """
+    system = history.system
+    misfits = {t: found for t in system.processed if (found := processed_misfits(connection, t))}
+    if not misfits:
+        return []
+    if history.has_begun:
+        said = "; ".join(f"{name_of(t)}: {', '.join(found)}" for t, found in misfits.items())
+        raise DoesNotFit(
+            f"`--move-aside` cannot make room for {said}. What was derived of events that are"
+            " processed would be missing in another table. Nothing was changed; alter those columns"
+        )
+    there = [t for t in system.processed if _exists(connection, t)]
+    own = [*_live_names(system), *(name_of(t) for t in there)]
+    together = f"which goes with {name_of(next(iter(misfits)))}"
+    return [
+        move_aside(connection, t, "which does not fit" if t in misfits else together, own)
+        for t in there
+    ]
+
+
+def _live_names(system: System) -> list[str]:
+    return [tally.live_name for tally in system.tallies]
 
 
 class History(Declared):
@@ -190,7 +221,9 @@ class History(Declared):
         self._config = Config(attributes={"connection": connection})
         self._config.set_main_option("script_location", str(SCRIPTS))
         folders = [
-            str(folder) for each in (system, *all_systems()) if (folder := _migrations(each))
+            str(folder)
+            for each in (system, *all_systems())
+            if (folder := _migrations(each)) is not None
         ]
         self._config.set_main_option("version_locations", os.pathsep.join(dict.fromkeys(folders)))
         self._config.set_main_option("path_separator", "os")
@@ -214,6 +247,7 @@ class History(Declared):
         self._version = next((r for r in self._revisions if r in heads), None)
         # Whether there are migrations after those that ran here.
         self.is_behind = self._version is not None and self._version != self._head
+        self.has_begun = self._version is not None
 
     def bring_up(self) -> list[str]:
         """Run what has not run yet; all of it where a derived table is not there (any more)."""

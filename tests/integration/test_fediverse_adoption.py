@@ -19,7 +19,8 @@ from click.testing import CliRunner
 from sqlalchemy import Engine
 
 from assets.fediverse import adoption
-from assets.fediverse.adoption import AdoptionError, adopt
+from assets.fediverse.adoption import adopt
+from assets.fediverse.adoption_tables import AdoptionError
 from assets.fediverse.load import load_fediverse
 from assets.fediverse.log import waiting
 from assets.fediverse.log_checks import log_state
@@ -119,6 +120,7 @@ def test_all_that_a_row_says_is_brought_over_once(empty: Engine) -> None:
     done = adopt(empty, "theirs", HERE)
     assert done.sentences() == [
         "brought over 4 posts (0 were known), 0 accounts without posts, 2 sentiments and 0 events",
+        "the posts do not say who may see them: they count as public",
         "left out 3 posts:",
         "  4: it reblogs elsewhere, which is not in the table",
         "  6: created_at: expected an ISO 8601 time, came nothing",
@@ -388,12 +390,26 @@ def test_a_log_without_zones_and_in_json_is_checked_and_replayed(
         engine.dispose()
 
 
-def test_a_log_that_cannot_be_processed_is_refused_with_what_helps(engine: Engine) -> None:
-    execute(engine, *NAIVE_LOG, "ALTER TABLE fediverse.stream_events ALTER payload TYPE text")
+@pytest.mark.parametrize(
+    ("table", "change", "misfit"),
+    [
+        ("stream_events", "ALTER payload TYPE text", "payload is text, expected jsonb"),
+        # What others write is not made up: an empty column would lose every event.
+        ("stream_events", "RENAME payload TO data", "payload is missing, expected jsonb"),
+        ("stream_events", "RENAME received_at TO at", "received_at is missing, expected timestamp"),
+        ("instances", "DROP last_seen_at", "last_seen_at is missing, expected timestamp"),
+    ],
+)
+def test_a_log_that_cannot_be_processed_is_refused_with_what_helps(
+    engine: Engine, table: str, change: str, misfit: str
+) -> None:
+    execute(engine, *NAIVE_LOG, f"ALTER TABLE fediverse.{table} {change}")
     with pytest.raises(DoesNotFit) as caught:
         migrate(engine, [system])
     said = str(caught.value)
-    assert "the source table fediverse.stream_events: payload is text, expected jsonb" in said
+    assert f"the source table fediverse.{table}: {misfit}" in said
+    added = "SELECT FROM pg_attribute WHERE attname = 'payload_reblog_id'"
+    assert rows(engine, added) == [], "nothing was changed"
     assert "tally adopt fediverse --from-schema" in said
 
 

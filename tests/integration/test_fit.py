@@ -20,11 +20,20 @@ from sqlalchemy import (
     Table,
     Text,
     func,
+    select,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import IntegrityError
 
-from tallykeeper import AdditiveTally, Contribution, DoesNotFit, System, Window
+from tallykeeper import (
+    AdditiveTally,
+    Capture,
+    Contribution,
+    DoesNotFit,
+    RecomputedTally,
+    System,
+    Window,
+)
 from tallykeeper.installation.conversion import complete, convert, move_aside
 from tallykeeper.installation.schema_check import (
     derived_misfits,
@@ -342,11 +351,14 @@ def test_a_raw_table_fits_if_processing_can_read_and_mark_it(
         assert str(caught.value).endswith("; or bring it over")
 
 
-def test_a_raw_table_is_given_the_columns_that_processing_alone_fills(made: Connection) -> None:
-    alter(made, "events", "DROP error, DROP kind")
-    assert complete(made, events) == ["added the column error to shop.events"]
-    assert raw_misfits(made, events) == ["kind is missing, expected text"]
-    assert complete(made, events) == []
+def test_a_raw_table_is_given_the_columns_that_processing_alone_writes(made: Connection) -> None:
+    alter(made, "events", "DROP error, DROP kind, DROP payload")
+    assert complete(made, events, ["error"]) == ["added the column error to shop.events"]
+    assert raw_misfits(made, events) == [
+        "kind is missing, expected text",
+        "payload is missing, expected jsonb",
+    ]
+    assert complete(made, events, ["error"]) == []
 
 
 def test_a_derived_table_is_converted_where_that_makes_it_fit(connection: Connection) -> None:
@@ -397,6 +409,107 @@ def test_a_table_with_another_primary_key_is_left_as_it_is(connection: Connectio
     assert convert(connection, tally) == []
 
 
+OLD_COLUMNS = (
+    "updated_at timestamptz, amount bigint NOT NULL, count bigint NOT NULL, region varchar(40),"
+    " date timestamptz, created_at timestamptz, average bigint GENERATED ALWAYS AS (0) STORED"
+)
+OLD_KEY = f"{OLD_COLUMNS}, PRIMARY KEY (region, date)"
+NO_ROOM = ["id is missing, expected bigint", "region is NOT NULL, but nulls belong in it"]
+
+
+@pytest.mark.parametrize(
+    ("there", "misfits"),
+    [
+        (
+            [
+                f"CREATE TABLE shop.daily_sales ({OLD_KEY})",
+                "CREATE TABLE shop.notes (region varchar(40), date timestamptz,"
+                " FOREIGN KEY (region, date) REFERENCES shop.daily_sales)",
+            ],
+            NO_ROOM,
+        ),
+        ([f"CREATE TABLE shop.daily_sales ({OLD_KEY}) PARTITION BY HASH (date)"], NO_ROOM),
+        (
+            [
+                f"CREATE TABLE shop.daily_sales ({OLD_KEY})",
+                "CREATE VIEW shop.mine AS SELECT date, region, amount FROM shop.daily_sales"
+                " GROUP BY region, date",
+            ],
+            NO_ROOM,
+        ),
+        (
+            [
+                f"CREATE TABLE shop.older ({OLD_COLUMNS}) PARTITION BY HASH (date)",
+                "ALTER TABLE shop.older ADD PRIMARY KEY (region, date)",
+                "CREATE TABLE shop.daily_sales PARTITION OF shop.older"
+                " FOR VALUES WITH (MODULUS 2, REMAINDER 0)",
+            ],
+            NO_ROOM,
+        ),
+        (
+            [
+                f"CREATE TABLE shop.daily_sales (id bigserial PRIMARY KEY, {OLD_COLUMNS})",
+                "ALTER TABLE shop.daily_sales DROP created_at, ADD created_at bytea NOT NULL",
+                "CREATE UNIQUE INDEX ON shop.daily_sales (date, region)",
+                "CREATE UNIQUE INDEX ON shop.daily_sales (date) WHERE region IS NULL",
+            ],
+            ["created_at is NOT NULL without a default, and nothing fills it"],
+        ),
+    ],
+    ids=["foreign key", "partitioned", "view", "partition", "default"],
+)
+def test_what_hinders_a_conversion_leaves_the_table_as_it_is_and_is_refused(
+    connection: Connection, there: list[str], misfits: list[str]
+) -> None:
+    for statement in there:
+        connection.exec_driver_sql(statement)
+    assert convert(connection, tally) == []
+    found = derived_misfits(connection, tally)
+    assert set(misfits) <= set(found)
+    with pytest.raises(DoesNotFit, match="run `tally migrate --move-aside`"):
+        require_fit(connection, [tally])
+    assert "moved shop.daily_sales" in move_aside(connection, daily_sales)
+    metadata.create_all(connection, tables=[daily_sales])
+    assert derived_misfits(connection, tally) == []
+
+
+def test_a_measure_that_may_be_null_makes_room_for_nulls(connection: Connection) -> None:
+    prices = MetaData(schema="shop")
+    latest = Table(
+        "latest",
+        prices,
+        Column("region", String(40), primary_key=True),
+        Column("amount", Integer),
+        Column("note", Text),
+    )
+    recomputed = RecomputedTally(
+        system="shop",
+        table=latest,
+        key=["region"],
+        measures=["amount", "note"],
+        captures=[Capture(sales, key=lambda sale: {"region": sale.region})],
+        aggregate=lambda scope: (
+            select(
+                sales.c.region,
+                func.max(sales.c.amount).label("amount"),
+                func.max(sales.c.note).label("note"),
+            )
+            .where(*scope(region=sales.c.region))
+            .group_by(sales.c.region)
+        ),
+    )
+    prices.create_all(connection)
+    alter(connection, "latest", "ALTER amount SET NOT NULL, ALTER note SET NOT NULL")
+    # A default makes no room for a null.
+    alter(connection, "latest", "ALTER note SET DEFAULT 'none'")
+    assert convert(connection, recomputed) == [
+        "converted the derived table shop.latest: amount may be null, note may be null"
+    ]
+    assert derived_misfits(connection, recomputed) == []
+    connection.exec_driver_sql("INSERT INTO shop.latest VALUES ('x', NULL, NULL)")
+    assert convert(connection, recomputed) == []
+
+
 def test_what_is_moved_aside_keeps_its_rows_and_makes_room(connection: Connection) -> None:
     for number, schema in enumerate(("shop_aside", "shop_aside_2")):
         metadata.create_all(connection, tables=[daily_sales])
@@ -408,3 +521,32 @@ def test_what_is_moved_aside_keeps_its_rows_and_makes_room(connection: Connectio
         )
         kept = connection.exec_driver_sql(f"SELECT count FROM {schema}.daily_sales").scalar_one()
         assert kept == number
+
+
+def test_what_goes_by_a_table_that_is_moved_aside_is_named(connection: Connection) -> None:
+    for statement in (
+        "CREATE TABLE shop.daily_sales (date date PRIMARY KEY) PARTITION BY RANGE (date)",
+        "CREATE TABLE shop.first PARTITION OF shop.daily_sales DEFAULT",
+        "CREATE SCHEMA other",
+        "CREATE TABLE other.split PARTITION OF shop.daily_sales"
+        " FOR VALUES FROM ('2020-01-01') TO ('2021-01-01')",
+        "CREATE VIEW other.mine AS SELECT * FROM shop.daily_sales",
+        'CREATE MATERIALIZED VIEW shop."Mine" AS SELECT * FROM shop.first',
+        "CREATE VIEW shop.over_it AS SELECT * FROM other.mine",
+        "CREATE VIEW shop.daily_sales_live AS SELECT * FROM shop.daily_sales",
+        "CREATE TABLE shop.notes (date date REFERENCES shop.daily_sales)",
+        "INSERT INTO shop.daily_sales VALUES ('2025-01-01'), ('2020-05-01')",
+        # The name of one of its parts is in use there.
+        "CREATE SCHEMA shop_aside",
+        "CREATE TABLE shop_aside.first ()",
+    ):
+        connection.exec_driver_sql(statement)
+    assert move_aside(connection, daily_sales, "as it is old", ["shop.daily_sales_live"]) == (
+        "moved shop.daily_sales, as it is old, to the schema shop_aside_2; what still goes by it"
+        ' is to be made anew: the foreign key of shop.notes, the materialized view shop."Mine",'
+        " the view other.mine"
+    )
+    found = connection.exec_driver_sql(
+        "SELECT tableoid::regclass::text FROM shop_aside_2.daily_sales ORDER BY 1"
+    )
+    assert list(found.scalars()) == ["other.split", "shop_aside_2.first"]

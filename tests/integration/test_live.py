@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from psycopg.errors import SerializationFailure
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import OperationalError
 
+from assets.gallery.tallies import system as gallery
 from assets.media.tallies import daily_contributions, system
-from tallykeeper import install, refresh
+from tallykeeper import System, install, refresh
+from tallykeeper.installation.migrate import migrate
 
 READER = "tally_test_reader"
 
@@ -96,3 +100,40 @@ def test_the_sources_are_not_read_while_the_tally_is_fresh(installed: Engine) ->
         plan = "\n".join(row[0] for row in rows)
     fallback = plan[plan.index("media_daily_contributions_from_sources") :]
     assert "(never executed)" in fallback.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("system", "before"),
+    [
+        (system, None),
+        # Another in place of one that was there: of the derived table, of one that it counts.
+        (system, "media.hourly_contributions"),
+        (gallery, "gallery.content_tags"),
+    ],
+    ids=["first", "anew", "counted"],
+)
+def test_a_snapshot_that_is_older_than_a_table_is_refused_an_answer(
+    engine: Engine, system: System, before: str | None
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(text(f"CREATE SCHEMA {system.name}"))
+        derived = set(system.derived)
+        sources = [t for t in system.metadata.sorted_tables if t not in derived]
+        system.metadata.create_all(connection, tables=sources)
+    if before is not None:
+        migrate(engine, [system])
+        for tally in system.tallies:
+            refresh(engine, tally)
+    read = text(f"SELECT * FROM {system.tallies[-1].live_name}")
+    with engine.connect().execution_options(isolation_level="REPEATABLE READ") as older:
+        older.execute(text("SELECT count(*) FROM pg_class"))
+        if before is not None:
+            with engine.begin() as connection:
+                connection.execute(text("CREATE SCHEMA former"))
+                connection.execute(text(f"ALTER TABLE {before} SET SCHEMA former"))
+        migrate(engine, [system])
+        with pytest.raises(OperationalError, match="was made, truncated") as refused:
+            older.execute(read)
+        assert isinstance(refused.value.orig, SerializationFailure)
+        older.rollback()
+        assert older.execute(read).all() == []

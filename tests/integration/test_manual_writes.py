@@ -27,6 +27,7 @@ from tallykeeper.discovery import all_systems
 from tallykeeper.faults import incidents, manual_writes
 from tallykeeper.http.app import create_app
 from tallykeeper.installation.migrate import migrate
+from tallykeeper.maintain.verify import Seen
 from tests.integration.serving_client import Client
 from tests.integration.support import create_anew, execute, rows, scalar
 from tests.servers import VERSIONS, Servers
@@ -187,21 +188,42 @@ TWO_MORE = "('2020-01-01Z', 1), ('2020-01-02Z', 2)"
 
 def test_an_incident_says_who_wrote_how_many_rows_by_which_statement(built: Engine) -> None:
     cases = (
-        ((f"UPDATE {CONTRIBUTIONS} SET count = 9",), None, "UPDATE of 2 rows"),
-        ((f"DELETE FROM {CONTRIBUTIONS} WHERE date < '2026-01-02Z'",), None, "DELETE of 1 row"),
+        ((f"UPDATE {CONTRIBUTIONS} SET count = 9",), None, "UPDATE of up to 2 rows"),
+        (
+            (f"DELETE FROM {CONTRIBUTIONS} WHERE date < '2026-01-02Z'",),
+            None,
+            "DELETE of up to 1 row",
+        ),
         (
             (f"INSERT INTO {CONTRIBUTIONS} (date, count) VALUES {TWO_MORE}",),
             None,
-            "INSERT of 2 rows",
+            "INSERT of up to 2 rows",
         ),
-        ((f"COPY {CONTRIBUTIONS} (date, count) FROM STDIN",), "2020-01-01Z\t5\n", "COPY of 1 row"),
+        (
+            (f"COPY {CONTRIBUTIONS} (date, count) FROM STDIN",),
+            "2020-01-01Z\t5\n",
+            "COPY of up to 1 row",
+        ),
         ((f"TRUNCATE {CONTRIBUTIONS}",), None, "TRUNCATE of 2 rows"),
         # What one transaction does in several statements is one note.
         (
             tuple(f"UPDATE {CONTRIBUTIONS} SET count = {n}" for n in range(7, 10)),
             None,
-            "UPDATE of 6 rows",
+            "UPDATE of up to 6 rows",
         ),
+        # So is what it took back, so that there may be fewer.
+        (
+            (
+                "SAVEPOINT a",
+                f"DELETE FROM {CONTRIBUTIONS}",
+                "ROLLBACK TO a",
+                f"DELETE FROM {CONTRIBUTIONS} WHERE date < '2026-01-02Z'",
+            ),
+            None,
+            "DELETE of up to 3 rows",
+        ),
+        # Nothing counts them.
+        (("SET track_counts = off", f"DELETE FROM {CONTRIBUTIONS}"), None, "DELETE"),
         (
             (f"DELETE FROM {daily_contributions.log_name}",),
             None,
@@ -221,11 +243,23 @@ def test_an_incident_says_who_wrote_how_many_rows_by_which_statement(built: Engi
         assert (latest.kind, latest.mended_by, latest.times) == ("edited", "rebuilt", 1)
 
 
+def test_each_transaction_of_a_session_counts_the_rows_that_it_wrote_itself(built: Engine) -> None:
+    url = built.url.render_as_string(False).replace("+psycopg", "")
+    with psycopg.connect(url, application_name="psql", autocommit=True) as session:
+        for n in range(5):
+            insert = f"INSERT INTO {CONTRIBUTIONS} (date, count) VALUES ('200{n}-01-01Z', 1)"
+            session.execute(insert.encode())
+    assert told(built, daily_contributions).startswith(
+        "edited by hand: INSERT of up to 5 rows by them through psql, in 5 transactions, the last"
+    )
+    refresh_all(built, daily_contributions)
+
+
 def test_an_incident_is_counted_where_there_is_more_to_say_and_only_then(built: Engine) -> None:
     by_hand(built, f"DELETE FROM {CONTRIBUTIONS} WHERE date < '2026-01-02Z'")
     by_hand(built, f"DELETE FROM {CONTRIBUTIONS}")
     assert told(built, daily_contributions).startswith(
-        "edited by hand: DELETE of 2 rows by them through psql, in 2 transactions, the last at 2"
+        "edited by hand: DELETE of up to 2 rows by them through psql, in 2 transactions, the last"
     )
     by_hand(built, f"INSERT INTO {CONTRIBUTIONS} (date, count) VALUES {TWO_MORE}")
     assert told(built, daily_contributions).count("; ") == 1
@@ -241,12 +275,53 @@ def test_an_incident_is_counted_where_there_is_more_to_say_and_only_then(built: 
         assert incidents.listed(connection, open_only=True) == []
 
 
+def test_an_incident_that_is_found_while_a_refresh_waits_is_resolved_by_it(built: Engine) -> None:
+    by_hand(built, f"DELETE FROM {CONTRIBUTIONS}")
+    with built.connect().execution_options(isolation_level="REPEATABLE READ") as waits:
+        # Its time is that of its beginning, its snapshot that of what comes after the locks.
+        waits.exec_driver_sql("LOCK TABLE media.media_files IN ACCESS SHARE MODE")
+        assert "DELETE" in told(built, daily_contributions)
+        resolved = manual_writes.resolve(waits, daily_contributions, "rebuilt")
+        waits.commit()
+    assert resolved is not None
+    assert resolved.mended_at is not None
+    assert resolved.found_at <= resolved.last_found_at <= resolved.mended_at
+    with built.connect() as connection:
+        assert incidents.listed(connection, open_only=True) == []
+    refresh_all(built, daily_contributions)
+
+
+def test_an_incident_stays_open_for_what_was_written_after_a_comparison_began(
+    built: Engine,
+) -> None:
+    by_hand(built, f"UPDATE {CONTRIBUTIONS} SET count = 9")
+    seen = Seen()
+    with built.begin() as connection:
+        seen.look(connection, daily_contributions)
+    by_hand(built, f"DELETE FROM {CONTRIBUTIONS}")
+    assert told(built, daily_contributions).count("; ") == 1
+    with built.begin() as connection:
+        seen.forget(connection, daily_contributions)
+        left, resolved = incidents.listed(connection)[:2]
+        assert manual_writes.look(connection, [daily_contributions.name]) == set()
+        seen.look(connection, daily_contributions)
+        seen.forget(connection, daily_contributions)
+        after = incidents.listed(connection)[0]
+    assert left.is_open
+    assert left.what.startswith("edited by hand: DELETE of up to 2 rows by ")
+    assert resolved.what.startswith("edited by hand: UPDATE of up to 2 rows by ")
+    assert not {";"} & {*left.what, *resolved.what}
+    assert {resolved.mended_by, after.mended_by} == {"compared: all is right"}
+    assert (after.id, after.what, after.is_open) == (left.id, left.what, False)
+    refresh_all(built, daily_contributions)
+
+
 def test_keys_of_a_table_that_is_built_in_batches_are_written_anew_and_told(built: Engine) -> None:
     junction = next(tally for tally in TALLIES if tally.name == "gallery.content_tags")
     links = scalar(built, "SELECT count(*) FROM gallery.content_tags")
     by_hand(built, "DELETE FROM gallery.content_tags")
     assert status(built, junction).stale == ()
-    assert told(built, junction).startswith(f"edited by hand: DELETE of {links} rows by them")
+    assert told(built, junction).startswith(f"edited by hand: DELETE of up to {links} rows by them")
     refresh_all(built, junction)
     with built.begin() as connection:
         assert incidents.listed(connection, open_only=True) == []
@@ -259,7 +334,7 @@ def test_keys_of_a_table_that_is_built_in_batches_are_written_anew_and_told(buil
     with built.begin() as connection:
         latest = incidents.listed(connection)[0]
     assert latest.mended_by == "compared: all is right"
-    assert f"DELETE of {links} rows" in latest.what
+    assert f"DELETE of up to {links} rows" in latest.what
     refresh_all(built, junction)
 
 

@@ -209,7 +209,7 @@ SLIPS: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "another way to combine": (
         lambda: recomputed(combine={"units": Combine("mean")}),  # type: ignore[arg-type]
-        "`combine` of 'units' is 'mean'; expected one of sum, min, max, attribute",
+        "`combine` of 'units' is 'mean'; expected one of sum, max, attribute",
     ),
     "a membership in no column": (
         lambda: recomputed(memberships={"region": Membership(prices, "customer")}),
