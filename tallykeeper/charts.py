@@ -1,6 +1,6 @@
 """What the pictures in Dagster's UI are drawn on, and how they get into Markdown.
 
-What must stay true: no global state of the plotting library is touched (no pyplot), so that
+Invariants: no global state of the plotting library is touched (no pyplot), so that
 pictures can be drawn in any thread of a run; and who draws nothing does not import it, for that
 takes a third of a second.
 """

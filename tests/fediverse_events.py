@@ -1,6 +1,6 @@
 """Streams of events made up at random, as odd as real ones, and what processing makes of them.
 
-What must stay true: an event carries the instant of its receipt with it, so that it can arrive in
+Invariants: an event carries the instant of its receipt with it, so that it can arrive in
 any order; and two events about one post never have the same, unless they say the same.
 """
 

@@ -1,6 +1,6 @@
 """Activity per day as a picture: eight weeks of bars, what was done above, errors below.
 
-Draws what it is given; counting and showing it in Dagster is in `assets.py`. What must stay true:
+Draws what it is given; counting and showing it in Dagster is in `assets.py`. Invariants:
 no global state of the plotting library is touched (no pyplot), so that it can be drawn in any
 thread of a run.
 """

@@ -1,7 +1,7 @@
 """What assignments, groups, courses and users have: the SELECTs that the declarations name.
 
 Of each entity that there is, a row. Counts and latest dates of one source are looked up by its
-index for each entity; what takes several rows of a source together is grouped. What must stay true:
+index for each entity; what takes several rows of a source together is grouped. Invariants:
 every SELECT asks its sources for the entities in scope alone. Submissions are in `gaps.py`.
 """
 

@@ -1,7 +1,7 @@
 """From the names that an input uses to users, courses, roles, assignments and submissions.
 
 A row's column `name` holds the name by which it is found again, by this load and by every later
-one; of several rows with one name it is the one with the smallest id. What must stay true: a load
+one; of several rows with one name it is the one with the smallest id. Invariants: a load
 adds what is missing and changes nothing that is there; and two loads at once make nothing twice,
 because each makes what is missing alone (`one_load_at_a_time`).
 """

@@ -2,7 +2,7 @@
 
 Names of events are compared as they stand, capital letters and all. How often what happened, and
 how long it took, is counted in `tallies.py`; a name that stands nowhere here is an event like any
-other: it ends a gap and begins the next. What must stay true: a condition looks at one row of the
+other: it ends a gap and begins the next. Invariants: a condition looks at one row of the
 log alone, and is never null.
 """
 

@@ -1,6 +1,6 @@
 """An event as an input gives it, and what its times mean, whatever the input's format.
 
-Which formats there are is in `progsnap.py` and `sericss.py`. What must stay true: what is treated
+Which formats there are is in `progsnap.py` and `sericss.py`. Invariants: what is treated
 rather than rejected is counted, and told in a sentence of the load's summary (`Notes`).
 """
 

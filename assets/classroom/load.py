@@ -1,7 +1,7 @@
 """Bring real events into the classroom: a ProgSnap2 dataset, or the CSVs of the SERI-CS data.
 
 What rows say is in `progsnap.py` and `sericss.py`, how names become ids in `entities.py`, and how
-events get into the log in `staging.py` and `writing.py`. What must stay true:
+events get into the log in `staging.py` and `writing.py`. Invariants:
 - An event is known by its id within its submission. Loading the same input again changes nothing.
 - A load adds. It fills in what a known event left open, and never overwrites: an event that is
   known and says something else is rejected.

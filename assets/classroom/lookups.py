@@ -3,7 +3,7 @@
 A live view computes all that is pending, whichever of its rows is asked for. These compute of what
 is pending only what is asked for, so that a page that shows one submission does not pay for the
 thousands that were worked on since the last refresh. They stand beside the live views and have the
-rights of their owner; who may call them is granted apart. What must stay true: each answers from
+rights of their owner; who may call them is granted apart. Invariants: each answers from
 the snapshot of the statement that calls it, and from what the declarations say, by themselves.
 """
 

@@ -3,7 +3,7 @@
 Source of the columns' meaning: the ProgSnap2 specification, whose versions so far differ for our
 purpose in one column's name (`Compile.Result`, later `CompileResult`). Of a dataset the main table
 and the metadata are read, and of its link tables those that say which roles subjects have; code
-states are not, for nothing here counts code. What must stay true: an event goes to the log under
+states are not, for nothing here counts code. Invariants: an event goes to the log under
 its own type, and an event of which it is not certain when, or whose it is, is a ValueError with the
 reason.
 """

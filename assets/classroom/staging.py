@@ -2,7 +2,7 @@
 
 Events come in any order, and of those at one instant the log tells the order by id. So all are
 gathered before the first is written: then they get ids in the order in which things happened, one
-submission after the other. What must stay true: the tables are the connection's own, and nothing
+submission after the other. Invariants: the tables are the connection's own, and nothing
 of the application's is read or written here.
 """
 

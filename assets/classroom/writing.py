@@ -1,6 +1,6 @@
 """Events in order, written to the log: which are known, what that leaves to write, and the ids.
 
-The events are those of `staging.py`, their submissions those of `entities.py`. What must stay true:
+The events are those of `staging.py`, their submissions those of `entities.py`. Invariants:
 - Which row of the log is which event of an input stands in a table of Tallykeeper's own, for the
   log has no column for it. A known event whose row is gone from the log is written anew.
 - What a known event left open is filled in; nothing else that is in the log is changed.

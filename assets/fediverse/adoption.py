@@ -7,7 +7,7 @@ becomes events in the raw log, as a server would send them: what it was edited f
 they were captured, what it is now, its deletion. So all that hangs on posts is derived as always,
 with hashtags and mentions from the JSON columns.
 
-What must stay true: nothing is written in that schema, and nothing in it is run; a post that is
+Invariants: nothing is written in that schema, and nothing in it is run; a post that is
 known here is not touched, so that all of it can be run again, after a kill as well, and the second
 run changes nothing. A row that cannot be brought over costs itself alone, and is counted with the
 reason. What a row does not say when it was seen, is seen now.

@@ -1,6 +1,6 @@
 """What an application's schema has of the tables that are brought over, and whether it may be read.
 
-What must stay true: reading runs nobody else's code with the rights of this role. So a view, a
+Invariants: reading runs nobody else's code with the rights of this role. So a view, a
 foreign table or a function of another role that a mere SELECT would call is refused by name, in
 each transaction anew, before the first SELECT and while the tables are locked. Nor are fewer rows
 read than there are: a table of which row security hides rows is refused, too.

@@ -1,6 +1,6 @@
 """An HTTP session that stays with one Mastodon server, whatever that server answers.
 
-What must stay true: no request follows a redirect to another server, none goes to a host that
+Invariants: no request follows a redirect to another server, none goes to a host that
 neither is the instance's own nor lies below it nor was named by the user, and the access token is
 sent in clear text to this machine alone.
 """

@@ -1,6 +1,6 @@
 """Made-up streams of two instances: two weeks of events ending now, of any size.
 
-Generated inside the server, an instance at a time. What must stay true: they are events as a client
+Generated inside the server, an instance at a time. Invariants: they are events as a client
 of the stream writes them, in order of receipt, none in the future; what is trending at the end
 truly is; and making them up again changes nothing.
 

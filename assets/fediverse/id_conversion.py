@@ -1,6 +1,6 @@
 """Ids that an earlier release kept as numbers, made text: in tables, change logs and live views.
 
-In place, within the migration's transaction. What must stay true: an id is the same as before, only
+In place, within the migration's transaction. Invariants: an id is the same as before, only
 written out, so that pending changes stay pending and no tally has to be built anew; an installation
 that differed from its record before is judged as it would have been. Each table is rewritten while
 nobody else can use it.

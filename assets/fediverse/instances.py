@@ -1,6 +1,6 @@
 """Mastodon servers: how their address is written, and their row in `instances`.
 
-What must stay true: one server has one row, however its address was typed.
+Invariants: one server has one row, however its address was typed.
 """
 
 from __future__ import annotations

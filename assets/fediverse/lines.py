@@ -1,6 +1,6 @@
 """What a line of a file of events says: which kind it is, and its payload as it stands there.
 
-Nothing is written here. What must stay true: the payload reaches the log letter for letter, so that
+Nothing is written here. Invariants: the payload reaches the log letter for letter, so that
 no number loses digits on the way; and what the log cannot hold is told, with the reason.
 """
 

@@ -1,6 +1,6 @@
 """Bring stored events into the raw log: from JSON Lines with events, statuses and edit histories.
 
-What is written to the database, and how. What a line says is in `lines.py`. What must stay true:
+What is written to the database, and how. What a line says is in `lines.py`. Invariants:
 - The log is append-only: loading a file again appends its events again, in the file's order.
   Processing makes nothing of the repetition.
 - A line that does not say when it was received was received now.

@@ -1,7 +1,7 @@
 """Notes as Misskey's own API writes them, read as statuses of Mastodon's.
 
 One function in the database, which looks at its argument alone and never raises: what a note lacks,
-the status lacks, and reading the status says so. What must stay true: nothing is made up. A note
+the status lacks, and reading the status says so. Invariants: nothing is made up. A note
 without words of its own that shows another is a reblog of that; one with words quotes it, and a
 quoted post is not observed.
 """

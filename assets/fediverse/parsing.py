@@ -1,6 +1,6 @@
 """From raw events to what they say: statuses, versions and deletions, in temporary tables.
 
-Only reading is here; nothing is written but those tables. What must stay true: an event that
+Only reading is here; nothing is written but those tables. Invariants: an event that
 cannot be read costs itself alone and says why (`faults`), and an event counts whole or not at all,
 with the post within it.
 

@@ -1,7 +1,7 @@
 """The database's functions that make and drop the partitions of `stream_events`.
 
 They have the rights of their owner, for the role that runs the housekeeping need not own the log,
-and nobody may call them who was not let. What must stay true: they touch partitions of that one
+and nobody may call them who was not let. Invariants: they touch partitions of that one
 table only; a day that is not over, or has an event still to be processed, is never dropped; and the
 caller says nothing that becomes part of a statement.
 """

@@ -1,7 +1,7 @@
 """The daily partitions of `stream_events`: made ahead, and dropped whole when they are old.
 
 A day is one of receipt, in UTC: `stream_events_20251120`. What no day's partition takes stands in
-`stream_events_default`, and is moved when the day's partition is made. What must stay true:
+`stream_events_default`, and is moved when the day's partition is made. Invariants:
 - No event is lost: a partition that has an event still to be processed is never dropped.
 - Writers and readers wait for moments only, here and there: a partition is made apart and then
   attached, and a lock that is not to be had soon is let go and tried again.

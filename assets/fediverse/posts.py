@@ -1,6 +1,6 @@
 """Posts, accounts and deletions, from the statuses of a batch.
 
-What must stay true: a post says what its latest version says (by the time of the edit, then by
+Invariants: a post says what its latest version says (by the time of the edit, then by
 receipt) and has the counts that were received last, also lower ones. What it answers, once known,
 is never forgotten: Mastodon forgets it when that post is deleted. When it was created is what was
 received first: its original version is known by that. A deletion wins whenever it

@@ -1,6 +1,6 @@
 """The tables that follow from the raw log, as assets: one op processes what has come, and says how.
 
-What must stay true: the hourly run processes before it refreshes, for the tallies count these
+Invariants: the hourly run processes before it refreshes, for the tallies count these
 tables; and an event that cannot be read stops nobody, but is seen here and in `log_checks.py`.
 """
 

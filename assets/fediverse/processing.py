@@ -2,7 +2,7 @@
 
 A batch of events is one transaction: it parses them into temporary tables (`parsing.py`), writes
 what follows (`applying.py` and the files that it names, `threads.py`), and marks them processed.
-What must stay true: what it writes depends on the events and their order, which is (received_at,
+Invariants: what it writes depends on the events and their order, which is (received_at,
 id), and on nothing else. So an event that was received before one of the same post that was
 processed already makes that post derived again (`deriving.py`).
 """

@@ -1,7 +1,7 @@
 """Redaction of the raw log: what deleted posts said, out of the payloads that showed it.
 
 What the processed tables hold is redacted where they are written (`posts.py`, `relations.py`,
-`versions.py`). What must stay true: a post can still be derived from its redacted events, and comes
+`versions.py`). Invariants: a post can still be derived from its redacted events, and comes
 out as it is stored. So ids, times, counts and the author stay, and each version's hash, by which it
 is known. Only events of posts that are deleted are ever redacted.
 """

@@ -1,7 +1,7 @@
 """Deriving posts again from all their events that are kept, into temporary copies of the tables.
 
 By the same statements that process events. The posts are those in the temporary table
-`scope_posts`. What must stay true: a post whose earliest events were dropped with their days cannot
+`scope_posts`. Invariants: a post whose earliest events were dropped with their days cannot
 be derived again, and never gets there.
 """
 

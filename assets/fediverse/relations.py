@@ -1,6 +1,6 @@
 """Hashtags, mentions and media of the posts whose content a batch has settled.
 
-What must stay true: the relations are those of the post's latest version, so that an edit takes
+Invariants: the relations are those of the post's latest version, so that an edit takes
 away what it no longer has. Rows of deleted posts stay, unless they are redacted. Hashtags are never
 deleted, so that their numbers last, and say when any event first and last showed them.
 """

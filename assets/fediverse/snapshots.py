@@ -1,6 +1,6 @@
 """Snapshots of posts' counts.
 
-What must stay true: an observation is kept when it changes a count, or comes an hour or more after
+Invariants: an observation is kept when it changes a count, or comes an hour or more after
 the last one that was kept; of several at one instant the last. Thinning old ones is in
 `thinning.py`.
 """

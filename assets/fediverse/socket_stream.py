@@ -1,7 +1,7 @@
 """A connection to a streaming API by websocket, which some servers have alone.
 
 GoToSocial, Pleroma and Akkoma send what Mastodon sends, each event in a message of its own, and no
-server-sent events. What must stay true: the access token is in no address and no message, goes to
+server-sent events. Invariants: the access token is in no address and no message, goes to
 the host that was named alone, and is sent in clear text to this machine alone.
 """
 

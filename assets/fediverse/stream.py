@@ -3,7 +3,7 @@
 Mastodon.py finds the streaming server, authorizes and connects. The events are read past its
 parser: its hooks, also `on_any_event`, give payloads whose dates and ids were converted, and one
 that is no JSON ends the stream. Servers without server-sent events are asked for a websocket
-(`socket_stream.py`). What must stay true: the access token is in no message.
+(`socket_stream.py`). Invariants: the access token is in no message.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Thinning the snapshots of posts' counts: after a week to one an hour, after a month to one a day.
 
 Which ones survive at a moment follows from when they were captured and from nothing else: not from
-how often thinning ran, in which batches, or whether it was interrupted. What must stay true: the
+how often thinning ran, in which batches, or whether it was interrupted. Invariants: the
 last snapshot of a post's day is never deleted, and that of an hour only together with the hour's
 others. Hours and days are UTC, and an age is counted in hours of the clock.
 """

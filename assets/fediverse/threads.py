@@ -2,7 +2,7 @@
 
 The root of a post is its furthest ancestor that is known of; one that was never seen counts too. So
 a row changes when a root turns out to be a reply itself: then the whole tree moves, by one UPDATE
-over the index of roots. What must stay true: the rows follow from `mastodon_posts` alone, in
+over the index of roots. Invariants: the rows follow from `mastodon_posts` alone, in
 whatever order its posts came. A reply stays a reply to the same post; where a replay finds
 otherwise, its whole conversation is touched. Circles, which only malformed data has, are cut at
 their smallest id, in the order of bytes: that post is the root, and its own answer is ignored. The

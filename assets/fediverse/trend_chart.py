@@ -1,7 +1,7 @@
 """What is trending, as a picture: a bar for each hashtag's uses per hour, of late and before.
 
 Draws what it is given; what is trending is found in `trends.py`, shown in Dagster by `reports.py`.
-What must stay true: no global state of the plotting library is touched (no pyplot), and whatever
+Invariants: no global state of the plotting library is touched (no pyplot), and whatever
 hashtags people write is drawn: where the font lacks a character, the hashtag's place stands for it.
 """
 

@@ -3,7 +3,7 @@
 Answers come from the live view, or from the posts themselves while so much is pending that these
 are quicker to read; either way they are exact as of the last commit that the connection sees.
 Two forms compare uses per hour of a recent window with those of the baseline before it, the third
-the uses of one hour with those of the same hour of the day before. What must stay true: nothing
+the uses of one hour with those of the same hour of the day before. Invariants: nothing
 that was posted at or after the moment asked for has a part in it, whatever the hour it shares with
 what was posted before.
 

@@ -1,6 +1,6 @@
 """Versions of posts: what they said, from when to when.
 
-A version is known by its instant: when it was edited, or created. What must stay true: each comes
+A version is known by its instant: when it was edited, or created. Invariants: each comes
 once, with the content that was received first (servers render the same version in different
 ways), in order of those instants, whatever order they arrive in. An edit that does not say when
 it was counts from its receipt, unless a version with the same content is known.

@@ -1,7 +1,7 @@
 """What each transaction of processing is made of: its session, its lock, and what it writes.
 
 Processing applies a batch of parsed events to the tables; a replay applies all events of some posts
-to temporary copies of them. What must stay true: one transaction of either at a time.
+to temporary copies of them. Invariants: one transaction of either at a time.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A made-up gallery: two years of items ending today, of any size.
 
-Generated inside the server, some two million links a statement. What must stay true: the same seed
+Generated inside the server, some two million links a statement. Invariants: the same seed
 on the same day (UTC) gives the same items (at other moments of today, though), none lies in the
 future, making the gallery up again changes nothing, and only what was made up is ever changed.
 

@@ -1,6 +1,6 @@
 """A gallery item as a row of a file gives it: what its fields mean, whatever the file's format.
 
-Which files there are is in `listing.py`. What must stay true: a row that does not say for certain
+Which files there are is in `listing.py`. Invariants: a row that does not say for certain
 which item it is and what it holds is a ValueError with the reason, never a guess.
 
 A row has `id` (the item's, an integer), `source` (`regular` or `auto`), `creator` and `tags`, and

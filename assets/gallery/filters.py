@@ -1,6 +1,6 @@
 """What may be asked of the gallery, checked before anything is read.
 
-No SQL here. What must stay true: two questions with the same answer are the same text, whatever
+No SQL here. Invariants: two questions with the same answer are the same text, whatever
 the order in which tags or sources were named, because cursors belong to that text.
 """
 

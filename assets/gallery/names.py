@@ -1,6 +1,6 @@
 """From the names that an input uses to the ids of users and tags, made where nobody has the name.
 
-What must stay true: two loads at once make no user and no tag twice. Users have no constraint that
+Invariants: two loads at once make no user and no tag twice. Users have no constraint that
 would see to it, so one load at a time makes users, until it commits; tags have one.
 """
 

@@ -1,6 +1,6 @@
 """What numbers new items, moved beyond ids that were given by hand.
 
-What must stay true: the application's next item gets an id that is free, and no sequence is ever
+Invariants: the application's next item gets an id that is free, and no sequence is ever
 moved back.
 """
 

@@ -4,7 +4,7 @@ From a page one can go on to older items and back to newer ones; back is the sam
 order turned round.
 
 Read from the sources themselves, so that an item's tags count the moment they are committed. The
-stored tallies only say which way is the quicker one. What must stay true: every way gives the same
+stored tallies only say which way is the quicker one. Invariants: every way gives the same
 items in the same order, and a page goes on right behind the place in its cursor, whatever came or
 went since.
 

@@ -3,7 +3,7 @@
 Numbers only; the SQL is in `pages.py`. Two ways there are. A walk looks at one item after the
 other, newest first; it is quick where many items have the tags. A gathering takes from the index
 over the tags all items that have them, of the whole table or of its newest part, and sorts them;
-it is quick where few have them. What must stay true: the choice never alters the answer, so that
+it is quick where few have them. Invariants: the choice never alters the answer, so that
 figures an hour old, or none at all, will do for it.
 """
 

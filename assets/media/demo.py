@@ -1,6 +1,6 @@
 """A made-up media library: two years of a photographing household, ending today.
 
-Generated inside the server by one statement, so that any size is quick. What must stay true: the
+Generated inside the server by one statement, so that any size is quick. Invariants: the
 same seed on the same day (UTC) gives the same files (at other moments of today, though), none lies
 in the future, and making the library up again changes nothing.
 """

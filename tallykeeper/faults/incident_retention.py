@@ -1,6 +1,6 @@
 """Forgetting incidents that were mended long ago, but not how many there were.
 
-What must stay true: the number of incidents ever found, by kind, never falls. So what is deleted
+Invariants: the number of incidents ever found, by kind, never falls. So what is deleted
 is counted in the same transaction.
 """
 

@@ -1,7 +1,7 @@
 """Entity tags: when a client, or this process, may go on using the answer that it has.
 
 A tag is made from the state of the tallies that the answer is read from
-(`tallykeeper.maintain.fingerprint`) and from what was asked. What must stay true: while a tag stays
+(`tallykeeper.maintain.fingerprint`) and from what was asked. Invariants: while a tag stays
 the same, so does the answer. The tag is weak, because `as_of` in two equal answers differs.
 """
 

@@ -1,6 +1,6 @@
 """How the service reads: each answer in one read-only snapshot, with the moment it is exact as of.
 
-What must stay true: nothing is written, whatever role connects; what an answer says, its `as_of`
+Invariants: nothing is written, whatever role connects; what an answer says, its `as_of`
 and its entity tag are of the very same snapshot; and no snapshot holds up vacuum for longer than
 twice what a statement may take: it has ended before an answer is sent, and the server ends it where
 this process hangs. No SQL over tallies here: questions are the systems' reads, and the state of a

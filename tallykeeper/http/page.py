@@ -1,6 +1,6 @@
 """The one page, `/`: the figures in a browser. Its files are in `static/`, used as they are.
 
-The page asks the same questions as any client, so nothing is computed here. What must stay true:
+The page asks the same questions as any client, so nothing is computed here. Invariants:
 nothing comes from elsewhere, and the browser is told to keep it so; addresses are relative, so that
 the page works behind a proxy that adds a path.
 """

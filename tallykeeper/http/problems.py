@@ -1,7 +1,7 @@
 """What is answered where there is no answer: RFC 9457 problems, never a stack trace.
 
 Every failure that a caller can bring about, or that passes by itself, has its problem here; what
-remains is a bug, answered 500 without details and logged. What must stay true: the route class
+remains is a bug, answered 500 without details and logged. Invariants: the route class
 turns failures into problems by itself, so that a router mounted in another application behaves as
 it does in ours.
 """

@@ -1,7 +1,7 @@
 """The one thing that the service can bring about: Dagster is asked to rebuild a tally.
 
 The service writes nothing itself. It hands on the request through Dagster's GraphQL, and answers
-with the address of the backfill or run. What must stay true: without a token in the settings there
+with the address of the backfill or run. Invariants: without a token in the settings there
 is no such address, and the token is compared in constant time and never shown.
 """
 

@@ -1,6 +1,6 @@
 """`tally serve`: uvicorn with one or several worker processes, until Ctrl-C or SIGTERM.
 
-What must stay true: each worker opens connections of its own, after it was started; and a signal
+Invariants: each worker opens connections of its own, after it was started; and a signal
 lets answers that are under way be finished.
 """
 

@@ -2,7 +2,7 @@
 
 It makes the roles, hands over what is installed, and grants; who may do what stands in
 `tallykeeper/installation/roles.py`, by which every `tally migrate` goes on granting. Nothing is
-executed here: the database is only looked at. What must stay true: the SQL may be run twice; a
+executed here: the database is only looked at. Invariants: the SQL may be run twice; a
 source never changes hands; and no role gets a superuser's rights by it.
 """
 

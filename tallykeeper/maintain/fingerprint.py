@@ -2,7 +2,7 @@
 
 A fingerprint is made of what a live view is made of: the rows of the derived table, and the rows
 of the change log that the snapshot sees. No time and no counter of changes goes into it, for a
-transaction that began early may commit late. What must stay true: a change that can alter an
+transaction that began early may commit late. Invariants: a change that can alter an
 answer alters its fingerprint, whenever it commits; the other way round, a refresh may alter the
 fingerprint of an answer that stays as it is.
 """

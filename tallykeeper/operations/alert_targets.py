@@ -1,7 +1,7 @@
 """Where messages go: the addresses of TALLY_ALERT_URLS, and sending text to one through Apprise.
 
 It knows no incidents and no orchestrator; what is told to whom, and what happens when it does not
-arrive, is decided elsewhere. What must stay true: an address is a secret as a whole (tokens stand
+arrive, is decided elsewhere. Invariants: an address is a secret as a whole (tokens stand
 in it). A target is known by its kind and a digest, and neither an address nor a piece of one gets
 into a message, a repr or a log, also not through the libraries that do the sending.
 """

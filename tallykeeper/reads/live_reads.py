@@ -1,6 +1,6 @@
 """How an application's questions reach the live views, and what it hears when they are not there.
 
-The questions themselves are in the `reads.py` of each system. What must stay true: a transaction
+The questions themselves are in the `reads.py` of each system. Invariants: a transaction
 that the caller began is never ended or repeated here.
 """
 

@@ -2,7 +2,7 @@
 
 Events come late and out of order, several at one instant; assignments and submissions move between
 courses; users have several roles; courses go with all that belongs to them, or as a replica has it,
-without, and leave rows behind that refer to nothing. What must stay true: no statement raises but
+without, and leave rows behind that refer to nothing. Invariants: no statement raises but
 what `writers.COLLISIONS` names.
 """
 

@@ -1,6 +1,6 @@
 """A derived table that somebody empties or edits: every tally, every kind of statement, every read.
 
-What must stay true: from that statement on, in its own transaction and after its commit, every
+Invariants: from that statement on, in its own transaction and after its commit, every
 read answers from the sources; the next refresh writes the table anew; and an incident says who it
 was, and how many rows.
 """

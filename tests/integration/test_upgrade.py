@@ -1,6 +1,6 @@
 """The database of an earlier release, brought up by `tally migrate` while applications write.
 
-What must stay true: no change is missed and no snapshot is wrong, before, while or after capture
+Invariants: no change is missed and no snapshot is wrong, before, while or after capture
 is replaced; a tally whose declaration is the same is not rebuilt.
 """
 

@@ -2,7 +2,7 @@
 
 Dagster's own launcher cannot tell a run that works from one whose process ended together with the
 server of the code location: such a run counts as running until its time is up, and takes one of the
-places for runs. Here the server that started the run is asked. What must stay true: a run is given
+places for runs. Here the server that started the run is asked. Invariants: a run is given
 up only on a server's own word, or where that server can never answer again.
 """
 

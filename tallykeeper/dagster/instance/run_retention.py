@@ -1,6 +1,6 @@
 """Deleting old runs from Dagster's storage, which keeps everything for ever if nobody does.
 
-Run by run, through Dagster's own API. What must stay true: nothing that the UI shows of an asset,
+Run by run, through Dagster's own API. Invariants: nothing that the UI shows of an asset,
 a partition or a check changes. So a run stays, however old, that holds the latest event of one of
 them. Dagster's API says which events those are, but not whose run they are of, and forgets the
 evaluations of checks when it deletes a run; for these two its tables are asked directly.

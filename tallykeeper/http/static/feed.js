@@ -1,6 +1,6 @@
 // Keeps one section of the page up to date: asks an address, and again every so many seconds while
 // the page can be seen. What it shows of the answer is its caller's; what stands in place of an
-// answer is shown here. What must stay true: a section that fails says so in a sentence, and no
+// answer is shown here. Invariants: a section that fails says so in a sentence, and no
 // other section takes notice; an answer that came late never replaces a later question's.
 
 const PATIENCE = 20_000;

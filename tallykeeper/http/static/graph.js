@@ -1,5 +1,5 @@
 // The contribution graph: a column per week, a square per day, darker where there are more files.
-// It draws what it is given and asks nothing. What must stay true: squares are changed in place
+// It draws what it is given and asks nothing. Invariants: squares are changed in place
 // while the days are the same, so that neither focus nor reader lose their place; one square at a
 // time is a stop of the Tab key, and the arrow keys lead from it to the others.
 

@@ -1,7 +1,7 @@
 """Makes the database of a release, as a dump that tests restore and upgrade.
 
 Run with the release's own code, from the root of a checkout of its tag, and with the dependencies
-of that time: `python dump.py 0.2.0.sql.gz`. What must stay true: only what the release itself does
+of that time: `python dump.py 0.2.0.sql.gz`. Invariants: only what the release itself does
 is in it (its migrations, its made-up data, its refreshes), all tallies are built and verified, and
 of every system some changes are pending. Dumped by PostgreSQL 16, so that 15 and later can load it.
 """
