@@ -1,7 +1,8 @@
 """What posts gained in a span: a count at its end against the same count at its start.
 
-Read from the snapshots, so exact as of the last commit that the connection sees. Invariants: a post had nothing when it was created, so of one created within the span all is gained; of
-one that is older, and was first seen within it, what it had by then is no gain.
+Read from the snapshots, so exact as of the last commit that the connection sees. Invariants: a post
+had nothing when it was created, so of one created within the span all is gained; of one that is
+older, and was first seen within it, what it had by then is no gain.
 """
 
 from __future__ import annotations

@@ -17,8 +17,11 @@ from assets.fediverse.query_args import written
 from tallykeeper.database import sql
 from tallykeeper.reads.live_reads import read
 
-LOOKED_AT = 100
-"""Posts with hashtags that are looked at. Rows came into use at one time: before, all lack them."""
+LOOKED_AT = 1_000
+"""Posts that are looked at from each end of a span: a read has to cost little, however long it is.
+
+Rows came into use at one time, or an application writes none until now: both shows at an end.
+"""
 
 COUNTED = "p.deleted_at IS NULL AND p.visibility IN ('public', 'unlisted')"
 
@@ -26,18 +29,23 @@ COUNTED = "p.deleted_at IS NULL AND p.visibility IN ('public', 'unlisted')"
 def rows_are_missing(
     connection: Connection, instance: int, first: datetime, last: datetime
 ) -> bool:
-    """Whether any of the oldest posts with hashtags in the span have no rows in `post_hashtags`.
+    """Whether any post of the span has hashtags in its JSON alone.
 
-    Raises NotInstalled where the tables are not there.
+    Of more than twice `LOOKED_AT` posts those in between are not looked at. Raises NotInstalled
+    where the tables are not there.
     """
-    query = f"""
-SELECT EXISTS (SELECT FROM (
-  SELECT p.id, p.hashtags FROM {_posts} AS p
+    ends = " UNION ALL ".join(
+        f"""(
+  SELECT p.id, p.hashtags::jsonb AS hashtags FROM {_posts} AS p
   WHERE p.instance_id = {query_args.one_of_many(instance)} AND {COUNTED}
     AND p.created_at >= {written(first)} AND p.created_at < {written(last)}
-    AND p.hashtags::jsonb NOT IN ('[]', 'null')
-  ORDER BY p.created_at LIMIT {LOOKED_AT}
-) AS p WHERE jsonb_typeof(p.hashtags::jsonb) = 'array' AND NOT {_has_rows(str(instance))})"""
+  ORDER BY p.created_at {order} LIMIT {LOOKED_AT})"""
+        for order in ("ASC", "DESC")
+    )
+    query = f"""
+SELECT EXISTS (SELECT FROM ({ends}) AS p
+WHERE jsonb_typeof(p.hashtags) = 'array' AND p.hashtags <> '[]'
+  AND NOT {_has_rows(str(instance))})"""
     ((missing,),) = read(connection, query, f"the table {_posts}")
     return bool(missing)
 

@@ -1,6 +1,7 @@
 """Listen to a live Mastodon server, and append what it sends to the raw log as it comes.
 
-One thread reads (`stream.py`), this one writes, in batches; between them stands a buffer. Invariants:
+One thread reads (`stream.py`), this one writes, in batches; between them stands a buffer.
+Invariants:
 - Every event that was received whole is written, known or not, well-formed or not: what jsonb
   cannot hold is kept as a string of what came, and processing says what is wrong with it.
 - Without a database the buffer fills up, then nothing is read any more: the server is made to wait,

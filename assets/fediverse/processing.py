@@ -1,10 +1,10 @@
 """From the raw log to posts and all that hangs on them: exactly once, in order of receipt.
 
 A batch of events is one transaction: it parses them into temporary tables (`parsing.py`), writes
-what follows (`applying.py` and the files that it names, `threads.py`), and marks them processed.
+what follows (`write_posts.py` and the files that it names, `threads.py`), and marks them processed.
 Invariants: what it writes depends on the events and their order, which is (received_at,
 id), and on nothing else. So an event that was received before one of the same post that was
-processed already makes that post derived again (`deriving.py`).
+processed already makes that post derived again (`rederive.py`).
 """
 
 from __future__ import annotations

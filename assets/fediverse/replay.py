@@ -1,8 +1,9 @@
 """Deriving posts again from all their events that are kept, and comparing with what is stored.
 
 The posts are derived into temporary copies of the tables, by the same statements that process
-events, and then only rows that differ are written: nothing, where nothing was wrong. Invariants: a post whose earliest events were dropped with their days cannot be derived again, and is left
-as it is; snapshots that may have been thinned already are not compared.
+events, and then only rows that differ are written: nothing, where nothing was wrong. Invariants: a
+post whose earliest events were dropped with their days cannot be derived again, and is left as it
+is; snapshots that may have been thinned already are not compared.
 """
 
 from __future__ import annotations

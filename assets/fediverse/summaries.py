@@ -1,7 +1,8 @@
 """Days: their statistics, and the texts about them that somebody's text model wrote.
 
 The statistics come from the live view, so they are exact as of the last commit that the connection
-sees; the texts stand in the derived table beside them, which a refresh leaves alone. Invariants: whether a text is of the present figures is told by their hash, never by a time.
+sees; the texts stand in the derived table beside them, which a refresh leaves alone. Invariants:
+whether a text is of the present figures is told by their hash, never by a time.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The calendar heat map: a year of files per day in one picture, as on a code host's profile page.
 
-Draws what it is given; counting is in `reads.py`, showing it in Dagster in `assets.py`. Invariants: no global state of the plotting library is touched (no pyplot), so that it can be drawn
-in any thread of a run.
+Draws what it is given; counting is in `reads.py`, showing it in Dagster in `assets.py`. Invariants:
+no global state of the plotting library is touched (no pyplot), so that it can be drawn in any
+thread of a run.
 """
 
 from __future__ import annotations

@@ -157,9 +157,9 @@ def hold_referenced(connection: Connection, tally: Tally, rows: str | None = Non
     `rows` is the relation of the rows that will be written; None: any. Checked by a foreign key
     alone, a referenced row that is being deleted would be waited for, while its deletion waits for
     the derived table, and the application's transaction could be the one that is ended for it. So
-    no lock is queued for (`holding.py`): where rows are not free within a second, or their deletion
-    waits for this very transaction, the attempt fails, lets go, and is made again. A role that may
-    not lock the referenced rows has a function do it, or leaves it at the foreign key.
+    no lock is queued for (`fk_locks.py`): where rows are not free within a second, or their
+    deletion waits for this very transaction, the attempt fails, lets go, and is made again. A role
+    that may not lock the referenced rows has a function do it, or leaves it at the foreign key.
     """
     for key in tally.table.foreign_key_constraints:
         parent = key.referred_table

@@ -1,6 +1,6 @@
 """Whether any catalog row of what a tally stands on was written since it was last compared.
 
-The comparison (`dependency_facts.py`) costs a refresh some milliseconds, mostly of planning. Here
+The comparison (`facts.py`) costs a refresh some milliseconds, mostly of planning. Here
 only the rows of the catalog are looked up from which its facts are made, each as its number and
 the transaction that wrote it (`xmin`). Where their digest is that of a comparison that found
 nothing, that one need not be made again. The digest is kept in the record, beside the facts.

@@ -2,8 +2,8 @@
 
 A tally names some objects itself (sources, derived table, change log, live view, functions);
 partitions, triggers and functions that these call are found from them. The record is in the
-tables `stands_on` and `dependencies`; one query (`dependency_facts.py`) compares it with the
-catalog, and `drift.py` judges each difference.
+tables `stands_on` and `dependencies`; one query (`facts.py`) compares it with the
+catalog, and `rules.py` judges each difference.
 
 Invariants: where nothing differs, nothing is written and no lock is taken. Where the figures of a
 tally may be wrong, it is marked stale before anybody is shown them as proven.

@@ -3,7 +3,7 @@
 They are optional: only a superuser may create them. Without them the same differences are found at
 the next comparison (`dependencies.py`). One function serves both: it looks up which tallies stand
 on what the command touched, and compares these alone with the record, by the same query
-(`dependency_facts.py`). What counts as a difference here is what `drift.py` says changes may have
+(`facts.py`). What counts as a difference here is what `rules.py` says changes may have
 been missed for; the two are tested against each other.
 
 Invariants: no command fails or waits longer than a second because of them, but for a CASCADE that

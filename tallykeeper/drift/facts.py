@@ -1,6 +1,6 @@
 """The query of what tallies stand on: facts of each object as the catalog has them now.
 
-Nothing is judged here (`drift.py` does that), and nothing is written but the record. Facts that a
+Nothing is judged here (`rules.py` does that), and nothing is written but the record. Facts that a
 restored dump keeps are in `facts`; `identity` has those that it does not: numbers in the catalog,
 files, and the transaction that last wrote an object's row (`xmin`), by which an object that was
 changed and changed back is found. Names are the keys, so that a table which took the name of

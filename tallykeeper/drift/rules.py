@@ -1,6 +1,6 @@
 """What a difference from the record means: its name, its cause in a sentence, its consequence.
 
-`dependency_facts.py` finds which objects differ; here each difference is judged, one object at a
+`facts.py` finds which objects differ; here each difference is judged, one object at a
 time, by its kind and by what the object is to the tally. Nothing is read from the database here.
 """
 

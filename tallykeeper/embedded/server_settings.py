@@ -1,6 +1,7 @@
 """How much of this machine the embedded PostgreSQL may use, as settings for its conf file.
 
-Measures the machine (a container's limits included) and decides; starts nothing. Invariants: nothing here trades safety for speed. What was committed survives a crash and a power cut.
+Measures the machine (a container's limits included) and decides; starts nothing. Invariants:
+nothing here trades safety for speed. What was committed survives a crash and a power cut.
 """
 
 from __future__ import annotations

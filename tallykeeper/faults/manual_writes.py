@@ -1,6 +1,6 @@
 """Writes of derived tables that are not the engine's: who did them, as incidents.
 
-The triggers in `own_triggers.py` note them in `hand_edits`, make the tally stale or its keys
+The triggers in `derived_triggers.py` note them in `hand_edits`, make the tally stale or its keys
 pending in the same statement, and write nothing else, so that no application waits for another one
 there. Here the notes become an incident: opened by whatever looks first, and resolved by what
 writes the table anew. Invariant: no note is deleted without an incident that says what it said.

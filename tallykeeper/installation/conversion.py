@@ -4,7 +4,8 @@ A derived table is written by Tallykeeper alone, so what its making lacks may be
 a surrogate key that nothing fills, a default, room for nulls, and another key where the table's
 primary key contains a column in which nulls belong, which no primary key can hold. Its rows stay;
 the first refresh compares and corrects them. One that cannot be converted can be moved aside. Of a
-raw table, which processing marks, columns that processing alone writes are added. Invariants: no row is lost, and a table that fits is not touched. Whether the result fits is `fit.py`'s
+raw table, which processing marks, columns that processing alone writes are added. Invariants: no
+row is lost, and a table that fits is not touched. Whether the result fits is `schema_check.py`'s
 question.
 """
 

@@ -1,6 +1,6 @@
 """Writing a derived table inside a transaction that may: whole, by differences, and on record.
 
-What is written here is decided elsewhere (`refresh.py`, `backfill.py`). Every function works in
+What is written here is decided elsewhere (`refresh.py`, `run.py`). Every function works in
 the caller's transaction and snapshot (see `transactions.py`) and commits nothing.
 """
 

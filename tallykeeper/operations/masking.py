@@ -1,7 +1,8 @@
 """Taking secrets out of a line of text that somebody else wrote, before it is stored or sent.
 
 Nobody knows where in an error's words a password stands, so more is masked than need be: what
-follows a word like password or token, and of an address all that may hold a secret. Invariants: a secret in one of the forms below is never in what comes out, not even a piece of it.
+follows a word like password or token, and of an address all that may hold a secret. Invariants: a
+secret in one of the forms below is never in what comes out, not even a piece of it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Figures about the tallies for Prometheus, read from the database at each scrape.
 
-Nothing is remembered between two scrapes, so several processes may serve the same figures. Invariants: a scrape always answers, within seconds, and changes nothing; what cannot be read
-is left out and said to be down. Who serves it, and where, is decided elsewhere.
+Nothing is remembered between two scrapes, so several processes may serve the same figures.
+Invariants: a scrape always answers, within seconds, and changes nothing; what cannot be read is
+left out and said to be down. Who serves it, and where, is decided elsewhere.
 """
 
 from __future__ import annotations

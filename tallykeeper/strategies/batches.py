@@ -1,7 +1,7 @@
 """How a tally too big for one transaction is cut into batches: lanes, positions, stretches.
 
 A lane is one source of the tally; batches go along an integer position of its rows. What a batch
-does with its stretch, and in which order batches come, is in `backfill.py`.
+does with its stretch, and in which order batches come, is in `run.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Writers of every system and an onlooker, around whatever is done to a database meanwhile.
 
-They begin before it and go on after it, so that no moment of it is without them. Invariants: nothing that they do makes a tally stale, so that a rebuild is never their doing.
+They begin before it and go on after it, so that no moment of it is without them. Invariants:
+nothing that they do makes a tally stale, so that a rebuild is never their doing.
 """
 
 from __future__ import annotations

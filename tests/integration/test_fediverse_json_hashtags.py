@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from assets.fediverse import json_hashtags
 from assets.fediverse.reads import (
     HashtagHour,
     Pair,
@@ -148,3 +149,40 @@ def test_rows_come_before_the_json_of_the_same_post(database: Engine, here: int)
             for name in ("rows", "json")
         }
     assert (found, series) == ([], {"rows": 1, "json": 1}), one
+
+
+@pytest.mark.parametrize("looked_at", [json_hashtags.LOOKED_AT, 50], ids=["all", "the ends"])
+@pytest.mark.parametrize("lacking", ["first", "middle", "last"])
+def test_one_post_without_rows_is_found_among_many(
+    database: Engine, here: int, monkeypatch: pytest.MonkeyPatch, lacking: str, looked_at: int
+) -> None:
+    """Whichever it is, but in the middle of more than twice as many as each end is."""
+    monkeypatch.setattr(json_hashtags, "LOOKED_AT", looked_at)
+    posts = [add_post(database, here, NOON - HOUR, tags=["sea", "old"]) for _ in range(3)]
+    execute(
+        database,
+        "INSERT INTO fediverse.mastodon_posts (instance_id, id, account_id, domain, visibility,"
+        " created_at, first_seen_at, hashtags) SELECT instance_id, id || '-' || n, account_id,"
+        f" domain, visibility, timestamptz '{NOON}' - n * interval '1 minute', first_seen_at,"
+        ' \'["sea", "old"]\' FROM fediverse.mastodon_posts, generate_series(1, 50) AS n'
+        f" WHERE instance_id = {here}",
+        "INSERT INTO fediverse.post_hashtags SELECT p.instance_id, p.id, u.hashtag_id"
+        " FROM fediverse.mastodon_posts AS p JOIN fediverse.post_hashtags AS u"
+        " ON u.instance_id = p.instance_id AND u.post_id = split_part(p.id, '-', 1)"
+        f" WHERE p.instance_id = {here} AND p.id LIKE '%-%'",
+    )
+    post = {"first": f"{posts[0]}-50", "middle": f"{posts[1]}-25", "last": f"{posts[2]}-1"}[lacking]
+    execute(
+        database,
+        f"DELETE FROM fediverse.post_hashtags WHERE post_id = '{post}'",
+        f"UPDATE fediverse.mastodon_posts SET hashtags = '[\"new\", \"sea\"]' WHERE id = '{post}'",
+    )
+    with database.connect() as connection:
+        found = hashtag_cooccurrence(connection, here, "new", *SPAN)
+        if (lacking, looked_at) == ("middle", 50):
+            assert found == []
+            return
+        assert found == [Pair("new", "sea", 1, 1)]
+        (pair,) = hashtag_cooccurrence(connection, here, "old", *SPAN)
+        # Of the three that the others were copied from the JSON is empty, and the rows are there.
+        assert pair == Pair("old", "sea", 152, 1)

@@ -125,8 +125,8 @@ def test_counts_that_are_there_are_adopted_and_made_right(engine: Engine) -> Non
         ),
         (
             tables.course_counts,
-            "date_last_user TIMESTAMP WITH TIME ZONE",
-            "date_last_user TIMESTAMP WITH TIME ZONE NOT NULL DEFAULT now()",
+            "PRIMARY KEY (course_id)",
+            "UNIQUE (course_id), PRIMARY KEY (course_id, date_last_user)",
             "date_last_user is NOT NULL, but nulls belong in it",
         ),
         (
