@@ -25,6 +25,7 @@ from sqlalchemy import Connection, Engine, Row, text
 from sqlalchemy.exc import DBAPIError
 
 from assets.fediverse import adoption_left_out as left_out
+from assets.fediverse import adoption_posts_sql as of_posts
 from assets.fediverse import adoption_sql as statements
 from assets.fediverse.adoption_left_out import AllLeftOut
 from assets.fediverse.adoption_tables import AdoptionError, Old, reading
@@ -224,9 +225,9 @@ class _Run:
 
     def _bring_posts(self, each: _Instance, ids: list[str]) -> None:
         """Write events of these posts, and of those that they reblog, and process them."""
-        every = self._rows(lambda old: statements.closure(old, each.there), {"ids": ids})
+        every = self._rows(lambda old: of_posts.closure(old, each.there), {"ids": ids})
         wanted = self._rows(
-            lambda old: statements.unknown(old, each.there),
+            lambda old: of_posts.unknown(old, each.there),
             {"ids": [row.id for row in every], "here": each.here},
         )
         if wanted:
@@ -237,9 +238,9 @@ class _Run:
 
     def _write_posts(self, each: _Instance, ids: list[str]) -> int:
         values = {"ids": ids, "here": each.here}
-        days = self._rows(lambda old: statements.days(old, each.there), values)
+        days = self._rows(lambda old: of_posts.days(old, each.there), values)
         ensure_days(self._engine, [row.day for row in days])
-        return self._written(lambda old: statements.events_of_posts(old, each.there), values)
+        return self._written(lambda old: of_posts.events_of_posts(old, each.there), values)
 
     def _bring_accounts(self, each: _Instance) -> None:
         """Write the accounts that no post has shown."""
