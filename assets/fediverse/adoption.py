@@ -226,13 +226,18 @@ class _Run:
     def _bring_posts(self, each: _Instance, ids: list[str]) -> None:
         """Write events of these posts, and of those that they reblog, and process them."""
         every = self._rows(lambda old: of_posts.closure(old, each.there), {"ids": ids})
-        wanted = self._rows(
+        found = self._rows(
             lambda old: of_posts.unknown(old, each.there),
             {"ids": [row.id for row in every], "here": each.here},
         )
+        wanted = [row.id for row in found if not row.failed]
+        failed = [row.id for row in found if row.failed]
+        if failed:
+            values = {"ids": failed, "here": each.here}
+            again = self._rows(lambda old: of_posts.altered(old, each.there), values)
+            wanted = sorted(wanted + [row.id for row in again])
         if wanted:
-            write = partial(self._write_posts, each)
-            _, refused = _in_parts([row.id for row in wanted], write)
+            _, refused = _in_parts(wanted, partial(self._write_posts, each))
             self._refused.update(refused)
             process(self._engine)
 

@@ -96,24 +96,38 @@ def _rows(old: Old, there: str | None) -> str:
 
 
 def unknown(old: Old, there: str | None) -> str:
-    """A SELECT of those of `ids` that are not here, and of which something can be made.
+    """A SELECT of those of `ids` that are not here, of which something can be made.
 
-    Of a post that could not be processed there is an event all the same: it is written again when
-    the post would say something else by now.
+    `failed` are those of which there is an event all the same, that could not be processed.
     """
+    posts, reblog = old.table("mastodon_posts"), "true"
+    if old.has("mastodon_posts", "reblog_of_id"):
+        inner = old.same(("q", "mastodon_posts", "id"), ("p", "mastodon_posts", "reblog_of_id"))
+        reblog = (
+            f"(p.reblog_of_id IS NULL OR EXISTS (SELECT FROM {posts} AS q"
+            f" WHERE {inner} AND {old.of('mastodon_posts', 'q', there)}))"
+        )
+    return f"""
+SELECT p.id::text AS id, bool_or(e.process_error IS NOT NULL) AS failed
+FROM {posts} AS p
+LEFT JOIN {name_of(stream_events)} AS e ON e.instance_id = :here
+  AND e.payload_status_id = p.id::text AND e.event_type = 'status'
+WHERE {among(old, "mastodon_posts", "p")} AND {old.of("mastodon_posts", "p", there)}
+  AND {reblog} AND {ID}(to_jsonb(p.id::text)) IS NOT NULL AND NOT EXISTS (
+    SELECT FROM {name_of(mastodon_posts)} AS h WHERE h.instance_id = :here AND h.id = p.id::text)
+GROUP BY p.id HAVING bool_and(e.process_error IS NOT NULL OR e.id IS NULL) ORDER BY 1"""
+
+
+def altered(old: Old, there: str | None) -> str:
+    """A SELECT of those of `ids` that say something else by now than when they failed."""
+    payload = f"{JSON_OF}(e.payload::text)"
     return f"""
 {_statuses(old, there)}
-SELECT DISTINCT s.id FROM statuses AS s
-WHERE NOT EXISTS (
-  SELECT FROM {name_of(mastodon_posts)} AS h WHERE h.instance_id = :here AND h.id = s.id
-) AND NOT EXISTS (
+SELECT DISTINCT s.id FROM statuses AS s WHERE NOT EXISTS (
   SELECT FROM {name_of(stream_events)} AS e WHERE e.instance_id = :here
-    AND e.payload_status_id = s.id AND e.event_type = 'status'
-    AND CASE WHEN e.process_error IS NULL THEN true
-      ELSE {JSON_OF}(e.payload::text) ? 'redacted'
-        OR {_decisive(f"{JSON_OF}(e.payload::text)")} = {_decisive("s.status")} END
-) AND (s.p ->> 'reblog_of_id' IS NULL OR s.q IS NOT NULL) AND {ID}(to_jsonb(s.id)) IS NOT NULL
-ORDER BY 1"""
+    AND e.payload_status_id = s.id AND e.event_type = 'status' AND e.process_error IS NOT NULL
+    AND ({payload} ? 'redacted' OR {_decisive(payload)} = {_decisive("s.status")})
+) ORDER BY 1"""
 
 
 def _decisive(status: str) -> str:
@@ -234,9 +248,18 @@ def _events(old: Old, there: str | None) -> str:
 
 def days(old: Old, there: str | None) -> str:
     """A SELECT of the days on which the events of the posts are received."""
+    deleted = ""
+    if old.has("mastodon_posts", "deleted_at"):
+        moment = _received("to_jsonb(p.deleted_at) #>> '{}'")
+        deleted = (
+            f" UNION ALL SELECT {moment} FROM {old.table('mastodon_posts')} AS p"
+            f" WHERE {among(old, 'mastodon_posts', 'p')} AND {old.of('mastodon_posts', 'p', there)}"
+            " AND p.deleted_at IS NOT NULL"
+        )
     return (
-        f"{_events(old, there)} SELECT DISTINCT (received_at AT TIME ZONE 'UTC')::date AS day"
-        " FROM events"
+        "SELECT DISTINCT (received_at AT TIME ZONE 'UTC')::date AS day FROM ("
+        f"SELECT now() AS received_at UNION ALL SELECT {TIME}(s ->> 'captured_at')"
+        f" FROM ({_snapshots(old, there)}) AS snapshots{deleted}) AS moments"
     )
 
 

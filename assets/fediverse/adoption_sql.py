@@ -172,20 +172,23 @@ ORDER BY o.id LIMIT :most"""
 def copy_events(old: Old, there: str | None) -> str:
     """An INSERT of those raw events of `ids` that the log does not have."""
     log = name_of(stream_events)
+    # By its text: the log may keep json, which has no equality; and so that it can be hashed.
     return f"""
 WITH events AS MATERIALIZED (
-  SELECT o.id, {TIME}({_RECEIVED}) AS received_at, o.event_type::text AS event_type,
-    {JSON_OF}(o.payload::text) AS payload
-  FROM {old.table("stream_events")} AS o
-  WHERE {among(old, "stream_events", "o")} AND {old.of("stream_events", "o", there)}
+  SELECT id, received_at, event_type, payload, coalesce(payload::text, '') AS said FROM (
+    SELECT o.id, {TIME}({_RECEIVED}) AS received_at, o.event_type::text AS event_type,
+      {JSON_OF}(o.payload::text) AS payload
+    FROM {old.table("stream_events")} AS o
+    WHERE {among(old, "stream_events", "o")} AND {old.of("stream_events", "o", there)}) AS o
+), known AS MATERIALIZED (
+  SELECT e.received_at, e.event_type, coalesce({JSON_OF}(e.payload::text)::text, '') AS said
+  FROM {log} AS e JOIN (SELECT DISTINCT received_at FROM events) AS m USING (received_at)
+  WHERE e.instance_id = :here AND e.received_at BETWEEN (SELECT min(received_at) FROM events)
+    AND (SELECT max(received_at) FROM events)
 )
 INSERT INTO {log} (instance_id, received_at, event_type, payload)
 SELECT :here, n.received_at, n.event_type, n.payload FROM events AS n
 WHERE NOT EXISTS (
-  SELECT FROM {log} AS e WHERE e.instance_id = :here AND e.received_at = n.received_at
-    AND e.received_at BETWEEN (SELECT min(received_at) FROM events)
-      AND (SELECT max(received_at) FROM events)
-    -- By its text: the log may keep json, which has no equality.
-    AND e.event_type = n.event_type
-    AND {JSON_OF}(e.payload::text) IS NOT DISTINCT FROM n.payload)
+  SELECT FROM known AS k WHERE k.received_at = n.received_at
+    AND k.event_type::text = n.event_type AND k.said = n.said)
 ORDER BY n.received_at, n.id"""

@@ -224,7 +224,7 @@ def test_a_reblog_overwrites_nothing_of_a_post_that_is_known_here(empty: Engine)
         f"INSERT INTO mastodon_posts VALUES ('10', '7', '{DAY} 10:00', NULL, '9', 0),"
         f" ('9', '7', '{DAY} 10:00', '<p>theirs</p>', NULL, 5)",
         "CREATE TABLE mastodon_accounts (id text, acct text, followers_count int)",
-        "INSERT INTO mastodon_accounts VALUES ('7', 'ann', 10)",
+        "INSERT INTO mastodon_accounts VALUES ('7', 'ann', 90)",
     )
     done = adopt(empty, "theirs", "two.example")
     assert (done.posts, done.known, done.left_out_rows) == (1, 1, 0)
