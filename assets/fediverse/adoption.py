@@ -209,16 +209,16 @@ class _Run:
         found = self._rows(lambda old: query(old, each.there), {"here": each.here})
         return int(found[0][0])
 
-    def _pieces(self, table: str, each: _Instance) -> Iterator[list[str]]:
+    def _pieces(self, table: str, each: _Instance, column: str = "id") -> Iterator[list[str]]:
         """The ids of the instance's rows there, in the order of the index over them."""
         last: str | None = None
-        while ids := self._piece(table, each, last):
+        while ids := self._piece(table, each, last, column):
             last = ids[-1]
             yield ids
 
-    def _piece(self, table: str, each: _Instance, last: str | None) -> list[str]:
+    def _piece(self, table: str, each: _Instance, last: str | None, column: str) -> list[str]:
         found = self._rows(
-            lambda old: statements.piece(old, table, each.there, last is None),
+            lambda old: statements.piece(old, table, each.there, last is None, column),
             {"last": last, "most": BATCH_POSTS},
         )
         return [row.id for row in found]
@@ -289,9 +289,14 @@ class _Run:
     def _bring_sentiments(self, each: _Instance) -> None:
         """Write what was said of contents that are known here."""
         if self._has("post_sentiments"):
-            self._done.sentiments += self._written(
-                lambda old: statements.sentiments(old, each.there, each.here), {}
-            )
+            write = partial(self._write_sentiments, each)
+            for ids in self._pieces("post_sentiments", each, "post_id"):
+                self._done.sentiments += self._all_but_refused("post_sentiments", ids, write)
+
+    def _write_sentiments(self, each: _Instance, ids: list[str]) -> int:
+        return self._written(
+            lambda old: statements.sentiments(old, each.there, each.here), {"ids": ids}
+        )
 
     def _all_but_refused(
         self, table: str, ids: list[str], write: Callable[[list[str]], int]

@@ -42,20 +42,21 @@ def present(old: Old, there: str | None) -> str:
     )
 
 
-def piece(old: Old, table: str, there: str | None, from_start: bool) -> str:
-    """A SELECT of the next ids of the table's rows, as text."""
+def piece(old: Old, table: str, there: str | None, from_start: bool, column: str = "id") -> str:
+    """A SELECT of the next ids of the table's rows, each once, as text."""
     after = "CAST(:last AS text) IS NULL"
     if not from_start:
-        after = f"p.id > CAST(:last AS {old.kind(table)})"
+        after = f"p.{column} > CAST(:last AS {old.kind(table, column)})"
     return (
-        f"SELECT p.id::text AS id FROM {old.table(table)} AS p WHERE p.id IS NOT NULL"
-        f" AND {old.of(table, 'p', there)} AND {after} ORDER BY p.id LIMIT :most"
+        f"SELECT p.{column}::text AS id FROM {old.table(table)} AS p"
+        f" WHERE p.{column} IS NOT NULL AND {old.of(table, 'p', there)} AND {after}"
+        f" GROUP BY p.{column} ORDER BY p.{column} LIMIT :most"
     )
 
 
-def among(old: Old, table: str, alias: str) -> str:
+def among(old: Old, table: str, alias: str, column: str = "id") -> str:
     """SQL: whether the id of a row is among `ids`."""
-    return f"{alias}.id = ANY (CAST(:ids AS text[])::{old.kind(table)}[])"
+    return f"{alias}.{column} = ANY (CAST(:ids AS text[])::{old.kind(table, column)}[])"
 
 
 def unreadable(row: str) -> str:
@@ -104,9 +105,10 @@ WHERE {ID}(to_jsonb(id)) IS NOT NULL
 ON CONFLICT DO NOTHING"""
 
 
-def judged(old: Old, there: str | None, here: int) -> str:
-    """SQL: the sentiments there, each with the version here that it was said of, null without.
+def judged(old: Old, there: str | None, here: int, which: str = "true") -> str:
+    """SQL: `which` of the sentiments there, each with the version here that it was said of.
 
+    The version is null where none is known to be it.
     That is the version of the analyzed content; else the one that began when theirs did; else the
     only one of a post of which no edit is known. Their numbers are not ours, where one is missing.
     """
@@ -126,7 +128,7 @@ def judged(old: Old, there: str | None, here: int) -> str:
     )
     return f"""(SELECT s.post_id, s.s, v.content_hash, v.version_seq
 FROM (SELECT o.post_id::text AS post_id, to_jsonb(o) AS s FROM {old.table("post_sentiments")} AS o
-  WHERE {old.of("post_sentiments", "o", there)}) AS s
+  WHERE {which} AND {old.of("post_sentiments", "o", there)}) AS s
 LEFT JOIN LATERAL (
   SELECT v.content_hash, v.version_seq, CASE WHEN v.content_hash = s.s ->> 'input_hash' THEN 1
     WHEN {began} THEN 2 WHEN {only} THEN 3 END AS place
@@ -136,7 +138,8 @@ LEFT JOIN LATERAL (
 
 
 def sentiments(old: Old, there: str | None, here: int) -> str:
-    """An INSERT of what a text model said of contents that are known here, as said last."""
+    """An INSERT of what a text model said of contents of the posts `ids`, as said last."""
+    of_posts = among(old, "post_sentiments", "o", "post_id")
     return f"""
 INSERT INTO {name_of(post_sentiments)} (instance_id, post_id, model, prompt_version, input_hash,
   status_version_seq, label, score, analyzed_at)
@@ -145,7 +148,7 @@ SELECT {here}, post_id, coalesce(s ->> 'model', 'unknown'),
   version_seq, coalesce(s ->> 'label', s ->> 'sentiment_label'),
   CASE WHEN s ->> 'score' ~ '{_SCORE}' THEN (s ->> 'score')::numeric END,
   coalesce({TIME}(s ->> 'analyzed_at'), now())
-FROM {judged(old, there, here)} WHERE content_hash IS NOT NULL
+FROM {judged(old, there, here, of_posts)} WHERE content_hash IS NOT NULL
 ORDER BY coalesce({TIME}(s ->> 'analyzed_at'), now()) DESC
 ON CONFLICT DO NOTHING"""
 

@@ -432,6 +432,7 @@ def test_times_without_a_zone_are_in_utc_and_rows_that_do_not_fit_cost_themselve
 ) -> None:
     migrate(naive, [system])
     long = "x" * 70
+    execute(naive, "ALTER TABLE fediverse.post_sentiments ALTER model TYPE varchar(3)")
     build(
         naive,
         POSTS,
@@ -439,14 +440,17 @@ def test_times_without_a_zone_are_in_utc_and_rows_that_do_not_fit_cost_themselve
         f" '{DAY} 12:00')",
         f"ALTER TABLE mastodon_posts ALTER id TYPE text; INSERT INTO mastodon_posts (id,"
         f" account_id, created_at) VALUES ('{long}', '7', '{DAY} 12:00')",
+        "INSERT INTO post_sentiments (post_id, sentiment_label, model, status_version_seq)"
+        " VALUES ('2', 'neutral', 'longer', 1), ('01JC', 'neutral', 'm', 1)",
         "CREATE TABLE stream_events (id int, received_at timestamp, event_type text, payload json)",
         f"INSERT INTO stream_events VALUES (1, '{DAY} 10:00', 'delete', '\"5\"'),"
         f" (2, '{DAY} 10:05', '{long}', '1'), (3, '{DAY} 10:06', 'delete', '\"4\"')",
     )
     done = adopt(naive, "theirs", HERE)
-    assert (done.posts, done.events) == (5, 2)
+    assert (done.posts, done.sentiments, done.events) == (5, 3, 2)
     assert [s for s in done.sentences() if "the database refuses it" in s] == [
         f"  {long}: the database refuses it: value too long for type character varying(64)",
+        "  2: the database refuses it: value too long for type character varying(3)",
         "  2: the database refuses it: value too long for type character varying(50)",
     ]
     assert rows(
