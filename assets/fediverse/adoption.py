@@ -25,6 +25,7 @@ from sqlalchemy import Connection, Engine, Row, text
 from sqlalchemy.exc import DBAPIError
 
 from assets.fediverse import adoption_left_out as left_out
+from assets.fediverse import adoption_posts_sql as of_posts
 from assets.fediverse import adoption_sql as statements
 from assets.fediverse.adoption_left_out import AllLeftOut
 from assets.fediverse.adoption_tables import AdoptionError, Old, reading
@@ -208,38 +209,43 @@ class _Run:
         found = self._rows(lambda old: query(old, each.there), {"here": each.here})
         return int(found[0][0])
 
-    def _pieces(self, table: str, each: _Instance) -> Iterator[list[str]]:
+    def _pieces(self, table: str, each: _Instance, column: str = "id") -> Iterator[list[str]]:
         """The ids of the instance's rows there, in the order of the index over them."""
         last: str | None = None
-        while ids := self._piece(table, each, last):
+        while ids := self._piece(table, each, last, column):
             last = ids[-1]
             yield ids
 
-    def _piece(self, table: str, each: _Instance, last: str | None) -> list[str]:
+    def _piece(self, table: str, each: _Instance, last: str | None, column: str) -> list[str]:
         found = self._rows(
-            lambda old: statements.piece(old, table, each.there, last is None),
+            lambda old: statements.piece(old, table, each.there, last is None, column),
             {"last": last, "most": BATCH_POSTS},
         )
         return [row.id for row in found]
 
     def _bring_posts(self, each: _Instance, ids: list[str]) -> None:
         """Write events of these posts, and of those that they reblog, and process them."""
-        every = self._rows(lambda old: statements.closure(old, each.there), {"ids": ids})
-        wanted = self._rows(
-            lambda old: statements.unknown(old, each.there),
+        every = self._rows(lambda old: of_posts.closure(old, each.there), {"ids": ids})
+        found = self._rows(
+            lambda old: of_posts.unknown(old, each.there),
             {"ids": [row.id for row in every], "here": each.here},
         )
+        wanted = [row.id for row in found if not row.failed]
+        failed = [row.id for row in found if row.failed]
+        if failed:
+            values = {"ids": failed, "here": each.here}
+            again = self._rows(lambda old: of_posts.altered(old, each.there), values)
+            wanted = sorted(wanted + [row.id for row in again])
         if wanted:
-            write = partial(self._write_posts, each)
-            _, refused = _in_parts([row.id for row in wanted], write)
+            _, refused = _in_parts(wanted, partial(self._write_posts, each))
             self._refused.update(refused)
             process(self._engine)
 
     def _write_posts(self, each: _Instance, ids: list[str]) -> int:
         values = {"ids": ids, "here": each.here}
-        days = self._rows(lambda old: statements.days(old, each.there), values)
+        days = self._rows(lambda old: of_posts.days(old, each.there), values)
         ensure_days(self._engine, [row.day for row in days])
-        return self._written(lambda old: statements.events_of_posts(old, each.there), values)
+        return self._written(lambda old: of_posts.events_of_posts(old, each.there), values)
 
     def _bring_accounts(self, each: _Instance) -> None:
         """Write the accounts that no post has shown."""
@@ -283,9 +289,14 @@ class _Run:
     def _bring_sentiments(self, each: _Instance) -> None:
         """Write what was said of contents that are known here."""
         if self._has("post_sentiments"):
-            self._done.sentiments += self._written(
-                lambda old: statements.sentiments(old, each.there, each.here), {}
-            )
+            write = partial(self._write_sentiments, each)
+            for ids in self._pieces("post_sentiments", each, "post_id"):
+                self._done.sentiments += self._all_but_refused("post_sentiments", ids, write)
+
+    def _write_sentiments(self, each: _Instance, ids: list[str]) -> int:
+        return self._written(
+            lambda old: statements.sentiments(old, each.there, each.here), {"ids": ids}
+        )
 
     def _all_but_refused(
         self, table: str, ids: list[str], write: Callable[[list[str]], int]

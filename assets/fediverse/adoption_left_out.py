@@ -97,9 +97,10 @@ def of_no_instance(old: Old) -> dict[str, str]:
 
 def counted(queries: Callable[[Old], dict[str, str]], table: str, old: Old) -> str:
     """A SELECT of the first rows that a query of these returns, each with the number of all."""
+    # OFFSET: else the reason would be looked for already where the row is found to be here.
     return (
         "SELECT id, why, count(*) OVER () AS rows"
-        f" FROM ({queries(old)[table]}) AS found WHERE why IS NOT NULL ORDER BY id, why"
+        f" FROM ({queries(old)[table]} OFFSET 0) AS found WHERE why IS NOT NULL ORDER BY id, why"
         f" LIMIT {SHOWN}"
     )
 

@@ -21,19 +21,7 @@ from tallykeeper.database.sql import name_of
 EARLIEST = "2010-01-01"
 """What was received before, or is still to come, is received now: no day is made for it."""
 
-_COUNTS = ("replies_count", "reblogs_count", "favourites_count")
-_TEXTS = ("url", "uri", "language", "spoiler_text", "in_reply_to_id", "in_reply_to_account_id")
-_OF_ACCOUNT = (
-    "username",
-    "acct",
-    "display_name",
-    "url",
-    "bot",
-    "followers_count",
-    "following_count",
-    "statuses_count",
-    "created_at",
-)
+COUNTS = ("replies_count", "reblogs_count", "favourites_count")
 # From -1 to 1, also as a float is written.
 _SCORE = r"^-?(0?\.[0-9]+|[01](\.0+)?|0\.[0-9]+|[0-9](\.[0-9]+)?e-[0-9]+)$"
 
@@ -54,151 +42,28 @@ def present(old: Old, there: str | None) -> str:
     )
 
 
-def piece(old: Old, table: str, there: str | None, from_start: bool) -> str:
-    """A SELECT of the next ids of the table's rows, as text."""
+def piece(old: Old, table: str, there: str | None, from_start: bool, column: str = "id") -> str:
+    """A SELECT of the next ids of the table's rows, each once, as text."""
     after = "CAST(:last AS text) IS NULL"
     if not from_start:
-        after = f"p.id > CAST(:last AS {old.kind(table)})"
+        after = f"p.{column} > CAST(:last AS {old.kind(table, column)})"
     return (
-        f"SELECT p.id::text AS id FROM {old.table(table)} AS p WHERE p.id IS NOT NULL"
-        f" AND {old.of(table, 'p', there)} AND {after} ORDER BY p.id LIMIT :most"
+        f"SELECT p.{column}::text AS id FROM {old.table(table)} AS p"
+        f" WHERE p.{column} IS NOT NULL AND {old.of(table, 'p', there)} AND {after}"
+        f" GROUP BY p.{column} ORDER BY p.{column} LIMIT :most"
     )
 
 
-def among(old: Old, table: str, alias: str) -> str:
+def among(old: Old, table: str, alias: str, column: str = "id") -> str:
     """SQL: whether the id of a row is among `ids`."""
-    return f"{alias}.id = ANY (CAST(:ids AS text[])::{old.kind(table)}[])"
-
-
-def closure(old: Old, there: str | None) -> str:
-    """A SELECT of `ids` and of all posts there that these reblog.
-
-    What a reblog shows of a post makes that known here, so all of it has to come with the reblog.
-    """
-    posts = old.table("mastodon_posts")
-    first = f"FROM {posts} AS p WHERE {among(old, 'mastodon_posts', 'p')}"
-    first += f" AND {old.of('mastodon_posts', 'p', there)}"
-    if not old.has("mastodon_posts", "reblog_of_id"):
-        return f"SELECT DISTINCT p.id::text AS id {first} ORDER BY 1"
-    inner = old.same(("q", "mastodon_posts", "id"), ("w", "mastodon_posts", "reblog_of_id"))
-    return f"""
-WITH RECURSIVE wanted AS (
-  SELECT p.id, p.reblog_of_id {first}
-  UNION
-  SELECT q.id, q.reblog_of_id FROM wanted AS w JOIN {posts} AS q
-    ON {inner} AND {old.of("mastodon_posts", "q", there)}
-)
-SELECT DISTINCT id::text AS id FROM wanted ORDER BY 1"""
-
-
-def _rows(old: Old, there: str | None) -> str:
-    """CTEs: the posts of `ids` as JSON, with their author and the post that they reblog."""
-    posts = old.table("mastodon_posts")
-    own, again = old.of("mastodon_posts", "p", there), old.of("mastodon_posts", "q", there)
-    inner = "false"
-    if old.has("mastodon_posts", "reblog_of_id"):
-        inner = old.same(("q", "mastodon_posts", "id"), ("p", "mastodon_posts", "reblog_of_id"))
-    has_accounts = old.has("mastodon_accounts", "id")
-    authors = ""
-    for post, account in (("p", "a"), ("q", "b")):
-        if has_accounts:
-            whose = old.of("mastodon_accounts", account, there)
-            author = old.same(
-                (account, "mastodon_accounts", "id"), (post, "mastodon_posts", "account_id")
-            )
-            authors += (
-                f"\n  LEFT JOIN {old.table('mastodon_accounts')} AS {account}"
-                f" ON {author} AND {whose}"
-            )
-    a, b = ("to_jsonb(a)", "to_jsonb(b)") if has_accounts else ("NULL::jsonb", "NULL::jsonb")
-    return f"""posts AS MATERIALIZED (
-  SELECT p.id::text AS id, to_jsonb(p) AS p, to_jsonb(q) AS q, {a} AS a, {b} AS b
-  FROM {posts} AS p
-  LEFT JOIN {posts} AS q ON {inner} AND {again}{authors}
-  WHERE {among(old, "mastodon_posts", "p")} AND {own}
-)"""
-
-
-def unknown(old: Old, there: str | None) -> str:
-    """A SELECT of those of `ids` that are not here, and of which something can be made.
-
-    Of a post that could not be processed there is an event all the same: it is written again when
-    the post would say something else by now.
-    """
-    return f"""
-{_statuses(old, there)}
-SELECT DISTINCT s.id FROM statuses AS s
-WHERE NOT EXISTS (
-  SELECT FROM {name_of(mastodon_posts)} AS h WHERE h.instance_id = :here AND h.id = s.id
-) AND NOT EXISTS (
-  SELECT FROM {name_of(stream_events)} AS e WHERE e.instance_id = :here
-    AND e.payload_status_id = s.id AND e.event_type = 'status'
-    AND CASE WHEN e.process_error IS NULL THEN true
-      ELSE {JSON_OF}(e.payload::text) ? 'redacted' OR {JSON_OF}(e.payload::text) = s.status END
-) AND (s.p ->> 'reblog_of_id' IS NULL OR s.q IS NOT NULL) AND {ID}(to_jsonb(s.id)) IS NOT NULL
-ORDER BY 1"""
-
-
-def _list(value: str) -> str:
-    """SQL: a JSON array, also where it is written in a text; nothing for what is none."""
-    unpacked = f"CASE jsonb_typeof({value}) WHEN 'string' THEN {JSON_OF}({value} #>> '{{}}')"
-    unpacked += f" ELSE {value} END"
-    return f"CASE jsonb_typeof({unpacked}) WHEN 'array' THEN {unpacked} ELSE '[]'::jsonb END"
-
-
-def _status(old: Old, row: str, account: str, edited: str, reblog: str) -> str:
-    """SQL: a post's row as a server would send it."""
-    # A row that could say who may see it, and does not, is not made public: nobody can read it.
-    seen_by = f"{row} ->> 'visibility'" if old.has("mastodon_posts", "visibility") else "'public'"
-    texts = ", ".join(f"'{name}', {row} ->> '{name}'" for name in _TEXTS)
-    counts = ", ".join(f"'{name}', coalesce({row} ->> '{name}', '0')" for name in _COUNTS)
-    author = ", ".join(f"'{name}', {account} ->> '{name}'" for name in _OF_ACCOUNT)
-    content = ", ".join(f"{row} ->> '{n}'" for n in ("content", "content_html", "content_text"))
-    return f"""jsonb_strip_nulls(jsonb_build_object('id', {row} ->> 'id',
-    'created_at', {row} ->> 'created_at', 'edited_at', {edited}, 'content', coalesce({content}),
-    'visibility', {seen_by}, 'sensitive', {row} -> 'sensitive',
-    {texts}, {counts},
-    'account', jsonb_build_object('id', {row} ->> 'account_id', {author}),
-    'tags', (SELECT jsonb_agg(CASE jsonb_typeof(t) WHEN 'string'
-      THEN jsonb_build_object('name', t) ELSE t END)
-      FROM jsonb_array_elements({_list(f"{row} -> 'hashtags'")}) AS t),
-    'mentions', {_list(f"{row} -> 'mentions'")},
-    'media_attachments', {_list(f"{row} -> 'media_attachments'")},
-    'reblog', {reblog}))"""
-
-
-def _received(moment: str) -> str:
-    """SQL: when something was received, by the text that the row has for it."""
-    read = f"{TIME}({moment})"
-    return f"CASE WHEN {read} BETWEEN '{EARLIEST}Z' AND now() THEN {read} ELSE now() END"
-
-
-def _versions(old: Old, there: str | None) -> str:
-    """SQL: what is known of the posts' versions: post, versions as an array, the last edit."""
-    if old.lacks("post_versions"):
-        return (
-            "SELECT NULL::text AS post_id, NULL::jsonb AS versions, NULL::text AS edited"
-            " WHERE false"
-        )
-    content = ", ".join(f"v ->> '{n}'" for n in ("content", "content_html", "content_text"))
-    return f"""SELECT post_id,
-    jsonb_agg(jsonb_build_object('created_at', v ->> 'valid_from', 'content', coalesce({content}),
-      'spoiler_text', v ->> 'spoiler_text', 'sensitive', v -> 'sensitive')
-      ORDER BY {TIME}(v ->> 'valid_from')) AS versions,
-    CASE WHEN count(*) > 1 THEN (array_agg(v ->> 'valid_from'
-      ORDER BY {TIME}(v ->> 'valid_from') DESC))[1] END AS edited
-  FROM (SELECT o.post_id::text AS post_id, to_jsonb(o) AS v
-    FROM {old.table("post_versions")} AS o WHERE o.post_id::text = ANY (ARRAY(
-      SELECT id FROM posts UNION SELECT q ->> 'id' FROM posts))
-    AND {old.of("post_versions", "o", there)}) AS each
-  WHERE {TIME}(v ->> 'valid_from') IS NOT NULL GROUP BY post_id"""
+    return f"{alias}.{column} = ANY (CAST(:ids AS text[])::{old.kind(table, column)}[])"
 
 
 def unreadable(row: str) -> str:
     """SQL: why nothing can be made of a snapshot, of which `row` is the JSON; null where it can."""
     captured = f"{row} ->> 'captured_at'"
     cases = [wrong_time("captured_at", captured)]
-    for name in _COUNTS:
+    for name in COUNTS:
         came = f"{row} ->> '{name}'"
         cases.append(
             f"WHEN {came} IS NOT NULL AND coalesce({NUMBER}({came}), -1)"
@@ -214,72 +79,6 @@ def wrong_time(name: str, came: str) -> str:
         f"WHEN ({TIME}({came}) BETWEEN '{EARLIEST}Z' AND now()) IS NOT TRUE THEN '{name}:"
         f" expected a time from {EARLIEST} until now, came '"
         f" || coalesce(quote_literal(left({came}, 60)), 'nothing')"
-    )
-
-
-def _snapshots(old: Old, there: str | None) -> str:
-    """SQL: the counts that were captured of each post, and when."""
-    if old.lacks("post_metric_snapshots"):
-        return "SELECT NULL::text AS post_id, NULL::jsonb AS s WHERE false"
-    return (
-        "SELECT post_id, s FROM (SELECT o.post_id::text AS post_id, to_jsonb(o) AS s"
-        f" FROM {old.table('post_metric_snapshots')} AS o"
-        " WHERE o.post_id::text = ANY (CAST(:ids AS text[]))"
-        f" AND {old.of('post_metric_snapshots', 'o', there)}) AS each"
-        f" WHERE {unreadable('s')} IS NULL"
-    )
-
-
-def _statuses(old: Old, there: str | None) -> str:
-    """CTEs that end with `statuses`: what the posts of `ids` say, as a server would send it."""
-    within = _status(old, "q", "b", "coalesce(q ->> 'edited_at', w.edited)", "NULL")
-    inner = f"CASE WHEN q IS NOT NULL THEN {within} END"
-    whole = _status(old, "p", "a", "coalesce(p ->> 'edited_at', v.edited)", inner)
-    return f"""
-WITH {_rows(old, there)}, versions AS MATERIALIZED (
-  {_versions(old, there)}
-), statuses AS MATERIALIZED (
-  SELECT posts.id, p, q, v.versions, {whole} AS status
-  FROM posts LEFT JOIN versions AS v ON v.post_id = posts.id
-  LEFT JOIN versions AS w ON w.post_id = q ->> 'id'
-)"""
-
-
-def _events(old: Old, there: str | None) -> str:
-    """CTEs that end with `events`: what is to be written of the posts, in order."""
-    counts = ", ".join(f"'{n}', coalesce(s ->> '{n}', '0')" for n in _COUNTS)
-    return f"""{_statuses(old, there)}, snapshots AS (
-  {_snapshots(old, there)}
-), events AS (
-  SELECT id, 1 AS place, now() AS received_at, 'history' AS event_type,
-    jsonb_build_object('status_id', id, 'history', versions) AS payload
-  FROM statuses WHERE versions IS NOT NULL
-  UNION ALL
-  SELECT id, 2, {TIME}(s ->> 'captured_at'), 'status', status || jsonb_build_object({counts})
-  FROM statuses JOIN snapshots ON post_id = id
-  UNION ALL
-  SELECT id, 3, now(), 'status', status FROM statuses
-  UNION ALL
-  SELECT id, 4, {_received("p ->> 'deleted_at'")}, 'delete', to_jsonb(id)
-  FROM statuses WHERE p ->> 'deleted_at' IS NOT NULL
-)"""
-
-
-def days(old: Old, there: str | None) -> str:
-    """A SELECT of the days on which the events of the posts are received."""
-    return (
-        f"{_events(old, there)} SELECT DISTINCT (received_at AT TIME ZONE 'UTC')::date AS day"
-        " FROM events"
-    )
-
-
-def events_of_posts(old: Old, there: str | None) -> str:
-    """An INSERT of the events of the posts `ids` into the log."""
-    return (
-        f"{_events(old, there)} INSERT INTO {name_of(stream_events)}"
-        " (instance_id, received_at, event_type, payload, payload_status_id)"
-        " SELECT :here, received_at, event_type, payload, id FROM events"
-        " ORDER BY received_at, id, place"
     )
 
 
@@ -306,9 +105,10 @@ WHERE {ID}(to_jsonb(id)) IS NOT NULL
 ON CONFLICT DO NOTHING"""
 
 
-def judged(old: Old, there: str | None, here: int) -> str:
-    """SQL: the sentiments there, each with the version here that it was said of, null without.
+def judged(old: Old, there: str | None, here: int, which: str = "true") -> str:
+    """SQL: `which` of the sentiments there, each with the version here that it was said of.
 
+    The version is null where none is known to be it.
     That is the version of the analyzed content; else the one that began when theirs did; else the
     only one of a post of which no edit is known. Their numbers are not ours, where one is missing.
     """
@@ -328,7 +128,7 @@ def judged(old: Old, there: str | None, here: int) -> str:
     )
     return f"""(SELECT s.post_id, s.s, v.content_hash, v.version_seq
 FROM (SELECT o.post_id::text AS post_id, to_jsonb(o) AS s FROM {old.table("post_sentiments")} AS o
-  WHERE {old.of("post_sentiments", "o", there)}) AS s
+  WHERE {which} AND {old.of("post_sentiments", "o", there)}) AS s
 LEFT JOIN LATERAL (
   SELECT v.content_hash, v.version_seq, CASE WHEN v.content_hash = s.s ->> 'input_hash' THEN 1
     WHEN {began} THEN 2 WHEN {only} THEN 3 END AS place
@@ -338,7 +138,8 @@ LEFT JOIN LATERAL (
 
 
 def sentiments(old: Old, there: str | None, here: int) -> str:
-    """An INSERT of what a text model said of contents that are known here, as said last."""
+    """An INSERT of what a text model said of contents of the posts `ids`, as said last."""
+    of_posts = among(old, "post_sentiments", "o", "post_id")
     return f"""
 INSERT INTO {name_of(post_sentiments)} (instance_id, post_id, model, prompt_version, input_hash,
   status_version_seq, label, score, analyzed_at)
@@ -347,7 +148,7 @@ SELECT {here}, post_id, coalesce(s ->> 'model', 'unknown'),
   version_seq, coalesce(s ->> 'label', s ->> 'sentiment_label'),
   CASE WHEN s ->> 'score' ~ '{_SCORE}' THEN (s ->> 'score')::numeric END,
   coalesce({TIME}(s ->> 'analyzed_at'), now())
-FROM {judged(old, there, here)} WHERE content_hash IS NOT NULL
+FROM {judged(old, there, here, of_posts)} WHERE content_hash IS NOT NULL
 ORDER BY coalesce({TIME}(s ->> 'analyzed_at'), now()) DESC
 ON CONFLICT DO NOTHING"""
 
@@ -374,20 +175,23 @@ ORDER BY o.id LIMIT :most"""
 def copy_events(old: Old, there: str | None) -> str:
     """An INSERT of those raw events of `ids` that the log does not have."""
     log = name_of(stream_events)
+    # By its text: the log may keep json, which has no equality; and so that it can be hashed.
     return f"""
 WITH events AS MATERIALIZED (
-  SELECT o.id, {TIME}({_RECEIVED}) AS received_at, o.event_type::text AS event_type,
-    {JSON_OF}(o.payload::text) AS payload
-  FROM {old.table("stream_events")} AS o
-  WHERE {among(old, "stream_events", "o")} AND {old.of("stream_events", "o", there)}
+  SELECT id, received_at, event_type, payload, coalesce(payload::text, '') AS said FROM (
+    SELECT o.id, {TIME}({_RECEIVED}) AS received_at, o.event_type::text AS event_type,
+      {JSON_OF}(o.payload::text) AS payload
+    FROM {old.table("stream_events")} AS o
+    WHERE {among(old, "stream_events", "o")} AND {old.of("stream_events", "o", there)}) AS o
+), known AS MATERIALIZED (
+  SELECT e.received_at, e.event_type, coalesce({JSON_OF}(e.payload::text)::text, '') AS said
+  FROM {log} AS e JOIN (SELECT DISTINCT received_at FROM events) AS m USING (received_at)
+  WHERE e.instance_id = :here AND e.received_at BETWEEN (SELECT min(received_at) FROM events)
+    AND (SELECT max(received_at) FROM events)
 )
 INSERT INTO {log} (instance_id, received_at, event_type, payload)
 SELECT :here, n.received_at, n.event_type, n.payload FROM events AS n
 WHERE NOT EXISTS (
-  SELECT FROM {log} AS e WHERE e.instance_id = :here AND e.received_at = n.received_at
-    AND e.received_at BETWEEN (SELECT min(received_at) FROM events)
-      AND (SELECT max(received_at) FROM events)
-    -- By its text: the log may keep json, which has no equality.
-    AND e.event_type = n.event_type
-    AND {JSON_OF}(e.payload::text) IS NOT DISTINCT FROM n.payload)
+  SELECT FROM known AS k WHERE k.received_at = n.received_at
+    AND k.event_type::text = n.event_type AND k.said = n.said)
 ORDER BY n.received_at, n.id"""

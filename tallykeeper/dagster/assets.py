@@ -3,8 +3,8 @@
 Source tables become external assets, so that the lineage begins at the raw data; each tally an
 asset, with daily partitions where it has windows, and with its lanes where it is built in batches.
 What only one system has (tables that it processes itself, reports, housekeeping) it brings along.
-What a materialization does is in `materialization.py` and `lanes.py`, the checks are in `checks.py`.
-Building all this touches no database.
+What a materialization does is in `materialization.py` and `lanes.py`, the checks are in
+`checks.py`. Building all this touches no database.
 """
 
 # No `from __future__ import annotations` here: Dagster reads the types of an op's context and

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine
@@ -15,7 +16,7 @@ from assets.fediverse.processing import process
 from assets.fediverse.tallies import system
 from tallykeeper.database.connections import open_engine
 from tallykeeper.installation.migrate import migrate
-from tests.integration.fediverse_log import created, emptied
+from tests.integration.fediverse_log import created, emptied, status, tagged
 from tests.integration.support import execute, rows, scalar
 from tests.integration.test_fediverse_adoption import HERE, NAIVE_LOG, POSTS, build, found
 from tests.servers import VERSIONS, Servers
@@ -155,6 +156,11 @@ def test_a_table_that_hides_rows_or_may_not_be_read_is_refused_by_name(empty: En
         execute(empty, "DROP OWNED BY adopter", "DROP ROLE adopter")
 
 
+def derived(engine: Engine) -> dict[str, list[Any]]:
+    """What is here but for the log, which says the same in another order."""
+    return {name: all_rows for name, all_rows in found(engine).items() if name != "events"}
+
+
 @pytest.mark.parametrize(("of_posts", "of_others"), [("text", "text"), ("bigint", "varchar(20)")])
 def test_what_is_reblogged_comes_whole_with_the_first_reblog(
     empty: Engine, monkeypatch: pytest.MonkeyPatch, of_posts: str, of_others: str
@@ -179,7 +185,7 @@ def test_what_is_reblogged_comes_whole_with_the_first_reblog(
     )
     whole = adopt(empty, "theirs", HERE)
     assert (whole.posts, whole.left_out_rows) == (5, 0)
-    here = found(empty)
+    here = derived(empty)
     assert [v for v in here["versions"] if v[0] == "5"] == [("5", 1, "first"), ("5", 2, "now")]
     assert ("5", 4) in here["favourites"]
     assert scalar(empty, "SELECT deleted_at FROM fediverse.mastodon_posts WHERE id = '5'")
@@ -187,10 +193,49 @@ def test_what_is_reblogged_comes_whole_with_the_first_reblog(
     with monkeypatch.context() as patch:
         patch.setattr(adoption, "BATCH_POSTS", 1)
         assert adopt(empty, "theirs", HERE).posts == 5
-    assert found(empty) == here
+    assert derived(empty) == here
     again = adopt(empty, "theirs", HERE)
     assert (again.posts, again.known) == (0, 5)
-    assert found(empty) == here
+    assert derived(empty) == here
+
+
+def test_a_reblog_overwrites_nothing_of_a_post_that_is_known_here(empty: Engine) -> None:
+    log = emptied(empty)
+    log.say(
+        "update",
+        status(
+            9,
+            content="<p>ours</p>",
+            favourites_count=100,
+            visibility="unlisted",
+            tags=tagged("Sea"),
+            mentions=[{"id": "3", "acct": "cat"}],
+            media_attachments=[{"id": "m", "type": "image", "meta": {"width": 3}}],
+            account={"id": "7", "acct": "ann", "followers_count": 50},
+        ),
+        instance=2,
+    )
+    tables = ("posts", "accounts", "tags", "mentions", "versions")
+    media = "SELECT to_jsonb(m) FROM fediverse.media_attachments AS m"
+    before, shown = found(empty), rows(empty, media)
+    build(
+        empty,
+        f"{PLAIN}; ALTER TABLE mastodon_posts ADD reblog_of_id text, ADD favourites_count int",
+        f"INSERT INTO mastodon_posts VALUES ('10', '7', '{DAY} 10:00', NULL, '9', 0),"
+        f" ('9', '7', '{DAY} 10:00', '<p>theirs</p>', NULL, 5)",
+        "CREATE TABLE mastodon_accounts (id text, acct text, followers_count int)",
+        "INSERT INTO mastodon_accounts VALUES ('7', 'ann', 90)",
+    )
+    done = adopt(empty, "theirs", "two.example")
+    assert (done.posts, done.known, done.left_out_rows) == (1, 1, 0)
+    after = found(empty)
+    assert {n: [r for r in after[n] if r[0] != "10"] for n in tables} == {
+        n: before[n] for n in tables
+    }
+    assert rows(empty, media) == shown
+    assert rows(empty, "SELECT visibility FROM fediverse.mastodon_posts WHERE id = '9'") == [
+        ("unlisted",)
+    ]
 
 
 def test_a_sentiment_goes_with_the_version_that_it_was_said_of(empty: Engine) -> None:
@@ -387,6 +432,7 @@ def test_times_without_a_zone_are_in_utc_and_rows_that_do_not_fit_cost_themselve
 ) -> None:
     migrate(naive, [system])
     long = "x" * 70
+    execute(naive, "ALTER TABLE fediverse.post_sentiments ALTER model TYPE varchar(3)")
     build(
         naive,
         POSTS,
@@ -394,14 +440,17 @@ def test_times_without_a_zone_are_in_utc_and_rows_that_do_not_fit_cost_themselve
         f" '{DAY} 12:00')",
         f"ALTER TABLE mastodon_posts ALTER id TYPE text; INSERT INTO mastodon_posts (id,"
         f" account_id, created_at) VALUES ('{long}', '7', '{DAY} 12:00')",
+        "INSERT INTO post_sentiments (post_id, sentiment_label, model, status_version_seq)"
+        " VALUES ('2', 'neutral', 'longer', 1), ('01JC', 'neutral', 'm', 1)",
         "CREATE TABLE stream_events (id int, received_at timestamp, event_type text, payload json)",
         f"INSERT INTO stream_events VALUES (1, '{DAY} 10:00', 'delete', '\"5\"'),"
         f" (2, '{DAY} 10:05', '{long}', '1'), (3, '{DAY} 10:06', 'delete', '\"4\"')",
     )
     done = adopt(naive, "theirs", HERE)
-    assert (done.posts, done.events) == (5, 2)
+    assert (done.posts, done.sentiments, done.events) == (5, 3, 2)
     assert [s for s in done.sentences() if "the database refuses it" in s] == [
         f"  {long}: the database refuses it: value too long for type character varying(64)",
+        "  2: the database refuses it: value too long for type character varying(3)",
         "  2: the database refuses it: value too long for type character varying(50)",
     ]
     assert rows(
