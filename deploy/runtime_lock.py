@@ -1,10 +1,10 @@
 # ruff: noqa: INP001 -- a script, run before there is anything to import
 """Of requirements.lock, what a deployment needs: nothing of what only develops and tests.
 
-Takes pyproject.toml and requirements.lock, and writes the part of the lock that the project's
-dependencies and its build system lead to, hashes included. What leads to what is read from the
-lock's own `# via` comments, so that nothing is looked up and nothing else can get in. Runs with a
-bare Python, before anything is installed.
+Takes pyproject.toml and requirements.lock, and writes the part of the lock that the library with
+all of its extras, the reference project and the build system lead to, hashes included. What leads
+to what is read from the lock's own `# via` comments, so that nothing is looked up and nothing else
+can get in. Runs with a bare Python, before anything is installed.
 """
 
 from __future__ import annotations
@@ -23,8 +23,15 @@ def runtime_lock(pyproject: str, lock: str) -> str:
     Raises ValueError where the project needs a package that the lock does not have.
     """
     project = tomllib.loads(pyproject)
-    needed = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
-    wanted = {_name_of(requirement) for requirement in needed}
+    library = project["project"]
+    needed = [
+        *library["dependencies"],
+        *(each for extra in library["optional-dependencies"].values() for each in extra),
+        *project["dependency-groups"]["reference"],
+        *project["build-system"]["requires"],
+    ]
+    # The extra `all` names the library itself.
+    wanted = {_name_of(requirement) for requirement in needed} - {_name_of(library["name"])}
     entries = _entries(lock)
     missing = wanted - set(entries)
     if missing:

@@ -11,6 +11,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import tomllib
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -187,7 +188,7 @@ def test_the_image_has_all_that_the_project_needs_and_none_of_what_develops_it()
     deployed = deployed_packages()
     assert all("--hash=sha256:" in entry for entry in deployed.values())
     here = cast("dict[str, str]", default_environment())
-    needed, waiting = set[str](), [("tallykeeper", frozenset[str]())]
+    needed, waiting = set[str](), [("tallykeeper", frozenset({"all"}))]
     while waiting:
         name, extras = waiting.pop()
         for text in metadata.requires(name) or []:
@@ -199,13 +200,20 @@ def test_the_image_has_all_that_the_project_needs_and_none_of_what_develops_it()
                 if package not in needed:
                     waiting.append((package, frozenset(requirement.extras)))
                 needed.add(package)
-    assert needed - deployed.keys() == set()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    reference = project["dependency-groups"]["reference"]
+    needed |= {canonicalize_name(Requirement(text).name) for text in reference}
+    assert needed - deployed.keys() == {"tallykeeper"}, "which the extra `all` names"
     assert {"setuptools", "wheel"} <= deployed.keys(), "the project itself is built with them"
     assert deployed.keys() & {"pytest", "mypy", "ruff", "playwright", "hypothesis", "uv"} == set()
 
 
 def test_a_package_that_the_lock_lacks_is_named() -> None:
-    project = '[build-system]\nrequires = []\n[project]\ndependencies = ["Left_Pad>=1", "six"]\n'
+    project = (
+        '[build-system]\nrequires = []\n[project]\nname = "one"\ndependencies = ["six"]\n'
+        '[project.optional-dependencies]\npad = ["Left_Pad>=1"]\nall = ["one[pad]"]\n'
+        "[dependency-groups]\nreference = []\n"
+    )
     lock = "# made\nsix==1 \\\n    --hash=sha256:00\n    # via tallykeeper (pyproject.toml)\n"
     with pytest.raises(ValueError, match="expected left-pad in the lock, but it has none"):
         runtime_lock().runtime_lock(project, lock)
