@@ -15,7 +15,7 @@ QUIET_DG := import pathlib, sys, sysconfig; \
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test lint format bench screenshots lock clean
+.PHONY: help setup demo up down test lint format bench docs screenshots lock clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -47,6 +47,10 @@ format: $(READY) ## mend style and formatting where a machine can
 
 bench: $(READY) ## measure every claim anew, into docs/reference/benchmarks.md (hours; ARGS="--only NAME" for one table)
 	@$(BIN)/python -m benchmarks --output docs/reference/benchmarks.md $(ARGS)
+
+# The theme announces the end of mkdocs 1 at each build; mkdocs.yml says how to go on then.
+docs: $(READY) ## the documentation as a site, in build/docs; ARGS=serve shows it on 127.0.0.1:8000
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs $(or $(ARGS),build --quiet) --strict
 
 screenshots: $(READY) ## take the pictures of the documentation anew from the running UI
 	@$(BIN)/python -m tests.browser.screenshots $(ARGS)
