@@ -59,7 +59,7 @@ screenshots: $(READY) ## take the pictures of the documentation anew from the ru
 lock: ## write requirements.lock from pyproject.toml; ARGS=--upgrade for the latest versions
 	@test -x $(BIN)/uv || $(MAKE) --no-print-directory setup
 	@$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --all-extras \
-	    --group reference --group dev --generate-hashes --no-strip-extras \
+	    --group reference --group dev --group docs --generate-hashes --no-strip-extras \
 	    --no-emit-index-url --no-emit-find-links --no-header --output-file requirements.lock $(ARGS)
 	@{ echo '# Every package that Tallykeeper is run and tested with, by version and hash.'; \
 	   echo '# Written by `make lock`; not for editing.'; cat requirements.lock; } > requirements.lock.part

@@ -17,7 +17,7 @@ from tallykeeper.settings import project_root
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("material") is None or importlib.util.find_spec("mkdocs") is None,
-    reason="mkdocs-material is not installed: it comes with the extra `docs`, as of `make setup`",
+    reason="mkdocs-material is not installed: it is in the dependency group `docs` (`make setup`)",
 )
 
 # What a browser fetches by itself. A link that a reader may follow is none of it.
