@@ -41,7 +41,7 @@ lint: $(READY) ## style, formatting and types, nothing changed
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-format: $(READY) ## mend style and formatting where a machine can
+format: $(READY) ## repair style and formatting where a machine can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 

@@ -261,7 +261,7 @@ def keep_runs_days() -> int:
 
 
 def keep_incidents_days() -> int:
-    """For how many days a mended incident is kept: TALLY_KEEP_INCIDENTS_DAYS, 365.
+    """For how many days a resolved incident is kept: TALLY_KEEP_INCIDENTS_DAYS, 365.
 
     Raises SettingError where it is no whole number from 1.
     """

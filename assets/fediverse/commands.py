@@ -139,7 +139,7 @@ def listen(url: str, written: str, streaming_host: str | None) -> None:
         click.echo(sentence)
     try:
         with _stopped_by_signals() as stop:
-            heard = run(
+            received = run(
                 engine,
                 base_url,
                 stream,
@@ -150,7 +150,7 @@ def listen(url: str, written: str, streaming_host: str | None) -> None:
             )
     except ListenError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(heard.summary())
+    click.echo(received.summary())
 
 
 @contextmanager

@@ -68,7 +68,7 @@ class Pace:
 
 
 @dataclass
-class Heard:
+class Received:
     """What was received and written, how much of it was cut, and how often it was connected."""
 
     events: int = 0
@@ -97,7 +97,7 @@ class _Listening:
     say: Say
     pace: Pace
     buffer: queue.Queue[tuple[datetime, str | None, str | None]]
-    heard: Heard = field(default_factory=Heard)
+    received: Received = field(default_factory=Received)
     refusal: Refused | Elsewhere | None = None
     failure: BaseException | None = None
     connection: StreamConnection | None = None
@@ -113,7 +113,7 @@ def listen(
     stop: threading.Event,
     say: Say,
     pace: Pace | None = None,
-) -> Heard:
+) -> Received:
     """Listen to the server's stream until `stop` is set; returns once all received is written.
 
     `base_url` is as `base_url_of` returns it, `streaming_host` is another host that may have its
@@ -138,19 +138,19 @@ def listen(
             stop.set()
             _close(shared)
             reader.join(timeout=1.0)
-    shared.heard.seconds = time.monotonic() - started
+    shared.received.seconds = time.monotonic() - started
     if shared.failure is not None:
         raise shared.failure
     if isinstance(shared.refusal, Elsewhere):
         raise ListenError(
-            f"{base_url}: {shared.refusal}. Events written before: {shared.heard.events:,}"
+            f"{base_url}: {shared.refusal}. Events written before: {shared.received.events:,}"
         )
     if shared.refusal is not None:
         raise ListenError(
             f"{base_url} does not let us listen to {stream}: {shared.refusal};"
-            f" {_advice(token)}. Events written before: {shared.heard.events:,}"
+            f" {_advice(token)}. Events written before: {shared.received.events:,}"
         )
-    return shared.heard
+    return shared.received
 
 
 def _advice(token: str | None) -> str:
@@ -183,7 +183,7 @@ def _read_until_stopped(shared: _Listening) -> None:
     def connected() -> None:
         nonlocal connected_at
         connected_at = time.monotonic()
-        shared.heard.connections += 1
+        shared.received.connections += 1
         shared.say(f"listening to {shared.stream} of {shared.base_url}")
 
     def receive(name: str | None, data: str | None) -> None:
@@ -194,7 +194,7 @@ def _read_until_stopped(shared: _Listening) -> None:
         shared.buffer.put((latest, name, data))
 
     def cut(said: str) -> None:
-        shared.heard.cut += 1
+        shared.received.cut += 1
         shared.say(f"{said}; its beginning is kept")
 
     while not shared.stop.is_set():
@@ -309,7 +309,7 @@ class _Writer:
             else:
                 if failures:
                     shared.say("the database is back")
-                shared.heard.events += len(batch)
+                shared.received.events += len(batch)
                 return
 
     def _wait(self, seconds: float) -> None:
@@ -345,8 +345,8 @@ class _Writer:
         waiting = events + self._shared.buffer.qsize()
         return ListenError(
             f"{waiting:,} events were received but could not be written, and are lost"
-            f" ({_first_line(error)}); mend that and listen again. Events written before:"
-            f" {self._shared.heard.events:,}"
+            f" ({_first_line(error)}); repair that and listen again. Events written before:"
+            f" {self._shared.received.events:,}"
         )
 
 

@@ -118,7 +118,7 @@ def events_processed(database: Database) -> dg.AssetCheckResult:
     if found.failed:
         wrong.append(
             f"Nothing could be made of {_counted(found.failed, 'event')} of the last 24 hours; the"
-            " table says why. Once the cause is mended, replay their time of receipt."
+            " table says why. Once the cause is repaired, replay their time of receipt."
         )
     if found.age_seconds > limit:
         wrong.append(
@@ -165,7 +165,7 @@ def recent(engine: Engine) -> datetime | None:
 
 
 def verdict(found: LogVerification, start: datetime | None) -> dg.AssetCheckResult:
-    """The outcome of a comparison as a check result: what differs, and what mends it."""
+    """The outcome of a comparison as a check result: what differs, and what repairs it."""
     scope = "everything that is kept" if start is None else f"events received since {start}"
     metadata: Metadata = {
         "posts": dg.MetadataValue.int(found.posts),
@@ -178,7 +178,7 @@ def verdict(found: LogVerification, start: datetime | None) -> dg.AssetCheckResu
         return dg.AssetCheckResult(passed=True, metadata=metadata)
     config = {"replay_all": True} if start is None else {"replay_from": start.isoformat()}
     metadata["rows"] = differences_table(found.differences)
-    metadata["to_mend"] = dg.MetadataValue.json(
+    metadata["to_resolve"] = dg.MetadataValue.json(
         {"ops": {f"{POSTS.path[0]}__processing": {"config": config}}}
     )
     return dg.AssetCheckResult(
@@ -186,7 +186,7 @@ def verdict(found: LogVerification, start: datetime | None) -> dg.AssetCheckResu
         severity=dg.AssetCheckSeverity.ERROR,
         description=(
             f"Not what the log says: {_counted(found.differing, 'row')}. Materialize"
-            f" {POSTS.to_user_string()} with the run config under `to_mend`: it replays these"
+            f" {POSTS.to_user_string()} with the run config under `to_resolve`: it replays these"
             " events, and writes what differs."
         ),
         metadata=metadata,

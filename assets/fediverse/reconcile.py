@@ -26,7 +26,7 @@ COPIED: dict[Table, str] = {
     tables.media_attachments: "post_id",
     tables.post_metric_snapshots: "post_id",
 }
-# Derived from all posts together; compared and mended with them.
+# Derived from all posts together; compared and repaired with them.
 COMPARED = {**COPIED, tables.conversation_threads: "post_id"}
 
 

@@ -85,13 +85,13 @@ def replay(engine: Engine, start: datetime | None = None, end: datetime | None =
         process(engine)
     found = _Found()
 
-    def mend(connection: Connection) -> None:
+    def repair(connection: Connection) -> None:
         if redact_deleted():
             redaction.redact_events(connection, _DELETED.format(schema=schema))
         for name, number in settle(connection, schema, thinned=True).items():
             found.rows[name] = found.rows.get(name, 0) + number
 
-    _each_chunk(engine, schema, window, found, mend, commit=True)
+    _each_chunk(engine, schema, window, found, repair, commit=True)
     return Replayed(found.posts, found.skipped, failed, found.rows, time.monotonic() - started)
 
 

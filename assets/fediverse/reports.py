@@ -46,7 +46,7 @@ class Trending:
 
 
 def trending_everywhere(connection: Connection, at: datetime) -> list[Trending]:
-    """What is trending on the instances last heard of, each with at most MOST_TRENDS hashtags."""
+    """What is trending on the last instances, each with at most MOST_TRENDS hashtags."""
     found = connection.execute(
         text(
             f"SELECT id, base_url FROM {name_of(instances)}"

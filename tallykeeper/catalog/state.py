@@ -44,6 +44,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, OID, TSTZMULTIRANGE, insert
 from sqlalchemy.exc import ProgrammingError
 
+from tallykeeper.catalog import renames
 from tallykeeper.database import sql
 from tallykeeper.declarations.tally import FIRST_DAY, LAST_DAY, Tally
 from tallykeeper.errors import NotInstalled
@@ -51,11 +52,11 @@ from tallykeeper.errors import NotInstalled
 MOST_KEYS = 20_000
 # Why a tally is stale, where that is a fault and not how things go.
 DECLARATION_CHANGED = "its declaration changed"
-CAPTURE_MENDED = "its capture was found broken and mended"
+CAPTURE_REPAIRED = "its capture was found broken and repaired"
 LOG_DIFFERED = "its change log was missing, another table, or had other columns"
 VIEW_MISSING = "its live view was missing"
 VIEW_MISREAD = "its live view read another table than its own"
-FAULTS = (DECLARATION_CHANGED, CAPTURE_MENDED, LOG_DIFFERED, VIEW_MISSING, VIEW_MISREAD)
+FAULTS = (DECLARATION_CHANGED, CAPTURE_REPAIRED, LOG_DIFFERED, VIEW_MISSING, VIEW_MISREAD)
 # How the reasons begin that triggers write, each a fault too.
 CAPTURE_FAILED = "capture"
 EDITED = "edited by hand: "
@@ -89,7 +90,7 @@ tally_state = Table(
     Column("built_at", DateTime(timezone=True), comment="last rebuild of everything"),
     Column("refreshed_at", DateTime(timezone=True), comment="last refresh or rebuild"),
     Column("seconds", Double, comment="how long that took"),
-    Column("pending_taken", BigInteger, comment="change-log rows it consumed"),
+    Column("pending_consumed", BigInteger, comment="change-log rows it consumed"),
     Column("keys_changed", BigInteger, comment="rows it inserted, updated or deleted"),
 )
 
@@ -198,7 +199,7 @@ unbuilt = Table(
     Column("kind", Text, nullable=False, comment="index, constraint, or check of a constraint"),
     Column("what", Text, nullable=False, comment="the index's or constraint's name"),
     Column("statement", Text, nullable=False, comment="what builds it"),
-    Column("mending", Text, comment="what makes a constraint hold that does not"),
+    Column("repair", Text, comment="what makes a constraint hold that does not"),
     comment="What a backfill dropped from an empty table and builds when all rows are in.",
 )
 
@@ -301,18 +302,14 @@ def create(connection: Connection) -> None:
     # IF NOT EXISTS would ask for the right to create schemas even where there is nothing to do.
     if not connection.scalar(select(func.to_regnamespace(sql.ENGINE_SCHEMA).is_not(None))):
         sql.execute(connection, f"CREATE SCHEMA {sql.ENGINE_SCHEMA}")
+    renames.apply(connection)
     metadata.create_all(connection, checkfirst=True)
     _add_columns(connection)
 
 
 def _add_columns(connection: Connection) -> None:
     """Give the tables of an earlier release the columns that came since, which may be null."""
-    known = connection.exec_driver_sql(
-        "SELECT c.relname, array_agg(a.attname::text) FROM pg_class AS c"
-        " JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"
-        f" WHERE c.relnamespace = '{sql.ENGINE_SCHEMA}'::regnamespace GROUP BY c.relname"
-    )
-    present = {name: set(columns) for name, columns in known}
+    present = renames.columns_there(connection)
     for table in metadata.tables.values():
         for column in table.c:
             if column.name not in present.get(table.name, set(table.c.keys())):

@@ -305,9 +305,10 @@ def verify(names: Sequence[str], as_json: bool) -> int:
 def incidents(names: Sequence[str], open_only: bool, as_json: bool) -> int:
     """Tell what was found wrong, and what became of it.
 
-    Open incidents first, then the latest hundred that were mended. When each was found, what it
-    was, its cause if it is known, how many keys differed, what is being done or when it was mended.
-    NAME may also be a job, schedule or check. With --open it ends with 1 where anything is open.
+    Open incidents first, then the latest hundred that were resolved. When each was found, what it
+    was, its cause if it is known, how many keys differed, what is being done or when it was
+    resolved. NAME may also be a job, schedule or check. With --open it ends with 1 where anything
+    is open.
     """
     from tallykeeper.cli.output.incidents import incidents_as_json, incidents_in_words
     from tallykeeper.cli.selection import UnknownTally, incidents_of

@@ -12,7 +12,7 @@ from tallykeeper.discovery import active_systems, all_systems, chosen_systems, i
 from tallykeeper.faults import incidents as written
 
 MOST_OPEN = 1_000
-MOST_MENDED = 100
+MOST_RESOLVED = 100
 
 
 class UnknownTally(ValueError):
@@ -77,7 +77,7 @@ def incidents_of(engine: Engine, names: Sequence[str], *, open_only: bool) -> li
     """The incidents of what `names` mean, or all: open ones first, of each the latest first.
 
     A name is a tally's, or what an incident is about besides: a job, a schedule, a check. Those
-    that were mended are a hundred at most.
+    that were resolved are a hundred at most.
 
     Raises UnknownTally, or NotInstalled where incidents are not written down yet.
     """
@@ -99,8 +99,8 @@ def incidents_of(engine: Engine, names: Sequence[str], *, open_only: bool) -> li
             )
         ]
     latest = sorted(found, key=lambda i: (i.found_at, i.id), reverse=True)
-    mended = [incident for incident in latest if not incident.is_open]
-    return [*(i for i in latest if i.is_open), *mended[:MOST_MENDED]]
+    resolved = [incident for incident in latest if not incident.is_open]
+    return [*(i for i in latest if i.is_open), *resolved[:MOST_RESOLVED]]
 
 
 def number_open(engine: Engine) -> int:

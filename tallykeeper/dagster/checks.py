@@ -28,8 +28,8 @@ from tallykeeper.operations.differences import (
     SIDES,
     brief,
     measures_of,
-    mending_commands,
     records_of,
+    repair_commands,
     repair_of,
     sentence,
 )
@@ -110,14 +110,16 @@ def _capture_intact(system: System, tally: Tally, key: dg.AssetKey) -> dg.AssetC
         if not faults:
             return dg.AssetCheckResult(passed=True, metadata=metadata)
         metadata["what"] = dg.MetadataValue.text("; ".join(faults))
-        metadata["to_mend"] = dg.MetadataValue.text(f"tally migrate && tally refresh {tally.name}")
+        metadata["to_resolve"] = dg.MetadataValue.text(
+            f"tally migrate && tally refresh {tally.name}"
+        )
         more = f"; and {len(faults) - MOST_FAULTS} more" if len(faults) > MOST_FAULTS else ""
         return dg.AssetCheckResult(
             passed=False,
             severity=dg.AssetCheckSeverity.ERROR,
             description=(
                 f"{'; '.join(faults[:MOST_FAULTS])}{more}. Changes may be missed: `tally migrate`"
-                f" mends the capture, and `tally refresh {tally.name}` then rebuilds the tally."
+                f" repairs the capture, and `tally refresh {tally.name}` then rebuilds the tally."
             ),
             metadata=metadata,
         )
@@ -152,7 +154,7 @@ def _fresh(system: System, tally: Tally, key: dg.AssetKey) -> dg.AssetChecksDefi
             metadata["oldest_pending"] = dg.MetadataValue.timestamp(status.oldest_pending)
         if age <= limit:
             return dg.AssetCheckResult(passed=True, metadata=metadata)
-        metadata["to_mend"] = dg.MetadataValue.text(f"tally refresh {tally.name}")
+        metadata["to_resolve"] = dg.MetadataValue.text(f"tally refresh {tally.name}")
         return dg.AssetCheckResult(
             passed=False,
             severity=dg.AssetCheckSeverity.WARN,
@@ -206,7 +208,7 @@ def verdict(
     if found.stale:
         why = "; ".join(dict.fromkeys(found.stale))
         metadata["stale"] = dg.MetadataValue.text(why)
-        metadata["to_mend"] = dg.MetadataValue.text(f"tally refresh {tally.name}")
+        metadata["to_resolve"] = dg.MetadataValue.text(f"tally refresh {tally.name}")
         return dg.AssetCheckResult(
             passed=False,
             severity=dg.AssetCheckSeverity.WARN,
@@ -232,8 +234,8 @@ def verdict(
     if runs:
         metadata["windows"] = dg.MetadataValue.text(spelled_out(runs))
     metadata["keys"] = differences_table(tally, found.differences[:MOST_SHOWN])
-    commands = " && ".join(mending_commands(tally, found.days))
-    metadata["to_mend"] = dg.MetadataValue.text(commands)
+    commands = " && ".join(repair_commands(tally, found.days))
+    metadata["to_resolve"] = dg.MetadataValue.text(commands)
     metadata[incidents.REPAIR] = dg.MetadataValue.json(repair_of(tally, found))
     return dg.AssetCheckResult(
         passed=False,

@@ -40,12 +40,12 @@ MOST_INCIDENTS = 1_000
 
 @dataclass(frozen=True)
 class Undone:
-    """One thing that is left undone or wrong: what, why, since when if known, what mends it."""
+    """One thing that is left undone or wrong: what, why, since when if known, what repairs it."""
 
     what: str
     why: str
     since: datetime | None
-    to_mend: str
+    to_resolve: str
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def take(engine: Engine, systems: Sequence[System]) -> Inventory:
             unbuilt=unbuilt,
             uncaptured=list(uncaptured.values()),
             stuck=stuck,
-            incidents=[Undone(i.subject, i.what, i.found_at, _mending(i)) for i in opened],
+            incidents=[Undone(i.subject, i.what, i.found_at, _next_step(i)) for i in opened],
             news=len(unbuilt) + len(stuck) + len(uncaptured.keys() - told),
         )
 
@@ -178,7 +178,7 @@ def verdict(found: Inventory) -> dg.AssetCheckResult:
         severity=dg.AssetCheckSeverity.WARN,
         description=(
             f"{counted[0].upper()}{counted[1:]}. The first is {first.what}, {first.why};"
-            f" `{first.to_mend}`."
+            f" `{first.to_resolve}`."
         ),
         metadata=metadata,
     )
@@ -238,13 +238,13 @@ def _open_incidents(connection: Connection) -> list[incidents.Incident]:
     return [i for i in found if (i.subject, i.kind) != (SUBJECT, INVENTORY)]
 
 
-def _mending(incident: incidents.Incident) -> str:
-    to_mend = incident.details.get("to_mend")
-    return to_mend if isinstance(to_mend, str) else "tally incidents --open"
+def _next_step(incident: incidents.Incident) -> str:
+    to_resolve = incident.details.get("to_resolve")
+    return to_resolve if isinstance(to_resolve, str) else "tally incidents --open"
 
 
 def _table(undone: Sequence[Undone]) -> dg.TableMetadataValue:
-    names = ("what", "why", "since", "to_mend")
+    names = ("what", "why", "since", "to_resolve")
     return dg.MetadataValue.table(
         [
             dg.TableRecord(
@@ -252,7 +252,7 @@ def _table(undone: Sequence[Undone]) -> dg.TableMetadataValue:
                     "what": each.what,
                     "why": each.why,
                     "since": f"{each.since:%Y-%m-%d %H:%M:%S} UTC" if each.since else "",
-                    "to_mend": each.to_mend,
+                    "to_resolve": each.to_resolve,
                 }
             )
             for each in undone

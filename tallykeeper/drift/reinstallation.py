@@ -63,10 +63,10 @@ class Drifted:
                 state.mark_stale(connection, tally, str(drift))
         broken = [d for d in found if d.consequence is not Consequence.STALE]
         # Rights are closed by every installation, which says nothing of it either.
-        done = [f"mended {drift}" for drift in broken if drift.kind != GRANTS]
+        done = [f"repaired {drift}" for drift in broken if drift.kind != GRANTS]
         missed = any(drift.missed for drift in broken)
         if missed and not set(state.stale_reasons(connection, tally)) & set(state.FAULTS):
-            state.mark_stale(connection, tally, state.CAPTURE_MENDED)
+            state.mark_stale(connection, tally, state.CAPTURE_REPAIRED)
         if missed:
             state.clear_reason(connection, tally, dependencies.CAPTURE_BROKEN)
         elif any(drift.of_hand for drift in broken):

@@ -1,4 +1,4 @@
-"""Forgetting incidents that were mended long ago, but not how many there were.
+"""Forgetting incidents that were resolved long ago, but not how many there were.
 
 Invariants: the number of incidents ever found, by kind, never falls. So what is deleted
 is counted in the same transaction.
@@ -22,19 +22,19 @@ pruned_incidents = Table(
     metadata,
     Column("kind", Text, primary_key=True),
     Column("times", BigInteger, nullable=False, comment="how many of that kind were deleted"),
-    comment="How many incidents were deleted because they were mended long ago.",
+    comment="How many incidents were deleted because they were resolved long ago.",
 )
 
 
 def prune_incidents(connection: Connection, before: datetime) -> int:
-    """Delete incidents that were mended before a moment, and what was told of them; how many.
+    """Delete incidents that were resolved before a moment, and what was told of them; how many.
 
     An open one is never deleted. Nothing is where an earlier version made the engine's tables.
     """
     if not is_there(connection, pruned_incidents):
         return 0
-    mended_long_ago = delete(incidents).where(incidents.c.mended_at < before)
-    gone = Counter(connection.scalars(mended_long_ago.returning(incidents.c.kind)))
+    resolved_long_ago = delete(incidents).where(incidents.c.resolved_at < before)
+    gone = Counter(connection.scalars(resolved_long_ago.returning(incidents.c.kind)))
     if gone:
         rows = [{"kind": kind, "times": times} for kind, times in sorted(gone.items())]
         statement = insert(pruned_incidents).values(rows)

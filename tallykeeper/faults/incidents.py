@@ -1,8 +1,8 @@
 """What was found wrong: when, why, what was done about it, and when it was right again.
 
-An incident is opened when something is found, counted while it is found again, and mended when
+An incident is opened when something is found, counted while it is found again, and resolved when
 what found it finds it right. At most one is open for a subject and kind. Nothing here finds or
-mends anything, and nothing sends a message; those who do write it down here, in their own
+resolves anything, and nothing sends a message; those who do write it down here, in their own
 transaction.
 """
 
@@ -67,14 +67,14 @@ incidents = Table(
     Column("times", Integer, nullable=False, server_default="1", comment="how often it was found"),
     Column("repairs", Integer, nullable=False, server_default="0", comment="asked for so far"),
     Column("repair_requested_at", _when, comment="when the last repair was asked for"),
-    Column("mended_at", _when, comment="null while it is open"),
-    Column("mended_by", Text, comment="what showed that it is right again"),
+    Column("resolved_at", _when, comment="null while it is open"),
+    Column("resolved_by", Text, comment="what showed that it is right again"),
     Index(
         "incidents_open",
         "subject",
         "kind",
         unique=True,
-        postgresql_where=text("mended_at IS NULL"),
+        postgresql_where=text("resolved_at IS NULL"),
     ),
     Index("incidents_found_at", "found_at"),
 )
@@ -90,7 +90,7 @@ messages = Table(
         nullable=False,
         index=True,
     ),
-    Column("kind", Text, nullable=False, comment="found, again, not mended, or mended"),
+    Column("kind", Text, nullable=False, comment="found, again, not resolved, or resolved"),
     Column("title", Text, nullable=False),
     Column("body", Text, nullable=False),
     Column("made_at", _when, nullable=False, server_default=func.now()),
@@ -120,12 +120,12 @@ deliveries = Table(
     comment="A message on its way to one address.",
 )
 
-heard = Table(
-    "heard",
+processed_events = Table(
+    "processed_events",
     metadata,
     Column("log", Text, primary_key=True, comment="which event log"),
     Column("event", BigInteger, primary_key=True, comment="its place in that log"),
-    Column("heard_at", _when, nullable=False, server_default=func.now()),
+    Column("processed_at", _when, nullable=False, server_default=func.now()),
     comment="Events of the orchestrator's log of which incidents already tell.",
 )
 
@@ -135,8 +135,8 @@ class Incident:
     """One thing that is, or was, wrong.
 
     `differing` counts the keys that differ, where that is what is wrong. `details` is JSON for
-    people and programs: `keys` (the first differing ones, with both values), `windows`, `to_mend`
-    (the command), `run` (where it was found). `times` counts how often it was found.
+    people and programs: `keys` (the first differing ones, with both values), `windows`,
+    `to_resolve` (the command), `run` (where it was found). `times` counts how often it was found.
     """
 
     id: int
@@ -151,12 +151,12 @@ class Incident:
     times: int
     repairs: int
     repair_requested_at: datetime | None
-    mended_at: datetime | None
-    mended_by: str | None
+    resolved_at: datetime | None
+    resolved_by: str | None
 
     @property
     def is_open(self) -> bool:
-        return self.mended_at is None
+        return self.resolved_at is None
 
     @property
     def is_first(self) -> bool:
@@ -194,7 +194,7 @@ def report(
     new = statement.excluded
     statement = statement.on_conflict_do_update(
         index_elements=["subject", "kind"],
-        index_where=incidents.c.mended_at.is_(None),
+        index_where=incidents.c.resolved_at.is_(None),
         set_={
             "what": new.what,
             "cause": func.coalesce(new.cause, incidents.c.cause),
@@ -207,26 +207,26 @@ def report(
     return _incident(connection.execute(statement.returning(incidents)).mappings().one())
 
 
-def mend(
+def resolve(
     connection: Connection,
     subject: str,
     kind: str,
-    mended_by: str,
+    resolved_by: str,
     *,
     at: datetime | None = None,
 ) -> Incident | None:
     """Close the open incident of that subject and kind; None where there is none.
 
-    One that was found later than `at` stays open: what is heard of late must not end it.
+    One that was found later than `at` stays open: an event that is processed late must not end it.
     """
-    mended_at: Any = func.now() if at is None else at
+    resolved_at: Any = func.now() if at is None else at
     columns = incidents.c
     row = (
         connection.execute(
             update(incidents)
-            .where(columns.subject == subject, columns.kind == kind, columns.mended_at.is_(None))
-            .where(columns.last_found_at <= mended_at)
-            .values(mended_at=mended_at, mended_by=mended_by)
+            .where(columns.subject == subject, columns.kind == kind, columns.resolved_at.is_(None))
+            .where(columns.last_found_at <= resolved_at)
+            .values(resolved_at=resolved_at, resolved_by=resolved_by)
             .returning(incidents)
         )
         .mappings()
@@ -235,16 +235,16 @@ def mend(
     return None if row is None else _incident(row)
 
 
-def record_mended(
+def record_resolved(
     connection: Connection,
     subject: str,
     kind: str,
     what: str,
-    mended_by: str,
+    resolved_by: str,
     *,
     found_at: datetime,
 ) -> Incident:
-    """Write down what was mended as soon as it was found."""
+    """Write down what was resolved as soon as it was found."""
     row = (
         connection.execute(
             incidents.insert()
@@ -254,8 +254,8 @@ def record_mended(
                 what=what,
                 found_at=found_at,
                 last_found_at=found_at,
-                mended_at=func.now(),
-                mended_by=mended_by,
+                resolved_at=func.now(),
+                resolved_by=resolved_by,
             )
             .returning(incidents)
         )
@@ -283,7 +283,7 @@ def record_stale(connection: Connection, tally: Tally, *, edits_are_known: bool 
         )
     found = connection.execute(query.group_by(marks.reason)).all()
     for reason, at in found:
-        record_mended(connection, tally.name, STALE, reason, "rebuilt", found_at=at)
+        record_resolved(connection, tally.name, STALE, reason, "rebuilt", found_at=at)
 
 
 def request_repair(connection: Connection, incident: Incident) -> None:
@@ -306,10 +306,10 @@ def listed(
     columns = incidents.c
     query = select(incidents).limit(limit)
     if open_only:
-        query = query.where(columns.mended_at.is_(None))
+        query = query.where(columns.resolved_at.is_(None))
     if subject is not None:
         query = query.where(columns.subject == subject)
-    open_first = case((columns.mended_at.is_(None), 0), else_=1)
+    open_first = case((columns.resolved_at.is_(None), 0), else_=1)
     query = query.order_by(open_first, columns.found_at.desc(), columns.id.desc())
     return [_incident(row) for row in connection.execute(query).mappings()]
 
@@ -318,7 +318,7 @@ def open_of(connection: Connection, subject: str, kind: str) -> Incident | None:
     """The open incident of that subject and kind; None where there is none."""
     columns = incidents.c
     query = select(incidents).where(
-        columns.subject == subject, columns.kind == kind, columns.mended_at.is_(None)
+        columns.subject == subject, columns.kind == kind, columns.resolved_at.is_(None)
     )
     row = connection.execute(query).mappings().one_or_none()
     return None if row is None else _incident(row)
@@ -327,7 +327,7 @@ def open_of(connection: Connection, subject: str, kind: str) -> Incident | None:
 def open_counts(connection: Connection) -> dict[str, int]:
     """How many incidents are open, by subject; subjects without any are left out."""
     columns = incidents.c
-    query = select(columns.subject, func.count()).where(columns.mended_at.is_(None))
+    query = select(columns.subject, func.count()).where(columns.resolved_at.is_(None))
     return {row[0]: row[1] for row in connection.execute(query.group_by(columns.subject))}
 
 

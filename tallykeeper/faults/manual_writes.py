@@ -55,7 +55,7 @@ def look(connection: Connection, tallies: Sequence[str]) -> set[int]:
         if tally not in known or known[tally].what != what:
             found.add(_report(connection, tally, what).id)
     for tally in known.keys() - by_tally.keys():
-        incidents.mend(connection, tally, incidents.EDITED, "a refresh wrote it anew")
+        incidents.resolve(connection, tally, incidents.EDITED, "a refresh wrote it anew")
     return found
 
 
@@ -94,7 +94,7 @@ def resolve(
         first: datetime = min(note.first for note in notes)
         if open_one is not None and open_one.what != _what(left):
             _report(connection, tally.name, _what(left))
-        return incidents.record_mended(
+        return incidents.record_resolved(
             connection, tally.name, incidents.EDITED, what, by, found_at=first
         )
     if open_one.what != what:
@@ -102,7 +102,7 @@ def resolve(
     # It may have been found while this transaction, begun before, waited for its locks.
     begun: datetime = connection.execute(select(func.now())).scalar_one()
     at = max(begun, open_one.last_found_at)
-    return incidents.mend(connection, tally.name, incidents.EDITED, by, at=at)
+    return incidents.resolve(connection, tally.name, incidents.EDITED, by, at=at)
 
 
 def _notes(connection: Connection, tallies: Sequence[str], relation: str) -> Sequence[Row[Any]]:
@@ -112,7 +112,7 @@ def _notes(connection: Connection, tallies: Sequence[str], relation: str) -> Seq
 
 
 def _report(connection: Connection, tally: str, what: str) -> Incident:
-    details = {"asset": tally.replace(".", "/"), "to_mend": f"tally refresh {tally}"}
+    details = {"asset": tally.replace(".", "/"), "to_resolve": f"tally refresh {tally}"}
     return incidents.report(connection, tally, incidents.EDITED, what, details=details)
 
 

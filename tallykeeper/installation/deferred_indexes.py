@@ -86,7 +86,7 @@ class Step:
     kind: str
     what: str
     statement: str
-    mending: str | None = None
+    repair: str | None = None
 
 
 def strip(connection: Connection, tally: Tally) -> bool:
@@ -230,9 +230,9 @@ def build(
         try:
             _run(connection, tally, place, step, guard)
         except IntegrityError as error:
-            if sqlstate(error) != FOREIGN_KEY_VIOLATION or step.mending is None:
+            if sqlstate(error) != FOREIGN_KEY_VIOLATION or step.repair is None:
                 raise
-            _run(connection, tally, None, dataclasses.replace(step, statement=step.mending), guard)
+            _run(connection, tally, None, dataclasses.replace(step, statement=step.repair), guard)
         except TallyBusy:
             refused += 1
             if refused == BUILD_ATTEMPTS:
@@ -244,9 +244,7 @@ def _next_step(connection: Connection, tally: Tally) -> tuple[int, Step] | None:
     query = select(state.unbuilt).where(columns.tally == tally.name).order_by(columns.place)
     with connection.begin():
         row = connection.execute(query.limit(1)).one_or_none()
-    return (
-        None if row is None else (row.place, Step(row.kind, row.what, row.statement, row.mending))
-    )
+    return None if row is None else (row.place, Step(row.kind, row.what, row.statement, row.repair))
 
 
 def _run(

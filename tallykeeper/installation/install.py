@@ -210,7 +210,7 @@ def _bring_up(
         known = [t for t in over if t.name in known_before]
         if unexplained and known:
             broken.update(known)
-            done += [f"mended {fault}" for fault in unexplained]
+            done += [f"repaired {fault}" for fault in unexplained]
         _install_capture(connection, source, over)
     for tally, found in own.items():
         if tally.name in known_before:
@@ -220,7 +220,7 @@ def _bring_up(
         _install_own(connection, tally)
     for tally in beside:
         if tally in broken:
-            state.mark_stale(connection, tally, state.CAPTURE_MENDED)
+            state.mark_stale(connection, tally, state.CAPTURE_REPAIRED)
             done.append(f"{tally.name} is stale: changes may have been missed")
     return done + function_rights.close(connection)
 
@@ -232,7 +232,7 @@ def _judge_own(
     upgraded: bool,
     broken: set[Tally],
 ) -> list[str]:
-    """What of the derived table's own triggers is mended, and what has to be looked at for it."""
+    """What of the derived table's own triggers is repaired, and what has to be looked at for it."""
     explained = [f for f in found if upgraded and (f.of_function_text or f.of_hand)]
     unexplained = [fault for fault in found if fault not in explained]
     if not unexplained:
@@ -242,7 +242,7 @@ def _judge_own(
         state.record_written(connection, tally, [], True)
     else:
         broken.add(tally)
-    return [f"mended {fault}" for fault in unexplained]
+    return [f"repaired {fault}" for fault in unexplained]
 
 
 def _install_tally(

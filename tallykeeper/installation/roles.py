@@ -40,7 +40,7 @@ KEPT = {
     "incidents": WRITE,
     "messages": WRITE,
     "deliveries": WRITE,
-    "heard": WRITE,
+    "processed_events": WRITE,
     "pruned_incidents": ("SELECT", "INSERT", "UPDATE"),
     "captured_relations": READ,
     "captured_identities": READ,

@@ -52,16 +52,16 @@ class Written:
 class Refreshed:
     """What a refresh or rebuild did.
 
-    `pending_taken` counts change-log rows, `oldest_change` is when the oldest of them was logged,
-    `rows` are those of the derived table now. `reason` says why a refresh had to rebuild, `faults`
-    why its figures are not proven all the same.
+    `pending_consumed` counts change-log rows, `oldest_change` is when the oldest of them was
+    logged, `rows` are those of the derived table now. `reason` says why a refresh had to rebuild,
+    `faults` why its figures are not proven all the same.
     """
 
     tally: str
     how: str
     reason: str | None
     rows: int
-    pending_taken: int
+    pending_consumed: int
     oldest_change: datetime | None
     windows: tuple[Written, ...]
     as_of: datetime
@@ -299,7 +299,7 @@ def record(
         "rows": rows,
         "refreshed_at": func.now(),
         "seconds": seconds,
-        "pending_taken": outcome.taken,
+        "pending_consumed": outcome.taken,
         "keys_changed": changed,
     }
     if everything:
@@ -318,7 +318,7 @@ def record(
         how=how,
         reason=reason,
         rows=int(row.rows or 0),
-        pending_taken=outcome.taken,
+        pending_consumed=outcome.taken,
         oldest_change=outcome.oldest,
         windows=outcome.windows,
         as_of=row.refreshed_at,

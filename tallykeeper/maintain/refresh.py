@@ -85,7 +85,7 @@ def refresh(
         return _with(faults, record(connection, tally, "refresh", None, outcome, started, False))
 
     result = writing_as_declared(engine, tally, work)
-    vacuum_log(engine, tally, result.pending_taken)
+    vacuum_log(engine, tally, result.pending_consumed)
     return result
 
 
@@ -126,7 +126,7 @@ def rebuild(
         )
 
     result = writing_as_declared(engine, tally, work)
-    vacuum_log(engine, tally, result.pending_taken)
+    vacuum_log(engine, tally, result.pending_consumed)
     return result
 
 
@@ -198,7 +198,7 @@ def _in_batches(
     for _ in range(BACKFILLS):
         result = writing_as_declared(engine, tally, work)
         if result is not None:
-            vacuum_log(engine, tally, result.pending_taken)
+            vacuum_log(engine, tally, result.pending_consumed)
             return _both(done, result) if done else result
         done.append(backfill(engine, tally, on_progress=on_progress))
     raise TallyBusy(
@@ -216,7 +216,7 @@ def _both(done: Sequence[Backfilled], after: Refreshed) -> Refreshed:
         after,
         how="rebuild",
         reason="; ".join(dict.fromkeys(reasons)) or None,
-        pending_taken=sum(b.taken for b in done) + after.pending_taken,
+        pending_consumed=sum(b.taken for b in done) + after.pending_consumed,
         oldest_change=min(oldest, default=None),
         windows=added([*(w for b in done for w in b.written), *after.windows]),
     )

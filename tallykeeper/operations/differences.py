@@ -54,17 +54,17 @@ def record(connection: Connection, tally: Tally, found: Verification) -> None:
     faults = capture_faults(connection, tally)
     if faults:
         what = "; ".join(faults)
-        _report(connection, tally, incidents.CAPTURE, what, cause=what, to_mend="tally migrate")
+        _report(connection, tally, incidents.CAPTURE, what, cause=what, to_resolve="tally migrate")
     else:
-        incidents.mend(connection, tally.name, incidents.CAPTURE, VERIFY)
+        incidents.resolve(connection, tally.name, incidents.CAPTURE, VERIFY)
     if found.stale:
         return
     if not found.differing and not found.quarantined:
-        incidents.mend(connection, tally.name, incidents.DIFFERS, VERIFY)
+        incidents.resolve(connection, tally.name, incidents.DIFFERS, VERIFY)
         return
     details: dict[str, Any] = {}
     if found.differing:
-        details["to_mend"] = " && ".join(mending_commands(tally, found.days))
+        details["to_resolve"] = " && ".join(repair_commands(tally, found.days))
         details[incidents.REPAIR] = repair_of(tally, found)
         details["keys"] = records_of(tally, found.differences[:MOST_KEYS])
         if found.days:
@@ -141,7 +141,7 @@ def measures_of(tally: Tally) -> Sequence[str]:
     return tally.measures or ("row",)
 
 
-def mending_commands(tally: Tally, days: Sequence[str]) -> list[str]:
+def repair_commands(tally: Tally, days: Sequence[str]) -> list[str]:
     """The commands that rebuild the windows of `days`, or the whole tally if they are many."""
     runs = runs_of_days(days)
     if not runs or len(runs) > MOST_COMMANDS:

@@ -82,7 +82,7 @@ GAUGES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 )
 
 INCIDENTS = "incidents"
-INCIDENTS_EVER = "Incidents found so far, open or mended, those too that were deleted since."
+INCIDENTS_EVER = "Incidents found so far, open or resolved, those too that were deleted since."
 
 STATE = f"{sql.ENGINE_SCHEMA}.tally_state"
 OF_STATE = (

@@ -1,6 +1,6 @@
 """Why a derived table may differ from its sources: what the database still shows of it.
 
-Asked when a difference was found, before anything is mended. A cause is told only where there is
+Asked when a difference was found, before anything is resolved. A cause is told only where there is
 evidence for it; without any there is None, and nobody guesses.
 """
 

@@ -16,7 +16,7 @@ from tallykeeper.faults.incidents import Incident
 from tallykeeper.operations.repair_answers import doing
 from tallykeeper.settings import ui_url
 
-FOUND, AGAIN, NOT_MENDED, MENDED = "found", "again", "not mended", "mended"
+FOUND, AGAIN, NOT_RESOLVED, RESOLVED = "found", "again", "not resolved", "resolved"
 STORED, EXPECTED = " (stored)", " (expected)"
 MOST_LISTED = 50
 # The subject of the incident that nobody was there to find any.
@@ -50,13 +50,13 @@ def told(incident: Incident, kind: str, *, is_first: bool = False) -> Text:
     said = {
         FOUND: short,
         AGAIN: f"still wrong, {short}",
-        NOT_MENDED: f"not mended, {short}",
-        MENDED: f"recovered ({short})",
+        NOT_RESOLVED: f"not resolved, {short}",
+        RESOLVED: f"recovered ({short})",
     }[kind]
-    if kind == MENDED and is_first:
-        said = short if incident.kind == incidents.STALE else f"{short}, mended already"
-    recovered = kind == MENDED and not is_first
-    paragraphs = _mended(incident) if recovered else _wrong(incident, kind)
+    if kind == RESOLVED and is_first:
+        said = short if incident.kind == incidents.STALE else f"{short}, resolved already"
+    recovered = kind == RESOLVED and not is_first
+    paragraphs = _resolved(incident) if recovered else _wrong(incident, kind)
     lines = [line for line in (*paragraphs, *_links(incident)) if line]
     return Text(f"{incident.subject}: {said}", "\n".join(lines))
 
@@ -64,7 +64,7 @@ def told(incident: Incident, kind: str, *, is_first: bool = False) -> Text:
 def together(found: Sequence[Incident], kind: str) -> Text:
     """One message about many incidents."""
     verbs = {FOUND: "things are wrong", AGAIN: "things are still wrong"}
-    verbs |= {NOT_MENDED: "things were not mended", MENDED: "things recovered"}
+    verbs |= {NOT_RESOLVED: "things were not resolved", RESOLVED: "things recovered"}
     lines = [f"{incident.subject}: {_short(incident)}" for incident in found[:MOST_LISTED]]
     if len(found) > MOST_LISTED:
         lines.append(f"and {len(found) - MOST_LISTED:,} more")
@@ -94,18 +94,18 @@ def _wrong(incident: Incident, kind: str) -> list[str]:
     lines = [*_keys(incident), *_what(incident), _since(incident)]
     if incident.cause and incident.cause not in incident.what:
         lines.append(f"Likely cause: {incident.cause}.")
-    if kind == NOT_MENDED:
-        lines.append("The repair did not mend it.")
+    if kind == NOT_RESOLVED:
+        lines.append("The repair did not resolve it.")
     if incident.is_open:
         lines.append(doing(incident))
     else:
-        lines.append(f"Mended at {_moment(incident.mended_at)}: {incident.mended_by}.")
+        lines.append(f"Resolved at {_moment(incident.resolved_at)}: {incident.resolved_by}.")
     return lines
 
 
-def _mended(incident: Incident) -> list[str]:
+def _resolved(incident: Incident) -> list[str]:
     return [
-        f"Mended at {_moment(incident.mended_at)}, as was found by: {incident.mended_by}.",
+        f"Resolved at {_moment(incident.resolved_at)}, as was found by: {incident.resolved_by}.",
         _since(incident),
         f"Repairs: {incident.repairs}." if incident.repairs else "",
         f"Likely cause: {incident.cause}." if incident.cause else "",

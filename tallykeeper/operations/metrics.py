@@ -193,7 +193,7 @@ class _Scrape:
             if not is_there(connection, incidents):
                 return
             columns = (incidents.c.subject, incidents.c.kind)
-            still = select(*columns, func.count()).where(incidents.c.mended_at.is_(None))
+            still = select(*columns, func.count()).where(incidents.c.resolved_at.is_(None))
             for subject, kind, count in connection.execute(still.group_by(*columns)):
                 self._set("open_incidents", count, subject, kind)
             for kind, times in incidents_ever(connection).items():

@@ -17,12 +17,12 @@ from tallykeeper.faults.incidents import Incident, deliveries, messages
 from tallykeeper.operations import message_templates
 from tallykeeper.operations.alert_targets import Target
 from tallykeeper.operations.delivery import sooner
-from tallykeeper.operations.message_templates import AGAIN, FOUND, MENDED, NOT_MENDED, Text
+from tallykeeper.operations.message_templates import AGAIN, FOUND, NOT_RESOLVED, RESOLVED, Text
 from tallykeeper.operations.repair_answers import REPAIR_JOB
 
 # More of a kind at once are told in one message.
 MOST_SINGLE = 5
-# What was mended longer ago than this, and was never told, is history.
+# What was resolved longer ago than this, and was never told, is history.
 NEWS_FOR = timedelta(days=1)
 
 
@@ -67,44 +67,50 @@ def _untold(
     found = []
     for row in connection.execute(_news(repeat_after)).mappings():
         values = dict(row)
-        told_at, told_mended, long_ago = (values.pop(name) for name in _TOLD)
+        notified_at, resolution_sent, long_ago = (values.pop(name) for name in _NOTIFIED)
         incident = Incident(**values)
-        kind = None if told_mended else _kind(incident, told_at, long_ago, incident.id in found_now)
+        kind = (
+            None
+            if resolution_sent
+            else _kind(incident, notified_at, long_ago, incident.id in found_now)
+        )
         if kind is not None:
-            found.append((incident, kind, told_at is None))
+            found.append((incident, kind, notified_at is None))
     return found
 
 
-_TOLD = ("told_at", "told_mended", "long_ago")
+_NOTIFIED = ("notified_at", "resolution_sent", "long_ago")
 
 
 def _news(repeat_after: timedelta) -> Select[tuple[object, ...]]:
     columns = incidents.incidents.c
-    told_at = func.max(messages.c.made_at)
+    notified_at = func.max(messages.c.made_at)
     told = (
         select(
-            told_at.label("told_at"),
-            func.coalesce(func.bool_or(messages.c.kind == MENDED), False).label("told_mended"),
-            (told_at <= func.now() - literal(repeat_after)).label("long_ago"),
+            notified_at.label("notified_at"),
+            func.coalesce(func.bool_or(messages.c.kind == RESOLVED), False).label(
+                "resolution_sent"
+            ),
+            (notified_at <= func.now() - literal(repeat_after)).label("long_ago"),
         )
         .where(messages.c.incident == columns.id)
         .lateral("told")
     )
-    is_news = columns.mended_at.is_(None) | (columns.mended_at > func.now() - literal(NEWS_FOR))
-    query = select(*columns, *(told.c[name] for name in _TOLD)).join(told, true())
+    is_news = columns.resolved_at.is_(None) | (columns.resolved_at > func.now() - literal(NEWS_FOR))
+    query = select(*columns, *(told.c[name] for name in _NOTIFIED)).join(told, true())
     return query.where(is_news).order_by(columns.id)
 
 
 def _kind(
-    incident: Incident, told_at: datetime | None, long_ago: bool | None, found_now: bool
+    incident: Incident, notified_at: datetime | None, long_ago: bool | None, found_now: bool
 ) -> str | None:
     if not incident.is_open:
-        return MENDED
-    if told_at is None:
+        return RESOLVED
+    if notified_at is None:
         return FOUND
     if found_now and incident.details.get("job") == REPAIR_JOB:
-        return NOT_MENDED
-    if long_ago and (found_now or incident.last_found_at > told_at):
+        return NOT_RESOLVED
+    if long_ago and (found_now or incident.last_found_at > notified_at):
         return AGAIN
     return None
 

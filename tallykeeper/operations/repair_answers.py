@@ -92,7 +92,7 @@ def _what_is_rebuilt(repair: Mapping[str, Any]) -> str:
 
 
 def _by_hand(incident: Incident) -> str:
-    command = incident.details.get("to_mend")
+    command = incident.details.get("to_resolve")
     return (
         f"run `{command}`"
         if isinstance(command, str)

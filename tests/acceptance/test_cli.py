@@ -1,4 +1,4 @@
-"""What people do with `tally`, from an empty database to one that was found wrong and mended."""
+"""What people do with `tally`, from an empty database to one that was found wrong and resolved."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_capture_that_is_not_intact_is_named_by_every_command_until_it_is_repair
     assert "INTACT" not in built.ok("status").out
 
 
-def test_verify_names_what_differs_and_rebuild_mends_it(built: Command, engine: Engine) -> None:
+def test_verify_names_what_differs_and_rebuild_repairs_it(built: Command, engine: Engine) -> None:
     with engine.begin() as connection:
         connection.execute(text(CLAIM_WRITING))
         connection.execute(
@@ -194,7 +194,7 @@ def test_verify_names_what_differs_and_rebuild_mends_it(built: Command, engine: 
     assert lines[0].startswith("media.daily_contributions: 2 keys WRONG, 3 keys compared in")
     assert lines[0].endswith(
         ", on 2 days from 1999-01-01 to 2025-11-20;"
-        " `tally rebuild media.daily_contributions` mends it"
+        " `tally rebuild media.daily_contributions` repairs it"
     )
     assert lines[1].split() == ["key", "stored", "expected"]
     assert " ".join(lines[2].split()) == "date 1999-01-01T00:00:00+00:00 count 4 no such row"

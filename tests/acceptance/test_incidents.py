@@ -17,14 +17,14 @@ DAILY = "media.daily_contributions"
 
 @pytest.fixture
 def kept(tally: Command, engine: Engine) -> Command:
-    """A database with incidents: one mended, one open of a tally, one open of a job."""
+    """A database with incidents: one resolved, one open of a tally, one open of a job."""
     migrate(engine, [system], with_sources=True)
     with engine.begin() as connection:
         incidents.report(connection, DAILY, "differs", "1 key differs.", differing=1)
-        incidents.mend(connection, DAILY, "differs", "the check matches_source")
+        incidents.resolve(connection, DAILY, "differs", "the check matches_source")
         connection.exec_driver_sql(
             "UPDATE tallykeeper.incidents SET found_at = '2026-02-01 12:00Z',"
-            " mended_at = '2026-02-01 13:00Z'"
+            " resolved_at = '2026-02-01 13:00Z'"
         )
         for times in range(2):
             incidents.report(
@@ -34,12 +34,12 @@ def kept(tally: Command, engine: Engine) -> Command:
                 "1,234 keys differ from the sources, on 2025-11-20 to 2025-12-24, 2026-01-03.",
                 cause="edited by hand: UPDATE by ann through psql at 2026-03-01 11:58:03 UTC",
                 differing=1234 - times,
-                details={"to_mend": f"tally rebuild {DAILY}"},
+                details={"to_resolve": f"tally rebuild {DAILY}"},
             )
         incidents.report(connection, "media_hourly", "run", "the step x failed: no such host")
         connection.exec_driver_sql(
             "UPDATE tallykeeper.incidents SET found_at = '2026-03-01 12:00Z',"
-            " last_found_at = '2026-03-01 13:00Z' WHERE mended_at IS NULL"
+            " last_found_at = '2026-03-01 13:00Z' WHERE resolved_at IS NULL"
         )
     return tally
 
@@ -62,12 +62,12 @@ def test_incidents_read_well_in_80_columns_open_ones_first(kept: Command) -> Non
         "  doing    Nothing is done by itself: run `tally rebuild",
         "           media.daily_contributions`.",
         "",
-        "2026-02-01 12:00  media.daily_contributions                               mended",
+        "2026-02-01 12:00  media.daily_contributions                             resolved",
         "  what     1 key differs.",
         "  keys     1 differs",
-        "  mended   2026-02-01 13:00 (the check matches_source)",
+        "  resolved 2026-02-01 13:00 (the check matches_source)",
         "",
-        "2 open, 1 mended",
+        "2 open, 1 resolved",
     ]
 
 
@@ -75,17 +75,17 @@ def test_with_open_it_ends_with_1_while_anything_is_wrong(kept: Command, engine:
     found = kept.run("incidents", "--open")
     assert (found.code, found.err) == (1, "")
     assert "2026-02-01" not in found.out
-    assert found.out.endswith("\n2 open, 0 mended\n")
+    assert found.out.endswith("\n2 open, 0 resolved\n")
     assert kept.run("incidents").code == 0
     with engine.begin() as connection:
         for incident in incidents.listed(connection, open_only=True):
-            incidents.mend(connection, incident.subject, incident.kind, "a test")
+            incidents.resolve(connection, incident.subject, incident.kind, "a test")
     assert kept.ok("incidents", "--open").out == "no incidents\n"
 
 
 def test_a_name_is_a_tally_or_whatever_it_is_about(kept: Command) -> None:
-    assert kept.ok("incidents", "daily_contributions").out.endswith("1 open, 1 mended\n")
-    assert kept.ok("incidents", "media_hourly").out.endswith("1 open, 0 mended\n")
+    assert kept.ok("incidents", "daily_contributions").out.endswith("1 open, 1 resolved\n")
+    assert kept.ok("incidents", "media_hourly").out.endswith("1 open, 0 resolved\n")
     assert kept.ok("incidents", "--open", "hourly_contributions").out == "no incidents\n"
     unknown = kept.run("incidents", "nothing")
     assert (unknown.code, unknown.out) == (2, "")
@@ -95,16 +95,16 @@ def test_a_name_is_a_tally_or_whatever_it_is_about(kept: Command) -> None:
 def test_programs_get_json(kept: Command) -> None:
     whole = json.loads(kept.ok("incidents", "--json").out)
     assert whole["open"] == 2
-    _, differs, mended = whole["incidents"]
+    _, differs, resolved = whole["incidents"]
     assert (differs["subject"], differs["kind"], differs["open"]) == (DAILY, "differs", True)
     assert (differs["differing"], differs["times"]) == (1234, 2)
     assert differs["doing"] == f"Nothing is done by itself: run `tally rebuild {DAILY}`."
-    assert (mended["open"], mended["doing"], mended["mended_by"]) == (
+    assert (resolved["open"], resolved["doing"], resolved["resolved_by"]) == (
         False,
         None,
         "the check matches_source",
     )
-    assert mended["mended_at"].startswith("2026-02-01T13:00:00")
+    assert resolved["resolved_at"].startswith("2026-02-01T13:00:00")
 
 
 def test_status_says_that_incidents_are_open(kept: Command) -> None:

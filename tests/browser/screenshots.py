@@ -197,7 +197,7 @@ def failed_check(browser: Browser, base: str) -> Page:
     """What a comparison with the source tells that finds a key which differs."""
     page = checks(browser, base)
     page.get_by_role("button").filter(has_text=re.compile("^Execute$")).click()
-    page.get_by_text("to_mend", exact=True).wait_for(timeout=RUN_SECONDS * 1000)
+    page.get_by_text("to_resolve", exact=True).wait_for(timeout=RUN_SECONDS * 1000)
     return page
 
 

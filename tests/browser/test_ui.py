@@ -151,7 +151,7 @@ def test_a_check_turns_red_by_a_wrong_row_and_green_by_the_repair(
         assert page.get_by_text("Failed", exact=True).first.is_visible()
     # The sensor hears of it, asks for the repair, and that checks again; nobody clicks.
     page.get_by_text("Passed", exact=True).first.wait_for(timeout=2 * WAIT)
-    incident = _mended_incident(engine)
+    incident = _resolved_incident(engine)
     engine.dispose()
     assert (incident.kind, incident.differing) == ("differs", 1)
 
@@ -183,8 +183,8 @@ def _ask(ui: str, query: str, **variables: Any) -> dict[str, Any]:
     return data
 
 
-def _mended_incident(engine: Engine) -> Incident:
-    """The one incident, once the sensor has heard that it is mended."""
+def _resolved_incident(engine: Engine) -> Incident:
+    """The one incident, once the sensor has recorded that it is resolved."""
     until = time.monotonic() + screenshots.RUN_SECONDS
     while True:
         with engine.connect() as connection:

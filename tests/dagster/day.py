@@ -149,7 +149,7 @@ def _hour(location: Location, day: Day) -> Hour:
     tallies = [tally for built in location.built for tally in built.system.tallies]
     with location.engine.connect() as connection:
         refreshed = connection.execute(
-            text("SELECT sum(seconds), sum(pending_taken) FROM tallykeeper.tally_state")
+            text("SELECT sum(seconds), sum(pending_consumed) FROM tallykeeper.tally_state")
         ).one()
         logs = sum(_size(connection, tally) for tally in tallies)
     return Hour(

@@ -21,7 +21,7 @@ from tests.dagster.watching import Log, all_incidents, evaluated, look
 from tests.webhook import Webhook, webhook
 
 BREAK = "UPDATE media.daily_contributions SET count = 7 WHERE date = '2020-06-02Z'"
-MEND = "UPDATE media.daily_contributions SET count = 1 WHERE date = '2020-06-02Z'"
+REPAIR = "UPDATE media.daily_contributions SET count = 1 WHERE date = '2020-06-02Z'"
 DIFFERS = "media.daily_contributions: 1 key differs from the sources"
 RECOVERED = "media.daily_contributions: recovered (1 key differs from the sources)"
 
@@ -35,7 +35,7 @@ def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Webhook]:
 
 @pytest.fixture
 def quiet(location: Location) -> Location:
-    """All that other tests left in the instance's log was heard of, and is forgotten."""
+    """All that other tests left in the instance's log was processed, and is forgotten."""
     look(location)
     location.execute("DELETE FROM tallykeeper.incidents")
     return location
@@ -65,12 +65,12 @@ def test_a_failed_check_is_told_with_keys_and_values_and_so_is_its_recovery(
     assert lines[3] == f"Run: http://127.0.0.1:3000/runs/{ran.run_id}"
     assert lines[4] == "Asset: http://127.0.0.1:3000/assets/media/daily_contributions"
 
-    library.execute(CLAIM_WRITING, MEND)
+    library.execute(CLAIM_WRITING, REPAIR)
     library.audit()
     look(library)
     assert hook.titles[1:] == [RECOVERED]
     (incident,) = all_incidents(library)
-    assert incident.mended_by == "the check matches_source"
+    assert incident.resolved_by == "the check matches_source"
     look(library)
     assert len(hook.received) == 2
 
@@ -179,23 +179,28 @@ def test_a_failure_that_appears_after_the_success_that_followed_it_does_not_stay
     look(library)
     (incident,) = all_incidents(library)
     assert not incident.is_open
-    assert hook.titles == [f"{DIFFERS}, mended already"]
+    assert hook.titles == [f"{DIFFERS}, resolved already"]
 
 
 def test_what_was_heard_long_ago_is_forgotten_but_for_a_mark(library: Location) -> None:
-    def heard() -> int:
+    def processed() -> int:
         with library.engine.connect() as connection:
             return int(
-                connection.execute(text("SELECT count(*) FROM tallykeeper.heard")).scalar_one()
+                connection.execute(
+                    text("SELECT count(*) FROM tallykeeper.processed_events")
+                ).scalar_one()
             )
 
     for _ in range(3):
         evaluated(library, "daily_contributions", "fresh", passed=True)
     look(library)
-    assert heard() > 3
-    library.execute("UPDATE tallykeeper.heard SET heard_at = heard_at - interval '11 minutes'")
+    assert processed() > 3
+    library.execute(
+        "UPDATE tallykeeper.processed_events"
+        " SET processed_at = processed_at - interval '11 minutes'"
+    )
     look(library)
-    assert heard() == 1
+    assert processed() == 1
     evaluated(library, "daily_contributions", "matches_source", passed=False)
     look(library)
     assert [incident.times for incident in all_incidents(library)] == [1]
@@ -203,7 +208,7 @@ def test_what_was_heard_long_ago_is_forgotten_but_for_a_mark(library: Location) 
 
 def test_another_storage_is_heard_from_its_beginning(library: Location) -> None:
     library.execute(
-        "UPDATE tallykeeper.heard SET log = 'a storage that is gone', event = event * 9"
+        "UPDATE tallykeeper.processed_events SET log = 'a storage that is gone', event = event * 9"
     )
     evaluated(library, "daily_contributions", "matches_source", passed=False)
     look(library)
@@ -278,7 +283,7 @@ def test_a_failed_run_is_told_with_its_step_and_error_and_ends_with_the_next_suc
     library.execute("ALTER TABLE media.elsewhere RENAME TO daily_contributions")
     assert library.hourly().succeeded
     look(library)
-    assert {i.subject: i.mended_by for i in all_incidents(library) if i.kind == "run"} == {
+    assert {i.subject: i.resolved_by for i in all_incidents(library) if i.kind == "run"} == {
         "media_hourly": "a run of media_hourly",
         # The renaming made the tally stale, so the run rebuilt all of its days.
         by_hand: "a run of media_hourly",
@@ -286,7 +291,7 @@ def test_a_failed_run_is_told_with_its_step_and_error_and_ends_with_the_next_suc
     assert "media_hourly: recovered (a run failed)" in hook.titles
 
 
-def test_a_run_of_one_asset_does_not_mend_what_failed_for_all(library: Location) -> None:
+def test_a_run_of_one_asset_does_not_repair_what_failed_for_all(library: Location) -> None:
     library.execute("ALTER TABLE media.daily_contributions RENAME TO elsewhere")
     library.hourly()
     library.execute("ALTER TABLE media.elsewhere RENAME TO daily_contributions")
@@ -308,23 +313,23 @@ def test_a_failed_rebuild_of_days_ends_when_all_of_them_are_rebuilt_or_the_audit
     name = "materialize media.daily_contributions ({} to {})"
     may, june = (name.format(*days) for days in ranges)
 
-    def mended() -> dict[str, str | None]:
+    def resolved() -> dict[str, str | None]:
         look(library)
-        return {i.subject: i.mended_by for i in all_incidents(library) if i.kind == "run"}
+        return {i.subject: i.resolved_by for i in all_incidents(library) if i.kind == "run"}
 
     assert library.hourly().succeeded
     assert library.rebuild("2020-05-02", "2020-06-30", "daily_contributions").succeeded
     covering = f"a run of {name.format('2020-05-02', '2020-06-30')}"
-    assert mended() == {may: None, june: covering}
+    assert resolved() == {may: None, june: covering}
     library.execute(CLAIM_WRITING, BREAK)
     assert library.audit().succeeded
-    assert mended() == {may: None, june: covering}, "the audit found that something differs"
-    library.execute(CLAIM_WRITING, MEND)
+    assert resolved() == {may: None, june: covering}, "the audit found that something differs"
+    library.execute(CLAIM_WRITING, REPAIR)
     assert library.audit().succeeded
-    assert mended() == {may: "a run of audit", june: covering}
+    assert resolved() == {may: "a run of audit", june: covering}
 
 
-def test_a_repair_that_broke_off_is_no_matter_once_its_incident_is_mended(
+def test_a_repair_that_broke_off_is_no_matter_once_its_incident_is_resolved(
     library: Location,
 ) -> None:
     library.execute(CLAIM_WRITING, BREAK)

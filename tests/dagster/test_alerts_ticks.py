@@ -78,7 +78,7 @@ class Daemon:
 
 @pytest.fixture
 def quiet(location: Location) -> Location:
-    """All that other tests left in the instance's log was heard of, and is forgotten."""
+    """All that other tests left in the instance's log was processed, and is forgotten."""
     look(location)
     location.execute("DELETE FROM tallykeeper.incidents")
     return location
@@ -126,7 +126,7 @@ def open_ones(location: Location) -> list[Incident]:
     return [incident for incident in all_incidents(location) if incident.is_open]
 
 
-def test_a_missed_tick_is_found_counted_once_and_mended_by_the_next(
+def test_a_missed_tick_is_found_counted_once_and_resolved_by_the_next(
     quiet: Location, schedule: Daemon
 ) -> None:
     look(quiet, long_since())
@@ -173,7 +173,7 @@ def test_another_cron_expression_has_missed_nothing_until_the_daemon_knows_it(
 
 
 @pytest.mark.parametrize("which", ["schedule", "sensor"])
-def test_a_tick_that_failed_is_told_without_passwords_and_mended_by_the_next(
+def test_a_tick_that_failed_is_told_without_passwords_and_resolved_by_the_next(
     quiet: Location, which: str, request: pytest.FixtureRequest, hook: Webhook
 ) -> None:
     daemon: Daemon = request.getfixturevalue(which)
@@ -212,7 +212,7 @@ def test_schedules_of_other_code_locations_are_theirs(quiet: Location) -> None:
     assert open_ones(quiet) == []
 
 
-def test_a_change_that_waits_too_long_is_found_and_mended_by_a_refresh(
+def test_a_change_that_waits_too_long_is_found_and_resolved_by_a_refresh(
     quiet: Location, hook: Webhook
 ) -> None:
     quiet.build()
@@ -255,7 +255,7 @@ def test_that_the_daemon_was_down_is_told_when_it_is_back(quiet: Location, hook:
     (incident,) = all_incidents(quiet)
     assert (incident.subject, incident.kind, incident.is_open) == ("daemon", "schedule", False)
     assert "Nothing was watched from 2026-03-01 12:30 to 20" in incident.what
-    assert hook.titles == ["daemon: nothing was watched for a while, mended already"]
+    assert hook.titles == ["daemon: nothing was watched for a while, resolved already"]
     look(quiet, cursor)
     look(quiet)
     assert len(all_incidents(quiet)) == 1

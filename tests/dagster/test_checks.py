@@ -10,7 +10,7 @@ from tallykeeper.dagster.code_location import assemble
 from tallykeeper.dagster.database import Database
 from tallykeeper.database.sql import CLAIM_WRITING
 from tallykeeper.installation.migrate import migrate
-from tallykeeper.operations.differences import mending_commands
+from tallykeeper.operations.differences import repair_commands
 from tests.dagster.location import Location, Metadata, days_ago
 
 DAILY = dg.AssetKey(["media", "daily_contributions"])
@@ -90,7 +90,7 @@ def test_a_hand_edit_fails_the_audit_which_names_keys_values_and_the_remedy(
     found = told(failed)
     assert found["differing"] == 3
     assert found["windows"] == "2020-06-02 to 2020-06-03, 2021-01-01"
-    assert found["to_mend"] == (
+    assert found["to_resolve"] == (
         "tally rebuild media.daily_contributions --from 2020-06-02 --to 2020-06-04"
         " && tally rebuild media.daily_contributions --from 2021-01-01 --to 2021-01-02"
     )
@@ -120,7 +120,7 @@ def test_a_key_in_quarantine_fails_the_check_which_names_key_value_and_reason(
     assert library.hourly().checked("daily_contributions", "matches_source").passed
 
 
-def test_rebuilding_the_windows_named_mends_it(library: Location) -> None:
+def test_rebuilding_the_windows_named_repairs_it(library: Location) -> None:
     library.execute(
         CLAIM_WRITING, "UPDATE media.daily_contributions SET count = 7 WHERE date = '2020-06-02Z'"
     )
@@ -138,15 +138,13 @@ def test_a_hundred_differing_keys_are_shown_and_all_are_counted(location: Locati
     assert told(failed)["differing"] == 130
 
 
-def test_many_scattered_windows_are_mended_by_one_command() -> None:
+def test_many_scattered_windows_are_repaired_by_one_command() -> None:
     days = [f"2020-{month:02}-01" for month in range(1, 7)]
-    assert mending_commands(daily_contributions, days) == [
-        "tally rebuild media.daily_contributions"
-    ]
+    assert repair_commands(daily_contributions, days) == ["tally rebuild media.daily_contributions"]
 
 
-def test_windows_at_the_ends_of_time_are_mended_by_open_ones() -> None:
-    assert mending_commands(daily_contributions, ["0001-01-01", "9999-12-31"]) == [
+def test_windows_at_the_ends_of_time_are_repaired_by_open_ones() -> None:
+    assert repair_commands(daily_contributions, ["0001-01-01", "9999-12-31"]) == [
         "tally rebuild media.daily_contributions --to 0001-01-02",
         "tally rebuild media.daily_contributions --from 9999-12-31",
     ]
@@ -158,10 +156,10 @@ def test_a_tally_that_was_never_built_is_a_warning_with_what_to_do(location: Loc
     assert failed.severity is dg.AssetCheckSeverity.WARN
     assert failed.description is not None
     assert failed.description.startswith("Nothing to compare yet: never built.")
-    assert told(failed)["to_mend"] == "tally refresh media.daily_contributions"
+    assert told(failed)["to_resolve"] == "tally refresh media.daily_contributions"
 
 
-def test_a_disabled_trigger_fails_capture_intact_until_a_migration_mends_it(
+def test_a_disabled_trigger_fails_capture_intact_until_a_migration_repairs_it(
     library: Location,
 ) -> None:
     library.execute("ALTER TABLE media.media_files DISABLE TRIGGER tallykeeper_update")
@@ -179,11 +177,11 @@ def test_a_disabled_trigger_fails_capture_intact_until_a_migration_mends_it(
     found = told(failed)
     assert found["faults"] == 1
     assert found["what"].startswith("media.media_files: the update trigger is disabled")
-    assert found["to_mend"] == "tally migrate && tally refresh media.daily_contributions"
+    assert found["to_resolve"] == "tally migrate && tally refresh media.daily_contributions"
     assert failed.description == (
         "media.media_files: the update trigger is disabled, or not enabled always. Changes may be"
-        " missed: `tally migrate` mends the capture, and `tally refresh media.daily_contributions`"
-        " then rebuilds the tally."
+        " missed: `tally migrate` repairs the capture, and `tally refresh"
+        " media.daily_contributions` then rebuilds the tally."
     )
 
     library.execute("UPDATE media.media_files SET original_created_at = '2019-01-01Z'")
@@ -209,7 +207,7 @@ def test_an_old_pending_change_fails_fresh(library: Location) -> None:
     assert found["pending"] == 1
     assert 3 * 3600 <= found["age_seconds"] < 3 * 3600 + 60
     assert found["limit_seconds"] == 2 * 3600
-    assert found["to_mend"] == "tally refresh media.daily_contributions"
+    assert found["to_resolve"] == "tally refresh media.daily_contributions"
     assert library.hourly().failures() == []
 
 

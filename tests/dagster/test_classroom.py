@@ -150,7 +150,7 @@ def test_the_next_run_takes_changes_and_late_work_shows_on_its_day(built: Locati
     )
     assert scalar(built, courses) == "0 10, 2 0"
     spent = ran.materialized("user_time_spent", NAME)[None]
-    assert spent["pending_taken"] > 0, "what the submissions' refresh has just changed"
+    assert spent["pending_consumed"] > 0, "what the submissions' refresh has just changed"
     assert all(tallykeeper.status(built.engine, tally).pending == 0 for tally in system.tallies)
 
 

@@ -122,7 +122,7 @@ def test_the_hourly_schedules_launch_runs_that_refresh(deployment: Deployment) -
     for table in TABLES:
         found = ran.materialized(table)
         assert found["2018-04-01"]["keys_inserted"] == 1
-        assert found[None]["pending_taken"] == 1
+        assert found[None]["pending_consumed"] == 1
     assert ran.failures() == []
 
 
@@ -176,7 +176,7 @@ def test_pending_pressure_refreshes_early_and_does_not_pile_up(deployment: Deplo
     )
     assert deployment.runs_after(look) == [], "one was requested already, and is queued"
     ran = deployment.finish(run)
-    assert ran.materialized("daily_contributions")[None]["pending_taken"] == PRESSURE_ROWS
+    assert ran.materialized("daily_contributions")[None]["pending_consumed"] == PRESSURE_ROWS
     assert deployment.runs_after(look) == [], "nothing is pending any more"
     deployment.location.add(*(f"{days_ago(n)} 13:00Z" for n in range(PRESSURE_ROWS)))
     (again,) = deployment.runs_after(look)

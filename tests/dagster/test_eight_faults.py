@@ -1,4 +1,4 @@
-"""What goes wrong with such tables, each end to end: found, told, mended, and written down.
+"""What goes wrong with such tables, each end to end: found, told, resolved, and written down.
 
 Runs, the sensor and its repairs go as the daemon has them go, in this process; `tally migrate` is
 called as a function. In each test a change slips by, or a figure is wrong, before anything is done
@@ -102,7 +102,7 @@ def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Webhook]:
 
 
 def keep(location: Location, hook: Webhook) -> Kept:
-    """Three files on three days; everything built, found right, and heard of."""
+    """Three files on three days; everything built, found right, and processed."""
     location.add(*(f"2020-06-{day:02} 12:00Z" for day in range(1, 4)))
     location.build()
     location.audit()
@@ -155,12 +155,12 @@ def test_capture_that_was_off(library: Kept, fault: tuple[str, ...], called: str
     migrate(library.location.engine, [media])
     assert sorted(library.hour()) == [
         f"{DAILY}: recovered (changes may be missed)",
-        f"{DAILY}: was rebuilt: its capture was found broken and mended",
+        f"{DAILY}: was rebuilt: its capture was found broken and repaired",
         f"{HOURLY}: recovered (changes may be missed)",
-        f"{HOURLY}: was rebuilt: its capture was found broken and mended",
+        f"{HOURLY}: was rebuilt: its capture was found broken and repaired",
     ]
     for incident in library.incidents("capture").values():
-        assert (incident.is_open, incident.mended_by) == (False, "the check capture_intact")
+        assert (incident.is_open, incident.resolved_by) == (False, "the check capture_intact")
     assert set(library.incidents("stale")) == {DAILY, HOURLY}
     library.all_is_well()
 
@@ -179,7 +179,7 @@ def test_a_row_of_a_tally_changed_by_hand(library: Kept, fault: str, operation: 
     (message,) = library.hour()
     assert message.startswith(f"{DAILY}: was written by hand")
     (incident,) = library.incidents("edited").values()
-    assert (incident.subject, incident.is_open, incident.mended_by) == (DAILY, False, "rebuilt")
+    assert (incident.subject, incident.is_open, incident.resolved_by) == (DAILY, False, "rebuilt")
     assert re.match(rf"edited by hand: {operation} of (up to )?\d+ rows? by ", incident.what)
     library.all_is_well()
 
@@ -213,7 +213,7 @@ def test_a_partition_attached_without_capture(
 
     migrate(engine, [media])
     assert f"{DAILY}: recovered (changes may be missed)" in library.hour()
-    assert library.incidents("capture")[DAILY].mended_at is not None
+    assert library.incidents("capture")[DAILY].resolved_at is not None
     library.all_is_well()
 
 
@@ -237,7 +237,7 @@ def test_a_declaration_that_changed(library: Kept) -> None:
         kept = Kept(released, library.hook)
         assert kept.hour() == [f"{DAILY}: was rebuilt: its declaration changed"]
         (incident,) = kept.incidents("stale").values()
-        assert (incident.what, incident.mended_by) == ("its declaration changed", "rebuilt")
+        assert (incident.what, incident.resolved_by) == ("its declaration changed", "rebuilt")
         kept.all_is_well()
     finally:
         System("media", tables.metadata, list(media.tallies))
@@ -264,7 +264,7 @@ def test_the_refresher_is_killed(library: Kept) -> None:
     )
 
     assert library.hour() == ["media_hourly: recovered (a run failed)"]
-    assert library.incidents("run")["media_hourly"].mended_by == "a run of media_hourly"
+    assert library.incidents("run")["media_hourly"].resolved_by == "a run of media_hourly"
     library.all_is_well()
 
 
@@ -301,7 +301,7 @@ def _kill_server_in_a_run(library: Kept, server: Server) -> None:
     )
 
     assert library.hour() == ["media_hourly: recovered (a run failed)"]
-    assert library.incidents("run")["media_hourly"].mended_by == "a run of media_hourly"
+    assert library.incidents("run")["media_hourly"].resolved_by == "a run of media_hourly"
     library.all_is_well()
 
 

@@ -219,7 +219,7 @@ def test_a_changed_count_turns_matches_source_red(built: Location) -> None:
     assert record["total_engagement (expected)"] != record["total_engagement (stored)"]
 
 
-def test_a_changed_post_turns_matches_log_red_and_a_replay_mends_it(built: Location) -> None:
+def test_a_changed_post_turns_matches_log_red_and_a_replay_repairs_it(built: Location) -> None:
     built.execute(
         "UPDATE fediverse.mastodon_posts SET language = 'xx' WHERE id = '105'",
         "DELETE FROM fediverse.post_hashtags WHERE post_id = '106'",
@@ -242,11 +242,11 @@ def test_a_changed_post_turns_matches_log_red_and_a_replay_mends_it(built: Locat
     assert by_table["post_hashtags"]["stored"] == "no row"
 
     assert "matches_log of mastodon_posts" in built.hourly(NAME).failures(), (
-        "a run alone mends nothing"
+        "a run alone repairs nothing"
     )
-    mending = failed.metadata["to_mend"]
-    assert isinstance(mending, dg.JsonMetadataValue)
-    assert mending.data == {"ops": {"fediverse__processing": {"config": {"replay_all": True}}}}
+    to_resolve = failed.metadata["to_resolve"]
+    assert isinstance(to_resolve, dg.JsonMetadataValue)
+    assert to_resolve.data == {"ops": {"fediverse__processing": {"config": {"replay_all": True}}}}
     ran = processing(built, replay_all=True)
     done = told(ran, "mastodon_posts")
     assert done["replay_written"] == "mastodon_posts 1, post_hashtags 1"

@@ -102,7 +102,7 @@ def test_the_hourly_run_refreshes_in_the_order_of_the_lineage(built: Location) -
     assert ran.succeeded
     assert ran.failures() == ["nothing_left_out of content_tags"], "the array still names the tag"
     counted = ran.materialized("tag_cardinality_stats", "gallery")[None]
-    assert counted["pending_taken"] > 0, "it takes what the junction's refresh has just changed"
+    assert counted["pending_consumed"] > 0, "it takes what the junction's refresh has just changed"
     assert tallykeeper.status(built.engine, system.tallies[-1]).pending == 0
 
 
@@ -167,7 +167,7 @@ def test_a_materialization_without_partitions_takes_what_is_pending(built: Locat
     built.execute("DELETE FROM gallery.content_items WHERE id = 1")
     ran = built.run("__ASSET_JOB", asset_selection=[key])
     assert ran.succeeded
-    assert ran.materialized("content_tags", "gallery")[None]["pending_taken"] == 1
+    assert ran.materialized("content_tags", "gallery")[None]["pending_consumed"] == 1
 
 
 @pytest.fixture
@@ -211,7 +211,7 @@ def test_an_hourly_run_during_a_later_backfill_takes_what_is_pending(
     built.execute("UPDATE gallery.content_items SET tags = tags[2:] WHERE id = 1")
     ran = while_backfilling(lambda: built.hourly("gallery"))
     assert ran.failures() == []
-    assert ran.materialized("content_tags", "gallery")[None]["pending_taken"] == 1
+    assert ran.materialized("content_tags", "gallery")[None]["pending_consumed"] == 1
     assert built.audit().failures() == []
 
 
@@ -259,7 +259,7 @@ def test_a_second_backfill_is_refused_with_how_far_the_first_is(
         ),
     ],
 )
-def test_a_fault_by_hand_turns_its_check_red_which_names_the_key_and_a_rebuild_mends_it(
+def test_a_fault_by_hand_turns_its_check_red_which_names_the_key_and_a_rebuild_repairs_it(
     built: Location, fault: str, table: str, key: dict[str, str]
 ) -> None:
     assert built.audit().failures() == []
@@ -272,16 +272,16 @@ def test_a_fault_by_hand_turns_its_check_red_which_names_the_key_and_a_rebuild_m
     assert failed.severity is dg.AssetCheckSeverity.ERROR
     (record,) = records(failed)
     assert key.items() <= record.items()
-    assert told(failed)["to_mend"] == f"tally rebuild gallery.{table}"
+    assert told(failed)["to_resolve"] == f"tally rebuild gallery.{table}"
 
     if table == "content_tags":
-        mended = built.backfill(table, *LANES)
+        resolved = built.backfill(table, *LANES)
     else:
-        mended = built.run(
+        resolved = built.run(
             "gallery_hourly",
             {"ops": {f"gallery__{table}": {"config": {"rebuild": True}}}},
         )
-    assert mended.failures() == []
+    assert resolved.failures() == []
     assert built.audit().failures() == []
 
 

@@ -261,16 +261,16 @@ def test_a_malformed_setting_fails_the_job_and_deletes_nothing(
     assert instance.get_run_by_id(old.run_id)
 
 
-def test_the_job_deletes_incidents_mended_longer_ago_than_the_setting(
+def test_the_job_deletes_incidents_resolved_longer_ago_than_the_setting(
     location: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with location.engine.begin() as connection:
         for days in (20, 40):
             at = datetime.now(UTC) - timedelta(days=days)
             incidents.report(connection, "audit", "run", "it failed", at=at)
-            incidents.mend(connection, "audit", "run", "a run", at=at)
+            incidents.resolve(connection, "audit", "run", "a run", at=at)
     said = _said(location.run(housekeeping.HOUSEKEEPING), "delete_old_incidents")
-    assert (said["mended_before_days"], said["incidents_deleted"]) == (365, 0)
+    assert (said["resolved_before_days"], said["incidents_deleted"]) == (365, 0)
     monkeypatch.setenv("TALLY_KEEP_INCIDENTS_DAYS", "30")
     said = _said(location.run(housekeeping.HOUSEKEEPING), "delete_old_incidents")
     assert said["incidents_deleted"] == 1

@@ -1,4 +1,4 @@
-"""The standing inventory: each thing that it looks for is found, counted, and said how to mend."""
+"""The standing inventory: each thing that it looks for is found, counted, and has its remedy."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def told(evaluation: dg.AssetCheckEvaluation) -> dict[str, Any]:
 
 
 def sample(evaluation: dg.AssetCheckEvaluation, kind: str) -> list[tuple[object, ...]]:
-    """What it shows of one kind: what, why, what mends it."""
+    """What it shows of one kind: what, why, what repairs it."""
     table = evaluation.metadata[f"{kind}_sample"]
     assert isinstance(table, dg.TableMetadataValue)
-    return [(r.data["what"], r.data["why"], r.data["to_mend"]) for r in table.records]
+    return [(r.data["what"], r.data["why"], r.data["to_resolve"]) for r in table.records]
 
 
 def numbers(**found: int) -> dict[str, int]:
@@ -60,7 +60,9 @@ def numbers(**found: int) -> dict[str, int]:
 def report(location: Location, subject: str, kind: str) -> None:
     """An incident is opened."""
     with location.engine.begin() as connection:
-        incidents.report(connection, subject, kind, "it is wrong", details={"to_mend": "mend it"})
+        incidents.report(
+            connection, subject, kind, "it is wrong", details={"to_resolve": "repair it"}
+        )
 
 
 def test_where_all_is_well_nothing_is_found(library: Location) -> None:
@@ -117,9 +119,9 @@ def test_an_open_incident_is_found_and_is_no_news(library: Location) -> None:
     report(library, DAILY, "differs")
     found = taken(library)
     assert (found.passed, told(found)) == (False, numbers(incidents_open=1))
-    assert sample(found, "incidents_open") == [(DAILY, "it is wrong", "mend it")]
+    assert sample(found, "incidents_open") == [(DAILY, "it is wrong", "repair it")]
     with library.engine.begin() as connection:
-        incidents.mend(connection, DAILY, "differs", "verify")
+        incidents.resolve(connection, DAILY, "differs", "verify")
     assert taken(library).passed
 
 

@@ -28,7 +28,7 @@ def test_many_pending_changes_ask_for_a_refresh_of_their_system(location: Locati
     (request,) = location.look("pending_pressure").run_requests
     assert (request.job_name, request.partition_key) == ("media_hourly", None)
     ran = location.run(request.job_name, request.run_config)
-    assert ran.materialized("daily_contributions")[None]["pending_taken"] == 3
+    assert ran.materialized("daily_contributions")[None]["pending_consumed"] == 3
     assert not location.look("pending_pressure").run_requests
 
 

@@ -331,7 +331,7 @@ def test_a_killed_code_server_is_loaded_again_and_its_run_started_again(
 def test_the_schedule_ticks_and_its_run_refreshes_and_checks(deployment: Deployment) -> None:
     ran = deployment.next_scheduled()
     require_all_right(ran)
-    assert all(ran.materialized(table)[None]["pending_taken"] > 0 for table in TABLES)
+    assert all(ran.materialized(table)[None]["pending_consumed"] > 0 for table in TABLES)
 
 
 def test_a_run_goes_on_without_the_daemon(deployment: Deployment) -> None:

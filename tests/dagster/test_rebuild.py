@@ -93,6 +93,6 @@ def test_a_range_takes_the_pending_changes_of_its_windows_alone(location: Locati
     location.build()
     location.add("2020-06-01 12:00Z", "2021-06-01 12:00Z")
     ran = location.rebuild("2020-06-01", "2020-06-01", "daily_contributions")
-    assert ran.materialized("daily_contributions")["2020-06-01"]["pending_taken"] == 1
+    assert ran.materialized("daily_contributions")["2020-06-01"]["pending_consumed"] == 1
     assert tallykeeper.status(location.engine, daily_contributions).pending == 1
     assert set(stored(location)) == {"2020-06-01"}

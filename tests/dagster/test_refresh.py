@@ -24,7 +24,7 @@ def test_a_tick_of_the_schedule_requests_a_run_that_refreshes(location: Location
     assert ran.succeeded
     for table in TABLES:
         done = ran.materialized(table)[None]
-        assert (done["reason"], done["pending_taken"], done["keys_changed"]) == ("refresh", 1, 1)
+        assert (done["reason"], done["pending_consumed"], done["keys_changed"]) == ("refresh", 1, 1)
 
 
 def test_the_schedules_and_the_sensor_run_by_default(location: Location) -> None:
@@ -135,7 +135,7 @@ def test_the_whole_table_is_described_on_the_last_event(location: Location) -> N
     assert list(found)[-1] is None
     done = found[None]
     assert done["dagster/row_count"] == 3
-    assert (done["keys_changed"], done["pending_taken"], done["days_changed"]) == (3, 3, 2)
+    assert (done["keys_changed"], done["pending_consumed"], done["days_changed"]) == (3, 3, 2)
     assert 0 < done["seconds"] < 60
     assert before.timestamp() - 5 < done["oldest_change"] <= done["as_of"]
     lineage = done["dagster/column_lineage"].deps_by_column

@@ -44,7 +44,7 @@ def library(location: Location) -> Location:
 
 def found(library: Location, evaluation: str, **other: Any) -> None:
     """What the sensor writes down when it hears of a failed evaluation."""
-    details = {"evaluation": evaluation, "repair": ONE_DAY, "to_mend": f"tally rebuild {NAME}"}
+    details = {"evaluation": evaluation, "repair": ONE_DAY, "to_resolve": f"tally rebuild {NAME}"}
     with library.engine.begin() as connection:
         incidents.report(connection, NAME, "differs", "1 key", details=details | other)
 
@@ -69,10 +69,10 @@ def incident(library: Location) -> Incident:
     return only
 
 
-def mend(library: Location) -> None:
+def resolve(library: Location) -> None:
     """What the sensor writes down when the check passes again."""
     with library.engine.begin() as connection:
-        assert incidents.mend(connection, NAME, "differs", "matches_source")
+        assert incidents.resolve(connection, NAME, "differs", "matches_source")
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_a_tally_is_repaired_so_often_within_a_day_whatever_the_incident(
     for number in range(2):
         found(library, f"run {number}")
         assert len(requests(library)) == 1
-        mend(library)
+        resolve(library)
     found(library, "run 2")
     assert requests(library) == []
     assert doing(incident(library)) == (
@@ -142,10 +142,10 @@ def test_without_repairs_it_is_said_what_to_do_by_hand(
     )
 
 
-def test_what_no_rebuild_can_mend_is_left_to_people(library: Location) -> None:
+def test_what_no_rebuild_can_repair_is_left_to_people(library: Location) -> None:
     with library.engine.begin() as connection:
         incidents.report(
-            connection, NAME, "capture", "a trigger is off", details={"to_mend": "tally migrate"}
+            connection, NAME, "capture", "a trigger is off", details={"to_resolve": "tally migrate"}
         )
     assert requests(library) == []
     assert doing(incident(library)) == "Nothing is done by itself: run `tally migrate`."
@@ -168,9 +168,9 @@ def test_a_repair_rebuilds_the_days_named_and_checks_again(library: Location) ->
     assert ran.succeeded
     touched = ran.materialized("daily_contributions")
     assert list(touched) == ["2020-06-02", None], "on its own day, and of the whole table"
-    (mended,) = all_incidents(library)
-    assert not mended.is_open
-    assert touched["2020-06-02"]["reason"] == f"repair of incident {mended.id}"
+    (resolved,) = all_incidents(library)
+    assert not resolved.is_open
+    assert touched["2020-06-02"]["reason"] == f"repair of incident {resolved.id}"
     assert touched["2020-06-02"]["keys_updated"] == 1
     told = touched[None]
     assert (told["keys_changed"], told["dagster/row_count"]) == (1, 12)
@@ -281,22 +281,22 @@ def test_the_asset_of_the_incidents_lists_them(library: Location) -> None:
     assert listed(library) == ("1", [(NAME, said, "not yet")])
     repaired(library, request)
     look(library)
-    (_, [(_, _, mended)]) = listed(library)
-    assert mended.endswith("(the check matches_source)")
+    (_, [(_, _, resolved)]) = listed(library)
+    assert resolved.endswith("(the check matches_source)")
     seen = library.instance.get_latest_materialization_event(INCIDENTS)
     look(library)
     assert library.instance.get_latest_materialization_event(INCIDENTS) == seen, "no news"
 
 
 def listed(library: Location) -> tuple[str, list[tuple[str, str, str]]]:
-    """What the asset says last: how many are open, and of each subject, what, and when mended."""
+    """What the asset says last: how many are open, and of each subject, what, and when resolved."""
     event = library.instance.get_latest_materialization_event(INCIDENTS)
     assert event is not None
     assert event.asset_materialization is not None
     metadata = event.asset_materialization.metadata
     table = metadata["incidents"]
     assert isinstance(table, dg.TableMetadataValue)
-    rows = [(r.data["subject"], r.data["what"], r.data["mended"]) for r in table.records]
+    rows = [(r.data["subject"], r.data["what"], r.data["resolved"]) for r in table.records]
     return str(metadata["incidents_open"].value), [(str(a), str(b), str(c)) for a, b, c in rows]
 
 
@@ -331,17 +331,17 @@ def test_materializations_tell_of_incidents_on_the_last_event_only(library: Loca
     assert first[None]["incidents_open"] == 0
     assert "incidents" not in first[None]
     found(library, "run 1")
-    mend(library)
+    resolve(library)
     found(library, "run 2")
     library.execute("UPDATE tallykeeper.incidents SET cause = 'a hand', differing = 1234")
     library.execute(
-        "INSERT INTO tallykeeper.incidents (subject, kind, what, mended_at, mended_by) VALUES"
+        "INSERT INTO tallykeeper.incidents (subject, kind, what, resolved_at, resolved_by) VALUES"
         f" ('{NAME}', 'differs', 'long ago', now() - interval '31 days', 'verify')"
     )
     told = library.hourly().materialized("daily_contributions")[None]
     assert told["incidents_open"] == 1
     assert [
-        (r.data["what"], r.data["cause"], r.data["differing"], r.data["mended"][-16:])
+        (r.data["what"], r.data["cause"], r.data["differing"], r.data["resolved"][-16:])
         for r in told["incidents"].records
     ] == [
         ("1 key", "a hand", "1,234", "not yet"),
@@ -394,8 +394,8 @@ def test_what_is_too_much_to_name_is_repaired_as_a_whole() -> None:
     [
         ("run", {}, "Its next run does what this one left undone"),
         ("schedule", {}, "see that the daemon runs"),
-        ("pending", {"to_mend": "tally refresh x"}, "If none comes, run `tally refresh x`."),
-        ("matches_log", {"to_mend": {"replay": 1}}, "the metadata of what found it says what"),
+        ("pending", {"to_resolve": "tally refresh x"}, "If none comes, run `tally refresh x`."),
+        ("matches_log", {"to_resolve": {"replay": 1}}, "the metadata of what found it says what"),
         ("differs", {"evaluation": 1}, "Nothing is done by itself: the metadata"),
     ],
 )

@@ -93,7 +93,7 @@ def test_a_row_without_measures_that_differs_is_named(others: Location) -> None:
         {"item_id": "2", "tag_id": "2", "row (stored)": "no row", "row (expected)": "present"},
         {"item_id": "2", "tag_id": "99", "row (stored)": "present", "row (expected)": "no row"},
     ]
-    assert failed.metadata["to_mend"].value == "tally rebuild shelf.item_tags"
+    assert failed.metadata["to_resolve"].value == "tally rebuild shelf.item_tags"
 
 
 def test_a_null_in_a_key_is_shown_as_such(others: Location) -> None:

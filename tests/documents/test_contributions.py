@@ -194,7 +194,7 @@ def test_a_file_without_any_date_counts_on_no_day(postgres_servers: Servers) -> 
 
 def test_the_first_file_of_a_day_makes_its_row_and_others_raise_it(engine: Engine) -> None:
     execute(engine, add("first", "'2024-03-01 10:00Z'"))
-    assert refresh(engine, daily_contributions).pending_taken == 1
+    assert refresh(engine, daily_contributions).pending_consumed == 1
     assert rows(engine, STORED.format("2024-03-01")) == [(1,)]
     execute(engine, add("second", "'2024-03-01 23:00Z'"))
     refresh(engine, daily_contributions)

@@ -259,7 +259,7 @@ def test_the_hourly_task_can_be_run_by_hand() -> None:
 def test_a_run_says_what_it_refreshed_and_how_long_it_took(engine: Engine, visitor: UUID) -> None:
     execute(engine, add(visitor), add(visitor))
     done = refresh(engine, gen_source_stats)
-    assert done.pending_taken > 0
+    assert done.pending_consumed > 0
     assert done.seconds > 0
 
 

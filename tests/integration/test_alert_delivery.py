@@ -26,7 +26,7 @@ from tests.webhook import Webhook, webhook
 LOG = logging.getLogger("tests.alerts")
 DETAILS = {
     "keys": [{"date": "2025-11-20T00:00:00+00:00", "count (stored)": "9", "count (expected)": "2"}],
-    "to_mend": "tally rebuild media.daily_contributions --from 2025-11-20 --to 2025-11-21",
+    "to_resolve": "tally rebuild media.daily_contributions --from 2025-11-20 --to 2025-11-21",
     "run": "1a2b",
     "asset": "media/daily_contributions",
 }
@@ -152,7 +152,7 @@ def test_messages_to_a_target_that_is_back_arrive_in_their_order(
     tell(database, [dead])
     with webhook(no_port) as back:
         with database.begin() as connection:
-            incidents.mend(connection, "media.daily_contributions", "differs", "the check")
+            incidents.resolve(connection, "media.daily_contributions", "differs", "the check")
         tell(database, [dead])
         assert [title.partition(": ")[2][:9] for title in back.titles] == ["1 key dif", "recovered"]
 
@@ -280,17 +280,17 @@ def test_a_repair_that_did_not_help_is_told_at_once(database: Engine, hook: Webh
         )
     tell(database, told_to, again.id)
     assert hook.titles[1:] == [
-        "media.daily_contributions: not mended, 1 key differs from the sources"
+        "media.daily_contributions: not resolved, 1 key differs from the sources"
     ]
-    assert "The repair did not mend it." in hook.received[1]["body"]
+    assert "The repair did not resolve it." in hook.received[1]["body"]
     assert tell(database, told_to) == []
 
 
-def test_what_the_engine_mended_by_itself_is_told_once(database: Engine, hook: Webhook) -> None:
+def test_what_the_engine_resolved_by_itself_is_told_once(database: Engine, hook: Webhook) -> None:
     told_to = targets_of([hook.url])
     with database.begin() as connection:
         now = connection.exec_driver_sql("SELECT now()").scalar_one()
-        incidents.record_mended(
+        incidents.record_resolved(
             connection,
             "media.daily_contributions",
             incidents.STALE,
@@ -306,11 +306,11 @@ def test_what_the_engine_mended_by_itself_is_told_once(database: Engine, hook: W
 def test_old_incidents_that_nobody_was_told_of_are_history(database: Engine) -> None:
     find(database)
     with database.begin() as connection:
-        incidents.mend(connection, "media.daily_contributions", "differs", "the check")
+        incidents.resolve(connection, "media.daily_contributions", "differs", "the check")
     execute(
         database,
         "UPDATE tallykeeper.incidents SET found_at = found_at - interval '2 days',"
-        " last_found_at = last_found_at - interval '2 days', mended_at = mended_at - interval"
+        " last_found_at = last_found_at - interval '2 days', resolved_at = resolved_at - interval"
         " '2 days'",
     )
     assert tell(database, []) == []
@@ -325,7 +325,7 @@ def test_a_bad_night_is_one_message_and_so_is_its_end(database: Engine, hook: We
     assert listed[:7] == [f"{name}: 1 key differs from the sources" for name in names]
     with database.begin() as connection:
         for name in names:
-            incidents.mend(connection, name, "differs", "the check")
+            incidents.resolve(connection, name, "differs", "the check")
     tell(database, told_to)
     assert hook.titles[1:] == ["7 things recovered"]
     assert tell(database, told_to) == []

@@ -387,7 +387,7 @@ def test_refresh_builds_what_was_never_built_and_takes_what_is_pending(items: En
     settled(items)
 
 
-def test_rebuild_mends_what_was_changed_by_hand(built_gallery: Engine) -> None:
+def test_rebuild_repairs_what_was_changed_by_hand(built_gallery: Engine) -> None:
     execute(built_gallery, CLAIM_WRITING, f"DELETE FROM {JUNCTION} WHERE content_id = 8")
     edit(built_gallery)
     done = rebuild(built_gallery, content_tags)

@@ -1,4 +1,4 @@
-"""Dumps and what they are restored to: right at once, or said to be wrong and what mends it.
+"""Dumps and what they are restored to: right at once, or said to be wrong and what repairs it.
 
 Each test is a way in which people back databases up, good or bad; `docs/how-to/backup.md` says
 which to use.
@@ -41,7 +41,7 @@ with warnings.catch_warnings():
 
 DAILY_TALLY = media.tallies[0]
 FILES = "INSERT INTO media.media_files (path, original_created_at) VALUES"
-MENDED = "its capture was found broken and mended"
+RESOLVED = "its capture was found broken and repaired"
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ def test_without_the_schema_tallykeeper_everything_is_built_anew(
     rebuilt(restored)
 
 
-def test_source_rows_restored_with_triggers_off_are_found_mended_and_counted(
+def test_source_rows_restored_with_triggers_off_are_found_repaired_and_counted(
     library: Engine, database_url: str, backup: Backup
 ) -> None:
     backup.dump(database_url, "--table=media.media_files")
@@ -204,7 +204,7 @@ def test_source_rows_restored_with_triggers_off_are_found_mended_and_counted(
     done = migrate(library, [media]).done
     assert "media.daily_contributions is stale: changes may have been missed" in done
     assert faults(library) == []
-    assert MENDED in stale_reasons(library, DAILY_TALLY.name)
+    assert RESOLVED in stale_reasons(library, DAILY_TALLY.name)
     rebuilt(library)
 
 
@@ -220,7 +220,7 @@ def test_source_rows_restored_with_triggers_on_are_counted_as_they_come(
     assert rows(library, "SELECT count(*) FROM media.media_files") == [(4,)]
 
 
-def test_a_source_table_dropped_and_restored_is_found_and_mended(
+def test_a_source_table_dropped_and_restored_is_found_and_repaired(
     library: Engine, database_url: str, backup: Backup
 ) -> None:
     """Its triggers come back as they were, and nobody noted what went and came with it."""

@@ -277,7 +277,7 @@ def test_times_at_and_beyond_the_ends_of_calendars_are_counted(library: Engine) 
         judge(library, [DAILY, HOURLY])
     settled_media(library)
     done = refresh(library, DAILY_TALLY)
-    assert done.pending_taken == 0
+    assert done.pending_consumed == 0
     execute(library, "DELETE FROM media.media_files WHERE path LIKE 'far%'")
     days = [w.day for w in refresh(library, DAILY_TALLY).windows]
     # What no calendar of Python's reaches is reported on the first and the last day it has.

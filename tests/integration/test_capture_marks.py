@@ -106,7 +106,7 @@ def test_the_recomputed_way_counts_authors_once(forum: Engine) -> None:
     now = [(5, "22:00", 2, 2), (5, "23:00", 1, 1), (6, "22:00", 1, 1)]
     assert rows(forum, query.format("_live")) == now
     done = refresh(forum, tag_hours.tally)
-    assert (done.how, done.pending_taken, done.keys_changed) == ("refresh", 1, 1)
+    assert (done.how, done.pending_consumed, done.keys_changed) == ("refresh", 1, 1)
     assert rows(forum, query.format("")) == now
 
 

@@ -92,14 +92,14 @@ def test_a_count_deleted_by_hand_is_not_taken_for_a_cascade(gallery: Engine) -> 
     assert verify(gallery, gen_source_stats).ok
 
 
-def test_a_missing_cascade_trigger_is_named_and_mended(gallery: Engine) -> None:
+def test_a_missing_cascade_trigger_is_named_and_resolved(gallery: Engine) -> None:
     execute(gallery, "DROP TRIGGER tallykeeper_cascade ON gallery.gen_source_stats")
     with gallery.connect() as connection:
         assert capture_faults(connection, gen_source_stats) == [
             "gallery.gen_source_stats: the cascade trigger is missing"
         ]
     with gallery.begin() as connection:
-        assert "mended gallery.gen_source_stats: the cascade trigger is missing" in install(
+        assert "repaired gallery.gen_source_stats: the cascade trigger is missing" in install(
             connection, system.tallies
         )
     assert stale_reasons(gallery, gen_source_stats.name)

@@ -285,7 +285,7 @@ FAULTS: dict[str, tuple[Tally, str]] = {
 }
 
 
-def test_verify_finds_what_was_changed_by_hand_and_a_rebuild_mends_it(classroom: Engine) -> None:
+def test_verify_finds_what_was_changed_by_hand_and_a_rebuild_repairs_it(classroom: Engine) -> None:
     assert {tally.name for tally, _ in FAULTS.values()} == {t.name for t in system.tallies}
     for name, (tally, statement) in FAULTS.items():
         execute(classroom, CLAIM_WRITING, statement)
@@ -320,7 +320,7 @@ def test_what_concerns_many_is_resolved_by_indexes_and_at_once(engine: Engine) -
         connection.exec_driver_sql("VACUUM (ANALYZE)")
     execute(engine, "INSERT INTO classroom.assignments (id, course_id) VALUES (1000, 1)")
     done = refresh(engine, user_counts)
-    assert (done.pending_taken, done.keys_changed) == (1, MANY // 2)
+    assert (done.pending_consumed, done.keys_changed) == (1, MANY // 2)
     execute(engine, EVENT + "(77, 1, 77, 'edit', '2025-01-02Z')")
     engine.dispose()
     with scans_of(engine, "users", "roles", "submissions", "submission_log") as scans:

@@ -753,7 +753,7 @@ def test_broken_capture_is_rebuilt_once_and_never_called_proven(market: Engine) 
     execute(market, "DELETE FROM shop.sales")
     assert rows(market, "SELECT * FROM shop.per_region_live") == []
     with market.begin() as connection:
-        assert f"mended {fault}" in install(connection, shop.tallies)
+        assert f"repaired {fault}" in install(connection, shop.tallies)
     assert refresh(market, per_region).how == "rebuild"
     assert verify(market, per_region).ok
 

@@ -1,8 +1,8 @@
-"""Capture that was tampered with, and tallies edited by hand: named, and mended.
+"""Capture that was tampered with, and tallies edited by hand: named, and repaired.
 
 Whatever let a change slip by leaves a tally wrong. `capture_faults` says where capture is broken,
-`verify` which keys are wrong; an installation mends capture and has the tally rebuilt, a rebuild
-mends the keys.
+`verify` which keys are wrong; an installation repairs capture and has the tally rebuilt, a rebuild
+repairs the keys.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ FUNCTION = "tallykeeper.capture_media_media_files_update"
 # Between two statements of a case.
 NEXT = ";;"
 JOINED = "belongs to the source now, and is not captured with it"
-MENDED = "its capture was found broken and mended"
+RESOLVED = "its capture was found broken and repaired"
 
 
 def faults(engine: Engine) -> list[str]:
@@ -46,7 +46,7 @@ def faults(engine: Engine) -> list[str]:
         return capture_faults(connection, DAILY_TALLY)
 
 
-def mend(engine: Engine) -> list[str]:
+def resolve(engine: Engine) -> list[str]:
     with engine.begin() as connection:
         return install(connection, media.tallies)
 
@@ -112,7 +112,7 @@ TAMPERING: dict[str, tuple[str, str, str]] = {
 
 
 @pytest.mark.parametrize("name", TAMPERING)
-def test_broken_capture_is_named_and_mended(name: str, library: Engine) -> None:
+def test_broken_capture_is_named_and_resolved(name: str, library: Engine) -> None:
     tampering, unnoticed, sentence = TAMPERING[name]
     execute(library, *tampering.split(NEXT))
     assert sentence in faults(library)
@@ -121,22 +121,22 @@ def test_broken_capture_is_named_and_mended(name: str, library: Engine) -> None:
         judge(library, [DAILY])
     found = verify(library, DAILY_TALLY)
     assert found.differing
-    done = mend(library)
-    assert f"mended {sentence}" in done
+    done = resolve(library)
+    assert f"repaired {sentence}" in done
     assert "media.daily_contributions is stale: changes may have been missed" in done
     assert faults(library) == []
     for tally in media.tallies:
-        assert stale_reasons(library, tally.name) == [MENDED]
+        assert stale_reasons(library, tally.name) == [RESOLVED]
     # Right at once, for the live view reads the sources until the rebuild.
     judge(library, [DAILY, HOURLY])
-    assert refresh(library, DAILY_TALLY).reason == MENDED
+    assert refresh(library, DAILY_TALLY).reason == RESOLVED
     settled_media(library)
 
 
-def test_a_function_that_lost_its_rights_is_named_and_mended(library: Engine) -> None:
+def test_a_function_that_lost_its_rights_is_named_and_resolved(library: Engine) -> None:
     execute(library, f"ALTER FUNCTION {FUNCTION}() SECURITY INVOKER")
     assert faults(library) == [f"{FUNCTION}: the capture function lost SECURITY DEFINER"]
-    mend(library)
+    resolve(library)
     assert faults(library) == []
 
 
@@ -149,7 +149,7 @@ def test_a_source_that_was_replaced_is_captured_again(library: Engine) -> None:
         " restoring it"
     ]
     execute(library, f"{ADD} ('z', '2024-03-07Z')")
-    mend(library)
+    resolve(library)
     judge(library, [DAILY, HOURLY])
     settled_media(library)
 
@@ -168,7 +168,7 @@ HAND_EDITS = {
 
 
 @pytest.mark.parametrize("name", HAND_EDITS)
-def test_a_hand_edit_is_found_and_mended_by_rebuilding_its_windows(
+def test_a_hand_edit_is_found_and_repaired_by_rebuilding_its_windows(
     name: str, library: Engine
 ) -> None:
     execute(library, CLAIM_WRITING, HAND_EDITS[name])
@@ -222,7 +222,7 @@ def test_a_hand_edit_of_a_recomputed_tally_is_found_with_both_values(engine: Eng
 )
 def test_what_was_dropped_is_put_back(lost: str, library: Engine) -> None:
     execute(library, lost)
-    assert mend(library) != []
+    assert resolve(library) != []
     execute(library, f"{ADD} ('c', '2024-03-05Z')")
     judge(library, [DAILY, HOURLY])
     settled_media(library)
@@ -232,7 +232,7 @@ def test_a_derived_table_that_was_replaced_is_built_anew(library: Engine) -> Non
     execute(library, "DROP TABLE media.daily_contributions CASCADE")
     with library.begin() as connection:
         tables.daily_contributions.create(connection)
-    mend(library)
+    resolve(library)
     judge(library, [DAILY])
     settled_media(library)
     assert scalar(library, "SELECT count(*) FROM media.daily_contributions") == 2
@@ -266,7 +266,7 @@ def partitioned(any_postgres_engine: Engine) -> Engine:
     return engine
 
 
-def test_a_partition_without_triggers_is_named_and_mended(partitioned: Engine) -> None:
+def test_a_partition_without_triggers_is_named_and_resolved(partitioned: Engine) -> None:
     execute(
         partitioned,
         "CREATE TABLE media.april PARTITION OF media.media_files"
@@ -275,7 +275,7 @@ def test_a_partition_without_triggers_is_named_and_mended(partitioned: Engine) -
     )
     assert faults(partitioned) == [f"media.april: {JOINED}"]
     assert [d.day for d in verify(partitioned, DAILY_TALLY).differences] == ["2024-04-05"]
-    mend(partitioned)
+    resolve(partitioned)
     assert faults(partitioned) == []
     judge(partitioned, [DAILY, HOURLY])
     settled_media(partitioned)
@@ -293,7 +293,7 @@ def test_a_partition_that_comes_with_rows_in_it_is_named_and_counted(partitioned
         " FOR VALUES FROM ('2024-04-01Z') TO ('2024-05-01Z')",
     )
     assert faults(partitioned) == [f"media.april: {JOINED}"]
-    mend(partitioned)
+    resolve(partitioned)
     settled_media(partitioned)
 
 
@@ -303,7 +303,7 @@ def test_a_detached_partition_is_named_and_let_go(partitioned: Engine) -> None:
         "media.march: was captured with the source, but does not belong to it any more"
     ]
     assert verify(partitioned, DAILY_TALLY).days == ("2024-03-01", "2024-03-02")
-    mend(partitioned)
+    resolve(partitioned)
     assert faults(partitioned) == []
     judge(partitioned, [DAILY, HOURLY])
     settled_media(partitioned)
@@ -315,7 +315,7 @@ def test_a_detached_partition_is_named_and_let_go(partitioned: Engine) -> None:
 def test_a_dropped_partition_is_named_and_let_go(partitioned: Engine) -> None:
     execute(partitioned, "DROP TABLE media.march")
     assert len(faults(partitioned)) == 1
-    mend(partitioned)
+    resolve(partitioned)
     assert faults(partitioned) == []
     settled_media(partitioned)
 
@@ -344,13 +344,13 @@ def test_the_guard_of_merges_is_on_later_partitions_and_missed_when_it_is_gone(
     ]
     execute(partitioned, "DROP TRIGGER tallykeeper_merge ON media.media_files")
     assert "media.media_files: the merge trigger is missing" in faults(partitioned)
-    mend(partitioned)
+    resolve(partitioned)
     assert faults(partitioned) == []
     assert len(rows(partitioned, guarded)) == 3
 
 
 def test_installing_twice_does_nothing_the_second_time(partitioned: Engine) -> None:
-    assert mend(partitioned) == []
+    assert resolve(partitioned) == []
     assert stale_reasons(partitioned, DAILY_TALLY.name) == []
 
 
@@ -394,7 +394,7 @@ def test_a_source_that_logical_replication_fills_is_refused_and_named(library: E
         said = "media.media_files is filled by a subscription, which fires no trigger"
         assert capture_faults(connection, DAILY_TALLY) == [said.replace(" is", ": is", 1)]
         assert source_misfits(connection, tables.media_files, media.tallies) == [said]
-        # Nothing that an installation could mend, or should say it did.
+        # Nothing that an installation could repair, or should say it did.
         with pytest.raises(DoesNotFit, match="is filled by a subscription"):
             install(connection, media.tallies)
         transaction.rollback()

@@ -11,7 +11,7 @@ import requests
 from sqlalchemy import Engine
 
 from assets.fediverse.confinement import ConfinedSession, Elsewhere
-from assets.fediverse.listen import Heard, ListenError, Pace, listen
+from assets.fediverse.listen import ListenError, Pace, Received, listen
 from assets.fediverse.stream import stream_of
 from assets.fediverse.tallies import system
 from tests.integration.support import create, scalar
@@ -42,7 +42,9 @@ def other() -> Iterator[MastodonServer]:
         yield server
 
 
-def heard(engine: Engine, url: str, token: str | None = TOKEN, named: str | None = None) -> Heard:
+def received(
+    engine: Engine, url: str, token: str | None = TOKEN, named: str | None = None
+) -> Received:
     """Listen until the first connection was made, and all it sent is written."""
     stop = threading.Event()
     return listen(
@@ -63,7 +65,7 @@ def test_a_redirect_to_another_server_is_not_followed(
 ) -> None:
     mastodon.then(status=302, headers={"Location": f"{other.url}/api/v1/streaming/public"})
     with pytest.raises(ListenError, match=f"redirects to {other.url}, which is another server"):
-        heard(fediverse, mastodon.url, token)
+        received(fediverse, mastodon.url, token)
     assert (other.paths, scalar(fediverse, COUNT)) == ([], 0)
 
 
@@ -72,7 +74,7 @@ def test_a_redirect_on_the_same_server_is_followed(
 ) -> None:
     mastodon.then(status=307, headers={"Location": "/api/v1/streaming/elsewhere"})
     mastodon.then(event("delete", "1"))
-    assert heard(fediverse, mastodon.url).events == 1
+    assert received(fediverse, mastodon.url).events == 1
     assert mastodon.paths[1] == "/api/v1/streaming/elsewhere"
 
 
@@ -81,16 +83,16 @@ def test_streams_on_a_host_that_nobody_named_are_not_asked_for(
 ) -> None:
     mastodon.streaming = other.url.replace("http://127.0.0.1", "ws://localhost")
     with pytest.raises(ListenError, match="name it with --streaming-host localhost"):
-        heard(fediverse, mastodon.url)
+        received(fediverse, mastodon.url)
     assert other.tokens == []
     other.then(event("delete", "1"))
-    assert heard(fediverse, mastodon.url, named="localhost").events == 1
+    assert received(fediverse, mastodon.url, named="localhost").events == 1
     assert other.tokens == [f"Bearer {TOKEN}"]
 
 
 def test_a_token_is_never_sent_in_clear_text(fediverse: Engine) -> None:
     with pytest.raises(ListenError, match=r"token would go to mastodon\.invalid in clear text"):
-        heard(fediverse, "http://mastodon.invalid")
+        received(fediverse, "http://mastodon.invalid")
 
 
 def test_the_streams_in_clear_text_are_refused_where_the_server_itself_is_not() -> None:

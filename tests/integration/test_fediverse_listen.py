@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Engine
 
 from assets.fediverse import stream as streams
-from assets.fediverse.listen import Heard, ListenError, Pace, listen
+from assets.fediverse.listen import ListenError, Pace, Received, listen
 from assets.fediverse.stream import Stream, stream_of
 from assets.fediverse.tallies import system
 from tallykeeper.database.connections import open_engine
@@ -49,18 +49,18 @@ class Listener:
     thread: threading.Thread
     stop: threading.Event
     said: list[str] = field(default_factory=list)
-    heard: Heard | None = None
+    received: Received | None = None
     error: BaseException | None = None
 
-    def end(self) -> Heard:
-        """Stop it, and return what it heard; raises what it raised."""
+    def end(self) -> Received:
+        """Stop it, and return what it received; raises what it raised."""
         self.stop.set()
         self.thread.join(PATIENCE)
         assert not self.thread.is_alive()
         if self.error is not None:
             raise self.error
-        assert self.heard is not None
-        return self.heard
+        assert self.received is not None
+        return self.received
 
 
 @contextmanager
@@ -73,7 +73,7 @@ def listening(
 ) -> Iterator[Listener]:
     def run() -> None:
         try:
-            listener.heard = listen(
+            listener.received = listen(
                 engine,
                 server.url,
                 stream_of(stream),
@@ -121,8 +121,8 @@ def test_every_event_is_written_as_it_came(fediverse: Engine, mastodon: Mastodon
     )
     with listening(fediverse, mastodon) as listener:
         until(lambda: scalar(fediverse, COUNT) == 11)
-        heard = listener.end()
-    assert (heard.events, heard.connections) == (11, 1)
+        received = listener.end()
+    assert (received.events, received.connections) == (11, 1)
     stored = scalar(fediverse, f"SELECT $${status}$$::jsonb::text")
     assert "1.10" in stored
     assert "117024236332527350123" in stored
@@ -199,10 +199,10 @@ def test_a_connection_that_ends_is_made_again(fediverse: Engine, mastodon: Masto
     mastodon.then(event("delete", "4"), holds=True)
     with listening(fediverse, mastodon) as listener:
         until(lambda: scalar(fediverse, COUNT) == 4)
-        heard = listener.end()
+        received = listener.end()
     # What breaks off in the middle is no event.
     assert [p for _, p in rows(fediverse, EVENTS)] == ["1", "2", "3", "4"]
-    assert heard.connections == 4
+    assert received.connections == 4
     told = "\n".join(listener.said)
     assert "disconnected: the server ended the stream; connecting again in 0.0 s" in told
     assert "the server answered 503 Service Unavailable" in told
@@ -264,9 +264,9 @@ def test_an_event_that_is_too_long_costs_its_end_and_no_other_event(
     mastodon.then(long, event("delete", "1"), holds=True)
     with listening(fediverse, mastodon) as listener:
         until(lambda: scalar(fediverse, COUNT) == 2)
-        heard = listener.end()
-    assert (heard.cut, heard.connections) == (1, 1)
-    assert "1 of them cut" in heard.summary()
+        received = listener.end()
+    assert (received.cut, received.connections) == (1, 1)
+    assert "1 of them cut" in received.summary()
     assert any("an event 'update' is longer than" in s for s in listener.said)
     kept = "SELECT payload #>> '{}' FROM fediverse.stream_events WHERE event_type = 'update'"
     assert scalar(fediverse, kept).startswith('{"content": "xxx')
@@ -292,8 +292,8 @@ def test_a_stream_that_never_pauses_can_be_stopped(
     mastodon.answers.put(Answer(itertools.repeat(event("delete", "1"))))
     with listening(fediverse, mastodon) as listener:
         until(lambda: scalar(fediverse, COUNT) > 1_000)
-        heard = listener.end()
-    assert scalar(fediverse, COUNT) == heard.events
+        received = listener.end()
+    assert scalar(fediverse, COUNT) == received.events
 
 
 def test_a_page_is_no_stream(fediverse: Engine, mastodon: MastodonServer) -> None:

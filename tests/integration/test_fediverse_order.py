@@ -280,7 +280,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("where", DAMAGE)
-def test_damage_done_by_hand_is_named_and_mended(fediverse: Engine, where: str) -> None:
+def test_damage_done_by_hand_is_named_and_resolved(fediverse: Engine, where: str) -> None:
     expected = in_order_of_receipt(fediverse, events_of("damage", 200, posts=12))
     # A post that has everything and is not deleted.
     ((instance, post),) = rows(

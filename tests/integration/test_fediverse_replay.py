@@ -1,4 +1,4 @@
-"""Deriving posts again from the log: what it mends, what it names, what it leaves alone."""
+"""Deriving posts again from the log: what it repairs, what it names, what it leaves alone."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("table", DAMAGE)
-def test_what_is_not_as_the_log_says_is_named_and_mended(log: Log, table: str) -> None:
+def test_what_is_not_as_the_log_says_is_named_and_resolved(log: Log, table: str) -> None:
     assert verify_log(log.engine).ok
     before = rows(log.engine, f"SELECT * FROM fediverse.{table}")
     execute(log.engine, DAMAGE[table])
@@ -118,7 +118,7 @@ def test_a_replay_of_a_window_touches_only_its_posts(log: Log) -> None:
     ]
 
 
-def test_tallies_follow_what_a_replay_mends(log: Log) -> None:
+def test_tallies_follow_what_a_replay_repairs(log: Log) -> None:
     execute(log.engine, "UPDATE fediverse.mastodon_posts SET favourites_count = 99 WHERE id = '1'")
     for tally in system.tallies:
         refresh(log.engine, tally)

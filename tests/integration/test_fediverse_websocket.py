@@ -58,8 +58,8 @@ def test_events_are_written_as_they_came_and_become_posts(
     ]
     with listening(fediverse, server) as listener:
         until(lambda: scalar(fediverse, COUNT) >= 9)
-        heard = listener.end()
-    assert heard.events == 9
+        received = listener.end()
+    assert received.events == 9
     events = rows(fediverse, EVENTS)
     assert [name for name, _ in events] == [
         *("update", "status.update", "delete", "delete", "filters_changed", "update", "update"),

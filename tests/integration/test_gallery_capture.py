@@ -117,7 +117,7 @@ def test_a_tag_that_appears_later_brings_its_links(gallery: Engine) -> None:
     execute(gallery, LATER_IS_A_TAG)
     judge(gallery, GALLERY)
     done = refresh(gallery, content_tags)
-    assert (done.how, done.pending_taken, done.inserted, done.deleted) == ("refresh", 1, 2, 0)
+    assert (done.how, done.pending_consumed, done.inserted, done.deleted) == ("refresh", 1, 2, 0)
     keep(gallery)
     assert ("auto", 1, "aa") in rows(gallery, LINKS)
     assert rows(
@@ -135,7 +135,7 @@ def test_a_tag_that_nothing_names_costs_nothing(gallery: Engine) -> None:
     judge(gallery, GALLERY)
     for tally in (content_tags, content_tags_left_out):
         done = refresh(gallery, tally)
-        assert (done.pending_taken, done.keys_changed) == (9, 0)
+        assert (done.pending_consumed, done.keys_changed) == (9, 0)
     keep(gallery)
 
 
@@ -255,7 +255,7 @@ def test_a_counted_table_s_pending_changes_show_at_once(gallery: Engine) -> None
     assert rows(gallery, CARDINALITY) == expected
     judge(gallery, GALLERY)
     # Refreshing it alone has nothing to take, and changes nothing that is live.
-    assert refresh(gallery, tag_cardinality_stats).pending_taken == 0
+    assert refresh(gallery, tag_cardinality_stats).pending_consumed == 0
     assert rows(gallery, CARDINALITY) == expected
     refresh(gallery, content_tags)
     assert pending(gallery, TAG_CARDINALITY_STATS.log) == 2
@@ -383,7 +383,7 @@ FAULTS: dict[str, tuple[Tally, str, dict[str, Any], object, object]] = {
 }
 
 
-def test_verify_names_what_was_changed_by_hand_and_a_rebuild_mends_it(gallery: Engine) -> None:
+def test_verify_names_what_was_changed_by_hand_and_a_rebuild_repairs_it(gallery: Engine) -> None:
     for name, (tally, statement, key, stored, expected) in FAULTS.items():
         execute(gallery, CLAIM_WRITING, statement)
         (found,) = verify(gallery, tally).differences

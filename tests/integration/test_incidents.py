@@ -1,4 +1,4 @@
-"""Incidents: opened, counted, mended; what the engine itself writes down; causes; hand edits."""
+"""Incidents: opened, counted, resolved; what the engine itself writes down; causes; hand edits."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ def test_what_is_found_again_is_counted_and_ends_when_it_is_right(built: Engine)
         other = incidents.report(connection, "media.a", "capture", "off")
         assert other.id != first.id
         assert incidents.open_counts(connection) == {"media.a": 2}
-        assert incidents.mend(connection, "media.a", "differs", "verify", at=NOW) is None
-        mended = incidents.mend(connection, "media.a", "differs", "verify", at=later)
-        assert mended is not None
-        assert (mended.mended_by, mended.is_open) == ("verify", False)
-        assert incidents.mend(connection, "media.a", "differs", "verify") is None
+        assert incidents.resolve(connection, "media.a", "differs", "verify", at=NOW) is None
+        resolved = incidents.resolve(connection, "media.a", "differs", "verify", at=later)
+        assert resolved is not None
+        assert (resolved.resolved_by, resolved.is_open) == ("verify", False)
+        assert incidents.resolve(connection, "media.a", "differs", "verify") is None
         anew = incidents.report(connection, "media.a", "differs", "3 keys")
         assert (anew.id != first.id, anew.times) == (True, 1)
         listed = incidents.listed(connection)
@@ -77,7 +77,7 @@ def test_a_rebuild_for_a_fault_is_written_down_and_one_for_want_of_rows_is_not(
             "stale",
             "its declaration changed",
         )
-        assert (found.mended_by, found.is_open) == ("rebuilt", False)
+        assert (found.resolved_by, found.is_open) == ("rebuilt", False)
     execute(built, "TRUNCATE media.media_files")
     tallykeeper.refresh(built, daily)
     assert scalar(built, "SELECT count(*) FROM tallykeeper.incidents") == 1
@@ -114,7 +114,7 @@ def test_a_hand_edit_makes_the_tally_stale_at_once_and_the_next_refresh_rebuilds
     with built.begin() as connection:
         (found,) = incidents.listed(connection)
     assert (found.subject, found.kind, found.what) == (daily.name, "edited", what)
-    assert (found.is_open, found.mended_by) == (False, "rebuilt")
+    assert (found.is_open, found.resolved_by) == (False, "rebuilt")
     assert rows(built, "SELECT * FROM tallykeeper.hand_edits") == []
     with built.begin() as connection:
         assert tallykeeper.likely_cause(connection, daily) is None
@@ -155,8 +155,8 @@ def test_verify_opens_incidents_as_the_checks_do_and_resolves_theirs(built: Engi
     tallykeeper.rebuild(built, daily)
     assert compare(built) == []
     with built.begin() as connection:
-        mended = {i.kind: i.mended_by for i in incidents.listed(connection)}
-    assert mended["differs"] == mended["capture"] == "tally verify"
+        resolved = {i.kind: i.resolved_by for i in incidents.listed(connection)}
+    assert resolved["differs"] == resolved["capture"] == "tally verify"
 
 
 def test_verify_says_who_edited_a_table_by_hand_and_that_a_key_is_in_quarantine(
@@ -269,7 +269,7 @@ def test_the_key_of_an_additive_tally_is_rebuilt_with_what_is_pending_for_it(
     )
     key = tallykeeper.verify(built, daily).differences[0].key
     done = tallykeeper.rebuild_keys(built, daily, [key])
-    assert (done.pending_taken, done.keys_changed) == (1, 1)
+    assert (done.pending_consumed, done.keys_changed) == (1, 1)
     assert tallykeeper.verify(built, daily).ok
     assert (
         scalar(built, "SELECT count FROM media.daily_contributions_live WHERE date = '2026-01-02Z'")
@@ -277,13 +277,13 @@ def test_the_key_of_an_additive_tally_is_rebuilt_with_what_is_pending_for_it(
     )
 
 
-def test_a_lost_hand_trigger_is_mended_without_a_rebuild(built: Engine) -> None:
+def test_a_lost_hand_trigger_is_repaired_without_a_rebuild(built: Engine) -> None:
     execute(built, "DROP TRIGGER tallykeeper_hand ON media.daily_contributions")
     with built.begin() as connection:
         assert tallykeeper.capture_faults(connection, daily) == [
             "media.daily_contributions: the hand edit trigger is missing"
         ]
         done = tallykeeper.install(connection, media.tallies)
-    assert done == ["mended media.daily_contributions: the hand edit trigger is missing"]
+    assert done == ["repaired media.daily_contributions: the hand edit trigger is missing"]
     assert tallykeeper.status(built, daily).stale == ()
     assert tallykeeper.verify(built, daily, "touched").whole, "it may have been edited meanwhile"

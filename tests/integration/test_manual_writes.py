@@ -240,7 +240,7 @@ def test_an_incident_says_who_wrote_how_many_rows_by_which_statement(built: Engi
         with built.begin() as connection:
             assert incidents.listed(connection, open_only=True) == []
             latest = incidents.listed(connection)[0]
-        assert (latest.kind, latest.mended_by, latest.times) == ("edited", "rebuilt", 1)
+        assert (latest.kind, latest.resolved_by, latest.times) == ("edited", "rebuilt", 1)
 
 
 def test_each_transaction_of_a_session_counts_the_rows_that_it_wrote_itself(built: Engine) -> None:
@@ -284,8 +284,8 @@ def test_an_incident_that_is_found_while_a_refresh_waits_is_resolved_by_it(built
         resolved = manual_writes.resolve(waits, daily_contributions, "rebuilt")
         waits.commit()
     assert resolved is not None
-    assert resolved.mended_at is not None
-    assert resolved.found_at <= resolved.last_found_at <= resolved.mended_at
+    assert resolved.resolved_at is not None
+    assert resolved.found_at <= resolved.last_found_at <= resolved.resolved_at
     with built.connect() as connection:
         assert incidents.listed(connection, open_only=True) == []
     refresh_all(built, daily_contributions)
@@ -311,7 +311,7 @@ def test_an_incident_stays_open_for_what_was_written_after_a_comparison_began(
     assert left.what.startswith("edited by hand: DELETE of up to 2 rows by ")
     assert resolved.what.startswith("edited by hand: UPDATE of up to 2 rows by ")
     assert not {";"} & {*left.what, *resolved.what}
-    assert {resolved.mended_by, after.mended_by} == {"compared: all is right"}
+    assert {resolved.resolved_by, after.resolved_by} == {"compared: all is right"}
     assert (after.id, after.what, after.is_open) == (left.id, left.what, False)
     refresh_all(built, daily_contributions)
 
@@ -326,14 +326,14 @@ def test_keys_of_a_table_that_is_built_in_batches_are_written_anew_and_told(buil
     with built.begin() as connection:
         assert incidents.listed(connection, open_only=True) == []
         latest = incidents.listed(connection)[0]
-    assert (latest.subject, latest.mended_by) == (junction.name, "refreshed")
+    assert (latest.subject, latest.resolved_by) == (junction.name, "refreshed")
     assert scalar(built, "SELECT count(*) FROM gallery.content_tags") == links
     # One that is compared before, and found right with what is pending.
     by_hand(built, "DELETE FROM gallery.content_tags")
     assert verify(built, junction).ok
     with built.begin() as connection:
         latest = incidents.listed(connection)[0]
-    assert latest.mended_by == "compared: all is right"
+    assert latest.resolved_by == "compared: all is right"
     assert f"DELETE of up to {links} rows" in latest.what
     refresh_all(built, junction)
 

@@ -209,7 +209,7 @@ def test_incidents_are_counted_while_open_by_subject_and_for_ever_by_kind(kept: 
         incidents.report(connection, DAILY["tally"], "differs", "2 keys differ")
         incidents.report(connection, DAILY["tally"], "capture", "a trigger is missing")
         incidents.report(connection, HOURLY["tally"], "differs", "1 key differs")
-        incidents.mend(connection, HOURLY["tally"], "differs", "a check")
+        incidents.resolve(connection, HOURLY["tally"], "differs", "a check")
     figures = scrape(kept)
     one = {"subject": DAILY["tally"], "kind": "differs"}
     assert figures.of("open_incidents", one) == 1

@@ -273,9 +273,9 @@ def test_a_derived_table_that_was_dropped_is_made_and_built_again(engine: Engine
     assert migrate(engine, [system]).done == [
         "created the derived table media.daily_contributions",
         "installed media.daily_contributions (its live view was missing)",
-        "mended media.daily_contributions: is another table than the one that was installed, as"
+        "repaired media.daily_contributions: is another table than the one that was installed, as"
         " after dropping and restoring it",
-        "mended media.daily_contributions_live: does not exist any more",
+        "repaired media.daily_contributions_live: does not exist any more",
         "media.daily_contributions is stale: changes may have been missed",
     ]
     assert status(engine, daily_contributions).stale == (

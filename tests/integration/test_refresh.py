@@ -106,7 +106,7 @@ def test_a_refresh_tells_what_it_did_on_which_day(library: Engine) -> None:
     before = status(library, DAILY_TALLY)
     assert (before.pending, before.rows) == (4, 2)
     done = refresh(library, DAILY_TALLY)
-    assert (done.how, done.reason, done.pending_taken, done.rows) == ("refresh", None, 4, 3)
+    assert (done.how, done.reason, done.pending_consumed, done.rows) == ("refresh", None, 4, 3)
     assert done.oldest_change == before.oldest_pending
     assert [(w.day, w.inserted, w.updated, w.deleted) for w in done.windows] == [
         ("2021-07-01", 1, 0, 0),
@@ -118,7 +118,7 @@ def test_a_refresh_tells_what_it_did_on_which_day(library: Engine) -> None:
     after = status(library, DAILY_TALLY)
     assert (after.pending, after.oldest_pending, after.rows, after.stale) == (0, None, 3, ())
     again = refresh(library, DAILY_TALLY)
-    assert (again.pending_taken, again.keys_changed, again.rows) == (0, 0, 3)
+    assert (again.pending_consumed, again.keys_changed, again.rows) == (0, 0, 3)
 
 
 def test_changes_that_cancel_each_other_write_nothing(library: Engine) -> None:
@@ -126,7 +126,7 @@ def test_changes_that_cancel_each_other_write_nothing(library: Engine) -> None:
     execute(library, f"{ADD} ('d', '2024-03-01Z')")
     execute(library, "DELETE FROM media.media_files WHERE path = 'd'")
     done = refresh(library, DAILY_TALLY)
-    assert (done.pending_taken, done.keys_changed) == (2, 0)
+    assert (done.pending_consumed, done.keys_changed) == (2, 0)
     assert rows(library, VERSIONS) == before
 
 
@@ -150,7 +150,7 @@ def test_a_rebuild_writes_only_rows_that_differ(library: Engine) -> None:
 def test_a_rebuilt_window_takes_its_own_pending_deltas_and_no_others(library: Engine) -> None:
     execute(library, f"{ADD} ('d', '2024-03-01Z'), ('e', '2024-03-05Z')")
     done = rebuild(library, DAILY_TALLY, day(1), day(2))
-    assert (done.how, done.pending_taken, done.keys_changed) == ("rebuild", 1, 1)
+    assert (done.how, done.pending_consumed, done.keys_changed) == ("rebuild", 1, 1)
     assert rows(library, LOGGED_DAYS) == [("03-05", 1)]
     assert rows(library, STORED.format("")) == [("03-01", 3), ("03-02", 1)]
     judge(library, [DAILY, HOURLY])
@@ -199,7 +199,7 @@ def test_marks_stay_pending_over_a_rebuilt_window_for_they_may_concern_others(
     assert scalar(engine, f"SELECT count(*) FROM {FORUM_LOG}") == 4
     assert scalar(engine, "SELECT count(*) FROM forum.tag_hours") == 1
     judge(engine, [TAG_HOURS])
-    assert rebuild(engine, tag_hours.tally).pending_taken == 4
+    assert rebuild(engine, tag_hours.tally).pending_consumed == 4
     assert scalar(engine, f"SELECT count(*) FROM {FORUM_LOG}") == 0
     judge(engine, [TAG_HOURS])
 

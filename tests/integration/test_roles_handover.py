@@ -209,7 +209,7 @@ def test_a_log_is_cleared_where_the_server_lets_one_who_does_not_own_it(world: W
     )
     refresh(world.runs, daily_contributions)
     execute(world.web, "DELETE FROM media.media_files WHERE id % 2 = 0")
-    assert refresh(world.runs, daily_contributions).pending_taken > VACUUM_AFTER_ROWS
+    assert refresh(world.runs, daily_contributions).pending_consumed > VACUUM_AFTER_ROWS
     with world.admin.connect() as connection:
         counted = connection.exec_driver_sql(
             "SELECT vacuum_count FROM pg_stat_all_tables WHERE relid ="

@@ -32,8 +32,8 @@ def incident(kind: str = "differs", **values: Any) -> Incident:
         times=1,
         repairs=0,
         repair_requested_at=None,
-        mended_at=None,
-        mended_by=None,
+        resolved_at=None,
+        resolved_by=None,
     )
     return replace(plain, **values)
 
@@ -78,7 +78,11 @@ def test_the_cause_the_remedy_and_the_links_are_told() -> None:
         "capture",
         what="Changes may be missed.",
         cause="media.media_files: the update trigger is disabled",
-        details={"to_mend": "tally migrate", "run": "1a2b", "asset": "media/daily_contributions"},
+        details={
+            "to_resolve": "tally migrate",
+            "run": "1a2b",
+            "asset": "media/daily_contributions",
+        },
         times=14,
         last_found_at=AT + timedelta(hours=13),
     )
@@ -95,24 +99,26 @@ def test_the_cause_the_remedy_and_the_links_are_told() -> None:
 
 
 def test_a_recovery_says_when_by_what_and_after_how_many_repairs() -> None:
-    mended = incident(
+    resolved = incident(
         differing=1,
-        mended_at=AT + timedelta(minutes=5),
-        mended_by="the check matches_source",
+        resolved_at=AT + timedelta(minutes=5),
+        resolved_by="the check matches_source",
         repairs=2,
     )
-    assert message_templates.told(mended, message_templates.MENDED) == message_templates.Text(
+    assert message_templates.told(resolved, message_templates.RESOLVED) == message_templates.Text(
         "media.daily_contributions: recovered (1 key differs from the sources)",
-        "Mended at 2025-11-20 02:35 UTC, as was found by: the check matches_source.\n"
+        "Resolved at 2025-11-20 02:35 UTC, as was found by: the check matches_source.\n"
         "Found at 2025-11-20 02:30 UTC.\nRepairs: 2.",
     )
 
 
-def test_what_was_mended_before_anybody_was_told_is_one_message() -> None:
-    mended = incident(differing=1, mended_at=AT, mended_by="the check matches_source")
-    text = message_templates.told(mended, message_templates.MENDED, is_first=True)
-    assert text.title == "media.daily_contributions: 1 key differs from the sources, mended already"
-    assert "Mended at 2025-11-20 02:30 UTC: the check matches_source." in text.body
+def test_what_was_resolved_before_anybody_was_told_is_one_message() -> None:
+    resolved = incident(differing=1, resolved_at=AT, resolved_by="the check matches_source")
+    text = message_templates.told(resolved, message_templates.RESOLVED, is_first=True)
+    assert (
+        text.title == "media.daily_contributions: 1 key differs from the sources, resolved already"
+    )
+    assert "Resolved at 2025-11-20 02:30 UTC: the check matches_source." in text.body
 
 
 @pytest.mark.parametrize(

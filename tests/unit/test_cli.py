@@ -248,7 +248,7 @@ def test_a_refresh_is_told_in_one_line() -> None:
         how="refresh",
         reason=None,
         rows=3_652,
-        pending_taken=1,
+        pending_consumed=1,
         oldest_change=NOW,
         windows=(Written("2025-11-20", 1, 2, 1_000),),
         as_of=NOW,
@@ -273,7 +273,7 @@ def test_keys_that_differ_are_shown_as_they_are_and_no_more_than_can_be_read() -
     lines = stream.getvalue().splitlines()
     assert lines[0] == (
         "media.daily_contributions: 1,000 keys WRONG, 3 keys compared in 1.23 s;"
-        " `tally rebuild media.daily_contributions` mends it"
+        " `tally rebuild media.daily_contributions` repairs it"
     )
     assert lines[2].startswith("name [red]a[/red], n 0")
     assert lines[2].split()[-5:] == ["no", "such", "row", "count", "0"]

@@ -24,7 +24,7 @@ def incidents_in_words(found: Sequence[Incident], width: int = WIDTH) -> Iterato
             yield from _wrapped(label, what, width)
         yield ""
     opened = sum(incident.is_open for incident in found)
-    yield f"{opened:,} open, {len(found) - opened:,} mended" if found else "no incidents"
+    yield f"{opened:,} open, {len(found) - opened:,} resolved" if found else "no incidents"
 
 
 def incidents_as_json(found: Sequence[Incident]) -> str:
@@ -43,7 +43,7 @@ def open_hint(opened: int) -> str | None:
 
 
 def _heading(incident: Incident, width: int) -> str:
-    state = "OPEN" if incident.is_open else "mended"
+    state = "OPEN" if incident.is_open else "resolved"
     left = f"{_moment(incident.found_at)}  {incident.subject}"
     return f"{left:<{width - len(state) - 1}} {state}"
 
@@ -61,7 +61,7 @@ def _paragraphs(incident: Incident) -> Iterator[tuple[str, str]]:
     if incident.is_open:
         yield "doing", doing(incident)
     else:
-        yield "mended", f"{_moment(incident.mended_at)} ({incident.mended_by})"
+        yield "resolved", f"{_moment(incident.resolved_at)} ({incident.resolved_by})"
 
 
 def _doing(incident: Incident) -> str | None:

@@ -206,7 +206,7 @@ def refreshed_line(result: Refreshed) -> str:
     why = f" ({result.reason})" if result.reason else ""
     return (
         f"{result.tally}: {how} in {result.seconds:.2f} s{why};"
-        f" {_counted(result.pending_taken, 'pending change')} taken,"
+        f" {_counted(result.pending_consumed, 'pending change')} taken,"
         f" {_counted(result.keys_changed, 'key')} changed, {_counted(result.rows, 'row')}"
     )
 
@@ -288,7 +288,7 @@ def verified_line(result: Verification) -> str:
     days = f", on {_days(result.days)}" if result.days else ""
     return (
         f"{result.tally}: {_counted(result.differing, 'key')} WRONG, {keys}{days};"
-        f" `tally rebuild {result.tally}` mends it"
+        f" `tally rebuild {result.tally}` repairs it"
     )
 
 

@@ -1,9 +1,10 @@
 """What Dagster's event log tells of late, turned into incidents: checks and runs that failed.
 
 Places in the log are given out before they are committed, so that an event may appear behind one
-that was heard already. Hence no cursor alone: what was heard is written down, and everything behind
-a mark is looked at each time; the mark moves on to an event only when that was heard long ago. All
-of it is one transaction with the incidents, so that a process that dies loses and repeats nothing.
+that was processed already. Hence no cursor alone: processed events are recorded, and everything
+behind a low watermark is looked at each time; it moves on to an event only when that was processed
+long ago. All of it is one transaction with the incidents, so that a process that dies loses and
+repeats nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import dagster as dg
 from dagster import DagsterEventType, EventLogRecord, EventRecordsFilter
 from sqlalchemy import Connection, delete, func, insert, select
 
-from tallykeeper.faults.incidents import heard
+from tallykeeper.faults.incidents import processed_events
 
 CHECKED = DagsterEventType.ASSET_CHECK_EVALUATION
 RUN_FAILED = DagsterEventType.RUN_FAILURE
@@ -32,11 +33,11 @@ MOST_OF_THE_PAST = 2_000
 
 
 @dataclass(frozen=True)
-class Heard:
-    """Events to act upon, in the order of the log, and the last evaluations heard before them.
+class NewEvents:
+    """Events to act upon, in the order of the log, and the last evaluations processed before them.
 
-    `known` has of each check the last evaluation behind the mark that was heard already: by it can
-    be told whether one that appeared late is out of date.
+    `known` has of each check the last evaluation behind the watermark that was processed already:
+    by it can be told whether one that appeared late is out of date.
     """
 
     fresh: Sequence[EventLogRecord]
@@ -44,26 +45,28 @@ class Heard:
 
     @property
     def last(self) -> int | None:
-        """The last place in the log that is acted upon; None: nothing was heard."""
+        """The last place in the log that is acted upon; None: there was no new event."""
         return max((record.storage_id for record in self.fresh), default=None)
 
 
-def listen(instance: dg.DagsterInstance, connection: Connection) -> Heard:
-    """The events that were not heard yet, `MOST_AT_ONCE` at most; from now on they are heard.
+def listen(instance: dg.DagsterInstance, connection: Connection) -> NewEvents:
+    """The events not processed yet, `MOST_AT_ONCE` at most; from now on they count as processed.
 
     Of a log that is listened to for the first time those are the latest evaluation of each check,
     and no runs: what is wrong now is found, and nothing is told of the past.
     """
     log: str = instance.run_storage.get_run_storage_id()  # type: ignore[attr-defined]
-    mark = _mark(connection, log)
-    if mark is None:
+    watermark = _watermark(connection, log)
+    if watermark is None:
         return _first(instance, connection, log)
-    known_ids = set(connection.scalars(select(heard.c.event).where(heard.c.log == log)))
+    known_ids = set(
+        connection.scalars(select(processed_events.c.event).where(processed_events.c.log == log))
+    )
     fresh: list[EventLogRecord] = []
     known: dict[dg.AssetCheckKey, EventLogRecord] = {}
     for kind in LISTENED_TO:
         found = 0
-        for record in _behind(instance, kind, mark):
+        for record in _behind(instance, kind, watermark):
             if record.storage_id in known_ids:
                 if kind is CHECKED:
                     known[evaluation_of(record).asset_check_key] = record
@@ -75,23 +78,27 @@ def listen(instance: dg.DagsterInstance, connection: Connection) -> Heard:
     # The first ones of all kinds, so that what is left is behind what was taken.
     fresh = sorted(fresh, key=_place)[:MOST_AT_ONCE]
     _remember(connection, log, [record.storage_id for record in fresh])
-    connection.execute(delete(heard).where(heard.c.log == log, heard.c.event < mark))
-    return Heard(fresh, known)
+    connection.execute(
+        delete(processed_events).where(
+            processed_events.c.log == log, processed_events.c.event < watermark
+        )
+    )
+    return NewEvents(fresh, known)
 
 
-def _first(instance: dg.DagsterInstance, connection: Connection, log: str) -> Heard:
-    mark = 0
+def _first(instance: dg.DagsterInstance, connection: Connection, log: str) -> NewEvents:
+    watermark = 0
     recent: list[int] = []
     before = (datetime.now(UTC) - LATE_BY_AT_MOST).timestamp()
     for kind in LISTENED_TO:
         older = instance.event_log_storage.get_event_records(
             EventRecordsFilter(kind, before_timestamp=before), 1
         )
-        mark = max([mark, *(record.storage_id for record in older)])
+        watermark = max([watermark, *(record.storage_id for record in older)])
     for kind in LISTENED_TO:
-        recent += [record.storage_id for record in _behind(instance, kind, mark)]
-    _remember(connection, log, [mark, *recent])
-    return Heard(_latest_evaluations(instance), {})
+        recent += [record.storage_id for record in _behind(instance, kind, watermark)]
+    _remember(connection, log, [watermark, *recent])
+    return NewEvents(_latest_evaluations(instance), {})
 
 
 def _latest_evaluations(instance: dg.DagsterInstance) -> list[EventLogRecord]:
@@ -126,34 +133,34 @@ def time_of(record: EventLogRecord) -> datetime:
     return datetime.fromtimestamp(record.timestamp, UTC)
 
 
-def _mark(connection: Connection, log: str) -> int | None:
-    """Behind which events may still appear: the latest of those that were heard long ago."""
-    columns = heard.c
+def _watermark(connection: Connection, log: str) -> int | None:
+    """Behind which events may still appear: the latest of those that were processed long ago."""
+    columns = processed_events.c
     # The database's clock alone: an event's own time is of another machine, and it may have waited
     # for long to be written.
-    long_ago = columns.heard_at <= func.now() - LATE_BY_AT_MOST
+    long_ago = columns.processed_at <= func.now() - LATE_BY_AT_MOST
     query = select(func.max(columns.event).filter(long_ago), func.min(columns.event))
     latest, first = connection.execute(query.where(columns.log == log)).one()
-    mark: int | None = first if latest is None else latest
-    return mark
+    watermark: int | None = first if latest is None else latest
+    return watermark
 
 
 def _behind(
-    instance: dg.DagsterInstance, kind: DagsterEventType, mark: int
+    instance: dg.DagsterInstance, kind: DagsterEventType, after: int
 ) -> Iterator[EventLogRecord]:
     while True:
-        wanted = EventRecordsFilter(kind, after_cursor=mark)
+        wanted = EventRecordsFilter(kind, after_cursor=after)
         records = instance.event_log_storage.get_event_records(wanted, PAGE, ascending=True)
         yield from records
         if len(records) < PAGE:
             return
-        mark = records[-1].storage_id
+        after = records[-1].storage_id
 
 
 def _remember(connection: Connection, log: str, events: Sequence[int]) -> None:
     if events:
         rows: list[Mapping[str, Any]] = [{"log": log, "event": event} for event in set(events)]
-        connection.execute(insert(heard), rows)
+        connection.execute(insert(processed_events), rows)
 
 
 def _place(record: EventLogRecord) -> int:

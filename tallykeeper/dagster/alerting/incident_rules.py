@@ -1,6 +1,6 @@
 """From an event to an incident: which subject and kind it is of, and what is told of it.
 
-A check that failed opens the incident or counts it, one that passed mends it; so do runs. Which
+A check that failed opens the incident or counts it, one that passed resolves it; so do runs. Which
 events there are is `hearing`'s business. Only assets, checks and jobs of this code location count.
 """
 
@@ -85,18 +85,18 @@ def find(
     instance: dg.DagsterInstance,
     connection: Connection,
     place: Place,
-    heard: event_log_reader.Heard,
+    events: event_log_reader.NewEvents,
 ) -> set[int]:
-    """Turn what was heard into incidents, opened, counted or mended; the ids of those found."""
+    """Turn new events into incidents, opened, counted or resolved; the ids of those found."""
     is_open = {(i.subject, i.kind) for i in _open(connection)}
     found: list[Incident | None] = []
-    for record in heard.fresh:
+    for record in events.fresh:
         if event_log_reader.kind_of(record) is not event_log_reader.CHECKED:
             found.append(_run(instance, connection, place, record))
             continue
         found.append(_evaluation(connection, place, record, is_open))
-        later = heard.known.get(event_log_reader.evaluation_of(record).asset_check_key)
-        # Of one that appeared late, what came after it and was heard before it counts.
+        later = events.known.get(event_log_reader.evaluation_of(record).asset_check_key)
+        # Of one that appeared late, what came after it and was processed before it counts.
         if later is not None and later.storage_id > record.storage_id:
             _overtaken(connection, place, later, is_open)
     _settle_repairs(connection)
@@ -115,7 +115,7 @@ def _evaluation(
     kind = KINDS.get(evaluation.check_name, evaluation.check_name)
     at = event_log_reader.time_of(record)
     if evaluation.passed:
-        incidents.mend(connection, subject, kind, f"the check {evaluation.check_name}", at=at)
+        incidents.resolve(connection, subject, kind, f"the check {evaluation.check_name}", at=at)
         is_open.discard((subject, kind))
         return None
     if _is_stale(evaluation) or _is_no_news(record, metadata):
@@ -152,7 +152,7 @@ def _settle_repairs(connection: Connection) -> None:
         repaired = failed.details.get(INCIDENT)
         if failed.kind == incidents.RUN and repaired and repaired not in still_open:
             by = "what it was to repair is right again"
-            incidents.mend(connection, failed.subject, incidents.RUN, by)
+            incidents.resolve(connection, failed.subject, incidents.RUN, by)
 
 
 def _open(connection: Connection) -> list[Incident]:
@@ -170,7 +170,7 @@ def _is_stale(evaluation: dg.AssetCheckEvaluation) -> bool:
 def _is_no_news(record: EventLogRecord, metadata: Mapping[str, Any]) -> bool:
     """Whether all that an inventory lists is an incident of its own, or will be.
 
-    In the audit it runs beside the checks that find the same, of which nobody has heard yet. What
+    In the audit it runs beside the checks that find the same, which are not processed yet. What
     they do not find, the next inventory finds.
     """
     news = metadata.get(NEWS)
@@ -198,7 +198,9 @@ def _details(
         "run": record.run_id,
         "job": record.event_log_entry.job_name,
     }
-    details |= {k: metadata[k] for k in ("windows", "to_mend", incidents.REPAIR) if k in metadata}
+    details |= {
+        k: metadata[k] for k in ("windows", "to_resolve", incidents.REPAIR) if k in metadata
+    }
     table = evaluation.metadata.get("keys")
     if isinstance(table, dg.TableMetadataValue):
         details["keys"] = [dict(record.data) for record in table.records[:MOST_KEYS]]
@@ -229,10 +231,12 @@ def _run(
     differing = {i.subject for i in known if i.kind == incidents.DIFFERS}
     for failed in known:
         if failed.kind == incidents.RUN and (
-            _mends(run, subject, covered, failed)
+            _resolves(run, subject, covered, failed)
             or _needs_no_more(connection, place, failed, differing)
         ):
-            incidents.mend(connection, failed.subject, incidents.RUN, f"a run of {subject}", at=at)
+            incidents.resolve(
+                connection, failed.subject, incidents.RUN, f"a run of {subject}", at=at
+            )
     return None
 
 
@@ -260,7 +264,7 @@ def _partitions(run: dg.DagsterRun) -> tuple[str, str] | None:
     return (first, last) if first and last else None
 
 
-def _mends(run: dg.DagsterRun, subject: str, covered: Sequence[str], failed: Incident) -> bool:
+def _resolves(run: dg.DagsterRun, subject: str, covered: Sequence[str], failed: Incident) -> bool:
     """Whether the run did what the one that failed was to do."""
     wanted = failed.details.get(PARTITIONS)
     if wanted:

@@ -1,7 +1,7 @@
 """The sensor `alerts`: what went wrong becomes incidents, repairs are asked for, people are told.
 
 Only the order of things stands here: one transaction in which all of it is written down, then the
-deliveries, which may fail without any harm to the rest. What is heard and seen, how it is said, and
+deliveries, which may fail without any harm to the rest. What is read and seen, how it is said, and
 how it gets there is in the files beside this one.
 """
 
@@ -67,8 +67,8 @@ def alerts(systems: Sequence[SystemAssets]) -> dg.SensorDefinition:
                     return dg.SensorResult(skip_reason=why_not, cursor=context.cursor)
                 place = incident_rules.place_of(context, ALERTS, tallies)
                 memory = _absence(connection, memory, now)
-                heard = event_log_reader.listen(context.instance, connection)
-                found_now = incident_rules.find(context.instance, connection, place, heard)
+                events = event_log_reader.listen(context.instance, connection)
+                found_now = incident_rules.find(context.instance, connection, place, events)
                 found_now |= tick_monitor.pending(connection, found)
                 found_now |= tick_monitor.uncompared(connection, found.looked_at)
                 found_now |= manual_writes.look(connection, sorted(found.looked_at))
@@ -93,7 +93,7 @@ def alerts(systems: Sequence[SystemAssets]) -> dg.SensorDefinition:
             said = message_templates.reachable(memory.unreachable_since, now)
             delivery.send_directly(told_to, said, context.log)
         return dg.SensorResult(
-            run_requests=requests, cursor=memory.after_look(heard.last, now).spelled()
+            run_requests=requests, cursor=memory.after_look(events.last, now).spelled()
         )
 
     return look

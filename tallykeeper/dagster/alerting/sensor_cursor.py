@@ -1,7 +1,7 @@
 """What the sensor `alerts` remembers in Dagster from one look to the next: its cursor, as text.
 
-Nothing that counts: which events were heard, and what was told, is in the database. Here is what
-must be known while that cannot be reached, and since when somebody looks.
+Nothing that counts: which events were processed, and what was notified, is in the database. Here is
+what must be known while that cannot be reached, and since when somebody looks.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from datetime import datetime
 
 @dataclass(frozen=True)
 class Memory:
-    """`event` is the last one heard, for people; `looked_at` when the last look was finished.
+    """`event` is the last one processed, for people; `looked_at` when the last look was finished.
 
     `looking_since` is the first look of an unbroken row of them. `unreachable_since` is when the
     database was first not to be reached, `told_unreachable` whether people were told of it.

@@ -85,7 +85,7 @@ def ages(engine: Engine, systems: Sequence[SystemAssets]) -> Ages:
 
 
 def pending(connection: Connection, found: Ages) -> set[int]:
-    """Open, count and mend the incidents of changes that wait too long; the ids of those found."""
+    """Open, count and resolve incidents of changes that wait too long; the ids of those found."""
     known = _open(connection, incidents.PENDING)
     reported = set()
     for subject, age in found.too_old.items():
@@ -96,12 +96,14 @@ def pending(connection: Connection, found: Ages) -> set[int]:
             f"A pending change has waited for {_rounded(age)}; the limit is {found.limit}. Live"
             " reads are exact all the same. Does the hourly schedule run?"
         )
-        details = {"asset": subject.replace(".", "/"), "to_mend": f"tally refresh {subject}"}
+        details = {"asset": subject.replace(".", "/"), "to_resolve": f"tally refresh {subject}"}
         kind = incidents.PENDING
         reported.add(incidents.report(connection, subject, kind, what, details=details).id)
     for subject in known:
         if subject in found.looked_at and subject not in found.too_old:
-            incidents.mend(connection, subject, incidents.PENDING, "no change waits for long now")
+            incidents.resolve(
+                connection, subject, incidents.PENDING, "no change waits for long now"
+            )
     return reported
 
 
@@ -122,19 +124,19 @@ def uncompared(connection: Connection, looked_at: Collection[str]) -> set[int]:
             f" all were before {since.astimezone(UTC):%Y-%m-%d %H:%M} UTC. Does the hourly schedule"
             f" run? `tally verify {subject}` compares all of it now."
         )
-        details = {"asset": subject.replace(".", "/"), "to_mend": f"tally verify {subject}"}
+        details = {"asset": subject.replace(".", "/"), "to_resolve": f"tally verify {subject}"}
         kind = incidents.UNCOMPARED
         reported.add(incidents.report(connection, subject, kind, what, details=details).id)
     for subject in known:
         if subject in looked_at and subject not in too_late:
-            incidents.mend(connection, subject, incidents.UNCOMPARED, "all keys were compared")
+            incidents.resolve(connection, subject, incidents.UNCOMPARED, "all keys were compared")
     return reported
 
 
 def ticks(
     instance: dg.DagsterInstance, connection: Connection, place: Place, looking_since: datetime
 ) -> set[int]:
-    """Open, count and mend the incidents of schedules and sensors, but for `place.sensor`.
+    """Open, count and resolve the incidents of schedules and sensors, but for `place.sensor`.
 
     `looking_since` is since when the daemon runs: what it had no time for yet is not missed.
     """
@@ -148,7 +150,7 @@ def ticks(
         before = known.get(state.name)
         if not what:
             if before is not None:
-                incidents.mend(connection, state.name, incidents.SCHEDULE, "its last tick")
+                incidents.resolve(connection, state.name, incidents.SCHEDULE, "its last tick")
         elif before is None or before.details.get("tick") != which:
             kind, details = incidents.SCHEDULE, {"tick": which}
             reported.add(incidents.report(connection, state.name, kind, what, details=details).id)
@@ -156,12 +158,12 @@ def ticks(
 
 
 def absence(connection: Connection, last_look: datetime, now: datetime, why: str) -> None:
-    """Write down that nothing was watched for a while: mended, for now it is again."""
+    """Write down that nothing was watched for a while: resolved, for now it is again."""
     what = (
         f"Nothing was watched from {last_look:%Y-%m-%d %H:%M} to {now:%Y-%m-%d %H:%M} UTC: {why}."
         " What changed meanwhile is pending, and is taken by the next refreshes."
     )
-    incidents.record_mended(
+    incidents.record_resolved(
         connection, DAEMON, incidents.SCHEDULE, what, "it is watched again", found_at=last_look
     )
 

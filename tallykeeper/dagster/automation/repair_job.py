@@ -67,7 +67,7 @@ def repair_job(built: Sequence[SystemAssets]) -> dg.JobDefinition:
         if result.passed:
             # Before it is reported how many incidents are open.
             with engine.begin() as connection:
-                incidents.mend(
+                incidents.resolve(
                     connection, tally.name, incidents.DIFFERS, f"the check {MATCHES_SOURCE}"
                 )
         _report(context, tally, done, _reason(config), assets.more(engine, tally))

@@ -1,4 +1,4 @@
-"""The nightly job that deletes what nobody looks at any more: old runs, and incidents long mended.
+"""The nightly job that deletes what nobody looks at any more: old runs and resolved incidents.
 
 How long each is kept is a setting. What a system keeps for a time only (raw events) is the business
 of its own daily job; ticks are deleted by the daemon, as `dagster.yaml` says.
@@ -62,19 +62,19 @@ def delete_old_runs(context: dg.OpExecutionContext) -> None:
 
 @dg.op(
     out=dg.Out(dg.Nothing),
-    description="Delete incidents that were mended longer ago than TALLY_KEEP_INCIDENTS_DAYS.",
+    description="Delete incidents that were resolved longer ago than TALLY_KEEP_INCIDENTS_DAYS.",
 )
 def delete_old_incidents(context: dg.OpExecutionContext, database: Database) -> None:
-    """Delete incidents mended long ago, and say how many."""
+    """Delete incidents resolved long ago, and say how many."""
     days = keep_incidents_days()
     with database.engine().begin() as connection:
         deleted = prune_incidents(connection, datetime.now(UTC) - timedelta(days=days))
-    context.add_output_metadata({"mended_before_days": days, "incidents_deleted": deleted})
+    context.add_output_metadata({"resolved_before_days": days, "incidents_deleted": deleted})
 
 
 @dg.job(
     name=HOUSEKEEPING,
-    description="Delete old runs with their events, and incidents that were mended long ago.",
+    description="Delete old runs with their events, and incidents that were resolved long ago.",
     executor_def=dg.in_process_executor,
 )
 def housekeeping() -> None:

@@ -14,17 +14,17 @@ from tallykeeper.faults import incidents
 
 RECENT = timedelta(days=30)
 MOST_LISTED = 50
-COLUMNS = ("found", "what", "cause", "differing", "mended")
+COLUMNS = ("found", "what", "cause", "differing", "resolved")
 
 
 def of_tally(engine: Engine, tally: Tally) -> dict[str, dg.MetadataValue]:
-    """The number of open incidents of `tally`, and those open or mended in the last 30 days."""
+    """The number of open incidents of `tally`, and those open or resolved in the last 30 days."""
     with engine.connect() as connection:
         if not state.is_there(connection, incidents.incidents):
             return {}
         found = incidents.listed(connection, subject=tally.name, limit=MOST_LISTED)
     since = datetime.now(UTC) - RECENT
-    recent = [i for i in found if i.mended_at is None or i.mended_at > since]
+    recent = [i for i in found if i.resolved_at is None or i.resolved_at > since]
     metadata: dict[str, dg.MetadataValue] = {
         "incidents_open": dg.MetadataValue.int(sum(i.is_open for i in recent))
     }
@@ -48,7 +48,7 @@ def of_table(connection: Connection) -> dict[str, dg.MetadataValue]:
 def _latest(found: Sequence[Incident]) -> str:
     if not found:
         return "none was ever found"
-    one = max(found, key=lambda i: max(i.last_found_at, i.mended_at or i.last_found_at))
+    one = max(found, key=lambda i: max(i.last_found_at, i.resolved_at or i.last_found_at))
     return f"{one.subject}: {one.what}" if one.is_open else f"{one.subject} is right again"
 
 
@@ -61,7 +61,7 @@ def _table(found: Sequence[Incident], columns: Sequence[str] = COLUMNS) -> dg.Ta
                 "what": incident.what,
                 "cause": incident.cause or "",
                 "differing": "" if incident.differing is None else f"{incident.differing:,}",
-                "mended": _mended(incident),
+                "resolved": _resolved(incident),
             }
         )
         for incident in found
@@ -69,10 +69,10 @@ def _table(found: Sequence[Incident], columns: Sequence[str] = COLUMNS) -> dg.Ta
     return dg.MetadataValue.table(records, dg.TableSchema([dg.TableColumn(c) for c in columns]))
 
 
-def _mended(incident: Incident) -> str:
-    if incident.mended_at is None:
+def _resolved(incident: Incident) -> str:
+    if incident.resolved_at is None:
         return "not yet"
-    return f"{_moment(incident.mended_at)} ({incident.mended_by})"
+    return f"{_moment(incident.resolved_at)} ({incident.resolved_by})"
 
 
 def _moment(at: datetime) -> str:

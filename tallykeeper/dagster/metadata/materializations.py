@@ -34,7 +34,7 @@ def of_run(done: Sequence[Refreshed], reason: str) -> Metadata:
         "dagster/row_count": dg.MetadataValue.int(done[-1].rows),
         "reason": dg.MetadataValue.text(reason),
         "keys_changed": dg.MetadataValue.int(sum(d.keys_changed for d in done)),
-        "pending_taken": dg.MetadataValue.int(sum(d.pending_taken for d in done)),
+        "pending_consumed": dg.MetadataValue.int(sum(d.pending_consumed for d in done)),
         "seconds": dg.MetadataValue.float(round(sum(d.seconds for d in done), 3)),
         "as_of": dg.MetadataValue.timestamp(done[-1].as_of),
     }
@@ -62,7 +62,7 @@ def of_backfill(done: Backfilled, now: Status) -> Metadata:
     metadata: Metadata = {
         "reason": dg.MetadataValue.text(f"{how} of {lanes}{why}"),
         "keys_changed": dg.MetadataValue.int(done.keys_changed),
-        "pending_taken": dg.MetadataValue.int(done.taken),
+        "pending_consumed": dg.MetadataValue.int(done.taken),
         "batches": dg.MetadataValue.int(done.batches),
         "items": dg.MetadataValue.int(done.items),
         "rows_computed": dg.MetadataValue.int(done.rows),
@@ -133,7 +133,7 @@ def why_refreshed(done: Refreshed) -> str:
     """Why a refresh did what it did."""
     if done.how == "rebuild":
         return why_rebuilt(done) or REQUESTED
-    return "refresh" if done.pending_taken else "refresh: nothing was pending"
+    return "refresh" if done.pending_consumed else "refresh: nothing was pending"
 
 
 def why_rebuilt(done: Refreshed) -> str | None:
