@@ -1,11 +1,12 @@
-"""The engine: keeps derived tables in PostgreSQL exactly equal to their sources.
+"""Incremental view maintenance in PostgreSQL: derived tables that equal what their sources say.
 
-What a tally is (`tally`, `additive`, `recomputed`, `system`), how changes are captured
-(`capture`, `install`), how tables are brought up to date (`refresh`), read (`live`), proven
-(`verify`, `audit`) and watched (`status`). It knows SQL; it knows no Dagster and no particular
-system.
+The names of this module are the library's interface: what declares tallies (`System`,
+`AdditiveTally`, `RecomputedTally`), installs them (`migrate`), maintains them (`refresh`,
+`rebuild`, `backfill`), proves them (`verify`, `audit`) and watches them (`status`, `Incident`).
+They need no extra; the packages `dagster`, `http` and others beside them do.
 """
 
+from tallykeeper.database.connections import open_engine
 from tallykeeper.declarations.tally import MAY_BE_NULL, Everything, Scope, Tally, Window
 from tallykeeper.errors import (
     BadLane,
@@ -22,6 +23,7 @@ from tallykeeper.faults.incident_retention import incidents_ever, prune_incident
 from tallykeeper.faults.incidents import Incident
 from tallykeeper.faults.quarantine import Quarantined
 from tallykeeper.installation.install import install
+from tallykeeper.installation.migrate import migrate
 from tallykeeper.maintain.audit import Audit, Audited, audit
 from tallykeeper.maintain.backfill.run import Backfilled, BackfillRunning, Progress, backfill
 from tallykeeper.maintain.derived_rows import Refreshed, Written
@@ -82,6 +84,8 @@ __all__ = [
     "incidents_ever",
     "install",
     "likely_cause",
+    "migrate",
+    "open_engine",
     "pending_up_to",
     "prune_incidents",
     "rebuild",

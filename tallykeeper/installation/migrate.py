@@ -21,19 +21,21 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, Table, inspect, text
 
-from tallykeeper import DoesNotFit, System, Tally
 from tallykeeper.catalog import state
 from tallykeeper.catalog.privileges import act_as_owner, require_privileges
 from tallykeeper.catalog.transactions import retried, wanted_for_installing
 from tallykeeper.database.sessions import begin_work
 from tallykeeper.database.sql import CLAIM_WRITING, name_of, quote
+from tallykeeper.declarations.tally import Tally
 from tallykeeper.discovery import all_systems, chosen_systems, is_kept, left_out, missing_sources
 from tallykeeper.drift import dependencies, event_triggers
+from tallykeeper.errors import DoesNotFit
 from tallykeeper.installation import roles
 from tallykeeper.installation.conversion import complete, convert, move_aside
 from tallykeeper.installation.install import INSTALL_KEY, INSTALL_LOCK, install_all
 from tallykeeper.installation.schema_check import derived_misfits, processed_misfits, require_fit
 from tallykeeper.settings import event_triggers as wanted_event_triggers
+from tallykeeper.system import System
 
 VERSION_TABLE = "alembic_version"
 OF_SOURCES = (

@@ -109,6 +109,14 @@ def test_the_site_shows_what_the_repository_shows(site: Path) -> None:
     assert wrong == []
 
 
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_the_pages_beside_the_site_lead_somewhere(page: str) -> None:
+    text = (project_root() / page).read_text()
+    links = re.findall(r"\]\((?!https?://)([^)#\s]+)", text)
+    assert links
+    assert [link for link in links if not (project_root() / link).exists()] == []
+
+
 @pytest.mark.parametrize(
     ("files", "named"),
     [
