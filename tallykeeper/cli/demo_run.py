@@ -29,7 +29,7 @@ from tallykeeper.installation.migrate import migrate
 if TYPE_CHECKING:
     from dagster import AssetCheckEvaluation, ExecuteInProcessResult
 
-    from tallykeeper.dagster.demo_runs import Runs
+    from tallykeeper.dagster.automation.demo_runs import Runs
 
     Rebuild = Callable[[], ExecuteInProcessResult]
 
@@ -105,7 +105,7 @@ class Demo:
                 from dagster import DagsterInstance
 
                 instance = opened.enter_context(DagsterInstance.get())
-                from tallykeeper.dagster.demo_runs import Runs
+                from tallykeeper.dagster.automation.demo_runs import Runs
 
                 runs = Runs(instance, self.systems)
                 told.append("ready")

@@ -121,6 +121,17 @@ def test_dagster_is_imported_by_one_package_alone() -> None:
     assert elsewhere == {"tallykeeper/cli/demo_run.py"}
 
 
+def test_the_private_modules_of_dagster_have_one_user() -> None:
+    private = ("dagster._", "dagster_shared", "dagster_postgres.")
+    users = {
+        module
+        for folder in ("tallykeeper", *PROJECT)
+        for module, name in imported(folder)
+        if name.startswith(private)
+    }
+    assert users == {"tallykeeper/dagster/_internals.py"}
+
+
 def test_what_computes_needs_neither_frames_nor_a_web_framework() -> None:
     below = LAYERS[: LAYERS.index("maintain") + 1]
     found = {

@@ -12,14 +12,14 @@ from typing import Any
 
 import dagster as dg
 from dagster import EventLogRecord
-from dagster._core.storage.tags import (
+from sqlalchemy import Connection
+
+from tallykeeper import Tally
+from tallykeeper.dagster._internals import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
     PARTITION_NAME_TAG,
 )
-from sqlalchemy import Connection
-
-from tallykeeper import Tally
 from tallykeeper.dagster.alerting import event_log_reader, expected_warnings
 from tallykeeper.dagster.assets import key_of
 from tallykeeper.dagster.automation.jobs import AUDIT

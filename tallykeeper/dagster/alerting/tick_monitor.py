@@ -13,22 +13,22 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
-from dagster._core.scheduler import DagsterDaemonScheduler
-from dagster._core.scheduler.instigation import (
-    InstigatorState,
-    InstigatorStatus,
-    InstigatorTick,
-    InstigatorType,
-    ScheduleInstigatorData,
-    TickStatus,
-)
-from dagster._utils.schedules import schedule_execution_time_iterator
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from tallykeeper import NotInstalled, Tally
 from tallykeeper.catalog.state import installed
 from tallykeeper.catalog.transactions import LOCK_NOT_AVAILABLE, sqlstate
+from tallykeeper.dagster._internals import (
+    InstigatorState,
+    InstigatorStatus,
+    InstigatorTick,
+    InstigatorType,
+    ScheduleInstigatorData,
+    TickStatus,
+    latest_moment,
+    most_tick_retries,
+)
 from tallykeeper.dagster.alerting.incident_rules import Place, one_line
 from tallykeeper.dagster.assets import SystemAssets
 from tallykeeper.dagster.automation.schedules import why_passed_over
@@ -197,10 +197,8 @@ def _wrong(
 
 def _is_tried_again(instance: dg.DagsterInstance, failed: InstigatorTick) -> bool:
     """Whether the scheduler will try that tick once more, and has not done so for long."""
-    scheduler = instance.scheduler
-    retries = scheduler.max_tick_retries if isinstance(scheduler, DagsterDaemonScheduler) else 0
     is_young = failed.timestamp > (datetime.now(UTC) - GRACE).timestamp()
-    return is_young and failed.failure_count <= retries
+    return is_young and failed.failure_count <= most_tick_retries(instance)
 
 
 def _missed(
@@ -214,12 +212,7 @@ def _missed(
     if not isinstance(data, ScheduleInstigatorData) or data.cron_schedule != schedule.cron_schedule:
         return None
     now = datetime.now(UTC)
-    before = (now - GRACE).timestamp()
-    zone = schedule.execution_timezone
-    moments = schedule_execution_time_iterator(
-        before, schedule.cron_schedule, zone, ascending=False
-    )
-    due = next((at for at in moments if at.timestamp() <= before), None)
+    due = latest_moment(schedule, (now - GRACE).timestamp())
     if due is None or now - looking_since < GRACE:
         return None
     seen = max(

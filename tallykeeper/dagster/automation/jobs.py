@@ -9,17 +9,11 @@ the partitions chosen.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import dagster as dg
 
+from tallykeeper.dagster._internals import AssetJob
 from tallykeeper.dagster.assets import SystemAssets
 from tallykeeper.dagster.inventory import INVENTORY_KEY
-
-if TYPE_CHECKING:
-    from dagster._core.definitions.unresolved_asset_job_definition import (
-        UnresolvedAssetJobDefinition as AssetJob,
-    )
 
 AUDIT = "audit"
 INVENTORY = "inventory"

@@ -7,22 +7,17 @@ after one request there is none until a refresh has happened.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import dagster as dg
 from sqlalchemy import Connection, select
 
 from tallykeeper import NotInstalled, System, Tally, pending_up_to
 from tallykeeper.catalog.state import installed, tally_state
+from tallykeeper.dagster._internals import AssetJob
 from tallykeeper.dagster.assets import SystemAssets
 from tallykeeper.dagster.automation.schedules import refresh_request, why_passed_over
 from tallykeeper.dagster.database import Database
 from tallykeeper.settings import pressure_rows
-
-if TYPE_CHECKING:
-    from dagster._core.definitions.unresolved_asset_job_definition import (
-        UnresolvedAssetJobDefinition as AssetJob,
-    )
 
 PENDING_PRESSURE = "pending_pressure"
 WHY_TAG = "tallykeeper/why"

@@ -21,6 +21,7 @@ from sqlalchemy import Engine
 import tallykeeper
 from tallykeeper import RecomputedTally, Refreshed, Tally
 from tallykeeper.dagster import lanes, materialization
+from tallykeeper.dagster._internals import report_materializations
 from tallykeeper.dagster.assets import SystemAssets, key_of, lanes_of, span_of
 from tallykeeper.dagster.automation.repair_requests import REPAIR_JOB, REPAIR_OP
 from tallykeeper.dagster.checks import MATCHES_SOURCE, compare, verdict
@@ -142,7 +143,7 @@ def _report(
     elif isinstance(tally, RecomputedTally) and lanes_of(tally) is not None:
         touched.update(lanes.each_lane(tally, of_run["reason"]))
     touched[None] = {**of_run, **more}
-    materialization.log_in_batches(
+    report_materializations(
         context,
         [
             dg.AssetMaterialization(key_of(tally), partition=partition, metadata=metadata)

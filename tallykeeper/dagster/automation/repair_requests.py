@@ -12,10 +12,10 @@ from datetime import timedelta
 from typing import Any
 
 import dagster as dg
-from dagster._core.storage.tags import RUN_KEY_TAG
 from sqlalchemy import Connection, func, select, update
 
 from tallykeeper import Incident
+from tallykeeper.dagster._internals import RUN_KEY_TAG
 from tallykeeper.faults import incidents
 from tallykeeper.operations.repair_answers import (
     ANSWER,

@@ -11,27 +11,20 @@ from __future__ import annotations
 import logging
 import sys
 
-from dagster._cli import main as dagster
-from dagster._grpc.server import DagsterApiServer
-from dagster_postgres.utils import DagsterPostgresException
-from sqlalchemy.exc import SQLAlchemyError
+from tallykeeper.dagster._internals import keep_checking_for_orphans, run_command_line
 
 _LOG = logging.getLogger("dagster.code_server")
-_look = DagsterApiServer._check_for_orphaned_runs  # noqa: SLF001 -- there is no public way
 
 
-def _look_and_go_on(server: DagsterApiServer) -> None:
-    try:
-        _look(server)
-    except (DagsterPostgresException, SQLAlchemyError) as error:
-        _LOG.warning("the storage could not be told which runs ended; trying again: %s", error)
+def _warn(error: Exception) -> None:
+    _LOG.warning("the storage could not be notified of runs that ended; trying again: %s", error)
 
 
 def main() -> None:
     """Serve until told to stop."""
-    DagsterApiServer._check_for_orphaned_runs = _look_and_go_on  # type: ignore[assignment]  # noqa: SLF001
+    keep_checking_for_orphans(_warn)
     sys.argv[1:1] = ["api", "grpc"]
-    dagster()
+    run_command_line()
 
 
 if __name__ == "__main__":

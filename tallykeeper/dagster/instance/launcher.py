@@ -9,18 +9,16 @@ up only on a server's own word, or where that server can never answer again.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, cast
 
 from dagster import DagsterRun, DefaultRunLauncher
-from dagster._core.errors import DagsterUserCodeUnreachableError
-from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
-from dagster._core.storage.tags import GRPC_INFO_TAG
-from dagster._grpc.client import DagsterGrpcClient
-from dagster._grpc.types import GetCurrentRunsResult
-from dagster._serdes import deserialize_value
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from tallykeeper.dagster._internals import (
+    GRPC_INFO_TAG,
+    CheckRunHealthResult,
+    ServerUnreachable,
+    WorkerStatus,
+    runs_of_server,
+)
 
 
 class WatchedRunLauncher(DefaultRunLauncher):
@@ -41,8 +39,8 @@ class WatchedRunLauncher(DefaultRunLauncher):
             return CheckRunHealthResult(WorkerStatus.RUNNING, "it was started by no server")
         server = json.loads(run.tags[GRPC_INFO_TAG])
         try:
-            known = _runs_of(server)
-        except DagsterUserCodeUnreachableError:
+            known = runs_of_server(server)
+        except ServerUnreachable:
             if server.get("socket"):
                 return CheckRunHealthResult(
                     WorkerStatus.NOT_FOUND, "the server that started its process is gone"
@@ -54,14 +52,3 @@ class WatchedRunLauncher(DefaultRunLauncher):
             WorkerStatus.NOT_FOUND,
             "the server of the code location was restarted, and its process ended with the old one",
         )
-
-
-def _runs_of(server: dict[str, str | int | bool]) -> Sequence[str]:
-    """The ids of the runs that the server has processes for. Raises where it does not answer."""
-    client = DagsterGrpcClient(
-        host=cast("str", server["host"]),
-        port=cast("int | None", server.get("port")),
-        socket=cast("str | None", server.get("socket")),
-        use_ssl=bool(server.get("use_ssl")),
-    )
-    return deserialize_value(client.get_current_runs(), GetCurrentRunsResult).current_runs

@@ -8,28 +8,24 @@ evaluations of checks when it deletes a run; for these two its tables are asked 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import dagster as dg
-from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
-from dagster._core.storage.event_log.schema import (
-    AssetCheckExecutionsTable,
-    SqlEventLogStorageTable,
-)
-from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
-from dagster._core.storage.runs.schema import RunsTable
 from sqlalchemy import Connection, Select, delete, exists, func, select, text
 
+from tallykeeper.dagster._internals import (
+    check_executions,
+    event_logs,
+    open_backfills,
+    runs,
+    storage_connection,
+)
+
 FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
-OPEN_BACKFILLS = [
-    BulkActionStatus.REQUESTED,
-    BulkActionStatus.CANCELING,
-    BulkActionStatus.FAILING,
-]
+events, executions = event_logs, check_executions
 BACKFILL_TAG = "dagster/backfill"
 MATERIALIZED = dg.DagsterEventType.ASSET_MATERIALIZATION
 PLANNED = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
@@ -38,8 +34,6 @@ EVALUATED = ("SUCCEEDED", "FAILED")
 UNEVALUATED = "PLANNED"
 IDS_AT_ONCE = 5_000
 TABLES = ("event_logs", "asset_check_executions", "runs", "job_ticks")
-
-events, executions = SqlEventLogStorageTable, AssetCheckExecutionsTable
 
 
 @dataclass(frozen=True)
@@ -81,9 +75,7 @@ def forget_unevaluated(instance: dg.DagsterInstance) -> int:
     of this version leave none: those before it planned each check for each of their partitions.
     """
     later = executions.alias()
-    ended = select(RunsTable.c.run_id).where(
-        RunsTable.c.status.in_([status.value for status in FINISHED])
-    )
+    ended = select(runs.c.run_id).where(runs.c.status.in_([status.value for status in FINISHED]))
     evaluated_since = exists().where(
         later.c.asset_key == executions.c.asset_key,
         later.c.check_name == executions.c.check_name,
@@ -95,7 +87,7 @@ def forget_unevaluated(instance: dg.DagsterInstance) -> int:
         executions.c.run_id.in_(ended),
         evaluated_since,
     )
-    with _storage(instance) as connection:
+    with storage_connection(instance) as connection:
         return connection.execute(unevaluated).rowcount
 
 
@@ -107,9 +99,7 @@ def finished_before(instance: dg.DagsterInstance, moment: datetime) -> list[str]
 
 def runs_of_open_backfills(instance: dg.DagsterInstance) -> set[str]:
     """The runs of backfills that are still under way."""
-    ids = [
-        b.backfill_id for b in instance.get_backfills(BulkActionsFilter(statuses=OPEN_BACKFILLS))
-    ]
+    ids = open_backfills(instance)
     if not ids:
         return set()
     return set(instance.get_run_ids(dg.RunsFilter(tags={BACKFILL_TAG: ids})))
@@ -123,7 +113,7 @@ def held_runs(instance: dg.DagsterInstance) -> set[str]:
         ids |= _latest_events(instance, key)
         attempt = instance.get_latest_planned_materialization_info(key)
         held |= {attempt.run_id} if attempt else set()
-    with _storage(instance) as connection:
+    with storage_connection(instance) as connection:
         held |= _runs_of(connection, ids)
         for latest in (_latest_executions(), _latest_evaluations()):
             query = select(executions.c.run_id).where(executions.c.id.in_(latest))
@@ -134,7 +124,7 @@ def held_runs(instance: dg.DagsterInstance) -> set[str]:
 def storage_bytes(instance: dg.DagsterInstance) -> dict[str, int]:
     """What the tables of Dagster's storage that grow take on disk, with their indexes."""
     query = text("SELECT pg_total_relation_size(to_regclass(:name))")
-    with _storage(instance) as connection:
+    with storage_connection(instance) as connection:
         sizes = {name: connection.scalar(query, {"name": name}) for name in TABLES}
     return {name: size for name, size in sizes.items() if size is not None}
 
@@ -176,18 +166,5 @@ def _latest_evaluations() -> Select[Any]:
 
 
 def _delete_check_records(instance: dg.DagsterInstance, run_id: str) -> int:
-    with _storage(instance) as connection:
+    with storage_connection(instance) as connection:
         return connection.execute(delete(executions).where(executions.c.run_id == run_id)).rowcount
-
-
-@contextmanager
-def _storage(instance: dg.DagsterInstance) -> Iterator[Connection]:
-    """A connection to Dagster's storage; each statement is a transaction of its own."""
-    storage = instance.event_log_storage
-    if not isinstance(storage, SqlEventLogStorage):
-        raise dg.Failure(
-            f"expected Dagster's storage to be a database, but it is {type(storage).__name__};"
-            " use the project's dagster.yaml"
-        )
-    with storage.index_connection() as connection:
-        yield connection

@@ -16,21 +16,24 @@ import os
 import threading
 from typing import Any
 
-from dagster import DagsterEventType, EventLogEntry, Field, StringSource
-from dagster._config.config_schema import UserConfigSchema
-from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
-from dagster._serdes import ConfigurableClassData, deserialize_value
+from dagster import DagsterEventType, EventLogEntry, Field, StringSource, deserialize_value
 from dagster_postgres import (
     DagsterPostgresStorage,
     PostgresEventLogStorage,
     PostgresRunStorage,
     PostgresScheduleStorage,
 )
-from dagster_shared.record import copy
 from sqlalchemy import Engine, create_engine, delete, make_url, select
 from sqlalchemy.event import listen
 from sqlalchemy.exc import SQLAlchemyError
 
+from tallykeeper.dagster._internals import (
+    ConfigurableClassData,
+    UserConfigSchema,
+    check_executions,
+    use_engine,
+    without_partitions,
+)
 from tallykeeper.database.connections import (
     EVENT_BATCH_SIZE,
     DatabaseUnavailable,
@@ -106,10 +109,7 @@ class _EventLog(PostgresEventLogStorage):
         self, event: EventLogEntry, event_id: int | None
     ) -> None:
         # The checks judge the whole table: one evaluation, without a partition, will come.
-        planned = event.get_dagster_event()
-        whole = copy(planned.asset_check_planned_data, partitions_subset=None)
-        of_table = event._replace(dagster_event=planned._replace(event_specific_data=whole))
-        super()._store_asset_check_evaluation_planned(of_table, event_id)
+        super()._store_asset_check_evaluation_planned(without_partitions(event), event_id)
 
     def _forget_unevaluated(self, run_id: str) -> None:
         """Delete what is left of checks that an ended run did not come to.
@@ -117,7 +117,7 @@ class _EventLog(PostgresEventLogStorage):
         The UI would show them as skipped, above the last evaluation. One whose own step failed
         stays, as failed.
         """
-        columns = AssetCheckExecutionsTable.c
+        columns = check_executions.c
         failed = {
             record.step_key for record in self.get_logs_for_run(run_id, of_type=_STEP_FAILURE)
         }
@@ -133,9 +133,7 @@ class _EventLog(PostgresEventLogStorage):
                 if deserialize_value(row.evaluation_event, EventLogEntry).step_key not in failed
             ]
             if unevaluated:
-                connection.execute(
-                    delete(AssetCheckExecutionsTable).where(columns.id.in_(unevaluated))
-                )
+                connection.execute(delete(check_executions).where(columns.id.in_(unevaluated)))
 
     def optimize_for_webserver(self, *_: object, **__: object) -> None: ...
 
@@ -167,7 +165,7 @@ class KeptStorage(DagsterPostgresStorage):
         self._schedule_storage = _Schedules(_DRIVER, should_autocreate_tables=False)
         kept = _KeptEngine(postgres_url)
         for storage in (self._event_log_storage, self._run_storage, self._schedule_storage):
-            storage._engine = kept.engine  # noqa: SLF001 -- there is no public way
+            use_engine(storage, kept.engine)
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", EVENT_BATCH_SIZE)
 
     @classmethod

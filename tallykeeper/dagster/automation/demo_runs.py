@@ -7,16 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from dagster import DagsterExecutionInterruptedError, DagsterInstance, ExecuteInProcessResult
-from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
-from dagster._core.remote_origin import (
-    ManagedGrpcPythonEnvCodeLocationOrigin,
-    RemoteJobOrigin,
-    RemoteRepositoryOrigin,
-)
-from dagster._core.storage.tags import REPOSITORY_LABEL_TAG
-from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from tallykeeper import System, Tally
+from tallykeeper.dagster._internals import CodeLocation
 from tallykeeper.dagster.assets import key_of, lanes_of
 from tallykeeper.dagster.automation.jobs import hourly_name
 from tallykeeper.dagster.code_location import definitions
@@ -33,11 +26,7 @@ class Runs:
     def __init__(self, instance: DagsterInstance, systems: Sequence[System]) -> None:
 
         self._instance = instance
-        module, name = code_location()
-        self._repository = RemoteRepositoryOrigin(
-            ManagedGrpcPythonEnvCodeLocationOrigin(LoadableTargetOrigin(module_name=module), name),
-            SINGLETON_REPOSITORY_NAME,
-        )
+        self._location = CodeLocation(*code_location())
         self._definitions = definitions(systems=systems)
 
     def hourly(self, system: System) -> ExecuteInProcessResult:
@@ -80,16 +69,12 @@ class Runs:
 
         # What the runs log is in the UI; here each has its own line, and an error is raised.
         quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-        tags = {**options.pop("tags", {}), REPOSITORY_LABEL_TAG: self._repository.get_label()}
+        tags = {**options.pop("tags", {}), **self._location.tags()}
         try:
             result = definition.execute_in_process(
                 run_config={**config, **quiet}, instance=self._instance, tags=tags, **options
             )
         except DagsterExecutionInterruptedError as interrupted:
             raise KeyboardInterrupt from interrupted
-        # A run of this kind does not say which code location it is of, and would be in no timeline.
-        run = self._instance.get_run_by_id(result.run_id)
-        if run is not None:
-            origin = RemoteJobOrigin(self._repository, job)
-            self._instance.run_storage.replace_job_origin(run, origin)
+        self._location.record(self._instance, result.run_id, job)
         return result
