@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
 
 from assets.classroom import staging, writing
 from assets.classroom.entities import check_tables
 from assets.classroom.fields import Event, Notes
 from assets.classroom.listing import open_listing
+from tallykeeper.database.retry import Failure, Retry
+from tallykeeper.database.sqlstates import DEADLOCK_DETECTED, FOREIGN_KEY_VIOLATION
 from tallykeeper.input.frame_input import source_of
 from tallykeeper.input.loader import Loader
 from tallykeeper.input.loading import Loaded, ProgressCallback, RejectFile
@@ -34,9 +35,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CHUNK = 20_000
-_ATTEMPTS = 5
 # A deadlock with the application; a submission that was deleted between being found and being used.
-_PASSING = {"40P01", "23503"}
+_WRITE_AGAIN = Retry({DEADLOCK_DETECTED, FOREIGN_KEY_VIOLATION}, attempts=5)
 
 T = TypeVar("T")
 
@@ -135,15 +135,13 @@ class _Load:
 
     def _attempt(self, work: Callable[[bool], T]) -> T:
         """Commit the work, which is told whether it was tried before."""
-        for attempt in range(_ATTEMPTS):
-            try:
-                with self._connection.begin():
-                    return work(attempt > 0)
-            except DBAPIError as error:
-                passing = getattr(error.orig, "sqlstate", None) in _PASSING
-                if not passing or attempt == _ATTEMPTS - 1:
-                    raise
-        raise AssertionError("unreachable")
+        failures: list[Failure] = []
+
+        def attempt() -> T:
+            with self._connection.begin():
+                return work(bool(failures))
+
+        return _WRITE_AGAIN.call(attempt, failures.append)
 
     def _reject(self, rows: Iterable[staging.Rejected]) -> None:
         for row in rows:

@@ -23,12 +23,12 @@ from assets.classroom import tables
 from assets.classroom.lookups import USER_TIME, lookup_of
 from assets.classroom.tallies import report_daily_counts, submission_daily_activity
 from tallykeeper import Tally
+from tallykeeper.database.sqlstates import UNDEFINED_FUNCTION, sqlstate_of
 from tallykeeper.errors import NotInstalled
 from tallykeeper.reads.grouping import MOST_GROUPS, PERIODS, after, grouped
 from tallykeeper.reads.live_reads import days, read
 
 LARGEST_ID = 2**63 - 1
-_UNDEFINED_FUNCTION = "42883"
 _IDS = "CAST(:ids AS bigint[])"
 # What Python's dates can hold.
 _FIRST, _LAST = "0001-01-01 00:00:00Z", "9999-12-31 23:59:59Z"
@@ -324,7 +324,7 @@ def _read(connection: Connection, query: Any, function: str) -> list[Any]:
     try:
         return read(connection, query, f"the function {function}")
     except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) != _UNDEFINED_FUNCTION:
+        if sqlstate_of(error) != UNDEFINED_FUNCTION:
             raise
         raise NotInstalled(
             f"Expected the function {function}, but it is not in this database, or not as this"

@@ -16,9 +16,10 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from assets.fediverse.tables import mastodon_posts
-from tallykeeper.catalog.transactions import retried, sqlstate
+from tallykeeper.catalog.transactions import retried
 from tallykeeper.database import sessions
 from tallykeeper.database.sql import execute, literal, quote
+from tallykeeper.database.sqlstates import INSUFFICIENT_PRIVILEGE, sqlstate_of
 from tallykeeper.errors import TallyError
 
 T = TypeVar("T")
@@ -36,7 +37,6 @@ NEEDED = {
 _NO_TABLES = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
 # No schema in which others may create functions: theirs would fit a call better than the server's.
 _PATH = {"search_path": "pg_catalog, pg_temp"}
-_PRIVILEGE = "42501"
 
 
 class AdoptionError(TallyError):
@@ -109,7 +109,7 @@ def reading(engine: Engine, schema: str, work: Callable[[Connection, Old], T]) -
     try:
         return retried(attempt, "the adoption", engine)
     except DBAPIError as error:
-        if sqlstate(error) != _PRIVILEGE:
+        if sqlstate_of(error) != INSUFFICIENT_PRIVILEGE:
             raise
         said = str(error.orig).splitlines()[0]
         raise AdoptionError(f"{said}; GRANT this role what it needs, or use another") from error

@@ -36,13 +36,14 @@ from sqlalchemy import (
     inspect,
     text,
 )
-from sqlalchemy.exc import DBAPIError
 
 from assets.gallery import tables
 from assets.gallery.fields import Item
 from assets.gallery.listing import open_listing
 from assets.gallery.names import creator_ids, tag_ids
 from assets.gallery.numbering import advance, sequences_of
+from tallykeeper.database.retry import Retry
+from tallykeeper.database.sqlstates import DEADLOCK_DETECTED, FOREIGN_KEY_VIOLATION
 from tallykeeper.input.frame_input import source_of
 from tallykeeper.input.loader import Loader
 from tallykeeper.input.loading import Loaded, LoadError, ProgressCallback, RejectFile, copy_rows
@@ -52,9 +53,8 @@ if TYPE_CHECKING:
 
 CHUNK_ITEMS = 20_000
 CHUNK_TAGS = 200_000
-_ATTEMPTS = 5
 # A deadlock with the application; a creator who was deleted between being found and being used.
-_PASSING = {"40P01", "23503"}
+_MERGE_AGAIN = Retry({DEADLOCK_DETECTED, FOREIGN_KEY_VIOLATION}, attempts=5)
 
 _staged = Table(
     "tallykeeper_staged_items",
@@ -214,19 +214,16 @@ def _merge(
     latest: dict[tuple[str, int], Item] = {}
     for item in chunk:
         latest[item.source, item.id] = item.over(latest.get((item.source, item.id)))
-    for attempt in range(_ATTEMPTS):
-        try:
-            # Names that another load made are found by the next statement, not the next snapshot.
-            options = {"isolation_level": "READ COMMITTED"}
-            with engine.connect().execution_options(**options) as connection, connection.begin():
-                # Names of every row: which rows share a chunk must not show in the tables.
-                named = _named(connection, chunk, creators)
-                return _merge_once(connection, targets, list(latest.values()), creators, named)
-        except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) not in _PASSING or attempt == _ATTEMPTS - 1:
-                raise
-            creators.clear()
-    raise AssertionError("unreachable")
+
+    def attempt() -> tuple[int, int]:
+        # Names that another load made are found by the next statement, not the next snapshot.
+        options = {"isolation_level": "READ COMMITTED"}
+        with engine.connect().execution_options(**options) as connection, connection.begin():
+            # Names of every row: which rows share a chunk must not show in the tables.
+            named = _named(connection, chunk, creators)
+            return _merge_once(connection, targets, list(latest.values()), creators, named)
+
+    return _MERGE_AGAIN.call(attempt, lambda _: creators.clear())
 
 
 def _named(

@@ -27,11 +27,10 @@ from sqlalchemy.exc import DBAPIError
 from assets.media.tables import media_files
 from tallykeeper.catalog import state
 from tallykeeper.database import sql
+from tallykeeper.database.sqlstates import INSUFFICIENT_PRIVILEGE, sqlstate_of
 
 READER = 1
 """Counts up when dates are read otherwise, so that all files are opened once more."""
-
-_NOT_ALLOWED = "42501"
 
 seen_files = Table(
     "media_loaded_files",
@@ -62,7 +61,7 @@ def prepare(connection: Connection) -> bool:
             state.create(connection)
             seen_files.create(connection, checkfirst=True)
     except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", "") != _NOT_ALLOWED:
+        if sqlstate_of(error) != INSUFFICIENT_PRIVILEGE:
             raise
         return False
     allowed = func.has_table_privilege(sql.name_of(seen_files), "SELECT, INSERT, UPDATE")

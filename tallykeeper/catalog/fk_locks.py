@@ -10,6 +10,7 @@ from __future__ import annotations
 from sqlalchemy import ForeignKeyConstraint
 
 from tallykeeper.database import sql
+from tallykeeper.database.sqlstates import LOCK_NOT_AVAILABLE
 from tallykeeper.declarations.tally import Tally
 
 PATIENCE_MILLISECONDS = 900
@@ -94,7 +95,7 @@ def _loop(key: ForeignKeyConstraint, condition: str) -> str:
           AND pg_backend_pid() = ANY (pg_blocking_pids(l.pid))
       )
     ) THEN
-      RAISE SQLSTATE '55P03' USING MESSAGE =
+      RAISE SQLSTATE '{LOCK_NOT_AVAILABLE}' USING MESSAGE =
         format('%s of %s rows of %s that are referred to are locked by others',
                wanted - held, wanted, {sql.literal(parent)});
     END IF;

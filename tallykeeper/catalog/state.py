@@ -46,6 +46,7 @@ from sqlalchemy.exc import ProgrammingError
 
 from tallykeeper.catalog import renames
 from tallykeeper.database import sql
+from tallykeeper.database.sqlstates import MISSING_RELATION, sqlstate_of
 from tallykeeper.declarations.tally import FIRST_DAY, LAST_DAY, Tally
 from tallykeeper.errors import NotInstalled
 
@@ -341,7 +342,7 @@ def installed(connection: Connection, tally: Tally) -> Installed | None:
             ).where(columns.tally == tally.name)
         ).one_or_none()
     except ProgrammingError as error:
-        if getattr(error.orig, "sqlstate", "") not in {"42P01", "3F000"}:
+        if sqlstate_of(error) not in MISSING_RELATION:
             raise
         raise NotInstalled(
             "the schema 'tallykeeper' is not in this database; run `tally migrate` first"

@@ -8,8 +8,6 @@ alone, which would otherwise empty them under a snapshot that is older.
 
 from __future__ import annotations
 
-import itertools
-import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,18 +19,21 @@ from sqlalchemy.exc import DBAPIError
 from tallykeeper.catalog import fk_locks
 from tallykeeper.database import sessions, sql
 from tallykeeper.database.lock_holders import READERS, ROWS, WRITERS, Holder, Wanted, holders, named
+from tallykeeper.database.retry import Failure, Retry
 from tallykeeper.database.sessions import PATIENCE
+from tallykeeper.database.sqlstates import (
+    DEADLOCK_DETECTED,
+    LOCK_NOT_AVAILABLE,
+    MISSING_RELATION,
+    SERIALIZATION_FAILURE,
+    sqlstate_of,
+)
 from tallykeeper.declarations.tally import Tally
 from tallykeeper.errors import NotInstalled, TallyBusy
 
 T = TypeVar("T")
 
-SERIALIZATION_FAILURE = "40001"
-DEADLOCK = "40P01"
-LOCK_NOT_AVAILABLE = "55P03"
-# No such table, no such schema.
-MISSING = {"42P01", "3F000"}
-RETRIED = {SERIALIZATION_FAILURE, DEADLOCK, LOCK_NOT_AVAILABLE}
+PASSING = {SERIALIZATION_FAILURE, DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE}
 
 ATTEMPTS = 6
 # How long is tried again, unless the engine's execution option PATIENCE says otherwise.
@@ -94,26 +95,20 @@ def retried(
     Raises TallyBusy, which names who holds `wanted` or the `advisory` lock.
     """
     patience = float(on.get_execution_options().get(PATIENCE, PATIENCE_SECONDS))
-    failed_at: float | None = None
+    retry = Retry(PASSING, ATTEMPTS, patience, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
     found: tuple[Holder, ...] = ()
-    for number in itertools.count(1):
-        try:
-            return attempt()
-        except DBAPIError as error:
-            if sqlstate(error) not in RETRIED:
-                raise
-            failed_at = failed_at or time.monotonic()
-            waited = time.monotonic() - failed_at
-            found = holders(on, wanted, advisory) or found
-            if number >= ATTEMPTS and waited >= patience:
-                raise TallyBusy(
-                    f"{what}: gave up after {number} attempts in {waited:.0f} s; {named(found)}"
-                    f" (the server said: {_first_line(error)}). Nothing was changed; try later"
-                ) from error
-            spread = random.uniform(0.5, 1.5)  # noqa: S311 -- nothing secret about a pause
-            pause = FIRST_PAUSE_SECONDS * 2 ** min(number - 1, 10)
-            time.sleep(min(pause, LONGEST_PAUSE_SECONDS) * spread)
-    raise AssertionError("unreachable")
+
+    def failed(failure: Failure) -> None:
+        nonlocal found
+        found = holders(on, wanted, advisory) or found
+        if failure.is_last:
+            raise TallyBusy(
+                f"{what}: gave up after {failure.attempts} attempts in {failure.seconds:.0f} s;"
+                f" {named(found)} (the server said: {_first_line(failure.error)})."
+                " Nothing was changed; try later"
+            ) from failure.error
+
+    return retry.call(attempt, failed)
 
 
 def _wanted_for_writing(tally: Tally) -> list[Wanted]:
@@ -175,11 +170,6 @@ def hold_referenced(connection: Connection, tally: Tally, rows: str | None = Non
             sql.execute(connection, fk_locks.call(tally, key, rows))
 
 
-def sqlstate(error: DBAPIError) -> str:
-    """PostgreSQL's five-letter code for what went wrong, or nothing."""
-    return str(getattr(error.orig, "sqlstate", "") or "")
-
-
 def _write_once(engine: Engine, tally: Tally, work: Callable[[Connection], T]) -> T:
     with _snapshot(engine) as connection:
         _lock_for_writing(connection, tally)
@@ -199,7 +189,7 @@ def _lock(connection: Connection, tally: Tally, tables: Sequence[Table], mode: s
     try:
         sql.execute(connection, f"LOCK TABLE {names} IN {mode} MODE")
     except DBAPIError as error:
-        if sqlstate(error) not in MISSING:
+        if sqlstate_of(error) not in MISSING_RELATION:
             raise
         said = str(error.orig).splitlines()[0]
         then = "run `tally migrate` first"

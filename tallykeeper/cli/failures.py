@@ -9,17 +9,18 @@ from __future__ import annotations
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from tallykeeper import TallyError
-from tallykeeper.catalog.transactions import sqlstate
 from tallykeeper.database.connections import DatabaseUnavailable
 from tallykeeper.database.sql import ENGINE_SCHEMA
+from tallykeeper.database.sqlstates import (
+    INSUFFICIENT_PRIVILEGE,
+    RAISE_EXCEPTION,
+    READ_ONLY_SQL_TRANSACTION,
+    UNDEFINED_TABLE,
+    sqlstate_of,
+)
 from tallykeeper.input.loading import LoadError
 from tallykeeper.settings import SettingError
 
-NO_PRIVILEGE = "42501"
-READ_ONLY = "25006"
-NO_TABLE = "42P01"
-# By a trigger or a function of somebody's own, an event trigger among them.
-RAISED = "P0001"
 EXPECTED = (TallyError, SettingError, DatabaseUnavailable, LoadError)
 
 
@@ -30,17 +31,17 @@ def explain(error: BaseException) -> str | None:
     if not isinstance(error, DBAPIError):
         return None
     said = _said_by_the_server(error)
-    if sqlstate(error) == NO_PRIVILEGE:
+    if sqlstate_of(error) == INSUFFICIENT_PRIVILEGE:
         return (
             f"the role that connects may not do this ({said}); connect as the owner of the tables,"
             " or have an administrator grant it. What was under way was undone"
         )
-    if sqlstate(error) == READ_ONLY:
+    if sqlstate_of(error) == READ_ONLY_SQL_TRANSACTION:
         return (
             f"the database takes no writes ({said}); name one that does in TALLY_DATABASE_URL:"
             " a standby cannot keep tallies"
         )
-    if sqlstate(error) == NO_TABLE and f'"{ENGINE_SCHEMA}.' in said:
+    if sqlstate_of(error) == UNDEFINED_TABLE and f'"{ENGINE_SCHEMA}.' in said:
         return (
             f"this database was installed by an earlier version ({said}); run `tally migrate`."
             " What was under way was undone"
@@ -50,7 +51,7 @@ def explain(error: BaseException) -> str | None:
             f"the database went away ({said}); what was under way was undone, so start the server"
             " and run the command again"
         )
-    if isinstance(error, OperationalError) or sqlstate(error) == RAISED:
+    if isinstance(error, OperationalError) or sqlstate_of(error) == RAISE_EXCEPTION:
         return f"the database refused: {said}. What was under way was undone"
     return None
 

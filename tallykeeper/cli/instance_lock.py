@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
 
+from tallykeeper.database.retry import wait_until
 from tallykeeper.embedded.file_locks import open_lock, try_lock
 
 LOOK_EVERY_SECONDS = 0.2
@@ -52,19 +52,23 @@ def end(home: Path, within: float) -> bool:
     if not _lock(home).exists():
         return False
     asked = False
-    deadline = time.monotonic() + within
     lock = _opened(home)
+
+    def is_left() -> bool:
+        nonlocal asked
+        if try_lock(lock):
+            return True
+        # Again each time: who has just come takes it for one of before.
+        _request(home).touch()
+        asked = True
+        return False
+
     try:
-        while not try_lock(lock):
-            # Again each time: who has just come takes it for one of before.
-            _request(home).touch()
-            asked = True
-            if time.monotonic() > deadline:
-                raise click.ClickException(
-                    f"`tally up` was asked to end, and has not within {within:.0f} s; end it by"
-                    " hand, then call `tally stop` again"
-                )
-            time.sleep(LOOK_EVERY_SECONDS)
+        if not wait_until(is_left, within, LOOK_EVERY_SECONDS):
+            raise click.ClickException(
+                f"`tally up` was asked to end, and has not within {within:.0f} s; end it by"
+                " hand, then call `tally stop` again"
+            )
         _request(home).unlink(missing_ok=True)
     finally:
         os.close(lock)

@@ -25,6 +25,13 @@ from tallykeeper.capture import derived_triggers, triggers
 from tallykeeper.catalog import fk_locks, state
 from tallykeeper.catalog.state import Installed, dependencies, stale_marks, stands_on
 from tallykeeper.database import sql
+from tallykeeper.database.sqlstates import (
+    FEATURE_NOT_SUPPORTED,
+    INSUFFICIENT_PRIVILEGE,
+    INVALID_TEXT_REPRESENTATION,
+    SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION,
+    sqlstate_of,
+)
 from tallykeeper.declarations.tally import Everything, Tally
 from tallykeeper.drift import catalog_rows, facts
 from tallykeeper.drift.rules import HAND, MOVED, ROW_SECURITY, Consequence, Drift, judge
@@ -37,7 +44,11 @@ T = TypeVar("T")
 
 # A name that is not there, what cannot be done with it, or a label that its type has not; but no
 # right that lacks.
-_UNFIT, _NO_PRIVILEGE = ("42", "0A", "22P02"), "42501"
+_UNFIT = (
+    SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION,
+    FEATURE_NOT_SUPPORTED,
+    INVALID_TEXT_REPRESENTATION,
+)
 _MOST_NAMED = 3
 
 # A qualified name before a parenthesis: functions are called so, as no body has a search path.
@@ -202,8 +213,8 @@ def explaining(engine: Engine, tallies: Sequence[Tally]) -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        code = str(getattr(error.orig, "sqlstate", "") or "")
-        if not code.startswith(_UNFIT) or code == _NO_PRIVILEGE:
+        code = sqlstate_of(error)
+        if not code.startswith(_UNFIT) or code == INSUFFICIENT_PRIVILEGE:
             raise
         faults = _faults(engine, tallies)
         if not faults:

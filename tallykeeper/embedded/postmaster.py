@@ -29,6 +29,7 @@ from urllib.parse import quote
 import psutil
 
 from tallykeeper.database.connections import DatabaseUnavailable
+from tallykeeper.database.retry import wait_until
 from tallykeeper.embedded.account import Account, account_for
 from tallykeeper.embedded.server_settings import measure, settings_for
 
@@ -323,14 +324,15 @@ class Server:
             raise self._failed(self.log.read_text(encoding="utf-8", errors="replace"))
 
     def _wait_while_stopping(self) -> None:
-        deadline = time.monotonic() + _PATIENCE_SECONDS
-        while (running := self.running()) is not None and running.status == "stopping":
-            if time.monotonic() > deadline:
-                raise DatabaseUnavailable(
-                    f"the embedded database in {self.data} has been stopping for"
-                    f" {_PATIENCE_SECONDS} seconds; see {self.log}"
-                )
-            time.sleep(0.05)
+        def has_stopped() -> bool:
+            running = self.running()
+            return running is None or running.status != "stopping"
+
+        if not wait_until(has_stopped, _PATIENCE_SECONDS, 0.05):
+            raise DatabaseUnavailable(
+                f"the embedded database in {self.data} has been stopping for"
+                f" {_PATIENCE_SECONDS} seconds; see {self.log}"
+            )
 
     def _failed(self, said: str) -> DatabaseUnavailable:
         fatal = [line for line in said.splitlines() if "FATAL:" in line or "PANIC:" in line]

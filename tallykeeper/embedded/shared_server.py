@@ -13,7 +13,6 @@ import fcntl
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ import psycopg
 
 from tallykeeper import settings
 from tallykeeper.database.connections import APPLICATION_NAME, DatabaseUnavailable
+from tallykeeper.database.retry import wait_until
 from tallykeeper.embedded.file_locks import open_lock, try_lock
 from tallykeeper.embedded.postmaster import Server
 
@@ -174,19 +174,19 @@ def _leave(home: Path, use: _Use) -> None:
 
 def _has_clients(server: Server) -> bool:
     """Whether anyone is connected; who has just left may still be seen for a moment."""
-    deadline = time.monotonic() + _LEAVING_SECONDS
     with _connection(server) as connection:
-        while True:
+
+        def is_left() -> bool:
             found = connection.execute(
                 "SELECT count(*) FROM pg_stat_activity"
                 " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
             ).fetchone()
-            if found == (0,):
-                return False
-            if time.monotonic() > deadline:
-                _LOG.warning("the embedded database stays running: others are connected to it")
-                return True
-            time.sleep(0.02)
+            return found == (0,)
+
+        if wait_until(is_left, _LEAVING_SECONDS, 0.02):
+            return False
+    _LOG.warning("the embedded database stays running: others are connected to it")
+    return True
 
 
 @contextmanager
@@ -201,12 +201,9 @@ def _locked(home: Path) -> Iterator[None]:
             f" ({error.strerror}); choose another folder in TALLY_HOME, or set TALLY_DATABASE_URL"
         ) from error
     try:
-        tell_at = time.monotonic() + _TELL_AFTER_SECONDS
-        while not try_lock(lock):
-            if time.monotonic() > tell_at:
-                tell_at = float("inf")
-                _LOG.warning("another process is starting or stopping the embedded database")
-            time.sleep(0.02)
+        if not wait_until(lambda: try_lock(lock), _TELL_AFTER_SECONDS, 0.02):
+            _LOG.warning("another process is starting or stopping the embedded database")
+            wait_until(lambda: try_lock(lock), float("inf"), 0.02)
         yield
     finally:
         os.close(lock)

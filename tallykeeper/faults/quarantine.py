@@ -25,13 +25,25 @@ from sqlalchemy.exc import DBAPIError
 
 from tallykeeper.catalog import state
 from tallykeeper.database import sql
+from tallykeeper.database.sqlstates import (
+    DATA_EXCEPTION,
+    INTEGRITY_CONSTRAINT_VIOLATION,
+    PROGRAM_LIMIT_EXCEEDED,
+    RAISE_EXCEPTION,
+    WITH_CHECK_OPTION_VIOLATION,
+    sqlstate_of,
+)
 from tallykeeper.declarations.tally import Keys, Scope, Tally
 
 T = TypeVar("T")
 
 # Classes of SQLSTATE that tell of the data: values, constraints, limits; and RAISE in a trigger.
-DATA_CLASSES = ("22", "23", "44", "54")
-RAISED = "P0001"
+DATA_CLASSES = (
+    DATA_EXCEPTION,
+    INTEGRITY_CONSTRAINT_VIOLATION,
+    WITH_CHECK_OPTION_VIOLATION,
+    PROGRAM_LIMIT_EXCEEDED,
+)
 # The same, as PL/pgSQL names them.
 CONDITIONS = (
     "data_exception OR integrity_constraint_violation OR with_check_option_violation"
@@ -67,8 +79,8 @@ class Quarantined:
 
 def is_refusal(error: DBAPIError) -> bool:
     """Whether the data are at fault, and not the statement or the server."""
-    code = str(getattr(error.orig, "sqlstate", "") or "")
-    return code[:2] in DATA_CLASSES or code == RAISED
+    code = sqlstate_of(error)
+    return code[:2] in DATA_CLASSES or code == RAISE_EXCEPTION
 
 
 def attempt(connection: Connection, work: Callable[[], T]) -> T | None:

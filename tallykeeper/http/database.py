@@ -17,10 +17,11 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, event
-from sqlalchemy.exc import DBAPIError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tallykeeper.database.retry import Retry
+from tallykeeper.database.sqlstates import SERIALIZATION_FAILURE
 from tallykeeper.http.answers import JSON, with_moment, written
 from tallykeeper.http.caching import CACHE_CONTROL, Remembered, entity_tag, is_known
 from tallykeeper.http.problems import too_slow, unaskable
@@ -29,8 +30,8 @@ from tallykeeper.settings import serve_statement_seconds
 
 Provider = Engine | Callable[[], Engine]
 
-_SERIALIZATION_FAILURE = "40001"
-_ATTEMPTS = 3
+# A live view fails where a source was truncated just then; the next snapshot is right.
+_READ_AGAIN = Retry({SERIALIZATION_FAILURE}, attempts=3)
 # No snapshot is taken by these.
 _SETTINGS = (
     "SET TRANSACTION READ ONLY; SET LOCAL statement_timeout = '{0}s';"
@@ -89,7 +90,7 @@ class Snapshots:
                 body = self._body(connection, read, headers.get("etag"))
             return Response(with_moment(body, as_of), 200, headers, JSON)
 
-        return self._again(attempt)
+        return _READ_AGAIN.call(attempt)
 
     def _body(
         self,
@@ -116,7 +117,7 @@ class Snapshots:
                 (as_of,) = connection.exec_driver_sql(_MOMENT).one()
                 return question(connection, as_of)
 
-        return self._again(attempt)
+        return _READ_AGAIN.call(attempt)
 
     def _state_query(self, asked: str, parts: tuple[Part, ...]) -> str:
         """What tells when a snapshot was taken, and the parts' state in it; to come first in it."""
@@ -126,16 +127,6 @@ class Snapshots:
             query = f"{_MOMENT}, {state}".replace("%", "%%")
             self._states.put(asked, query)
         return query
-
-    def _again(self, attempt: Callable[[], T]) -> T:
-        """A live view fails where a source was truncated just then; the next snapshot is right."""
-        for _ in range(_ATTEMPTS - 1):
-            try:
-                return attempt()
-            except DBAPIError as error:
-                if getattr(error.orig, "sqlstate", None) != _SERIALIZATION_FAILURE:
-                    raise
-        return attempt()
 
     @contextmanager
     def _snapshot(self) -> Iterator[Connection]:

@@ -25,6 +25,27 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tallykeeper.database.connections import DatabaseUnavailable
+from tallykeeper.database.sqlstates import (
+    CONFIGURATION_LIMIT_EXCEEDED,
+    CONNECTION_EXCEPTION,
+    DATA_EXCEPTION,
+    DEADLOCK_DETECTED,
+    IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+    INSUFFICIENT_PRIVILEGE,
+    LOCK_NOT_AVAILABLE,
+    MISSING_RELATION,
+    OPERATOR_INTERVENTION_SHUTDOWN,
+    OUT_OF_MEMORY,
+    QUERY_CANCELED,
+    SERIALIZATION_FAILURE,
+    SNAPSHOT_TOO_OLD,
+    SYSTEM_ERROR,
+    TOO_MANY_CONNECTIONS,
+    TRANSACTION_TIMEOUT,
+    UNDEFINED_COLUMN,
+    UNDEFINED_FUNCTION,
+    sqlstate_of,
+)
 from tallykeeper.errors import NotInstalled
 
 MEDIA_TYPE = "application/problem+json"
@@ -63,17 +84,21 @@ _OF_STATUS = {
     500: "internal",
 }
 
-# PostgreSQL's codes. Statement timeout, or ended by an administrator.
-_CANCELLED = "57014"
-# The server ended a transaction in which nothing was asked for too long, or one that took too long.
-_ENDED = {"25P03", "25P04"}
-_NOT_PERMITTED = "42501"
-# No such table, schema, column or function.
-_MISSING = {"42P01", "3F000", "42703", "42883"}
+# Statement timeout, or ended by an administrator; the server ended a transaction in which nothing
+# was asked for too long, or one that took too long.
+_ENDED = {QUERY_CANCELED, IDLE_IN_TRANSACTION_SESSION_TIMEOUT, TRANSACTION_TIMEOUT}
+_MISSING = MISSING_RELATION | {UNDEFINED_COLUMN, UNDEFINED_FUNCTION}
 # A lock or a slot that others hold, a snapshot that is too old, a conflict with recovery.
-_PASSING = {"40001", "40P01", "55P03", "72000", "53300", "53200", "53400"}
-# The server is going, or has gone, or is not there yet.
-_GONE = ("08", "57P", "58")
+_PASSING = {
+    SERIALIZATION_FAILURE,
+    DEADLOCK_DETECTED,
+    LOCK_NOT_AVAILABLE,
+    SNAPSHOT_TOO_OLD,
+    TOO_MANY_CONNECTIONS,
+    OUT_OF_MEMORY,
+    CONFIGURATION_LIMIT_EXCEEDED,
+}
+_GONE = (CONNECTION_EXCEPTION, OPERATOR_INTERVENTION_SHUTDOWN, SYSTEM_ERROR)
 
 
 class ProblemAnswer(BaseModel):
@@ -196,21 +221,21 @@ def _of_http(error: HTTPException) -> Problem:
 
 
 def _of_database(error: DBAPIError) -> Problem | None:
-    code = str(getattr(error.orig, "sqlstate", None) or "")
-    if code == _CANCELLED or code in _ENDED:
+    code = sqlstate_of(error)
+    if code in _ENDED:
         return too_slow()
     if error.connection_invalidated or code.startswith(_GONE):
         _log_seldom(f"the connection was lost: {_said(error)}")
         return _gone()
     if code in _MISSING:
         return unavailable("not-installed", f"{_said(error)}; run `tally migrate`.", passes=False)
-    if code == _NOT_PERMITTED:
+    if code == INSUFFICIENT_PRIVILEGE:
         return unavailable(
             "not-permitted", f"{_said(error)}; grant it to the service's role.", passes=False
         )
     if code in _PASSING:
         return unavailable("busy", f"The database could not answer just now ({_said(error)}).")
-    if code.startswith("22") or (not code and _is_data_error(error)):
+    if code.startswith(DATA_EXCEPTION) or (not code and _is_data_error(error)):
         return unaskable(f"The database can hold no such value ({_said(error)}).")
     return None
 

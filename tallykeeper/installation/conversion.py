@@ -20,13 +20,25 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateIndex, DefaultClause
 
 from tallykeeper.database import sql
+from tallykeeper.database.sqlstates import (
+    DATA_EXCEPTION,
+    DEPENDENT_PRIVILEGE_DESCRIPTORS_STILL_EXIST,
+    FEATURE_NOT_SUPPORTED,
+    INSUFFICIENT_PRIVILEGE,
+    SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION,
+    sqlstate_of,
+)
 from tallykeeper.declarations.tally import Tally
 from tallykeeper.installation.schema_check import Found, columns_of, is_unique
 
 INTEGERS = ("smallint", "integer", "bigint")
 # By class: something depends on it, it is of another kind or type, or no value of it.
-_HINDERED = ("0A", "22", "2B", "42")
-_NO_PRIVILEGE = "42501"
+_HINDERED = (
+    FEATURE_NOT_SUPPORTED,
+    DATA_EXCEPTION,
+    DEPENDENT_PRIVILEGE_DESCRIPTORS_STILL_EXIST,
+    SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION,
+)
 
 
 def convert(connection: Connection, tally: Tally) -> list[str]:
@@ -65,8 +77,8 @@ def _where_possible(connection: Connection) -> Iterator[None]:
         with connection.begin_nested():
             yield
     except DBAPIError as error:
-        code = str(getattr(error.orig, "sqlstate", "") or "")
-        if not code.startswith(_HINDERED) or code == _NO_PRIVILEGE:
+        code = sqlstate_of(error)
+        if not code.startswith(_HINDERED) or code == INSUFFICIENT_PRIVILEGE:
             raise
 
 

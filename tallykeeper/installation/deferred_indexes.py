@@ -17,8 +17,9 @@ from sqlalchemy import Connection, Row, delete, func, select
 from sqlalchemy.exc import IntegrityError
 
 from tallykeeper.catalog import state
-from tallykeeper.catalog.transactions import sqlstate, writing_on
+from tallykeeper.catalog.transactions import writing_on
 from tallykeeper.database import sql
+from tallykeeper.database.sqlstates import FOREIGN_KEY_VIOLATION, sqlstate_of
 from tallykeeper.declarations.tally import Scope, Tally
 from tallykeeper.drift import facts
 from tallykeeper.errors import TallyBusy
@@ -29,7 +30,6 @@ DROP_TIMEOUT = "20ms"
 BUILD_TIMEOUT = "1s"
 BUILD_ATTEMPTS = 3
 BUILD_MEMORY = "256MB"
-FOREIGN_KEY_VIOLATION = "23503"
 INDEX, CONSTRAINT, CHECK = "index", "constraint", "check"
 
 _INDEXES = """
@@ -230,7 +230,7 @@ def build(
         try:
             _run(connection, tally, place, step, guard)
         except IntegrityError as error:
-            if sqlstate(error) != FOREIGN_KEY_VIOLATION or step.repair is None:
+            if sqlstate_of(error) != FOREIGN_KEY_VIOLATION or step.repair is None:
                 raise
             _run(connection, tally, None, dataclasses.replace(step, statement=step.repair), guard)
         except TallyBusy:

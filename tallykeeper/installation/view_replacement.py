@@ -17,13 +17,17 @@ from sqlalchemy.exc import DBAPIError
 
 from tallykeeper.capture import change_log
 from tallykeeper.catalog import attributes, dependents
-from tallykeeper.catalog.transactions import sqlstate
 from tallykeeper.database import sql
+from tallykeeper.database.sqlstates import (
+    INVALID_FUNCTION_DEFINITION,
+    INVALID_TABLE_DEFINITION,
+    sqlstate_of,
+)
 from tallykeeper.declarations.tally import Tally
 from tallykeeper.installation import live_views
 
 # What PostgreSQL says when a view or function cannot be replaced by one with other columns.
-OTHER_COLUMNS = {"42P16", "42P13"}
+OTHER_COLUMNS = {INVALID_TABLE_DEFINITION, INVALID_FUNCTION_DEFINITION}
 
 
 @dataclass(frozen=True)
@@ -172,7 +176,7 @@ def _try(connection: Connection, statement: str) -> bool:
         sql.execute(connection, statement)
     except DBAPIError as error:
         savepoint.rollback()
-        if sqlstate(error) not in OTHER_COLUMNS:
+        if sqlstate_of(error) not in OTHER_COLUMNS:
             raise
         return False
     savepoint.commit()

@@ -17,8 +17,9 @@ from sqlalchemy.exc import DBAPIError
 
 from tallykeeper.catalog import state
 from tallykeeper.catalog.privileges import may_maintain
-from tallykeeper.catalog.transactions import hold_referenced, sqlstate
+from tallykeeper.catalog.transactions import hold_referenced
 from tallykeeper.database import sql
+from tallykeeper.database.sqlstates import QUERY_CANCELED, sqlstate_of
 from tallykeeper.declarations.tally import LOGGED_AT, Scope, Tally
 from tallykeeper.faults import quarantine
 from tallykeeper.faults.quarantine import attempt
@@ -28,7 +29,6 @@ HELD = "pg_temp.tally_held"
 TRIED = "pg_temp.tally_tried"
 SMALL_BYTES = 128 * 1024
 VACUUM_AFTER_ROWS = 1_000
-CANCELLED = "57014"
 
 
 @dataclass(frozen=True)
@@ -362,5 +362,5 @@ def maintain(engine: Engine, command: str, table: str) -> None:
             if may_maintain(connection, table):
                 sql.execute(connection, f"{command} {table}")
         except DBAPIError as error:
-            if sqlstate(error) != CANCELLED:
+            if sqlstate_of(error) != QUERY_CANCELED:
                 raise

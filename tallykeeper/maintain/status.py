@@ -10,8 +10,8 @@ from sqlalchemy.exc import DBAPIError
 
 from tallykeeper.capture import derived_triggers, triggers
 from tallykeeper.catalog import presence, state
-from tallykeeper.catalog.transactions import LOCK_NOT_AVAILABLE, sqlstate
 from tallykeeper.database import sql
+from tallykeeper.database.sqlstates import LOCK_NOT_AVAILABLE, sqlstate_of
 from tallykeeper.declarations.tally import LOGGED_AT, Tally
 from tallykeeper.drift import dependencies
 from tallykeeper.drift.rules import Drift
@@ -141,7 +141,7 @@ def _sizes(connection: Connection, tally: Tally) -> tuple[int | None, int | None
             f" to_regclass({sql.literal(tally.log_name)}))) AS r (t, l)",
         ).one()
     except DBAPIError as error:
-        if sqlstate(error) != LOCK_NOT_AVAILABLE:
+        if sqlstate_of(error) != LOCK_NOT_AVAILABLE:
             raise
         return None, None
     finally:

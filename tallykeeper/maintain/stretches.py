@@ -17,8 +17,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import ColumnElement
 
-from tallykeeper.catalog.transactions import sqlstate
 from tallykeeper.database import sql
+from tallykeeper.database.sqlstates import DATA_EXCEPTION, sqlstate_of
 from tallykeeper.declarations.tally import Everything, Scope, Tally
 
 FIRST_ROWS = 100_000
@@ -36,7 +36,6 @@ TARGET_SECONDS = 5.0
 MOST_GROWTH = 4.0
 MOST_SHRINKING = 20.0
 # The class of SQLSTATE of a value that is none of a type.
-DATA_EXCEPTION = "22"
 # Where Python's dates end, stretches do not: these are at the first and last that have a date.
 FIRST_INSTANT = "0001-01-01T00:00:00Z"
 LAST_INSTANT = "9999-12-31T00:00:00Z"
@@ -325,7 +324,7 @@ def _finds_by_index(connection: Connection, walk: str) -> bool:
             return False
         sql.execute(connection, walk)
     except DBAPIError as error:
-        if not sqlstate(error).startswith(DATA_EXCEPTION):
+        if not sqlstate_of(error).startswith(DATA_EXCEPTION):
             raise
         return False
     else:

@@ -22,6 +22,7 @@ from sqlalchemy.exc import DBAPIError
 
 from tallykeeper import Tally
 from tallykeeper.database import sql
+from tallykeeper.database.sqlstates import MISSING_RELATION, sqlstate_of
 from tallykeeper.errors import NotInstalled
 from tallykeeper.reads.frames import MOMENT, frame, type_of_column
 
@@ -30,7 +31,6 @@ MOST_ROWS_OF_A_SHEET = 1_048_575
 MOST_CHARACTERS_OF_A_CELL = 32_767
 # Earlier times are no dates to a spreadsheet, and stand there as text.
 _FIRST_YEAR_OF_A_SHEET = 1900
-_UNDEFINED = {"42P01", "3F000"}
 _ARROW = {
     "Int64": pa.int64(),
     "boolean": pa.bool_(),
@@ -130,7 +130,7 @@ def _installed(tally: Tally) -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) not in _UNDEFINED:
+        if sqlstate_of(error) not in MISSING_RELATION:
             raise
         raise NotInstalled(
             f"Expected the live view {tally.live_name}, but it is not in this database; run"

@@ -20,6 +20,14 @@ from sqlalchemy.exc import DBAPIError
 
 from tallykeeper import AdditiveTally, Tally
 from tallykeeper.database import sql
+from tallykeeper.database.sqlstates import (
+    CHARACTER_NOT_IN_REPERTOIRE,
+    DATETIME_FIELD_OVERFLOW,
+    INVALID_DATETIME_FORMAT,
+    INVALID_TEXT_REPRESENTATION,
+    NUMERIC_VALUE_OUT_OF_RANGE,
+    sqlstate_of,
+)
 from tallykeeper.declarations.combining import Membership
 from tallykeeper.declarations.validation import nearest
 from tallykeeper.input.loading import parse_time
@@ -36,7 +44,13 @@ _INSTANT = 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'
 # What Python's dates can hold.
 _FIRST, _LAST = "timestamptz '0001-01-01Z'", "timestamptz '9999-12-31 23:59:59Z'"
 # What PostgreSQL says of a value that its column's type cannot have.
-_BAD_VALUE = {"22P02", "22007", "22008", "22003", "22021"}
+_BAD_VALUE = {
+    INVALID_TEXT_REPRESENTATION,
+    INVALID_DATETIME_FORMAT,
+    DATETIME_FIELD_OVERFLOW,
+    NUMERIC_VALUE_OUT_OF_RANGE,
+    CHARACTER_NOT_IN_REPERTOIRE,
+}
 _LARGEST = 2**63 - 1
 _INFINITE = ("infinity", "-infinity")
 
@@ -132,7 +146,7 @@ def grouped(
     try:
         found = read(connection, text(query).bindparams(**given), f"the view {tally.live_name}")
     except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) not in _BAD_VALUE:
+        if sqlstate_of(error) not in _BAD_VALUE:
             raise
         said = str(error.orig).splitlines()[0]
         raise ValueError(f"Expected values that the columns can have: {said}.") from error

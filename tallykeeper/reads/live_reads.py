@@ -17,11 +17,12 @@ from sqlalchemy import Connection, Executable, text
 from sqlalchemy.exc import DBAPIError
 
 from tallykeeper.database import sql
+from tallykeeper.database.retry import Failure, Retry
+from tallykeeper.database.sqlstates import MISSING_RELATION, SERIALIZATION_FAILURE, sqlstate_of
 from tallykeeper.errors import NotInstalled
 
-_UNDEFINED = {"42P01", "3F000"}  # no such table, no such schema
 _UTC = ("UTC", "Etc/UTC")
-_SERIALIZATION_FAILURE = "40001"
+_ONCE_MORE = Retry({SERIALIZATION_FAILURE}, attempts=2)
 
 
 def read(connection: Connection, query: Executable | str, wanted: str) -> list[Any]:
@@ -32,17 +33,14 @@ def read(connection: Connection, query: Executable | str, wanted: str) -> list[A
     reads is not in the database.
     """
     begun = connection.in_transaction()
-    try:
-        return _rows(connection, query, wanted)
-    except DBAPIError as error:
-        # In this order: a connection that was lost cannot be asked whether it commits by itself.
-        if _sqlstate(error) != _SERIALIZATION_FAILURE:
-            raise
+
+    def failed(failure: Failure) -> None:
         if begun and not commits_by_itself(connection):
-            raise
-    if not begun:
-        connection.rollback()
-    return _rows(connection, query, wanted)
+            raise failure.error
+        if not begun and not failure.is_last:
+            connection.rollback()
+
+    return _ONCE_MORE.call(lambda: _rows(connection, query, wanted), failed)
 
 
 @contextmanager
@@ -74,7 +72,7 @@ def _rows(connection: Connection, query: Executable | str, wanted: str) -> list[
             return list(sql.execute(connection, query).all())
         return list(connection.execute(query).all())
     except DBAPIError as error:
-        if _sqlstate(error) not in _UNDEFINED:
+        if sqlstate_of(error) not in MISSING_RELATION:
             raise
         raise NotInstalled(
             f"Expected {wanted}, but it is not in this database; run `tally migrate`."
@@ -84,10 +82,6 @@ def _rows(connection: Connection, query: Executable | str, wanted: str) -> list[
 def commits_by_itself(connection: Connection) -> bool:
     """Whether every statement is a transaction of its own, whatever SQLAlchemy began."""
     return bool(getattr(connection.connection.dbapi_connection, "autocommit", False))
-
-
-def _sqlstate(error: DBAPIError) -> str | None:
-    return getattr(error.orig, "sqlstate", None)
 
 
 def days(start: date | None, end: date | None) -> tuple[datetime | None, datetime | None]:

@@ -18,7 +18,6 @@ from sqlalchemy.exc import DBAPIError
 
 from tallykeeper import NotInstalled, Tally
 from tallykeeper.catalog.state import installed
-from tallykeeper.catalog.transactions import LOCK_NOT_AVAILABLE, sqlstate
 from tallykeeper.dagster._internals import (
     InstigatorState,
     InstigatorStatus,
@@ -32,6 +31,7 @@ from tallykeeper.dagster._internals import (
 from tallykeeper.dagster.alerting.incident_rules import Place, one_line
 from tallykeeper.dagster.assets import SystemAssets
 from tallykeeper.dagster.automation.schedules import why_passed_over
+from tallykeeper.database.sqlstates import LOCK_NOT_AVAILABLE, sqlstate_of
 from tallykeeper.declarations.tally import LOGGED_AT
 from tallykeeper.faults import incidents
 from tallykeeper.faults.incidents import Incident
@@ -75,7 +75,7 @@ def ages(engine: Engine, systems: Sequence[SystemAssets]) -> Ages:
                 except NotInstalled:
                     continue
                 except DBAPIError as error:
-                    if sqlstate(error) != LOCK_NOT_AVAILABLE:
+                    if sqlstate_of(error) != LOCK_NOT_AVAILABLE:
                         raise
                     continue
             looked_at.add(tally.name)

@@ -6,21 +6,21 @@ that is killed takes its session with it, within a second or so, and so gives th
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from tallykeeper.catalog.transactions import SNAPSHOT, sqlstate
+from tallykeeper.catalog.transactions import SNAPSHOT
 from tallykeeper.database import sql
+from tallykeeper.database.retry import wait_until
 from tallykeeper.database.sessions import is_pooled
+from tallykeeper.database.sqlstates import INVALID_PARAMETER_VALUE, sqlstate_of
 from tallykeeper.declarations.tally import Tally
 
 # How often the server looks whether the client is still there; without it only when it answers.
 LOOK_FOR_CLIENT = "SET client_connection_check_interval = '500ms'"
-NOT_ON_THIS_SYSTEM = "22023"
 # As long as the session of a process that was killed may need to end.
 PATIENCE_SECONDS = 3.0
 LOOK_EVERY_SECONDS = 0.1
@@ -61,14 +61,15 @@ def _in_a_transaction(
 
     It has no snapshot, so that it keeps nothing from being cleared.
     """
-    deadline = time.monotonic() + PATIENCE_SECONDS
     with engine.connect() as connection, connection.begin():
         sql.execute(connection, "SET LOCAL idle_in_transaction_session_timeout = 0")
         lock = f"SELECT pg_try_advisory_xact_lock({_key(tally)})"
-        while not sql.execute(connection, lock).scalar_one():
-            if time.monotonic() >= deadline:
-                raise refuse(connection, holder(connection, tally))
-            time.sleep(LOOK_EVERY_SECONDS)
+
+        def locked() -> bool:
+            return bool(sql.execute(connection, lock).scalar_one())
+
+        if not wait_until(locked, PATIENCE_SECONDS, LOOK_EVERY_SECONDS):
+            raise refuse(connection, holder(connection, tally))
         yield
 
 
@@ -88,15 +89,14 @@ def holder(connection: Connection, tally: Tally) -> int | None:
 def _wait_for_lock(
     connection: Connection, tally: Tally, refuse: Callable[[Connection, int | None], Exception]
 ) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
+    def locked() -> bool:
         with connection.begin():
             lock = f"SELECT pg_try_advisory_lock({_key(tally)})"
-            if sql.execute(connection, lock).scalar_one():
-                return
-            if time.monotonic() >= deadline:
-                raise refuse(connection, holder(connection, tally))
-        time.sleep(LOOK_EVERY_SECONDS)
+            return bool(sql.execute(connection, lock).scalar_one())
+
+    if not wait_until(locked, PATIENCE_SECONDS, LOOK_EVERY_SECONDS):
+        with connection.begin():
+            raise refuse(connection, holder(connection, tally))
 
 
 def _look_for_client(connection: Connection) -> None:
@@ -104,7 +104,7 @@ def _look_for_client(connection: Connection) -> None:
         try:
             sql.execute(connection, LOOK_FOR_CLIENT)
         except DBAPIError as error:
-            if sqlstate(error) != NOT_ON_THIS_SYSTEM:
+            if sqlstate_of(error) != INVALID_PARAMETER_VALUE:
                 raise
             raise _Unsupported from error
 
