@@ -182,7 +182,7 @@ FROZEN = """
 import sys, time
 from assets.gallery.tallies import content_tags
 from tallykeeper.database.connections import open_engine
-from tallies import sessions
+from tallykeeper.database import sessions
 from tallykeeper.catalog.transactions import writing
 sessions.WORKING["idle_in_transaction_session_timeout"] = "'1s'"
 def work(connection):
