@@ -24,9 +24,11 @@ HOURLY = """
 import os
 from tallykeeper.cli.environment import dagster_environment
 os.environ.update(dagster_environment())
+from dagster import DagsterInstance
 from assets.media.tallies import system
-from tallykeeper.cli.demo_run import Runs
-result = Runs([system]).hourly(system)
+from tallykeeper.dagster.demo_runs import Runs
+with DagsterInstance.get() as instance:
+    result = Runs(instance, [system]).hourly(system)
 assert result.success and all(check.passed for check in result.get_asset_check_evaluations())
 """
 

@@ -79,9 +79,9 @@ def test_processing_says_what_is_missing_where_nothing_was_installed(
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
-        (["fediverse"], 2, "fediverse needs --instance, the server whose events they are"),
-        (["media", "--instance", "https://a.example"], 2, "media knows no --instance"),
-        (["gallery", "--by-host"], 2, "gallery knows no --instance and no --by-host"),
+        (["fediverse"], 2, "Missing option '--instance'; see `tally load fediverse --help`"),
+        (["media", "--instance", "https://a.example"], 2, "No such option '--instance'"),
+        (["gallery", "--by-host"], 2, "No such option '--by-host'"),
         (["fediverse", "--instance", "ftp://x"], 1, "--instance: expected an instance's address"),
     ],
 )

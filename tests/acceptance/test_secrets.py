@@ -24,6 +24,7 @@ from sqlalchemy import make_url
 
 from tallykeeper.database.connections import dagster_url
 from tallykeeper.embedded.postmaster import Server
+from tallykeeper.settings import project_root
 from tests.acceptance.command import PROGRAM, Command, Result
 from tests.servers import in_memory
 
@@ -208,7 +209,7 @@ def test_a_run_that_cannot_connect_leaves_none_behind(command: Command, strict: 
     require_quiet(command.run("env"), 0)  # makes Dagster's home
     command.environment["DAGSTER_HOME"] = str(command.folder / "home" / "dagster")
     dagster = PROGRAM.with_name("dagster")
-    module = ("-m", "pipelines.definitions")
+    module = ("-m", "pipelines.definitions", "-d", str(project_root()))
     run = (str(dagster), "job", "execute", *module, "-j", "media_hourly", "--config", "run.yaml")
     (command.folder / "run.yaml").write_text("{}\n")
     partition = ("--tags", '{"dagster/partition": "2026-02-01"}')
