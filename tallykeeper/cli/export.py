@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from tallykeeper import extras
 from tallykeeper.cli.common import example, named, open_database
 
 FORMS = ("parquet", "csv", "xlsx")
@@ -30,6 +31,7 @@ def export(name: str, form: str, output: Path | None) -> None:
     They are those of its live view, in one snapshot: exact as of that moment, whatever is pending.
     Times are UTC. Excel files need the extra `xlsx`.
     """
+    extras.require("xlsx" if form == "xlsx" else "frames")
     from tallykeeper.reads.exports import ExportError
     from tallykeeper.reads.exports import export as write
 

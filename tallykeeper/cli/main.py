@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import click
 
+from tallykeeper import extras
 from tallykeeper.cli.common import FAILED, INTERRUPTED, complain
 from tallykeeper.cli.export import export
 from tallykeeper.cli.keep import backfill, incidents, migrate, rebuild, refresh, status, verify
@@ -59,6 +61,16 @@ class _InOrder(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         return self.commands.get(cmd_name) or _of_systems().get(cmd_name)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            extra = extras.extra_of(error)
+            if extra is None:
+                raise
+            command = f"`{ctx.command_path} {ctx.invoked_subcommand}`"
+            raise click.ClickException(extras.needed_by(command, extra, error.name)) from error
 
 
 def _of_systems() -> dict[str, click.Command]:

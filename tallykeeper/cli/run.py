@@ -8,6 +8,7 @@ from types import ModuleType
 
 import click
 
+from tallykeeper import extras
 from tallykeeper.cli.common import FAILED, check_settings, example, open_database
 
 # Its parts are given half a minute, then killed; the database has to write what it holds.
@@ -141,6 +142,7 @@ def up(port: int) -> None:
     The UI is at http://localhost:PORT; Ctrl-C ends both. Where TALLY_METRICS_ADDRESS is set,
     figures for Prometheus are served there.
     """
+    extras.require("dagster")
     from tallykeeper.cli.up import run_up
     from tallykeeper.operations.alert_targets import targets
 
@@ -173,6 +175,7 @@ def serve(host: str, port: int, workers: int, folder: Path | None) -> None:
     ends it when what is under way is answered. TALLY_SERVE_DATABASE_URL names a role that may
     read alone. With --folder no database is needed, and the media reads alone are answered.
     """
+    extras.require("http")
     from tallykeeper.http.server import CannotListen, run_server
 
     check_settings()
@@ -200,6 +203,7 @@ def demo(size: int | None) -> None:
     Every tally is built through Dagster and checked; a summary says where to look next. It ends by
     itself.
     """
+    extras.require("dagster")
     from tallykeeper.cli.demo_run import run_demo
 
     check_settings()

@@ -17,17 +17,20 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from tallykeeper import settings
+from tallykeeper import extras, settings
 from tallykeeper.database.connections import APPLICATION_NAME, DatabaseUnavailable
 from tallykeeper.database.retry import wait_until
 from tallykeeper.embedded.file_locks import open_lock, try_lock
-from tallykeeper.embedded.postmaster import Server
+
+if TYPE_CHECKING:
+    from tallykeeper.embedded.postmaster import Server
 
 DATABASE = "tallykeeper"
+LOCK = "postgres.lock"
 
 _TELL_AFTER_SECONDS = 5
 _LEAVING_SECONDS = 5
@@ -52,7 +55,7 @@ def stop(home: Path | None = None) -> bool:
     Raises DatabaseUnavailable.
     """
     home = _folder(home)
-    if not home.is_dir():
+    if not (home / LOCK).is_file():
         return False
     with _locked(home):
         return _server(home).stop()
@@ -138,6 +141,13 @@ def _folder(home: Path | None) -> Path:
 
 
 def _server(home: Path, version: int | None = None) -> Server:
+    try:
+        extras.require("embedded")
+    except extras.MissingExtra as error:
+        what = "without a database in TALLY_DATABASE_URL, the embedded one is used, which"
+        raise DatabaseUnavailable(extras.needed_by(what, error.extra, error.name)) from error
+    from tallykeeper.embedded.postmaster import Server
+
     return Server(home / "postgres", version=version)
 
 
@@ -194,7 +204,7 @@ def _locked(home: Path) -> Iterator[None]:
     """Alone in starting and stopping the server in `home`; waits for whoever does so now."""
     try:
         home.mkdir(parents=True, exist_ok=True)
-        lock = open_lock(home / "postgres.lock")
+        lock = open_lock(home / LOCK)
     except OSError as error:
         raise DatabaseUnavailable(
             f"expected to write in {home}, where the embedded database is kept, but cannot"

@@ -159,13 +159,8 @@ def _csv(path: Path, _types: dict[str, str]) -> Iterator[Write]:
 
 @contextmanager
 def _xlsx(path: Path, types: dict[str, str]) -> Iterator[Write]:
-    try:
-        import xlsxwriter
-    except ImportError as error:
-        raise ExportError(
-            "A spreadsheet is written by XlsxWriter, which is not installed; install tallykeeper"
-            " with its extra, as in `pip install 'tallykeeper[xlsx]'`, or export parquet or csv."
-        ) from error
+    import xlsxwriter
+
     with path.open("wb") as stream, xlsxwriter.Workbook(stream, _SHEET) as book:
         moments = book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss"})
         sheet = book.add_worksheet()

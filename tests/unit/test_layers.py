@@ -15,6 +15,7 @@ from tallykeeper.settings import project_root
 # From the lowest to the highest: a package may import those before it.
 LAYERS = (
     "errors",
+    "extras",
     "settings",
     "table_names",
     "charts",
