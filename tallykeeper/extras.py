@@ -37,11 +37,12 @@ def require(extra: str) -> None:
 
 
 def extra_of(error: ModuleNotFoundError) -> str | None:
-    """The extra that brings the module that was not found; None where none does."""
+    """The smallest extra that brings the module that was not found; None where none does."""
     if isinstance(error, MissingExtra):
         return error.extra
     module = (error.name or "").partition(".")[0]
-    return next((extra for extra, modules in MODULES.items() if module in modules), None)
+    bringing = [extra for extra, modules in MODULES.items() if module in modules]
+    return min(bringing, key=lambda extra: len(MODULES[extra]), default=None)
 
 
 def needed_by(what: str, extra: str, module: str | None) -> str:

@@ -70,7 +70,7 @@ def install(wheel: Path, folder: Path, extras: Sequence[str], also: Sequence[str
 
 def _needed(requires: Sequence[str], extras: Sequence[str], also: Sequence[str]) -> set[str]:
     """Every distribution that is asked for, by its name, with those that it asks for itself."""
-    needed = {canonicalize_name(name) for name in also}
+    needed: set[str] = {canonicalize_name(name) for name in also}
     seen: set[tuple[str, str]] = set()
     waiting: list[tuple[Sequence[str], str]] = [(requires, extra) for extra in ("", *extras)]
     waiting += [(metadata.requires(name) or [], "") for name in also]
@@ -102,3 +102,77 @@ def _write_programs(distribution: metadata.Distribution, programs: Path) -> None
                 f"sys.exit({point.attr}())\n"
             )
             program.chmod(0o755)
+
+
+# Names that a stranger's project has of its own; were one of them imported, everything would fail.
+OWN_FOLDERS = ("assets", "pipelines", "resources", "migrations")
+PROJECT = """\
+[project]
+name = "shop"
+version = "1.0"
+
+[tool.tallykeeper]
+systems = ["shop_tallies:system"]
+
+[tool.dagster]
+module_name = "tallykeeper.dagster.project"
+code_location_name = "shop"
+
+[tool.dg]
+directory_type = "project"
+
+[tool.dg.project]
+root_module = "shop_tallies"
+code_location_name = "shop"
+code_location_target_module = "tallykeeper.dagster.project"
+"""
+DECLARED = '''\
+"""Orders by day and country."""
+
+from sqlalchemy import BigInteger, Column, DateTime, Identity, Integer, MetaData, Table, Text
+
+from tallykeeper import AdditiveTally, Contribution, System, Window
+
+metadata = MetaData(schema="shop")
+
+orders = Table(
+    "orders",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("country", Text, nullable=False),
+    Column("cents", Integer, nullable=False),
+    Column("ordered_at", DateTime(timezone=True), nullable=False),
+)
+
+revenue_daily = AdditiveTally(
+    system="shop",
+    table=Table(
+        "revenue_daily",
+        metadata,
+        Column("day", DateTime(timezone=True), primary_key=True),
+        Column("country", Text, primary_key=True),
+        Column("orders", BigInteger, nullable=False),
+        Column("cents", BigInteger, nullable=False),
+    ),
+    window=Window("day", "day"),
+    contributions=[
+        Contribution(
+            orders,
+            key=lambda order: {"day": order.ordered_at, "country": order.country},
+            measures=lambda order: {"orders": 1, "cents": order.cents},
+        )
+    ],
+)
+
+system = System("shop", metadata, [revenue_daily])
+'''
+
+
+def make_project(folder: Path) -> Path:
+    """A project with one tally, and with folders of its own that are called as ours are."""
+    for name in OWN_FOLDERS:
+        (folder / name).mkdir(parents=True)
+        (folder / name / "__init__.py").write_text("raise RuntimeError('imported')\n")
+    (folder / "pyproject.toml").write_text(PROJECT)
+    (folder / "shop_tallies.py").write_text(DECLARED)
+    return folder

@@ -29,10 +29,10 @@ from tests.servers import in_memory
 
 # Other processes import what this one does.
 PATHS = os.pathsep.join(filter(None, sys.path))
-START = "from resources import embedded; print(shared_server.start())"
+START = "from tallykeeper.embedded import shared_server; print(shared_server.start())"
 USE = """
 import sys, psycopg
-from resources import embedded
+from tallykeeper.embedded import shared_server
 for _ in range(int(sys.argv[1])):
     with shared_server.serving() as url, psycopg.connect(url) as connection:
         connection.execute("SELECT 1")
@@ -230,7 +230,8 @@ def test_it_stays_while_a_client_is_connected(home: Path) -> None:
 
 def test_it_stays_while_another_process_uses_it(home: Path) -> None:
     waits = (
-        "from resources import embedded\nwith shared_server.serving(): print(flush=True); input()"
+        "from tallykeeper.embedded import shared_server\n"
+        "with shared_server.serving(): print(flush=True); input()"
     )
     with shared_server.serving(home):
         other = subprocess.Popen(
@@ -468,7 +469,13 @@ def test_variables_of_libpq_do_not_reach_the_server(
 
 
 def test_importing_it_warns_of_nothing() -> None:
-    command = [sys.executable, "-W", "error", "-c", "from resources import embedded"]
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-c",
+        "from tallykeeper.embedded import shared_server",
+    ]
     bare = {"PATH": os.environ["PATH"], "PYTHONPATH": PATHS}
     subprocess.run(command, check=True, env=bare)
     assert logging.getLogger("resources").handlers == []
