@@ -6,6 +6,10 @@ The names of this module are the library's interface: what declares tallies (`Sy
 They need no extra; the packages `dagster`, `http` and others beside them do.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from tallykeeper.database.connections import open_engine
 from tallykeeper.declarations.tally import MAY_BE_NULL, Everything, Scope, Tally, Window
 from tallykeeper.errors import (
@@ -23,7 +27,6 @@ from tallykeeper.faults.incident_retention import incidents_ever, prune_incident
 from tallykeeper.faults.incidents import Incident
 from tallykeeper.faults.quarantine import Quarantined
 from tallykeeper.installation.install import install
-from tallykeeper.installation.migrate import migrate
 from tallykeeper.maintain.audit import Audit, Audited, audit
 from tallykeeper.maintain.backfill.run import Backfilled, BackfillRunning, Progress, backfill
 from tallykeeper.maintain.derived_rows import Refreshed, Written
@@ -41,6 +44,9 @@ from tallykeeper.strategies.additive import AdditiveTally, Contribution
 from tallykeeper.strategies.batches import Batches, Lane
 from tallykeeper.strategies.recomputed import Capture, RecomputedTally
 from tallykeeper.system import System, Waiting
+
+if TYPE_CHECKING:
+    from tallykeeper.installation.migrate import migrate
 
 __all__ = [
     "MAY_BE_NULL",
@@ -94,3 +100,12 @@ __all__ = [
     "status",
     "verify",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Migrations take a while to import, and what reads or refreshes runs none.
+    if name == "migrate":
+        from tallykeeper.installation.migrate import migrate
+
+        return migrate
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
