@@ -69,13 +69,13 @@ def _lived(server: Server, folder: Path, seconds: float) -> Day:
 
 def _table(day: Day) -> str:
     lines = [
-        "| Hour | Changes taken | Refreshes of all tallies | The four runs | Memory | Logs |",
+        "| Hour | Changes consumed | Refreshes of all tallies | The four runs | Memory | Logs |",
         "|---|---|---|---|---|---|",
     ]
     for number in SHOWN:
         hour = day.hours[number]
         lines.append(
-            f"| {number + 1} | {hour.taken:,} | {hour.seconds:.2f} s | {hour.run_seconds:.1f} s"
+            f"| {number + 1} | {hour.consumed:,} | {hour.seconds:.2f} s | {hour.run_seconds:.1f} s"
             f" | {hour.memory // MEGABYTE} MB | {hour.logs / MEGABYTE:.1f} MB |"
         )
     return "\n".join(lines)

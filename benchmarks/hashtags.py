@@ -17,7 +17,7 @@ from benchmarks.bench import Bench
 from benchmarks.fediverse import POSTS_PER_HOUR, TAG_HOURS, Fediverse
 from benchmarks.report import Row, Section, count
 from benchmarks.timing import Contender, Sample, alternate
-from tallykeeper import Everything, Scope, Tally
+from tallykeeper import Everything, KeyFilter, Tally
 from tallykeeper.database import sql
 from tallykeeper.declarations.tally import Between
 
@@ -124,8 +124,8 @@ def _rebuilds(fediverse: Fediverse) -> list[Row]:
         if days * 24 * POSTS_PER_HOUR > fediverse.uses:
             continue
         start = end - timedelta(days=days)
-        assert tally.window is not None
-        window = Between(tally.window, start, end)
+        assert tally.time_key is not None
+        window = Between(tally.time_key, start, end)
         rebuild = partial(tallykeeper.rebuild, fediverse.engine, tally, start, end)
         missing = f"DELETE FROM {TAG_HOURS} AS d WHERE {window.condition(tally, 'd')}"
         contenders = {
@@ -151,6 +151,6 @@ def _rebuilds(fediverse: Fediverse) -> list[Row]:
     return rows
 
 
-def _bare(table: str, scope: Scope | None = None) -> str:
+def _bare(table: str, scope: KeyFilter | None = None) -> str:
     aggregate = sql.render(tally.aggregate(scope or Everything()))
     return f"INSERT INTO {table} ({sql.columns(tally.columns)}) {aggregate}"

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tallykeeper.database.connections import open_engine
-from tallykeeper.declarations.tally import MAY_BE_NULL, Everything, Scope, Tally, Window
+from tallykeeper.declarations.tally import MAY_BE_NULL, Everything, KeyFilter, Tally, TimeKey
 from tallykeeper.errors import (
     BadLane,
     BadWindow,
@@ -66,6 +66,7 @@ __all__ = [
     "Everything",
     "HasDependents",
     "Incident",
+    "KeyFilter",
     "Lane",
     "NotInstalled",
     "NotPermitted",
@@ -73,16 +74,15 @@ __all__ = [
     "Quarantined",
     "RecomputedTally",
     "Refreshed",
-    "Scope",
     "Status",
     "System",
     "Tally",
     "TallyBusy",
     "TallyError",
+    "TimeKey",
     "UnfinishedLane",
     "Verification",
     "Waiting",
-    "Window",
     "Written",
     "audit",
     "backfill",

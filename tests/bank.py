@@ -22,7 +22,7 @@ from sqlalchemy import (
     select,
 )
 
-from tallykeeper import AdditiveTally, Capture, Contribution, RecomputedTally, Scope, System
+from tallykeeper import AdditiveTally, Capture, Contribution, KeyFilter, RecomputedTally, System
 from tests.oracle import Oracle
 
 metadata = MetaData(schema="bank")
@@ -57,7 +57,7 @@ balances = _by_customer(
 turnovers = _by_customer("turnovers", Column("amount", SmallInteger, nullable=False))
 
 
-def _turnovers(scope: Scope) -> Select[Any]:
+def _turnovers(scope: KeyFilter) -> Select[Any]:
     return (
         select(moves.c.customer, func.sum(func.abs(moves.c.amount)).label("amount"))
         .where(*scope(customer=moves.c.customer))

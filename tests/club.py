@@ -22,7 +22,7 @@ from sqlalchemy import (
     select,
 )
 
-from tallykeeper import AdditiveTally, Capture, Contribution, RecomputedTally, Scope, System
+from tallykeeper import AdditiveTally, Capture, Contribution, KeyFilter, RecomputedTally, System
 from tests.oracle import Oracle
 
 metadata = MetaData(schema="club")
@@ -57,7 +57,7 @@ longest = Table(
 )
 
 
-def _longest(scope: Scope) -> Select[Any]:
+def _longest(scope: KeyFilter) -> Select[Any]:
     return (
         select(visits.c.member, func.max(visits.c.minutes).label("minutes"))
         .where(*scope(member=visits.c.member))

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, Identity, Integer, MetaData, Select, Table, func, select
 
-from tallykeeper import AdditiveTally, Capture, Contribution, RecomputedTally, Scope, System
+from tallykeeper import AdditiveTally, Capture, Contribution, KeyFilter, RecomputedTally, System
 from tests.oracle import Oracle
 
 metadata = MetaData()
@@ -42,7 +42,7 @@ first, second = _source("a_b", "c"), _source("a", "b_c")
 added, computed = _derived("added"), _derived("computed")
 
 
-def _computed(scope: Scope) -> Select[Any]:
+def _computed(scope: KeyFilter) -> Select[Any]:
     return (
         select(second.c.kind, func.count().label("rows"))
         .where(*scope(kind=second.c.kind))

@@ -26,7 +26,7 @@ from sqlalchemy import (
     select,
 )
 
-from tallykeeper import AdditiveTally, Capture, Contribution, RecomputedTally, Scope, System
+from tallykeeper import AdditiveTally, Capture, Contribution, KeyFilter, RecomputedTally, System
 
 metadata = MetaData(schema="odd")
 
@@ -62,7 +62,7 @@ facts = Table(
 )
 
 
-def _facts(scope: Scope) -> Select[Any]:
+def _facts(scope: KeyFilter) -> Select[Any]:
     return (
         select(
             things.c.label,

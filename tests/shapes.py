@@ -32,7 +32,7 @@ from sqlalchemy import (
     select,
 )
 
-from tallykeeper import AdditiveTally, Capture, Contribution, RecomputedTally, Scope, System
+from tallykeeper import AdditiveTally, Capture, Contribution, KeyFilter, RecomputedTally, System
 
 shelf_metadata = MetaData(schema="shelf")
 
@@ -53,7 +53,7 @@ item_tags = Table(
 )
 
 
-def exploded(scope: Scope) -> Select[Any]:
+def exploded(scope: KeyFilter) -> Select[Any]:
     """Each tag of each item once, however often the array names it."""
     tags = func.unnest(items.c.tags).table_valued("tag_id").render_derived("tags")
     return (
@@ -158,7 +158,7 @@ person_sums_tally = AdditiveTally(
 )
 
 
-def best(scope: Scope) -> Select[Any]:
+def best(scope: KeyFilter) -> Select[Any]:
     """The largest sale of each person, and of nobody in particular; null where none is known."""
     return (
         select(
@@ -229,7 +229,7 @@ shop_sums = Table(
 ordered = order_lines.join(orders, orders.c.id == order_lines.c.order_id)
 
 
-def pieces_of_listed(scope: Scope) -> Select[Any]:
+def pieces_of_listed(scope: KeyFilter) -> Select[Any]:
     """Pieces by shop and item, of items that are listed."""
     return (
         select(

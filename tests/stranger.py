@@ -131,7 +131,7 @@ DECLARED = '''\
 
 from sqlalchemy import BigInteger, Column, DateTime, Identity, Integer, MetaData, Table, Text
 
-from tallykeeper import AdditiveTally, Contribution, System, Window
+from tallykeeper import AdditiveTally, Contribution, System, TimeKey
 
 metadata = MetaData(schema="shop")
 
@@ -154,7 +154,7 @@ revenue_daily = AdditiveTally(
         Column("orders", BigInteger, nullable=False),
         Column("cents", BigInteger, nullable=False),
     ),
-    window=Window("day", "day"),
+    time_key=TimeKey("day", "day"),
     contributions=[
         Contribution(
             orders,

@@ -25,7 +25,7 @@ from sqlalchemy import (
     select,
 )
 
-from tallykeeper import Capture, RecomputedTally, Scope, System, Window
+from tallykeeper import Capture, KeyFilter, RecomputedTally, System, TimeKey
 
 metadata = MetaData(schema="forum")
 
@@ -65,7 +65,7 @@ tag_hours = Table(
 )
 
 
-def aggregate(scope: Scope) -> Select[Any]:
+def aggregate(scope: KeyFilter) -> Select[Any]:
     """Posts that are not deleted, and their distinct authors, by tag and hour."""
     hour = func.date_trunc("hour", posts.c.created_at, "UTC").label("hour")
     return (
@@ -104,7 +104,7 @@ tally = RecomputedTally(
     measures=["posts", "authors"],
     captures=captures,
     aggregate=aggregate,
-    window=Window("hour", "hour"),
+    time_key=TimeKey("hour", "hour"),
 )
 
 system = System("forum", metadata, [tally])

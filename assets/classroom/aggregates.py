@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 from assets.classroom import events, tables
-from tallykeeper import Scope
+from tallykeeper import KeyFilter
 
 log, roles, submissions = tables.submission_log, tables.roles, tables.submissions
 memberships = tables.assignment_group_memberships
@@ -45,7 +45,7 @@ def _latest(
     return select(func.max(instant)).where(whose, *conditions).correlate(entity).scalar_subquery()
 
 
-def assignments_of(scope: Scope) -> Select[Any]:
+def assignments_of(scope: KeyFilter) -> Select[Any]:
     """How many submissions each assignment has, and when the latest was made."""
     assignment = tables.assignments.c.id
     return select(
@@ -57,7 +57,7 @@ def assignments_of(scope: Scope) -> Select[Any]:
     ).where(*scope(assignment_id=assignment))
 
 
-def groups_of(scope: Scope) -> Select[Any]:
+def groups_of(scope: KeyFilter) -> Select[Any]:
     """How many assignments each group has, each once, and how many submissions these have."""
     group = tables.assignment_groups.c.id
     pairs = (
@@ -100,7 +100,7 @@ def groups_with(assignments: FromClause) -> Select[Any]:
     )
 
 
-def _members(scope: Scope) -> FromClause:
+def _members(scope: KeyFilter) -> FromClause:
     """Those who have a role in each course, each once, and what they are."""
     each = (
         select(
@@ -127,7 +127,7 @@ def _members(scope: Scope) -> FromClause:
     )
 
 
-def courses_of(scope: Scope) -> Select[Any]:
+def courses_of(scope: KeyFilter) -> Select[Any]:
     """How much each course has, who takes part, and when the latest of each came."""
     course, members = tables.courses.c.id, _members(scope)
     assignments = tables.assignments
@@ -155,7 +155,7 @@ def courses_of(scope: Scope) -> Select[Any]:
     )
 
 
-def _in_courses(scope: Scope) -> FromClause:
+def _in_courses(scope: KeyFilter) -> FromClause:
     """The courses of each user, each once, and how much these have."""
     whose = [roles.c.course_id.is_not(None), *scope(user_id=roles.c.user_id)]
     pairs = select(roles.c.user_id, roles.c.course_id).where(*whose).distinct().subquery("pairs")
@@ -188,7 +188,7 @@ def _in_courses(scope: Scope) -> FromClause:
     )
 
 
-def users_of(scope: Scope) -> Select[Any]:
+def users_of(scope: KeyFilter) -> Select[Any]:
     """The courses of each user and what these have, the user's own work, and when last seen."""
     user, in_courses, logins = tables.users.c.id, _in_courses(scope), tables.login_events
     return (

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 
 from assets.classroom import events, tables
-from tallykeeper import Scope
+from tallykeeper import KeyFilter
 
 log = tables.submission_log
 
@@ -41,7 +41,7 @@ def _milliseconds(instant: ColumnElement[Any]) -> ColumnElement[int]:
     return case((func.isfinite(instant), elapsed))
 
 
-def _gaps(scope: Scope) -> FromClause:
+def _gaps(scope: KeyFilter) -> FromClause:
     """Each event of the log, and how long it came after those before it of its submission.
 
     gap = ms(event) - ms(event before), by the server's time, of those at one instant by id;
@@ -74,7 +74,7 @@ def _gaps(scope: Scope) -> FromClause:
     )
 
 
-def totals_of(scope: Scope, idle_ms: int) -> FromClause:
+def totals_of(scope: KeyFilter, idle_ms: int) -> FromClause:
     """The figures of each submission that has events."""
     gaps = _gaps(scope)
     gap, edit, attempt = gaps.c.gap, gaps.c.edits, gaps.c.attempts

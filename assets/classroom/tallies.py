@@ -33,7 +33,15 @@ from assets.classroom.aggregates import (
 )
 from assets.classroom.gaps import PERCENTILES, totals_of
 from assets.classroom.lookups import USER_TIME, create_lookups, lookup_of
-from tallykeeper import AdditiveTally, Capture, Contribution, RecomputedTally, Scope, System, Window
+from tallykeeper import (
+    AdditiveTally,
+    Capture,
+    Contribution,
+    KeyFilter,
+    RecomputedTally,
+    System,
+    TimeKey,
+)
 from tallykeeper.declarations.combining import ATTRIBUTE, MAX, SUM, Membership
 from tallykeeper.settings import classroom_idle_seconds
 from tallykeeper.system import Access
@@ -61,7 +69,7 @@ def _of(entity: str, column: str) -> Callable[[Any], dict[str, Any]]:
 def submission_counts_with(idle_seconds: int) -> RecomputedTally:
     """The tally of submissions where a gap counts as time spent for at most so many seconds."""
 
-    def aggregate(scope: Scope) -> Select[Any]:
+    def aggregate(scope: KeyFilter) -> Select[Any]:
         totals = totals_of(scope, 1000 * idle_seconds)
         figures = (c for c in totals.c if c.key != "submission_id")
         return (
@@ -247,7 +255,7 @@ user_time_spent = AdditiveTally(
 submission_daily_activity = AdditiveTally(
     system="classroom",
     table=tables.submission_daily_activity,
-    window=Window("day", "day"),
+    time_key=TimeKey("day", "day"),
     contributions=[
         Contribution(
             log,
@@ -263,7 +271,7 @@ submission_daily_activity = AdditiveTally(
 report_daily_counts = AdditiveTally(
     system="classroom",
     table=tables.report_daily_counts,
-    window=Window("day", "day"),
+    time_key=TimeKey("day", "day"),
     contributions=[
         Contribution(
             tables.reports,

@@ -5,7 +5,7 @@ cannot be read costs itself alone and says why (`faults`), and an event counts w
 with the post within it.
 
 The temporary tables belong to a session and are emptied by each commit:
-`taken` the events of a batch, `seen` the statuses in them, `listed` the versions that edit
+`batch` the events of a batch, `seen` the statuses in them, `listed` the versions that edit
 histories list, `deletes` the deletions.
 """
 
@@ -40,7 +40,7 @@ SHOWN = 60
 """Characters of a faulty value that its reason repeats."""
 
 _TABLES = {
-    "taken": """
+    "batch": """
   event_id bigint NOT NULL, received_at timestamptz NOT NULL, instance_id bigint NOT NULL,
   event_type text NOT NULL, post_id {id}, reblog_id {id}, fault text""",
     "seen": """
@@ -182,7 +182,7 @@ WITH events AS MATERIALIZED (
     WHERE follower_id IS NULL OR followee_id IS NULL OR written_at IS NOT NULL AND at IS NULL
   ) AS found GROUP BY event_id
 ), taking AS (
-  INSERT INTO pg_temp.taken
+  INSERT INTO pg_temp.batch
   SELECT e.event_id, e.received_at, e.instance_id, e.event_type,
     coalesce(t.post_id, h.post_id, g.post_id), t.reblog_of_id, f.fault
   FROM payloads AS e

@@ -162,7 +162,7 @@ def _mark_refused(connection: Connection, schema: str, why: str) -> Processed:
 def _mark_fault(connection: Connection, schema: str, fault: str, post: str, reblog: str) -> None:
     execute(
         connection,
-        "INSERT INTO pg_temp.taken"
+        "INSERT INTO pg_temp.batch"
         " (event_id, received_at, instance_id, event_type, post_id, reblog_id, fault)"
         f" SELECT id, received_at, instance_id, event_type, {post}, {reblog}, {fault}"
         f" FROM ({_unprocessed(schema, 1, f'{JSON_OF}(payload::text)')}) AS e",
@@ -189,17 +189,17 @@ _COUNTED = f"""
 SELECT count(*) AS events, count(fault) AS failed,
   count(*) FILTER (WHERE event_type NOT IN ({", ".join(f"'{n}'" for n in DERIVED_FROM)}))
     AS ignored,
-  (SELECT count(DISTINCT (instance_id, post_id)) FROM pg_temp.taken WHERE post_id IS NOT NULL)
+  (SELECT count(DISTINCT (instance_id, post_id)) FROM pg_temp.batch WHERE post_id IS NOT NULL)
     AS posts
-FROM pg_temp.taken"""
+FROM pg_temp.batch"""
 
 
 def _mark(connection: Connection, schema: str) -> None:
     """Note on the events that they are done, and how far the log is."""
-    execute(connection, "ANALYZE pg_temp.taken (event_id)")
+    execute(connection, "ANALYZE pg_temp.batch (event_id)")
     received = execute(
         connection,
-        "SELECT min(received_at)::text AS first, max(received_at)::text AS last FROM pg_temp.taken",
+        "SELECT min(received_at)::text AS first, max(received_at)::text AS last FROM pg_temp.batch",
     ).one()
     # Event by event through the primary key: the days between are known to the planner, but not
     # how few of their events these are.
@@ -210,7 +210,7 @@ def _mark(connection: Connection, schema: str) -> None:
         f"""
 UPDATE {schema}.stream_events AS e SET processed_at = now(), process_error = t.fault,
   payload_status_id = coalesce(t.post_id, e.payload_status_id), payload_reblog_id = t.reblog_id
-FROM pg_temp.taken AS t
+FROM pg_temp.batch AS t
 WHERE e.id = t.event_id AND e.received_at = t.received_at
   AND e.received_at BETWEEN '{received.first}' AND '{received.last}'""",
     )
@@ -221,7 +221,7 @@ WHERE e.id = t.event_id AND e.received_at = t.received_at
         f"""
 UPDATE {PROGRESS} AS l SET processed_at = t.received_at, processed_id = t.event_id
 FROM (
-  SELECT received_at, event_id FROM pg_temp.taken ORDER BY received_at DESC, event_id DESC LIMIT 1
+  SELECT received_at, event_id FROM pg_temp.batch ORDER BY received_at DESC, event_id DESC LIMIT 1
 ) AS t
 WHERE l.processed_at IS NULL
   OR (t.received_at, t.event_id) > (l.processed_at, l.processed_id)""",

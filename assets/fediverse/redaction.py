@@ -79,8 +79,8 @@ def note_posts(connection: Connection) -> None:
     execute(
         connection,
         "CREATE TEMPORARY TABLE shown_posts ON COMMIT DROP AS"
-        " SELECT instance_id, post_id FROM pg_temp.taken WHERE post_id IS NOT NULL"
-        " UNION SELECT instance_id, reblog_id FROM pg_temp.taken WHERE reblog_id IS NOT NULL",
+        " SELECT instance_id, post_id FROM pg_temp.batch WHERE post_id IS NOT NULL"
+        " UNION SELECT instance_id, reblog_id FROM pg_temp.batch WHERE reblog_id IS NOT NULL",
     )
 
 

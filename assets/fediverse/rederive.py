@@ -25,7 +25,7 @@ def set_aside_late(connection: Connection, schema: str) -> int:
     """
     overtaken = execute(
         connection,
-        f"SELECT EXISTS (SELECT FROM pg_temp.taken AS t, {PROGRESS} AS l"
+        f"SELECT EXISTS (SELECT FROM pg_temp.batch AS t, {PROGRESS} AS l"
         " WHERE (t.received_at, t.event_id) < (l.processed_at, l.processed_id))",
     ).scalar_one()
     if not overtaken:

@@ -30,7 +30,15 @@ from assets.fediverse import partition_functions, redaction, tables
 from assets.fediverse.bootstrap import prepare
 from assets.fediverse.functions import MORE_PENDING_THAN, PROGRESS
 from assets.fediverse.log import process_log, waiting
-from tallykeeper import AdditiveTally, Capture, Contribution, RecomputedTally, Scope, System, Window
+from tallykeeper import (
+    AdditiveTally,
+    Capture,
+    Contribution,
+    KeyFilter,
+    RecomputedTally,
+    System,
+    TimeKey,
+)
 from tallykeeper.declarations.combining import MAX, SUM, sum_over_all_but
 from tallykeeper.system import Access
 
@@ -65,7 +73,7 @@ def _post_of(row: Any) -> dict[str, Any]:
 # Hashtags by hour.
 
 
-def _hashtag_hours(scope: Scope) -> Select[Any]:
+def _hashtag_hours(scope: KeyFilter) -> Select[Any]:
     hour = func.date_trunc("hour", posts.c.created_at, "UTC").label("hour_ts")
     return (
         select(
@@ -117,14 +125,14 @@ hashtag_hourly_stats = RecomputedTally(
         ),
     ],
     aggregate=_hashtag_hours,
-    window=Window("hour_ts", "hour"),
+    time_key=TimeKey("hour_ts", "hour"),
 )
 
 
 # Everything by hour, and by hour and domain.
 
 
-def _hours(scope: Scope) -> Select[Any]:
+def _hours(scope: KeyFilter) -> Select[Any]:
     hour = func.date_trunc("hour", posts.c.created_at, "UTC").label("hour")
     is_post = _is_post(posts.c)
     return (
@@ -155,7 +163,7 @@ hourly_stats = RecomputedTally(
         )
     ],
     aggregate=_hours,
-    window=Window("hour", "hour"),
+    time_key=TimeKey("hour", "hour"),
 )
 
 hourly_domain_stats = AdditiveTally(
@@ -173,14 +181,14 @@ hourly_domain_stats = AdditiveTally(
             where=lambda post: and_(*_counts(post), _is_post(post)),
         )
     ],
-    window=Window("hour", "hour"),
+    time_key=TimeKey("hour", "hour"),
 )
 
 
 # A day's statistics.
 
 
-def _of_day(scope: Scope) -> FromClause:
+def _of_day(scope: KeyFilter) -> FromClause:
     """The day's posts, each with what the statistics need of it."""
     return (
         select(
@@ -272,7 +280,7 @@ def _sentiments(of_day: FromClause) -> FromClause:
     )
 
 
-def _days(scope: Scope) -> Select[Any]:
+def _days(scope: KeyFilter) -> Select[Any]:
     of_day = _of_day(scope)
     # Anything but an array has no elements; an error would stop the whole refresh.
     is_array = func.jsonb_typeof(of_day.c.hashtags) == "array"
@@ -361,7 +369,7 @@ daily_summaries = RecomputedTally(
         Capture(tables.post_sentiments, entity=_post_of),
     ],
     aggregate=_days,
-    window=Window("window_start", "day"),
+    time_key=TimeKey("window_start", "day"),
 )
 
 system = System(

@@ -27,9 +27,9 @@ from tallykeeper import (
     Batches,
     Capture,
     Contribution,
+    KeyFilter,
     Lane,
     RecomputedTally,
-    Scope,
     System,
 )
 from tallykeeper.declarations.combining import SUM
@@ -104,7 +104,7 @@ def _named(items: Table) -> Select[Any]:
     return select(func.unnest(items.c.tags, type_=Uuid()).label("tag_id")).correlate(items)
 
 
-def _pairs(scope: Scope) -> Select[Any]:
+def _pairs(scope: KeyFilter) -> Select[Any]:
     """Every item with each of its tags once; nulls and ids that no tag has are left out."""
     parts = []
     for content_source, items in tables.ITEMS.items():
@@ -137,7 +137,7 @@ content_tags = RecomputedTally(
 )
 
 
-def _left_out(scope: Scope) -> Select[Any]:
+def _left_out(scope: KeyFilter) -> Select[Any]:
     """Every item that names what is no tag: those ids once, in order, and how many nulls."""
     parts = []
     for content_source, items in tables.ITEMS.items():

@@ -8,7 +8,7 @@ from sqlalchemy import func
 from sqlalchemy.sql.elements import ColumnElement
 
 from assets.media import tables
-from tallykeeper import AdditiveTally, Contribution, System, Window
+from tallykeeper import AdditiveTally, Contribution, System, TimeKey
 
 
 def taken_at(file: Any) -> ColumnElement[Any]:
@@ -19,7 +19,7 @@ def taken_at(file: Any) -> ColumnElement[Any]:
 daily_contributions = AdditiveTally(
     system="media",
     table=tables.daily_contributions,
-    window=Window("date", "day"),
+    time_key=TimeKey("date", "day"),
     contributions=[
         Contribution(
             tables.media_files,
@@ -32,7 +32,7 @@ daily_contributions = AdditiveTally(
 hourly_contributions = AdditiveTally(
     system="media",
     table=tables.hourly_contributions,
-    window=Window("hour", "hour"),
+    time_key=TimeKey("hour", "hour"),
     contributions=[
         Contribution(
             tables.media_files,

@@ -422,7 +422,7 @@ def record_written(connection: Connection, tally: Tally, days: list[str], everyt
     """
     if not days and not everything:
         return
-    if everything or tally.window is None or {FIRST_DAY, LAST_DAY} & set(days):
+    if everything or tally.time_key is None or {FIRST_DAY, LAST_DAY} & set(days):
         windows = "'{(,)}'::tstzmultirange"
         parameters: tuple[Any, ...] = (tally.name,)
     else:
@@ -456,7 +456,7 @@ def record_touched(connection: Connection, tally: Tally, relation: str) -> None:
     `relation` has the group columns of the keys that a refresh is about to bring up to date. With
     very many, comparing everything is no more work than looking each of them up.
     """
-    if tally.window is not None:
+    if tally.time_key is not None:
         return
     group = sql.columns(tally.group, "k")
     fields = ", ".join(f"{sql.literal(n)}, k.{sql.quote(n)}" for n in tally.group)

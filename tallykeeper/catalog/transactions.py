@@ -146,7 +146,7 @@ def comparing(engine: Engine, tally: Tally) -> Iterator[Connection]:
         yield connection
 
 
-def hold_referenced(connection: Connection, tally: Tally, rows: str | None = None) -> None:
+def lock_referenced(connection: Connection, tally: Tally, rows: str | None = None) -> None:
     """Keep what rows of the derived table refer to from being deleted until the transaction ends.
 
     `rows` is the relation of the rows that will be written; None: any. Checked by a foreign key

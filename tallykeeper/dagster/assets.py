@@ -141,7 +141,7 @@ def processed_specs(system: System, owners: Sequence[str] = ()) -> list[dg.Asset
 
 def is_partitioned(tally: Tally) -> bool:
     """Whether its asset has partitions: days, or the lanes of its batches."""
-    return tally.window is not None or lanes_of(tally) is not None
+    return tally.time_key is not None or lanes_of(tally) is not None
 
 
 def lanes_of(tally: Tally) -> dg.StaticPartitionsDefinition | None:
@@ -190,13 +190,13 @@ def _asset(
                 "key": ", ".join(tally.key),
                 "live_view": tally.live_name,
             },
-            partitions_def=partitions if tally.window is not None else lanes_of(tally),
+            partitions_def=partitions if tally.time_key is not None else lanes_of(tally),
             # One run whatever the range: the rebuild is one statement, or one row of batches.
             backfill_policy=(dg.BackfillPolicy.single_run() if is_partitioned(tally) else None),
             # One that is left out materializes nothing, and its checks are passed over with it.
             output_required=False,
         )
-    if tally.window is not None:
+    if tally.time_key is not None:
         return as_asset(_windowed(system, tally, partitions, extra))
     if isinstance(tally, RecomputedTally) and tally.batches is not None:
         return as_asset(_batched(system, tally, extra))

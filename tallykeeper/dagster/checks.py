@@ -184,7 +184,7 @@ def compare_and_audit(engine: Engine, tally: Tally) -> tuple[Verification, Audit
 
 
 def _most(tally: Tally) -> int:
-    return MOST_REPAIRED_KEYS if tally.window is None else MOST_SHOWN
+    return MOST_REPAIRED_KEYS if tally.time_key is None else MOST_SHOWN
 
 
 def verdict(

@@ -63,7 +63,7 @@ def may_be_null(column: Column[Any]) -> bool:
 
 
 @dataclass(frozen=True)
-class Window:
+class TimeKey:
     """The time column of a tally's key: the start of each `unit`, UTC.
 
     Windows for rebuilds are days whatever the unit, half-open.
@@ -73,11 +73,11 @@ class Window:
     unit: Literal["day", "hour"]
 
 
-class Scope(ABC):
+class KeyFilter(ABC):
     """Which keys a tally's SELECT is asked for; an aggregate applies it to its own sources.
 
     Called with source expressions by key column, it returns conditions for WHERE. For the
-    window's column the expression is the *instant*, not the truncated one, so that an index on
+    time key's column the expression is the *instant*, not the truncated one, so that an index on
     the instant serves. What an aggregate gives for other keys is dropped (`Tally.rows`).
     """
 
@@ -90,7 +90,7 @@ class Scope(ABC):
         """Conditions that keep the rows of this scope, and may keep others too."""
 
 
-class Everything(Scope):
+class Everything(KeyFilter):
     """All keys there are."""
 
     def condition(self, tally: Tally, alias: str) -> str:
@@ -101,15 +101,15 @@ class Everything(Scope):
 
 
 @dataclass(frozen=True)
-class Between(Scope):
+class Between(KeyFilter):
     """The keys of one window, half-open; None is an open end."""
 
-    window: Window
+    time_key: TimeKey
     start: datetime | None
     end: datetime | None
 
     def condition(self, tally: Tally, alias: str) -> str:
-        at = f"{alias}.{sql.quote(self.window.column)}"
+        at = f"{alias}.{sql.quote(self.time_key.column)}"
         conditions = []
         if self.start is not None:
             conditions.append(f"{at} >= {sql.literal(self.start.isoformat())}::timestamptz")
@@ -118,7 +118,7 @@ class Between(Scope):
         return " AND ".join(conditions) or "true"
 
     def __call__(self, **expressions: ColumnElement[Any]) -> list[ColumnElement[bool]]:
-        instant = expressions.get(self.window.column)
+        instant = expressions.get(self.time_key.column)
         if instant is None:
             return []
         zoned = DateTime(timezone=True)
@@ -131,21 +131,21 @@ class Between(Scope):
 
 
 @dataclass(frozen=True)
-class Windows(Scope):
+class InWindows(KeyFilter):
     """The keys of several bounded windows, given as a relation of (starts_at, ends_at)."""
 
-    window: Window
+    time_key: TimeKey
     relation: str
 
     def condition(self, tally: Tally, alias: str) -> str:
-        at = f"{alias}.{sql.quote(self.window.column)}"
+        at = f"{alias}.{sql.quote(self.time_key.column)}"
         return (
             f"EXISTS (SELECT FROM {self.relation} AS w"
             f" WHERE {at} >= w.starts_at AND {at} < w.ends_at)"
         )
 
     def __call__(self, **expressions: ColumnElement[Any]) -> list[ColumnElement[bool]]:
-        instant = expressions.get(self.window.column)
+        instant = expressions.get(self.time_key.column)
         if instant is None:
             return []
         zoned = DateTime(timezone=True)
@@ -156,7 +156,7 @@ class Windows(Scope):
 
 
 @dataclass(frozen=True)
-class Keys(Scope):
+class Keys(KeyFilter):
     """The keys listed in a relation that has the tally's group columns, each key once.
 
     `first` and `last` are SQL for the first and the last instant of the windows that the keys
@@ -179,15 +179,15 @@ class Keys(Scope):
     def __call__(self, **expressions: ColumnElement[Any]) -> list[ColumnElement[bool]]:
         columns = [self.tally.table.c[n] for n in self.tally.group]
         keys = sql.relation(self.relation, columns).alias("keys")
-        window = self.tally.window
-        if window is not None and window.column in expressions and self.first and self.last:
-            instant = expressions[window.column]
+        time_key = self.tally.time_key
+        if time_key is not None and time_key.column in expressions and self.first and self.last:
+            instant = expressions[time_key.column]
             return [instant >= _instant(self.first), instant <= _instant(self.last)]
         wanted: list[ColumnElement[Any]] = []
         offered: list[ColumnElement[Any]] = []
         for name, expression in expressions.items():
-            if window is not None and name == window.column:
-                offered.append(sql.utc_start(window.unit, expression))
+            if time_key is not None and name == time_key.column:
+                offered.append(sql.utc_start(time_key.unit, expression))
                 wanted.append(keys.c[name])
                 continue
             column = self.tally.table.c[name]
@@ -227,7 +227,7 @@ class Tally(ABC):
         key: Sequence[str],
         measures: Sequence[str],
         sources: Sequence[Table],
-        window: Window | None = None,
+        time_key: TimeKey | None = None,
         description: str = "",
         combine: Mapping[str, Combine] | None = None,
         memberships: Mapping[str, Membership] | None = None,
@@ -237,7 +237,7 @@ class Tally(ABC):
         self.key = tuple(key)
         self.measures = tuple(measures)
         self.sources = tuple(dict.fromkeys(sources))
-        self.window = window
+        self.time_key = time_key
         self.description = description or table.comment or ""
         self.name = f"{system}.{table.name}"
         self.log_name = sql.in_engine_schema(f"{system}_{table.name}_log")
@@ -267,7 +267,7 @@ class Tally(ABC):
         return self.key
 
     @abstractmethod
-    def aggregate(self, scope: Scope) -> Select[Any]:
+    def aggregate(self, scope: KeyFilter) -> Select[Any]:
         """What the derived table must hold for the keys in `scope`: columns as `columns`."""
 
     @abstractmethod
@@ -330,14 +330,14 @@ class Tally(ABC):
         return False
 
     @abstractmethod
-    def stored(self, scope: Scope, *, wide: bool = False) -> str:
+    def stored(self, scope: KeyFilter, *, wide: bool = False) -> str:
         """A SELECT of `columns`: what the derived table and the log claim for the scope.
 
         `wide`: with sums that no integer holds.
         """
 
     @abstractmethod
-    def expected(self, scope: Scope) -> str:
+    def expected(self, scope: KeyFilter) -> str:
         """A SELECT of `columns` from the sources, for the same keys as `stored`."""
 
     @property
@@ -411,9 +411,9 @@ class Tally(ABC):
         PostgreSQL's times reach beyond the years that Python's dates can hold: those are the
         first and the last day.
         """
-        if self.window is None:
+        if self.time_key is None:
             return "NULL::text"
-        at = f"{alias}.{sql.quote(self.window.column)}"
+        at = f"{alias}.{sql.quote(self.time_key.column)}"
         return (
             f"to_char(least(greatest({at}, '{FIRST_DAY}Z'::timestamptz),"
             f" '{LAST_DAY}Z'::timestamptz) AT TIME ZONE 'UTC', 'YYYY-MM-DD')"
@@ -426,7 +426,7 @@ class Tally(ABC):
         """
         return None
 
-    def rows(self, scope: Scope) -> str:
+    def rows(self, scope: KeyFilter) -> str:
         """A SELECT of `columns` from the sources for exactly the keys in `scope`."""
         rows = sql.render(self.aggregate(scope))
         return (
@@ -471,8 +471,8 @@ class Tally(ABC):
         if not self.key or not self.sources:
             raise DeclarationError(f"{self.name}: a tally needs a key and at least one source")
         self._check_columns()
-        if self.window is not None:
-            self._check_window(self.window)
+        if self.time_key is not None:
+            self._check_time_key(self.time_key)
         if not self._is_unique(set(self.key)):
             raise DeclarationError(
                 f"{self.name}: nothing makes the key ({', '.join(self.key)}) unique; declare a"
@@ -495,21 +495,21 @@ class Tally(ABC):
         reserved = [n for n in self.columns if n.startswith(RESERVED_PREFIX)]
         self._require_free(self.columns, reserved)
 
-    def _check_window(self, window: Window) -> None:
-        if window.column not in self.key:
+    def _check_time_key(self, time_key: TimeKey) -> None:
+        if time_key.column not in self.key:
             raise DeclarationError(
-                f"{self.name}: the window's column {window.column!r} must be part of the key"
+                f"{self.name}: the time key's column {time_key.column!r} must be part of the key"
                 f" ({', '.join(self.key)})"
             )
-        if window.unit not in UNITS:
+        if time_key.unit not in UNITS:
             raise DeclarationError(
-                f"{self.name}: the window's unit is {window.unit!r}; expected one of"
+                f"{self.name}: the time key's unit is {time_key.unit!r}; expected one of"
                 f" {', '.join(UNITS)}"
             )
-        at = self.table.c[window.column].type
+        at = self.table.c[time_key.column].type
         if not isinstance(at, DateTime) or not at.timezone:
             raise DeclarationError(
-                f"{self.name}: the window's column {window.column!r} is {at!r}; declare it"
+                f"{self.name}: the time key's column {time_key.column!r} is {at!r}; declare it"
                 " DateTime(timezone=True), which a table without time zones fits as well"
             )
 

@@ -33,7 +33,7 @@ from tallykeeper.database.sqlstates import (
     WITH_CHECK_OPTION_VIOLATION,
     sqlstate_of,
 )
-from tallykeeper.declarations.tally import Keys, Scope, Tally
+from tallykeeper.declarations.tally import KeyFilter, Keys, Tally
 
 T = TypeVar("T")
 
@@ -140,13 +140,13 @@ def any_held(tally: Tally) -> str:
     return f"EXISTS (SELECT FROM {TABLE} AS q WHERE q.tally = {sql.literal(tally.name)})"
 
 
-def lift(connection: Connection, tally: Tally, scope: Scope) -> None:
+def lift(connection: Connection, tally: Tally, scope: KeyFilter) -> None:
     """Remove from quarantine the keys in `scope` that this transaction did not put there."""
     if not held(connection, tally):
         return
     needed = scope.condition(tally, "k")
-    window = tally.window
-    if window is not None and window.column not in tally.group and needed != "true":
+    time_key = tally.time_key
+    if time_key is not None and time_key.column not in tally.group and needed != "true":
         return
     sql.execute(
         connection,
@@ -271,7 +271,7 @@ def _number(connection: Connection, tally: Tally, fresh: str, stored: str) -> No
     sql.execute(
         connection,
         create.format(WRITTEN.partition(".")[2])
-        + "SELECT NULL::text AS day, NULL::bigint AS taken, NULL::bigint AS inserted,"
+        + "SELECT NULL::text AS day, NULL::bigint AS consumed, NULL::bigint AS inserted,"
         " NULL::bigint AS updated, NULL::bigint AS deleted, NULL::timestamptz AS oldest LIMIT 0",
     )
     sql.execute(

@@ -201,7 +201,7 @@ def _requested(
     asset = _asset(dagster, tally)
     partitions = asset["partitionKeys"]
     if partitions:
-        wanted = partitions if tally.window is None else _within(partitions, start, end)
+        wanted = partitions if tally.time_key is None else _within(partitions, start, end)
         params: dict[str, Any] = {"assetSelection": [key], "partitionNames": wanted}
         launched = dagster.ask(_BACKFILL, params=params | {"title": f"rebuild {tally.name}"})
         number = _launched(launched, "LaunchBackfillSuccess")["backfillId"]
@@ -254,7 +254,7 @@ def _answer(dagster: Dagster, tally: Tally, partitions: int | None, **ids: str) 
 
 
 def _check_days(tally: Tally, start: date | None, end: date | None) -> None:
-    if (start or end) and tally.window is None:
+    if (start or end) and tally.time_key is None:
         raise unaskable(f"{tally.name} has no days; leave out start and end to rebuild all of it.")
     if start and end and start > end:
         raise unaskable(f"Expected a start that is not after the end, but {start} is after {end}.")

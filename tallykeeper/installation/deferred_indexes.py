@@ -20,7 +20,7 @@ from tallykeeper.catalog import state
 from tallykeeper.catalog.transactions import writing_on
 from tallykeeper.database import sql
 from tallykeeper.database.sqlstates import FOREIGN_KEY_VIOLATION, sqlstate_of
-from tallykeeper.declarations.tally import Scope, Tally
+from tallykeeper.declarations.tally import KeyFilter, Tally
 from tallykeeper.drift import facts
 from tallykeeper.errors import TallyBusy
 
@@ -176,7 +176,7 @@ def empty(connection: Connection, tally: Tally) -> None:
     sql.execute(connection, f"TRUNCATE {sql.name_of(tally.table)}")
 
 
-def insert(connection: Connection, tally: Tally, scope: Scope) -> int:
+def insert(connection: Connection, tally: Tally, scope: KeyFilter) -> int:
     """Insert the rows of `scope`, of which the derived table has none: how many they are.
 
     Tallies that count the table do so after the load, which counts all of it at once: capture is

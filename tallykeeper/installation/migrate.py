@@ -33,7 +33,11 @@ from tallykeeper.errors import DoesNotFit
 from tallykeeper.installation import roles
 from tallykeeper.installation.conversion import complete, convert, move_aside
 from tallykeeper.installation.install import INSTALL_KEY, INSTALL_LOCK, install_all
-from tallykeeper.installation.schema_check import derived_misfits, processed_misfits, require_fit
+from tallykeeper.installation.schema_check import (
+    derived_mismatches,
+    processed_mismatches,
+    require_fit,
+)
 from tallykeeper.settings import event_triggers as wanted_event_triggers
 from tallykeeper.system import System
 
@@ -141,7 +145,7 @@ def _convert(
             done += _move_processed_aside(connection, history)
         for tally in (tally for tally in kept if tally.system == system.name):
             done += convert(connection, tally)
-            if aside and derived_misfits(connection, tally):
+            if aside and derived_mismatches(connection, tally):
                 done.append(move_aside(connection, tally.table, own=_live_names(system)))
     return done
 
@@ -186,20 +190,22 @@ def _move_processed_aside(connection: Connection, history: Declared) -> list[str
     again, and the log need not reach back to the first one any more.
     """
     system = history.system
-    misfits = {t: found for t in system.processed if (found := processed_misfits(connection, t))}
-    if not misfits:
+    mismatches = {
+        t: found for t in system.processed if (found := processed_mismatches(connection, t))
+    }
+    if not mismatches:
         return []
     if history.has_begun:
-        said = "; ".join(f"{name_of(t)}: {', '.join(found)}" for t, found in misfits.items())
+        said = "; ".join(f"{name_of(t)}: {', '.join(found)}" for t, found in mismatches.items())
         raise DoesNotFit(
             f"`--move-aside` cannot make room for {said}. What was derived of events that are"
             " processed would be missing in another table. Nothing was changed; alter those columns"
         )
     there = [t for t in system.processed if _exists(connection, t)]
     own = [*_live_names(system), *(name_of(t) for t in there)]
-    together = f"which goes with {name_of(next(iter(misfits)))}"
+    together = f"which goes with {name_of(next(iter(mismatches)))}"
     return [
-        move_aside(connection, t, "which does not fit" if t in misfits else together, own)
+        move_aside(connection, t, "which does not fit" if t in mismatches else together, own)
         for t in there
     ]
 

@@ -72,14 +72,14 @@ def require_fit(
     table does not fit, `of_systems` what else where one of these tables does not. Raises
     DoesNotFit, which lists everything that does not fit in any.
     """
-    own = {table: raw_misfits(connection, table) for table in raw}
-    derived = {table: processed_misfits(connection, table) for table in processed}
-    derived |= {tally.table: derived_misfits(connection, tally) for tally in tallies}
+    own = {table: raw_mismatches(connection, table) for table in raw}
+    derived = {table: processed_mismatches(connection, table) for table in processed}
+    derived |= {tally.table: derived_mismatches(connection, tally) for tally in tallies}
     for source in dict.fromkeys(s for t in tallies for s in t.sources):
         # What tallies cannot read of a table that is ours may well be written.
         found = derived[source] if source in derived else own.setdefault(source, [])
-        misfits = source_misfits(connection, source, tallies)
-        found += [misfit for misfit in misfits if misfit not in found]
+        mismatches = source_mismatches(connection, source, tallies)
+        found += [mismatch for mismatch in mismatches if mismatch not in found]
     said = [
         f"the {kind} table {sql.name_of(table)}: {', '.join(what)}"
         for kind, place in (("source", own), ("derived", derived))
@@ -97,16 +97,16 @@ def require_fit(
         )
 
 
-def raw_misfits(connection: Connection, table: Table) -> list[str]:
+def raw_mismatches(connection: Connection, table: Table) -> list[str]:
     """What keeps a raw table from being processed and added to; empty where it fits or is absent.
 
     Text and integers may be of any length, times without a zone are in UTC, and json is as good as
     jsonb: a value that does not go in costs its event. Columns that nobody writes fill themselves.
     """
-    return _table_misfits(connection, table, _is_alike, _raw_misfits)[0]
+    return _table_mismatches(connection, table, _is_alike, _raw_mismatches)[0]
 
 
-def _raw_misfits(column: Column[Any], there: Found) -> list[str]:
+def _raw_mismatches(column: Column[Any], there: Found) -> list[str]:
     found = []
     if there.computed and column.identity is None:
         found.append(f"{column.name} is generated, but Tallykeeper has to write it")
@@ -122,15 +122,15 @@ def _raw_misfits(column: Column[Any], there: Found) -> list[str]:
     return found
 
 
-def _table_misfits(
+def _table_mismatches(
     connection: Connection,
     table: Table,
     holds_it: Callable[[Type, Type], bool],
-    misfits: Callable[[Column[Any], Found], list[str]],
+    mismatches: Callable[[Column[Any], Found], list[str]],
 ) -> tuple[list[str], dict[str, Found]]:
     """What keeps a table from being written, and its columns; nothing of one that is absent.
 
-    `holds_it` is whether a declared type goes into the one that is there; `misfits` is what else
+    `holds_it` is whether a declared type goes into the one that is there; `mismatches` is what else
     is to be said of a column.
     """
     kind, columns = columns_of(connection, table)
@@ -147,7 +147,7 @@ def _table_misfits(
         declared = _declared(connection, column)
         if not holds_it(declared, there.type):
             found.append(f"{column.name} is {there.type}, expected {declared}")
-        found += misfits(column, there)
+        found += mismatches(column, there)
     return found + _unfilled(table, columns), columns
 
 
@@ -158,7 +158,7 @@ def _is_alike(declared: Type, there: Type) -> bool:
     return holds(declared.as_logged(), there) or holds(there, declared)
 
 
-def source_misfits(connection: Connection, source: Table, tallies: Iterable[Tally]) -> list[str]:
+def source_mismatches(connection: Connection, source: Table, tallies: Iterable[Tally]) -> list[str]:
     """What keeps `tallies` from reading the source; empty where it fits or does not exist."""
     kind, columns = columns_of(connection, source)
     if kind is None:
@@ -193,7 +193,7 @@ def source_misfits(connection: Connection, source: Table, tallies: Iterable[Tall
     return found
 
 
-def derived_misfits(connection: Connection, tally: Tally) -> list[str]:
+def derived_mismatches(connection: Connection, tally: Tally) -> list[str]:
     """What keeps the engine from writing the derived table; empty where it fits or is not there."""
     kind, columns = columns_of(connection, tally.table)
     if kind is None:
@@ -207,9 +207,9 @@ def derived_misfits(connection: Connection, tally: Tally) -> list[str]:
         if there is None:
             found.append(_missing(connection, column))
         elif column.name in written:
-            found += _written_misfits(connection, tally, column, there)
+            found += _written_mismatches(connection, tally, column, there)
         else:
-            found += _unwritten_misfits(column, there)
+            found += _unwritten_mismatches(column, there)
     found += _unfilled(tally.table, columns)
     found += _incomparable(connection, tally)
     keyed = all(n in columns for n in tally.key) and not is_stripped(connection, tally)
@@ -218,16 +218,16 @@ def derived_misfits(connection: Connection, tally: Tally) -> list[str]:
     return found
 
 
-def processed_misfits(connection: Connection, table: Table) -> list[str]:
+def processed_mismatches(connection: Connection, table: Table) -> list[str]:
     """What keeps processing from writing the table; empty where it fits or is not there."""
 
-    def misfits(column: Column[Any], there: Found) -> list[str]:
+    def mismatches(column: Column[Any], there: Found) -> list[str]:
         if column.computed is not None or column.identity is not None:
-            return _unwritten_misfits(column, there)
+            return _unwritten_mismatches(column, there)
         return _unwritable(column, there)
 
-    found, columns = _table_misfits(
-        connection, table, lambda declared, there: holds(there, declared), misfits
+    found, columns = _table_mismatches(
+        connection, table, lambda declared, there: holds(there, declared), mismatches
     )
     for key in _unique_keys(table):
         if key <= columns.keys() and not is_unique(connection, table, key, columns, split=True):
@@ -288,14 +288,14 @@ def _unwritable(column: Column[object], there: Found) -> list[str]:
     return found
 
 
-def _written_misfits(
+def _written_mismatches(
     connection: Connection, tally: Tally, column: Column[object], there: Found
 ) -> list[str]:
     found = []
     declared = _declared(connection, column)
     type_ = there.type
     # Whole hours and the time of a change lose nothing by a coarser clock.
-    if column.name == UPDATED_AT or (tally.window and column.name == tally.window.column):
+    if column.name == UPDATED_AT or (tally.time_key and column.name == tally.time_key.column):
         type_ = type_.without_limits()
     # Nullable keys are compared as records, which have to be of the same types.
     alike = column.name in tally.key and bool(column.nullable)
@@ -308,7 +308,7 @@ def _written_misfits(
     return found + _unwritable(column, there)
 
 
-def _unwritten_misfits(column: Column[object], there: Found) -> list[str]:
+def _unwritten_mismatches(column: Column[object], there: Found) -> list[str]:
     if column.computed is not None and not there.computed:
         return [f"{column.name} is not generated, expected {_generated(column)}"]
     if not there.fills_itself:

@@ -17,15 +17,15 @@ from sqlalchemy.exc import DBAPIError
 
 from tallykeeper.catalog import state
 from tallykeeper.catalog.privileges import may_maintain
-from tallykeeper.catalog.transactions import hold_referenced
+from tallykeeper.catalog.transactions import lock_referenced
 from tallykeeper.database import sql
 from tallykeeper.database.sqlstates import QUERY_CANCELED, sqlstate_of
-from tallykeeper.declarations.tally import LOGGED_AT, Scope, Tally
+from tallykeeper.declarations.tally import LOGGED_AT, KeyFilter, Tally
 from tallykeeper.faults import quarantine
 from tallykeeper.faults.quarantine import attempt
 
-FRESH = "pg_temp.tally_fresh"
-HELD = "pg_temp.tally_held"
+DESIRED_ROWS = "pg_temp.tally_desired"
+CURRENT_ROWS = "pg_temp.tally_current"
 TRIED = "pg_temp.tally_tried"
 SMALL_BYTES = 128 * 1024
 VACUUM_AFTER_ROWS = 1_000
@@ -63,36 +63,36 @@ class Refreshed:
     rows: int
     pending_consumed: int
     oldest_change: datetime | None
-    windows: tuple[Written, ...]
+    changes_by_day: tuple[Written, ...]
     as_of: datetime
     seconds: float = field(compare=False)
     faults: tuple[str, ...] = ()
 
     @property
     def keys_changed(self) -> int:
-        return sum(w.keys for w in self.windows)
+        return sum(w.keys for w in self.changes_by_day)
 
     @property
     def inserted(self) -> int:
-        return sum(w.inserted for w in self.windows)
+        return sum(w.inserted for w in self.changes_by_day)
 
     @property
     def deleted(self) -> int:
-        return sum(w.deleted for w in self.windows)
+        return sum(w.deleted for w in self.changes_by_day)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How many change-log rows were taken, the oldest of them, and what was written."""
+    """How many change-log rows were consumed, the oldest of them, and what was written."""
 
-    taken: int
+    consumed: int
     oldest: datetime | None
-    windows: tuple[Written, ...]
+    changes_by_day: tuple[Written, ...]
 
 
-def fill(connection: Connection, tally: Tally, scope: Scope) -> tuple[Written, ...]:
+def fill(connection: Connection, tally: Tally, scope: KeyFilter) -> tuple[Written, ...]:
     """Load an empty derived table, with nothing to compare, at the speed of INSERT ... SELECT."""
-    hold_referenced(connection, tally)
+    lock_referenced(connection, tally)
     windows = attempt(connection, lambda: _fill(connection, tally, scope))
     if windows is None:
         return rewrite(connection, tally, scope, empty=True)
@@ -100,11 +100,11 @@ def fill(connection: Connection, tally: Tally, scope: Scope) -> tuple[Written, .
     return windows
 
 
-def _fill(connection: Connection, tally: Tally, scope: Scope) -> tuple[Written, ...]:
+def _fill(connection: Connection, tally: Tally, scope: KeyFilter) -> tuple[Written, ...]:
     into, value = (", updated_at", ", now()") if tally.has_updated_at else ("", "")
     at, day = "at", "NULL::timestamptz"
-    if tally.window is not None:
-        at = sql.quote(tally.window.column)
+    if tally.time_key is not None:
+        at = sql.quote(tally.time_key.column)
         # Spelling a day out costs more than finding it, and there are fewer days than rows.
         day = f"date_trunc('day', d.{at}, 'UTC')"
     outcome = outcome_of(
@@ -118,10 +118,10 @@ WITH inserted AS (
 ), d AS (
   SELECT {at}, count(*) AS keys FROM inserted GROUP BY {at}
 )
-SELECT {tally.day_of("d")} AS day, NULL AS taken, sum(keys) AS inserted, 0 AS updated, 0 AS deleted,
-       NULL AS oldest FROM d GROUP BY 1 ORDER BY 1""",
+SELECT {tally.day_of("d")} AS day, NULL AS consumed, sum(keys) AS inserted, 0 AS updated,
+       0 AS deleted, NULL AS oldest FROM d GROUP BY 1 ORDER BY 1""",
     )
-    return outcome.windows
+    return outcome.changes_by_day
 
 
 def added(written: Iterable[Written]) -> tuple[Written, ...]:
@@ -139,8 +139,9 @@ def forget(connection: Connection, tally: Tally, condition: str) -> tuple[int, d
     """Delete the change-log rows (`l`) that meet the condition: how many, and the oldest."""
     row = sql.execute(
         connection,
-        f"WITH taken AS (DELETE FROM {tally.log_name} AS l WHERE {condition} RETURNING {LOGGED_AT})"
-        f" SELECT count(*) AS entries, min({LOGGED_AT}) AS oldest FROM taken",
+        f"WITH consumed AS (DELETE FROM {tally.log_name} AS l WHERE {condition}"
+        f" RETURNING {LOGGED_AT})"
+        f" SELECT count(*) AS entries, min({LOGGED_AT}) AS oldest FROM consumed",
     ).one()
     return int(row.entries), row.oldest
 
@@ -163,7 +164,7 @@ def temporary(connection: Connection, name: str, query: str) -> None:
 
 
 def rewrite(
-    connection: Connection, tally: Tally, scope: Scope, *, empty: bool = False
+    connection: Connection, tally: Tally, scope: KeyFilter, *, empty: bool = False
 ) -> tuple[Written, ...]:
     """Compute the rows of `scope` from the sources, and write those that differ.
 
@@ -174,13 +175,13 @@ def rewrite(
 
 
 def compute(connection: Connection, tally: Tally, query: str, keys: str | None = None) -> None:
-    """Put the rows of `query` into FRESH; keys that cannot be computed go into quarantine.
+    """Put the rows of `query` into DESIRED_ROWS; keys that cannot be computed go into quarantine.
 
     `keys` is a relation of the groups that the query is about; None: those that it finds.
     """
 
     def computed() -> bool:
-        temporary(connection, FRESH, query)
+        temporary(connection, DESIRED_ROWS, query)
         return True
 
     if attempt(connection, computed):
@@ -189,43 +190,47 @@ def compute(connection: Connection, tally: Tally, query: str, keys: str | None =
     parts = tally.lenient_rows(keys or found)
     if parts is None:
         # Its sums are those of a capture that did not fail: an expression of the key does.
-        temporary(connection, FRESH, query)
+        temporary(connection, DESIRED_ROWS, query)
         return
     temporary(connection, TRIED, parts)
     names = sql.columns(tally.columns)
-    temporary(connection, FRESH, f"SELECT {names} FROM {TRIED} WHERE {quarantine.REASON} IS NULL")
+    temporary(
+        connection, DESIRED_ROWS, f"SELECT {names} FROM {TRIED} WHERE {quarantine.REASON} IS NULL"
+    )
     quarantine.put_uncomputed_aside(connection, tally, TRIED)
 
 
 def write_differences(
-    connection: Connection, tally: Tally, scope: Scope, *, empty: bool = False
+    connection: Connection, tally: Tally, scope: KeyFilter, *, empty: bool = False
 ) -> tuple[Written, ...]:
     """Make the derived table's rows in `scope` equal to the fresh ones; write only what differs.
 
-    The rows that are held in the scope are taken once, by its own condition, and then known by
+    The rows that are held in the scope are read once, by its own condition, and then known by
     their place: the cost follows the scope and not the derived table. Keys that the derived table
     cannot hold go into quarantine.
     """
     temporary(
         connection,
-        HELD,
+        CURRENT_ROWS,
         f"SELECT d.ctid AS tally_place, d.tableoid AS tally_relation,"
         f" {sql.columns(tally.columns, 'd')}\nFROM {sql.name_of(tally.table)} AS d"
         f" WHERE {'false' if empty else scope.condition(tally, 'd')}",
     )
-    missing = f"NOT EXISTS (SELECT FROM {HELD} AS h WHERE {tally.matches('h', 'f')})"
-    hold_referenced(connection, tally, f"(SELECT f.* FROM {FRESH} AS f WHERE {missing})")
+    missing = f"NOT EXISTS (SELECT FROM {CURRENT_ROWS} AS h WHERE {tally.matches('h', 'f')})"
+    lock_referenced(connection, tally, f"(SELECT f.* FROM {DESIRED_ROWS} AS f WHERE {missing})")
 
     def differences(fresh: str, stored: str) -> tuple[str, str]:
         return _differences(tally, fresh, stored)
 
     def run(statement: str) -> list[Written]:
-        return list(outcome_of(connection, statement).windows)
+        return list(outcome_of(connection, statement).changes_by_day)
 
-    whole = "\n".join(differences(FRESH, HELD))
+    whole = "\n".join(differences(DESIRED_ROWS, CURRENT_ROWS))
     windows = attempt(connection, lambda: run(whole))
     if windows is None:
-        windows = quarantine.write_in_parts(connection, tally, FRESH, HELD, differences, run)
+        windows = quarantine.write_in_parts(
+            connection, tally, DESIRED_ROWS, CURRENT_ROWS, differences, run
+        )
     quarantine.lift(connection, tally, scope)
     return added(windows)
 
@@ -257,7 +262,7 @@ def _differences(tally: Tally, fresh: str, stored: str) -> tuple[str, str]:
   WHERE NOT EXISTS (SELECT FROM {stored} AS h WHERE {same})
   RETURNING {tally.day_of("d")} AS day
 )""",
-        f"""SELECT day, NULL::bigint AS taken, sum(i) AS inserted, sum(u) AS updated,
+        f"""SELECT day, NULL::bigint AS consumed, sum(i) AS inserted, sum(u) AS updated,
   sum(r) AS deleted, NULL::timestamptz AS oldest
 FROM (
   SELECT day, 1 AS i, 0 AS u, 0 AS r FROM inserted{changed if tally.measures else ""}
@@ -268,14 +273,14 @@ FROM (
 
 def outcome_of(connection: Connection, statement: str) -> Outcome:
     """Run a statement that tells, a row each, what it took from the log and wrote to which day."""
-    taken, oldest = 0, None
+    consumed, oldest = 0, None
     windows = []
     for row in sql.execute(connection, statement):
-        if row.taken is not None:
-            taken, oldest = int(row.taken), row.oldest
+        if row.consumed is not None:
+            consumed, oldest = int(row.consumed), row.oldest
         else:
             windows.append(Written(row.day, int(row.inserted), int(row.updated), int(row.deleted)))
-    return Outcome(taken, oldest, tuple(windows))
+    return Outcome(consumed, oldest, tuple(windows))
 
 
 def record(
@@ -288,8 +293,8 @@ def record(
     everything: bool,
 ) -> Refreshed:
     """Write the state in the same transaction, so that it tells of what was committed only."""
-    changed = sum(w.keys for w in outcome.windows)
-    grown = sum(w.inserted - w.deleted for w in outcome.windows)
+    changed = sum(w.keys for w in outcome.changes_by_day)
+    grown = sum(w.inserted - w.deleted for w in outcome.changes_by_day)
     columns = state.tally_state.c
     rows: Any = func.coalesce(columns.rows, 0) + grown - state.take_cascaded(connection, tally)
     if everything:
@@ -299,7 +304,7 @@ def record(
         "rows": rows,
         "refreshed_at": func.now(),
         "seconds": seconds,
-        "pending_consumed": outcome.taken,
+        "pending_consumed": outcome.consumed,
         "keys_changed": changed,
     }
     if everything:
@@ -310,7 +315,7 @@ def record(
         .values(values)
         .returning(columns.rows, columns.refreshed_at)
     ).one()
-    days = [w.day for w in outcome.windows if w.day is not None]
+    days = [w.day for w in outcome.changes_by_day if w.day is not None]
     # A rebuild of everything is verified whole, even where it found nothing to write.
     state.record_written(connection, tally, days, everything)
     return Refreshed(
@@ -318,9 +323,9 @@ def record(
         how=how,
         reason=reason,
         rows=int(row.rows or 0),
-        pending_consumed=outcome.taken,
+        pending_consumed=outcome.consumed,
         oldest_change=outcome.oldest,
-        windows=outcome.windows,
+        changes_by_day=outcome.changes_by_day,
         as_of=row.refreshed_at,
         seconds=seconds,
     )
@@ -343,12 +348,12 @@ def record_batch(connection: Connection, tally: Tally, written: tuple[Written, .
     state.record_written(connection, tally, days, not days)
 
 
-def vacuum_log(engine: Engine, tally: Tally, taken: int) -> None:
-    """Clear a log that was long, so that live reads do not wade through what was taken.
+def vacuum_log(engine: Engine, tally: Tally, consumed: int) -> None:
+    """Clear a log that was long, so that live reads do not wade through what was consumed.
 
     A role that may not, which before PostgreSQL 17 is any but its owner, leaves it to autovacuum.
     """
-    if taken >= VACUUM_AFTER_ROWS:
+    if consumed >= VACUUM_AFTER_ROWS:
         maintain(engine, "VACUUM (SKIP_LOCKED, ANALYZE)", tally.log_name)
 
 

@@ -17,9 +17,9 @@ from sqlalchemy import Connection, Engine
 
 from tallykeeper.catalog import state
 from tallykeeper.catalog.state import Installed
-from tallykeeper.catalog.transactions import hold_referenced
+from tallykeeper.catalog.transactions import lock_referenced
 from tallykeeper.database import sql
-from tallykeeper.declarations.tally import LOGGED_AT, Between, Everything, Keys, Scope, Tally
+from tallykeeper.declarations.tally import LOGGED_AT, Between, Everything, KeyFilter, Keys, Tally
 from tallykeeper.drift import dependencies
 from tallykeeper.drift.rules import Drift
 from tallykeeper.errors import BadWindow, TallyBusy
@@ -27,7 +27,7 @@ from tallykeeper.faults import incidents, manual_writes, quarantine
 from tallykeeper.installation.declaration_version import writing_as_declared
 from tallykeeper.maintain.backfill.run import Backfilled, Progress, backfill
 from tallykeeper.maintain.derived_rows import (
-    FRESH,
+    DESIRED_ROWS,
     Outcome,
     Refreshed,
     added,
@@ -58,7 +58,7 @@ def refresh(
     """Take all pending changes of `tally` and apply them; the cost follows the changes.
 
     A tally that is stale, or whose declaration changed, is rebuilt instead; in batches, where it
-    is built so, and then what is pending is taken. `on_progress` is told of the batches.
+    is built so, and then what is pending is consumed. `on_progress` is told of the batches.
 
     Raises NotInstalled, TallyBusy, or SQLAlchemy's errors; the derived table is then unchanged,
     but for the batches of a rebuild that were committed.
@@ -107,13 +107,13 @@ def rebuild(
 
     Raises BadWindow, NotInstalled, TallyBusy, or SQLAlchemy's errors; nothing is changed then.
     """
-    _check_window(tally, start, end)
+    _check_time_key(tally, start, end)
     if _is_batched(tally):
         return _in_batches(engine, tally, True, on_progress)
     everything = start is None and end is None
-    scope: Scope = Everything()
-    if not everything and tally.window is not None:
-        scope = Between(tally.window, start, end)
+    scope: KeyFilter = Everything()
+    if not everything and tally.time_key is not None:
+        scope = Between(tally.time_key, start, end)
     started = time.perf_counter()
 
     def work(connection: Connection, _: Installed) -> Refreshed:
@@ -150,14 +150,14 @@ def rebuild_keys(engine: Engine, tally: Tally, keys: Sequence[Mapping[str, Any]]
             f"{sql.literal(json.dumps(groups))}::jsonb) AS k ({tally.group_types})",
         )
         scope = Keys(tally, KEYS)
-        taken, oldest = 0, None
+        consumed, oldest = 0, None
         if isinstance(tally, RecomputedTally):
             compute(connection, tally, tally.rows_of(KEYS), KEYS)
         else:
-            taken, oldest = forget(connection, tally, scope.condition(tally, "l"))
+            consumed, oldest = forget(connection, tally, scope.condition(tally, "l"))
             compute(connection, tally, tally.rows(scope), KEYS)
         state.record_touched(connection, tally, KEYS)
-        outcome = Outcome(taken, oldest, write_differences(connection, tally, scope))
+        outcome = Outcome(consumed, oldest, write_differences(connection, tally, scope))
         return record(connection, tally, "rebuild", None, outcome, started, False)
 
     return writing_as_declared(engine, tally, work)
@@ -216,14 +216,14 @@ def _both(done: Sequence[Backfilled], after: Refreshed) -> Refreshed:
         after,
         how="rebuild",
         reason="; ".join(dict.fromkeys(reasons)) or None,
-        pending_consumed=sum(b.taken for b in done) + after.pending_consumed,
+        pending_consumed=sum(b.consumed for b in done) + after.pending_consumed,
         oldest_change=min(oldest, default=None),
-        windows=added([*(w for b in done for w in b.written), *after.windows]),
+        changes_by_day=added([*(w for b in done for w in b.written), *after.changes_by_day]),
     )
 
 
-def _check_window(tally: Tally, start: datetime | None, end: datetime | None) -> None:
-    if (start or end) and tally.window is None:
+def _check_time_key(tally: Tally, start: datetime | None, end: datetime | None) -> None:
+    if (start or end) and tally.time_key is None:
         raise BadWindow(f"{tally.name} has no windows; rebuild all of it")
     for moment in (start, end):
         if moment is not None and moment.tzinfo is None:
@@ -241,11 +241,11 @@ def _midnight(moment: datetime) -> datetime:
     return moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
-def _rebuild(connection: Connection, tally: Tally, scope: Scope) -> Outcome:
+def _rebuild(connection: Connection, tally: Tally, scope: KeyFilter) -> Outcome:
     whole = isinstance(scope, Everything)
-    taken, oldest = 0, None
+    consumed, oldest = 0, None
     if whole or isinstance(tally, AdditiveTally):
-        taken, oldest = forget(connection, tally, scope.condition(tally, "l"))
+        consumed, oldest = forget(connection, tally, scope.condition(tally, "l"))
     if sql.execute(connection, f"SELECT FROM {sql.name_of(tally.table)} LIMIT 1").first() is None:
         windows = fill(connection, tally, scope)
     else:
@@ -254,7 +254,7 @@ def _rebuild(connection: Connection, tally: Tally, scope: Scope) -> Outcome:
         edits = manual_writes.resolve(connection, tally, "rebuilt")
         incidents.record_stale(connection, tally, edits_are_known=edits is not None)
         state.clear_stale(connection, tally)
-    return Outcome(taken, oldest, windows)
+    return Outcome(consumed, oldest, windows)
 
 
 def _take(connection: Connection, tally: AdditiveTally) -> Outcome:
@@ -264,7 +264,7 @@ def _take(connection: Connection, tally: AdditiveTally) -> Outcome:
 
     def apply() -> Outcome:
         expect_growth(connection, tally)
-        hold_referenced(connection, tally, tally.log_name)
+        lock_referenced(connection, tally, tally.log_name)
         return outcome_of(connection, tally.take_and_apply())
 
     done = None if held else quarantine.attempt(connection, apply)
@@ -275,16 +275,16 @@ def _take_by_key(connection: Connection, tally: AdditiveTally, held: int) -> Out
     """The same, where keys are in quarantine or have to go there."""
     names = sql.columns([c.name for c in tally.log_columns()])
     temporary(connection, PENDING, f"SELECT {names} FROM {tally.log_name}")
-    taken, oldest = forget(connection, tally, "true")
-    if not taken and not held:
+    consumed, oldest = forget(connection, tally, "true")
+    if not consumed and not held:
         return Outcome(0, None, ())
     temporary(
         connection,
         KEYS,
         _with_quarantined(tally, f"SELECT {sql.columns(tally.key)} FROM {PENDING}"),
     )
-    temporary(connection, FRESH, tally.settled_rows(KEYS, PENDING))
-    return Outcome(taken, oldest, write_differences(connection, tally, Keys(tally, KEYS)))
+    temporary(connection, DESIRED_ROWS, tally.settled_rows(KEYS, PENDING))
+    return Outcome(consumed, oldest, write_differences(connection, tally, Keys(tally, KEYS)))
 
 
 def _with_quarantined(tally: Tally, keys: str) -> str:
@@ -294,12 +294,12 @@ def _with_quarantined(tally: Tally, keys: str) -> str:
 def _recompute(connection: Connection, tally: RecomputedTally) -> Outcome:
     names = sql.columns([c.name for c in tally.log_columns()])
     temporary(connection, PENDING, f"SELECT {names}, {LOGGED_AT} FROM {tally.log_name}")
-    taken, oldest = forget(connection, tally, "true")
+    consumed, oldest = forget(connection, tally, "true")
     held = quarantine.held(connection, tally)
-    if not taken and not held:
+    if not consumed and not held:
         return Outcome(0, None, ())
     keys = sql.render(tally.pending_keys(PENDING))
     temporary(connection, KEYS, _with_quarantined(tally, keys) if held else keys)
     state.record_touched(connection, tally, KEYS)
     compute(connection, tally, tally.rows_of(KEYS), KEYS)
-    return Outcome(taken, oldest, write_differences(connection, tally, Keys(tally, KEYS)))
+    return Outcome(consumed, oldest, write_differences(connection, tally, Keys(tally, KEYS)))

@@ -19,7 +19,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from tallykeeper.database import sql
 from tallykeeper.database.sqlstates import DATA_EXCEPTION, sqlstate_of
-from tallykeeper.declarations.tally import Everything, Scope, Tally
+from tallykeeper.declarations.tally import Everything, KeyFilter, Tally
 
 FIRST_ROWS = 100_000
 FEWEST_ROWS = 1_000
@@ -85,7 +85,7 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class KeyRange(Scope):
+class KeyRange(KeyFilter):
     """The keys of one stretch: up to and including `upto` after `after`; None is an open end.
 
     Along windows it is the other end that is included, as everywhere. The last has the nulls.
@@ -135,7 +135,7 @@ class KeyRange(Scope):
 class Stretch:
     """One stretch: its keys, where it ends (None: at the end of all), and the axis it follows."""
 
-    scope: Scope
+    scope: KeyFilter
     axis: Axis
     after: str | None
     upto: str | None
@@ -189,10 +189,10 @@ class Size:
 
 def axis_of(connection: Connection, tally: Tally, before: str | None = None) -> Axis:
     """The axis of the tally's stretches; the one that `before` names, as long as it can be."""
-    names = [tally.window.column] if tally.window is not None else list(tally.group)
+    names = [tally.time_key.column] if tally.time_key is not None else list(tally.group)
     relation = sql.name_of(tally.table)
     rows = connection.exec_driver_sql(_COLUMNS, (relation, names, names)).all()
-    unit = tally.window.unit if tally.window is not None else None
+    unit = tally.time_key.unit if tally.time_key is not None else None
     kind = "timestamp with time zone"
     axes = [
         (Axis(r.name, kind if unit else r.type, None if unit else r.collation, unit), r)
@@ -333,7 +333,7 @@ def _finds_by_index(connection: Connection, walk: str) -> bool:
         inner.rollback()
 
 
-class _Asked(Scope):
+class _Asked(KeyFilter):
     """A scope that restricts nothing, and remembers what the axis is in each source."""
 
     def __init__(self, column: str) -> None:

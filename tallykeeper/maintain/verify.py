@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine, Row, Table
 from tallykeeper.catalog import state
 from tallykeeper.catalog.transactions import comparing, comparing_retried
 from tallykeeper.database import sql
-from tallykeeper.declarations.tally import Between, Everything, Keys, Scope, Tally, Windows
+from tallykeeper.declarations.tally import Between, Everything, InWindows, KeyFilter, Keys, Tally
 from tallykeeper.drift import dependencies
 from tallykeeper.errors import NotInstalled
 from tallykeeper.faults import manual_writes, quarantine
@@ -110,7 +110,7 @@ def verify(
         return _everything(engine, tally, limit, on_progress)
     wanted, seen = windows, Seen()
 
-    def choose(connection: Connection) -> list[Scope]:
+    def choose(connection: Connection) -> list[KeyFilter]:
         if isinstance(wanted, str):
             seen.look(connection, tally)
         return _scopes(connection, tally, wanted)
@@ -175,7 +175,7 @@ def compare_stretch(
     """
     chosen: list[Stretch] = []
 
-    def choose(connection: Connection) -> list[Scope]:
+    def choose(connection: Connection) -> list[KeyFilter]:
         if seen is not None:
             seen.look(connection, tally)
         along = axis_of(connection, tally, axis)
@@ -191,7 +191,7 @@ def compare_stretch(
 def compared(
     engine: Engine,
     tally: Tally,
-    choose: Callable[[Connection], list[Scope]],
+    choose: Callable[[Connection], list[KeyFilter]],
     limit: int,
     *,
     everything: bool = False,
@@ -254,7 +254,7 @@ def combined(
 def _verify_once(
     engine: Engine,
     tally: Tally,
-    choose: Callable[[Connection], list[Scope]],
+    choose: Callable[[Connection], list[KeyFilter]],
     limit: int,
     started: float,
     everything: bool,
@@ -314,12 +314,14 @@ def _since(started: float) -> float:
     return time.perf_counter() - started
 
 
-def _scopes(connection: Connection, tally: Tally, windows: Sequence[Bounds] | str) -> list[Scope]:
+def _scopes(
+    connection: Connection, tally: Tally, windows: Sequence[Bounds] | str
+) -> list[KeyFilter]:
     """What is to be compared."""
-    if tally.window is None:
+    if tally.time_key is None:
         return _touched_keys(connection, tally) if isinstance(windows, str) else [Everything()]
     if not isinstance(windows, str):
-        return [Between(tally.window, start, end) for start, end in windows]
+        return [Between(tally.time_key, start, end) for start, end in windows]
     sql.execute(
         connection,
         "CREATE TEMPORARY TABLE tally_windows ON COMMIT DROP AS"
@@ -337,10 +339,10 @@ def _scopes(connection: Connection, tally: Tally, windows: Sequence[Bounds] | st
     if not seen.bounded:
         return [Everything()]
     sql.execute(connection, f"ANALYZE {TOUCHED}")
-    return [Windows(tally.window, TOUCHED)]
+    return [InWindows(tally.time_key, TOUCHED)]
 
 
-def _touched_keys(connection: Connection, tally: Tally) -> list[Scope]:
+def _touched_keys(connection: Connection, tally: Tally) -> list[KeyFilter]:
     """The keys of a tally without windows that were written, or everything where all of it was."""
     if _seen(connection, tally, state.unverified):
         return [Everything()]
@@ -357,7 +359,7 @@ def _touched_keys(connection: Connection, tally: Tally) -> list[Scope]:
 
 
 def _compared(
-    connection: Connection, tally: Tally, scope: Scope, limit: int, held: bool
+    connection: Connection, tally: Tally, scope: KeyFilter, limit: int, held: bool
 ) -> Sequence[Row[Any]]:
     """What `_comparison` finds in the scope, without the keys in quarantine.
 
@@ -464,7 +466,7 @@ def _remember(connection: Connection, tally: Tally, found: Verification) -> None
     """
     if not found.differing:
         return
-    if tally.window is not None:
+    if tally.time_key is not None:
         state.record_written(connection, tally, list(found.days), False)
     elif len(found.differences) == found.differing:
         state.record_keys(connection, tally, [d.key for d in found.differences])

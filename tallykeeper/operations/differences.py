@@ -114,7 +114,7 @@ def repair_of(tally: Tally, found: Verification) -> dict[str, Any]:
     runs = runs_of_days(found.days)
     days = [[first, last] for first, last in runs] if len(runs) <= MOST_REPAIRED_RUNS else None
     keys = None
-    if tally.window is None and len(found.differences) == found.differing:
+    if tally.time_key is None and len(found.differences) == found.differing:
         keys = [difference.key for difference in found.differences]
     return {
         "tally": tally.name,

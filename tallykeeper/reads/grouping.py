@@ -124,7 +124,7 @@ def grouped(
     Where rows belong to groups by another table (`tally.memberships`), `by` may name these: a row
     that is in several counts in each. A time is cut to a unit by `hour:week` (hour, day, week from
     its Monday, month, year; UTC), and named by its first day or hour. `where` keeps rows with these
-    values, `start` and `end` those of the window's column from the one up to the other, not
+    values, `start` and `end` those of the time key's column from the one up to the other, not
     included. `measures` are those wanted; without them all that have a value for a group, and
     `rows`.
 
@@ -189,7 +189,7 @@ def _by(tally: Tally, given: str) -> _By:
         by = _By(column)
     if not colon:
         return by
-    finest = tally.window.unit if tally.window and tally.window.column == name else UNITS[0]
+    finest = tally.time_key.unit if tally.time_key and tally.time_key.column == name else UNITS[0]
     units = UNITS[UNITS.index(finest) :]
     if not isinstance(column.type, DateTime):
         raise ValueError(f"Expected {name} without a unit, for it is no time; leave out {unit!r}.")
@@ -245,8 +245,8 @@ def _is_whole_key(tally: Tally, by: Sequence[_By]) -> bool:
 
 
 def _unit_of(tally: Tally, by: _By) -> str | None:
-    window = tally.window
-    return window.unit if window is not None and window.column == by.name else None
+    time_key = tally.time_key
+    return time_key.unit if time_key is not None and time_key.column == by.name else None
 
 
 def _why_not(tally: Tally, measure: str, grouping: Collection[str]) -> str:
@@ -313,9 +313,9 @@ def _conditions(
     for name, bound, sign in (("start", start, ">="), ("end", end, "<")):
         if bound is None:
             continue
-        if tally.window is None:
+        if tally.time_key is None:
             raise ValueError(f"Expected no {name}, for {tally.name} has no days; leave it out.")
-        conditions.append(f"v.{sql.quote(tally.window.column)} {sign} :{name}")
+        conditions.append(f"v.{sql.quote(tally.time_key.column)} {sign} :{name}")
         values[name] = _moment(bound)
     return conditions, values
 

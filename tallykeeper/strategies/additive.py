@@ -41,9 +41,9 @@ from tallykeeper.declarations.tally import (
     WHERE_FRESH,
     Event,
     Everything,
-    Scope,
+    KeyFilter,
     Tally,
-    Window,
+    TimeKey,
     may_be_null,
 )
 from tallykeeper.errors import DeclarationError
@@ -82,7 +82,7 @@ class AdditiveTally(Tally):
         system: str,
         table: Table,
         contributions: Sequence[Contribution],
-        window: Window | None = None,
+        time_key: TimeKey | None = None,
         description: str = "",
     ) -> None:
         if not contributions:
@@ -98,14 +98,14 @@ class AdditiveTally(Tally):
             key=tuple(first.key(first.source.c)),
             measures=measures,
             sources=[c.source for c in contributions],
-            window=window,
+            time_key=time_key,
             description=description,
             combine=dict.fromkeys(measures, SUM),
         )
         self.counter = self._find_counter()
         self.held_function = sql.in_engine_schema(f"{system}_{table.name}_held_rows")
 
-    def aggregate(self, scope: Scope) -> Select[Any]:
+    def aggregate(self, scope: KeyFilter) -> Select[Any]:
         return self._union([self._aggregate_of(c, scope, c.source) for c in self.contributions])
 
     def live_sources(self) -> Select[Any]:
@@ -195,7 +195,7 @@ class AdditiveTally(Tally):
             given_back += f"\n  UNION ALL SELECT {sql.columns(self.key)}, {negative} FROM new_rows"
         return [self._insert_into_log(given_back)]
 
-    def stored(self, scope: Scope, *, wide: bool = False) -> str:
+    def stored(self, scope: KeyFilter, *, wide: bool = False) -> str:
         condition = scope.condition(self, "d")
         # A row that says zero is a fault even where nothing is pending: it should not be there.
         zero = f"bool_or(rows.tally_is_stored AND rows.{sql.quote(self.counter)} = 0)"
@@ -210,7 +210,7 @@ class AdditiveTally(Tally):
             f"HAVING sum(rows.{sql.quote(self.counter)}) <> 0 OR {zero}"
         )
 
-    def expected(self, scope: Scope) -> str:
+    def expected(self, scope: KeyFilter) -> str:
         return self.rows(scope)
 
     def live_rows(self, naive: frozenset[str] = frozenset()) -> str:
@@ -278,7 +278,7 @@ class AdditiveTally(Tally):
         return log + self._pending_upstream()
 
     def _pending_upstream(self) -> str:
-        """What counted derived tables will change by when their own pending changes are taken."""
+        """What counted derived tables change by when their own pending changes are consumed."""
         parts = []
         for contribution in self.contributions:
             for upstream in self.upstream:
@@ -304,8 +304,8 @@ class AdditiveTally(Tally):
     def take_and_apply(self) -> str:
         """One statement that consumes the pending deltas and applies them.
 
-        Returns rows of (day, taken, inserted, updated, deleted, oldest): one with the totals
-        taken, whose day is null and `taken` is not, and one for each day that was written.
+        Returns rows of (day, consumed, inserted, updated, deleted, oldest): one with the totals
+        consumed, whose day is null and `consumed` is not, and one for each day that was written.
         """
         derived = sql.name_of(self.table)
         key = sql.columns(self.key)
@@ -326,10 +326,10 @@ class AdditiveTally(Tally):
             placed, at, same = "", "", self.matches("d", "c")
             absent = f"NOT EXISTS (SELECT FROM {derived} AS d WHERE {same})"
         return f"""
-WITH taken AS (
+WITH consumed AS (
   DELETE FROM {self.log_name} RETURNING {sql.columns(self.columns)}, {LOGGED_AT}
 ), changed AS MATERIALIZED (
-  SELECT {key}, {sums} FROM taken GROUP BY {key} HAVING {changed}
+  SELECT {key}, {sums} FROM consumed GROUP BY {key} HAVING {changed}
 ){placed}, deleted AS (
   DELETE FROM {derived} AS d USING changed{at} AS c WHERE {same} AND {total} = 0
   RETURNING {self.day_of("d")} AS day
@@ -342,8 +342,8 @@ WITH taken AS (
   WHERE c.{sql.quote(self.counter)} <> 0 AND {absent}
   RETURNING {self.day_of("d")} AS day
 )
-SELECT NULL AS day, count(*) AS taken, 0 AS inserted, 0 AS updated, 0 AS deleted,
-       min({LOGGED_AT}) AS oldest FROM taken
+SELECT NULL AS day, count(*) AS consumed, 0 AS inserted, 0 AS updated, 0 AS deleted,
+       min({LOGGED_AT}) AS oldest FROM consumed
 UNION ALL
 SELECT day, NULL, sum(i), sum(u), sum(r), NULL FROM (
   SELECT day, 1 AS i, 0 AS u, 0 AS r FROM inserted
@@ -391,8 +391,8 @@ SELECT day, NULL, sum(i), sum(u), sum(r), NULL FROM (
     ) -> dict[str, Label[Any]]:
         key: dict[str, Label[Any]] = {}
         for name, value in contribution.key(row).items():
-            if self.window is not None and name == self.window.column:
-                expression = start(self.window.unit, value)
+            if self.time_key is not None and name == self.time_key.column:
+                expression = start(self.time_key.unit, value)
             elif isinstance(value, ColumnElement):
                 expression = value
             else:
@@ -412,7 +412,7 @@ SELECT day, NULL, sum(i), sum(u), sum(r), NULL FROM (
         return conditions
 
     def _aggregate_of(
-        self, contribution: Contribution, scope: Scope, source: FromClause
+        self, contribution: Contribution, scope: KeyFilter, source: FromClause
     ) -> Select[Any]:
         row = source.c
         key = self._key_of(contribution, row)

@@ -15,7 +15,7 @@ from sqlalchemy import literal as bound
 from sqlalchemy.sql.elements import ColumnElement
 
 from tallykeeper.database import sql
-from tallykeeper.declarations.tally import Scope, Tally
+from tallykeeper.declarations.tally import KeyFilter, Tally
 
 Row = Any
 
@@ -52,7 +52,7 @@ class Batches:
 
 
 @dataclass(frozen=True)
-class Stretch(Scope):
+class Stretch(KeyFilter):
     """The keys of one lane with positions in (after, upto]; None is an open end."""
 
     batches: Batches

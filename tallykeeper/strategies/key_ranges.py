@@ -23,15 +23,16 @@ def create_function(tally: Tally, name: str) -> str:
     """CREATE FUNCTION for the function `name`: an array for each group column in, rows out."""
     types = [sql.type_name(sql.lasting_type(tally.table.c[n])) for n in tally.group]
     numbered = [f"${number}" for number in range(1, len(types) + 1)]
-    window = tally.window
-    if window is not None and window.column in tally.group:
+    time_key = tally.time_key
+    if time_key is not None and time_key.column in tally.group:
         keys = _keys(tally, [f"{n}[tally_run.first_place:tally_run.last_place]" for n in numbered])
         rows = _rows(
             tally, Keys(tally, "run_keys", "tally_run.first_instant", "tally_run.last_instant")
         )
+        instant = numbered[tally.group.index(time_key.column)]
         body = (
             "DECLARE\n  tally_run record;\nBEGIN\n"
-            f"  FOR tally_run IN{_runs(window.unit, numbered[tally.group.index(window.column)])}\n"
+            f"  FOR tally_run IN{_runs(time_key.unit, instant)}\n"
             f"  LOOP\n    RETURN QUERY WITH run_keys AS MATERIALIZED (\n{keys}\n)\n{rows};\n"
             "  END LOOP;\n"
         )
@@ -95,8 +96,8 @@ END"""
 
 def call(tally: Tally, name: str, relation: str, more: tuple[str, ...] = ()) -> str:
     """A SELECT of the tally's columns by that function, for the distinct keys in `relation`."""
-    window = tally.window.column if tally.window is not None else None
-    order = sorted(tally.group, key=lambda column: column != window)
+    time_key = tally.time_key.column if tally.time_key is not None else None
+    order = sorted(tally.group, key=lambda column: column != time_key)
     by = ", ".join(f"k.{sql.quote(n)}" for n in order)
     # In one order for all arrays, and windows in their own order.
     arrays = ", ".join(

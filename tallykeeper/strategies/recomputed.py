@@ -51,9 +51,9 @@ from tallykeeper.declarations.tally import (
     WHERE_FRESH,
     Event,
     Everything,
-    Scope,
+    KeyFilter,
     Tally,
-    Window,
+    TimeKey,
 )
 from tallykeeper.errors import DeclarationError
 from tallykeeper.faults import quarantine
@@ -103,9 +103,9 @@ class RecomputedTally(Tally):
         key: Sequence[str],
         measures: Sequence[str],
         captures: Sequence[Capture],
-        aggregate: Callable[[Scope], Select[Any]],
+        aggregate: Callable[[KeyFilter], Select[Any]],
         group: Sequence[str] | None = None,
-        window: Window | None = None,
+        time_key: TimeKey | None = None,
         batches: Batches | None = None,
         description: str = "",
         combine: Mapping[str, Combine] | None = None,
@@ -125,7 +125,7 @@ class RecomputedTally(Tally):
             key=key,
             measures=measures,
             sources=[c.source for c in captures],
-            window=window,
+            time_key=time_key,
             description=description,
             combine=combine,
             memberships=memberships,
@@ -143,7 +143,7 @@ class RecomputedTally(Tally):
     def group(self) -> tuple[str, ...]:
         return self._group
 
-    def aggregate(self, scope: Scope) -> Select[Any]:
+    def aggregate(self, scope: KeyFilter) -> Select[Any]:
         found = validation.resolved(
             self.name, "the aggregate", self.sources, lambda: self._aggregate(scope)
         )
@@ -244,13 +244,13 @@ class RecomputedTally(Tally):
             .distinct()
         )
 
-    def stored(self, scope: Scope, *, wide: bool = False) -> str:
+    def stored(self, scope: KeyFilter, *, wide: bool = False) -> str:
         return (
             f"SELECT {sql.columns(self.columns, 'd')} FROM {sql.name_of(self.table)} AS d\n"
             f"WHERE {scope.condition(self, 'd')} AND {self._not_pending('d')}"
         )
 
-    def expected(self, scope: Scope) -> str:
+    def expected(self, scope: KeyFilter) -> str:
         return (
             f"SELECT {sql.columns(self.columns, 'r')} FROM (\n{self.rows(scope)}\n) AS r\n"
             f"WHERE {self._not_pending('r')}"
@@ -407,8 +407,8 @@ END"""
         key: dict[str, Label[Any]] = {}
         for name, value in capture.key(row).items():
             expression = value
-            if self.window is not None and name == self.window.column:
-                expression = start(self.window.unit, value)
+            if self.time_key is not None and name == self.time_key.column:
+                expression = start(self.time_key.unit, value)
             elif not isinstance(value, ColumnElement):
                 expression = sql.cast_like(bound(value), self.table.c[name])
             key[name] = expression.label(name)

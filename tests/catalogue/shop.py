@@ -31,7 +31,15 @@ from sqlalchemy import (
     select,
 )
 
-from tallykeeper import AdditiveTally, Capture, Contribution, RecomputedTally, Scope, System, Window
+from tallykeeper import (
+    AdditiveTally,
+    Capture,
+    Contribution,
+    KeyFilter,
+    RecomputedTally,
+    System,
+    TimeKey,
+)
 
 sales_metadata = MetaData(schema="shop")
 visits_metadata = MetaData(schema="shop")
@@ -157,7 +165,7 @@ named_lines = Table(
 )
 
 
-def best_of_customers(scope: Scope) -> Select[Any]:
+def best_of_customers(scope: KeyFilter) -> Select[Any]:
     """The largest sale of each customer."""
     return (
         select(
@@ -170,7 +178,7 @@ def best_of_customers(scope: Scope) -> Select[Any]:
     )
 
 
-def lines_of_names(scope: Scope) -> Select[Any]:
+def lines_of_names(scope: KeyFilter) -> Select[Any]:
     """Lines and pieces that were no gifts, by the name of the product."""
     return (
         select(
@@ -191,7 +199,7 @@ SALES = System(
         AdditiveTally(
             system="shop",
             table=daily_sales,
-            window=Window("day", "day"),
+            time_key=TimeKey("day", "day"),
             contributions=[
                 Contribution(
                     sales,
@@ -236,7 +244,7 @@ VISITS = System(
         AdditiveTally(
             system="shop",
             table=daily_visits,
-            window=Window("day", "day"),
+            time_key=TimeKey("day", "day"),
             contributions=[
                 Contribution(
                     visits,

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, Table, select
 
-from tallykeeper import RecomputedTally, System, Window
+from tallykeeper import RecomputedTally, System, TimeKey
 from tallykeeper.capture import trigger_names, triggers
 from tallykeeper.database import sql
 from tallykeeper.declarations.tally import Event
@@ -80,7 +80,7 @@ joining_tally = JoiningInTheTrigger(
     measures=["posts", "authors"],
     captures=tag_hours.captures,
     aggregate=tag_hours.aggregate,
-    window=Window("hour", "hour"),
+    time_key=TimeKey("hour", "hour"),
 )
 
 joining_system = System("forum", tag_hours.metadata, [joining_tally])

@@ -240,7 +240,7 @@ def _maintained(engine: Any, tally: Tally, what: str, rng: random.Random) -> Cou
         again = rng.random() < 0.5
         backfill(engine, tally, [lane], restart=again, on_progress=perhaps_interrupt)
     else:
-        rebuild(engine, tally, *(_window(rng) if tally.window else ()))
+        rebuild(engine, tally, *(_window(rng) if tally.time_key else ()))
     return Counter([what])
 
 
@@ -268,7 +268,7 @@ def _set(module: str, values: dict[str, float]) -> None:
 
 def _verify(engine: Any, tally: Tally, rng: random.Random) -> None:
     windows = rng.choice((None, "touched", [_window(rng), _window(rng)]))
-    found = verify(engine, tally, windows if tally.window else None)  # type: ignore[arg-type]
+    found = verify(engine, tally, windows if tally.time_key else None)  # type: ignore[arg-type]
     if found.differing:
         raise OracleViolation(
             f"verify of {tally.name}, windows {windows}, found differences where writers are at"

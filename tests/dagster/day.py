@@ -48,13 +48,13 @@ SETTLE_SECONDS = 240
 class Hour:
     """One hour: what its runs took and what it left.
 
-    `seconds` is what the refreshes of all tallies took inside the database, `taken` how many
+    `seconds` is what the refreshes of all tallies took inside the database, `consumed` how many
     change-log rows they consumed, `run_seconds` what the four runs took in all. `memory` is this
     process's, which runs them; `logs` the change logs' size after the refresh, dead rows and all.
     """
 
     seconds: float
-    taken: int
+    consumed: int
     run_seconds: float
     memory: int
     logs: int
@@ -154,7 +154,7 @@ def _hour(location: Location, day: Day) -> Hour:
         logs = sum(_size(connection, tally) for tally in tallies)
     return Hour(
         seconds=refreshed[0],
-        taken=int(refreshed[1]),
+        consumed=int(refreshed[1]),
         run_seconds=run_seconds,
         memory=psutil.Process().memory_info().rss,
         logs=logs,

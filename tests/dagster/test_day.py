@@ -28,7 +28,7 @@ def test_hours_pass_without_a_wrong_snapshot_or_a_false_alarm(
     day = live(location, hours=HOURS, seconds=SECONDS, rate=RATE, seed=new_seed())
     assert day.counts["snapshots"] >= 5 * HOURS, "a few in each hour"
     assert all(day.counts[f"{name} transactions"] > 0 for name in ("media", "gallery"))
-    assert sum(hour.taken for hour in day.hours) > 0, "there was something to take"
+    assert sum(hour.consumed for hour in day.hours) > 0, "there was something to take"
     assert day.failed_checks == []
     assert day.incidents == [], "nothing was wrong, so nothing may be alerted"
     assert max(hour.logs for hour in day.hours) < MOST_LOG_BYTES

@@ -31,7 +31,7 @@ import tallykeeper
 from assets.media import tables
 from assets.media.tallies import hourly_contributions
 from assets.media.tallies import system as media
-from tallykeeper import AdditiveTally, Contribution, Incident, System, Window
+from tallykeeper import AdditiveTally, Contribution, Incident, System, TimeKey
 from tallykeeper.dagster.assets import build_assets
 from tallykeeper.dagster.code_location import assets_of
 from tallykeeper.dagster.partitions import daily
@@ -221,7 +221,7 @@ def test_a_declaration_that_changed(library: Kept) -> None:
     changed = AdditiveTally(
         system="media",
         table=tables.daily_contributions,
-        window=Window("date", "day"),
+        time_key=TimeKey("date", "day"),
         contributions=[
             Contribution(
                 tables.media_files,

@@ -18,7 +18,7 @@ from sqlalchemy import (
     select,
 )
 
-from tallykeeper import AdditiveTally, Capture, Contribution, RecomputedTally, Scope, System
+from tallykeeper import AdditiveTally, Capture, Contribution, KeyFilter, RecomputedTally, System
 
 TYPES: dict[str, Any] = {
     "customer": Text(),
@@ -87,7 +87,7 @@ def latest(
         "units": func.sum(sales.c.units).label("units"),
     }
 
-    def aggregate(scope: Scope) -> Select[Any]:
+    def aggregate(scope: KeyFilter) -> Select[Any]:
         keys = [sales.c[n] for n in key]
         chosen = select(*keys, *(found[n] for n in measures))
         return chosen.where(*scope(**{n: sales.c[n] for n in key})).group_by(*keys)

@@ -403,7 +403,7 @@ def falsify(engine: Engine, tally: Tally, rng: random.Random) -> bool:
     if not count:
         return False
     row = f"ctid = (SELECT ctid FROM {name} ORDER BY ctid OFFSET {rng.randrange(count)} LIMIT 1)"
-    column = rng.choice([c for c in tally.key if c != getattr(tally.window, "column", None)])
+    column = rng.choice([c for c in tally.key if c != getattr(tally.time_key, "column", None)])
     moved = f"UPDATE {name} SET {column} = coalesce({column}, 0) + 1000000 WHERE {row}"
     change = rng.choice([f"DELETE FROM {name} WHERE {row}", moved])
     execute(engine, CLAIM_WRITING, change)

@@ -370,9 +370,9 @@ def test_a_second_backfill_is_refused_and_told_how_far_the_first_is(items: Engin
     settled(items)
 
 
-def test_a_run_that_was_taken_over_ends_by_itself(items: Engine) -> None:
+def test_a_run_that_was_replaced_ends_by_itself(items: Engine) -> None:
     steal = "UPDATE tallykeeper.backfills SET run = gen_random_uuid()"
-    with pytest.raises(BackfillRunning, match="taken over"):
+    with pytest.raises(BackfillRunning, match="replaced this one"):
         backfill(items, content_tags, on_progress=after(3, lambda: execute(items, steal)))
     backfill(items, content_tags)
     assert require_each_batch_once(items) == {"regular": 13, "auto": 13}

@@ -279,7 +279,7 @@ def test_times_at_and_beyond_the_ends_of_calendars_are_counted(library: Engine) 
     done = refresh(library, DAILY_TALLY)
     assert done.pending_consumed == 0
     execute(library, "DELETE FROM media.media_files WHERE path LIKE 'far%'")
-    days = [w.day for w in refresh(library, DAILY_TALLY).windows]
+    days = [w.day for w in refresh(library, DAILY_TALLY).changes_by_day]
     # What no calendar of Python's reaches is reported on the first and the last day it has.
     assert days == ["0001-01-01", "1904-01-01", "9999-12-31"]
 

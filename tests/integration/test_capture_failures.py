@@ -22,10 +22,10 @@ from tallykeeper import (
     AdditiveTally,
     Capture,
     Contribution,
+    KeyFilter,
     RecomputedTally,
-    Scope,
     System,
-    Window,
+    TimeKey,
     install,
     refresh,
     verify,
@@ -66,7 +66,7 @@ sums = Table(
 )
 
 
-def best_of(scope: Scope) -> object:
+def best_of(scope: KeyFilter) -> object:
     return (
         select(sales.c.customer, func.max(sales.c.amount).label("amount"))
         .where(*scope(customer=sales.c.customer))
@@ -77,7 +77,7 @@ def best_of(scope: Scope) -> object:
 by_day = AdditiveTally(
     system="shop",
     table=days,
-    window=Window("day", "day"),
+    time_key=TimeKey("day", "day"),
     contributions=[
         Contribution(
             sales,

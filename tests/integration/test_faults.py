@@ -17,7 +17,7 @@ from assets.media import tables
 from assets.media.tallies import system as media
 from tallykeeper import DoesNotFit, capture_faults, install, rebuild, refresh, verify
 from tallykeeper.database.sql import CLAIM_WRITING
-from tallykeeper.installation.schema_check import source_misfits
+from tallykeeper.installation.schema_check import source_mismatches
 from tests import tag_hours
 from tests.integration.support import (
     DAILY_LOG,
@@ -368,7 +368,7 @@ def test_values_that_triggers_do_not_see_are_refused(engine: Engine) -> None:
                 " VIRTUAL, created_at timestamptz NOT NULL, updated_at timestamptz)"
             )
         )
-        assert source_misfits(connection, tables.media_files, media.tallies) == [
+        assert source_mismatches(connection, tables.media_files, media.tallies) == [
             "original_created_at is a virtual generated column, which triggers do not see;"
             " make it STORED"
         ]
@@ -393,7 +393,7 @@ def test_a_source_that_logical_replication_fills_is_refused_and_named(library: E
         )
         said = "media.media_files is filled by a subscription, which fires no trigger"
         assert capture_faults(connection, DAILY_TALLY) == [said.replace(" is", ": is", 1)]
-        assert source_misfits(connection, tables.media_files, media.tallies) == [said]
+        assert source_mismatches(connection, tables.media_files, media.tallies) == [said]
         # Nothing that an installation could repair, or should say it did.
         with pytest.raises(DoesNotFit, match="is filled by a subscription"):
             install(connection, media.tallies)

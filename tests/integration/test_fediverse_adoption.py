@@ -391,7 +391,7 @@ def test_a_log_without_zones_and_in_json_is_checked_and_replayed(
 
 
 @pytest.mark.parametrize(
-    ("table", "change", "misfit"),
+    ("table", "change", "mismatch"),
     [
         ("stream_events", "ALTER payload TYPE text", "payload is text, expected jsonb"),
         # What others write is not made up: an empty column would lose every event.
@@ -401,13 +401,13 @@ def test_a_log_without_zones_and_in_json_is_checked_and_replayed(
     ],
 )
 def test_a_log_that_cannot_be_processed_is_refused_with_what_helps(
-    engine: Engine, table: str, change: str, misfit: str
+    engine: Engine, table: str, change: str, mismatch: str
 ) -> None:
     execute(engine, *NAIVE_LOG, f"ALTER TABLE fediverse.{table} {change}")
     with pytest.raises(DoesNotFit) as caught:
         migrate(engine, [system])
     said = str(caught.value)
-    assert f"the source table fediverse.{table}: {misfit}" in said
+    assert f"the source table fediverse.{table}: {mismatch}" in said
     added = "SELECT FROM pg_attribute WHERE attname = 'payload_reblog_id'"
     assert rows(engine, added) == [], "nothing was changed"
     assert "tally adopt fediverse --from-schema" in said

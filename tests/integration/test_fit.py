@@ -1,4 +1,4 @@
-"""An existing table fits where the engine can read or write it, and every misfit is named."""
+"""An existing table fits where the engine can read or write it, and every mismatch is named."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from tallykeeper import (
     DoesNotFit,
     RecomputedTally,
     System,
-    Window,
+    TimeKey,
 )
 from tallykeeper.installation.conversion import complete, convert, move_aside
 from tallykeeper.installation.schema_check import (
-    derived_misfits,
-    raw_misfits,
+    derived_mismatches,
+    raw_mismatches,
     require_fit,
-    source_misfits,
+    source_mismatches,
 )
 
 metadata = MetaData(schema="shop")
@@ -77,7 +77,7 @@ Index(
 tally = AdditiveTally(
     system="shop",
     table=daily_sales,
-    window=Window("date", "day"),
+    time_key=TimeKey("date", "day"),
     contributions=[
         Contribution(
             sales,
@@ -108,11 +108,11 @@ def alter(connection: Connection, table: str, change: str) -> None:
 
 
 def test_tables_made_from_the_declaration_fit(made: Connection) -> None:
-    assert source_misfits(made, sales, [tally]) == []
-    assert derived_misfits(made, tally) == []
+    assert source_mismatches(made, sales, [tally]) == []
+    assert derived_mismatches(made, tally) == []
 
 
-def test_tables_that_are_not_there_are_no_misfits(connection: Connection) -> None:
+def test_tables_that_are_not_there_are_no_mismatches(connection: Connection) -> None:
     require_fit(connection, [tally])
 
 
@@ -137,11 +137,11 @@ def test_a_source_fits_if_the_declared_types_hold_what_it_has(
     made: Connection, change: str
 ) -> None:
     alter(made, "sales", change)
-    assert source_misfits(made, sales, [tally]) == []
+    assert source_mismatches(made, sales, [tally]) == []
 
 
 @pytest.mark.parametrize(
-    ("change", "misfit"),
+    ("change", "mismatch"),
     [
         ("DROP at", "at is missing, expected timestamp with time zone"),
         (
@@ -158,10 +158,10 @@ def test_a_source_fits_if_the_declared_types_hold_what_it_has(
     ],
 )
 def test_a_source_does_not_fit_if_it_can_hold_more_than_is_declared(
-    made: Connection, change: str, misfit: str
+    made: Connection, change: str, mismatch: str
 ) -> None:
     alter(made, "sales", change)
-    assert source_misfits(made, sales, [tally]) == [misfit]
+    assert source_mismatches(made, sales, [tally]) == [mismatch]
 
 
 @pytest.mark.parametrize(
@@ -187,18 +187,18 @@ def test_a_derived_table_fits_if_its_types_hold_what_is_declared(
     made: Connection, change: str
 ) -> None:
     alter(made, "daily_sales", change)
-    assert derived_misfits(made, tally) == []
+    assert derived_mismatches(made, tally) == []
 
 
 def test_a_derived_table_may_have_wider_measures(made: Connection) -> None:
     alter(made, "daily_sales", "DROP average")
     alter(made, "daily_sales", "ALTER count TYPE bigint")
     alter(made, "daily_sales", "ADD average bigint GENERATED ALWAYS AS (amount / count) STORED")
-    assert derived_misfits(made, tally) == []
+    assert derived_mismatches(made, tally) == []
 
 
 @pytest.mark.parametrize(
-    ("change", "misfit"),
+    ("change", "mismatch"),
     [
         ("DROP updated_at", "updated_at is missing, expected timestamp with time zone"),
         ("DROP created_at", "created_at is missing, expected timestamp with time zone"),
@@ -240,22 +240,22 @@ def test_a_derived_table_may_have_wider_measures(made: Connection) -> None:
     ],
 )
 def test_a_derived_table_does_not_fit_if_the_engine_could_not_write_it(
-    made: Connection, change: str, misfit: str
+    made: Connection, change: str, mismatch: str
 ) -> None:
     alter(made, "daily_sales", change)
-    assert derived_misfits(made, tally) == [misfit]
+    assert derived_mismatches(made, tally) == [mismatch]
 
 
 def test_a_derived_table_without_a_unique_key_does_not_fit(made: Connection) -> None:
-    misfit = ["no unique index on (date, region)"]
+    mismatch = ["no unique index on (date, region)"]
     made.exec_driver_sql("DROP INDEX shop.daily_sales_without_region")
-    assert derived_misfits(made, tally) == misfit
+    assert derived_mismatches(made, tally) == mismatch
     made.exec_driver_sql("DROP INDEX shop.daily_sales_key")
     made.exec_driver_sql("CREATE INDEX ON shop.daily_sales (date, region)")
     made.exec_driver_sql("CREATE UNIQUE INDEX ON shop.daily_sales (date, region, count)")
     made.exec_driver_sql("CREATE UNIQUE INDEX ON shop.daily_sales (date, coalesce(region, ''))")
     made.exec_driver_sql("CREATE UNIQUE INDEX ON shop.daily_sales (date, region) WHERE count > 5")
-    assert derived_misfits(made, tally) == misfit
+    assert derived_mismatches(made, tally) == mismatch
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_one_index_that_takes_nulls_for_equal_makes_the_key_unique(
 ) -> None:
     made.exec_driver_sql("DROP INDEX shop.daily_sales_without_region, shop.daily_sales_key")
     made.exec_driver_sql(unique)
-    assert derived_misfits(made, tally) == []
+    assert derived_mismatches(made, tally) == []
 
 
 @pytest.mark.parametrize("table", ["sales", "daily_sales"])
@@ -286,7 +286,7 @@ def test_a_partitioned_source_fits(connection: Connection) -> None:
         "CREATE TABLE shop.sales (id bigint, at timestamptz NOT NULL, region varchar(40),"
         " amount integer NOT NULL) PARTITION BY RANGE (at)"
     )
-    assert source_misfits(connection, sales, [tally]) == []
+    assert source_mismatches(connection, sales, [tally]) == []
 
 
 def test_everything_that_does_not_fit_is_said_at_once(made: Connection) -> None:
@@ -318,7 +318,7 @@ events = Table(
 
 
 @pytest.mark.parametrize(
-    ("change", "misfit"),
+    ("change", "mismatch"),
     [
         ("ALTER payload TYPE json", None),
         ("ALTER at TYPE timestamp", None),
@@ -338,23 +338,23 @@ events = Table(
     ],
 )
 def test_a_raw_table_fits_if_processing_can_read_and_mark_it(
-    made: Connection, change: str, misfit: str | None
+    made: Connection, change: str, mismatch: str | None
 ) -> None:
     alter(made, "events", change)
-    assert raw_misfits(made, events) == ([] if misfit is None else [misfit])
-    if misfit is not None:
+    assert raw_mismatches(made, events) == ([] if mismatch is None else [mismatch])
+    if mismatch is not None:
         with pytest.raises(DoesNotFit) as caught:
             require_fit(
                 made, [], raw=[events], of_systems=[([sales], "no"), ([events], "or bring it over")]
             )
-        assert f"the source table shop.events: {misfit}" in str(caught.value)
+        assert f"the source table shop.events: {mismatch}" in str(caught.value)
         assert str(caught.value).endswith("; or bring it over")
 
 
 def test_a_raw_table_is_given_the_columns_that_processing_alone_writes(made: Connection) -> None:
     alter(made, "events", "DROP error, DROP kind, DROP payload")
     assert complete(made, events, ["error"]) == ["added the column error to shop.events"]
-    assert raw_misfits(made, events) == [
+    assert raw_mismatches(made, events) == [
         "kind is missing, expected text",
         "payload is missing, expected jsonb",
     ]
@@ -375,7 +375,7 @@ def test_a_derived_table_is_converted_where_that_makes_it_fit(connection: Connec
         "converted the derived table shop.daily_sales: the primary key (date, region) became unique"
         " indexes, because region may be null, created_at has its default"
     ]
-    assert derived_misfits(connection, tally) == []
+    assert derived_mismatches(connection, tally) == []
     assert convert(connection, tally) == []
     written = "INSERT INTO shop.daily_sales (date, region, count, amount) VALUES ('2025-01-01',"
     connection.exec_driver_sql(f"{written} NULL, 1, 1)")
@@ -418,7 +418,7 @@ NO_ROOM = ["id is missing, expected bigint", "region is NOT NULL, but nulls belo
 
 
 @pytest.mark.parametrize(
-    ("there", "misfits"),
+    ("there", "mismatches"),
     [
         (
             [
@@ -459,18 +459,18 @@ NO_ROOM = ["id is missing, expected bigint", "region is NOT NULL, but nulls belo
     ids=["foreign key", "partitioned", "view", "partition", "default"],
 )
 def test_what_hinders_a_conversion_leaves_the_table_as_it_is_and_is_refused(
-    connection: Connection, there: list[str], misfits: list[str]
+    connection: Connection, there: list[str], mismatches: list[str]
 ) -> None:
     for statement in there:
         connection.exec_driver_sql(statement)
     assert convert(connection, tally) == []
-    found = derived_misfits(connection, tally)
-    assert set(misfits) <= set(found)
+    found = derived_mismatches(connection, tally)
+    assert set(mismatches) <= set(found)
     with pytest.raises(DoesNotFit, match="run `tally migrate --move-aside`"):
         require_fit(connection, [tally])
     assert "moved shop.daily_sales" in move_aside(connection, daily_sales)
     metadata.create_all(connection, tables=[daily_sales])
-    assert derived_misfits(connection, tally) == []
+    assert derived_mismatches(connection, tally) == []
 
 
 def test_a_measure_that_may_be_null_makes_room_for_nulls(connection: Connection) -> None:
@@ -505,7 +505,7 @@ def test_a_measure_that_may_be_null_makes_room_for_nulls(connection: Connection)
     assert convert(connection, recomputed) == [
         "converted the derived table shop.latest: amount may be null, note may be null"
     ]
-    assert derived_misfits(connection, recomputed) == []
+    assert derived_mismatches(connection, recomputed) == []
     connection.exec_driver_sql("INSERT INTO shop.latest VALUES ('x', NULL, NULL)")
     assert convert(connection, recomputed) == []
 

@@ -34,7 +34,7 @@ from tallykeeper import (
     NotPermitted,
     System,
     TallyBusy,
-    Window,
+    TimeKey,
     refresh,
     status,
     verify,
@@ -337,7 +337,7 @@ per_day = Table(
 notes_per_day = AdditiveTally(
     system="notes",
     table=per_day,
-    window=Window("day", "day"),
+    time_key=TimeKey("day", "day"),
     contributions=[Contribution(notes, lambda n: {"day": n.at}, lambda _: {"count": 1})],
 )
 notes_system = System("notes", notes_metadata, [notes_per_day])

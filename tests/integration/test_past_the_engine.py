@@ -25,8 +25,8 @@ from tallykeeper import (
     AdditiveTally,
     Capture,
     Contribution,
+    KeyFilter,
     RecomputedTally,
-    Scope,
     System,
     refresh,
     status,
@@ -68,7 +68,7 @@ sums = by_customer("sums", Column("sales", BigInteger), Column("amount", BigInte
 best = by_customer("best", Column("amount", Integer))
 
 
-def best_of(scope: Scope) -> Select[Any]:
+def best_of(scope: KeyFilter) -> Select[Any]:
     return (
         select(sales.c.customer, func.max(sales.c.amount).label("amount"))
         .where(*scope(customer=sales.c.customer))

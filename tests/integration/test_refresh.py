@@ -20,7 +20,7 @@ from tallykeeper import (
     NotInstalled,
     System,
     TallyBusy,
-    Window,
+    TimeKey,
     install,
     rebuild,
     refresh,
@@ -108,7 +108,7 @@ def test_a_refresh_tells_what_it_did_on_which_day(library: Engine) -> None:
     done = refresh(library, DAILY_TALLY)
     assert (done.how, done.reason, done.pending_consumed, done.rows) == ("refresh", None, 4, 3)
     assert done.oldest_change == before.oldest_pending
-    assert [(w.day, w.inserted, w.updated, w.deleted) for w in done.windows] == [
+    assert [(w.day, w.inserted, w.updated, w.deleted) for w in done.changes_by_day] == [
         ("2021-07-01", 1, 0, 0),
         ("2024-03-01", 0, 1, 0),
         ("2024-03-02", 0, 0, 1),
@@ -208,7 +208,7 @@ def test_a_changed_declaration_is_adopted_by_the_next_refresh(library: Engine) -
     changed = AdditiveTally(
         system="media",
         table=tables.daily_contributions,
-        window=Window("date", "day"),
+        time_key=TimeKey("date", "day"),
         contributions=[
             Contribution(
                 tables.media_files,

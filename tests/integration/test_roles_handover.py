@@ -14,7 +14,7 @@ from assets.media.tallies import daily_contributions
 from assets.media.tallies import system as media
 from tallykeeper import NotPermitted, Progress, backfill, refresh, status
 from tallykeeper.catalog.privileges import MAINTAIN_SINCE, may_maintain, server_version
-from tallykeeper.catalog.transactions import hold_referenced
+from tallykeeper.catalog.transactions import lock_referenced
 from tallykeeper.database.sql import quote
 from tallykeeper.installation.migrate import migrate
 from tallykeeper.installation.roles_script import Wanted, roles_sql
@@ -153,14 +153,14 @@ def test_the_refresher_holds_what_it_refers_to_without_a_right_to_change_it(
     locked = "SELECT count(*) FROM (SELECT FROM gallery.users FOR UPDATE SKIP LOCKED) AS free"
     users = rows(divided.web, locked)[0][0]
     with divided.runs.begin() as connection:
-        hold_referenced(connection, gen_source_stats, few if some else None)
+        lock_referenced(connection, gen_source_stats, few if some else None)
         assert rows(divided.web, locked) == [(users - 2 if some else 0,)]
         assert sqlstate_of(divided.web, "DELETE FROM gallery.tags WHERE false") == "none"
     with divided.web.begin() as deleting:
         deleting.exec_driver_sql("SELECT FROM gallery.users FOR UPDATE")
         refused = pytest.raises(OperationalError, match=r"rows of gallery\.users .* are locked")
         with refused, divided.runs.begin() as connection:
-            hold_referenced(connection, gen_source_stats)
+            lock_referenced(connection, gen_source_stats)
     holding = "SELECT tallykeeper.hold_gallery_gen_source_stats_user_id(NULL)"
     assert sqlstate_of(divided.look, holding) == NO_PRIVILEGE
 

@@ -25,9 +25,9 @@ from tallykeeper import (
     Status,
     System,
     TallyBusy,
+    TimeKey,
     Verification,
     Waiting,
-    Window,
     Written,
 )
 from tallykeeper.cli import main as cli
@@ -95,8 +95,10 @@ def other_system(name: str) -> System:
         Column("count", Integer, nullable=False),
     )
     contribution = Contribution(source, lambda note: {"date": note.at}, lambda _: {"count": 1})
-    window = Window("date", "day")
-    tally = AdditiveTally(system=name, table=derived, contributions=[contribution], window=window)
+    time_key = TimeKey("date", "day")
+    tally = AdditiveTally(
+        system=name, table=derived, contributions=[contribution], time_key=time_key
+    )
     return System(name, metadata, [tally])
 
 
@@ -250,7 +252,7 @@ def test_a_refresh_is_told_in_one_line() -> None:
         rows=3_652,
         pending_consumed=1,
         oldest_change=NOW,
-        windows=(Written("2025-11-20", 1, 2, 1_000),),
+        changes_by_day=(Written("2025-11-20", 1, 2, 1_000),),
         as_of=NOW,
         seconds=0.123,
     )

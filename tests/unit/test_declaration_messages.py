@@ -26,7 +26,7 @@ from tallykeeper import (
     Contribution,
     DeclarationError,
     RecomputedTally,
-    Window,
+    TimeKey,
 )
 from tallykeeper.declarations.combining import SUM, Combine, Membership, sum_over_all_but
 
@@ -169,16 +169,16 @@ SLIPS: dict[str, tuple[Callable[[], object], str]] = {
         "it returns None",
     ),
     "an argument that there is not": (
-        lambda: additive(widow=Window("at", "day")),
-        "shop.stock: AdditiveTally has no argument 'widow'; did you mean 'window'?",
+        lambda: additive(time_kye=TimeKey("at", "day")),
+        "shop.stock: AdditiveTally has no argument 'time_kye'; did you mean 'time_key'?",
     ),
     "an argument of the other kind": (
         lambda: recomputed(contributions=[]),
         "shop.stock: RecomputedTally has no argument 'contributions'",
     ),
     "a month": (
-        lambda: recomputed(window=Window("customer", "month")),  # type: ignore[arg-type]
-        "shop.stock: the window's unit is 'month'; expected one of day, hour",
+        lambda: recomputed(time_key=TimeKey("customer", "month")),  # type: ignore[arg-type]
+        "shop.stock: the time key's unit is 'month'; expected one of day, hour",
     ),
     "a name of the log's": (
         lambda: additive(key=lambda row: {"logged_at": row.customer}, table=named("logged_at")),

@@ -27,10 +27,10 @@ from tallykeeper import (
     Capture,
     Contribution,
     DeclarationError,
+    KeyFilter,
     RecomputedTally,
-    Scope,
     System,
-    Window,
+    TimeKey,
 )
 from tests.shapes import person_sums_tally
 from tests.shapes import sales as desk_sales
@@ -83,7 +83,7 @@ def contribution(**options: Any) -> Contribution:
     return Contribution(sales, **settings | options)
 
 
-def by_item(scope: Scope) -> Select[Any]:
+def by_item(scope: KeyFilter) -> Select[Any]:
     return (
         select(sales.c.shop_id, lines.c.item_id, func.count().label("count"))
         .join_from(sales, lines, lines.c.sale_id == sales.c.id)
@@ -200,8 +200,8 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         "needs a key",
     ),
     "a window outside the key": (
-        lambda: additive(window=Window("date", "day")),
-        "window's column 'date' must be part of the key",
+        lambda: additive(time_key=TimeKey("date", "day")),
+        "time key's column 'date' must be part of the key",
     ),
     "a key that is not unique": (
         lambda: additive(

@@ -35,7 +35,7 @@ class Runs:
 
     def rebuilds(self, system: System) -> Iterator[tuple[str, Rebuild]]:
         """What clicks on Materialize run: for the last days, and for all lanes; by what it is."""
-        windowed = [t for t in system.tallies if t.window is not None]
+        windowed = [t for t in system.tallies if t.time_key is not None]
         if windowed:
             last = datetime.now(UTC).date()
             first = max(last - timedelta(days=REBUILT_DAYS - 1), start_date())

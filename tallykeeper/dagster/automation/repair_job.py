@@ -138,7 +138,7 @@ def _report(
     """An event for each partition that was written, and at the end one of the whole table."""
     of_run = materializations.of_run(done, reason)
     touched: dict[str | None, Mapping[str, dg.MetadataValue]] = {}
-    if tally.window is not None:
+    if tally.time_key is not None:
         touched.update(materializations.by_partition(done, span_of(daily()), reason))
     elif isinstance(tally, RecomputedTally) and lanes_of(tally) is not None:
         touched.update(lanes.each_lane(tally, of_run["reason"]))

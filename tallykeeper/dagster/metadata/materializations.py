@@ -29,7 +29,7 @@ def of_run(done: Sequence[Refreshed], reason: str) -> Metadata:
     `seconds` is the time in the database, `oldest_change` when the oldest change taken was made.
     """
     oldest = min((d.oldest_change for d in done if d.oldest_change), default=None)
-    days = {w.day for d in done for w in d.windows if w.day is not None}
+    days = {w.day for d in done for w in d.changes_by_day if w.day is not None}
     metadata: Metadata = {
         "dagster/row_count": dg.MetadataValue.int(done[-1].rows),
         "reason": dg.MetadataValue.text(reason),
@@ -62,7 +62,7 @@ def of_backfill(done: Backfilled, now: Status) -> Metadata:
     metadata: Metadata = {
         "reason": dg.MetadataValue.text(f"{how} of {lanes}{why}"),
         "keys_changed": dg.MetadataValue.int(done.keys_changed),
-        "pending_consumed": dg.MetadataValue.int(done.taken),
+        "pending_consumed": dg.MetadataValue.int(done.consumed),
         "batches": dg.MetadataValue.int(done.batches),
         "items": dg.MetadataValue.int(done.items),
         "rows_computed": dg.MetadataValue.int(done.rows),
@@ -122,7 +122,7 @@ def by_partition(
     """`of_partition` for every partition on which anything was written, in order."""
     written: dict[str, list[Written]] = {}
     for result in done:
-        for window in result.windows:
+        for window in result.changes_by_day:
             if window.day is not None:
                 written.setdefault(span.partition_of(window.day), []).append(window)
     today = today or datetime.now(UTC).date()

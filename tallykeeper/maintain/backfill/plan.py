@@ -2,8 +2,8 @@
 
 All of it is one transaction under the derived table's lock. Everything is begun anew where the
 tally is stale for a reason that is no mark of a backfill: then those marks, seen in this snapshot,
-give way to a mark for each lane, and the change log's rows are taken, for each batch reads a later
-snapshot and the live view reads the sources until the last lane is through.
+give way to a mark for each lane, and the change log's rows are consumed, for each batch reads a
+later snapshot and the live view reads the sources until the last lane is through.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ LOAD, REPLACE = "load", "replace"
 
 
 @dataclass(frozen=True)
-class Begun:
+class Plan:
     """What a run is about: its lanes, of which those that are finished need no more batches.
 
     `reason` says why the tally is stale, if it is; `strays` counts rows in no lane, which were
-    deleted; `taken` counts the change-log rows that were
-    taken, `oldest` is when the oldest of them was logged.
+    deleted; `consumed` counts the change-log rows that were
+    consumed, `oldest` is when the oldest of them was logged.
     """
 
     lanes: tuple[str, ...]
@@ -44,7 +44,7 @@ class Begun:
     resumed: bool
     reason: str | None
     strays: int = 0
-    taken: int = 0
+    consumed: int = 0
     oldest: datetime | None = None
 
 
@@ -54,7 +54,7 @@ def not_built(lane: str) -> str:
 
 
 @dataclass(frozen=True)
-class Beginning:
+class Planner:
     """What was asked for: which lanes, from their start or not, by which run.
 
     `strip`: an empty table may lose its indexes and foreign keys while it is loaded.
@@ -67,7 +67,7 @@ class Beginning:
     run: uuid.UUID
     strip: bool = True
 
-    def begin(self, connection: Connection) -> Begun:
+    def begin(self, connection: Connection) -> Plan:
         """Set marks and positions, in the caller's transaction, which holds the derived table.
 
         Raises TallyBusy, NotPermitted; or a lock timeout where the table cannot be stripped just
@@ -91,28 +91,28 @@ class Beginning:
         self._take_over(connection)
         if loading:
             # Its marks go all at once, when its indexes are there; so it is resumed as a whole.
-            return Begun(tuple(self.batches.lanes), LOAD, True, reason)
+            return Plan(tuple(self.batches.lanes), LOAD, True, reason)
         left = () if self.restart else _unfinished(known, self.wanted)
         if left:
-            return Begun(left, REPLACE, True, reason)
+            return Plan(left, REPLACE, True, reason)
         self._from_the_start(connection, self.wanted, REPLACE)
         strays = self._delete_strays(connection) if whole else 0
-        return Begun(self.wanted, REPLACE, False, reason, strays)
+        return Plan(self.wanted, REPLACE, False, reason, strays)
 
-    def _anew(self, connection: Connection, stripped: bool, reason: str | None) -> Begun:
+    def _anew(self, connection: Connection, stripped: bool, reason: str | None) -> Plan:
         tally, lanes = self.tally, tuple(self.batches.lanes)
         edits = manual_writes.resolve(connection, tally, "rebuilt")
         incidents.record_stale(connection, tally, edits_are_known=edits is not None)
         state.clear_stale(connection, tally)
         for lane in lanes:
             state.mark_stale(connection, tally, not_built(lane))
-        taken, oldest = forget(connection, tally, "true")
+        consumed, oldest = forget(connection, tally, "true")
         connection.execute(delete(state.backfills).where(state.backfills.c.tally == tally.name))
         mode = self._mode(connection, stripped)
         self._from_the_start(connection, lanes, mode)
         strays = self._delete_strays(connection) if mode == REPLACE else 0
         left = lanes if mode == LOAD else self.wanted
-        return Begun(left, mode, False, reason, strays, taken, oldest)
+        return Plan(left, mode, False, reason, strays, consumed, oldest)
 
     def _delete_strays(self, connection: Connection) -> int:
         """Delete rows that lie in no lane: how many they were."""

@@ -32,10 +32,10 @@ from tallykeeper.faults.quarantine import attempt, lift
 from tallykeeper.installation import deferred_indexes
 from tallykeeper.installation.declaration_version import adopt_declaration
 from tallykeeper.maintain.backfill.lock import alone
-from tallykeeper.maintain.backfill.plan import LOAD, REPLACE, Beginning, Begun, not_built
+from tallykeeper.maintain.backfill.plan import LOAD, REPLACE, Plan, Planner, not_built
 from tallykeeper.maintain.backfill.throttle import stand_back, waiting_for_us
 from tallykeeper.maintain.derived_rows import (
-    FRESH,
+    DESIRED_ROWS,
     Outcome,
     Written,
     added,
@@ -86,8 +86,8 @@ OnProgress = Callable[[Progress], None] | None
 class Backfilled:
     """What a backfill did: batches, source rows and computed rows of this run alone.
 
-    `reason` says why the tally was stale, if it was; `taken` counts the change-log rows that were
-    pending when everything was begun anew, and so are in what the batches read.
+    `reason` says why the tally was stale, if it was; `consumed` counts the change-log rows that
+    were pending when everything was begun anew, and so are in what the batches read.
     """
 
     tally: str
@@ -100,7 +100,7 @@ class Backfilled:
     paused_seconds: float = field(compare=False)
     written: tuple[Written, ...] = ()
     reason: str | None = None
-    taken: int = 0
+    consumed: int = 0
     oldest_change: datetime | None = None
 
     @property
@@ -142,8 +142,8 @@ def backfill(
     with alone(engine, tally, lambda c, pid: _refusal(c, tally, pid)) as connection:
         run = _Run(connection, tally, tally.batches, target_seconds, on_progress)
         done = run.go(wanted, restart)
-    vacuum_log(engine, tally, done.taken)
-    if run.begun.mode == LOAD:
+    vacuum_log(engine, tally, done.consumed)
+    if run.plan.mode == LOAD:
         _analyze(engine, tally)
     return done
 
@@ -214,29 +214,29 @@ class _Run:
 
     def go(self, wanted: tuple[str, ...], restart: bool) -> Backfilled:
         """Begin or go on, batch by batch, and finish."""
-        self.begun = begun = self._begin(wanted, restart)
-        self.written = (Written(None, 0, 0, begun.strays),) if begun.strays else ()
+        self.plan = plan = self._begin(wanted, restart)
+        self.written = (Written(None, 0, 0, plan.strays),) if plan.strays else ()
         for lane in self._unfinished():
-            self._run_lane(lane, last_lane=lane == begun.lanes[-1])
-        if begun.mode == LOAD:
+            self._run_lane(lane, last_lane=lane == plan.lanes[-1])
+        if plan.mode == LOAD:
             self._finish_load()
         return Backfilled(
             tally=self.tally.name,
-            lanes=begun.lanes,
-            resumed=begun.resumed,
+            lanes=plan.lanes,
+            resumed=plan.resumed,
             batches=self.count,
             items=self.items,
             rows=self.rows,
             seconds=time.perf_counter() - self.started,
             paused_seconds=self.paused_seconds,
             written=self.written,
-            reason=begun.reason,
-            taken=begun.taken,
-            oldest_change=begun.oldest,
+            reason=plan.reason,
+            consumed=plan.consumed,
+            oldest_change=plan.oldest,
         )
 
-    def _begin(self, wanted: tuple[str, ...], restart: bool) -> Begun:
-        asked = Beginning(self.tally, self.batches, wanted, restart, self.id)
+    def _begin(self, wanted: tuple[str, ...], restart: bool) -> Plan:
+        asked = Planner(self.tally, self.batches, wanted, restart, self.id)
         try:
             return self._write(asked.begin, patience=0)
         except TallyBusy:
@@ -250,7 +250,7 @@ class _Run:
         """The lanes that need batches; counts what is done already."""
         with self.connection.begin():
             known = state.backfilled(self.connection, self.tally)
-        mine = [known[lane] for lane in self.begun.lanes]
+        mine = [known[lane] for lane in self.plan.lanes]
         self.items_before = sum(row.items_done for row in mine)
         self.items_total = sum(row.items_total for row in mine)
         return [row.lane for row in mine if row.finished_at is None]
@@ -299,9 +299,9 @@ class _Run:
             "finished_at": func.now() if last else None,
         }
         connection.execute(update(state.backfills).where(*self._at(lane)).values(moved))
-        if last and self.begun.mode == REPLACE:
+        if last and self.plan.mode == REPLACE:
             state.clear_reason(connection, self.tally, not_built(lane))
-            if lane == self.begun.lanes[-1]:
+            if lane == self.plan.lanes[-1]:
                 self._record(connection, added([*self.written, *written]))
         waiting = waiting_for_us(connection)
         return _Batch(end.items, computed, last, written, began, waited, waiting)
@@ -310,7 +310,7 @@ class _Run:
         self, connection: Connection, stretch: Stretch
     ) -> tuple[int, tuple[Written, ...]]:
         """How many rows the stretch has, and what was written."""
-        loading = self.begun.mode == LOAD
+        loading = self.plan.mode == LOAD
         if loading:
             loaded = attempt(
                 connection, partial(deferred_indexes.insert, connection, self.tally, stretch)
@@ -319,23 +319,23 @@ class _Run:
                 lift(connection, self.tally, stretch)
                 return loaded, ((Written(None, loaded, 0, 0),) if loaded else ())
         written = rewrite(connection, self.tally, stretch, empty=loading)
-        computed = sql.execute(connection, f"SELECT count(*) FROM {FRESH}").scalar_one()
+        computed = sql.execute(connection, f"SELECT count(*) FROM {DESIRED_ROWS}").scalar_one()
         record_batch(connection, self.tally, written)
         return int(computed), written
 
     def _own_row(self, connection: Connection, lane: str) -> Row[Any]:
-        """The lane's state. Raises BackfillRunning where another run has taken it over."""
+        """The lane's state. Raises BackfillRunning where another run has replaced it."""
         query = select(state.backfills).where(*self._at(lane), state.backfills.c.run == self.id)
         row = connection.execute(query).one_or_none()
         if row is None:
             raise BackfillRunning(
-                f"{self.tally.name}: another backfill has taken over, so this one ends; what it"
+                f"{self.tally.name}: another backfill replaced this one, so it ends; what it"
                 " has committed stays"
             )
         return row
 
     def _own(self, connection: Connection) -> None:
-        for lane in self.begun.lanes:
+        for lane in self.plan.lanes:
             self._own_row(connection, lane)
 
     def _at(self, lane: str) -> tuple[ColumnElement[bool], ...]:
@@ -356,11 +356,11 @@ class _Run:
 
     def _record(self, connection: Connection, written: tuple[Written, ...]) -> None:
         """Say in the tally's state that it is built, where all of it is."""
-        begun = self.begun
-        whole = begun.lanes == tuple(self.batches.lanes)
-        if whole or (begun.reason and not state.stale_reasons(connection, self.tally)):
-            outcome = Outcome(begun.taken, begun.oldest, written)
-            record(connection, self.tally, "rebuild", begun.reason, outcome, self.started, True)
+        plan = self.plan
+        whole = plan.lanes == tuple(self.batches.lanes)
+        if whole or (plan.reason and not state.stale_reasons(connection, self.tally)):
+            outcome = Outcome(plan.consumed, plan.oldest, written)
+            record(connection, self.tally, "rebuild", plan.reason, outcome, self.started, True)
 
     def _most(self) -> int:
         """How many source rows a batch may look at, by what those before made of theirs."""
@@ -373,7 +373,7 @@ class _Run:
         self.wanted_rows = int(min(MOST_ROWS, max(LEAST_ROWS, wanted)))
 
     def _tell_building(self, what: str) -> None:
-        self._tell(self.begun.lanes[-1], 0, 0.0, building=what)
+        self._tell(self.plan.lanes[-1], 0, 0.0, building=what)
 
     def _tell(
         self,
@@ -392,7 +392,7 @@ class _Run:
             Progress(
                 tally=self.tally.name,
                 lane=lane,
-                lanes=self.begun.lanes,
+                lanes=self.plan.lanes,
                 items_done=self.items_before + self.items,
                 items_total=max(self.items_total, self.items_before + self.items),
                 rows=self.rows,
