@@ -68,9 +68,10 @@ def is_command(line: str) -> bool:
             if word not in options:
                 return False
         elif isinstance(command, click.Group):
-            if word not in command.commands:
+            below = command.get_command(click.Context(command), word)
+            if below is None:
                 return False
-            command = command.commands[word]
+            command = below
     return command is not tally
 
 
@@ -97,7 +98,8 @@ def indexes() -> set[str]:
 
 @cache
 def settings() -> str:
-    return "".join(path.read_text() for path in (ROOT / "resources").glob("*.py"))
+    folders = (ROOT / "tallykeeper", ROOT / "assets")
+    return "".join(path.read_text() for folder in folders for path in folder.rglob("*.py"))
 
 
 def is_setting(name: str) -> bool:
@@ -116,7 +118,8 @@ def exists(name: str) -> bool:
     first = re.split(r"[ .]", name)[0]
     kinds: dict[str, Callable[[str], bool]] = {
         **dict.fromkeys(metadata(), is_table),
-        **dict.fromkeys(("assets", "tallies", "resources", "pipelines"), is_python),
+        **dict.fromkeys(("assets", "resources", "pipelines"), is_python),
+        "tallykeeper": lambda n: is_table(n) or is_python(n),
         **dict.fromkeys(("GET", "POST"), lambda address: address in addresses()),
         "tally": is_command,
         "make": is_target,
