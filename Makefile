@@ -15,7 +15,7 @@ QUIET_DG := import pathlib, sys, sysconfig; \
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test lint format bench docs screenshots lock clean
+.PHONY: help setup demo up down test golden lint format bench docs screenshots lock clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -35,6 +35,9 @@ down: $(READY) ## stop what still runs
 # Three at a time, a file by one of them: most tests wait for others. ARGS="-n 0" is one by one.
 test: $(READY) ## all tests
 	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 30 $(ARGS)
+
+golden: $(READY) ## write the generated statements of tests/golden anew, for review
+	@TALLY_TEST_GOLDEN=write $(BIN)/pytest -q -n 0 tests/golden
 
 lint: $(READY) ## style, formatting and types, nothing changed
 	@$(BIN)/ruff check .

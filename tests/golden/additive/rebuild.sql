@@ -1,0 +1,24 @@
+LOCK TABLE golden.sales IN ACCESS SHARE MODE;
+
+LOCK TABLE golden.revenue_daily IN SHARE ROW EXCLUSIVE MODE;
+
+WITH taken AS (DELETE FROM tallykeeper.additive_revenue_daily_log AS l WHERE true RETURNING logged_at) SELECT count(*) AS entries, min(logged_at) AS oldest FROM taken;
+
+SELECT FROM golden.revenue_daily LIMIT 1;
+
+WITH inserted AS (
+  INSERT INTO golden.revenue_daily AS d (day, product, lines, cents)
+  SELECT f.day, f.product, f.lines, f.cents FROM (
+SELECT s.day, s.product, s.lines, s.cents FROM (
+SELECT date_trunc('day', golden.sales.sold_at, 'UTC') AS day, golden.sales.product AS product, count(*) AS lines, coalesce(sum(golden.sales.cents), 0) AS cents
+FROM golden.sales GROUP BY date_trunc('day', golden.sales.sold_at, 'UTC'), golden.sales.product
+) AS s WHERE true
+  ) AS f RETURNING date_trunc('day', d.day, 'UTC') AS day
+), d AS (
+  SELECT day, count(*) AS keys FROM inserted GROUP BY day
+)
+SELECT to_char(least(greatest(d.day, '0001-01-01Z'::timestamptz), '9999-12-31Z'::timestamptz) AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day, NULL AS taken, sum(keys) AS inserted, 0 AS updated, 0 AS deleted,
+       NULL AS oldest FROM d GROUP BY 1 ORDER BY 1;
+
+UPDATE tallykeeper.tally_state SET rows=(SELECT count(*) AS count_1
+FROM golden.revenue_daily), built_at=now(), refreshed_at=now(), seconds=%(seconds)s, pending_consumed=%(pending_consumed)s::BIGINT, keys_changed=%(keys_changed)s::BIGINT WHERE tallykeeper.tally_state.tally = %(tally_1)s::VARCHAR RETURNING tallykeeper.tally_state.rows, tallykeeper.tally_state.refreshed_at;
