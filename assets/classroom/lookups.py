@@ -43,7 +43,7 @@ def create_lookups(connection: Connection, tallies: Sequence[RecomputedTally]) -
         if present is not None and present.strip() == body.strip():
             continue
         signature = f"{name}(bigint[])"
-        view_replacement.replace_function(connection, signature, create, "classroom")
+        view_replacement.replace_function(connection, name, create, "classroom")
         sql.execute(connection, f"REVOKE EXECUTE ON FUNCTION {signature} FROM PUBLIC")
         done.append(f"created the function {name}")
     return done

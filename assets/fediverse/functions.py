@@ -18,6 +18,7 @@ from sqlalchemy import Connection, text
 from assets.fediverse import notes
 from assets.fediverse.tables import hashtag_hourly_stats
 from tallykeeper.database.sql import in_engine_schema, literal
+from tallykeeper.installation import view_replacement
 
 TIME = in_engine_schema("fediverse_time")
 ID = in_engine_schema("fediverse_id")
@@ -90,7 +91,7 @@ def create_functions(connection: Connection, more: Mapping[str, str] | None = No
             text("SELECT obj_description(:oid, 'pg_proc') = :mark"), {"oid": oid, "mark": mark}
         ):
             continue
-        connection.exec_driver_sql(statement.replace("%", "%%"))
+        view_replacement.replace_function(connection, name, statement, "fediverse")
         oid = connection.scalar(text("SELECT to_regproc(:name)::oid"), {"name": name})
         kind = "AGGREGATE" if name == LAST_KEPT else "FUNCTION"
         signature = connection.scalar(text("SELECT CAST(:oid AS regprocedure)::text"), {"oid": oid})

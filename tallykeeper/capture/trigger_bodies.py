@@ -70,11 +70,12 @@ BEGIN
 EXCEPTION
   WHEN syntax_error_or_access_rule_violation THEN RETURN false;
 END"""
-    return (
-        f"CREATE OR REPLACE FUNCTION {COLUMNS_ARE}(relation text, names text[], types text[])"
-        " RETURNS boolean\n"
-        "LANGUAGE plpgsql IMMUTABLE SET search_path TO pg_catalog, pg_temp\n"
-        f"AS {sql.dollar_quoted(body)}"
+    return sql.create_function(
+        COLUMNS_ARE,
+        "boolean",
+        body,
+        arguments="relation text, names text[], types text[]",
+        attributes="IMMUTABLE",
     )
 
 
@@ -85,10 +86,12 @@ def _create_log_at() -> str:
     stay in the plan as a constant: PostgreSQL plans anew when such a relation is dropped or
     renamed.
     """
-    return (
-        f"CREATE OR REPLACE FUNCTION {LOG_AT}(name text) RETURNS regclass\n"
-        "LANGUAGE plpgsql IMMUTABLE SET search_path TO pg_catalog, pg_temp\n"
-        f"AS {sql.dollar_quoted('BEGIN RETURN to_regclass(name); END')}"
+    return sql.create_function(
+        LOG_AT,
+        "regclass",
+        "BEGIN RETURN to_regclass(name); END",
+        arguments="name text",
+        attributes="IMMUTABLE",
     )
 
 

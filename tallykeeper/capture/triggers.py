@@ -72,11 +72,8 @@ class Hook:
 
     def create_function(self) -> str:
         """CREATE FUNCTION; several hooks may share one."""
-        return (
-            f"CREATE OR REPLACE FUNCTION {self.function}() RETURNS trigger\n"
-            "LANGUAGE plpgsql SECURITY DEFINER SET search_path TO pg_catalog, pg_temp"
-            " SET timezone TO 'UTC'\n"
-            f"AS {sql.dollar_quoted(self.body)}"
+        return sql.create_function(
+            self.function, "trigger", self.body, settings={"timezone": "'UTC'"}
         )
 
     def create_trigger(self) -> list[str]:
@@ -99,11 +96,7 @@ class MergeGuard(Hook):
     """
 
     def create_function(self) -> str:
-        return (
-            f"CREATE OR REPLACE FUNCTION {self.function}() RETURNS trigger\n"
-            "LANGUAGE plpgsql SECURITY DEFINER SET search_path TO pg_catalog, pg_temp\n"
-            f"AS {sql.dollar_quoted(self.body)}"
-        )
+        return sql.create_function(self.function, "trigger", self.body)
 
     def create_trigger(self) -> list[str]:
         create = (

@@ -35,8 +35,7 @@ def signatures(tally: Tally) -> list[str]:
 
 def signature(tally: Tally, key: ForeignKeyConstraint) -> str:
     """The function of one foreign key, with the types of its arguments."""
-    types = ", ".join(f"{sql.type_name(e.column.type)}[]" for e in key.elements)
-    return f"{_name(tally, key)}({types})"
+    return f"{_name(tally, key)}({_types(key)})"
 
 
 def call(tally: Tally, key: ForeignKeyConstraint, rows: str | None) -> str:
@@ -51,6 +50,10 @@ def call(tally: Tally, key: ForeignKeyConstraint, rows: str | None) -> str:
     )
     distinct = f"SELECT DISTINCT {sql.columns(own, 'r')} FROM {rows} AS r"
     return f"SELECT {_name(tally, key)}({arrays}) FROM ({distinct}) AS r"
+
+
+def _types(key: ForeignKeyConstraint) -> str:
+    return ", ".join(f"{sql.type_name(e.column.type)}[]" for e in key.elements)
 
 
 def _name(tally: Tally, key: ForeignKeyConstraint) -> str:
@@ -117,8 +120,4 @@ def _create(tally: Tally, key: ForeignKeyConstraint) -> str:
         f"  IF NOT has_any_column_privilege({sql.literal(parent)}, 'UPDATE') THEN RETURN; END IF;"
         f"\n  IF $1 IS NULL THEN{_loop(key, 'true')}  ELSE{_loop(key, condition)}  END IF;\nEND"
     )
-    return (
-        f"CREATE OR REPLACE FUNCTION {signature(tally, key)} RETURNS void\n"
-        "LANGUAGE plpgsql SECURITY DEFINER SET search_path TO pg_catalog, pg_temp\n"
-        f"AS {sql.dollar_quoted(body)}"
-    )
+    return sql.create_function(_name(tally, key), "void", body, arguments=_types(key))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -255,6 +255,28 @@ def row_type(table: Table, names: tuple[str, ...]) -> str:
     return ", ".join(f"{quote(n)} {type_name(table.c[n].type)}" for n in names)
 
 
+def create_function(
+    name: str,
+    returns: str,
+    body: str,
+    *,
+    arguments: str = "",
+    language: str = "plpgsql",
+    attributes: str = "SECURITY DEFINER",
+    settings: Mapping[str, str] | None = None,
+) -> str:
+    """CREATE OR REPLACE FUNCTION, as the engine has all of its functions.
+
+    They find nothing of anybody else's by its bare name, whatever path the caller has.
+    """
+    fixed = {"search_path": "pg_catalog, pg_temp", **(settings or {})}
+    set_ = " ".join(f"SET {setting} TO {value}" for setting, value in fixed.items())
+    return (
+        f"CREATE OR REPLACE FUNCTION {name}({arguments}) RETURNS {returns}\n"
+        f"LANGUAGE {language} {attributes} {set_}\nAS {dollar_quoted(body)}"
+    )
+
+
 def stable_function(
     name: str, returns: str, body: str, arguments: str = "", language: str = "sql"
 ) -> str:
@@ -265,13 +287,18 @@ def stable_function(
     so that a reader needs none on the sources; and with an error where row security would hide rows
     from the owner.
     """
-    # PL/pgSQL keeps plans for a session; each is to be made for the very values it is for.
-    planned = " SET plan_cache_mode TO force_custom_plan" if language == "plpgsql" else ""
-    return (
-        f"CREATE OR REPLACE FUNCTION {name}({arguments}) RETURNS TABLE ({returns})\n"
-        f"LANGUAGE {language} STABLE SECURITY DEFINER SET search_path TO pg_catalog, pg_temp"
-        f" SET timezone TO 'UTC' SET jit TO off SET row_security TO off{planned}\n"
-        f"AS {dollar_quoted(body)}"
+    settings = {"timezone": "'UTC'", "jit": "off", "row_security": "off"}
+    if language == "plpgsql":
+        # PL/pgSQL keeps plans for a session; each is to be made for the very values it is for.
+        settings["plan_cache_mode"] = "force_custom_plan"
+    return create_function(
+        name,
+        f"TABLE ({returns})",
+        body,
+        arguments=arguments,
+        language=language,
+        attributes="STABLE SECURITY DEFINER",
+        settings=settings,
     )
 
 
@@ -316,11 +343,12 @@ BEGIN
   END IF;
   RETURN true;
 END"""
-    return (
-        f"CREATE OR REPLACE FUNCTION {in_engine_schema('require_unbroken')}"
-        "(VARIADIC sources regclass[]) RETURNS boolean\n"
-        "LANGUAGE plpgsql STABLE SET search_path TO pg_catalog, pg_temp\n"
-        f"AS {dollar_quoted(body)}"
+    return create_function(
+        in_engine_schema("require_unbroken"),
+        "boolean",
+        body,
+        arguments="VARIADIC sources regclass[]",
+        attributes="STABLE",
     )
 
 

@@ -192,11 +192,7 @@ _REFUSAL = f"""
 
 def create_function(*, refuse: bool) -> str:
     """CREATE FUNCTION for what both event triggers call."""
-    settings = " ".join(f"SET {name} TO {value}" for name, value in _SETTINGS)
-    return (
-        f"CREATE OR REPLACE FUNCTION {FUNCTION}() RETURNS event_trigger\n"
-        f"LANGUAGE plpgsql SECURITY DEFINER {settings}\nAS {sql.dollar_quoted(_body(refuse))}"
-    )
+    return sql.create_function(FUNCTION, "event_trigger", _body(refuse), settings=dict(_SETTINGS))
 
 
 def _body(refuse: bool) -> str:

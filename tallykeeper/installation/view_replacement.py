@@ -9,7 +9,7 @@ dropped, which is refused while anything of others stands on it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
@@ -58,56 +58,41 @@ def replace(
     if alter_log:
         stand_on_nothing(connection, tally)
         change_log.alter(connection, tally)
+
+    def free() -> None:
+        for each in standing:
+            stand_on_nothing(connection, each.tally)
+
     freed = False
     for statement in wanted.functions:
         name = next((n for n in tally.function_names() if statement.startswith(_creating(n))), None)
         if name is None:
             sql.execute(connection, statement)
-        elif _replace_function(connection, name, statement, tally, standing):
+        elif replace_function(connection, name, statement, tally.name, free):
             freed = True
     for each in (wanted, *downstream) if freed else (wanted,):
         if each.tally not in afterwards:
             _replace_view(connection, each)
 
 
-def replace_function(connection: Connection, signature: str, statement: str, what: str) -> None:
-    """Run `statement`, which creates or replaces this very function; `what` it is for.
-
-    Where it returns other columns than before it is dropped first. Raises HasDependents.
-    """
-    if not _try(connection, statement):
-        oid = connection.scalar(text("SELECT to_regprocedure(:name)::oid"), {"name": signature})
-        kept = _supersede(connection, statement, {oid: signature}, what)
-        attributes.set_again(connection, signature, kept)
-
-
-def _replace_function(
-    connection: Connection, name: str, statement: str, tally: Tally, standing: Sequence[LiveView]
+def replace_function(
+    connection: Connection,
+    name: str,
+    statement: str,
+    what: str,
+    free: Callable[[], None] = lambda: None,
 ) -> bool:
-    """The same for a function that live views call; whether these have to be replaced then."""
+    """Run `statement`, which creates or replaces the function `name`; `what` it is for.
+
+    PostgreSQL keeps owner and grants of a function that it replaces. One whose result has other
+    columns is dropped first, and those of the same name with other arguments too, which an older
+    declaration left: then what was set on them is set again. `free` is called before anything is
+    dropped. Returns whether something was. Raises HasDependents.
+    """
     before = _functions(connection, name)
-    if not _is_superseded(connection, name, statement):
+    if _try(connection, statement) and len(_functions(connection, name)) == 1:
         return False
-    for each in standing:
-        stand_on_nothing(connection, each.tally)
-    kept = _supersede(connection, statement, before, tally.name)
-    for signature in _functions(connection, name).values():
-        attributes.set_again(connection, signature, kept)
-    return True
-
-
-def _is_superseded(connection: Connection, name: str, statement: str) -> bool:
-    """Run the statement as far as it goes: whether functions of the name have to go for it."""
-    if not _try(connection, statement):
-        return True
-    # Of other arguments, by an older declaration: nothing would ever call it again.
-    return len(_functions(connection, name)) > 1
-
-
-def _supersede(
-    connection: Connection, statement: str, before: Mapping[int, str], what: str
-) -> list[attributes.Attribute]:
-    """Drop the functions and run the statement; what was set on them."""
+    free()
     for oid, signature in before.items():
         dependents.require_none(
             dependents.on_function(connection, oid),
@@ -117,7 +102,9 @@ def _supersede(
     for signature in before.values():
         sql.execute(connection, f"DROP FUNCTION {signature}")
     sql.execute(connection, statement)
-    return kept
+    for signature in _functions(connection, name).values():
+        attributes.set_again(connection, signature, kept)
+    return True
 
 
 def _replace_view(connection: Connection, wanted: LiveView) -> None:
