@@ -26,11 +26,11 @@ from tallykeeper import (
     Batches,
     Capture,
     Contribution,
+    KeyFilter,
     Lane,
     RecomputedTally,
-    Scope,
     System,
-    Window,
+    TimeKey,
 )
 from tallykeeper.database import sql
 
@@ -80,7 +80,7 @@ product_words = Table(
 additive = AdditiveTally(
     system="additive",
     table=revenue_daily,
-    window=Window("day", "day"),
+    time_key=TimeKey("day", "day"),
     contributions=[
         Contribution(
             sales,
@@ -91,10 +91,10 @@ additive = AdditiveTally(
 )
 
 
-def _customers(scope: Scope) -> Select[Any]:
+def _customers(keys: KeyFilter) -> Select[Any]:
     day = sql.utc_start("day", sales.c.sold_at).label("day")
     customers = func.count(sales.c.customer.distinct()).label("customers")
-    return select(day, customers).where(*scope(day=sales.c.sold_at)).group_by(day)
+    return select(day, customers).where(*keys(day=sales.c.sold_at)).group_by(day)
 
 
 recomputed = RecomputedTally(
@@ -102,20 +102,20 @@ recomputed = RecomputedTally(
     table=customers_daily,
     key=["day"],
     measures=["customers"],
-    window=Window("day", "day"),
+    time_key=TimeKey("day", "day"),
     captures=[Capture(sales, key=lambda sale: {"day": sale.sold_at})],
     aggregate=_customers,
 )
 
 
-def _words(scope: Scope) -> Select[Any]:
+def _words(keys: KeyFilter) -> Select[Any]:
     shelf = cast(literal("all"), Text)
     word = func.unnest(products.c.words, type_=Text()).label("word")
     named = select(word).correlate(products).distinct().lateral("named")
     return (
         select(shelf.label("shelf"), products.c.id.label("product"), named.c.word)
         .select_from(products.join(named, true()))
-        .where(named.c.word.is_not(None), *scope(shelf=shelf, product=products.c.id))
+        .where(named.c.word.is_not(None), *keys(shelf=shelf, product=products.c.id))
     )
 
 

@@ -2,7 +2,7 @@ LOCK TABLE golden.sales IN ACCESS SHARE MODE;
 
 LOCK TABLE golden.revenue_daily IN SHARE ROW EXCLUSIVE MODE;
 
-WITH taken AS (DELETE FROM tallykeeper.additive_revenue_daily_log AS l WHERE true RETURNING logged_at) SELECT count(*) AS entries, min(logged_at) AS oldest FROM taken;
+WITH consumed AS (DELETE FROM tallykeeper.additive_revenue_daily_log AS l WHERE true RETURNING logged_at) SELECT count(*) AS entries, min(logged_at) AS oldest FROM consumed;
 
 SELECT FROM golden.revenue_daily LIMIT 1;
 
@@ -17,8 +17,8 @@ FROM golden.sales GROUP BY date_trunc('day', golden.sales.sold_at, 'UTC'), golde
 ), d AS (
   SELECT day, count(*) AS keys FROM inserted GROUP BY day
 )
-SELECT to_char(least(greatest(d.day, '0001-01-01Z'::timestamptz), '9999-12-31Z'::timestamptz) AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day, NULL AS taken, sum(keys) AS inserted, 0 AS updated, 0 AS deleted,
-       NULL AS oldest FROM d GROUP BY 1 ORDER BY 1;
+SELECT to_char(least(greatest(d.day, '0001-01-01Z'::timestamptz), '9999-12-31Z'::timestamptz) AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day, NULL AS consumed, sum(keys) AS inserted, 0 AS updated,
+       0 AS deleted, NULL AS oldest FROM d GROUP BY 1 ORDER BY 1;
 
 UPDATE tallykeeper.tally_state SET rows=(SELECT count(*) AS count_1
 FROM golden.revenue_daily), built_at=now(), refreshed_at=now(), seconds=%(seconds)s, pending_consumed=%(pending_consumed)s::BIGINT, keys_changed=%(keys_changed)s::BIGINT WHERE tallykeeper.tally_state.tally = %(tally_1)s::VARCHAR RETURNING tallykeeper.tally_state.rows, tallykeeper.tally_state.refreshed_at;

@@ -4,10 +4,10 @@ LOCK TABLE golden.revenue_daily IN SHARE ROW EXCLUSIVE MODE;
 
 SELECT pg_relation_size('golden.revenue_daily');
 
-WITH taken AS (
+WITH consumed AS (
   DELETE FROM tallykeeper.additive_revenue_daily_log RETURNING day, product, lines, cents, logged_at
 ), changed AS MATERIALIZED (
-  SELECT day, product, sum(lines) AS lines, sum(cents) AS cents FROM taken GROUP BY day, product HAVING sum(lines) <> 0 OR sum(cents) <> 0
+  SELECT day, product, sum(lines) AS lines, sum(cents) AS cents FROM consumed GROUP BY day, product HAVING sum(lines) <> 0 OR sum(cents) <> 0
 ), deleted AS (
   DELETE FROM golden.revenue_daily AS d USING changed AS c WHERE d.day = c.day AND d.product = c.product AND d.lines + c.lines = 0
   RETURNING to_char(least(greatest(d.day, '0001-01-01Z'::timestamptz), '9999-12-31Z'::timestamptz) AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day
@@ -20,8 +20,8 @@ WITH taken AS (
   WHERE c.lines <> 0 AND NOT EXISTS (SELECT FROM golden.revenue_daily AS d WHERE d.day = c.day AND d.product = c.product)
   RETURNING to_char(least(greatest(d.day, '0001-01-01Z'::timestamptz), '9999-12-31Z'::timestamptz) AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day
 )
-SELECT NULL AS day, count(*) AS taken, 0 AS inserted, 0 AS updated, 0 AS deleted,
-       min(logged_at) AS oldest FROM taken
+SELECT NULL AS day, count(*) AS consumed, 0 AS inserted, 0 AS updated, 0 AS deleted,
+       min(logged_at) AS oldest FROM consumed
 UNION ALL
 SELECT day, NULL, sum(i), sum(u), sum(r), NULL FROM (
   SELECT day, 1 AS i, 0 AS u, 0 AS r FROM inserted

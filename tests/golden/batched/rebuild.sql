@@ -2,7 +2,7 @@ LOCK TABLE golden.products IN ACCESS SHARE MODE;
 
 LOCK TABLE golden.product_words IN SHARE ROW EXCLUSIVE MODE;
 
-WITH taken AS (DELETE FROM tallykeeper.batched_product_words_log AS l WHERE true RETURNING logged_at) SELECT count(*) AS entries, min(logged_at) AS oldest FROM taken;
+WITH consumed AS (DELETE FROM tallykeeper.batched_product_words_log AS l WHERE true RETURNING logged_at) SELECT count(*) AS entries, min(logged_at) AS oldest FROM consumed;
 
 SELECT FROM golden.product_words LIMIT 1;
 

@@ -5,36 +5,36 @@ LOCK TABLE golden.customers_daily IN SHARE ROW EXCLUSIVE MODE;
 CREATE TEMPORARY TABLE tally_pending ON COMMIT DROP AS
 SELECT part, day, logged_at FROM tallykeeper.recomputed_customers_daily_log;
 
-WITH taken AS (DELETE FROM tallykeeper.recomputed_customers_daily_log AS l WHERE true RETURNING logged_at) SELECT count(*) AS entries, min(logged_at) AS oldest FROM taken;
+WITH consumed AS (DELETE FROM tallykeeper.recomputed_customers_daily_log AS l WHERE true RETURNING logged_at) SELECT count(*) AS entries, min(logged_at) AS oldest FROM consumed;
 
 CREATE TEMPORARY TABLE tally_keys ON COMMIT DROP AS
 SELECT DISTINCT marks.day
 FROM pg_temp.tally_pending AS marks
 WHERE marks.day IS NOT NULL;
 
-CREATE TEMPORARY TABLE tally_fresh ON COMMIT DROP AS
+CREATE TEMPORARY TABLE tally_desired ON COMMIT DROP AS
 SELECT r.day, r.customers
 FROM (SELECT array_agg(k.day ORDER BY k.day) AS day FROM pg_temp.tally_keys AS k) AS k, tallykeeper.recomputed_customers_daily_rows_of_keys(k.day) AS r;
 
-CREATE TEMPORARY TABLE tally_held ON COMMIT DROP AS
+CREATE TEMPORARY TABLE tally_current ON COMMIT DROP AS
 SELECT d.ctid AS tally_place, d.tableoid AS tally_relation, d.day, d.customers
 FROM golden.customers_daily AS d WHERE EXISTS (SELECT FROM pg_temp.tally_keys AS k WHERE k.day = d.day);
 
 WITH deleted AS (
-  DELETE FROM golden.customers_daily AS d USING pg_temp.tally_held AS h
-  WHERE d.ctid = h.tally_place AND d.tableoid = h.tally_relation AND NOT EXISTS (SELECT FROM pg_temp.tally_fresh AS f WHERE h.day = f.day)
+  DELETE FROM golden.customers_daily AS d USING pg_temp.tally_current AS h
+  WHERE d.ctid = h.tally_place AND d.tableoid = h.tally_relation AND NOT EXISTS (SELECT FROM pg_temp.tally_desired AS f WHERE h.day = f.day)
   RETURNING to_char(least(greatest(d.day, '0001-01-01Z'::timestamptz), '9999-12-31Z'::timestamptz) AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day
 ), updated AS (
-  UPDATE golden.customers_daily AS d SET customers = f.customers FROM pg_temp.tally_held AS h, pg_temp.tally_fresh AS f
+  UPDATE golden.customers_daily AS d SET customers = f.customers FROM pg_temp.tally_current AS h, pg_temp.tally_desired AS f
   WHERE d.ctid = h.tally_place AND d.tableoid = h.tally_relation AND h.day = f.day AND ROW(h.customers) IS DISTINCT FROM ROW(f.customers)
   RETURNING to_char(least(greatest(d.day, '0001-01-01Z'::timestamptz), '9999-12-31Z'::timestamptz) AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day
 ), inserted AS (
   INSERT INTO golden.customers_daily AS d (day, customers)
-  SELECT f.day, f.customers FROM pg_temp.tally_fresh AS f
-  WHERE NOT EXISTS (SELECT FROM pg_temp.tally_held AS h WHERE h.day = f.day)
+  SELECT f.day, f.customers FROM pg_temp.tally_desired AS f
+  WHERE NOT EXISTS (SELECT FROM pg_temp.tally_current AS h WHERE h.day = f.day)
   RETURNING to_char(least(greatest(d.day, '0001-01-01Z'::timestamptz), '9999-12-31Z'::timestamptz) AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day
 )
-SELECT day, NULL::bigint AS taken, sum(i) AS inserted, sum(u) AS updated,
+SELECT day, NULL::bigint AS consumed, sum(i) AS inserted, sum(u) AS updated,
   sum(r) AS deleted, NULL::timestamptz AS oldest
 FROM (
   SELECT day, 1 AS i, 0 AS u, 0 AS r FROM inserted
