@@ -30,7 +30,7 @@ from tests.fuzz.files import Damage, damaged, damages, json_values, odd_texts
 from tests.fuzz.profile import examples
 from tests.integration.support import execute
 from tests.servers import VERSIONS, Servers
-from tests.unit.test_media_dates import FILES, XMP, exif
+from tests.systems.media.test_dates import FILES, XMP, exif
 
 FILES_TABLE = "media.media_files"
 NUMBERS = [0, 1, 4, 8, 127, 255, 2**16 - 1, 2**31, 2**32 - 1, 2**63]

@@ -10,10 +10,9 @@ import psycopg
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.schema import CreateSchema
 
-from assets.media.tallies import system as media
 from tallykeeper import System, install, refresh, verify
 from tallykeeper.catalog import state
-from tallykeeper.discovery import all_systems
+from tests.library import system as media
 from tests.oracle import DAILY, HOURLY, Oracle, look
 from tests.templates import fill
 
@@ -21,13 +20,21 @@ DAILY_LOG = "tallykeeper.media_daily_contributions_log"
 HOURLY_LOG = "tallykeeper.media_hourly_contributions_log"
 FORUM_LOG = "tallykeeper.forum_tag_hours_log"
 
+_seen: dict[int, System] = {}
+
 
 def create(engine: Engine, system: System) -> None:
-    """The system's schema, tables and capture, in an empty database."""
-    if any(system is known for known in all_systems()):
-        fill(engine, system.name, lambda original: create_anew(original, system))
+    """The system's schema, tables and capture, in an empty database.
+
+    A copy, from the second time on: a system that one test alone declares is worth no template.
+    """
+    if id(system) in _seen:
+        name = f"{system.name}_{id(system)}"
+        fill(engine, name, lambda original: create_anew(original, system))
     else:
         create_anew(engine, system)
+        # Kept, so that no other system comes to have its id.
+        _seen[id(system)] = system
 
 
 def create_anew(engine: Engine, system: System) -> None:

@@ -11,7 +11,7 @@ from tallykeeper.cli.selection import kept_tallies, named_tallies
 from tallykeeper.discovery import active_systems, is_kept, left_out
 from tallykeeper.installation.migrate import migrate
 from tests.integration.support import execute, rows
-from tests.integration.test_migrate_gallery import ITEMS, PEOPLE, TAG, USER, _item
+from tests.systems.gallery.test_migrate import ITEMS, PEOPLE, TAG, USER, _item
 
 USERS = PEOPLE[1]
 WITHOUT_USERS = (

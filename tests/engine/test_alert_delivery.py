@@ -16,11 +16,11 @@ import pytest
 from aiosmtpd.controller import Controller
 from sqlalchemy import Engine
 
-from assets.media.tallies import system as media
 from tallykeeper.faults import incidents
 from tallykeeper.operations import delivery, outbox
 from tallykeeper.operations.alert_targets import Target, targets_of
 from tests.integration.support import create, execute, rows, scalar
+from tests.library import system as media
 from tests.webhook import Webhook, webhook
 
 LOG = logging.getLogger("tests.alerts")

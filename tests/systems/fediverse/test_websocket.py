@@ -14,9 +14,9 @@ from assets.fediverse.processing import process
 from assets.fediverse.socket_stream import event_of
 from tests.integration.fediverse_log import created, emptied
 from tests.integration.support import rows, scalar
-from tests.integration.test_fediverse_listen import COUNT, EVENTS, PATIENCE, TOKEN, listening, until
 from tests.server_statuses import gotosocial, pleroma
 from tests.servers import Servers
+from tests.systems.fediverse.test_listen import COUNT, EVENTS, PATIENCE, TOKEN, listening, until
 from tests.websocket_server import CLOSED, WebsocketServer, message, serving
 
 

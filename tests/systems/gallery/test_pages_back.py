@@ -15,7 +15,7 @@ from assets.gallery.plans import Plan
 from assets.gallery.reads import BadCursor, Page, content_page
 from assets.gallery.tallies import system
 from tests.integration.support import create, execute
-from tests.integration.test_gallery_reads import (
+from tests.systems.gallery.test_reads import (
     FORCED,
     SOURCES,
     TAGS,

@@ -293,7 +293,7 @@ def test_a_run_that_was_killed_is_gone_on_with(
             [sys.executable, "-c", KILLED, url, HERE],
             stdout=subprocess.PIPE,
             text=True,
-            cwd=Path(__file__).parents[2],
+            cwd=Path(__file__).parents[3],
         ) as run:
             assert run.stdout is not None
             for line in run.stdout:

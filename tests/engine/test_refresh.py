@@ -11,8 +11,6 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateSchema
 
-from assets.media import tables
-from assets.media.tallies import system as media
 from tallykeeper import (
     AdditiveTally,
     BadWindow,
@@ -29,6 +27,7 @@ from tallykeeper import (
 )
 from tallykeeper.catalog.transactions import writing
 from tallykeeper.database.sql import CLAIM_WRITING
+from tests import library as tables
 from tests import tag_hours
 from tests.integration.support import (
     DAILY_LOG,
@@ -42,6 +41,7 @@ from tests.integration.support import (
     settled_media,
     stale_reasons,
 )
+from tests.library import system as media
 from tests.oracle import DAILY, HOURLY, TAG_HOURS
 
 DAILY_TALLY, HOURLY_TALLY = media.tallies
@@ -207,7 +207,7 @@ def test_marks_stay_pending_over_a_rebuilt_window_for_they_may_concern_others(
 def test_a_changed_declaration_is_adopted_by_the_next_refresh(library: Engine) -> None:
     changed = AdditiveTally(
         system="media",
-        table=tables.daily_contributions,
+        table=tables.daily_contributions.table,
         time_key=TimeKey("date", "day"),
         contributions=[
             Contribution(
@@ -436,8 +436,8 @@ def test_a_database_without_the_tally_is_told_from_one_with_it(engine: Engine) -
 def test_a_view_is_no_source(engine: Engine) -> None:
     execute(engine, "CREATE SCHEMA media", "CREATE VIEW media.media_files AS SELECT 1 AS id")
     with engine.begin() as connection:
-        tables.daily_contributions.create(connection)
-        tables.hourly_contributions.create(connection)
+        tables.daily_contributions.table.create(connection)
+        tables.hourly_contributions.table.create(connection)
         with pytest.raises(NotInstalled, match="is not a table"):
             install(connection, media.tallies)
 

@@ -8,12 +8,12 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from assets.media.tallies import system as media
 from tallykeeper import DoesNotFit, capture_faults, rebuild, refresh, status, verify
 from tallykeeper.catalog.transactions import comparing
 from tallykeeper.database.connections import DatabaseUnavailable, open_engine
 from tallykeeper.installation.migrate import migrate
 from tests.integration.support import create, execute, rows, scalar
+from tests.library import system as media
 
 ADD = "INSERT INTO media.media_files (path, created_at) VALUES"
 LIVE = "SELECT date::text, count FROM media.daily_contributions_live ORDER BY 1"

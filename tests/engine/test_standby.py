@@ -14,7 +14,6 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from assets.media.tallies import system as media
 from tallykeeper import refresh, status, verify
 from tallykeeper.cli.failures import explain
 from tallykeeper.database.connections import open_engine
@@ -22,6 +21,7 @@ from tallykeeper.embedded.postmaster import Server
 from tallykeeper.http.database import Snapshots
 from tallykeeper.installation.migrate import migrate
 from tests.integration.support import create, execute, scalar
+from tests.library import system as media
 from tests.servers import VERSIONS, Servers, in_memory
 
 PROGRAMS = Path("/usr/lib/postgresql/15/bin")

@@ -18,8 +18,8 @@ from tallykeeper.database.connections import open_engine
 from tallykeeper.installation.migrate import migrate
 from tests.integration.fediverse_log import created, emptied, status, tagged
 from tests.integration.support import execute, rows, scalar
-from tests.integration.test_fediverse_adoption import HERE, NAIVE_LOG, POSTS, build, found
 from tests.servers import VERSIONS, Servers
+from tests.systems.fediverse.test_adoption import HERE, NAIVE_LOG, POSTS, build, found
 
 # Recent, so that its days are made once and kept.
 DAY = (datetime.now(UTC) - timedelta(days=2)).strftime("%Y-%m-%d")

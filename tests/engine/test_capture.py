@@ -13,7 +13,6 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.schema import CreateSchema
 
-from assets.media.tallies import system as media
 from tallykeeper import install, refresh
 from tallykeeper.database.sql import CLAIM_WRITING
 from tests.integration.support import (
@@ -29,6 +28,7 @@ from tests.integration.support import (
     settled_media,
     stale_reasons,
 )
+from tests.library import system as media
 from tests.oracle import DAILY, HOURLY
 
 DAILY_TALLY = media.tallies[0]

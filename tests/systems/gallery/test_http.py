@@ -14,7 +14,7 @@ from tallykeeper import refresh
 from tallykeeper.http.app import create_app
 from tests.integration.serving_client import Client
 from tests.integration.support import create, execute, rows
-from tests.integration.test_gallery_reads import TAGS, USERS, add, people
+from tests.systems.gallery.test_reads import TAGS, USERS, add, people
 
 STATS = "/api/v1/content/stats/unified"
 UNIFIED = "/api/v1/content/unified"

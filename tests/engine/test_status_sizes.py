@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from sqlalchemy import Engine
 
-from assets.media.tallies import system as media
 from tallykeeper import refresh, status
 from tallykeeper.installation.migrate import migrate
 from tests.integration.support import DAILY_LOG, create, execute, scalar
+from tests.library import system as media
 
 DAILY, HOURLY = media.tallies
 TABLE = "media.daily_contributions"

@@ -16,7 +16,7 @@ from tallykeeper.installation import live_views, view_replacement
 from tallykeeper.installation.migrate import migrate
 from tests.integration.releases import restore
 from tests.integration.support import execute, rows, scalar
-from tests.integration.test_fediverse_threads import DEFINITION, STORED
+from tests.systems.fediverse.test_threads import DEFINITION, STORED
 
 # The last release that kept them as numbers.
 RELEASE = "0.1.0"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import Engine
 
-from assets.media.tallies import system as media
 from tallykeeper import install, refresh
 from tests.integration.support import LOGGED_DAYS, Cases, check_each, execute, settled_media
+from tests.library import system as media
 from tests.oracle import DAILY, HOURLY
 
 TRIGGERS = """

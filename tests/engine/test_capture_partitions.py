@@ -6,7 +6,6 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.schema import CreateSchema
 
-from assets.media.tallies import system as media
 from tallykeeper import install, refresh, verify
 from tests.integration.support import (
     LOGGED_DAYS,
@@ -17,6 +16,7 @@ from tests.integration.support import (
     settled_media,
     stale_reasons,
 )
+from tests.library import system as media
 from tests.oracle import DAILY, HOURLY
 
 DAILY_TALLY = media.tallies[0]

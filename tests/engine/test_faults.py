@@ -13,11 +13,10 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.schema import CreateSchema
 
-from assets.media import tables
-from assets.media.tallies import system as media
 from tallykeeper import DoesNotFit, capture_faults, install, rebuild, refresh, verify
 from tallykeeper.database.sql import CLAIM_WRITING
 from tallykeeper.installation.schema_check import source_mismatches
+from tests import library as tables
 from tests import tag_hours
 from tests.integration.support import (
     DAILY_LOG,
@@ -30,6 +29,7 @@ from tests.integration.support import (
     settled_media,
     stale_reasons,
 )
+from tests.library import system as media
 from tests.oracle import DAILY, HOURLY, TAG_HOURS, OracleViolation
 
 DAILY_TALLY, HOURLY_TALLY = media.tallies
@@ -231,7 +231,7 @@ def test_what_was_dropped_is_put_back(lost: str, library: Engine) -> None:
 def test_a_derived_table_that_was_replaced_is_built_anew(library: Engine) -> None:
     execute(library, "DROP TABLE media.daily_contributions CASCADE")
     with library.begin() as connection:
-        tables.daily_contributions.create(connection)
+        tables.daily_contributions.table.create(connection)
     resolve(library)
     judge(library, [DAILY])
     settled_media(library)

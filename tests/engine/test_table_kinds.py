@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import Engine
 
-from assets.media.tallies import system as media
 from tallykeeper import NotInstalled
 from tallykeeper.installation.migrate import migrate
 from tests.integration.support import execute, scalar
+from tests.library import system as media
 
 OF_CITUS = "CREATE TABLE public.pg_dist_partition (logicalrelid regclass)"
 OF_TIMESCALE = (

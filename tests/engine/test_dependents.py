@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine, Integer
 
 from tallykeeper import HasDependents, System, install, refresh, verify
-from tests.integration import shop
+from tests.engine import shop
 from tests.integration.support import create_anew, execute, rows, scalar
 
 SALES = (

@@ -1,0 +1,1 @@
+"""The service over HTTP, over the systems of the reference project."""

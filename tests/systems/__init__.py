@@ -1,0 +1,1 @@
+"""Each system of the reference project: what breaks for that system alone."""

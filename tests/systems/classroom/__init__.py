@@ -1,0 +1,1 @@
+"""The classroom system: loading, reads and what it does beyond its tallies."""

@@ -1,0 +1,1 @@
+"""The fediverse system: loading, reads and what it does beyond its tallies."""

@@ -1,0 +1,1 @@
+"""The gallery system: loading, reads and what it does beyond its tallies."""

@@ -1,0 +1,1 @@
+"""The media system: loading, reads and what it does beyond its tallies."""
