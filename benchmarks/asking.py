@@ -1,4 +1,4 @@
-"""A client in a process of its own: `python -m benchmarks.asking`, told on its input what to ask.
+"""A client in a process of its own: `python -m benchmarks.asking`, which reads what to ask.
 
 It asks over kept connections, as fast as it is answered or at a fixed rate, and prints how long
 each answer took, and what asking cost it. It reads no more of an answer than it must, so that it

@@ -20,7 +20,7 @@ from tallykeeper.database import sql
 
 EVENTS_EACH, BEGUN_A_DAY = 80, 250
 COURSES_AT_A_TIME, STUDENTS, ASSIGNMENTS = 25, 50, 10
-# Who is at work of late, and of those how many a change concerns, beside some of all times.
+# Who was at work recently, and of those how many a change concerns, beside some of all times.
 ACTIVE = 10_000
 
 LOG, SUBMISSIONS = (sql.name_of(t) for t in (tables.submission_log, tables.submissions))

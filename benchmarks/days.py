@@ -90,10 +90,10 @@ def _told(day: Day, seconds: float) -> list[str]:
         "memory": median(h.memory for h in late) / median(h.memory for h in early),
     }
     written = sum(n for what, n in day.counts.items() if what.endswith("transactions"))
-    told = ", ".join(f"{what} {ratio:.2f}" for what, ratio in ratios.items())
+    shown = ", ".join(f"{what} {ratio:.2f}" for what, ratio in ratios.items())
     alarms = len(day.incidents) + len(day.failed_checks)
     return [
         f"{HOURS} hours of {seconds:.0f} s, {written:,} transactions of four systems committed,"
         f" {day.counts['snapshots']:,} snapshots looked at, none wrong; false alarms: {alarms}."
-        f" The last eight hours against the second to the ninth: {told}."
+        f" The last eight hours against the second to the ninth: {shown}."
     ]

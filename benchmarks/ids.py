@@ -77,9 +77,9 @@ def measure(bench: Bench) -> Section:
                     )
             took, megabytes[kind] = _process(bench.server, checkout, path, number)
             seconds[kind].append(took)
-    taken = {kind: Sample(tuple(values)) for kind, values in seconds.items()}
+    sampled = {kind: Sample(tuple(values)) for kind, values in seconds.items()}
     rows = []
-    for kind, sample in taken.items():
+    for kind, sample in sampled.items():
         against = BEFORE if kind == NUMBERS else NUMBERS
         if kind == BEFORE:
             continue
@@ -90,8 +90,8 @@ def measure(bench: Bench) -> Section:
                 f" {megabytes[kind]:,.0f} MB",
                 f"{count(number)} events",
                 sample,
-                _described(against, megabytes) if against in taken and kind != against else "",
-                taken.get(against) if kind != against else None,
+                _described(against, megabytes) if against in sampled and kind != against else "",
+                sampled.get(against) if kind != against else None,
             )
         )
     return Section("ids", rows, ["Sizes are of all processed tables with their indexes."])

@@ -213,7 +213,7 @@ def _put(gallery: Gallery, questions: list[Question]) -> dict[str, Way]:
             for name, answer in answers.items():
                 if answer is not None and answer != answers[OWN]:
                     raise AssertionError(
-                        f"expected the same of all, but {name} gives {answer} and {OWN}"
+                        f"expected the same of all, but {name} returns {answer} and {OWN}"
                         f" {answers[OWN]} to {question}"
                     )
     return ways

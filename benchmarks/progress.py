@@ -1,4 +1,4 @@
-"""Telling whoever waits what is being done, on standard error: the table alone goes to output."""
+"""Shows what is being done, on standard error: the table alone goes to output."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def measure(bench: Bench) -> Section:
         )
         _measure(place, _of_gallery(gallery), lines, later, notes)
     notes.append(
-        "The service keeps the answers that were given last, and gives them again while their tags"
+        "The service keeps the latest answers, and returns them again while their tags"
         " are the same; not remembered are those to questions that nobody asked before."
     )
     notes.append(
@@ -264,7 +264,7 @@ def _address(question: ways.Question) -> str:
 
 
 def _cursor(question: ways.Question) -> str:
-    """The cursor that the service gives there: in an address, tags are texts."""
+    """The cursor that the service returns there: in an address, tags are texts."""
     assert question.after is not None
     names = [str(tag) for tag in question.tags]
     filters = checked(

@@ -321,7 +321,7 @@ def not_an_alert_url(place: int, of: int) -> SettingError:
 
 
 def alert_repeat_hours() -> int:
-    """After how many hours it is told again what is still wrong: TALLY_ALERT_REPEAT_HOURS, 6.
+    """After how many hours a message is repeated: TALLY_ALERT_REPEAT_HOURS, 6.
 
     Raises SettingError where it is no whole number from 1.
     """

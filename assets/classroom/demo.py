@@ -1,6 +1,6 @@
 """A made-up classroom: a term that is under way and one before it, of any size.
 
-Generated inside the server. Invariants: the same seed on the same day (UTC) gives the same
+Generated inside the server. Invariants: the same seed on the same day (UTC) makes the same
 work (of today, only what is past by now), nothing lies in the future, what is there already gets no
 more, and only what was made up is ever changed. Made-up users and courses are known by their names.
 

@@ -1,7 +1,7 @@
-"""An event as an input gives it, and what its times mean, whatever the input's format.
+"""An event as an input has it, and what its times mean, whatever the input's format.
 
 Which formats there are is in `progsnap.py` and `sericss.py`. Invariants: what is treated
-rather than rejected is counted, and told in a sentence of the load's summary (`Notes`).
+rather than rejected is counted, and named in a sentence of the load's summary (`Notes`).
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Notes:
         self._said.append(sentence)
 
     def sentences(self) -> tuple[str, ...]:
-        """All that is to be told, in a fixed order."""
+        """All notes, in a fixed order."""
         counted = (
             f"{sentence}: {self._counts[what]:,}"
             for what, sentence in TREATED.items()

@@ -1,6 +1,6 @@
 """Which input a path names, and its events: a ProgSnap2 dataset, or a CSV of the SERI-CS data.
 
-What the rows mean is in `progsnap.py` and `sericss.py`. Invariants: a file is told by its
+What the rows mean is in `progsnap.py` and `sericss.py`. Invariants: a file is known by its
 columns, not by its name, and one that is nothing of it is refused in one sentence.
 """
 

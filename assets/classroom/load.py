@@ -48,9 +48,9 @@ def load_classroom(
 
     A DataFrame is read as a CSV of the same columns would be, without metadata beside it.
 
-    Rows that cannot be taken are listed in a reject file and do not stop the load; what was treated
-    is told in the result's notes. Raises LoadError where the input is nothing of it, cannot be
-    read, or lacks a column, and where there are no tables to load into.
+    Rows that cannot be loaded are listed in a reject file and do not stop the load; what was
+    treated is named in the result's notes. Raises LoadError where the input is nothing of it,
+    cannot be read, or lacks a column, and where there are no tables to load into.
     """
     started = time.monotonic()
     source = source_of(path)
@@ -134,7 +134,7 @@ class _Load:
             self._show(self._size + self._size * last // total)
 
     def _attempt(self, work: Callable[[bool], T]) -> T:
-        """Commit the work, which is told whether it was tried before."""
+        """Commit the work, which receives whether it was tried before."""
         failures: list[Failure] = []
 
         def attempt() -> T:

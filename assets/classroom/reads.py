@@ -1,9 +1,10 @@
 """What an application asks of the classroom: the counts of a submission, assignment, course, user.
 
 All are exact as of the last commit that the connection sees, before any refresh and on a database
-where nothing was ever built. Of one id a function gives that entity's counts, of several a dict by
-id, in the order asked. What has no events, and what there is not, has zeros, and None for a date;
-an average, a deviation or a percentile of nothing is 0 too. Times are in seconds, dates in UTC.
+where nothing was ever built. Of one id a function returns that entity's counts, of several a dict
+by id, in the order asked. What has no events, and what there is not, has zeros, and None for a
+date; an average, a deviation or a percentile of nothing is 0 too. Times are in seconds, dates in
+UTC.
 
 Of a course, or of all, there is the activity by day, week, month and year. Every function is one
 statement. All raise ValueError for what is no id, and NotInstalled where the
@@ -288,7 +289,7 @@ def _asked(
 
 
 def _field(table: Table, name: str) -> str:
-    """The SQL of one field, from what the function gives."""
+    """The SQL of one field, from what the function returns."""
     if table is tables.user_counts and name == "estimated_time_spent":
         return "(coalesce(t.time_spent_ms, 0) / 1000.0)::float8"
     if name in tables.SECONDS:

@@ -10,7 +10,7 @@ and tested. It has no id, and its rows become these events:
 - nothing is known of what came out: an `X-Snapshot`, which counts as an event, but as nothing else.
 
 A *compiler error* is a `Compile.Error` with the compiler's message. The first one of a snapshot is
-that which the snapshot itself gives: the two files tell of it together, whichever comes first.
+that which the snapshot itself has: the two files tell of it together, whichever comes first.
 
 Invariants: an event is known by homework, student, time, what it is and, of errors, its
 number in the order of file, line and message. So it does not matter in which order rows stand.

@@ -1,4 +1,4 @@
-"""An input's events in temporary tables: gathered, told apart by their ids, and put in order.
+"""An input's events in temporary tables: gathered, distinguished by their ids, and put in order.
 
 Events come in any order, and of those at one instant the log tells the order by id. So all are
 gathered before the first is written: then they get ids in the order in which things happened, one
@@ -76,16 +76,16 @@ _TAKE_OUT = f"""
 WITH firsts AS (
   SELECT {_WORK}, event_id, min(number) AS number FROM {_STAGED}
   GROUP BY {_WORK}, event_id HAVING count(*) > 1
-), gone AS (
+), repeated AS (
   DELETE FROM {_STAGED} AS s USING firsts AS f, {_STAGED} AS k
   WHERE {_same("s", "f")} AND s.event_id = f.event_id AND s.number > f.number
     AND k.number = f.number
   RETURNING s.*, k.line AS first_line, {_row("s")} IS NOT DISTINCT FROM {_row("k")} AS same
 )
-SELECT NULL AS line, NULL AS first_line, count(*) AS events, NULL AS row FROM gone WHERE same
+SELECT NULL AS line, NULL AS first_line, count(*) AS events, NULL AS row FROM repeated WHERE same
 UNION ALL
-SELECT line, first_line, 1, to_jsonb(gone) - '{{number,place,line,first_line,same}}'::text[]
-FROM gone WHERE NOT same
+SELECT line, first_line, 1, to_jsonb(repeated) - '{{number,place,line,first_line,same}}'::text[]
+FROM repeated WHERE NOT same
 ORDER BY line NULLS FIRST
 """
 _ORDER = f"""

@@ -5,10 +5,10 @@ the log's events mean in `events.py`. The schema is `classroom`, or what `TALLY_
 names; the sources may have other names (`TALLY_NAMES`). Its `users` have nothing to do with those
 of another system.
 
-No derived table has a foreign key. One with ON DELETE CASCADE would let an application that
-deletes a course wait for a refresh, and write a table that only Tallykeeper writes; one without
-would refuse the deletion for as long as the counts are there. The rows of what is gone vanish with
-a refresh, and from the live views at once.
+No derived table has a foreign key. One with ON DELETE CASCADE would let an application that deletes
+a course wait for a refresh, and write a table that only Tallykeeper writes; one without would
+refuse the deletion for as long as the counts are there. The rows of what is deleted vanish with a
+refresh, and from the live views at once.
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ SECONDS = {
         "coalesce(before_attempt_ms / (1000.0 * nullif(before_attempt_gaps, 0)), 0)"
     ),
 }
-"""What a reader is told in seconds, in SQL from what is stored: the generated columns, and what
+"""What a reader sees in seconds, in SQL from what is stored: the generated columns, and what
 reads make of a live view, which has none."""
 
 

@@ -1,7 +1,7 @@
 """The declarations of the classroom, readable as its specification.
 
 Each table of counts has one row for each entity that there is, zeros included, so that nobody has
-to make a row first; what is gone has none. What counts as a run, an edit, an attempt or an error
+to make a row first; what is deleted has none. What counts as a run, an edit, an attempt or an error
 stands in `events.py`, how long things took in `gaps.py`; all formulas, with examples, in
 `docs/reference/classroom-definitions.md`. Invariants: an entity's row is found and
 computed by indexes on that entity alone, so that a change costs what it concerns, however long the

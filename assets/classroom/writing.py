@@ -2,7 +2,7 @@
 
 The events are those of `staging.py`, their submissions those of `entities.py`. Invariants:
 - Which row of the log is which event of an input stands in a table of Tallykeeper's own, for the
-  log has no column for it. A known event whose row is gone from the log is written anew.
+  log has no column for it. A known event whose row is missing from the log is written anew.
 - What a known event left open is filled in; nothing else that is in the log is changed.
 - No statement looks at more of the log than the chunk's own events, however long it is.
 """

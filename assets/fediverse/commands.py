@@ -162,7 +162,7 @@ def _stopped_by_signals() -> Iterator[threading.Event]:
     def end(*_: object) -> None:
         stop.set()
         for each, handler in before.items():
-            # Who started this process may have told it to ignore a signal; the second one counts.
+            # Who started this process may have made it ignore a signal; the second one counts.
             signal.signal(each, signal.SIG_DFL if handler is signal.SIG_IGN else handler)
         # Not by print, which may be interrupted in the middle of itself.
         os.write(1, b"ending when all that was received is written; again to end at once\n")

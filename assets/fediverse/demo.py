@@ -27,7 +27,7 @@ DAYS = 14
 _LARGEST = 100_000_000
 _BURST_HOURS = 3
 _EVENTS_A_POST = 1.93
-"""As drawn below: what a post is told of itself, again and again, and by whom it is reblogged."""
+"""As drawn below: what the log says of a post, again and again, and by whom it is reblogged."""
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def instance_id(connection: Connection, base_url: str) -> int:
 
 
 def _numbers_itself(connection: Connection) -> bool:
-    """Whether the table gives a row its id: one that was there before may leave that to others."""
+    """Whether the table makes a row's id: one that was there before may leave that to others."""
     filled = text(
         "SELECT a.atthasdef OR a.attidentity <> '' FROM pg_attribute AS a"
         " WHERE a.attrelid = to_regclass(:name) AND a.attname = 'id'"
@@ -104,7 +104,7 @@ def saw(connection: Connection, id_: int, at: datetime, stream_type: str | None 
 
 def _not_an_instance(address: str) -> str:
     shown = address if len(address) <= 80 else f"{address[:80]}..."
-    # Whoever typed a password before an @ must not find it in a log.
+    # A password that was typed before an @ must not stand in a log.
     shown = shown.rpartition("@")[2]
     return (
         f"expected an instance's address like https://mastodon.social, but it is {shown!r};"

@@ -1,7 +1,7 @@
 """What a line of a file of events says: which kind it is, and its payload as it stands there.
 
 Nothing is written here. Invariants: the payload reaches the log letter for letter, so that
-no number loses digits on the way; and what the log cannot hold is told, with the reason.
+no number loses digits on the way; and what the log cannot hold is reported, with the reason.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ KINDS = (
 
 
 class BadLine(ValueError):
-    """The line cannot be taken; says why."""
+    """The line cannot be loaded; says why."""
 
 
 @dataclass(frozen=True, slots=True)

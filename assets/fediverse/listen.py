@@ -5,7 +5,7 @@ Invariants:
 - Every event that was received whole is written, known or not, well-formed or not: what jsonb
   cannot hold is kept as a string of what came, and processing says what is wrong with it.
 - Without a database the buffer fills up, then nothing is read any more: the server is made to wait,
-  and nothing is lost silently. What is received but cannot be written by the end is told.
+  and nothing is lost silently. What is received but cannot be written by the end is reported.
 - Written at least once: where the connection breaks while a batch is committed, it may be written
   again. Processing makes nothing of the repetition.
 - A connection that ends is made again, after pauses that grow up to a minute.

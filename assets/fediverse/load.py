@@ -71,7 +71,7 @@ def load_fediverse(
     Or of a DataFrame, of which each row is read as such a line would be.
 
     They are the server's at `instance`; `by_host`, a line that has a `host` is that server's.
-    Lines that cannot be taken are listed in a reject file and do not stop the load. Raises
+    Lines that cannot be loaded are listed in a reject file and do not stop the load. Raises
     LoadError where the file is of no such kind or cannot be read, `instance` is no server's
     address, and where there is no log to load into; TallyBusy where a partition cannot be made.
     """
@@ -131,7 +131,7 @@ def _require_kind(source: Path) -> None:
 def _chunks(
     file: JsonLinesFile | FrameObjects, rejects: RejectFile, by_host: bool
 ) -> Iterator[list[_Numbered]]:
-    """The lines that can be taken, in pieces of bounded size."""
+    """The lines that can be loaded, in pieces of bounded size."""
     chunk: list[_Numbered] = []
     size = 0
     for number, row, raw in file.rows(rejects.add):

@@ -88,7 +88,7 @@ def stages(ids: str) -> list[str]:
 
 
 def parse(connection: Connection, schema: str, events: str) -> None:
-    """Read the events that the SELECT `events` gives: the columns of `stream_events` as they are.
+    """Read the events that the SELECT `events` returns: the columns of `stream_events` as they are.
 
     `schema` is the quoted schema of the raw tables.
     """
@@ -148,7 +148,7 @@ WITH events AS MATERIALIZED (
   CROSS JOIN LATERAL jsonb_array_elements(
     CASE WHEN jsonb_typeof(h.payload -> 'history') = 'array' THEN h.payload -> 'history'
       ELSE '[]' END) WITH ORDINALITY AS v (version, place)
-), gone AS MATERIALIZED (
+), deletions AS MATERIALIZED (
   SELECT p.event_id, p.received_at, p.instance_id, p.payload,
     {ID}(CASE jsonb_typeof(p.payload) WHEN 'number' THEN p.payload
       WHEN 'string' THEN to_jsonb(btrim(p.payload #>> '{{}}', ' "')) END) AS post_id
@@ -176,7 +176,7 @@ WITH events AS MATERIALIZED (
     FROM versions WHERE valid_from IS NULL
     UNION ALL
     SELECT event_id, {_expected("payload", "the id of a status", "payload #>> '{}'")}
-    FROM gone WHERE post_id IS NULL
+    FROM deletions WHERE post_id IS NULL
     UNION ALL
     SELECT event_id, {_follow_fault()} FROM followed
     WHERE follower_id IS NULL OR followee_id IS NULL OR written_at IS NOT NULL AND at IS NULL
@@ -188,7 +188,7 @@ WITH events AS MATERIALIZED (
   FROM payloads AS e
   LEFT JOIN typed AS t ON t.event_id = e.event_id AND NOT t.nested
   LEFT JOIN histories AS h ON h.event_id = e.event_id
-  LEFT JOIN gone AS g ON g.event_id = e.event_id
+  LEFT JOIN deletions AS g ON g.event_id = e.event_id
   LEFT JOIN faults AS f ON f.event_id = e.event_id
 ), listing AS (
   INSERT INTO pg_temp.listed
@@ -197,7 +197,7 @@ WITH events AS MATERIALIZED (
   FROM versions AS v WHERE NOT EXISTS (SELECT FROM faults AS f WHERE f.event_id = v.event_id)
 ), deleting AS (
   INSERT INTO pg_temp.deletes
-  SELECT event_id, received_at, instance_id, post_id FROM gone WHERE post_id IS NOT NULL
+  SELECT event_id, received_at, instance_id, post_id FROM deletions WHERE post_id IS NOT NULL
 ), following AS (
   INSERT INTO pg_temp.follows
   SELECT f.event_id, f.instance_id, f.follower_id, f.followee_id, f.event_type = '{FOLLOW}',

@@ -8,7 +8,7 @@ A day is one of receipt, in UTC: `stream_events_20251120`. What no day's partiti
 - A table that is not partitioned like this is an application's own, and is left alone. So is a
   layout of its own: a day that any partition touches gets no other.
 What takes the rights of the log's owner is done by functions in the database
-(`partition_functions.py`), so that whoever keeps house need not have these.
+(`partition_functions.py`), so that the role that keeps house need not have these.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tallykeeper.database.sql import ENGINE_SCHEMA, name_of
 
 AHEAD_DAYS = 7
 LOCK_TIMEOUT_SECONDS = 1
-"""How long a lock is waited for: whoever comes after us waits behind us for as long."""
+"""How long a lock is waited for: sessions that come after us wait behind us for as long."""
 
 PATIENCE_SECONDS = 15.0
 
@@ -40,7 +40,7 @@ _KEY = "RANGE (received_at)"
 # Two that make the same partition: the second one looks again when the first is done.
 _ALONE = "SELECT pg_advisory_xact_lock(hashtext('tallykeeper.fediverse'), hashtext('partitions'))"
 
-# Where the caller has set no limit: whoever comes after us waits behind us.
+# Where the caller has set no limit: sessions that come after us wait behind us.
 _NOT_FOR_EVER = (
     f"SELECT set_config('lock_timeout', '{LOCK_TIMEOUT_SECONDS}s', true)"
     " WHERE current_setting('lock_timeout') = '0'"

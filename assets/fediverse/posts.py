@@ -168,8 +168,8 @@ def write_posts(connection: Connection, schema: str, *, redact: bool) -> None:
     )
     stored = {n: f"CASE WHEN w.content_wins THEN w.{n} ELSE p.{n} END" for n in _CONTENT}
     if redact:
-        gone = "w.content_wins OR w.deleted_at IS NOT NULL"
-        stored |= {n: f"CASE WHEN {gone} THEN w.{n} ELSE p.{n} END" for n in _REDACTED}
+        content_deleted = "w.content_wins OR w.deleted_at IS NOT NULL"
+        stored |= {n: f"CASE WHEN {content_deleted} THEN w.{n} ELSE p.{n} END" for n in _REDACTED}
     stored |= {n: f"CASE WHEN w.counts_win THEN w.{n} ELSE p.{n} END" for n in _COUNTS}
     stored |= {n: f"w.{n}" for n in _ALWAYS}
     values = ", ".join(stored[n] for n in written)
@@ -185,7 +185,7 @@ WHERE NOT w.is_new AND p.instance_id = w.instance_id AND p.id = w.post_id
     execute(
         connection,
         f"""
-WITH gone AS (
+WITH deleted AS (
   UPDATE {schema}.mastodon_posts AS p SET deleted_at = d.deleted_at{cleared}
   FROM {schema}.post_deletions AS d
   WHERE (d.instance_id, d.post_id) IN (SELECT instance_id, post_id FROM pg_temp.deletes)
@@ -194,7 +194,7 @@ WITH gone AS (
   RETURNING p.instance_id, p.id
 )
 INSERT INTO pg_temp.touched_posts
-SELECT instance_id, id FROM gone
+SELECT instance_id, id FROM deleted
 UNION SELECT instance_id, post_id FROM pg_temp.winners WHERE place_changes""",
     )
 

@@ -83,20 +83,20 @@ class Telling:
     """Tells the run of the processing's progress, not after every batch but every few seconds."""
 
     context: dg.AssetExecutionContext
-    _told_at: float = field(default_factory=time.monotonic)
-    _untold: Processed | None = None
+    _reported_at: float = field(default_factory=time.monotonic)
+    _unreported: Processed | None = None
 
     def __call__(self, done: Processed) -> None:
         """Tell of what was `done` so far, or keep it until there is reason to."""
-        self._untold = done
-        if time.monotonic() - self._told_at >= TELL_EVERY_SECONDS:
+        self._unreported = done
+        if time.monotonic() - self._reported_at >= TELL_EVERY_SECONDS:
             self.finish()
 
     def finish(self) -> None:
-        """Tell what was not told yet."""
-        if self._untold is None:
+        """Report what was not reported yet."""
+        if self._unreported is None:
             return
-        done, self._untold, self._told_at = self._untold, None, time.monotonic()
+        done, self._unreported, self._reported_at = self._unreported, None, time.monotonic()
         said = (
             f"{done.events:,} events processed, {done.failed:,} of them failed,"
             f" {done.events_per_second:,.0f} events/s"

@@ -33,7 +33,7 @@ LONGEST_REASON = 500
 class Processed:
     """What was done with events.
 
-    `events` were taken; of them `failed` could not be read (`process_error` says why), and from
+    `events` were processed; of them `failed` could not be read (`process_error` says why), and from
     `ignored` nothing is derived. They concerned `posts` posts, each counted once a batch; `late`
     of these were derived again, because the events came in another order than they were received.
     """
@@ -72,8 +72,8 @@ def process(
 ) -> Processed:
     """Process all events that are not yet, in batches of one transaction each.
 
-    Ends when none is left, or after `stop_after` batches. `on_batch` is told the sum so far. Two
-    at a time take turns. Raises TallyBusy where the other holds on, and SQLAlchemy's errors.
+    Ends when none is left, or after `stop_after` batches. `on_batch` is called with the sum so far.
+    Two at a time take turns. Raises TallyBusy where the other holds on, and SQLAlchemy's errors.
     """
     done, size = Processed(), batch_events
     with write_posts.session(engine) as connection:

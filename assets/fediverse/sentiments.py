@@ -1,9 +1,9 @@
 """Posts for a text model to judge, each content once, and room for what it says.
 
-No model is called here. Whoever runs one asks for posts, judges them, records what the model said
-and commits: as long as that transaction lasts the posts are claimed, and other workers get others.
-Claims are advisory locks and not locks on the posts, which processing would have to wait for.
-Invariants: a content that a model has judged under a prompt is never offered to it again.
+No model is called here. The program that runs one asks for posts, judges them, records what the
+model said and commits: as long as that transaction lasts the posts are claimed, and other workers
+get others. Claims are advisory locks and not locks on the posts, which processing would have to
+wait for. Invariants: a content that a model has judged under a prompt is never offered to it again.
 """
 
 from __future__ import annotations

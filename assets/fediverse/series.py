@@ -79,7 +79,7 @@ def hourly_series(
 def hashtag_series(
     connection: Connection, instance_id: int, name: str, start: datetime, end: datetime
 ) -> list[HashtagHour]:
-    """A hashtag's use in every hour that the span touches; the name is taken as Mastodon does.
+    """A hashtag's use in every hour that the span touches; the name is normalized as Mastodon does.
 
     A hashtag that nobody used has zeros. Raises what `hourly_series` raises.
     """

@@ -16,7 +16,7 @@ BEGINNING = 1_000
 
 
 class Events:
-    """Reads a stream: `feed` it with bytes, and it gives each event as soon as it is complete."""
+    """Reads a stream: `feed` it with bytes, and it yields each event as soon as it is complete."""
 
     def __init__(self) -> None:
         self._rest = bytearray()

@@ -2,7 +2,7 @@
 
 The statistics come from the live view, so they are exact as of the last commit that the connection
 sees; the texts stand in the derived table beside them, which a refresh leaves alone. Invariants:
-whether a text is of the present figures is told by their hash, never by a time.
+whether a text is of the present figures is decided by their hash, never by a time.
 """
 
 from __future__ import annotations

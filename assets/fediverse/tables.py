@@ -320,7 +320,7 @@ account_follows = Table(
     comment="Who follows whom, as events say.",
 )
 
-# Written by whoever runs a text model: none is called here.
+# Written by the program that runs a text model: none is called here.
 
 post_sentiments = Table(
     "post_sentiments",

@@ -58,7 +58,7 @@ def _is_post(post: Any) -> ColumnElement[bool]:
 
 
 def _bigint(value: ColumnElement[Any]) -> ColumnElement[Any]:
-    """A sum, which PostgreSQL gives as numeric, as what the table holds."""
+    """A sum, which PostgreSQL returns as numeric, as what the table holds."""
     return cast(func.coalesce(value, 0), tables.hashtag_hourly_stats.c.total_engagement.type)
 
 

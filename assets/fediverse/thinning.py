@@ -42,12 +42,12 @@ WITH page AS MATERIALIZED (
   FROM page
 ), superfluous AS (
   SELECT instance_id, post_id, captured_at FROM followed WHERE {superfluous}
-), gone AS (
+), thinned AS (
   DELETE FROM {snapshots} AS s USING superfluous AS f
   WHERE (s.instance_id, s.post_id, s.captured_at) = (f.instance_id, f.post_id, f.captured_at)
   RETURNING 1
 )
-SELECT (SELECT count(*) FROM page) AS looked_at, (SELECT count(*) FROM gone) AS deleted, last.*
+SELECT (SELECT count(*) FROM page) AS looked_at, (SELECT count(*) FROM thinned) AS deleted, last.*
 FROM (
   SELECT instance_id, post_id, captured_at FROM page
   ORDER BY instance_id DESC, post_id DESC, captured_at DESC LIMIT 1

@@ -169,7 +169,7 @@ def _climb(connection: Connection) -> bool:
     """Climb from every post to its root; whether some never arrive, for they are below a circle.
 
     As long as there are others among those that climb, they become fewer with every round. What
-    circles has then gone as many steps as the circle has posts, and more.
+    circles has then made as many steps as the circle has posts, and more.
     """
     before, height = -1, 1
     while climbing := connection.exec_driver_sql(_CLIMB).rowcount:

@@ -1,4 +1,4 @@
-"""What is trending, as a picture: a bar for each hashtag's uses per hour, of late and before.
+"""What is trending, as a picture: a bar for each hashtag's uses per hour, recently and before.
 
 Draws what it is given; what is trending is found in `trends.py`, shown in Dagster by `reports.py`.
 Invariants: no global state of the plotting library is touched (no pyplot), and whatever
@@ -81,7 +81,7 @@ def _bars(canvas: Canvas, place: int, trend: Trend, pixels_per_use: float) -> No
 
 def _legend(canvas: Canvas) -> None:
     for left, colour, words in (
-        (_LEFT, RECENT, "uses per hour, of late"),
+        (_LEFT, RECENT, "uses per hour, recently"),
         (_LEFT + 180, BEFORE, "before"),
     ):
         canvas.box(left, 34, 12, 12, colour)

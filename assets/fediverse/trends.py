@@ -114,7 +114,7 @@ def trending_hashtags(
     spike = (recent rate + `smoothing`) / (baseline rate + `smoothing`), rates in uses per hour;
     decay = exp(-hours since its latest use / `decay_hours`). Only spikes over `above` are listed.
 
-    The recent window has `window_hours` whole hours and what has gone by of the hour of `at`; the
+    The recent window has `window_hours` whole hours and what has passed of the hour of `at`; the
     baseline is the `baseline_hours` before. `at` without time zone is UTC. `smoothing` is in uses
     per hour and above 0: a hashtag never seen before has a finite spike, and one use more or less
     of a rare one says little. With `engagement_weight` w, a post counts as 1 + w times its
@@ -188,7 +188,7 @@ def spiking_hashtags(
     """The hour of `at` against the same hour `hours_before`, without smoothing, by spike * decay.
 
     spike = (uses - uses then) / uses then; decay = exp(-hours since its latest use /
-    `decay_hours`). Uses are those of the hour as far as it has gone, of a moment at which an hour
+    `decay_hours`). Uses are those of the hour as far as it has passed, of a moment at which an hour
     begins those of the hour before. A hashtag that the earlier hour lacks counts as used once in
     it. Only spikes over `above` are listed, equal ones by name. Errors are those of
     `trending_hashtags`.
@@ -230,7 +230,7 @@ def _windows(at: datetime, window_hours: int, baseline_hours: int) -> _Windows:
     recent = query_args.whole_number("window_hours", window_hours, LONGEST_WINDOW)
     before = query_args.whole_number("baseline_hours", baseline_hours, LONGEST_WINDOW)
     this_hour = query_args.hour_of(moment)
-    # Whole hours and the current one as far as it has gone: the window alone of the current hour
+    # Whole hours and the current one as far as it has passed: the window alone of the current hour
     # would make a rate of one post a second after it began.
     start = query_args.later("at", this_hour, -recent * HOUR)
     baseline = query_args.later("at", start, -before * HOUR)

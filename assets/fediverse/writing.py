@@ -1,7 +1,7 @@
 """Writing events to the raw log, in their order, by COPY.
 
 Where they come from is in `load.py` and `listen.py`. Invariants: the ids follow the order
-of the events; and an event that the server cannot hold costs itself alone, and is told with the
+of the events; and an event that the server cannot hold costs itself alone, and is reported with the
 server's reason.
 """
 

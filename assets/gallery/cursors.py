@@ -1,8 +1,8 @@
 """Where a page ended, as a text that an application hands back for the next one.
 
 A cursor holds the place of the last item and a digest over that place and the question, so that a
-cursor that was altered, cut off or got for another question is told apart. The digest is no secret:
-whoever forges one can only ask for another place, which the question would show anyway.
+cursor that was altered, cut off or got for another question is recognized. The digest is no secret:
+a forged one can only ask for another place, which the question would show anyway.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class BadCursor(ValueError):
 class Place(NamedTuple):
     """The place of an item among all: its moment as the database writes it, in UTC; id; source.
 
-    `back`: it is gone back from there, to newer items, and not on to older ones.
+    `back`: the page goes back from there, to newer items, and not on to older ones.
     """
 
     created_at: str
@@ -107,6 +107,6 @@ def _digest(place: Place, question: str) -> str:
 def _unreadable(cursor: object) -> BadCursor:
     shown = repr(cursor)
     return BadCursor(
-        f"Expected a cursor as a page gives it, but it is {shown[:60]}"
+        f"Expected a cursor as a page returns it, but it is {shown[:60]}"
         f"{'...' if len(shown) > 60 else ''}; {_ASK_ANEW}."
     )

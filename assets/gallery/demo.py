@@ -1,7 +1,7 @@
 """A made-up gallery: two years of items ending today, of any size.
 
 Generated inside the server, some two million links a statement. Invariants: the same seed
-on the same day (UTC) gives the same items (at other moments of today, though), none lies in the
+on the same day (UTC) makes the same items (at other moments of today, though), none lies in the
 future, making the gallery up again changes nothing, and only what was made up is ever changed.
 
 Made-up users and tags are known by ids that are a hash of their names. A gallery grows as one does

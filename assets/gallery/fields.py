@@ -1,4 +1,4 @@
-"""A gallery item as a row of a file gives it: what its fields mean, whatever the file's format.
+"""A gallery item as a row of a file has it: what its fields mean, whatever the file's format.
 
 Which files there are is in `listing.py`. Invariants: a row that does not say for certain
 which item it is and what it holds is a ValueError with the reason, never a guess.

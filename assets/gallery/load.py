@@ -123,9 +123,9 @@ def load_gallery(
 
     A DataFrame is read as Parquet of the same columns would be, its texts as cells of a CSV.
 
-    Rows that cannot be taken are listed in a reject file and do not stop the load. Raises LoadError
-    where the file is of no such kind, cannot be read, or lacks a column, and where there are no
-    tables to load into.
+    Rows that cannot be loaded are listed in a reject file and do not stop the load. Raises
+    LoadError where the file is of no such kind, cannot be read, or lacks a column, and where there
+    are no tables to load into.
     """
     started = time.monotonic()
     source = source_of(path)

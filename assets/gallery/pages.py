@@ -4,7 +4,7 @@ From a page one can go on to older items and back to newer ones; back is the sam
 order turned round.
 
 Read from the sources themselves, so that an item's tags count the moment they are committed. The
-stored tallies only say which way is the quicker one. Invariants: every way gives the same
+stored tallies only say which way is the quicker one. Invariants: every way returns the same
 items in the same order, and a page goes on right behind the place in its cursor, whatever came or
 went since.
 
@@ -323,7 +323,7 @@ class _Search:
         )
 
     def _gather(self, stretch: _Stretch, columns: str) -> str:
-        """OFFSET 0 keeps the sorting out of what finds the items, so no index in order is taken."""
+        """OFFSET 0 keeps the sorting out of what finds the items, so no index in order is used."""
         conditions = [self._tagged(), *self._filtered(), *_within(stretch)]
         if self.creator == "user":
             conditions.append(f"creator_id = {self._user}")
@@ -355,7 +355,7 @@ class _Search:
     def _ordered(self, stretch: _Stretch) -> str:
         """The stretch, of the user's items alone where only these are asked for.
 
-        Said of the whole key of one index, so that this index is taken: an equation for the
+        Said of the whole key of one index, so that this index is used: an equation for the
         creator would let PostgreSQL walk through everybody's items to find the creator's.
         """
         own = self.creator == "user"

@@ -35,7 +35,7 @@ WITH days AS MATERIALIZED (
   SELECT n, random() AS day, random() AS hour, random() AS within, random() AS delay,
          random() AS kind, random() AS age
   FROM generate_series(1, CAST(:files AS integer)) AS n
-), taken AS MATERIALIZED (
+), captured AS MATERIALIZED (
   SELECT n, delay, kind, age, within,
     (CAST(:first AS date) + width_bucket(day, shares.bounds) - 1 + interval '0'
      + (width_bucket(hour, hours.bounds) - 1 + within) * interval '1 hour')
@@ -46,7 +46,7 @@ WITH days AS MATERIALIZED (
   SELECT n, kind, age, at AS drawn, CASE WHEN at <= now() THEN at
     ELSE date_trunc('day', now(), 'UTC') + within * (now() - date_trunc('day', now(), 'UTC'))
   END AS at, -ln(1 - delay) * interval '6 hours' AS until_kept
-  FROM taken
+  FROM captured
 )
 INSERT INTO {table} (path, original_created_at, created_at)
 SELECT 'demo/' || to_char(n / 1000, 'FM00000') || '/IMG_' || to_char(n, 'FM0000000')

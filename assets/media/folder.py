@@ -134,15 +134,15 @@ class Folder:
 
     def _read(self, stamp: Stamp) -> Iterator[tuple[str, str | None, str | None]]:
         try:
-            taken, modified = dates_of(Path(stamp.path))
+            captured, modified = dates_of(Path(stamp.path))
         except Unreadable as reason:
             self._report(stamp.path, str(reason))
             return
-        self._dated_by[BY_MODIFICATION if taken is None else taken.by] += 1
+        self._dated_by[BY_MODIFICATION if captured is None else captured.by] += 1
         if modified is not None and self._undated is not None:
             self._undated(stamp.path, f"dated by {BY_MODIFICATION}, {modified.isoformat()}")
         self.stamps[stamp.path] = stamp
-        yield stamp.path, _iso(taken.at if taken else None), _iso(modified)
+        yield stamp.path, _iso(captured.at if captured else None), _iso(modified)
 
 
 def stamp_of(path: Path) -> Stamp:

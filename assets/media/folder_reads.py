@@ -1,7 +1,7 @@
 """The questions of `reads.py` answered from a folder of pictures, where there is no database.
 
 Files are found and dated as the loader finds and dates them, so that loading the folder and asking
-the database gives the same figures. What was read of a file is remembered while the file looks the
+the database has the same figures. What was read of a file is remembered while the file looks the
 same from outside. Invariants: nothing is written; every answer says that a folder gave it; and a
 folder that cannot be read is an error, never an empty library.
 """

@@ -94,17 +94,17 @@ def _camtrap_reader(file: Table) -> Callable[[list[str]], Row]:
     folder = file.path.resolve().parent
 
     def read(fields: list[str]) -> Row:
-        taken = _time("timestamp", fields, time_at)
-        if taken is None:
+        captured = _time("timestamp", fields, time_at)
+        if captured is None:
             raise ValueError("no timestamp")
         file_path = _field(fields, path_at)
         if file_path:
-            return _path(_absolute(folder, file_path)), taken, None
+            return _path(_absolute(folder, file_path)), captured, None
         media = _field(fields, media_at)
         if not media:
             raise ValueError("neither filePath nor mediaID")
         parts = (_field(fields, deployment_at), media, _field(fields, name_at))
-        return _path("/".join(part for part in parts if part)), taken, None
+        return _path("/".join(part for part in parts if part)), captured, None
 
     return read
 

@@ -91,7 +91,7 @@ def load_media(
 
     A DataFrame is read as a CSV of the same columns would be.
 
-    What cannot be taken is listed in a reject file and does not stop the load. Raises LoadError
+    What cannot be loaded is listed in a reject file and does not stop the load. Raises LoadError
     where the path is neither, cannot be read, or has no such columns, and where there is no
     `media_files`.
     """

@@ -142,7 +142,7 @@ def _read_dates(path: Path, edited: bool = False) -> Iterator[Dated]:
             said = _said_by(stream, path.suffix.lower())
     except OSError as error:
         raise Unreadable(error.strerror or str(error)) from error
-    for at, by in said.edited() if edited else said.taken():
+    for at, by in said.edited() if edited else said.captured():
         if at is not None:
             yield Dated(at, by)
 
@@ -156,7 +156,7 @@ class _Said:
     iptc: dict[tuple[int, int], object]
     blocks: Blocks
 
-    def taken(self) -> Iterator[tuple[datetime | None, str]]:
+    def captured(self) -> Iterator[tuple[datetime | None, str]]:
         yield from self._exif(_ORIGINAL)
         yield from self._xmp(_XMP_ORIGINAL)
         yield self._iptc(55, 60), "IPTC"

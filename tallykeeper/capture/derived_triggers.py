@@ -3,7 +3,7 @@
 That is what foreign keys do to it, and writes by hand. They are installed with the capture of the
 tally's sources, and looked after like it.
 
-Whether a statement is a foreign key's is told by depths: PostgreSQL decides *whether* a trigger
+Whether a statement is a foreign key's is decided by depths: PostgreSQL decides *whether* a trigger
 fires (WHEN) inside the foreign key's own trigger, but *runs* it after the outer statement. So the
 depth in WHEN is that of the running trigger for a foreign key, and one less for a statement that
 stands in a trigger of the application, or in none. As each trigger exists twice, for even and for
@@ -65,8 +65,8 @@ class CascadeHook(OwnHook):
 
     Where a referenced row is deleted or changed, its rows of the derived table go with it, in the
     writer's transaction. The log of an additive tally, which says what became of the source rows,
-    goes by what they were: it gets back what was taken, and less what came instead. The keys of a
-    recomputed one are pending.
+    goes by what they were: it gets back what was deducted, and less what came instead. The keys of
+    a recomputed one are pending.
     """
 
     plain = ODD

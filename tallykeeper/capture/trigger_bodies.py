@@ -185,7 +185,7 @@ def _as_declared(source: Table, tallies: Sequence[Tally], logs: Sequence[str], w
     """A condition: the columns are those that the statements name, and the logs are there.
 
     It may not name a column itself. `whole` asks for all declared columns, for a partition may be
-    told by one that no tally reads.
+    named by one that no tally reads.
     """
     used = {name for tally in tallies for name in tally.relevant(source)}
     columns = [c for c in source.c if whole or c.name in used]

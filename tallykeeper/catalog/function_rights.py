@@ -111,7 +111,7 @@ def _grant_readers(connection: Connection) -> None:
 
 
 def harmless(connection: Connection) -> list[str]:
-    """Functions that run with the rights of whoever calls them, and are no trigger's."""
+    """Functions that run with the rights of their caller, and are no trigger's."""
     rows = connection.scalars(
         text(f"SELECT {SIGNATURE} FROM {OF_ENGINE} WHERE {_HARMLESS} ORDER BY 1")
     )

@@ -1,4 +1,4 @@
-"""Which table each captured one is, so that another of the same name is not taken for it.
+"""Which table each captured one is, so that another of the same name is not mistaken for it.
 
 A table that is dropped and restored from a dump has its triggers again, just as they were, but what
 went and came with it nobody noted. Its number in the catalog (oid) is another then. After a dump of

@@ -443,8 +443,8 @@ def take_cascaded(connection: Connection, tally: Tally) -> int:
     """How many rows cascades deleted since this was last asked, as far as the snapshot sees."""
     return int(
         connection.exec_driver_sql(
-            f"WITH taken AS (DELETE FROM {sql.name_of(cascaded)} WHERE tally = %s RETURNING rows)"
-            " SELECT coalesce(sum(rows), 0) FROM taken",
+            f"WITH counted AS (DELETE FROM {sql.name_of(cascaded)} WHERE tally = %s RETURNING rows)"
+            " SELECT coalesce(sum(rows), 0) FROM counted",
             (tally.name,),
         ).scalar_one()
     )

@@ -79,7 +79,7 @@ def run_demo(size: int | None = None) -> None:
 
 @dataclass
 class Demo:
-    """What is shown, and what came of it: failed checks, warnings, seconds by tally and run."""
+    """What is shown, and with which result: failed checks, warnings, seconds by tally and run."""
 
     console: Console
     systems: Sequence[System]
@@ -89,45 +89,45 @@ class Demo:
 
     def make_up(self, engine: Engine, size: int | None) -> None:
         """Create the tables and the data in them."""
-        with self._step("Tables, capture and live views") as told:
+        with self._step("Tables, capture and live views") as outcome:
             done = migrate(engine, self.systems, with_sources=True).done
-            told.append(f"{len(done)} things done" if done else "all there already")
+            outcome.append(f"{len(done)} things done" if done else "all there already")
         for system in self.systems:
-            with self._step(f"Made-up data for {system.name}") as told:
+            with self._step(f"Made-up data for {system.name}") as outcome:
                 create_demo = _demo_of(system).create_demo
                 rows = create_demo(engine) if size is None else create_demo(engine, size)
-                told.append(f"{rows:,} rows" if rows else "all there already")
+                outcome.append(f"{rows:,} rows" if rows else "all there already")
 
     def run(self, engine: Engine) -> None:
         """Let Dagster build, refresh, rebuild and audit."""
         with ExitStack() as opened:
-            with self._step("Loading Dagster") as told:
+            with self._step("Loading Dagster") as outcome:
                 from dagster import DagsterInstance
 
                 instance = opened.enter_context(DagsterInstance.get())
                 from tallykeeper.dagster.automation.demo_runs import Runs
 
                 runs = Runs(instance, self.systems)
-                told.append("ready")
+                outcome.append("ready")
             for system in self.systems:
                 self._run(system, runs, engine)
-            with self._step("Nightly audit: every key against the sources") as told:
-                told.append(self._outcome("audited", runs.audit()))
+            with self._step("Nightly audit: every key against the sources") as outcome:
+                outcome.append(self._outcome("audited", runs.audit()))
             from tallykeeper.dagster.alerting.expected_warnings import expect
 
             expect(instance, self.warned)
 
     def _run(self, system: System, runs: Runs, engine: Engine) -> None:
-        with self._step(f"{system.name}: first hourly run, which builds") as told:
-            told.append(self._outcome("built", runs.hourly(system)))
-        with self._step(f"{system.name}: late, changed, moved and deleted rows") as told:
+        with self._step(f"{system.name}: first hourly run, which builds") as outcome:
+            outcome.append(self._outcome("built", runs.hourly(system)))
+        with self._step(f"{system.name}: late, changed, moved and deleted rows") as outcome:
             changed = _demo_of(system).change_demo(engine)
-            told.append(f"{changed:,} rows changed")
-        with self._step(f"{system.name}: next hourly run, which takes the changes") as told:
-            told.append(self._outcome("refreshed", runs.hourly(system)))
+            outcome.append(f"{changed:,} rows changed")
+        with self._step(f"{system.name}: next hourly run, which takes the changes") as outcome:
+            outcome.append(self._outcome("refreshed", runs.hourly(system)))
         for what, result in runs.rebuilds(system):
-            with self._step(f"{system.name}: {what}") as told:
-                told.append(self._outcome("rebuilt", result()))
+            with self._step(f"{system.name}: {what}") as outcome:
+                outcome.append(self._outcome("rebuilt", result()))
 
     def print_summary(self, engine: Engine) -> None:
         """Per tally: rows, pending, verified, seconds; what a system adds; where to look next."""
@@ -155,14 +155,14 @@ class Demo:
 
     @contextmanager
     def _step(self, what: str) -> Iterator[list[str]]:
-        """Says what is being done while it is, and then what came of it and how long it took."""
-        told: list[str] = []
+        """Says what is being done while it is, and then the result and how long it took."""
+        outcome: list[str] = []
         started = time.perf_counter()
         with self.console.status(f"{what} ..."):
-            yield told
+            yield outcome
         seconds = time.perf_counter() - started
         self.console.print(
-            f"{what}: {', '.join(told)} [dim]({seconds:.1f} s)[/dim]", soft_wrap=True
+            f"{what}: {', '.join(outcome)} [dim]({seconds:.1f} s)[/dim]", soft_wrap=True
         )
 
     def _outcome(self, kind: str, result: ExecuteInProcessResult) -> str:

@@ -231,7 +231,7 @@ def rebuild(name: str, start: datetime | None, end: datetime | None, keys: Seque
 def backfill(name: str, lanes: Sequence[str], restart: bool, target_seconds: float) -> int:
     """Build a big tally in batches, which can be interrupted.
 
-    Run again, it goes on where it was. What is finished is gone over again, and only rows that
+    Run again, it goes on where it was. What is finished is processed again, and only rows that
     differ are written. Between batches it stands back for writers and replicas. Changes that are
     pending stay so: `tally refresh` takes them.
     """

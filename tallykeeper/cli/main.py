@@ -39,7 +39,7 @@ def main() -> None:
         complain("interrupted; what was under way was undone")
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        # Whoever read our output has had enough; nor may the interpreter flush it at its end.
+        # The reader of our output has closed it; nor may the interpreter flush it at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
     except Exception as error:

@@ -36,7 +36,7 @@ def roles(owner: str, refresher: str, reader: str) -> None:
 def test_alert() -> int:
     """Send a test message to each address of TALLY_ALERT_URLS.
 
-    Says of each whether it was taken, by its kind and a digest. Ends with 1 where one was not.
+    Says of each whether it was accepted, by its kind and a digest. Ends with 1 where one was not.
     """
     from tallykeeper.operations.alert_targets import NotSent, targets
 
@@ -87,7 +87,7 @@ def env(name: str | None) -> None:
 def stop() -> None:
     """End `tally up`, and stop the embedded database; one's own is left alone.
 
-    Both are those of TALLY_HOME. Whoever else uses the embedded database finds it gone.
+    Both are those of TALLY_HOME. Other processes that use the embedded database lose it.
     """
     from tallykeeper import settings
     from tallykeeper.cli.instance_lock import end

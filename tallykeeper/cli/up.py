@@ -42,7 +42,7 @@ KILLED_WITHIN_SECONDS = 5
 def run_up(port: int = 3000, host: str = LOOPBACK) -> None:
     """Run webserver and daemon until Ctrl-C or SIGTERM, then stop them and what they used.
 
-    Raises click.ClickException where the port or the home is taken or a part ends by itself, and
+    Raises click.ClickException where the port or the home is in use or a process ends, and
     what the settings, the database and a migration raise.
     """
     with ExitStack() as stack:
@@ -65,7 +65,7 @@ def run_up(port: int = 3000, host: str = LOOPBACK) -> None:
 
 
 def commands(host: str, port: int) -> dict[str, list[str]]:
-    """What runs, by the name that people are told: program and arguments.
+    """What runs, by the name that people see: program and arguments.
 
     Raises SettingError.
     """

@@ -138,7 +138,7 @@ def take(engine: Engine, systems: Sequence[System]) -> Inventory:
             if tally.name in missing
         ]
         uncaptured: dict[str, Undone] = {}
-        told: set[str] = set()
+        counted: set[str] = set()
         stuck: list[Undone] = []
         for tally in installed:
             unbuilt += _unbuilt(connection, tally, now)
@@ -148,13 +148,13 @@ def take(engine: Engine, systems: Sequence[System]) -> Inventory:
                 uncaptured[fault] = Undone(
                     relation, what, None, f"tally migrate && tally refresh {tally.name}"
                 )
-                told |= {fault} if tally.name in broken else set()
+                counted |= {fault} if tally.name in broken else set()
         return Inventory(
             unbuilt=unbuilt,
             uncaptured=list(uncaptured.values()),
             stuck=stuck,
             incidents=[Undone(i.subject, i.what, i.found_at, _next_step(i)) for i in opened],
-            news=len(unbuilt) + len(stuck) + len(uncaptured.keys() - told),
+            news=len(unbuilt) + len(stuck) + len(uncaptured.keys() - counted),
         )
 
 
@@ -193,7 +193,7 @@ def _is_installed(connection: Connection, tally: Tally) -> bool:
 
 
 def _unbuilt(connection: Connection, tally: Tally, now: datetime) -> list[Undone]:
-    """The tally, if it waits to be built for longer than a change may wait to be taken."""
+    """The tally, if it waits to be built for longer than a change may wait to be consumed."""
     found = state.installed(connection, tally)
     if found is None or holder(connection, tally) is not None:
         return []

@@ -1,6 +1,6 @@
 """What a materialization of a tally built in batches does, and how it tells of it meanwhile.
 
-Its partitions are its lanes. A backfill may take hours, so the run is told how far it is while it
+Its partitions are its lanes. A backfill may take hours, so the run reports how far it is while it
 goes on: an observation of the asset every few seconds and at the end of each lane, and a line in
 its log. Invariants: an hourly refresh neither fails nor waits because a backfill runs.
 """
@@ -81,29 +81,29 @@ class Telling:
     """Tells the run of a backfill's progress, not after every batch but every few seconds."""
 
     context: dg.AssetExecutionContext
-    _told_at: float = field(default_factory=time.monotonic)
+    _reported_at: float = field(default_factory=time.monotonic)
     _last: Progress | None = None
-    _untold: bool = False
+    _unreported: bool = False
 
     def __call__(self, progress: Progress) -> None:
         """Tell of `progress`, or keep it until there is reason to."""
         last = self._last
         if last is not None and last.lane != progress.lane:
-            # The end of a lane is told, however quick the lane was.
+            # The end of a lane is reported, however quick the lane was.
             self.finish()
-        self._last, self._untold = progress, True
+        self._last, self._unreported = progress, True
         changed = last is None or (last.paused, last.building) != (
             progress.paused,
             progress.building,
         )
-        if changed or time.monotonic() - self._told_at >= TELL_EVERY_SECONDS:
+        if changed or time.monotonic() - self._reported_at >= TELL_EVERY_SECONDS:
             self.finish()
 
     def finish(self) -> None:
-        """Tell what was not told yet."""
-        if self._last is None or not self._untold:
+        """Report what was not reported yet."""
+        if self._last is None or not self._unreported:
             return
-        self._untold, self._told_at = False, time.monotonic()
+        self._unreported, self._reported_at = False, time.monotonic()
         self.context.log.info(in_words(self._last))
         self.context.log_event(
             dg.AssetObservation(

@@ -1,4 +1,4 @@
-"""The database of the code location, ready for whoever brings none.
+"""The database of the code location, ready where the caller brings none.
 
 `tally up` and `tally demo` make the tables of the embedded database. So that `dg dev` and `dg
 launch` work from a fresh clone as well, the first run or tick does. One's own database is the

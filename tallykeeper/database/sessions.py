@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from tallykeeper.database import sql
 
 LOCK_TIMEOUT_SECONDS = 1.0
-"""How long a lock is waited for: whoever asks for the same table later waits behind us."""
+"""How long a lock is waited for: later sessions wait for the same table behind us."""
 IDLE_SECONDS = 60
 """After so long without a word the server ends a transaction of the engine, and frees its locks."""
 

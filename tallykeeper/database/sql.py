@@ -125,7 +125,7 @@ def columns(names: list[str] | tuple[str, ...], prefix: str = "") -> str:
 
 
 def is_opaque(element: object) -> bool:
-    """Whether an element is SQL text in which columns cannot be told.
+    """Whether an element is SQL text whose columns are not known.
 
     A bare * has none, and neither has a constant.
     """
@@ -166,7 +166,7 @@ def utc_start(unit: str, instant: ColumnElement[Any]) -> ColumnElement[Any]:
 
 
 def utc_start_of_many(unit: str, instant: ColumnElement[Any]) -> ColumnElement[Any]:
-    """What `utc_start` gives, for a fifth of the time per row, but with more to set up.
+    """What `utc_start` returns, for a fifth of the time per row, but with more to set up.
 
     date_trunc looks the zone up by its name each time. Counting whole units from the first instant
     that there is needs no zone, but cannot count to the last.
@@ -251,7 +251,7 @@ def fitted(expression: str, type_: TypeEngine[Any]) -> str:
 
 
 def row_type(table: Table, names: tuple[str, ...]) -> str:
-    """`name type, ...` for the RETURNS TABLE of a function that gives rows of `table`."""
+    """`name type, ...` for the RETURNS TABLE of a function that returns rows of `table`."""
     return ", ".join(f"{quote(n)} {type_name(table.c[n].type)}" for n in names)
 
 

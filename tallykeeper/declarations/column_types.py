@@ -37,7 +37,7 @@ class Type:
 
 
 def holds(container: Type, content: Type) -> bool:
-    """Whether a column of type `container` takes and gives back every value of type `content`."""
+    """Whether a column of type `container` takes and returns every value of type `content`."""
     outer, brackets = _split(container.name)
     inner, inner_brackets = _split(content.name)
     if brackets != inner_brackets:

@@ -78,7 +78,7 @@ class KeyFilter(ABC):
 
     Called with source expressions by key column, it returns conditions for WHERE. For the
     time key's column the expression is the *instant*, not the truncated one, so that an index on
-    the instant serves. What an aggregate gives for other keys is dropped (`Tally.rows`).
+    the instant serves. What an aggregate returns for other keys is dropped (`Tally.rows`).
     """
 
     @abstractmethod
@@ -194,7 +194,7 @@ class Keys(KeyFilter):
             offered.append(_comparable(expression, column))
             wanted.append(_comparable(keys.c[name], column))
         if len(offered) == 1 and any(self.tally.table.c[n].nullable for n in expressions):
-            # A record alone would be taken for the row of its columns.
+            # A record alone would be mistaken for the row of its columns.
             offered.append(literal_column("0"))
             wanted.append(literal_column("0"))
         # Where all of a key is constant, the condition on the rows has to do.

@@ -8,7 +8,7 @@ been missed for; the two are tested against each other.
 
 Invariants: no command fails or waits longer than a second because of them, but for a CASCADE that
 they are set to refuse. They run with a superuser's rights, so they do nothing where the engine's
-tables belong to another role than their function: whoever owns a table can hang code on it.
+tables belong to another role than their function: the owner of a table can hang code on it.
 """
 
 from __future__ import annotations

@@ -289,7 +289,7 @@ def settle(connection: Connection, tally: str, places: Sequence[tuple[str, str, 
 def accept_triggers(connection: Connection, relation: str) -> None:
     """Let it be no difference that triggers of the relation were off in this transaction.
 
-    For whoever marks the tallies stale that count the relation.
+    For the code that marks the tallies stale that count the relation.
     """
     connection.exec_driver_sql(
         f"UPDATE {sql.name_of(dependencies)} AS d"

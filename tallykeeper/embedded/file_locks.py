@@ -8,9 +8,9 @@ from pathlib import Path
 
 
 def open_lock(path: Path) -> int:
-    """The file to lock, made where it is missing: for `os.close`, which gives the lock back.
+    """The file to lock, made where it is missing: for `os.close`, which releases the lock.
 
-    It is not for children: they would hold the lock when this process is gone.
+    It is not for children: they would hold the lock when this process is dead.
     """
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 

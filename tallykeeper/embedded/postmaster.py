@@ -297,8 +297,8 @@ class Server:
     def _end_orphans(self) -> None:
         """Ask what a killed server left running to stop: the statements that it was busy with.
 
-        Their clients have long been told that the connection is lost, and nothing can be started
-        on the data before they are gone.
+        Their clients have long seen that the connection is lost, and nothing can be started
+        on the data before they have ended.
         """
         for process in psutil.process_iter(["name", "cwd"]):
             if process.info["name"] == "postgres" and process.info["cwd"] == str(self.data):
@@ -307,7 +307,7 @@ class Server:
 
     def _wait_until_ready(self) -> None:
         started = time.monotonic()
-        told = False
+        warned = False
         while (running := self.running()) is not None and running.status != "ready":
             waited = time.monotonic() - started
             if waited > _PATIENCE_SECONDS:
@@ -316,8 +316,8 @@ class Server:
                     f" {_PATIENCE_SECONDS} seconds; it goes on, so try again later, or see"
                     f" {self.log}"
                 )
-            if not told:
-                told = True
+            if not warned:
+                warned = True
                 _LOG.warning("the embedded database recovers from a crash; this can take minutes")
             time.sleep(0.05)
         if running is None:

@@ -2,7 +2,7 @@
 
 Here is who may start and stop it, and when; how that is done is in
 `tallykeeper.embedded.postmaster`. Invariants: however many processes start, use and leave
-it at the same moment, there is one server, and nobody who uses it finds it gone because another
+it at the same moment, there is one server, and nobody who uses it loses it because another
 process ended.
 """
 
@@ -50,7 +50,7 @@ def start(home: Path | None = None, *, version: int | None = None) -> tuple[str,
 
 
 def stop(home: Path | None = None) -> bool:
-    """Stop the server in `home` (TALLY_HOME), whoever uses it; False where none ran.
+    """Stop the server in `home` (TALLY_HOME), even while it is used; False where none ran.
 
     Raises DatabaseUnavailable.
     """
@@ -201,7 +201,7 @@ def _has_clients(server: Server) -> bool:
 
 @contextmanager
 def _locked(home: Path) -> Iterator[None]:
-    """Alone in starting and stopping the server in `home`; waits for whoever does so now."""
+    """Alone in starting and stopping the server in `home`; waits for another that does so now."""
     try:
         home.mkdir(parents=True, exist_ok=True)
         lock = open_lock(home / LOCK)

@@ -27,23 +27,23 @@ pruned_incidents = Table(
 
 
 def prune_incidents(connection: Connection, before: datetime) -> int:
-    """Delete incidents that were resolved before a moment, and what was told of them; how many.
+    """Delete incidents that were resolved before a moment, and their messages; how many.
 
     An open one is never deleted. Nothing is where an earlier version made the engine's tables.
     """
     if not is_there(connection, pruned_incidents):
         return 0
     resolved_long_ago = delete(incidents).where(incidents.c.resolved_at < before)
-    gone = Counter(connection.scalars(resolved_long_ago.returning(incidents.c.kind)))
-    if gone:
-        rows = [{"kind": kind, "times": times} for kind, times in sorted(gone.items())]
+    pruned = Counter(connection.scalars(resolved_long_ago.returning(incidents.c.kind)))
+    if pruned:
+        rows = [{"kind": kind, "times": times} for kind, times in sorted(pruned.items())]
         statement = insert(pruned_incidents).values(rows)
         statement = statement.on_conflict_do_update(
             index_elements=["kind"],
             set_={"times": pruned_incidents.c.times + statement.excluded.times},
         )
         connection.execute(statement)
-    return gone.total()
+    return pruned.total()
 
 
 def incidents_ever(connection: Connection) -> dict[str, int]:

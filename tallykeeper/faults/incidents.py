@@ -94,7 +94,7 @@ messages = Table(
     Column("title", Text, nullable=False),
     Column("body", Text, nullable=False),
     Column("made_at", _when, nullable=False, server_default=func.now()),
-    comment="What was, or is to be, told of incidents.",
+    comment="Messages about incidents, sent or to be sent..",
 )
 
 deliveries = Table(

@@ -27,7 +27,7 @@ class Answer(BaseModel):
 
 
 def shape_of(found: type) -> type[BaseModel]:
-    """The shape of what a read gives, which is a TypedDict, in answers: the same fields, no more.
+    """The shape of what a read returns, which is a TypedDict, in answers: the same fields, no more.
 
     Times have their offset.
     """

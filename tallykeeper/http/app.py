@@ -82,7 +82,7 @@ def new_app(close: Callable[[], None] | None = None) -> FastAPI:
 
 
 class OpenedLate:
-    """Gives an engine that is opened when it is first asked for, and closed if it was made here."""
+    """Returns an engine that is opened at its first use, and closed if it was made here."""
 
     def __init__(self, engine: Engine | None) -> None:
         self._given = engine

@@ -68,5 +68,5 @@ class Remembered(Generic[Kept]):
             self._kept[key] = value
             self._size += len(value)
             while self._size > self._most:
-                _, gone = self._kept.popitem(last=False)
-                self._size -= len(gone)
+                _, evicted = self._kept.popitem(last=False)
+                self._size -= len(evicted)

@@ -49,7 +49,7 @@ T = TypeVar("T")
 
 
 class Snapshots:
-    """Answers questions, each in a snapshot of its own, on an engine or on what gives one."""
+    """Answers questions, each in a snapshot of its own, on an engine or on what makes one."""
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
@@ -68,7 +68,7 @@ class Snapshots:
         *parts: Part,
         question: object = None,
     ) -> Response:
-        """What `read` gives, with `as_of`; 304 where the client has it already.
+        """What `read` returns, with `as_of`; 304 where the client has it already.
 
         `parts` are what the answer is read from, all of it: without them it has no entity tag.
         `question` is what was asked, with defaults filled in, where the address does not say it:

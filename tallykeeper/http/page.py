@@ -1,7 +1,7 @@
 """The one page, `/`: the figures in a browser. Its files are in `static/`, used as they are.
 
 The page asks the same questions as any client, so nothing is computed here. Invariants:
-nothing comes from elsewhere, and the browser is told to keep it so; addresses are relative, so that
+nothing comes from elsewhere, and the browser has to keep it so; addresses are relative, so that
 the page works behind a proxy that adds a path.
 """
 

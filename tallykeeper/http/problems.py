@@ -98,7 +98,7 @@ _PASSING = {
     OUT_OF_MEMORY,
     CONFIGURATION_LIMIT_EXCEEDED,
 }
-_GONE = (CONNECTION_EXCEPTION, OPERATOR_INTERVENTION_SHUTDOWN, SYSTEM_ERROR)
+_UNAVAILABLE = (CONNECTION_EXCEPTION, OPERATOR_INTERVENTION_SHUTDOWN, SYSTEM_ERROR)
 
 
 class ProblemAnswer(BaseModel):
@@ -158,9 +158,9 @@ class Problem(Exception):
 
 
 def unaskable(detail: str, errors: list[dict[str, str]] | None = None) -> Problem:
-    """A parameter is wrong, or parameters do not go together; of many errors the first are told."""
-    told = None if errors is None else errors[:MOST_ERRORS]
-    return Problem(422, "bad-parameter", detail, errors=told)
+    """A parameter is wrong, or several contradict each other; names the first errors."""
+    shown = None if errors is None else errors[:MOST_ERRORS]
+    return Problem(422, "bad-parameter", detail, errors=shown)
 
 
 def unavailable(kind: str, detail: str, *, passes: bool = True) -> Problem:
@@ -192,7 +192,7 @@ def problem_of(error: Exception) -> Problem | None:
         case DatabaseUnavailable():
             # Told in the log alone: it names host, user and database.
             _log_seldom(str(error))
-            return _gone()
+            return _unavailable()
         case PoolTimeout():
             return unavailable("busy", "All connections to the database are in use; ask again.")
         case DBAPIError():
@@ -224,9 +224,9 @@ def _of_database(error: DBAPIError) -> Problem | None:
     code = sqlstate_of(error)
     if code in _ENDED:
         return too_slow()
-    if error.connection_invalidated or code.startswith(_GONE):
+    if error.connection_invalidated or code.startswith(_UNAVAILABLE):
         _log_seldom(f"the connection was lost: {_said(error)}")
-        return _gone()
+        return _unavailable()
     if code in _MISSING:
         return unavailable("not-installed", f"{_said(error)}; run `tally migrate`.", passes=False)
     if code == INSUFFICIENT_PRIVILEGE:
@@ -252,7 +252,7 @@ def _log_seldom(sentence: str) -> None:
     _LOG.warning("%s", sentence)
 
 
-def _gone() -> Problem:
+def _unavailable() -> Problem:
     return unavailable(
         "database-unavailable", "The database cannot be reached just now; ask again in a while."
     )

@@ -220,7 +220,7 @@ def _within(partitions: list[str], start: date | None, end: date | None) -> list
 
 
 def _whole(asset: dict[str, Any], key: dict[str, Any]) -> dict[str, Any]:
-    """How a tally without partitions is rebuilt: a run of its asset alone, told to."""
+    """How a tally without partitions is rebuilt: a run of its asset alone, requested."""
     (operation,) = asset["opNames"]
     # Dagster's own job of all assets, which takes any selection of them.
     job = next(name for name in asset["jobNames"] if name.startswith("__ASSET_JOB"))

@@ -25,7 +25,7 @@ KEEP_ALIVE_SECONDS = 30
 
 
 class CannotListen(RuntimeError):
-    """The address is taken, or none of this machine's."""
+    """The address is in use, or none of this machine's."""
 
 
 def run_server(
@@ -41,13 +41,13 @@ def run_server(
 
     Raises CannotListen, DatabaseUnavailable, SettingError.
     """
-    # What is malformed is told now, not by the first who asks.
+    # What is malformed is refused now, not at the first request.
     settings.serve_token()
     settings.serve_ready_seconds()
     settings.serve_statement_seconds()
     _require_free(host, port)
     with ExitStack() as stack:
-        # Uvicorn gives a signal that ended it on to whoever handled it before; it is done by then.
+        # Uvicorn passes a signal that ended it on to the handler before it; it is done by then.
         stack.enter_context(_signals_are_handled())
         folder = settings.serve_folder() if folder_app is not None else None
         if folder_app is None or folder is None:

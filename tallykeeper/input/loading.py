@@ -60,7 +60,7 @@ class Table(Protocol):
 
 
 class ProgressCallback(Protocol):
-    """Told now and then how far a load is."""
+    """Called now and then with how far a load is."""
 
     def __call__(self, rows: int, done: int, total: int | None) -> None:
         """`rows` were read so far, `done` of `total` (bytes or files; None: unknown) passed."""

@@ -1,6 +1,6 @@
 """The declaration that the database knows of a tally, against the one in this code.
 
-Whoever writes a derived table adopts the declaration first, and makes sure of it again in the
+A write of a derived table adopts the declaration first, and makes sure of it again in the
 transaction that writes: two versions of the code must not write one table by turns.
 """
 

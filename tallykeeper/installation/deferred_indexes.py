@@ -221,7 +221,7 @@ def build(
     """Build what is still to be built, each step in a transaction of its own.
 
     `guard` is called in each, before anything is done; `on_step` with what is built next. Rows that
-    refer to what is gone by now are deleted where they keep a foreign key from being valid.
+    refer to deleted rows are deleted too where they keep a foreign key from being valid.
     """
     refused = 0
     while (following := _next_step(connection, tally)) is not None:

@@ -49,7 +49,7 @@ KEPT = {
     "unbuilt": READ,
 }
 # What tells readers how things stand.
-TOLD = (
+SHOWN_TO_READERS = (
     "tally_state",
     "stale_marks",
     "verifications",
@@ -209,7 +209,7 @@ def _of_reader(
         # How many changes are pending, since when, and of which keys, which `fingerprint` tells
         # states by; not what they are, nor whose.
         yield Grant(role, READ, "table", tally.log_name, ("xmin", LOGGED_AT, *_shown_keys(tally)))
-    for table in TOLD:
+    for table in SHOWN_TO_READERS:
         yield Grant(role, READ, "table", sql.in_engine_schema(table))
     for system in systems:
         for each in (*system.processed, *system.access.read):

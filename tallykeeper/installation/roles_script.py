@@ -140,7 +140,7 @@ def _handed_over(
         yield f"ALTER ROUTINE {name} OWNER TO {owner};"
     before = dict.fromkeys(role for _, role in relations if role not in wanted)
     if before:
-        yield "-- Whoever owned it goes on reading it."
+        yield "-- Its former owner goes on reading it."
     for role in before:
         if not _is_superuser(connection, role):
             yield f"GRANT {quote(wanted.reader)} TO {quote(role)};"
@@ -200,8 +200,8 @@ def _owners_of_sources(
     for row in rows:
         if row.rolsuper:
             raise NotPermitted(
-                f"{row.example} belongs to {row.rolname!r}, a superuser, whose rights whoever hangs"
-                " capture on it would get; give it and the other source tables to a role without"
+                f"{row.example} belongs to {row.rolname!r}, a superuser. Capture on it would get"
+                " such rights; give it and the other source tables to a role without"
                 f" them (ALTER TABLE {row.example} OWNER TO <application>), and print this again"
             )
     return [row.rolname for row in rows]

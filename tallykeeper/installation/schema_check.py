@@ -326,7 +326,7 @@ def _missing(connection: Connection, column: Column[object]) -> str:
 
 
 def _declared(connection: Connection, column: Column[object]) -> Type:
-    """The column's declared type, by the name that PostgreSQL gives it."""
+    """The column's declared type, by the name that PostgreSQL has for it."""
     name = connection.scalar(
         text("SELECT format_type(CAST(:type AS regtype), NULL)"),
         {"type": sql.type_name(column.type)},

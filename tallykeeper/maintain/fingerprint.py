@@ -1,4 +1,4 @@
-"""What a state of tallies can be told by: as long as it is the same, so are answers read from them.
+"""What identifies a state of tallies: as long as it is the same, so are answers read from them.
 
 A fingerprint is made of what a live view is made of: the rows of the derived table, and the rows
 of the change log that the snapshot sees. No time and no counter of changes goes into it, for a
@@ -107,7 +107,7 @@ def _logged(tally: Tally) -> str:
 def _pending(tally: Tally, where: Condition) -> str:
     """Which transactions have changes of the keys pending.
 
-    All that a transaction logged comes at once, and what is taken never comes again, so that no
+    All that a transaction logged comes at once, and what is consumed never comes again, so that no
     more need be known of its rows; a reader need not see deltas.
     """
     log = sql.relation(tally.log_name, tally.log_columns())
@@ -131,7 +131,7 @@ def _cascaded(tally: Tally) -> str:
 
 
 def _contents(part: Part, names: Sequence[str]) -> str:
-    """What the derived table says of the keys: equal contents are one, whoever wrote them."""
+    """What the derived table says of the keys: equal contents are one, by whichever process."""
     tally = part.tally
     # Among the types that a derived table may have, this one alone has no hash.
     plain = [n for n in names if not isinstance(tally.table.c[n].type, JSON)]

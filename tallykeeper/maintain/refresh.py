@@ -58,7 +58,7 @@ def refresh(
     """Take all pending changes of `tally` and apply them; the cost follows the changes.
 
     A tally that is stale, or whose declaration changed, is rebuilt instead; in batches, where it
-    is built so, and then what is pending is consumed. `on_progress` is told of the batches.
+    is built so, and then what is pending is consumed. `on_progress` is called for the batches.
 
     Raises NotInstalled, TallyBusy, or SQLAlchemy's errors; the derived table is then unchanged,
     but for the batches of a rebuild that were committed.
@@ -103,7 +103,7 @@ def rebuild(
     The window is half-open, [start, end), in aware datetimes; None is an open end, and two of
     them are everything. The window's pending deltas are consumed with it. Marks of a recomputed
     tally stay pending unless everything is rebuilt, for one may concern other windows too. A
-    tally that is built in batches is so here too, from the start; `on_progress` is told of them.
+    tally that is built in batches is so here too, from the start; `on_progress` is called for them.
 
     Raises BadWindow, NotInstalled, TallyBusy, or SQLAlchemy's errors; nothing is changed then.
     """

@@ -176,7 +176,7 @@ def capture_faults(connection: Connection, tally: Tally) -> list[str]:
 
 
 def faults_of(connection: Connection, tally: Tally) -> list[Drift] | list[triggers.Fault]:
-    """The same, for whoever asks more of a fault than its sentence."""
+    """The same, with more of a fault than its sentence."""
     if dependencies.is_recorded(connection, tally):
         return [d for d in dependencies.drifts_of(connection, tally) if d.is_fault]
     found: list[triggers.Fault] = []

@@ -1,9 +1,9 @@
 """Where messages go: the addresses of TALLY_ALERT_URLS, and sending text to one through Apprise.
 
-It knows no incidents and no orchestrator; what is told to whom, and what happens when it does not
-arrive, is decided elsewhere. Invariants: an address is a secret as a whole (tokens stand
-in it). A target is known by its kind and a digest, and neither an address nor a piece of one gets
-into a message, a repr or a log, also not through the libraries that do the sending.
+It knows no incidents and no orchestrator; which message goes to whom, and what happens when it does
+not arrive, is decided elsewhere. Invariants: an address is a secret as a whole (tokens stand in
+it). A target is known by its kind and a digest, and neither an address nor a piece of one gets into
+a message, a repr or a log, also not through the libraries that do the sending.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ class Target:
     _url: str = field(repr=False, compare=False)
 
     def send(self, title: str, body: str) -> None:
-        """Send plain text; returns when the other side has taken it.
+        """Send plain text; returns when the other side has accepted it.
 
         Raises NotSent. May take as long as the other side lets it.
         """
         notifier = _notifier(self._url)
         if notifier is None:
             raise NotSent("the address is none that anything can be sent to")
-        with _told_to_nobody() as said:
+        with _captured_logs() as said:
             try:
-                taken = notifier.notify(body=body, title=title, body_format="text")
+                accepted = notifier.notify(body=body, title=title, body_format="text")
             except Exception as error:  # noqa: BLE001 -- of a plugin; its words may be the address
                 raise NotSent(f"the sending broke off with {type(error).__name__}") from None
-        if not taken:
+        if not accepted:
             reason = "; ".join(said) or "it was refused without a reason"
             raise NotSent(_without_secrets(reason, self._url))
 
@@ -76,7 +76,7 @@ def name_of(url: str) -> str:
 
 
 def _notifier(url: str) -> Any:
-    with _told_to_nobody():
+    with _captured_logs():
         return _apprise().instantiate(url, suppress_exceptions=True)
 
 
@@ -89,7 +89,7 @@ def _apprise() -> Any:
 
         for name in ("apprise", "urllib3.connectionpool"):
             logging.getLogger(name).addFilter(_Silence())
-        with _told_to_nobody():
+        with _captured_logs():
             apprise.Apprise.instantiate("json://127.0.0.1")
     return apprise.Apprise
 
@@ -110,7 +110,7 @@ _sending = threading.local()
 
 
 @contextmanager
-def _told_to_nobody() -> Iterator[list[str]]:
+def _captured_logs() -> Iterator[list[str]]:
     """While it lasts, this thread's sending is logged nowhere; what went wrong is in the list."""
     said: list[str] = []
     before, _sending.said = getattr(_sending, "said", None), said

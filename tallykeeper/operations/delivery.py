@@ -29,11 +29,11 @@ LONGEST_WAIT_MINUTES = 60
 # Given up where it is as old as this, and was tried as often: not because nobody looked for a day.
 GIVEN_UP_AFTER = timedelta(hours=24)
 FEWEST_ATTEMPTS = 10
-# A look has to end well within the minute that Dagster gives a sensor.
+# A look has to end well within the minute that Dagster allows a sensor.
 SENDING_SECONDS = 15.0
 WAITING_SECONDS = 20.0
 NO_ANSWER = "no answer yet, or the process ended while it was being sent"
-GONE = "the address is not in TALLY_ALERT_URLS any more"
+ADDRESS_REMOVED = "the address is not in TALLY_ALERT_URLS any more"
 
 _waits = deliveries.c.sent_at.is_(None) & deliveries.c.given_up_at.is_(None)
 
@@ -54,17 +54,17 @@ class Lost:
         )
 
 
-def give_up_gone(connection: Connection, targets: Sequence[Target]) -> list[Lost]:
+def give_up_removed(connection: Connection, targets: Sequence[Target]) -> list[Lost]:
     """Give up what was for addresses that are not among `targets`."""
     columns = deliveries.c
-    gone = (
+    given_up = (
         update(deliveries)
         .where(_waits, columns.target.not_in([target.name for target in targets]))
         .where(columns.message == messages.c.id)
-        .values(given_up_at=func.now(), error=GONE)
+        .values(given_up_at=func.now(), error=ADDRESS_REMOVED)
         .returning(columns.target, messages.c.title, messages.c.body, columns.error)
     )
-    return [Lost(*row) for row in connection.execute(gone)]
+    return [Lost(*row) for row in connection.execute(given_up)]
 
 
 def sooner(names: Sequence[str]) -> Update:
@@ -105,8 +105,8 @@ def send_directly(targets: Sequence[Target], text: Text, log: logging.Logger) ->
 
 def is_unreachable(error: Exception) -> bool:
     """Whether the error says that the database is not there, and not that it refused something."""
-    gone = isinstance(error, DBAPIError) and error.connection_invalidated
-    return gone or isinstance(error, DatabaseUnavailable)
+    unreachable = isinstance(error, DBAPIError) and error.connection_invalidated
+    return unreachable or isinstance(error, DatabaseUnavailable)
 
 
 # Which targets are being sent to by this process, so that one that hangs is sent to once.
@@ -173,7 +173,7 @@ def _send_one(engine: Engine, target: Target) -> bool:
 
 @contextmanager
 def _alone(engine: Engine) -> Iterator[Connection]:
-    """A transaction over a connection that is closed afterwards, for the pool may be gone."""
+    """A transaction over a connection that is closed afterwards, for the pool may be closed."""
     with engine.connect() as connection:
         connection.detach()
         with connection.begin():

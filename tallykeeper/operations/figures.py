@@ -24,7 +24,7 @@ GAUGES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ),
     (
         "pending_changes",
-        "Rows of the change log that no refresh has taken yet; the live view counts them in."
+        "Rows of the change log that no refresh has consumed yet; the live view counts them in."
         f" Counted up to {MOST_PENDING}.",
         TALLY,
     ),

@@ -1,4 +1,4 @@
-"""What people are told of incidents: the words of a message. It sends nothing and decides nothing.
+"""Texts of the messages about incidents. It sends nothing and decides nothing.
 
 Plain text that can be read on a phone. The title says what is wrong, the body what exactly, since
 when, likely why, what is done about it, and where to look.
@@ -41,8 +41,8 @@ class Text:
     body: str
 
 
-def told(incident: Incident, kind: str, *, is_first: bool = False) -> Text:
-    """The message of that kind about the incident; `is_first`: nothing was told of it before.
+def message(incident: Incident, kind: str, *, is_first: bool = False) -> Text:
+    """The message of that kind about the incident; `is_first`: no message was sent about it before.
 
     Raises SettingError for a bad TALLY_UI_URL.
     """
@@ -74,16 +74,16 @@ def together(found: Sequence[Incident], kind: str) -> Text:
 
 
 def unreachable(since: datetime, reason: str) -> Text:
-    """What is told while nothing can be written down."""
+    """The message while nothing can be recorded."""
     return Text(
         "tallykeeper: the database is not reachable",
         f"Since {_moment(since)}: {reason}\n"
-        "No tally is refreshed or checked until it is back. You are told when it is.",
+        "No tally is refreshed or checked until it is back. A message follows when it is.",
     )
 
 
 def reachable(since: datetime | None, now: datetime) -> Text:
-    """What is told when it is back."""
+    """The message when it is back."""
     return Text(
         "tallykeeper: recovered (the database is reachable again)",
         f"It was not reachable from {_moment(since)} to {_moment(now)}.",

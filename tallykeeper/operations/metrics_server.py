@@ -20,7 +20,7 @@ from tallykeeper.operations.metrics import registry
 
 
 def run_exporter(address: tuple[str, int], stopping: threading.Event) -> None:
-    """Serve the figures at host and port until told to stop.
+    """Serve the figures at host and port until stopped.
 
     Raises click.ClickException where nobody may listen there, SettingError, DatabaseUnavailable.
     """
@@ -31,7 +31,7 @@ def run_exporter(address: tuple[str, int], stopping: threading.Event) -> None:
 
 @contextmanager
 def exporting(address: tuple[str, int]) -> Iterator[str]:
-    """Serve the figures inside the block; gives their URL. Raises what `run_exporter` does."""
+    """Serve the figures inside the block; yields their URL. Raises what `run_exporter` does."""
     host, port = address
     engine = open_engine()
     try:

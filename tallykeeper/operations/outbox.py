@@ -1,6 +1,6 @@
-"""What is to be told now, written down as messages for each target. Nothing is sent here.
+"""Messages that are due, recorded for each target. Nothing is sent here.
 
-That follows from the incidents, and from what was told of them before; it is written in the
+That follows from the incidents, and from what was sent of them before; it is written in the
 transaction in which they were found. So a process that dies neither loses nor repeats a message.
 """
 
@@ -20,9 +20,9 @@ from tallykeeper.operations.delivery import sooner
 from tallykeeper.operations.message_templates import AGAIN, FOUND, NOT_RESOLVED, RESOLVED, Text
 from tallykeeper.operations.repair_answers import REPAIR_JOB
 
-# More of a kind at once are told in one message.
+# More of a kind at once go into one message.
 MOST_SINGLE = 5
-# What was resolved longer ago than this, and was never told, is history.
+# What was resolved longer ago than this, and was never sent, is history.
 NEWS_FOR = timedelta(days=1)
 
 
@@ -32,22 +32,22 @@ def write(
     targets: Sequence[Target],
     repeat_hours: int,
 ) -> list[Text]:
-    """Write what is to be told now, and its deliveries to all targets; returns the texts.
+    """Write the messages that are due, and their deliveries to all targets; returns the texts.
 
-    `found_now` are the ids of the incidents that were found, or found again, in this transaction.
-    What is still wrong is told again after `repeat_hours`, if it was found again since.
+    `found_now` are the ids of the incidents that were found, or found again, in this transaction. A
+    message about what is still wrong is repeated after `repeat_hours`, if it was found again since.
     """
     by_kind: dict[str, list[tuple[Incident, bool]]] = {}
-    for incident, kind, is_first in _untold(connection, found_now, timedelta(hours=repeat_hours)):
+    for incident, kind, is_first in _due(connection, found_now, timedelta(hours=repeat_hours)):
         by_kind.setdefault(kind, []).append((incident, is_first))
     sent: list[Text] = []
-    for kind, untold in by_kind.items():
-        of_kind = [incident for incident, _ in untold]
+    for kind, due in by_kind.items():
+        of_kind = [incident for incident, _ in due]
         texts = [
-            message_templates.told(incident, kind, is_first=first) for incident, first in untold
+            message_templates.message(incident, kind, is_first=first) for incident, first in due
         ]
         # Each has a message of its own, also where only the one of them all is sent: that it was
-        # told is known by it.
+        # sent is known by it.
         ids = [_write(connection, *one, kind) for one in zip(of_kind, texts, strict=True)]
         if len(of_kind) > MOST_SINGLE:
             texts = [message_templates.together(of_kind, kind)]
@@ -57,10 +57,10 @@ def write(
     return sent
 
 
-def _untold(
+def _due(
     connection: Connection, found_now: AbstractSet[int], repeat_after: timedelta
 ) -> list[tuple[Incident, str, bool]]:
-    """The incidents of which something is to be told, oldest first.
+    """The incidents about which a message is due, oldest first.
 
     With each the kind of message, and whether it is the first about it.
     """
@@ -85,7 +85,7 @@ _NOTIFIED = ("notified_at", "resolution_sent", "long_ago")
 def _news(repeat_after: timedelta) -> Select[tuple[object, ...]]:
     columns = incidents.incidents.c
     notified_at = func.max(messages.c.made_at)
-    told = (
+    sent = (
         select(
             notified_at.label("notified_at"),
             func.coalesce(func.bool_or(messages.c.kind == RESOLVED), False).label(
@@ -94,10 +94,10 @@ def _news(repeat_after: timedelta) -> Select[tuple[object, ...]]:
             (notified_at <= func.now() - literal(repeat_after)).label("long_ago"),
         )
         .where(messages.c.incident == columns.id)
-        .lateral("told")
+        .lateral("sent")
     )
     is_news = columns.resolved_at.is_(None) | (columns.resolved_at > func.now() - literal(NEWS_FOR))
-    query = select(*columns, *(told.c[name] for name in _NOTIFIED)).join(told, true())
+    query = select(*columns, *(sent.c[name] for name in _NOTIFIED)).join(sent, true())
     return query.where(is_news).order_by(columns.id)
 
 

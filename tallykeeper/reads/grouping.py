@@ -1,7 +1,7 @@
 """The rows of any tally by fewer columns than its key has, exact as of the last commit.
 
 `grouped(connection, hourly_stats, ["instance_id", "hour:week"])` answers from the live view. What
-adds up is added up, of latest moments the latest is taken, and averages are computed from the
+adds up is added up, the latest of latest moments counts, and averages are computed from the
 group's own sums by the derived table's formula. Invariant: what does not follow from the rows, such
 as distinct counts and percentiles, is never answered for several of them together.
 """

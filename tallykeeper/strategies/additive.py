@@ -495,8 +495,8 @@ SELECT day, NULL, sum(i), sum(u), sum(r), NULL FROM (
             )
             if tuple(key) != self.key or tuple(measures) != self.measures:
                 raise DeclarationError(
-                    f"{self.name}: every contribution must give the same columns in the same"
-                    f" order; expected {self.columns}, {contribution.source.name} gives"
+                    f"{self.name}: every contribution must return the same columns in the same"
+                    f" order; expected {self.columns}, {contribution.source.name} returns"
                     f" {(*key, *measures)}"
                 )
             for name, value in measures.items():

@@ -101,15 +101,15 @@ def walk(connection: Connection, lane: Lane, after: int | None, rows: int, most:
     if after is not None:
         onward = onward.where(position > bound(after))
     steps = onward.order_by(position).limit(bound(most)).subquery("steps")
-    taken = steps.c.before < bound(rows)
+    inside = steps.c.before < bound(rows)
     found = select(
         func.count().label("walked"),
-        func.count().filter(taken).label("taken"),
-        func.max(steps.c.position).filter(taken).label("upto"),
+        func.count().filter(inside).label("inside"),
+        func.max(steps.c.position).filter(inside).label("upto"),
     ).select_from(steps)
     row = sql.execute(connection, sql.render(found)).one()
-    at_end = row.walked < most and row.taken == row.walked
-    return Walked(None if at_end else int(row.upto), int(row.taken))
+    at_end = row.walked < most and row.inside == row.walked
+    return Walked(None if at_end else int(row.upto), int(row.inside))
 
 
 def count_items(connection: Connection, lane: Lane) -> int:

@@ -68,7 +68,7 @@ class Capture:
     """What a change to one row of a source leaves in the log.
 
     `entity` names what the row belongs to; all captures of a tally that has split keys name it by
-    the same columns. `key` gives those key columns that this row itself carries (for the window's
+    the same columns. `key` returns those key columns that this row itself carries (for the window's
     column: the instant). Neither may look at another table.
 
     A row that carries no key may give `keys` instead: the SELECT of the group columns that the
@@ -385,11 +385,11 @@ END"""
             return union_all(*both).subquery("changed_rows")
 
         def sides(first: FromClause, second: FromClause) -> Select[Any]:
-            gone = except_all(
+            removed = except_all(
                 select(*(_comparable(first.c[n]) for n in relevant)),
                 select(*(_comparable(second.c[n]) for n in relevant)),
             ).subquery()
-            return select(*gone.c)
+            return select(*removed.c)
 
         return union_all(sides(old, new), sides(new, old)).subquery("changed_rows")
 
@@ -472,8 +472,8 @@ END"""
         computed = [c.name for c in aggregate.selected_columns]
         if tuple(computed) != self.columns:
             raise DeclarationError(
-                f"{self.name}: the aggregate must give the columns {self.columns} in this order;"
-                f" it gives {tuple(computed)}"
+                f"{self.name}: the aggregate must return the columns {self.columns} in this order;"
+                f" it returns {tuple(computed)}"
             )
 
     def _check_batches(self) -> None:
@@ -506,8 +506,8 @@ END"""
         given = tuple(c.key for c in found.selected_columns)
         if set(given) != set(self.group):
             raise DeclarationError(
-                f"{self.name}: `keys` of the capture of {capture.source.name} must give the"
-                f" columns {self.group}; it gives {given}"
+                f"{self.name}: `keys` of the capture of {capture.source.name} must return the"
+                f" columns {self.group}; it returns {given}"
             )
         return {e for e in visitors.iterate(found) if isinstance(e, Table)}
 
@@ -546,7 +546,7 @@ END"""
 
 
 class _Asked(Everything):
-    """All keys there are, remembering for which columns the aggregate gives expressions."""
+    """All keys there are; remembers the columns with which the aggregate calls the filter."""
 
     def __init__(self) -> None:
         self.names: list[str] = []

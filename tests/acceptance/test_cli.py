@@ -97,12 +97,12 @@ def test_from_nothing_to_a_verified_tally(tally: Command, listing: Path) -> None
 
     daily, hourly = tally.ok("refresh").out.splitlines()
     assert daily.startswith("media.daily_contributions: rebuilt in")
-    assert daily.endswith("(never built); 2 pending changes taken, 2 keys changed, 2 rows")
+    assert daily.endswith("(never built); 2 pending changes consumed, 2 keys changed, 2 rows")
     assert hourly.endswith("3 keys changed, 3 rows")
 
     again = tally.ok("refresh", "daily_contributions").out
     assert again.startswith("media.daily_contributions: refreshed in")
-    assert again.endswith("; 0 pending changes taken, 0 keys changed, 2 rows\n")
+    assert again.endswith("; 0 pending changes consumed, 0 keys changed, 2 rows\n")
 
     assert [line.split(" in ")[0] for line in tally.ok("verify").out.splitlines()] == [
         "media.daily_contributions: ok, 2 keys compared",

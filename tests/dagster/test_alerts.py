@@ -234,7 +234,10 @@ def dying_at(module: ModuleType, name: str) -> Iterator[None]:
 
 @pytest.mark.parametrize(
     ("at", "recorded"),
-    [pytest.param("deliver", 1, id="it sends"), pytest.param("give_up_gone", 0, id="it commits")],
+    [
+        pytest.param("deliver", 1, id="it sends"),
+        pytest.param("give_up_removed", 0, id="it commits"),
+    ],
 )
 def test_a_look_that_dies_before(library: Location, hook: Webhook, at: str, recorded: int) -> None:
     """Neither loses nor repeats what it had to tell: the next look tells it, once."""
@@ -391,7 +394,7 @@ def test_that_the_database_is_gone_is_told_once_and_so_is_its_return(
     assert "secret-1" not in f"{hook.received}{cursor}{tick.skip_message}"
     cursor = look(library, cursor).cursor
     assert hook.titles[1:] == ["tallykeeper: recovered (the database is reachable again)"]
-    assert not Memory.of(cursor).told_unreachable
+    assert not Memory.of(cursor).notified_unreachable
 
 
 def warn(location: Location, said: str) -> dg.AssetCheckEvaluation:

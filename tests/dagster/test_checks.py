@@ -24,7 +24,7 @@ def library(location: Location) -> Location:
     return location
 
 
-def told(evaluation: dg.AssetCheckEvaluation) -> Metadata:
+def shown(evaluation: dg.AssetCheckEvaluation) -> Metadata:
     """The metadata of a check's evaluation, as plain values."""
     return {key: value.value for key, value in evaluation.metadata.items()}
 
@@ -45,12 +45,12 @@ def test_all_checks_pass_after_a_refresh_and_in_the_audit(library: Location) -> 
 
 def test_after_a_refresh_the_touched_windows_are_compared(library: Location) -> None:
     library.add("2020-06-03 13:00Z")
-    found = told(library.hourly().checked("daily_contributions", "matches_source"))
+    found = shown(library.hourly().checked("daily_contributions", "matches_source"))
     assert (found["scope"], found["compared"]) == ("touched windows", 1)
 
 
 def test_the_audit_compares_everything(library: Location) -> None:
-    found = told(library.audit().checked("daily_contributions", "matches_source"))
+    found = shown(library.audit().checked("daily_contributions", "matches_source"))
     assert (found["scope"], found["compared"]) == ("everything", 12)
 
 
@@ -62,7 +62,7 @@ def test_a_check_that_is_executed_alone_compares_everything(library: Location) -
     )
     result = job.execute_in_process(instance=library.instance)
     (evaluation,) = result.get_asset_check_evaluations()
-    assert told(evaluation)["scope"] == "everything"
+    assert shown(evaluation)["scope"] == "everything"
 
 
 def test_a_hand_edit_fails_the_audit_which_names_keys_values_and_the_remedy(
@@ -87,7 +87,7 @@ def test_a_hand_edit_fails_the_audit_which_names_keys_values_and_the_remedy(
         {"date": "2020-06-03T00:00:00+00:00", "count (stored)": "no row", "count (expected)": "1"},
         {"date": "2021-01-01T00:00:00+00:00", "count (stored)": "5", "count (expected)": "no row"},
     ]
-    found = told(failed)
+    found = shown(failed)
     assert found["differing"] == 3
     assert found["windows"] == "2020-06-02 to 2020-06-03, 2021-01-01"
     assert found["to_resolve"] == (
@@ -107,7 +107,7 @@ def test_a_key_in_quarantine_fails_the_check_which_names_key_value_and_reason(
     assert not evaluation.passed
     assert evaluation.severity is dg.AssetCheckSeverity.ERROR
     assert "1 key is in quarantine" in (evaluation.description or "")
-    found = told(evaluation)
+    found = shown(evaluation)
     assert (found["quarantined"], found["differing"]) == (1, 0)
     assert "repair" not in found
     table = evaluation.metadata["quarantine"]
@@ -135,7 +135,7 @@ def test_a_hundred_differing_keys_are_shown_and_all_are_counted(location: Locati
     location.execute(CLAIM_WRITING, "UPDATE media.daily_contributions SET count = 7")
     failed = location.audit().checked("daily_contributions", "matches_source")
     assert len(records(failed)) == 100
-    assert told(failed)["differing"] == 130
+    assert shown(failed)["differing"] == 130
 
 
 def test_many_scattered_windows_are_repaired_by_one_command() -> None:
@@ -156,7 +156,7 @@ def test_a_tally_that_was_never_built_is_a_warning_with_what_to_do(location: Loc
     assert failed.severity is dg.AssetCheckSeverity.WARN
     assert failed.description is not None
     assert failed.description.startswith("Nothing to compare yet: never built.")
-    assert told(failed)["to_resolve"] == "tally refresh media.daily_contributions"
+    assert shown(failed)["to_resolve"] == "tally refresh media.daily_contributions"
 
 
 def test_a_disabled_trigger_fails_capture_intact_until_a_migration_repairs_it(
@@ -174,7 +174,7 @@ def test_a_disabled_trigger_fails_capture_intact_until_a_migration_repairs_it(
     ]
     failed = ran.checked("daily_contributions", "capture_intact")
     assert failed.severity is dg.AssetCheckSeverity.ERROR
-    found = told(failed)
+    found = shown(failed)
     assert found["faults"] == 1
     assert found["what"].startswith("media.media_files: the update trigger is disabled")
     assert found["to_resolve"] == "tally migrate && tally refresh media.daily_contributions"
@@ -203,7 +203,7 @@ def test_an_old_pending_change_fails_fresh(library: Location) -> None:
     assert ran.failures() == ["fresh of daily_contributions"]
     failed = ran.checked("daily_contributions", "fresh")
     assert failed.severity is dg.AssetCheckSeverity.WARN
-    found = told(failed)
+    found = shown(failed)
     assert found["pending"] == 1
     assert 3 * 3600 <= found["age_seconds"] < 3 * 3600 + 60
     assert found["limit_seconds"] == 2 * 3600

@@ -79,7 +79,7 @@ def say(
         )
 
 
-def told(ran: Ran, table: str) -> Metadata:
+def shown(ran: Ran, table: str) -> Metadata:
     return ran.materialized(table, NAME)[None]
 
 
@@ -129,7 +129,7 @@ def test_the_hourly_run_processes_the_log_and_refreshes_the_tallies_in_one_run(
     ran = fediverse.run("fediverse_hourly", request.run_config)
     assert ran.succeeded
     assert ran.failures() == []
-    posts = told(ran, "mastodon_posts")
+    posts = shown(ran, "mastodon_posts")
     assert (posts["events"], posts["failed"], posts["posts"]) == (35, 0, 35)
     assert posts["reason"] == "35 events processed"
     assert posts["events_per_second"] > 0
@@ -149,18 +149,18 @@ def test_what_came_since_is_processed_and_counted_by_the_next_run(built: Locatio
     say(built, "notification", {}, NOW)
     ran = built.hourly(NAME)
     assert ran.failures() == []
-    posts = told(ran, "mastodon_posts")
+    posts = shown(ran, "mastodon_posts")
     assert (posts["events"], posts["ignored"]) == (3, 1)
     hours = ran.materialized("hashtag_hourly_stats", NAME)
     assert hours[days_ago(3)]["reason"] == "late data: 3 days late"
     assert scalar(built, "SELECT sum(post_count) FROM fediverse.hourly_stats") == 35
     ran = built.hourly(NAME)
-    assert told(ran, "mastodon_posts")["reason"] == "no event was unprocessed"
+    assert shown(ran, "mastodon_posts")["reason"] == "no event was unprocessed"
 
 
 def test_the_trending_hashtags_are_drawn_for_each_instance(fediverse: Location) -> None:
     fediverse.execute("INSERT INTO fediverse.instances (base_url) VALUES ('https://b.example')")
-    report = told(fediverse.hourly(NAME), "trending_hashtags")
+    report = shown(fediverse.hourly(NAME), "trending_hashtags")
     assert report["https://a.example"].startswith("#news (")
     assert report["https://b.example"] == "nothing"
     chart = report["chart of https://a.example"]
@@ -248,7 +248,7 @@ def test_a_changed_post_turns_matches_log_red_and_a_replay_repairs_it(built: Loc
     assert isinstance(to_resolve, dg.JsonMetadataValue)
     assert to_resolve.data == {"ops": {"fediverse__processing": {"config": {"replay_all": True}}}}
     ran = processing(built, replay_all=True)
-    done = told(ran, "mastodon_posts")
+    done = shown(ran, "mastodon_posts")
     assert done["replay_written"] == "mastodon_posts 1, post_hashtags 1"
     assert (done["replay_posts"], done["replay_rows"]) == (35, 2)
     assert ran.failures() == []
@@ -281,7 +281,7 @@ def test_a_malformed_event_turns_events_processed_red_and_stops_nobody(built: Lo
     ran = built.hourly(NAME)
     assert ran.succeeded
     assert ran.failures() == ["events_processed of mastodon_posts"]
-    posts = told(ran, "mastodon_posts")
+    posts = shown(ran, "mastodon_posts")
     assert (posts["events"], posts["failed"]) == (3, 2)
     errors = [dict(r.data) for r in posts["last_errors"].records]
     assert {e["event"] for e in errors} == {"update", "delete"}
@@ -327,12 +327,12 @@ def test_a_replay_is_of_a_window_of_receipt(built: Location) -> None:
         replay_from=moment.isoformat(),
         replay_to=(moment + timedelta(seconds=1)).isoformat(),
     )
-    done = told(ran, "mastodon_posts")
+    done = shown(ran, "mastodon_posts")
     assert (done["replay_posts"], done["replay_rows"]) == (1, 1)
     assert done["reason"].startswith("no event was unprocessed; replay of the log from ")
-    done = told(processing(built, replay_all=True), "mastodon_posts")
+    done = shown(processing(built, replay_all=True), "mastodon_posts")
     assert done["replay_rows"] == 35
-    done = told(processing(built, replay_from=days_ago(1)), "mastodon_posts")
+    done = shown(processing(built, replay_from=days_ago(1)), "mastodon_posts")
     assert done["replay_written"] == "nothing: no row differed"
 
 
@@ -367,8 +367,8 @@ def test_housekeeping_runs_once_a_day_and_not_every_hour(built: Location) -> Non
     )
     ran = built.run("fediverse_daily", request.run_config)
     assert ran.succeeded
-    assert told(ran, "snapshot_thinning")["deleted"] == 4
-    kept = told(ran, "stream_retention")
+    assert shown(ran, "snapshot_thinning")["deleted"] == 4
+    kept = shown(ran, "stream_retention")
     assert (kept["keep_days"], kept["partitions_dropped"]) == (30, 0)
     assert built.audit().failures() == []
 
@@ -383,14 +383,14 @@ def test_old_days_of_the_log_are_dropped_but_none_with_unprocessed_events(
         if days == 9:
             built.hourly(NAME)
     ran = built.run("fediverse_daily")
-    kept = told(ran, "stream_retention")
+    kept = shown(ran, "stream_retention")
     assert kept["partitions_dropped"] == 1
     assert kept["partitions_kept_though_old"] == 1
     assert "still to be processed" in kept["done"]
     assert "still to be processed" in ran.logged()
     assert scalar(built, "SELECT count(*) FROM fediverse.mastodon_posts WHERE id = '800'") == 1
     assert built.hourly(NAME).failures() == []
-    assert told(built.run("fediverse_daily"), "stream_retention")["partitions_dropped"] == 1
+    assert shown(built.run("fediverse_daily"), "stream_retention")["partitions_dropped"] == 1
     assert built.audit().failures() == []
 
 

@@ -26,7 +26,7 @@ ITEMS, TAGS = 300, 40
 ENGINE = import_module("tallykeeper.maintain.backfill.run")
 
 
-def told(evaluation: dg.AssetCheckEvaluation) -> Metadata:
+def shown(evaluation: dg.AssetCheckEvaluation) -> Metadata:
     """The metadata of a check's evaluation, as plain values."""
     return {key: value.value for key, value in evaluation.metadata.items()}
 
@@ -272,7 +272,7 @@ def test_a_fault_by_hand_turns_its_check_red_which_names_the_key_and_a_rebuild_r
     assert failed.severity is dg.AssetCheckSeverity.ERROR
     (record,) = records(failed)
     assert key.items() <= record.items()
-    assert told(failed)["to_resolve"] == f"tally rebuild gallery.{table}"
+    assert shown(failed)["to_resolve"] == f"tally rebuild gallery.{table}"
 
     if table == "content_tags":
         resolved = built.backfill(table, *LANES)
@@ -313,7 +313,7 @@ def test_ids_without_a_tag_and_nulls_warn_with_count_and_sample(built: Location)
         "left_out_unknown_ids": 1,
         "left_out_null_elements": 2,
     }
-    assert counts.items() <= told(failed).items()
+    assert counts.items() <= shown(failed).items()
     done = ran.materialized("content_tags", "gallery")[None]
     assert counts.items() <= done.items()
     assert len(done["left_out_sample"].records) == 20
@@ -361,8 +361,8 @@ def test_a_tally_that_is_left_out_keeps_no_run_from_succeeding(built: Location, 
     for check in ("matches_source", "capture_intact", "fresh", "nothing_left_out"):
         found = audited.checked("content_tags", check, "gallery")
         assert found.description == f"Nothing was compared: gallery.content_tags is {why}."
-        assert told(found) == {"reason": why}
+        assert shown(found) == {"reason": why}
     named = audited.checked("incidents", "inventory", "tallykeeper")
-    assert told(named)["tallies_unbuilt"] == 1
+    assert shown(named)["tallies_unbuilt"] == 1
     assert why in (named.description or "")
-    assert told(audited.checked("gen_source_stats", "matches_source", "gallery"))["compared"]
+    assert shown(audited.checked("gen_source_stats", "matches_source", "gallery"))["compared"]

@@ -37,7 +37,7 @@ def taken(location: Location) -> dg.AssetCheckEvaluation:
     return ran.checked("incidents", "inventory", "tallykeeper")
 
 
-def told(evaluation: dg.AssetCheckEvaluation) -> dict[str, Any]:
+def shown(evaluation: dg.AssetCheckEvaluation) -> dict[str, Any]:
     """The numbers in its metadata."""
     return {k: v.value for k, v in evaluation.metadata.items() if isinstance(v.value, int)}
 
@@ -67,7 +67,7 @@ def report(location: Location, subject: str, kind: str) -> None:
 
 def test_where_all_is_well_nothing_is_found(library: Location) -> None:
     found = taken(library)
-    assert (found.passed, told(found)) == (True, numbers())
+    assert (found.passed, shown(found)) == (True, numbers())
 
 
 def test_a_tally_that_waits_for_long_to_be_built_is_found(library: Location) -> None:
@@ -77,7 +77,7 @@ def test_a_tally_that_waits_for_long_to_be_built_is_found(library: Location) -> 
     library.execute("UPDATE tallykeeper.stale_marks SET marked_at = now() - interval '3 hours'")
     found = taken(library)
     assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
-    assert told(found) == numbers(tallies_unbuilt=1, news=1)
+    assert shown(found) == numbers(tallies_unbuilt=1, news=1)
     assert sample(found, "tallies_unbuilt") == [(DAILY, "never built", f"tally refresh {DAILY}")]
     assert found.description == (
         f"Tallies unbuilt: 1. The first is {DAILY}, never built; `tally refresh {DAILY}`."
@@ -99,26 +99,26 @@ def test_a_system_with_its_sources_and_without_its_tallies_is_found(unmigrated: 
     assert taken(unmigrated).passed, "a system that is not in the database is passed over"
     unmigrated.execute("CREATE SCHEMA media", "CREATE TABLE media.media_files (id bigint)")
     found = taken(unmigrated)
-    assert told(found) == numbers(tallies_unbuilt=2, news=2)
+    assert shown(found) == numbers(tallies_unbuilt=2, news=2)
     assert sample(found, "tallies_unbuilt")[0] == (DAILY, "not installed", "tally migrate")
 
 
 def test_a_source_without_capture_is_found_once_for_all_its_tallies(library: Location) -> None:
     library.execute("DROP TRIGGER tallykeeper_delete ON media.media_files")
     found = taken(library)
-    assert told(found) == numbers(capture_missing=1, news=1)
+    assert shown(found) == numbers(capture_missing=1, news=1)
     assert sample(found, "capture_missing")[0][:2] == (
         "media.media_files",
         "the delete trigger is missing",
     )
     report(library, DAILY, "capture")
-    assert told(taken(library)) == numbers(capture_missing=1, incidents_open=1), "no news"
+    assert shown(taken(library)) == numbers(capture_missing=1, incidents_open=1), "no news"
 
 
 def test_an_open_incident_is_found_and_is_no_news(library: Location) -> None:
     report(library, DAILY, "differs")
     found = taken(library)
-    assert (found.passed, told(found)) == (False, numbers(incidents_open=1))
+    assert (found.passed, shown(found)) == (False, numbers(incidents_open=1))
     assert sample(found, "incidents_open") == [(DAILY, "it is wrong", "repair it")]
     with library.engine.begin() as connection:
         incidents.resolve(connection, DAILY, "differs", "verify")
@@ -134,7 +134,7 @@ def test_ten_are_shown_and_all_are_counted(library: Location) -> None:
     for number in range(12):
         report(library, f"job {number}", "run")
     found = taken(library)
-    assert told(found) == numbers(incidents_open=12)
+    assert shown(found) == numbers(incidents_open=12)
     assert len(sample(found, "incidents_open")) == 10
 
 
@@ -152,7 +152,7 @@ def test_a_backfill_that_nobody_goes_on_with_is_found(
     assert taken(items).passed, "it may have been interrupted a moment ago"
     items.execute("UPDATE tallykeeper.backfills SET updated_at = now() - interval '61 minutes'")
     found = taken(items)
-    assert told(found) == numbers(backfills_stuck=1, news=1)
+    assert shown(found) == numbers(backfills_stuck=1, news=1)
     assert sample(found, "backfills_stuck") == [
         (
             "gallery.content_tags, auto",

@@ -124,11 +124,11 @@ class Deployment:
         try:
             until(lambda: self.run(run_id).status is status, seconds, f"{status} of run {run_id}")
         except AssertionError as error:
-            error.add_note(f"it is {self.run(run_id).status}\n{self.told(run_id)}")
+            error.add_note(f"it is {self.run(run_id).status}\n{self.said_of(run_id)}")
             raise
         return Ran(self.instance, run_id)
 
-    def told(self, run_id: str) -> str:
+    def said_of(self, run_id: str) -> str:
         """What the event log has on the run: its steps' and Dagster's own messages."""
         entries = self.instance.all_logs(run_id)
         events = [entry.dagster_event for entry in entries]
@@ -294,7 +294,9 @@ def held(deployment: Deployment) -> Iterator[None]:
 def wait_until_held(deployment: Deployment, run_id: str) -> None:
     """Wait until the run is in the middle of its transaction."""
     until(
-        lambda: FIRST_STEP in deployment.told(run_id) or None, RUN_WITHIN, f"step of run {run_id}"
+        lambda: FIRST_STEP in deployment.said_of(run_id) or None,
+        RUN_WITHIN,
+        f"step of run {run_id}",
     )
     with connect(deployment.server.url("deployed")) as connection:
         until(
@@ -323,7 +325,7 @@ def test_a_killed_code_server_is_loaded_again_and_its_run_started_again(
         deployment.processes.kill("code")
         deployment.processes.start("code")
         deployment.wait(run_id, FAILURE)
-    assert "its process ended with the old one" in deployment.told(run_id)
+    assert "its process ended with the old one" in deployment.said_of(run_id)
     until(lambda: deployment.is_loaded() or None, RUN_WITHIN, "loaded code location")
     assert deployment.wait(deployment.retry_of(run_id), SUCCESS).failures() == []
 

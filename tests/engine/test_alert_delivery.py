@@ -67,7 +67,7 @@ def tell(engine: Engine, targets: Sequence[Target], *found_now: int, hours: int 
     """Write messages and deliver what is due, as one look does; the titles of what was written."""
     with engine.begin() as connection:
         texts = outbox.write(connection, set(found_now), targets, hours)
-        for lost in delivery.give_up_gone(connection, targets):
+        for lost in delivery.give_up_removed(connection, targets):
             LOG.error("%s", lost)
     delivery.deliver(engine, targets, LOG)
     return [text.title for text in texts]
@@ -234,7 +234,7 @@ def test_a_target_that_is_gone_is_given_up_and_a_new_one_gets_new_messages_only(
     new = targets_of([hook.url])
     tell(database, new)
     assert hook.received == []
-    assert delivery.GONE in caplog.text
+    assert delivery.ADDRESS_REMOVED in caplog.text
     assert TITLE in caplog.text
     find(database, "media.hourly_contributions")
     tell(database, new)

@@ -175,7 +175,7 @@ def by_hand(engine: Engine, *statements: str, copied: str | None = None) -> None
                 session.execute(statement.encode())
 
 
-def told(engine: Engine, tally: Tally) -> str:
+def shown(engine: Engine, tally: Tally) -> str:
     with engine.begin() as connection:
         manual_writes.look(connection, [tally.name])
         (found,) = incidents.listed(connection, open_only=True)
@@ -232,7 +232,7 @@ def test_an_incident_says_who_wrote_how_many_rows_by_which_statement(built: Engi
     )
     for statements, copied, expected in cases:
         by_hand(built, *statements, copied=copied)
-        assert told(built, daily_contributions).startswith(
+        assert shown(built, daily_contributions).startswith(
             f"edited by hand: {expected} by them through psql at 2"
         ), statements
         refresh(built, daily_contributions)
@@ -249,7 +249,7 @@ def test_each_transaction_of_a_session_counts_the_rows_that_it_wrote_itself(buil
         for n in range(5):
             insert = f"INSERT INTO {CONTRIBUTIONS} (date, count) VALUES ('200{n}-01-01Z', 1)"
             session.execute(insert.encode())
-    assert told(built, daily_contributions).startswith(
+    assert shown(built, daily_contributions).startswith(
         "edited by hand: INSERT of up to 5 rows by them through psql, in 5 transactions, the last"
     )
     refresh_all(built, daily_contributions)
@@ -258,11 +258,11 @@ def test_each_transaction_of_a_session_counts_the_rows_that_it_wrote_itself(buil
 def test_an_incident_is_counted_where_there_is_more_to_say_and_only_then(built: Engine) -> None:
     by_hand(built, f"DELETE FROM {CONTRIBUTIONS} WHERE date < '2026-01-02Z'")
     by_hand(built, f"DELETE FROM {CONTRIBUTIONS}")
-    assert told(built, daily_contributions).startswith(
+    assert shown(built, daily_contributions).startswith(
         "edited by hand: DELETE of up to 2 rows by them through psql, in 2 transactions, the last"
     )
     by_hand(built, f"INSERT INTO {CONTRIBUTIONS} (date, count) VALUES {TWO_MORE}")
-    assert told(built, daily_contributions).count("; ") == 1
+    assert shown(built, daily_contributions).count("; ") == 1
     with built.begin() as connection:
         assert manual_writes.look(connection, [daily_contributions.name]) == set()
         (found,) = incidents.listed(connection, open_only=True)
@@ -280,7 +280,7 @@ def test_an_incident_that_is_found_while_a_refresh_waits_is_resolved_by_it(built
     with built.connect().execution_options(isolation_level="REPEATABLE READ") as waits:
         # Its time is that of its beginning, its snapshot that of what comes after the locks.
         waits.exec_driver_sql("LOCK TABLE media.media_files IN ACCESS SHARE MODE")
-        assert "DELETE" in told(built, daily_contributions)
+        assert "DELETE" in shown(built, daily_contributions)
         resolved = manual_writes.resolve(waits, daily_contributions, "rebuilt")
         waits.commit()
     assert resolved is not None
@@ -299,7 +299,7 @@ def test_an_incident_stays_open_for_what_was_written_after_a_comparison_began(
     with built.begin() as connection:
         seen.look(connection, daily_contributions)
     by_hand(built, f"DELETE FROM {CONTRIBUTIONS}")
-    assert told(built, daily_contributions).count("; ") == 1
+    assert shown(built, daily_contributions).count("; ") == 1
     with built.begin() as connection:
         seen.forget(connection, daily_contributions)
         left, resolved = incidents.listed(connection)[:2]
@@ -321,7 +321,9 @@ def test_keys_of_a_table_that_is_built_in_batches_are_written_anew_and_told(buil
     links = scalar(built, "SELECT count(*) FROM gallery.content_tags")
     by_hand(built, "DELETE FROM gallery.content_tags")
     assert status(built, junction).stale == ()
-    assert told(built, junction).startswith(f"edited by hand: DELETE of up to {links} rows by them")
+    assert shown(built, junction).startswith(
+        f"edited by hand: DELETE of up to {links} rows by them"
+    )
     refresh_all(built, junction)
     with built.begin() as connection:
         assert incidents.listed(connection, open_only=True) == []
@@ -371,10 +373,10 @@ def test_what_an_earlier_release_noted_has_no_number_of_rows(engine: Engine) -> 
         " VALUES ('media.daily_contributions', 'UPDATE', 'app', '', '2026-01-01Z')",
     )
     what = "edited by hand: UPDATE by app at 2026-01-01 00:00:00 UTC"
-    assert told(engine, daily_contributions) == what
+    assert shown(engine, daily_contributions) == what
     migrated_again = [s for s in all_systems() if s.name == "media"]
     migrate(engine, migrated_again)
     execute(engine, f"TRUNCATE {CONTRIBUTIONS}")
-    assert what in told(engine, daily_contributions)
+    assert what in shown(engine, daily_contributions)
     refresh(engine, daily_contributions)
     assert rows(engine, "SELECT * FROM tallykeeper.hand_edits") == []

@@ -48,7 +48,7 @@ def record(day: int, stored: int) -> dict[str, str]:
 
 def test_ten_keys_are_shown_and_the_rest_is_counted() -> None:
     keys = [record(day, 9) for day in range(1, 11)]
-    text = message_templates.told(
+    text = message_templates.message(
         incident(differing=1_203, details={"keys": keys}), message_templates.FOUND
     )
     assert text.title == "media.daily_contributions: 1,203 keys differ from the sources"
@@ -67,7 +67,7 @@ def test_of_several_measures_those_are_shown_that_differ() -> None:
         "runs (stored)": "no row",
         "runs (expected)": "1",
     }
-    text = message_templates.told(
+    text = message_templates.message(
         incident(differing=1, details={"keys": [key]}), message_templates.FOUND
     )
     assert text.body.splitlines()[0] == "4, 2025-11-20: runs stored no row, expected 1"
@@ -86,7 +86,7 @@ def test_the_cause_the_remedy_and_the_links_are_told() -> None:
         times=14,
         last_found_at=AT + timedelta(hours=13),
     )
-    text = message_templates.told(found, message_templates.AGAIN)
+    text = message_templates.message(found, message_templates.AGAIN)
     assert text.title == "media.daily_contributions: still wrong, changes may be missed"
     assert text.body.splitlines() == [
         "Changes may be missed.",
@@ -105,7 +105,9 @@ def test_a_recovery_says_when_by_what_and_after_how_many_repairs() -> None:
         resolved_by="the check matches_source",
         repairs=2,
     )
-    assert message_templates.told(resolved, message_templates.RESOLVED) == message_templates.Text(
+    assert message_templates.message(
+        resolved, message_templates.RESOLVED
+    ) == message_templates.Text(
         "media.daily_contributions: recovered (1 key differs from the sources)",
         "Resolved at 2025-11-20 02:35 UTC, as was found by: the check matches_source.\n"
         "Found at 2025-11-20 02:30 UTC.\nRepairs: 2.",
@@ -114,7 +116,7 @@ def test_a_recovery_says_when_by_what_and_after_how_many_repairs() -> None:
 
 def test_what_was_resolved_before_anybody_was_told_is_one_message() -> None:
     resolved = incident(differing=1, resolved_at=AT, resolved_by="the check matches_source")
-    text = message_templates.told(resolved, message_templates.RESOLVED, is_first=True)
+    text = message_templates.message(resolved, message_templates.RESOLVED, is_first=True)
     assert (
         text.title == "media.daily_contributions: 1 key differs from the sources, resolved already"
     )
@@ -133,7 +135,7 @@ def test_what_was_resolved_before_anybody_was_told_is_one_message() -> None:
     ],
 )
 def test_each_kind_has_its_words(kind: str, short: str) -> None:
-    assert message_templates.told(incident(kind), message_templates.FOUND).title.endswith(
+    assert message_templates.message(incident(kind), message_templates.FOUND).title.endswith(
         f": {short}"
     )
 

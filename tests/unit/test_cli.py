@@ -258,7 +258,7 @@ def test_a_refresh_is_told_in_one_line() -> None:
     )
     assert refreshed_line(result) == (
         "media.daily_contributions: refreshed in 0.12 s;"
-        " 1 pending change taken, 1,003 keys changed, 3,652 rows"
+        " 1 pending change consumed, 1,003 keys changed, 3,652 rows"
     )
     rebuilt = replace(result, how="rebuild", reason="never built")
     assert refreshed_line(rebuilt).startswith(

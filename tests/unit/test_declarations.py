@@ -256,7 +256,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
                 contribution(measures=lambda sale: {"amount": sale.amount, "count": 1}),
             ]
         ),
-        "every contribution must give the same columns in the same order",
+        "every contribution must return the same columns in the same order",
     ),
     "nothing that counts rows": (
         lambda: additive(
@@ -271,7 +271,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "an aggregate with other columns": (
         lambda: recomputed(key=["item_id", "shop_id"]),
-        "must give the columns ('item_id', 'shop_id', 'count') in this order",
+        "must return the columns ('item_id', 'shop_id', 'count') in this order",
     ),
     "a key column that no capture gives": (
         lambda: recomputed(
@@ -298,7 +298,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "found keys with other columns": (
         lambda: recomputed(captures=[OF_BOTH, found(keys=lambda m: select(m.c.sale_id))]),
-        "`keys` of the capture of lines must give the columns ('shop_id', 'item_id'); it gives"
+        "`keys` of the capture of lines must return the columns ('shop_id', 'item_id'); it returns"
         " ('sale_id',)",
     ),
     "found keys without an entity": (

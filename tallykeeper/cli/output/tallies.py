@@ -40,11 +40,11 @@ def age(since: datetime | None, now: datetime) -> str:
     raise AssertionError("the last span has no end")
 
 
-def size(taken: int | None) -> str:
+def size(used: int | None) -> str:
     """How much that is, in units of 1,024, as briefly as tells: `8 kB`, `1.2 MB`, `24 GB`."""
-    if taken is None:
+    if used is None:
         return NEVER
-    amount, place = float(taken), 0
+    amount, place = float(used), 0
     # What would round to four digits is said in the next unit.
     while amount >= 999.5 and place < len(BYTES) - 1:
         amount, place = amount / 1024, place + 1
@@ -206,7 +206,7 @@ def refreshed_line(result: Refreshed) -> str:
     why = f" ({result.reason})" if result.reason else ""
     return (
         f"{result.tally}: {how} in {result.seconds:.2f} s{why};"
-        f" {_counted(result.pending_consumed, 'pending change')} taken,"
+        f" {_counted(result.pending_consumed, 'pending change')} consumed,"
         f" {_counted(result.keys_changed, 'key')} changed, {_counted(result.rows, 'row')}"
     )
 

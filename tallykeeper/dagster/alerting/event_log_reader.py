@@ -1,4 +1,4 @@
-"""What Dagster's event log tells of late, turned into incidents: checks and runs that failed.
+"""New events of Dagster's log, to be turned into incidents: checks and runs that failed.
 
 Places in the log are given out before they are committed, so that an event may appear behind one
 that was processed already. Hence no cursor alone: processed events are recorded, and everything
@@ -37,7 +37,7 @@ class NewEvents:
     """Events to act upon, in the order of the log, and the last evaluations processed before them.
 
     `known` has of each check the last evaluation behind the watermark that was processed already:
-    by it can be told whether one that appeared late is out of date.
+    they show whether one that appeared late is out of date.
     """
 
     fresh: Sequence[EventLogRecord]
@@ -53,7 +53,7 @@ def listen(instance: dg.DagsterInstance, connection: Connection) -> NewEvents:
     """The events not processed yet, `MOST_AT_ONCE` at most; from now on they count as processed.
 
     Of a log that is listened to for the first time those are the latest evaluation of each check,
-    and no runs: what is wrong now is found, and nothing is told of the past.
+    and no runs: what is wrong now is found, and the past is not reported.
     """
     log: str = instance.run_storage.get_run_storage_id()  # type: ignore[attr-defined]
     watermark = _watermark(connection, log)
@@ -75,7 +75,7 @@ def listen(instance: dg.DagsterInstance, connection: Connection) -> NewEvents:
             found += 1
             if found == MOST_AT_ONCE:
                 break
-    # The first ones of all kinds, so that what is left is behind what was taken.
+    # The first ones of all kinds, so that what is left is behind what was read.
     fresh = sorted(fresh, key=_place)[:MOST_AT_ONCE]
     _remember(connection, log, [record.storage_id for record in fresh])
     connection.execute(

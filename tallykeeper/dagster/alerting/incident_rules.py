@@ -1,4 +1,4 @@
-"""From an event to an incident: which subject and kind it is of, and what is told of it.
+"""From an event to an incident: which subject and kind it is of, and what is recorded.
 
 A check that failed opens the incident or counts it, one that passed resolves it; so do runs. Which
 events there are is `hearing`'s business. Only assets, checks and jobs of this code location count.

@@ -1,4 +1,4 @@
-"""The sensor `alerts`: what went wrong becomes incidents, repairs are asked for, people are told.
+"""The sensor `alerts`: faults become incidents, repairs are requested, people notified.
 
 Only the order of things stands here: one transaction in which all of it is written down, then the
 deliveries, which may fail without any harm to the rest. What is read and seen, how it is said, and
@@ -51,11 +51,11 @@ def alerts(systems: Sequence[SystemAssets]) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
             "Failed checks and runs, missed ticks and changes that wait too long become incidents;"
-            " they are told to TALLY_ALERT_URLS, and repairs are asked for."
+            " messages go to TALLY_ALERT_URLS, and repairs are requested."
         ),
     )
     def look(context: dg.SensorEvaluationContext, database: Database) -> dg.SensorResult:
-        told_to, repeat_hours = targets(), alert_repeat_hours()
+        recipients, repeat_hours = targets(), alert_repeat_hours()
         ui_url()
         memory, now = Memory.of(context.cursor), datetime.now(UTC)
         try:
@@ -79,19 +79,19 @@ def alerts(systems: Sequence[SystemAssets]) -> dg.SensorDefinition:
                     *lost_requests(context.instance, connection),
                     *repair_requests(context.instance, connection),
                 ]
-                texts = outbox.write(connection, found_now, told_to, repeat_hours)
-                lost = delivery.give_up_gone(connection, told_to)
+                texts = outbox.write(connection, found_now, recipients, repeat_hours)
+                lost = delivery.give_up_removed(connection, recipients)
                 listing = incident_summary.of_table(connection)
             _list_incidents(context.instance, listing)
-            _log(context.log, texts, told_to, lost)
-            delivery.deliver(engine, told_to, context.log)
+            _log(context.log, texts, recipients, lost)
+            delivery.deliver(engine, recipients, context.log)
         except (DatabaseUnavailable, OperationalError) as error:
             if not is_unreachable(error):
                 raise
-            return _unreachable(context, memory, told_to, now, error)
-        if memory.told_unreachable:
+            return _unreachable(context, memory, recipients, now, error)
+        if memory.notified_unreachable:
             said = message_templates.reachable(memory.unreachable_since, now)
-            delivery.send_directly(told_to, said, context.log)
+            delivery.send_directly(recipients, said, context.log)
         return dg.SensorResult(
             run_requests=requests, cursor=memory.after_look(events.last, now).spelled()
         )
@@ -133,7 +133,7 @@ def _absence(connection: Connection, memory: Memory, now: datetime) -> Memory:
 def _unreachable(
     context: dg.SensorEvaluationContext,
     memory: Memory,
-    told_to: Sequence[Target],
+    recipients: Sequence[Target],
     now: datetime,
     error: DatabaseUnavailable | OperationalError,
 ) -> dg.SensorResult:
@@ -141,10 +141,10 @@ def _unreachable(
     reason = incident_rules.one_line(
         str(error.orig if isinstance(error, OperationalError) else error)
     )
-    if memory.unreachable_since is not None and not memory.told_unreachable:
+    if memory.unreachable_since is not None and not memory.notified_unreachable:
         said = message_templates.unreachable(memory.unreachable_since, reason)
-        memory = replace(memory, told_unreachable=True)
-        delivery.send_directly(told_to, said, context.log)
+        memory = replace(memory, notified_unreachable=True)
+        delivery.send_directly(recipients, said, context.log)
     memory = replace(memory, unreachable_since=memory.unreachable_since or now)
     return dg.SensorResult(
         skip_reason=f"the database is not reachable: {reason}", cursor=memory.spelled()
@@ -152,9 +152,9 @@ def _unreachable(
 
 
 def _log(
-    log: logging.Logger, texts: Sequence[Text], told_to: Sequence[Target], lost: Sequence[Lost]
+    log: logging.Logger, texts: Sequence[Text], recipients: Sequence[Target], lost: Sequence[Lost]
 ) -> None:
     for one in texts:
-        log.info("%s", one.title if told_to else f"{one.title}\n{one.body}")
+        log.info("%s", one.title if recipients else f"{one.title}\n{one.body}")
     for each in lost:
         log.error("%s", each)

@@ -16,14 +16,14 @@ class Memory:
     """`event` is the last one processed, for people; `looked_at` when the last look was finished.
 
     `looking_since` is the first look of an unbroken row of them. `unreachable_since` is when the
-    database was first not to be reached, `told_unreachable` whether people were told of it.
+    database was first not to be reached, `notified_unreachable` whether people were notified.
     """
 
     event: int | None = None
     looked_at: datetime | None = None
     looking_since: datetime | None = None
     unreachable_since: datetime | None = None
-    told_unreachable: bool = False
+    notified_unreachable: bool = False
 
     @classmethod
     def of(cls, cursor: str | None) -> Memory:
@@ -35,7 +35,7 @@ class Memory:
                 looked_at=_moment(known["looked_at"]),
                 looking_since=_moment(known["looking_since"]),
                 unreachable_since=_moment(known["unreachable_since"]),
-                told_unreachable=bool(known["told_unreachable"]),
+                notified_unreachable=bool(known["notified_unreachable"]),
             )
         except (ValueError, TypeError, KeyError):
             return cls()

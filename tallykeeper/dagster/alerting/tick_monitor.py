@@ -1,7 +1,7 @@
 """What no event tells of, turned into incidents: ticks that failed or were missed, old changes.
 
-Looked at again at every tick, so that each finding counts once: what is already told by an open
-incident is not counted anew until it has gone on for a while, or another tick failed. While
+Looked at again at every tick, so that each finding counts once: what is already recorded by an open
+incident is not counted anew until it has lasted for a while, or another tick failed. While
 Dagster's daemon is down nobody looks; that it was is found when it is back.
 """
 
@@ -161,7 +161,7 @@ def absence(connection: Connection, last_look: datetime, now: datetime, why: str
     """Write down that nothing was watched for a while: resolved, for now it is again."""
     what = (
         f"Nothing was watched from {last_look:%Y-%m-%d %H:%M} to {now:%Y-%m-%d %H:%M} UTC: {why}."
-        " What changed meanwhile is pending, and is taken by the next refreshes."
+        " What changed meanwhile is pending, and the next refreshes consume it."
     )
     incidents.record_resolved(
         connection, DAEMON, incidents.SCHEDULE, what, "it is watched again", found_at=last_look

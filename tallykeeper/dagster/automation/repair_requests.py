@@ -70,7 +70,7 @@ def repair_requests(instance: dg.DagsterInstance, connection: Connection) -> lis
 
 
 def lost_requests(instance: dg.DagsterInstance, connection: Connection) -> list[dg.RunRequest]:
-    """Requests that were written down, and of which no run came: whoever asked died meanwhile.
+    """Recorded requests of which no run came, since the process that made them died.
 
     Dagster starts no second run for the same key, so that asking again does no harm.
     """
@@ -107,12 +107,12 @@ def config_of(repair: Mapping[str, Any], incident: int | None) -> dict[str, Any]
 
 
 def _answer(connection: Connection, incident: Incident, answer: str) -> None:
-    told = {ANSWERED: incident.details[EVALUATION], ANSWER: answer}
+    answered = {ANSWERED: incident.details[EVALUATION], ANSWER: answer}
     columns = incidents.incidents.c
     connection.execute(
         update(incidents.incidents)
         .where(columns.id == incident.id)
-        .values(details={**incident.details, **told})
+        .values(details={**incident.details, **answered})
     )
 
 

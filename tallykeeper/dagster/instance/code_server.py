@@ -21,7 +21,7 @@ def _warn(error: Exception) -> None:
 
 
 def main() -> None:
-    """Serve until told to stop."""
+    """Serve until it is stopped."""
     keep_checking_for_orphans(_warn)
     sys.argv[1:1] = ["api", "grpc"]
     run_command_line()

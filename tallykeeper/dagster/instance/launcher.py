@@ -1,4 +1,4 @@
-"""How runs are launched: as Dagster does by default, but a run whose process is gone is noticed.
+"""How runs are launched: as Dagster does by default, but a run whose process is dead is noticed.
 
 Dagster's own launcher cannot tell a run that works from one whose process ended together with the
 server of the code location: such a run counts as running until its time is up, and takes one of the
@@ -43,7 +43,7 @@ class WatchedRunLauncher(DefaultRunLauncher):
         except ServerUnreachable:
             if server.get("socket"):
                 return CheckRunHealthResult(
-                    WorkerStatus.NOT_FOUND, "the server that started its process is gone"
+                    WorkerStatus.NOT_FOUND, "the server that started its process is down"
                 )
             return CheckRunHealthResult(WorkerStatus.RUNNING, "its server does not answer now")
         if run.run_id in known:

@@ -57,15 +57,15 @@ def prune_runs(instance: dg.DagsterInstance, before: datetime, most: int) -> Pru
     """
     old = finished_before(instance, before)
     needed = (held_runs(instance) | runs_of_open_backfills(instance)) if old else set()
-    gone = [run_id for run_id in old if run_id not in needed]
+    deletable = [run_id for run_id in old if run_id not in needed]
     records = 0
-    for run_id in gone[:most]:
+    for run_id in deletable[:most]:
         # The run itself goes last, so that a night that ends in between is made up for.
         instance.compute_log_manager.delete_logs(prefix=[run_id])
         records += _delete_check_records(instance, run_id)
         instance.delete_run(run_id)
-    deleted = min(most, len(gone))
-    return Pruned(deleted, len(old) - len(gone), len(gone) - deleted, records)
+    deleted = min(most, len(deletable))
+    return Pruned(deleted, len(old) - len(deletable), len(deletable) - deleted, records)
 
 
 def forget_unevaluated(instance: dg.DagsterInstance) -> int:

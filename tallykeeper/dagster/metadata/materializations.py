@@ -26,7 +26,7 @@ UNTOUCHED: Metadata = {"reason": dg.MetadataValue.text(NOT_REPORTED_BEFORE)}
 def of_run(done: Sequence[Refreshed], reason: str) -> Metadata:
     """What a whole run did to its table; `done` are its refresh, or its rebuilds in order.
 
-    `seconds` is the time in the database, `oldest_change` when the oldest change taken was made.
+    `seconds` is the time in the database, `oldest_change` when the oldest change consumed was made.
     """
     oldest = min((d.oldest_change for d in done if d.oldest_change), default=None)
     days = {w.day for d in done for w in d.changes_by_day if w.day is not None}

@@ -90,8 +90,8 @@ export class Feed {
   }
 
   #fail(status, problem) {
-    const gone = status === 404 || (problem.type ?? "").endsWith(":not-installed");
-    if (gone || status < PASSING) {
+    const missing = status === 404 || (problem.type ?? "").endsWith(":not-installed");
+    if (missing || status < PASSING) {
       this.#figures.hidden = true;
       this.#part(".asof").textContent = "";
       this.#tag = null;

@@ -34,16 +34,16 @@ export class Graph {
   #days = "";
   #chosen = 0;
 
-  // `read` is told what is under the pointer or has the focus, and "" where nothing is.
+  // `read` is called with what is under the pointer or has the focus, and "" where nothing is.
   constructor(svg, read) {
     this.#svg = svg;
-    const told = (event) => read(event.target.getAttribute("aria-label") ?? "");
+    const onTarget = (event) => read(event.target.getAttribute("aria-label") ?? "");
     const focused = () => svg.querySelector(":focus")?.getAttribute("aria-label") ?? "";
     // Not on the picture itself, which would then be a stop of the Tab key in some browsers.
     const around = svg.parentElement;
-    around.addEventListener("pointerover", told);
+    around.addEventListener("pointerover", onTarget);
     around.addEventListener("pointerleave", () => read(focused()));
-    around.addEventListener("focusin", told);
+    around.addEventListener("focusin", onTarget);
     around.addEventListener("focusout", () => read(""));
     around.addEventListener("keydown", (event) => this.#move(event));
   }

@@ -1,7 +1,7 @@
 """One backfill of a tally at a time: a lock that lives as long as the process that holds it.
 
 The lock belongs to a session and not to a transaction, for a backfill is many of these. A process
-that is killed takes its session with it, within a second or so, and so gives the lock back.
+that is killed takes its session with it, within a second or so, and so releases the lock.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def alone(
 ) -> Iterator[Connection]:
     """A connection that alone may backfill `tally`, in no transaction.
 
-    Where another holds the lock, `refuse` makes the error, told the process id of its session.
+    Where another holds the lock, `refuse` makes the error from the process id of its session.
     """
     connection = engine.connect().execution_options(**SNAPSHOT)
     # Out of the pool: once closed, the session ends, and with it whatever it holds.

@@ -118,9 +118,9 @@ class Planner:
         """Delete rows that lie in no lane: how many they were."""
         derived = sql.name_of(self.tally.table)
         strays = f"DELETE FROM {derived} AS d WHERE {self.batches.strays('d')}"
-        gone = sql.execute(connection, strays).rowcount
-        record_batch(connection, self.tally, (Written(None, 0, 0, gone),))
-        return gone
+        deleted = sql.execute(connection, strays).rowcount
+        record_batch(connection, self.tally, (Written(None, 0, 0, deleted),))
+        return deleted
 
     def _mode(self, connection: Connection, stripped: bool) -> str:
         tally = self.tally

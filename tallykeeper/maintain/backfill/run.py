@@ -124,7 +124,7 @@ def backfill(
     """Build the lanes of a tally, all by default, in batches that last about `target_seconds`.
 
     One that was interrupted goes on where it was, unless `restart`; lanes that are finished are
-    gone over again, and only rows that differ are written. Pending changes stay pending.
+    processed again, and only rows that differ are written. Pending changes stay pending.
 
     Raises BackfillRunning, BadLane, NotInstalled, TallyBusy, or SQLAlchemy's errors; what was
     committed until then stays, and the next backfill goes on from there.

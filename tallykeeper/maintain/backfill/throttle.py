@@ -1,4 +1,4 @@
-"""When a backfill stands back between two batches: whoever else uses the database comes first.
+"""When a backfill stands back between two batches: other users of the database come first.
 
 Three signs: it waited for its own locks, others waited for what it held, a replica falls behind.
 Nothing is asked of the server that an ordinary role may not see; what it may not see counts as
