@@ -72,7 +72,7 @@ clean: ## remove .venv and what tests and builds left; the data in .tally stays
 	@rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Complete or absent: the stamp comes last, so an interrupted set-up is taken up again.
+# Complete or absent: the stamp comes last, so an interrupted set-up continues.
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null || { \
 	    echo "Tallykeeper needs Python 3.11 to 3.14, but '$(PYTHON)' is" \

@@ -23,7 +23,7 @@ ATTEMPTS = ("Submit", "X-submit", "X-Submission.LMS", "submit")
 """Work was handed in, to be judged. `Submit` is ProgSnap2's."""
 
 FEEDBACK = ("feedback", "Intervention")
-"""The learner was told something: of what kind is in the category or the label. `Intervention` is
+"""The learner was shown something: of what kind is in the category or the label. `Intervention` is
 ProgSnap2's."""
 
 STUDENTS = ("student", "learner")

@@ -1,7 +1,7 @@
 """A made-up media library: two years of a photographing household, ending today.
 
 Generated inside the server by one statement, so that any size is quick. Invariants: the
-same seed on the same day (UTC) gives the same files (at other moments of today, though), none lies
+same seed on the same day (UTC) makes the same files (at other moments of today, though), none lies
 in the future, and making the library up again changes nothing.
 """
 
@@ -91,7 +91,7 @@ _HOURS = [1, 1, 1, 1, 1, 2, 5, 12, 20, 30, 40, 45, 42, 46, 52, 58, 60, 55, 46, 3
 def create_demo(engine: Engine, files: int = 200_000, days: int = 730, seed: float = 0.42) -> int:
     """Make up `files` media files over the last `days` days; returns how many were inserted.
 
-    7 % say nothing of when they were taken, 1 % are scans of prints 2 to 25 years old. `seed` is
+    7 % say nothing of their capture date, 1 % are scans of prints 2 to 25 years old. `seed` is
     PostgreSQL's, from -1 to 1. Raises ValueError where a number makes no sense.
     """
     if files < 0 or days < 1 or not -1 <= seed <= 1:

@@ -27,7 +27,7 @@ def only_one(home: Path, stopping: threading.Event) -> Iterator[None]:
 
     Raises click.ClickException where somebody is in it, or the folder cannot be written.
     """
-    with suppress(OSError):  # Told where it is opened.
+    with suppress(OSError):  # Reported where it is opened.
         home.mkdir(parents=True, exist_ok=True)
     lock = _opened(home)
     try:

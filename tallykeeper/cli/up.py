@@ -1,6 +1,6 @@
 """`tally up`: the Dagster UI and daemon, and what settings add to them, until one ends it.
 
-The embedded database is started and migrated first, source tables included, so that whoever brings
+The embedded database is started and migrated first, source tables included, so that one who brings
 no database sees something; one's own is `tally migrate`'s business. Invariants: whatever
 this starts ends with it, whether by Ctrl-C, by SIGTERM or because one part failed.
 """

@@ -2,7 +2,7 @@
 
 One place knows addresses: any PostgreSQL address is opened with psycopg 3, and Dagster's own
 storage is put beside the tallies, in a schema of its own. Nothing connects before the first use.
-Invariants: every failure to connect, whoever connects and whenever, is a `DatabaseUnavailable`
+Invariants: every failure to connect, in any part and at any time, is a `DatabaseUnavailable`
 of one sentence, and no password reaches a message, a repr or a log. What happens inside an open
 connection is not this file's.
 """

@@ -190,7 +190,7 @@ def problem_of(error: Exception) -> Problem | None:
         case NotInstalled():
             return unavailable("not-installed", str(error), passes=False)
         case DatabaseUnavailable():
-            # Told in the log alone: it names host, user and database.
+            # Said in the log alone: it names host, user and database.
             _log_seldom(str(error))
             return _unavailable()
         case PoolTimeout():

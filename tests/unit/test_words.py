@@ -1,0 +1,80 @@
+"""The product and its docs use the field's words, and not private ones for which it has others."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LOOKED_AT = ("tallykeeper", "assets", "pipelines", "resources", "deploy", "docs", "README.md")
+LOOKED_AT += ("CONTRIBUTING.md", "Makefile", "mkdocs.yml")
+# History, decisions, and what is written from measurements and tests.
+LEFT_OUT = re.compile(
+    r"docs/design\.md|docs/reference/(benchmarks|changes|documents)\.md|\.(json|svg|png)$"
+    r"|tallykeeper/catalog/renames\.py"
+)
+# Each with what to write instead.
+INSTEAD = {
+    r"told": "notified, reported, named",
+    r"mend(s|ed|ing)?": "resolve, repair",
+    r"heard": "received, processed",
+    r"gone(?! (on|back))": "deleted, missing, closed",
+    r"of late": "recently",
+    r"whoever": "the role, process or session that",
+    r"what came of it": "the result",
+    r"gives(?! (up|way))": "returns",
+    r"taken(?! (off|over|out of|together|earlier))": "consumed, processed, used",
+    r"misfits?": "mismatch",
+    r"what must stay true": "Invariants",
+}
+# Pictures, snapshots and locks are taken in everybody's language.
+STANDARD = re.compile(
+    r"\b(pictures?|photos?|photographs?|files?|video|snapshots?|lock|EXIF|branch|name)\b"
+)
+# The word list itself.
+QUOTED = re.compile(r"docs/contributing/names\.md")
+
+
+def _files() -> list[str]:
+    listed = subprocess.run(
+        ["git", "ls-files", *LOOKED_AT], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split("\n")
+    return [name for name in listed if name and not (LEFT_OUT.search(name) or QUOTED.search(name))]
+
+
+def private_words(text: str) -> list[str]:
+    """Each use in the text: the line's number, the word, and what to write instead."""
+    found = []
+    for number, line in enumerate(text.split("\n"), 1):
+        for word, instead in INSTEAD.items():
+            for match in re.finditer(rf"(?<![\w.`])({word})(?![\w`])", line, re.IGNORECASE):
+                if match[1].lower() == "taken" and STANDARD.search(line):
+                    continue
+                found.append(f"{number}: {match[1]!r}; write {instead}")
+    return found
+
+
+def test_the_product_and_its_docs_use_the_field_s_words() -> None:
+    found = [
+        f"{name}:{use}"
+        for name in _files()
+        for use in private_words((ROOT / name).read_text(encoding="utf-8"))
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("text", "uses"),
+    [
+        ("You are told when it is mended.", 2),
+        ("Whoever asks, it gives what has been taken of late.", 4),
+        ("All that is gone, and what was heard.", 2),
+        ("It gives up, and gives way. A picture was taken. The lock was taken.", 0),
+        ("recommended, amended, foretold, mistaken, `told`", 0),
+    ],
+)
+def test_a_private_word_is_noticed_and_a_standard_one_is_not(text: str, uses: int) -> None:
+    assert len(private_words(text)) == uses
