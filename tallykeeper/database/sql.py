@@ -305,9 +305,9 @@ def stable_function(
 def unbroken(sources: Iterable[Table]) -> str:
     """A condition that holds as long as the snapshot sees the sources as they were.
 
-    TRUNCATE empties a table for older snapshots too. The snapshot of a statement is older than
-    the lock that a function in it takes on a source, and a TRUNCATE may come in between. It puts
-    the table into another file, which the catalog shows to newer snapshots alone; where the two differ,
+    TRUNCATE empties a table for older snapshots too. The snapshot of a statement is older than the
+    lock that a function in it takes on a source, and a TRUNCATE may come in between. It puts the
+    table into another file, which the catalog shows to newer snapshots alone; where the two differ,
     the reader gets a serialization failure instead of an answer that was never true. So it does
     where a table was made after the snapshot, which sees nothing of it.
 
