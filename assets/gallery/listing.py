@@ -1,6 +1,6 @@
 """Gallery items listed in a file: CSV, JSON Lines or Parquet, by the file's name.
 
-What a row's fields mean is in `fields.py`, reading the formats in `assets/*_input.py`, writing to
+What a row's fields mean is in `fields.py`, reading the formats in `tallykeeper/input`, writing to
 the database in `load.py`. Invariants: a row that is not understood goes to the rejects,
 with its line number and the reason.
 """

@@ -2,7 +2,7 @@
 
 The names of the roles are the administrator's, and stand in `tallykeeper.roles`; without that table
 nothing is granted to anybody. Roles are not made here, and nothing changes hands: an administrator
-runs SQL for that (`pipelines/roles.py` prints it). Invariants: neither role may write a
+runs SQL for that (`roles_script.py` writes it). Invariants: neither role may write a
 source or a change log, or run anything as the owner but the functions made for it; and what the
 owner runs later (`unbuilt` holds statements) is written by the owner alone.
 """

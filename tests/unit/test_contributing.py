@@ -1,8 +1,10 @@
-"""The pages for contributors name what there is: files, functions, packages, commands."""
+"""What the documentation names is there: files, functions, packages, commands, imports."""
 
 from __future__ import annotations
 
 import ast
+import importlib
+import importlib.util
 import re
 from functools import cache
 from pathlib import Path
@@ -14,6 +16,8 @@ from tests.layers_picture import picture, svg
 from tests.unit.test_layers import LAYERS
 
 PAGES = project_root() / "docs" / "contributing"
+# What the pages import that is not of this repository.
+OTHERS = {"__future__", "collections", "datetime", "fastapi", "sqlalchemy", "starlette"}
 
 
 @cache
@@ -103,3 +107,29 @@ def test_the_commands_of_the_first_change_are_there() -> None:
     named += [found for command in commands for found in re.findall(r" ([\w/]+/\w+\.\w+)", command)]
     assert len(named) >= 6
     assert [path for path in named if not (project_root() / path).exists()] == []
+
+
+def imports_of(page: str) -> list[tuple[str, str]]:
+    """What the Python of a page imports of this repository."""
+    found = re.findall(r"^ *from ([\w.]+) import ([\w, ]+)$", page, re.MULTILINE)
+    ours = [(module, names) for module, names in found if module.split(".")[0] not in OTHERS]
+    return [(module, name.strip()) for module, names in ours for name in names.split(",")]
+
+
+def is_there(module: str, name: str) -> bool:
+    """Whether a module has a name, be it a module below it."""
+    found = importlib.import_module(module)
+    return hasattr(found, name) or importlib.util.find_spec(f"{module}.{name}") is not None
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        str(path.relative_to(PAGES.parent))
+        for path in sorted(PAGES.parent.rglob("*.md"))
+        if "```python" in path.read_text()
+    ],
+)
+def test_what_a_page_imports_is_there(page: str) -> None:
+    for module, name in imports_of((PAGES.parent / page).read_text()):
+        assert is_there(module, name), f"{module} has no {name}"

@@ -1,6 +1,6 @@
 """The classroom's capture: whom each kind of change concerns, and what a refresh makes of it.
 
-That all figures are right after any statement is shown in `test_classroom_oracle.py`; here it is
+That all figures are right after any statement is shown in `test_oracle.py`; here it is
 that a change concerns those that it should and nobody else.
 """
 

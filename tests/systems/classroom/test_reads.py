@@ -230,7 +230,7 @@ FIRST = (
 
 @pytest.mark.parametrize("seed", range(2))
 def test_reads_agree_with_live_views_whatever_is_written(engine: Engine, seed: int) -> None:
-    """The live views are themselves proven right in `test_classroom_oracle.py`."""
+    """The live views are themselves proven right in `test_oracle.py`."""
     create(engine, system)
     rng, subject = random.Random(seed), SUBJECTS["classroom"]
     by_name = {operation.name: operation for operation in subject.operations}
