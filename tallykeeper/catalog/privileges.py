@@ -1,8 +1,9 @@
-"""Whether the role that connects may install tallies here; asked before anything is tried.
+"""Whether the role that connects may install tallies here, and which ones it may read.
 
-PostgreSQL would refuse as well, but one right at a time and half-way through. Only an owner may
-hang a trigger on a table that fires always, so the sources have to be owned, directly or through a
-role; the engine's own schema, the live views and the triggers' functions have to be created.
+The first is asked before anything is tried. PostgreSQL would refuse as well, but one right at a
+time and half-way through. Only an owner may hang a trigger on a table that fires always, so the
+sources have to be owned, directly or through a role; the engine's own schema, the live views and
+the triggers' functions have to be created.
 """
 
 from __future__ import annotations
@@ -35,6 +36,21 @@ def act_as_owner(connection: Connection) -> None:
     )
     if owner is not None:
         sql.execute(connection, f"SET LOCAL ROLE {sql.quote(owner)}")
+
+
+def readable(connection: Connection, tallies: Sequence[Tally]) -> list[Tally]:
+    """The tallies whose live view is there and may be read by the role that connects."""
+    found = connection.execute(
+        text(
+            "SELECT n.nspname, c.relname FROM pg_class AS c"
+            " JOIN pg_namespace AS n ON n.oid = c.relnamespace"
+            " WHERE c.relname = ANY(:names) AND has_schema_privilege(n.oid, 'USAGE')"
+            " AND has_table_privilege(c.oid, 'SELECT')"
+        ),
+        {"names": [tally.live_table for tally in tallies]},
+    )
+    there = {(schema, name) for schema, name in found}
+    return [t for t in tallies if (t.table.schema or "public", t.live_table) in there]
 
 
 def may_maintain(connection: Connection, table: str) -> bool:

@@ -244,7 +244,8 @@ class Tally(ABC):
         self.aggregate_function = sql.in_engine_schema(f"{system}_{table.name}_from_sources")
         # What the live view calls while the tally is stale.
         self.stale_function = self.aggregate_function
-        self.live_name = f"{sql.quote(table.schema or 'public')}.{sql.quote(table.name + '_live')}"
+        self.live_table = f"{table.name}_live"
+        self.live_name = f"{sql.quote(table.schema or 'public')}.{sql.quote(self.live_table)}"
         # The tallies that share its sources, and so its capture functions; a System sets it.
         self.siblings: tuple[Tally, ...] = (self,)
         self._relevant: dict[Table, list[str]] = {}

@@ -22,7 +22,7 @@ from starlette.responses import Response
 
 from tallykeeper.database.connections import open_engine
 from tallykeeper.discovery import all_systems, chosen_systems
-from tallykeeper.http import groups, operations, page, rebuild
+from tallykeeper.http import operations, page, rebuild, tallies
 from tallykeeper.http.problems import Problem, problem_of
 from tallykeeper.http.routing import SCHEMAS
 from tallykeeper.settings import serve_database_url
@@ -48,7 +48,7 @@ def create_app(engine: Engine | None = None, systems: Sequence[str] | None = Non
         routes = system.part("routes")
         if routes is not None:
             app.include_router(routes.router(opened))
-    app.include_router(groups.router(opened, chosen))
+    app.include_router(tallies.router(opened, chosen))
     app.include_router(operations.router(opened, chosen))
     app.include_router(rebuild.router(chosen))
     app.include_router(page.router())

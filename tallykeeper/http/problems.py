@@ -274,8 +274,11 @@ def _shortened(text: str) -> str:
 class Route(APIRoute):
     """A route that answers failures with problems, and takes no parameter that it does not know.
 
-    A name that was mistyped would else be an answer to another question.
+    A name that was mistyped would else be an answer to another question. `TakesAny` leaves that to
+    its function.
     """
+
+    takes_any = False
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -284,7 +287,7 @@ class Route(APIRoute):
 
         async def handled(request: Request) -> Response:
             try:
-                _only_known(request, set(known), several)
+                _only_known(request, set(known), several, self.takes_any)
                 return await handle(request)
             except Exception as error:
                 problem = problem_of(error)
@@ -295,15 +298,23 @@ class Route(APIRoute):
         return handled
 
 
+class TakesAny(Route):
+    """A route whose function checks the names of parameters that are not its own."""
+
+    takes_any = True
+
+
 def _takes_several(field: Any) -> bool:
     annotation = str(field.field_info.annotation)
     return annotation.startswith("list[")
 
 
-def _only_known(request: Request, known: set[str], several: set[str]) -> None:
+def _only_known(request: Request, known: set[str], several: set[str], any_name: bool) -> None:
     given = [name for name, _ in request.query_params.multi_items()]
     errors = []
     for name in dict.fromkeys(given):
+        if name not in known and any_name:
+            continue
         if name not in known:
             choices = ", ".join(sorted(known)) or "none"
             detail = f"there is no such parameter; there are: {choices}"

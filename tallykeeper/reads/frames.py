@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from types import NoneType, UnionType
 from typing import Any, ParamSpec, Union, get_args, get_origin, get_type_hints
@@ -19,6 +19,8 @@ from uuid import UUID
 import pandas as pd
 from sqlalchemy import Boolean, DateTime, Integer, Numeric
 from sqlalchemy.types import TypeEngine
+
+from tallykeeper.reads.rows import Rows
 
 P = ParamSpec("P")
 
@@ -42,11 +44,14 @@ def as_frame(read: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> pd.Da
     """Ask a read of `assets.*.reads`, and return its answer as a DataFrame.
 
     Of an answer by ids the first column is `id`; of one that has rows and other figures the rows
-    are the frame, and the others are in its `attrs`. Raises what the read raises.
+    are the frame, and the others are in its `attrs`, as the cursor of `tally_rows`. Raises what the
+    read raises.
 
         as_frame(daily_counts, connection, start=date(2025, 11, 1))
     """
     answer = read(*args, **kwargs)
+    if isinstance(answer, Rows):
+        return _of_rows(answer)
     hint = _chosen(get_type_hints(read)["return"], answer)
     return _frame_of(hint, answer)
 
@@ -66,6 +71,28 @@ def type_of_column(type_: TypeEngine[Any]) -> str:
     """Return the type that values of a column of the database have in a frame."""
     found = (name for kind, name in _OF_COLUMNS.items() if isinstance(type_, kind))
     return next(found, "str")
+
+
+def _of_rows(page: Rows) -> pd.DataFrame:
+    """Rows of a tally, with what else the page says; times outside the years 1 to 9999 are missing.
+
+    These would be texts.
+    """
+    types = {name: type_of_column(column.type) for name, column in page.columns.items()}
+    rows = (
+        [_instant(row[name]) if type_ == MOMENT else row[name] for name, type_ in types.items()]
+        for row in page.rows
+    )
+    found = frame(types, rows)
+    found.attrs.update(order=page.order, next_cursor=page.next_cursor)
+    return found
+
+
+def _instant(text: str | None) -> datetime | None:
+    try:
+        return None if text is None else datetime.fromisoformat(text).replace(tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 def _series(cells: Sequence[Any], type_: str) -> pd.Series[Any]:

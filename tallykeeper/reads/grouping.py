@@ -11,27 +11,28 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Column, Connection, DateTime, Integer, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Column, Connection, DateTime, Integer
 
 from tallykeeper import AdditiveTally, Tally
 from tallykeeper.database import sql
-from tallykeeper.database.sqlstates import (
-    CHARACTER_NOT_IN_REPERTOIRE,
-    DATETIME_FIELD_OVERFLOW,
-    INVALID_DATETIME_FORMAT,
-    INVALID_TEXT_REPRESENTATION,
-    NUMERIC_VALUE_OUT_OF_RANGE,
-    sqlstate_of,
-)
 from tallykeeper.declarations.combining import Membership
 from tallykeeper.declarations.validation import nearest
-from tallykeeper.input.loading import parse_time
-from tallykeeper.reads.live_reads import read
+from tallykeeper.reads.conditions import (
+    DAY,
+    END,
+    FIRST,
+    HOUR,
+    INSTANT,
+    LAST,
+    Conditions,
+    filterable,
+    written,
+)
+from tallykeeper.reads.conditions import formulas as all_formulas
 
 ROWS = "rows"
 """How many rows of the tally are in a group; not there where a column has that name."""
@@ -39,20 +40,8 @@ ROWS = "rows"
 PERIODS = ("week", "month", "year")
 UNITS = ("hour", "day", "week", "month", "year")
 MOST_GROUPS = 100_000
-_FORMS = dict.fromkeys(UNITS, "YYYY-MM-DD") | {"hour": 'YYYY-MM-DD"T"HH24:MI:SS"Z"'}
-_INSTANT = 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'
-# What Python's dates can hold.
-_FIRST, _LAST = "timestamptz '0001-01-01Z'", "timestamptz '9999-12-31 23:59:59Z'"
-# What PostgreSQL says of a value that its column's type cannot have.
-_BAD_VALUE = {
-    INVALID_TEXT_REPRESENTATION,
-    INVALID_DATETIME_FORMAT,
-    DATETIME_FIELD_OVERFLOW,
-    NUMERIC_VALUE_OUT_OF_RANGE,
-    CHARACTER_NOT_IN_REPERTOIRE,
-}
+_FORMS = dict.fromkeys(UNITS, DAY) | {"hour": HOUR}
 _LARGEST = 2**63 - 1
-_INFINITE = ("infinity", "-infinity")
 
 
 @dataclass(frozen=True)
@@ -105,7 +94,7 @@ class _By:
         name = f"g.{sql.quote(self.name)}"
         if not isinstance(self.column.type, DateTime):
             return name
-        return _written(name, _FORMS[self.unit] if self.unit else _INSTANT)
+        return written(name, _FORMS[self.unit] if self.unit else INSTANT)
 
 
 def grouped(
@@ -139,17 +128,14 @@ def grouped(
     values, formulas, left_out = _values(tally, columns)
     shown = [*values, *formulas] if measures is None else list(measures)
     _require_values(tally, shown, left_out)
-    conditions, given = _conditions(tally, where or {}, start, end)
+    conditions = Conditions(tally)
+    conditions.keep(where or {})
+    conditions.within(start, end)
     totals = [n for n in _totals(tally) if n not in {c.name for c in columns}]
-    conditions += [f"v.{sql.quote(n)} IS NULL" for n in totals if n not in (where or {})]
-    query = _query(tally, columns, values, formulas, shown, conditions, limit)
-    try:
-        found = read(connection, text(query).bindparams(**given), f"the view {tally.live_name}")
-    except DBAPIError as error:
-        if sqlstate_of(error) not in _BAD_VALUE:
-            raise
-        said = str(error.orig).splitlines()[0]
-        raise ValueError(f"Expected values that the columns can have: {said}.") from error
+    kept = conditions.sql
+    kept += [f"v.{sql.quote(n)} IS NULL" for n in totals if n not in (where or {})]
+    query = _query(tally, columns, values, formulas, shown, kept, limit)
+    found = conditions.read(connection, query)
     whole = {n for n, c in tally.table.c.items() if isinstance(c.type, Integer)} | {ROWS}
     rows = [
         {name: _plain(value, name in whole) for name, value in zip(row._fields, row, strict=True)}
@@ -160,17 +146,12 @@ def grouped(
 
 def after(day: datetime) -> datetime:
     """The midnight after, as the end of a span that includes `day`; of the last day, its end."""
-    last = datetime.max.replace(tzinfo=UTC)
-    return last if day.date() == last.date() else day + timedelta(days=1)
+    return END if day.date() == END.date() else day + timedelta(days=1)
 
 
 def groupable(tally: Tally) -> list[str]:
     """The columns that a tally's rows can be put together by."""
-    return [*_columns(tally), *tally.memberships]
-
-
-def _columns(tally: Tally) -> list[str]:
-    return [*tally.key, *(n for n, c in tally.combine.items() if c.how == "attribute")]
+    return [*filterable(tally), *tally.memberships]
 
 
 def _by(tally: Tally, given: str) -> _By:
@@ -219,7 +200,7 @@ def _values(
             values[name] = column if single else f"{tally.combine[name].how}({column})"
     if ROWS not in tally.table.c:
         values[ROWS] = "1" if single else "count(*)"
-    for name, formula in _formulas(tally).items():
+    for name, formula in all_formulas(tally).items():
         used = [n for n in tally.measures if re.search(rf"\b{re.escape(n)}\b", formula)]
         lacking = [n for n in used if n in left_out]
         if lacking:
@@ -227,15 +208,6 @@ def _values(
         else:
             formulas[name] = formula
     return values, formulas, left_out
-
-
-def _formulas(tally: Tally) -> dict[str, str]:
-    """The columns that the derived table itself computes from measures, and how."""
-    return {
-        c.name: str(c.computed.sqltext)
-        for c in tally.table.c
-        if c.computed is not None and c.name not in tally.columns
-    }
 
 
 def _is_whole_key(tally: Tally, by: Sequence[_By]) -> bool:
@@ -264,7 +236,7 @@ def _why_not(tally: Tally, measure: str, grouping: Collection[str]) -> str:
 
 
 def _require_values(tally: Tally, wanted: Collection[str], left_out: Mapping[str, str]) -> None:
-    known = [*tally.measures, *_formulas(tally), *([] if ROWS in tally.table.c else [ROWS])]
+    known = [*tally.measures, *all_formulas(tally), *([] if ROWS in tally.table.c else [ROWS])]
     for name in wanted:
         if name in left_out:
             raise ValueError(f"{tally.name} has no {name} of these groups: {left_out[name]}.")
@@ -281,58 +253,6 @@ def _totals(tally: Tally) -> list[str]:
         return []
     keys = [each.key(each.source.c) for each in tally.contributions]
     return [n for n in tally.key if len({key[n] is None for key in keys}) == 2]
-
-
-def _conditions(
-    tally: Tally, where: Mapping[str, Any], start: date | None, end: date | None
-) -> tuple[list[str], dict[str, Any]]:
-    conditions: list[str] = []
-    values: dict[str, Any] = {}
-    known = _columns(tally)
-    for place, (name, value) in enumerate(where.items()):
-        if name not in known:
-            raise ValueError(
-                f"Expected columns of {tally.name} to look for, of {', '.join(known)}, but there is"
-                f" {name!r}{nearest(name, known)}."
-            )
-        column = f"v.{sql.quote(name)}"
-        if value is None:
-            conditions.append(f"{column} IS NULL")
-            continue
-        written = str(value)
-        if "\0" in written or not written.isprintable():
-            raise ValueError(f"Expected a value of {name} without control characters.")
-        values[f"where_{place}"] = written
-        if isinstance(tally.table.c[name].type, DateTime) and written not in _INFINITE:
-            # PostgreSQL would read it in the session's zone, and `today` each day anew.
-            conditions.append(f"{column} = :where_{place}")
-            values[f"where_{place}"] = _moment_named(name, value)
-            continue
-        kind = sql.type_name(tally.table.c[name].type)
-        conditions.append(f"{column} = CAST(CAST(:where_{place} AS text) AS {kind})")
-    for name, bound, sign in (("start", start, ">="), ("end", end, "<")):
-        if bound is None:
-            continue
-        if tally.time_key is None:
-            raise ValueError(f"Expected no {name}, for {tally.name} has no days; leave it out.")
-        conditions.append(f"v.{sql.quote(tally.time_key.column)} {sign} :{name}")
-        values[name] = _moment(bound)
-    return conditions, values
-
-
-def _moment_named(name: str, given: Any) -> datetime:
-    if isinstance(given, date):
-        return _moment(given)
-    try:
-        return parse_time(str(given).removesuffix("Z"))
-    except ValueError as error:
-        raise ValueError(f"Expected a time in {name}: {error}.") from error
-
-
-def _moment(given: date) -> datetime:
-    if not isinstance(given, datetime):
-        return datetime.combine(given, time(), UTC)
-    return given if given.tzinfo is not None else given.replace(tzinfo=UTC)
 
 
 def _query(
@@ -366,20 +286,11 @@ def _shown(tally: Tally, name: str, formulas: Mapping[str, str]) -> str:
     column = f"g.{sql.quote(name)}"
     if name in tally.table.c and isinstance(tally.table.c[name].type, DateTime):
         # As Python's dates have it, which end sooner, whatever the session's time zone.
-        within = f"timezone('UTC', least(greatest({column}, {_FIRST}), {_LAST}))"
+        within = f"timezone('UTC', least(greatest({column}, {FIRST}), {LAST}))"
         return f"CASE WHEN {column} IS NOT NULL THEN {within} END"
     if name in tally.table.c and isinstance(tally.table.c[name].type, Integer):
         return f"coalesce({column}, 0)"
     return column
-
-
-def _written(moment: str, form: str) -> str:
-    """A time as text, as it may lie before the year 1, after 9999, or at infinity."""
-    said = f"to_char({moment} AT TIME ZONE 'UTC', '{form}')"
-    return (
-        f"CASE WHEN NOT isfinite({moment}) THEN {moment}::text"
-        f" WHEN {moment} < {_FIRST} THEN {said} || ' BC' ELSE {said} END"
-    )
 
 
 def _plain(value: Any, whole: bool) -> Any:

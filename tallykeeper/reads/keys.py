@@ -1,17 +1,37 @@
-"""A single key of a tally as text: `7`, or `content_id=7,content_source=auto`."""
+"""Values of columns as text, and a tally's single key: `7`, or `content_id=7,content_source=auto`.
+
+Invariants: what is let through means the same on every day and in every session.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from datetime import date, time
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, DateTime, Integer, SmallInteger, String, Uuid
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    Enum,
+    Integer,
+    SmallInteger,
+    String,
+    Time,
+    Uuid,
+)
 
 from tallykeeper import Tally
 from tallykeeper.database import sql
 from tallykeeper.declarations.validation import nearest
 from tallykeeper.input.loading import parse_time
+
+INFINITE = ("infinity", "-infinity")
+"""Moments that a time column can hold, and ISO 8601 cannot name."""
 
 
 def key_of(tally: Tally, given: str) -> dict[str, Any]:
@@ -34,7 +54,10 @@ def key_of(tally: Tally, given: str) -> dict[str, Any]:
     missing = [name for name in group if name not in pairs]
     if missing:
         raise _refused(tally, f"{', '.join(missing)} is missing")
-    return {name: _value(tally, name, value) for name, value in pairs.items()}
+    try:
+        return {name: value_of(tally.table.c[name], value) for name, value in pairs.items()}
+    except ValueError as error:
+        raise _refused(tally, str(error)) from None
 
 
 def _pair(tally: Tally, part: str) -> tuple[str, str]:
@@ -44,19 +67,46 @@ def _pair(tally: Tally, part: str) -> tuple[str, str]:
     return name, value
 
 
-def _value(tally: Tally, name: str, value: str) -> Any:
-    kind = tally.table.c[name].type
+def value_of(column: Column[Any], value: str) -> Any:
+    """What the text says of a column, as JSON has it: whole numbers as such, all else as text.
+
+    Raises ValueError where it is none of the column's type; not all that PostgreSQL refuses is.
+    """
+    kind = column.type
+    if isinstance(kind, Enum) and value not in kind.enums:
+        raise ValueError(
+            f"{column.key} is one of {', '.join(kind.enums)}, and {value!r} is none"
+            f"{nearest(value, kind.enums)}"
+        )
     try:
         if isinstance(kind, Integer):
             return _whole_number(kind, value)
-        if isinstance(kind, DateTime):
-            parse_time(value.removesuffix("Z"))
-        elif isinstance(kind, Uuid):
-            UUID(value)
+        for type_, parse in _PARSED.items():
+            if isinstance(kind, type_):
+                parse(value)
     except ValueError:
         what = "whole number" if isinstance(kind, Integer) else sql.type_name(kind).lower()
-        raise _refused(tally, f"{name} is a {what}, and {value!r} is none") from None
+        raise ValueError(f"{column.key} is a {what}, and {_shortened(value)} is none") from None
     return value
+
+
+def _truth(value: str) -> None:
+    if value.lower() not in ("true", "false"):
+        raise ValueError(value)
+
+
+_PARSED: dict[Any, Callable[[str], Any]] = {
+    DateTime: lambda value: value in INFINITE or parse_time(value.removesuffix("Z")),
+    # PostgreSQL itself would read `today` each day anew.
+    Date: lambda value: value in INFINITE or date.fromisoformat(value),
+    Time: time.fromisoformat,
+    Uuid: UUID,
+    Boolean: _truth,
+}
+
+
+def _shortened(value: str) -> str:
+    return repr(value if len(value) <= 60 else f"{value[:60]}...")
 
 
 def _whole_number(kind: Integer, value: str) -> int:

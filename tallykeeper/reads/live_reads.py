@@ -6,7 +6,7 @@ that the caller began is never ended or repeated here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from typing import Any
@@ -25,8 +25,15 @@ _UTC = ("UTC", "Etc/UTC")
 _ONCE_MORE = Retry({SERIALIZATION_FAILURE}, attempts=2)
 
 
-def read(connection: Connection, query: Executable | str, wanted: str) -> list[Any]:
-    """All rows of a query of `wanted`, the live view or table named; a text is run as it stands.
+def read(
+    connection: Connection,
+    query: Executable | str,
+    wanted: str,
+    values: Mapping[str, Any] | None = None,
+) -> list[Any]:
+    """All rows of a query of `wanted`, the live view or table named.
+
+    A text is run as it stands; with `values` it is in the driver's form, as `%(name)s`.
 
     A live view fails rather than answer wrongly where a source is truncated just then; outside a
     transaction of the caller's the query is then run once more. Raises NotInstalled where what it
@@ -40,7 +47,7 @@ def read(connection: Connection, query: Executable | str, wanted: str) -> list[A
         if not begun and not failure.is_last:
             connection.rollback()
 
-    return _ONCE_MORE.call(lambda: _rows(connection, query, wanted), failed)
+    return _ONCE_MORE.call(lambda: _rows(connection, query, wanted, values), failed)
 
 
 @contextmanager
@@ -66,8 +73,15 @@ def in_utc(connection: Connection) -> Iterator[None]:
             connection.execute(setting, {"zone": before, "local": local})
 
 
-def _rows(connection: Connection, query: Executable | str, wanted: str) -> list[Any]:
+def _rows(
+    connection: Connection,
+    query: Executable | str,
+    wanted: str,
+    values: Mapping[str, Any] | None,
+) -> list[Any]:
     try:
+        if isinstance(query, str) and values is not None:
+            return list(connection.exec_driver_sql(query, dict(values)).all())
         if isinstance(query, str):
             return list(sql.execute(connection, query).all())
         return list(connection.execute(query).all())
