@@ -48,9 +48,10 @@ def create_app(engine: Engine | None = None, systems: Sequence[str] | None = Non
         routes = system.part("routes")
         if routes is not None:
             app.include_router(routes.router(opened))
-    app.include_router(tallies.router(opened, chosen))
     app.include_router(operations.router(opened, chosen))
     app.include_router(rebuild.router(chosen))
+    # After it, as `.../{name}/rebuild` could be a tally's address too: it is one for GET alone.
+    app.include_router(tallies.router(opened, chosen))
     app.include_router(page.router())
     return app
 

@@ -182,7 +182,7 @@ def router(provider: Provider, systems: Sequence[System]) -> APIRouter:
     def rows(
         request: Request,
         system: str,
-        name: str,
+        table: str,
         where: Where = None,
         null: Names = None,
         start: Annotated[Moment | None, Query(description="The first moment, or day.")] = None,
@@ -193,7 +193,7 @@ def router(provider: Provider, systems: Sequence[System]) -> APIRouter:
         cursor: str | None = None,
     ) -> Response:
         """A tally's rows, page by page: `course_id=7&start=2025-11-01&order=-day`."""
-        tally = found(f"{system}.{name}")
+        tally = found(f"{system}.{table}")
         kept = _kept(request, tally, where, _listed(null) or [])
 
         def read(connection: Connection) -> dict[str, Any]:
@@ -213,7 +213,7 @@ def router(provider: Provider, systems: Sequence[System]) -> APIRouter:
         return ask.answer(request, read, Part(tally))
 
     routes.add_api_route(
-        "/api/tallies/{system}/{name}",
+        "/api/tallies/{system}/{table}",
         rows,
         response_model=Rows,
         responses=_RESPONSES,

@@ -78,6 +78,9 @@ def test_answers_about_what_there_is_are_as_the_document_has_them(database: Engi
         ("/api/domains", {}, here),
         ("/api/courses/{id}/counts", {"id": course}, {}),
         ("/api/courses/counts", {}, {"ids": [f"{course},{course + 1}"]}),
+        ("/api/tallies", {}, {}),
+        ("/api/tallies/{system}/{table}", {"system": "gallery", "table": "content_tags"}, {}),
+        ("/api/tallies/{name}/groups", {"name": "media.daily_contributions"}, {}),
         ("/ready", {}, {}),
         ("/metrics", {}, {}),
     ]

@@ -130,6 +130,7 @@ def leads_elsewhere(address: str) -> bool:
 
 
 RIGHT = {"day": "2025-11-20", "ids": "1,2", "start": "2025-11-01", "name": "sea"}
+RIGHT |= {"system": "gallery", "table": "content_tags"}
 
 
 def test_what_a_parameter_says_is_never_run_as_sql_nor_sent_as_a_header(
@@ -157,6 +158,10 @@ def test_text_is_looked_for_as_it_stands(base: str) -> None:
     everything = asked_once(base, "/api/v1/tags?limit=1000").json["tags"]
     assert everything
     for hostile in ("' OR '1'='1", "%", "_", "\\", "%' --"):
+        found = asked_once(
+            base, f"/api/tallies/gallery/content_tags?content_source={quote(hostile)}"
+        )
+        assert found.json["rows"] == []
         found = asked_once(base, "/api/v1/tags?" + urlencode({"prefix": hostile}))
         assert found.json["tags"] == [t for t in everything if t["name"].startswith(hostile)]
         found = asked_once(base, "/api/v1/content/unified?" + urlencode({"tag_names": hostile}))
@@ -204,6 +209,8 @@ def test_a_cursor_that_was_tampered_with_is_a_problem(base: str) -> None:
         "/api/v1/tags?limit=1001",
         "/api/v1/tags?prefix=" + "a" * 501,
         "/api/courses/counts?ids=" + ",".join(map(str, range(1_001))),
+        "/api/tallies/gallery/content_tags?" + "&".join(f"content_id={n}" for n in range(1_001)),
+        "/api/tallies/gallery/content_tags?limit=10001",
         "/api/courses/counts?" + "&".join(f"ids={n}" for n in range(1_001)),
         "/api/users/9223372036854775808/counts",
         "/api/media/daily-counts?" + "&".join(f"x{n}=1" for n in range(5_000)),

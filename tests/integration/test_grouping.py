@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, DateTime, Engine
 
 from assets.classroom import reads as classroom
 from assets.classroom.tallies import (
@@ -28,6 +28,7 @@ from tallykeeper.discovery import all_systems
 from tallykeeper.errors import NotInstalled
 from tallykeeper.http.app import create_app
 from tallykeeper.reads.grouping import grouped
+from tallykeeper.reads.rows import tally_rows
 from tests.classroom import SUBMISSIONS
 from tests.integration.serving_client import Client
 from tests.integration.support import execute, rows, scalar
@@ -83,6 +84,14 @@ def test_groups_are_what_the_live_rows_add_up_to_and_by_the_whole_key_the_rows_t
     live = rows(world, f"SELECT count(*) FROM {tally.live_name}")
     assert [(len(whole.groups),)] == live
     assert (whole.more, whole.left_out) == (False, {})
+    pages = [tally_rows(connection, tally, limit=2)]
+    while pages[-1].next_cursor is not None:
+        pages.append(tally_rows(connection, tally, limit=2, cursor=pages[-1].next_cursor))
+    paged = [row for page in pages for row in page.rows]
+    assert [(len(paged),)] == live
+    plain = [n for n in tally.columns if not isinstance(tally.table.c[n].type, DateTime)]
+    shown_as = [[str([each[n] for n in plain]) for each in some] for some in (paged, whole.groups)]
+    assert sorted(shown_as[0]) == sorted(shown_as[1])
     summed = [name for name, how in tally.combine.items() if how.how == "sum"]
     for column in tally.key:
         found = grouped(connection, tally, [column])

@@ -66,6 +66,8 @@ ASKED = {
     "instance": "1",
     "day": "2025-11-20",
     "unit": "week",
+    "system": "gallery",
+    "table": "gen_source_stats",
 }
 
 
@@ -85,6 +87,12 @@ def test_the_service_answers_the_same_as_the_reader(divided: World) -> None:
             assert found.status_code in (200, 404) or url == "/ready", found.text
             asked += 1
     assert asked > 20
+    listed = [c.get("/api/tallies").json()["tallies"] for c in (as_reader, as_administrator)]
+    assert listed[0] == listed[1]
+    assert len(listed[0]) == sum(len(system.tallies) for system in all_systems())
+    for each in listed[0]:
+        bodies = [c.get(each["address"]).json()["rows"] for c in (as_reader, as_administrator)]
+        assert bodies[0] == bodies[1], each["address"]
     groups = "/api/tallies/classroom.submission_counts/groups?group_by="
     for by in ("course_id", "assignment_group_id"):
         bodies = [c.get(groups + by).json()["groups"] for c in (as_reader, as_administrator)]
