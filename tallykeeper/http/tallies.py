@@ -46,6 +46,7 @@ Where = Annotated[
 _KEYS = {
     "name": "keys",
     "in": "query",
+    "required": False,
     "description": "Rows with this value in a column of the key, or in an attribute: `course_id=7`."
     " Given several times: with one of the values.",
     "style": "form",
@@ -82,7 +83,7 @@ class Described(BaseModel):
     description: str
     key: list[KeyColumn]
     measures: list[KeyColumn]
-    window: TimeColumn | None
+    time_key: TimeColumn | None
     address: str
 
 
@@ -230,7 +231,8 @@ def _described(connection: Connection, tallies: Sequence[Tally]) -> list[dict[st
             "description": tally.description,
             "key": _columns(tally, tally.key),
             "measures": _columns(tally, [n for n in readable(tally) if n not in tally.key]),
-            "window": tally.window and {"column": tally.window.column, "unit": tally.window.unit},
+            "time_key": tally.time_key
+            and {"column": tally.time_key.column, "unit": tally.time_key.unit},
             "address": f"/api/tallies/{'/'.join(quote(p, '') for p in tally.name.split('.', 1))}",
         }
         for tally in privileges.readable(connection, tallies)

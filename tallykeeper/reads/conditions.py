@@ -86,26 +86,26 @@ class Conditions:
             self._keep(name, list(given) if isinstance(given, (list, tuple, set)) else [given])
 
     def within(self, start: date | None, end: date | None) -> None:
-        """Keep rows of the window's column from `start` up to `end`, not included.
+        """Keep rows of the time column from `start` up to `end`, not included.
 
         Raises ValueError.
         """
-        window = self._tally.window
+        at = self._tally.time_key
         first, last = _moment(start), _moment(end)
         for name, bound, sign in (("start", first, ">="), ("end", last, "<")):
             if bound is None:
                 continue
-            if window is None:
+            if at is None:
                 raise ValueError(
                     f"Expected no {name}, for {self._tally.name} has no days; leave it out."
                 )
             is_midnight = bound == END or bound.astimezone(UTC).time() == time()
-            if window.unit == "day" and not is_midnight:
+            if at.unit == "day" and not is_midnight:
                 raise ValueError(
-                    f"Expected a day as {name}, for {window.column} is a day in UTC, but it is"
+                    f"Expected a day as {name}, for {at.column} is a day in UTC, but it is"
                     f" {bound.isoformat()}."
                 )
-            self.sql.append(f"v.{sql.quote(window.column)} {sign} {self.parameter(bound)}")
+            self.sql.append(f"v.{sql.quote(at.column)} {sign} {self.parameter(bound)}")
         if first is not None and last is not None and first > last:
             raise ValueError(
                 f"Expected a start that is not after the end, but {first.isoformat()} is after"

@@ -119,7 +119,7 @@ def chosen(tally: Tally, given: Sequence[str], fixed: Collection[str], ranged: b
 
     `given` are columns, each with a minus for a descending order. Columns of the key that it leaves
     out follow, in the direction of its last one. `fixed` columns have one value alone; `ranged`:
-    the window's column is asked for between bounds. Raises ValueError.
+    the time column is asked for between bounds. Raises ValueError.
     """
     names = [each.removeprefix(DESCENDING) for each in given]
     known = orderable(tally)
@@ -186,12 +186,12 @@ def _best(
     tally: Tally, indexes: Sequence[tuple[str, ...]], fixed: Collection[str], ranged: bool
 ) -> list[str]:
     """All columns of the key, in the order of the index that finds the rows asked for soonest."""
-    window = tally.window.column if tally.window and ranged else None
+    time = tally.time_key.column if tally.time_key and ranged else None
 
     def found_by(index: tuple[str, ...]) -> tuple[int, bool, int]:
         leading = list(takewhile(lambda n: n in fixed, index))
         following = index[len(leading) : len(leading) + 1]
-        return len(leading), following == (window,), -indexes.index(index)
+        return len(leading), following == (time,), -indexes.index(index)
 
     candidates = [i for i in indexes if any(n in tally.key for n in i)]
     best = max(candidates, key=found_by, default=())

@@ -35,7 +35,7 @@ class Rows:
 
     `next_cursor` asks for the rows that follow; None: there are no more. A page may have fewer rows
     than were asked for, and more may follow all the same. Times are texts in ISO 8601, in UTC;
-    those of the window's column are days or hours. `columns` are those of the derived table.
+    those of the time column are days or hours. `columns` are those of the derived table.
     """
 
     rows: list[dict[str, Any]]
@@ -80,7 +80,7 @@ def tally_rows(
     """Return rows of a tally's live view.
 
     `where` keeps rows with these values of key columns and attributes: one, a list of some, None
-    for null. `start` and `end` keep those of the window's column from the one up to the other, not
+    for null. `start` and `end` keep those of the time column from the one up to the other, not
     included. `order` names columns, with a minus for a descending order (`-day`); by default it is
     that of the index which finds the rows. `columns` are those wanted, by default key, measures,
     and what the derived table computes from them. `cursor` is the `next_cursor` of the page before.
@@ -203,10 +203,10 @@ def _places(asked: _Question) -> list[str]:
 
 
 def _form(tally: Tally, name: str) -> str:
-    window = tally.window
-    if window is None or window.column != name:
+    time = tally.time_key
+    if time is None or time.column != name:
         return INSTANT
-    return DAY if window.unit == "day" else HOUR
+    return DAY if time.unit == "day" else HOUR
 
 
 def _where(conditions: Sequence[str]) -> str:

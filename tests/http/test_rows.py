@@ -36,7 +36,7 @@ from sqlalchemy import (
 from sqlalchemy.schema import CreateSchema
 from sqlalchemy.types import TypeEngine
 
-from tallykeeper import AdditiveTally, Contribution, System, Tally, Window, refresh
+from tallykeeper import AdditiveTally, Contribution, System, Tally, TimeKey, refresh
 from tallykeeper.database import sql
 from tallykeeper.database.connections import open_engine
 from tallykeeper.errors import NotInstalled
@@ -106,7 +106,7 @@ odd_tally = AdditiveTally(
 hours_tally = AdditiveTally(
     system="well",
     table=hours,
-    window=Window("hour", "hour"),
+    time_key=TimeKey("hour", "hour"),
     contributions=[
         Contribution(
             visits,
@@ -428,7 +428,7 @@ def test_over_http_rows_are_found_by_the_columns_of_the_key(client: Client) -> N
             {"name": "hour", "type": "timestamp with time zone", "nullable": False},
         ],
         "measures": [{"name": "visits", "type": "integer", "nullable": False}],
-        "window": {"column": "hour", "unit": "hour"},
+        "time_key": {"column": "hour", "unit": "hour"},
         "address": "/api/tallies/well/hours",
     }
     address = "/api/tallies/well/hours?place=5&place=6&start=2026-01-01&end=2026-01-01T01:00Z"
