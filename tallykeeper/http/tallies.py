@@ -236,6 +236,7 @@ def _described(connection: Connection, tallies: Sequence[Tally]) -> list[dict[st
             "address": f"/api/tallies/{'/'.join(quote(p, '') for p in tally.name.split('.', 1))}",
         }
         for tally in privileges.readable(connection, tallies)
+        for at in [tally.time_key]
     ]
 
 
