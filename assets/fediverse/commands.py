@@ -27,7 +27,7 @@ from tallykeeper.cli.common import FAILED, example, open_database
     help="The server that they are of, where they do not say it; else the one to bring over.",
 )
 def adopt(system: str, schema: str, instance: str | None) -> int | None:
-    """Bring over posts, accounts, sentiments and raw events of a fediverse application.
+    """Adopt posts, accounts, sentiments and raw events of a fediverse application.
 
     What is brought over is processed, refreshed and compared; the tables in the schema are only
     read. It can be interrupted at any time: run it again, and it goes on. What is known already

@@ -53,7 +53,7 @@ def followers(
 ) -> list[Follow]:
     """Who follows the account, the latest first, then by id.
 
-    Raises ValueError for what cannot be asked, NotInstalled where the table is not there.
+    Raises ValueError for invalid arguments, NotInstalled where the table is not there.
     """
     return _follows(connection, instance_id, account_id, limit, "followee", "follower")
 

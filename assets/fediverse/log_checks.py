@@ -1,7 +1,7 @@
 """Checks of what processing made of the log: that it made something of every event, and the right.
 
 `events_processed` looks at the events, `matches_log` derives posts again and compares. Both judge
-the data only: a database that cannot be asked is an error of the run, never a failed check.
+the data only: a database that cannot be reached is an error of the run, never a failed check.
 """
 
 # No `from __future__ import annotations` here: Dagster judges an op's context by the annotation
@@ -138,7 +138,7 @@ def events_processed(database: Database) -> dg.AssetCheckResult:
     asset=POSTS,
     name=MATCHES_LOG,
     description=(
-        "Posts and all that hangs on them are exactly what the events say that are kept. Run with"
+        "Posts and their dependent rows are exactly what the stored events say. Run with"
         f" the asset it compares the posts of the last {RECENT_EVENTS:,} events; run alone"
         " (the daily run, the job audit, or Execute) it compares all."
     ),

@@ -55,7 +55,7 @@ def post_series(
 ) -> PostSeries | None:
     """The latest `limit` counts of a post from `start` up to `end`; None where nothing is known.
 
-    Both ends are open where they are left out. Raises ValueError for what cannot be asked,
+    Both ends are open where they are left out. Raises ValueError for invalid arguments,
     NotInstalled where the tables are not there.
     """
     instance = query_args.identifier("instance_id", instance_id)

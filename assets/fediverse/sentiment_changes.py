@@ -51,7 +51,7 @@ def sentiment_changes(
 
     Each version that a model has judged is compared with the one it judged before, under the same
     prompt version: of those between, which nobody judged, nothing is known. Deleted posts, and
-    those that not everybody may see, are left out. Raises ValueError for what cannot be asked,
+    those that not everybody may see, are left out. Raises ValueError for invalid arguments,
     NotInstalled where the tables are not there.
     """
     instance = query_args.one_of_many(query_args.identifier("instance_id", instance_id))

@@ -51,7 +51,7 @@ def unanalyzed_posts(
     Not deleted, with text, no reblogs; whose present content has no sentiment of the model and
     prompt version for that post. No other transaction is offered them until the one of this
     connection ends; commit it with what was recorded. With `created_from` older posts are left
-    out. Raises ValueError for what cannot be asked, and for a connection whose transaction cannot
+    out. Raises ValueError for invalid arguments, and for a connection whose transaction cannot
     hold a claim: one with autocommit, or that keeps its snapshot (REPEATABLE READ) and so does
     not see what others recorded meanwhile. Raises NotInstalled where the tables are not there.
     """

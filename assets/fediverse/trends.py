@@ -118,7 +118,7 @@ def trending_hashtags(
     baseline is the `baseline_hours` before. `at` without time zone is UTC. `smoothing` is in uses
     per hour and above 0: a hashtag never seen before has a finite spike, and one use more or less
     of a rare one says little. With `engagement_weight` w, a post counts as 1 + w times its
-    engagement. Raises ValueError for what cannot be asked, NotInstalled where there is no live
+    engagement. Raises ValueError for invalid arguments, NotInstalled where there is no live
     view.
     """
     s = query_args.number("smoothing", smoothing, 0, above=True)

@@ -137,7 +137,7 @@ def content_page(
     What is no tag matches nothing. `creator`: "user" for the user's own items, "community" for
     everybody else's; both, or "all", for no filter. `kinds`, pairs of a creator and a source like
     ("user", "auto"), stand in place of both where not every source is wanted of the same creators.
-    `private`: None for no filter. Raises ValueError for what cannot be asked, BadCursor for a
+    `private`: None for no filter. Raises ValueError for invalid arguments, BadCursor for a
     cursor that is not this question's, NotInstalled where there is no gallery in the database.
     """
     filters = checked(tags, match, sources, creator, user_id, private, kinds)

@@ -84,7 +84,7 @@ def tag_counts(
     """The `limit` (1 to 1,000,000) tags most used, most used first, then by name.
 
     With `prefix` only tags whose names begin with that very text, capital letters and all; tags of
-    no item are left out. Raises ValueError for what cannot be asked, NotInstalled where there is no
+    no item are left out. Raises ValueError for invalid arguments, NotInstalled where there is no
     live view.
     """
     whole_number("limit", limit, MOST_TAGS)

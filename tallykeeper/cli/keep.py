@@ -70,11 +70,11 @@ def migrate(with_sources: bool, move_aside: bool) -> None:
 )
 @as_json
 def status(as_json: bool) -> int:
-    """Show what is known of each tally.
+    """Show the state of each tally.
 
     Rows, the size on disk of the table with its indexes and its change log, when it was last
     refreshed, its pending changes, the age of the oldest, what the last verify found, and since
-    when every key has been compared. Ends with 1 where something that a tally stands on is not as
+    when every key has been compared. Exits with 1 where something that a tally stands on is not as
     it was when it was installed.
     """
     from tallykeeper import NotInstalled
@@ -121,9 +121,9 @@ def status(as_json: bool) -> int:
 def refresh(names: Sequence[str]) -> int:
     """Bring the named tallies, or all, up to date.
 
-    Takes all pending changes; the cost follows them, not the history. A tally that was never
-    built, or whose declaration changed, is rebuilt. What waits in a raw log is processed before.
-    One that fails is named, and the others go on. Ends with 1 then, and where capture is not
+    Consumes all pending changes; the cost follows them, not the history. A tally that was never
+    built, or whose declaration changed, is rebuilt. What waits in a raw log is processed first.
+    One that fails is named, and the others go on. Exits with 1 then, and where capture is not
     intact, so that the figures are not proven.
     """
     from tallykeeper import refresh as run
@@ -231,8 +231,8 @@ def rebuild(name: str, start: datetime | None, end: datetime | None, keys: Seque
 def backfill(name: str, lanes: Sequence[str], restart: bool, target_seconds: float) -> int:
     """Build a big tally in batches, which can be interrupted.
 
-    Run again, it goes on where it was. What is finished is processed again, and only rows that
-    differ are written. Between batches it stands back for writers and replicas. Changes that are
+    Run again, it resumes where it stopped. What is finished is processed again, and only rows that
+    differ are written. Between batches it waits for writers and replicas. Changes that are
     pending stay so: `tally refresh` takes them.
     """
     from tallykeeper import BadLane
@@ -267,11 +267,10 @@ def backfill(name: str, lanes: Sequence[str], restart: bool, target_seconds: flo
 def verify(names: Sequence[str], as_json: bool) -> int:
     """Compare the named tallies, or all, with their sources.
 
-    Names every key that differs, with what is stored and what the sources say. Exact while
-    writers run: a difference is a real fault. A big tally is compared in stretches of a snapshot
-    each, and how far that is goes to standard error. What it finds wrong is an incident, which it
-    resolves when it finds it right. Ends with 1 where anything differs, and where a tally was never
-    built.
+    Names every key that differs, with what is stored and what the sources say. Exact while writers
+    run: a difference is a real fault. A big tally is compared in stretches of a snapshot each, and
+    how far that is goes to standard error. What it finds wrong is an incident, which it resolves
+    when it finds it right. Exits with 1 where anything differs, and where a tally was never built.
     """
     from tallykeeper import verify as run
     from tallykeeper.cli.output.tallies import (
@@ -303,11 +302,11 @@ def verify(names: Sequence[str], as_json: bool) -> int:
 @click.option("--open", "open_only", is_flag=True, help="Only what is still wrong; exit 1 if any.")
 @as_json
 def incidents(names: Sequence[str], open_only: bool, as_json: bool) -> int:
-    """Tell what was found wrong, and what became of it.
+    """List what was found wrong, and what was done about it.
 
     Open incidents first, then the latest hundred that were resolved. When each was found, what it
     was, its cause if it is known, how many keys differed, what is being done or when it was
-    resolved. NAME may also be a job, schedule or check. With --open it ends with 1 where anything
+    resolved. NAME may also be a job, schedule or check. With --open it exits with 1 where anything
     is open.
     """
     from tallykeeper.cli.output.incidents import incidents_as_json, incidents_in_words

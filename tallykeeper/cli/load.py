@@ -54,7 +54,7 @@ def load() -> None:
     """Load real input into a system's source tables.
 
     What cannot be read is listed in a reject file beside the input. In the embedded database the
-    tables are made first. Where nothing could be read, the command ends with 1. `tally load SYSTEM
+    tables are made first. Where nothing could be read, the command exits with 1. `tally load SYSTEM
     --help` says which files a system takes.
     """
 

@@ -36,7 +36,7 @@ def roles(owner: str, refresher: str, reader: str) -> None:
 def test_alert() -> int:
     """Send a test message to each address of TALLY_ALERT_URLS.
 
-    Says of each whether it was accepted, by its kind and a digest. Ends with 1 where one was not.
+    Says of each whether it was accepted, by its kind and a digest. Exits with 1 where one was not.
     """
     from tallykeeper.operations.alert_targets import NotSent, targets
 
@@ -169,7 +169,7 @@ def up(port: int) -> None:
     help="Without a database: count the pictures and videos of this folder.",
 )
 def serve(host: str, port: int, workers: int, folder: Path | None) -> None:
-    """Answer the reads over HTTP, read-only.
+    """Serve the reads over HTTP, read-only.
 
     The page is at http://localhost:PORT, the addresses are in /openapi.json. Ctrl-C, or SIGTERM,
     ends it when what is under way is answered. TALLY_SERVE_DATABASE_URL names a role that may
@@ -198,7 +198,7 @@ def serve(host: str, port: int, workers: int, folder: Path | None) -> None:
     " fediverse, classroom: events)  [default: 200000, of events 20000 and 100000]",
 )
 def demo(size: int | None) -> None:
-    """Show it all on made-up data: build, check, summarize.
+    """Run everything on generated data: build, check, summarize.
 
     Every tally is built through Dagster and checked; a summary says where to look next. It ends by
     itself.

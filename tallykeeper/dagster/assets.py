@@ -287,7 +287,7 @@ def _more(tally: Tally, extra: Extra | None, engine: Engine) -> Mapping[str, dg.
 def _description(tally: Tally) -> str:
     # The catalogue shows as much of it as one line holds, which has to be prose.
     return (
-        f"{tally.description}\n\nKept equal to what its sources say: this table as of its last"
+        f"{tally.description}\n\nEqual to its sources: this table as of its last"
         f" refresh, the view `{tally.live_name}` as of the last commit. It holds\n\n"
         f"```sql\n{laid_out(render(tally.aggregate(Everything())))}\n```\n"
     )

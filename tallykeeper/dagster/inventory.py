@@ -29,7 +29,7 @@ GROUP = "tallykeeper"
 INCIDENTS = dg.AssetKey([GROUP, incidents.incidents.name])
 INVENTORY = "inventory"
 INVENTORY_KEY = dg.AssetCheckKey(INCIDENTS, INVENTORY)
-# The sensor that tells of incidents reads from this how much of what is found is none yet.
+# The sensor `alerts` reads from this how much of what is found is none yet.
 NEWS = "news"
 SUBJECT = f"{GROUP}.{incidents.incidents.name}"
 

@@ -89,7 +89,7 @@ def router(systems: Sequence[System]) -> APIRouter:
         401: problem("The token is missing, or it is another."),
         404: problem("There is no such tally, or rebuilding is off: no TALLY_SERVE_TOKEN is set."),
         422: PROBLEMS[422],
-        503: problem("Dagster cannot be asked, or refused."),
+        503: problem("Dagster cannot be reached, or refused."),
     }
 
     @routes.post(
@@ -149,7 +149,7 @@ class Dagster:
             )
             answer = sent.raise_for_status().json()
         except (httpx.HTTPError, ValueError) as error:
-            _LOG.warning("Dagster cannot be asked: %s", error)
+            _LOG.warning("Dagster cannot be reached: %s", error)
             raise _unavailable("Dagster does not answer at the address of TALLY_UI_URL") from error
         if not isinstance(answer, dict) or answer.get("errors") or not answer.get("data"):
             _LOG.warning("Dagster did not take the question: %s", answer)

@@ -15,7 +15,7 @@ def problem(description: str) -> dict[str, Any]:
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     304: {"description": "The answer is still the one whose tag If-None-Match names."},
-    422: problem("This cannot be asked: a parameter is wrong, unknown or missing."),
+    422: problem("The parameters are not valid: one is wrong, unknown or missing."),
     503: problem("There is no answer now: no database, no such tables in it, or too slow."),
 }
 

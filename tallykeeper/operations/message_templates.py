@@ -105,7 +105,7 @@ def _wrong(incident: Incident, kind: str) -> list[str]:
 
 def _resolved(incident: Incident) -> list[str]:
     return [
-        f"Resolved at {_moment(incident.resolved_at)}, as was found by: {incident.resolved_by}.",
+        f"Resolved at {_moment(incident.resolved_at)}, as shown by: {incident.resolved_by}.",
         _since(incident),
         f"Repairs: {incident.repairs}." if incident.repairs else "",
         f"Likely cause: {incident.cause}." if incident.cause else "",

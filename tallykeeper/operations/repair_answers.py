@@ -64,7 +64,7 @@ def is_answered(incident: Incident) -> bool:
 
 def _repairing(incident: Incident) -> str:
     if not is_answered(incident):
-        return "It will be decided at the next look whether a repair is started."
+        return "The next tick of the sensor decides whether a repair is started."
     answer = incident.details[ANSWER]
     if answer == REQUESTED:
         rebuilt = _what_is_rebuilt(incident.details[incidents.REPAIR])

@@ -182,7 +182,7 @@ def catalog(browser: Browser, base: str) -> Page:
 def description(browser: Browser, base: str) -> Page:
     """What a tally is, the SQL that says it, and its columns."""
     page = open_page(browser, f"{base}{ASSET}?view=overview")
-    page.get_by_text("Kept equal to what its sources say").wait_for()
+    page.get_by_text("Equal to its sources").wait_for()
     return page
 
 

@@ -82,7 +82,7 @@ def test_the_catalogue_says_in_prose_what_a_tally_is_and_its_page_in_sql(
     ui: str, browser: Browser
 ) -> None:
     page = screenshots.catalog(browser, ui)
-    assert page.get_by_text("Files per UTC day. Kept equal to what").first.is_visible()
+    assert page.get_by_text("Files per UTC day. Equal to its sources").first.is_visible()
     page = screenshots.description(browser, ui)
     assert page.get_by_text("when a refresh last changed the row").is_visible()
 

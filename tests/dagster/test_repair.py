@@ -359,7 +359,7 @@ def test_a_repair_that_is_under_way_is_waited_for(library: Location) -> None:
     found(library, "run 2")
     assert requests(library) == []
     assert doing(incident(library)) == (
-        "It will be decided at the next look whether a repair is started."
+        "The next tick of the sensor decides whether a repair is started."
     )
     library.instance.report_run_canceled(run)
     assert len(requests(library)) == 1

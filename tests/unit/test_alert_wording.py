@@ -109,7 +109,7 @@ def test_a_recovery_says_when_by_what_and_after_how_many_repairs() -> None:
         resolved, message_templates.RESOLVED
     ) == message_templates.Text(
         "media.daily_contributions: recovered (1 key differs from the sources)",
-        "Resolved at 2025-11-20 02:35 UTC, as was found by: the check matches_source.\n"
+        "Resolved at 2025-11-20 02:35 UTC, as shown by: the check matches_source.\n"
         "Found at 2025-11-20 02:30 UTC.\nRepairs: 2.",
     )
 

@@ -18,7 +18,7 @@ LONGEST_SERIES = timedelta(hours=10_000)
 LARGEST_LIST = 1_000
 LONGEST_NAME = 500
 DAY = timedelta(days=1)
-NOT_FOUND: dict[int | str, dict[str, Any]] = {404: problem("There is no such thing.")}
+NOT_FOUND: dict[int | str, dict[str, Any]] = {404: problem("Not found.")}
 
 Instance = Annotated[
     int, Query(ge=0, le=query_args.LARGEST_ID, description="Its id; /api/instances lists them.")
@@ -40,7 +40,7 @@ def before(moment: datetime, by: timedelta) -> datetime:
 
 
 def whole(ask: Any, *moments: datetime) -> Any:
-    """What `ask` makes of the moments. Raises Problem where they cannot be asked for."""
+    """What `ask` makes of the moments. Raises Problem where they are not valid."""
     try:
         return ask(*moments)
     except ValueError as error:

@@ -52,7 +52,7 @@ def daily(built: SystemAssets) -> AssetJob:
         daily_name(name),
         selection=_housekeeping(built) | dg.AssetSelection.checks(*daily_checks),
         description=(
-            f"Housekeeping of {name}: thin out and drop what is not kept any longer; then the"
+            f"Housekeeping of {name}: thin out and drop what is past its retention; then the"
             " checks that compare too much for every hour."
         ),
         executor_def=dg.in_process_executor,
@@ -77,7 +77,7 @@ def inventory() -> AssetJob:
     return dg.define_asset_job(
         INVENTORY,
         selection=dg.AssetSelection.checks(INVENTORY_KEY),
-        description="Look whether anything is unbuilt, uncaptured, stuck or still wrong.",
+        description="Check whether anything is unbuilt, uncaptured, stuck or still wrong.",
         executor_def=dg.in_process_executor,
     )
 

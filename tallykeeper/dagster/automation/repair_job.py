@@ -84,7 +84,7 @@ def repair_job(built: Sequence[SystemAssets]) -> dg.JobDefinition:
         name=REPAIR_JOB,
         description=(
             "Compute anew what a failed check named, and check it again. Requested by the sensor"
-            " that tells of incidents; the metadata of a failed matches_source is its config."
+            " `alerts`; the metadata of a failed matches_source is its config."
         ),
         executor_def=dg.in_process_executor,
     )

@@ -35,7 +35,7 @@ def hourly_schedule(built: SystemAssets) -> dg.ScheduleDefinition:
         cron_schedule=EVERY_HOUR,
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description=f"Every hour: take the pending changes of {system.name}, and check them.",
+        description=f"Every hour: refresh the tallies of {system.name}, and check them.",
     )
     def every_hour(database: Database) -> dg.RunRequest | dg.SkipReason:
         why_not = why_passed_over(database.engine(), system)

@@ -91,5 +91,5 @@ def housekeeping_schedule() -> dg.ScheduleDefinition:
         cron_schedule=LATE_AT_NIGHT,
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Every night: delete runs and incidents that are older than they are kept.",
+        description="Every night: delete runs and incidents past their retention.",
     )

@@ -303,4 +303,4 @@ def test_what_cannot_be_asked_is_a_problem(client: Client) -> None:
     for address in UNASKABLE:
         answer = client.get(address)
         assert answer.status_code == 422, (address, answer.text)
-        assert answer.json()["title"] == "This cannot be asked"
+        assert answer.json()["title"] == "The parameters are not valid"
