@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LOOKED_AT = ("tallykeeper", "assets", "pipelines", "resources", "deploy", "docs", "README.md")
+LOOKED_AT: tuple[str, ...] = (
+    "tallykeeper",
+    "assets",
+    "pipelines",
+    "resources",
+    "deploy",
+    "docs",
+    "README.md",
+)
 LOOKED_AT += ("CONTRIBUTING.md", "Makefile", "mkdocs.yml")
 # History, decisions, and what is written from measurements and tests.
 LEFT_OUT = re.compile(
