@@ -12,13 +12,17 @@ QUIET_DG := import pathlib, sys, sysconfig; \
     line = "import os; os.environ.setdefault({!r}, {!r})\n".format("DG_CLI_CONFIG", str(config)); \
     pathlib.Path(sysconfig.get_path("purelib"), "tallykeeper_dg.pth").write_text(line)
 
+# Three at a time, a file by one of them: most tests wait for others. ARGS="-n 0" is one by one.
+PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/pytest $(PARALLEL)
+
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test golden lint format bench docs screenshots lock clean
+.PHONY: help setup demo up down test test-unit test-engine test-systems test-slow coverage golden lint format bench docs screenshots lock clean
 
 help: ## list these commands
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
 setup: $(READY) ## virtual environment .venv with the locked dependencies
 	@echo "Ready: .venv"
@@ -32,9 +36,25 @@ up: $(READY) ## the Dagster UI and daemon, hourly schedules on; Ctrl-C ends it
 down: $(READY) ## stop what still runs
 	@$(BIN)/tally stop $(ARGS)
 
-# Three at a time, a file by one of them: most tests wait for others. ARGS="-n 0" is one by one.
-test: $(READY) ## all tests
-	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 30 $(ARGS)
+test: $(READY) ## all tests: 25 minutes on two cores
+	@$(PYTEST) --durations 30 $(ARGS)
+
+test-unit: $(READY) ## tests that need no database: a minute
+	@$(PYTEST) tests/unit $(ARGS)
+
+test-engine: $(READY) ## tests of the engine on schemas of its own: 3 minutes
+	@$(PYTEST) tests/engine $(ARGS)
+
+test-systems: $(READY) ## tests of the four systems: 6 minutes; SYSTEM=gallery for one
+	@$(PYTEST) tests/systems/$(SYSTEM) $(ARGS)
+
+test-slow: $(READY) ## tests that take more than about ten seconds each: 15 minutes
+	@$(PYTEST) -m slow $(ARGS)
+
+coverage: $(READY) ## all tests, and which lines none of them ran: half as long again as `test`
+	@rm -f .coverage .coverage.*
+	@$(BIN)/coverage run -m pytest $(PARALLEL) $(ARGS); ran=$$?; \
+	    $(BIN)/coverage combine --quiet && $(BIN)/coverage report && exit $$ran
 
 golden: $(READY) ## write the generated statements of tests/golden anew, for review
 	@TALLY_TEST_GOLDEN=write $(BIN)/pytest -q -n 0 tests/golden
@@ -69,7 +89,7 @@ lock: ## write requirements.lock from pyproject.toml; ARGS=--upgrade for the lat
 	@mv requirements.lock.part requirements.lock
 
 clean: ## remove .venv and what tests and builds left; the data in .tally stays
-	@rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv .coverage* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Complete or absent: the stamp comes last, so an interrupted set-up continues.

@@ -26,7 +26,7 @@ from tallykeeper.cli.environment import dagster_environment
 os.environ.update(dagster_environment())
 from dagster import DagsterInstance
 from assets.media.tallies import system
-from tallykeeper.dagster.demo_runs import Runs
+from tallykeeper.dagster.automation.demo_runs import Runs
 with DagsterInstance.get() as instance:
     result = Runs(instance, [system]).hourly(system)
 assert result.success and all(check.passed for check in result.get_asset_check_evaluations())
