@@ -141,8 +141,10 @@ def chosen(tally: Tally, given: Sequence[str], fixed: Collection[str], ranged: b
         for name, descending in directions.items()
         if name not in fixed
     )
-    is_cheap = not given or not by or any(_serves(index, by, fixed) for index in indexes)
-    return Order(by, is_cheap, set(directions) <= set(tally.key))
+    # By another column the derived table does not say where a row will be: its changes are pending.
+    is_of_key = {each.name for each in by} <= set(tally.key)
+    is_served = is_of_key and any(_serves(index, by, fixed) for index in indexes)
+    return Order(by, not given or not by or is_served, is_of_key)
 
 
 def orderable(tally: Tally) -> list[str]:

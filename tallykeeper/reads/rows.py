@@ -181,10 +181,8 @@ def _rows(connection: Connection, asked: _Question, to: Place | None) -> list[An
     )
     computed = formulas(tally)
     values = [
-        computed[name]
-        if name in computed
-        else shown(tally.table.c[name], f"v.{sql.quote(name)}", _form(tally, name))
-        for name in asked.shown
+        shown(tally.table.c[n], f"({computed.get(n, f'v.{sql.quote(n)}')})", _form(tally, n))
+        for n in asked.shown
     ]
     shown_sql = ", ".join([*values, *_places(asked)])
     return conditions.read(connection, f"SELECT {shown_sql} FROM ({rows}) AS v{asked.order.sql}")
