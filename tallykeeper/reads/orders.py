@@ -18,7 +18,7 @@ from tallykeeper import Tally
 from tallykeeper.database import sql
 from tallykeeper.declarations.validation import nearest
 from tallykeeper.reads.conditions import Conditions
-from tallykeeper.reads.cursors import Place
+from tallykeeper.reads.cursors import BadCursor, Place
 
 DESCENDING = "-"
 
@@ -64,12 +64,12 @@ class Order:
         return f" ORDER BY {', '.join(each.sql for each in self.by)}" if self.by else ""
 
     def checked(self, place: Place) -> Place:
-        """The place, where it is one in this order. Raises ValueError."""
+        """The place, where it is one in this order. Raises BadCursor."""
         nulls = [
             value is None and not by.nullable for by, value in zip(self.by, place, strict=False)
         ]
         if len(place) != len(self.by) or any(nulls):
-            raise ValueError("Expected a cursor of this tally's rows; begin without one.")
+            raise BadCursor("Expected a cursor of this tally's rows; begin without one.")
         return place
 
     def between(self, conditions: Conditions, after: Place | None, to: Place | None) -> Arms:

@@ -171,7 +171,7 @@ def world(postgres_servers: Servers) -> Iterator[Engine]:
             f" + h * interval '1 hour' FROM generate_series(1, {PLACES}) AS p,"
             f" generate_series(0, {HOURS - 1}) AS h",
             f"INSERT INTO {sql.name_of(marks)} (n, label) SELECT nullif(n % 10000, 0),"
-            " (ARRAY['a', 'b'])[1 + n % 2] FROM generate_series(0, 20001) AS n",
+            " (ARRAY['a', 'bbbbbbbbb'])[1 + n % 2] FROM generate_series(0, 20001) AS n",
         )
         with engine.begin() as connection:
             install(connection, system.tallies)
@@ -296,6 +296,8 @@ def test_of_a_key_with_nulls_and_a_text_of_limited_length_a_page_reads_its_own_r
     assert [row[0] is None for row in found].count(True) == 1
     assert (found[0] if order else found[-1])[0] is None
     assert len(found) == len(set(found)) == 10_000
+    # A text is not cut to the length that the column has.
+    assert tally_rows(connection, labels_tally, where={"label": "bbbbbbbbbb"}).rows == []
     middle = tally_rows(connection, labels_tally, limit=5_000, order=order).next_cursor
     with plans(connection) as read:
         tally_rows(connection, labels_tally, limit=10, order=order, cursor=middle)
@@ -479,10 +481,8 @@ def client(world: Engine) -> Client:
 
 def test_over_http_rows_are_found_by_the_columns_of_the_key(client: Client) -> None:
     listed = client.get("/api/tallies").json()["tallies"]
-    assert [each["address"] for each in listed] == [
-        "/api/tallies/well/odd",
-        "/api/tallies/well/hours",
-    ]
+    names = ("odd", "hours", "labels")
+    assert [each["address"] for each in listed] == [f"/api/tallies/well/{name}" for name in names]
     assert listed[1] == {
         "name": "well.hours",
         "description": "Visits by place and hour.",

@@ -12,6 +12,7 @@ import pytest
 from assets.gallery.cursors import BadCursor, Place, decode, encode
 from assets.gallery.filters import checked
 from assets.gallery.plans import Outlook, Plan, choose
+from tallykeeper.reads import cursors
 
 PLACE = Place("2025-11-20 10:00:00.000001+00", 17, "auto")
 ANNA = UUID(int=0xA)
@@ -63,7 +64,7 @@ def test_a_cursor_of_another_question_is_told() -> None:
         {"private": False},
     ]
     for changed in others:
-        with pytest.raises(BadCursor, match="got with others"):
+        with pytest.raises(BadCursor, match="made for other filters"):
             decode(cursor, question(**changed))
 
 
@@ -96,25 +97,30 @@ def test_a_cursor_with_any_character_changed_or_cut_off_is_told() -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        ["2025-02-30 10:00:00.000000+00", 1, "auto", "x"],
-        ["2025-11-20'; DROP TABLE tags --", 1, "auto", "x"],
-        ["0000-01-01 00:00:00.000000+00", 1, "auto", "x"],
-        ["infinity", True, "auto", "x"],
-        ["infinity", 2**31, "auto", "x"],
-        ["infinity", 1, "auto"],
-        {"infinity": 1},
-        None,
+        ("2025-02-30 10:00:00.000000+00", "1", "auto"),
+        ("2025-11-20'; DROP TABLE tags --", "1", "auto"),
+        ("0000-01-01 00:00:00.000000+00", "1", "auto"),
+        ("infinity", "True", "auto"),
+        ("infinity", str(2**31), "auto"),
+        ("infinity", "1"),
+        ("infinity", "1", "auto", "on"),
     ],
 )
-def test_what_no_page_could_have_given_is_no_cursor(content: object) -> None:
+def test_what_no_page_could_have_given_is_no_cursor(content: tuple[str, ...]) -> None:
+    with pytest.raises(BadCursor, match="as a page has it"):
+        decode(cursors.encode(content, "red"), "red")
+
+
+@pytest.mark.parametrize("content", [["infinity", 1, "x"], ["a"], [], {"infinity": 1}, None])
+def test_what_has_another_form_is_no_cursor(content: object) -> None:
     cursor = base64.urlsafe_b64encode(json.dumps(content).encode()).decode()
-    with pytest.raises(BadCursor, match="as a page gives it"):
+    with pytest.raises(BadCursor, match="Expected a cursor"):
         decode(cursor, "red")
 
 
 @pytest.mark.parametrize("cursor", ["", "é", "a b", "====", "A" * 5_000, "W1tb", 7, b"abcd"])
 def test_what_is_no_text_of_a_cursor_is_told(cursor: object) -> None:
-    with pytest.raises(BadCursor, match="begin with the newest"):
+    with pytest.raises(BadCursor, match="none to begin anew"):
         decode(cursor, "red")
 
 
