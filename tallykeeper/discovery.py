@@ -23,6 +23,7 @@ from tallykeeper.settings import SettingError, project_root, project_table, want
 from tallykeeper.system import System
 
 ENTRY_POINTS = "tallykeeper.systems"
+KEYS = ("systems", "tallies", "dagster_prefix")
 Found = TypeVar("Found", System, Tally)
 
 WRITTEN_AS = 'module:attribute, as in "shop.tallies:system"'
@@ -58,9 +59,9 @@ def _systems_of(root: Path) -> tuple[System, ...]:
 def _declared(root: Path, table: dict[str, object]) -> Iterator[tuple[str, System]]:
     """The systems that the project names, each with the place where it does."""
     place = f"[tool.tallykeeper] of {root / 'pyproject.toml'}"
-    unknown = sorted(set(table) - {"systems", "tallies"})
+    unknown = sorted(set(table) - set(KEYS))
     if unknown:
-        raise SettingError(place, "systems and tallies", ", ".join(unknown), "correct the name")
+        raise SettingError(place, " or ".join(KEYS), ", ".join(unknown), "correct the name")
     for name in _names(place, table, "systems"):
         yield f"{place}: systems", _load(f"{place}: systems", name, System)
     alone: dict[str, list[Tally]] = {}

@@ -11,6 +11,7 @@ import os
 import re
 import tomllib
 from datetime import UTC, date, datetime
+from functools import cache
 from pathlib import Path
 
 DEFAULT_FRESH_SECONDS = 2 * 60 * 60
@@ -143,6 +144,27 @@ def project_table(folder: Path) -> dict[str, object] | None:
         expected = "a table [tool.tallykeeper]"
         raise SettingError(str(path), expected, str(table), "write it as a table")
     return table
+
+
+def dagster_prefix() -> str:
+    """What names in Dagster begin with: `dagster_prefix` in [tool.tallykeeper]; empty: nothing.
+
+    Raises SettingError where no name could begin with it.
+    """
+    return _dagster_prefix(project_root())
+
+
+@cache
+def _dagster_prefix(root: Path) -> str:
+    prefix = (project_table(root) or {}).get("dagster_prefix", "")
+    if not isinstance(prefix, str) or (prefix and not _SYSTEM_NAME.fullmatch(prefix)):
+        raise SettingError(
+            f"[tool.tallykeeper] of {root / 'pyproject.toml'}: dagster_prefix",
+            "letters, digits and _, beginning with a letter, in small letters",
+            str(prefix),
+            "correct it, or leave it out for names without a prefix",
+        )
+    return prefix
 
 
 def database_url() -> str | None:

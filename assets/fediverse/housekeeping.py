@@ -36,9 +36,9 @@ _TAGS = {"tallykeeper/role": "housekeeping"}
         f" of each hour up to {HOURLY_FOR.days} days, then the last of each day for ever."
     ),
 )
-def snapshot_thinning(database: Database) -> dg.MaterializeResult[None]:
+def snapshot_thinning(tally_database: Database) -> dg.MaterializeResult[None]:
     """Delete the snapshots that need not be kept any more."""
-    engine = database.engine()
+    engine = tally_database.engine()
     done: Thinned = patiently(lambda: thin_snapshots(engine))
     return dg.MaterializeResult(
         metadata={
@@ -63,10 +63,10 @@ def snapshot_thinning(database: Database) -> dg.MaterializeResult[None]:
     ),
 )
 def stream_retention(
-    context: dg.AssetExecutionContext, database: Database
+    context: dg.AssetExecutionContext, tally_database: Database
 ) -> dg.MaterializeResult[None]:
     """Make partitions ahead, and drop old ones."""
-    engine, keep = database.engine(), keep_events_days()
+    engine, keep = tally_database.engine(), keep_events_days()
     made = patiently(lambda: retried(lambda: _ahead(engine), "the partitions of the log", engine))
     done = partitions.dropped(engine, keep)
     for name, why in done.kept.items():

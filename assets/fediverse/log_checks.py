@@ -109,9 +109,9 @@ def log_state(connection: Connection) -> LogState:
         " TALLY_FRESH_SECONDS. What fails is kept in the log, with the reason."
     ),
 )
-def events_processed(database: Database) -> dg.AssetCheckResult:
+def events_processed(tally_database: Database) -> dg.AssetCheckResult:
     """Warn of events that failed or wait."""
-    with database.engine().connect() as connection:
+    with tally_database.engine().connect() as connection:
         found = log_state(connection)
     limit = fresh_seconds()
     wrong = []
@@ -143,9 +143,11 @@ def events_processed(database: Database) -> dg.AssetCheckResult:
         " (the daily run, the job audit, or Execute) it compares all."
     ),
 )
-def matches_log(context: dg.AssetCheckExecutionContext, database: Database) -> dg.AssetCheckResult:
+def matches_log(
+    context: dg.AssetCheckExecutionContext, tally_database: Database
+) -> dg.AssetCheckResult:
     """Derive posts again, and compare."""
-    engine = database.engine()
+    engine = tally_database.engine()
     with_asset = POSTS in context.job_def.asset_layer.selected_asset_keys
     start = recent(engine) if with_asset else None
     return verdict(verify_log(engine, start, limit=MOST_DIFFERENCES), start)

@@ -57,11 +57,11 @@ class ProcessingConfig(dg.Config):
     specs=processed_specs(system),
 )
 def processed_tables(
-    context: dg.AssetExecutionContext, config: ProcessingConfig, database: Database
+    context: dg.AssetExecutionContext, config: ProcessingConfig, tally_database: Database
 ) -> Iterator[dg.MaterializeResult]:
     """Process the events that have come, then replay others if that is asked for."""
     window = _window_of(config)
-    engine = database.engine()
+    engine = tally_database.engine()
     telling = Telling(context)
     done = patiently(lambda: process(engine, on_batch=telling))
     telling.finish()

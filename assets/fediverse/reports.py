@@ -74,9 +74,9 @@ def trending_everywhere(connection: Connection, at: datetime) -> list[Trending]:
         " the metadata. An application asks `assets.fediverse.trends` for the same at any moment."
     ),
 )
-def trending(database: Database) -> dg.MaterializeResult[None]:
+def trending(tally_database: Database) -> dg.MaterializeResult[None]:
     """Draw what is trending now."""
-    with database.engine().connect() as connection:
+    with tally_database.engine().connect() as connection:
         now = connection.execute(text("SELECT now() AT TIME ZONE 'UTC'")).scalar_one()
         everywhere = trending_everywhere(connection, now)
     metadata: dict[str, dg.MetadataValue] = {

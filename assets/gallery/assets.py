@@ -86,9 +86,9 @@ def left_out_metadata(engine: Engine) -> Mapping[str, dg.MetadataValue]:
         " junction; an id enters it as soon as there is such a tag."
     ),
 )
-def nothing_left_out(database: Database) -> dg.AssetCheckResult:
+def nothing_left_out(tally_database: Database) -> dg.AssetCheckResult:
     """Warn where items name what is no tag."""
-    engine = database.engine()
+    engine = tally_database.engine()
     if (nothing := passed_over(engine, system, content_tags)) is not None:
         return nothing
     with engine.connect() as connection:

@@ -24,6 +24,7 @@ from tallykeeper.dagster.checks import checks_of
 from tallykeeper.dagster.database import Database
 from tallykeeper.dagster.metadata import columns, incident_summary
 from tallykeeper.dagster.metadata.sql_layout import laid_out
+from tallykeeper.dagster_names import asset_path
 from tallykeeper.database.sql import render
 from tallykeeper.discovery import why_left_out
 from tallykeeper.operations.partition_windows import Span
@@ -123,10 +124,10 @@ def processed_specs(system: System, owners: Sequence[str] = ()) -> list[dg.Asset
 
     One op materializes them all, for one transaction writes them all.
     """
-    raw = [dg.AssetKey([system.name, table.name]) for table in system.raw]
+    raw = [dg.AssetKey(asset_path(system.name, table.name)) for table in system.raw]
     return [
         dg.AssetSpec(
-            [system.name, table.name],
+            asset_path(system.name, table.name),
             deps=raw,
             description=table.comment,
             group_name=system.name,
@@ -153,7 +154,7 @@ def lanes_of(tally: Tally) -> dg.StaticPartitionsDefinition | None:
 
 def key_of(tally: Tally) -> dg.AssetKey:
     """The asset that keeps `tally`."""
-    return dg.AssetKey([tally.system, tally.table.name])
+    return dg.AssetKey(asset_path(tally.system, tally.table.name))
 
 
 def _source(system: System, table: Table) -> dg.AssetSpec:
@@ -219,8 +220,8 @@ def _is_left_out(
 def _windowed(
     system: System, tally: Tally, partitions: dg.DailyPartitionsDefinition, extra: Extra | None
 ) -> Callable[..., Materialized]:
-    def materialize(context: dg.AssetExecutionContext, database: Database) -> Materialized:
-        engine = database.engine()
+    def materialize(context: dg.AssetExecutionContext, tally_database: Database) -> Materialized:
+        engine = tally_database.engine()
         if _is_left_out(context, engine, system, tally):
             return
         # What Materialize means in the UI, on the asset's page as on a job's, follows from the run.
@@ -235,9 +236,9 @@ def _batched(
     system: System, tally: RecomputedTally, extra: Extra | None
 ) -> Callable[..., Materialized]:
     def materialize(
-        context: dg.AssetExecutionContext, config: LanesConfig, database: Database
+        context: dg.AssetExecutionContext, config: LanesConfig, tally_database: Database
     ) -> Materialized:
-        engine = database.engine()
+        engine = tally_database.engine()
         if _is_left_out(context, engine, system, tally):
             return
 
@@ -254,9 +255,9 @@ def _batched(
 
 def _whole(system: System, tally: Tally, extra: Extra | None) -> Callable[..., Materialized]:
     def materialize(
-        context: dg.AssetExecutionContext, config: WholeConfig, database: Database
+        context: dg.AssetExecutionContext, config: WholeConfig, tally_database: Database
     ) -> Materialized:
-        engine = database.engine()
+        engine = tally_database.engine()
         if _is_left_out(context, engine, system, tally):
             return
         yield materialization.keep_whole(

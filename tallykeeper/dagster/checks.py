@@ -75,9 +75,9 @@ def _matches_source(system: System, tally: Tally, key: dg.AssetKey) -> dg.AssetC
         ),
     )
     def matches_source(
-        context: dg.AssetCheckExecutionContext, database: Database
+        context: dg.AssetCheckExecutionContext, tally_database: Database
     ) -> dg.AssetCheckResult:
-        engine = database.engine()
+        engine = tally_database.engine()
         if (nothing := passed_over(engine, system, tally)) is not None:
             return nothing
         if key not in context.job_def.asset_layer.selected_asset_keys:
@@ -100,8 +100,8 @@ def _capture_intact(system: System, tally: Tally, key: dg.AssetKey) -> dg.AssetC
             " table and each partition of it."
         ),
     )
-    def capture_intact(database: Database) -> dg.AssetCheckResult:
-        engine = database.engine()
+    def capture_intact(tally_database: Database) -> dg.AssetCheckResult:
+        engine = tally_database.engine()
         if (nothing := passed_over(engine, system, tally)) is not None:
             return nothing
         with engine.connect() as connection:
@@ -136,8 +136,8 @@ def _fresh(system: System, tally: Tally, key: dg.AssetKey) -> dg.AssetChecksDefi
             " all the same; they only pay for what is pending."
         ),
     )
-    def fresh(database: Database) -> dg.AssetCheckResult:
-        engine = database.engine()
+    def fresh(tally_database: Database) -> dg.AssetCheckResult:
+        engine = tally_database.engine()
         if (nothing := passed_over(engine, system, tally)) is not None:
             return nothing
         status = tallykeeper.status(engine, tally)

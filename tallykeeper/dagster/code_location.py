@@ -20,7 +20,9 @@ from tallykeeper.dagster.database import Database
 from tallykeeper.dagster.instance.housekeeping import housekeeping, housekeeping_schedule
 from tallykeeper.dagster.inventory import incidents_asset, inventory_check
 from tallykeeper.dagster.project_database import ProjectDatabase
+from tallykeeper.dagster_names import RESOURCE
 from tallykeeper.discovery import chosen_systems
+from tallykeeper.settings import dagster_prefix
 
 
 def definitions(
@@ -28,7 +30,9 @@ def definitions(
 ) -> dg.Definitions:
     """Everything that Dagster runs, for `systems` (by default those that TALLY_SYSTEMS chooses).
 
-    `database` is by default the one that the environment names when a run starts.
+    `database` is by default the one that the environment names when a run starts. With
+    `dagster_prefix` in [tool.tallykeeper] every name carries it and there is no executor, so that
+    `dagster.Definitions.merge` can put them together with others.
 
     Raises SettingError.
     """
@@ -47,32 +51,35 @@ def assets_of(system: System, daily: dg.DailyPartitionsDefinition) -> SystemAsse
 def assemble(built: Sequence[SystemAssets], database: Database | None = None) -> dg.Definitions:
     """The systems' assets and checks, with the jobs, schedules and sensors that run them."""
     hourly = [jobs.hourly(s) for s in built]
+    checks = [
+        *(check for s in built for check in s.checks),
+        inventory_check([s.system for s in built]),
+    ]
+    nightly = housekeeping()
     tidied = [s for s in built if s.housekeeping]
     assets: list[dg.AssetSpec | dg.AssetsDefinition] = [incidents_asset()]
     for system in built:
         assets += [*system.sources, *system.assets, *system.housekeeping]
     return dg.Definitions(
         assets=assets,
-        asset_checks=[
-            *(check for s in built for check in s.checks),
-            inventory_check([s.system for s in built]),
-        ],
+        asset_checks=checks,
         jobs=[
             *hourly,
             *(jobs.daily(s) for s in tidied),
-            jobs.audit(),
+            jobs.audit(checks),
             jobs.inventory(),
-            housekeeping,
+            nightly,
             repair_job(built),
         ],
         schedules=[
             *(schedules.hourly_schedule(s) for s in built),
             *(schedules.daily_schedule(s) for s in tidied),
             schedules.inventory_schedule(built),
-            housekeeping_schedule(),
+            housekeeping_schedule(nightly),
         ],
         sensors=[pressure_sensor.pending_pressure(built, hourly), alerts(built)],
-        resources={"database": database or ProjectDatabase()},
-        # A process for each step would cost seconds, for steps that take milliseconds.
-        executor=dg.in_process_executor,
+        resources={RESOURCE: database or ProjectDatabase()},
+        # A process for each step would cost seconds, for steps that take milliseconds. Definitions
+        # can be merged with others where these have an executor of their own.
+        executor=None if dagster_prefix() else dg.in_process_executor,
     )

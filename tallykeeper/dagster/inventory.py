@@ -20,15 +20,14 @@ from tallykeeper import NotInstalled, System, Tally
 from tallykeeper.catalog import state
 from tallykeeper.dagster.database import Database
 from tallykeeper.dagster.metadata import columns
+from tallykeeper.dagster_names import asset_path
 from tallykeeper.discovery import kept_systems, why_left_out
 from tallykeeper.faults import incidents
 from tallykeeper.maintain.backfill.lock import holder
 from tallykeeper.settings import fresh_seconds
 
 GROUP = "tallykeeper"
-INCIDENTS = dg.AssetKey([GROUP, incidents.incidents.name])
 INVENTORY = "inventory"
-INVENTORY_KEY = dg.AssetCheckKey(INCIDENTS, INVENTORY)
 # The sensor `alerts` reads from this how much of what is found is none yet.
 NEWS = "news"
 SUBJECT = f"{GROUP}.{incidents.incidents.name}"
@@ -74,11 +73,21 @@ class Inventory:
         return not any(self.kinds.values())
 
 
+def incidents_key() -> dg.AssetKey:
+    """The asset of the table of incidents. Raises SettingError."""
+    return dg.AssetKey(asset_path(GROUP, incidents.incidents.name))
+
+
+def inventory_key() -> dg.AssetCheckKey:
+    """The check of the table of incidents. Raises SettingError."""
+    return dg.AssetCheckKey(incidents_key(), INVENTORY)
+
+
 def incidents_asset() -> dg.AssetSpec:
     """The table of incidents, which the sensors write."""
     table = incidents.incidents
     return dg.AssetSpec(
-        INCIDENTS,
+        incidents_key(),
         description=(
             "What was found wrong: when, why, what was done about it, and when it was right again."
             " `tally incidents` lists them."
@@ -97,15 +106,15 @@ def inventory_check(systems: Sequence[System]) -> dg.AssetChecksDefinition:
     """The check of the table of incidents, over `systems`."""
 
     @dg.asset_check(
-        asset=INCIDENTS,
+        asset=incidents_key(),
         name=INVENTORY,
         description=(
             "No tally is unbuilt, no partition of a source is without capture, no backfill is"
             " stuck, and no incident is open."
         ),
     )
-    def inventory(database: Database) -> dg.AssetCheckResult:
-        return verdict(take(database.engine(), systems))
+    def inventory(tally_database: Database) -> dg.AssetCheckResult:
+        return verdict(take(tally_database.engine(), systems))
 
     return inventory
 

@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select, text
 
 from tallykeeper.catalog import state
+from tallykeeper.dagster_names import asset_address
 from tallykeeper.database import sql
 from tallykeeper.declarations.tally import Tally
 from tallykeeper.faults import incidents
@@ -112,7 +113,7 @@ def _notes(connection: Connection, tallies: Sequence[str], relation: str) -> Seq
 
 
 def _report(connection: Connection, tally: str, what: str) -> Incident:
-    details = {"asset": tally.replace(".", "/"), "to_resolve": f"tally refresh {tally}"}
+    details = {"asset": asset_address(tally), "to_resolve": f"tally refresh {tally}"}
     return incidents.report(connection, tally, incidents.EDITED, what, details=details)
 
 

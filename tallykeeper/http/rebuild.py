@@ -20,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tallykeeper import System, Tally
+from tallykeeper.dagster_names import REPAIR, asset_path, prefixed
 from tallykeeper.http.answers import json_response
 from tallykeeper.http.parameters import Day
 from tallykeeper.http.problems import Problem, Route, unaskable, unavailable
@@ -29,8 +30,6 @@ from tallykeeper.settings import serve_token, ui_url
 
 TIMEOUT_SECONDS = 15.0
 MOST_KEYS = 1_000
-# The job that computes single keys anew.
-_REPAIR = "repair"
 
 _LOG = logging.getLogger(__name__)
 
@@ -164,7 +163,7 @@ def _repaired(dagster: Dagster, tally: Tally, keys: list[dict[str, Any]]) -> dic
     launched = dagster.ask(
         _RUN,
         params={
-            "selector": {"jobName": _REPAIR, **_repository(_asset(dagster, tally))},
+            "selector": {"jobName": prefixed(REPAIR), **_repository(_asset(dagster, tally))},
             "runConfigData": {"ops": {"rebuild": {"config": config}}},
         },
     )
@@ -173,7 +172,7 @@ def _repaired(dagster: Dagster, tally: Tally, keys: list[dict[str, Any]]) -> dic
 
 
 def _asset(dagster: Dagster, tally: Tally) -> dict[str, Any]:
-    asset = dagster.ask(_ASSET, key={"path": [tally.system, tally.table.name]})
+    asset = dagster.ask(_ASSET, key={"path": asset_path(tally.system, tally.table.name)})
     if asset["__typename"] != "AssetNode":
         raise _unavailable(f"Dagster does not know {tally.name}; is the system in TALLY_SYSTEMS?")
     return asset
@@ -197,7 +196,7 @@ def _keys(tally: Tally, given: Sequence[str]) -> list[dict[str, Any]]:
 def _requested(
     dagster: Dagster, tally: Tally, start: date | None, end: date | None
 ) -> dict[str, Any]:
-    key = {"path": [tally.system, tally.table.name]}
+    key = {"path": asset_path(tally.system, tally.table.name)}
     asset = _asset(dagster, tally)
     partitions = asset["partitionKeys"]
     if partitions:

@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from tallykeeper import Difference, Tally, Verification, capture_faults, likely_cause
 from tallykeeper.catalog.state import is_there
+from tallykeeper.dagster_names import asset_address
 from tallykeeper.declarations.tally import FIRST_DAY, LAST_DAY
 from tallykeeper.faults import incidents, manual_writes
 from tallykeeper.operations.partition_windows import ONE_DAY, runs_of_days, spelled_out
@@ -93,7 +94,7 @@ def _report(
 ) -> None:
     before = incidents.open_of(connection, tally.name, kind)
     # What a check said of it stays, such as that a repair was asked for.
-    known = before.details if before is not None else {"asset": tally.name.replace(".", "/")}
+    known = before.details if before is not None else {"asset": asset_address(tally.name)}
     incidents.report(
         connection,
         tally.name,

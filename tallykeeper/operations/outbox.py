@@ -12,13 +12,13 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Select, func, insert, literal, select, true
 
+from tallykeeper.dagster_names import REPAIR, prefixed
 from tallykeeper.faults import incidents
 from tallykeeper.faults.incidents import Incident, deliveries, messages
 from tallykeeper.operations import message_templates
 from tallykeeper.operations.alert_targets import Target
 from tallykeeper.operations.delivery import sooner
 from tallykeeper.operations.message_templates import AGAIN, FOUND, NOT_RESOLVED, RESOLVED, Text
-from tallykeeper.operations.repair_answers import REPAIR_JOB
 
 # More of a kind at once go into one message.
 MOST_SINGLE = 5
@@ -108,7 +108,7 @@ def _kind(
         return RESOLVED
     if notified_at is None:
         return FOUND
-    if found_now and incident.details.get("job") == REPAIR_JOB:
+    if found_now and incident.details.get("job") == prefixed(REPAIR):
         return NOT_RESOLVED
     if long_ago and (found_now or incident.last_found_at > notified_at):
         return AGAIN

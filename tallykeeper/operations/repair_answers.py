@@ -13,7 +13,6 @@ from tallykeeper import Incident
 from tallykeeper.faults import incidents
 from tallykeeper.operations.partition_windows import spelled_out
 
-REPAIR_JOB = "repair"
 # In the details of an incident of a failed matches_source: the evaluation that found it last, and
 # how that was answered.
 EVALUATION = "evaluation"

@@ -15,6 +15,7 @@ from tallykeeper.dagster.assets import SystemAssets
 from tallykeeper.dagster.code_location import assemble
 from tallykeeper.dagster.database import Database
 from tallykeeper.dagster.metadata import materializations
+from tallykeeper.dagster_names import RESOURCE
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 TODAY = datetime.now(UTC).date()
@@ -156,7 +157,7 @@ class Location:
             instance=self.instance,
             scheduled_execution_time=datetime.now(UTC),
             repository_def=definitions.get_repository_def(),
-            resources={"database": self.database},
+            resources={RESOURCE: self.database},
         ) as context:
             return definitions.resolve_schedule_def(schedule).evaluate_tick(context)
 
@@ -166,7 +167,7 @@ class Location:
         with dg.build_sensor_context(
             instance=self.instance,
             repository_def=definitions.get_repository_def(),
-            resources={"database": self.database},
+            resources={RESOURCE: self.database},
         ) as context:
             return definitions.resolve_sensor_def(sensor).evaluate_tick(context)
 

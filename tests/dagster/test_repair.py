@@ -16,7 +16,7 @@ from assets.media.tallies import system as media
 from tallykeeper import Difference, Incident, Tally, Verification
 from tallykeeper.dagster.automation.repair_requests import doing, repair_requests
 from tallykeeper.dagster.code_location import assets_of
-from tallykeeper.dagster.inventory import INCIDENTS
+from tallykeeper.dagster.inventory import incidents_key
 from tallykeeper.dagster.partitions import daily
 from tallykeeper.database.sql import CLAIM_WRITING
 from tallykeeper.faults import incidents
@@ -283,14 +283,14 @@ def test_the_asset_of_the_incidents_lists_them(library: Location) -> None:
     look(library)
     (_, [(_, _, resolved)]) = listed(library)
     assert resolved.endswith("(the check matches_source)")
-    seen = library.instance.get_latest_materialization_event(INCIDENTS)
+    seen = library.instance.get_latest_materialization_event(incidents_key())
     look(library)
-    assert library.instance.get_latest_materialization_event(INCIDENTS) == seen, "no news"
+    assert library.instance.get_latest_materialization_event(incidents_key()) == seen, "no news"
 
 
 def listed(library: Location) -> tuple[str, list[tuple[str, str, str]]]:
     """What the asset says last: how many are open, and of each subject, what, and when resolved."""
-    event = library.instance.get_latest_materialization_event(INCIDENTS)
+    event = library.instance.get_latest_materialization_event(incidents_key())
     assert event is not None
     assert event.asset_materialization is not None
     metadata = event.asset_materialization.metadata

@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from tallykeeper.dagster.checks import MATCHES_SOURCE
 from tallykeeper.dagster.database import Database
+from tallykeeper.dagster_names import RESOURCE
 from tallykeeper.faults import incidents
 from tallykeeper.faults.incidents import Incident
 from tests.dagster.location import Location
@@ -28,7 +29,7 @@ def look(
         instance=location.instance,
         cursor=cursor,
         repository_def=definitions.get_repository_def(),
-        resources={"database": database or location.database},
+        resources={RESOURCE: database or location.database},
     ) as context:
         ticked: SensorExecutionData = definitions.resolve_sensor_def(SENSOR).evaluate_tick(context)
         return ticked

@@ -17,6 +17,7 @@ LAYERS = (
     "errors",
     "extras",
     "settings",
+    "dagster_names",
     "table_names",
     "charts",
     "database",

@@ -21,11 +21,12 @@ from tallykeeper.dagster._internals import (
     PARTITION_NAME_TAG,
 )
 from tallykeeper.dagster.alerting import event_log_reader, expected_warnings
-from tallykeeper.dagster.assets import key_of
+from tallykeeper.dagster.alerting.ownership import Own
 from tallykeeper.dagster.automation.jobs import AUDIT
-from tallykeeper.dagster.automation.repair_requests import INCIDENT_TAG, REPAIR_JOB
+from tallykeeper.dagster.automation.repair_requests import INCIDENT_TAG
 from tallykeeper.dagster.checks import CAPTURE_INTACT, FRESH, MATCHES_SOURCE
 from tallykeeper.dagster.inventory import NEWS
+from tallykeeper.dagster_names import REPAIR, prefixed
 from tallykeeper.faults import incidents
 from tallykeeper.faults.incidents import Incident
 from tallykeeper.maintain.audit import audit_of
@@ -54,7 +55,7 @@ class Place:
     name: str | None
     sensor: str
     repository: dg.RepositoryDefinition
-    tallies: Mapping[dg.AssetKey, Tally]
+    own: Own
     expected: Mapping[str, str] = field(default_factory=dict)
 
     def covered(self, run: dg.DagsterRun) -> list[str] | None:
@@ -64,21 +65,23 @@ class Place:
             return None
         if not self.repository.has_job(run.job_name):
             return None
-        keys = run.asset_selection
-        if not keys and not run.asset_check_selection:
+        keys, checks = run.asset_selection, run.asset_check_selection or frozenset()
+        if not keys and not checks:
             keys = self.repository.get_job(run.job_name).asset_layer.selected_asset_keys
-        return sorted(key.to_user_string() for key in keys or ())
+        covered = self.own.assets & (keys or frozenset())
+        if run.job_name not in self.own.names and not covered and not self.own.checks & checks:
+            return None
+        return sorted(key.to_user_string() for key in covered)
 
 
-def place_of(context: dg.SensorEvaluationContext, sensor: str, tallies: Sequence[Tally]) -> Place:
-    """The code location that the sensor of that name is in, with the tallies it keeps."""
+def place_of(context: dg.SensorEvaluationContext, sensor: str, own: Own) -> Place:
+    """The code location that the sensor of that name is in, of which `own` is ours."""
     repository = context.repository_def
     if repository is None:
         raise dg.DagsterInvariantViolationError("a sensor is evaluated with its repository")
     origin = context.code_location_origin
     name = origin.location_name if origin is not None else None
-    by_asset = {key_of(tally): tally for tally in tallies}
-    return Place(name, sensor, repository, by_asset, expected_warnings.expected(context.instance))
+    return Place(name, sensor, repository, own, expected_warnings.expected(context.instance))
 
 
 def find(
@@ -107,10 +110,10 @@ def _evaluation(
     connection: Connection, place: Place, record: EventLogRecord, is_open: set[tuple[str, str]]
 ) -> Incident | None:
     evaluation = event_log_reader.evaluation_of(record)
-    if evaluation.asset_check_key not in place.repository.asset_graph.asset_check_keys:
+    if evaluation.asset_check_key not in place.own.checks:
         return None
     metadata: dict[str, Any] = {name: value.value for name, value in evaluation.metadata.items()}
-    tally = place.tallies.get(evaluation.asset_key)
+    tally = place.own.tallies.get(evaluation.asset_key)
     subject = tally.name if tally is not None else ".".join(evaluation.asset_key.path)
     kind = KINDS.get(evaluation.check_name, evaluation.check_name)
     at = event_log_reader.time_of(record)
@@ -174,7 +177,7 @@ def _is_no_news(record: EventLogRecord, metadata: Mapping[str, Any]) -> bool:
     they do not find, the next inventory finds.
     """
     news = metadata.get(NEWS)
-    return news is not None and (news == 0 or record.event_log_entry.job_name == AUDIT)
+    return news is not None and (news == 0 or record.event_log_entry.job_name == prefixed(AUDIT))
 
 
 def _cause(
@@ -217,7 +220,7 @@ def _run(
     subject = _run_subject(run, covered)
     at = event_log_reader.time_of(record)
     if event_log_reader.kind_of(record) is event_log_reader.RUN_FAILED:
-        if run.job_name == REPAIR_JOB and INCIDENT_TAG not in run.tags:
+        if run.job_name == prefixed(REPAIR) and INCIDENT_TAG not in run.tags:
             return None  # Somebody who wrote its config is looking at it.
         details: dict[str, Any] = {"run": run.run_id, "job": run.job_name, "assets": covered}
         partitions = _partitions(run)
@@ -284,7 +287,7 @@ def _needs_no_more(
     names = {name.replace("/", ".") for name in failed.details.get("assets") or ()}
     if names & differing:
         return False
-    audits = [audit_of(connection, t) for t in place.tallies.values() if t.name in names]
+    audits = [audit_of(connection, t) for t in place.own.tallies.values() if t.name in names]
     return bool(audits) and all(
         audit is not None
         and audit.compared_since is not None

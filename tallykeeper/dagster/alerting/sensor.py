@@ -18,16 +18,17 @@ from sqlalchemy.exc import OperationalError
 
 from tallykeeper.catalog.state import is_there
 from tallykeeper.dagster.alerting import event_log_reader, incident_rules, tick_monitor
+from tallykeeper.dagster.alerting.ownership import own_of
 from tallykeeper.dagster.alerting.sensor_cursor import Memory
 from tallykeeper.dagster.assets import SystemAssets
 from tallykeeper.dagster.automation.repair_requests import (
-    REPAIR_JOB,
     lost_requests,
     repair_requests,
 )
 from tallykeeper.dagster.database import Database
-from tallykeeper.dagster.inventory import INCIDENTS
+from tallykeeper.dagster.inventory import incidents_key
 from tallykeeper.dagster.metadata import incident_summary
+from tallykeeper.dagster_names import REPAIR, prefixed
 from tallykeeper.database.connections import DatabaseUnavailable
 from tallykeeper.faults import incidents, manual_writes
 from tallykeeper.operations import delivery, message_templates, outbox
@@ -42,11 +43,11 @@ LOOK_EVERY_SECONDS = 30
 
 def alerts(systems: Sequence[SystemAssets]) -> dg.SensorDefinition:
     """Record what is wrong with any tally, check, run or schedule; ask for repairs; tell people."""
-    tallies = [tally for built in systems for tally in built.system.tallies]
+    own = own_of(systems)
 
     @dg.sensor(
-        name=ALERTS,
-        job_name=REPAIR_JOB,
+        name=prefixed(ALERTS),
+        job_name=prefixed(REPAIR),
         minimum_interval_seconds=LOOK_EVERY_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
@@ -54,18 +55,18 @@ def alerts(systems: Sequence[SystemAssets]) -> dg.SensorDefinition:
             " messages go to TALLY_ALERT_URLS, and repairs are requested."
         ),
     )
-    def look(context: dg.SensorEvaluationContext, database: Database) -> dg.SensorResult:
+    def look(context: dg.SensorEvaluationContext, tally_database: Database) -> dg.SensorResult:
         recipients, repeat_hours = targets(), alert_repeat_hours()
         ui_url()
         memory, now = Memory.of(context.cursor), datetime.now(UTC)
         try:
-            engine = database.engine()
+            engine = tally_database.engine()
             found = tick_monitor.ages(engine, systems)
             with engine.begin() as connection:
                 why_not = _why_not(connection)
                 if why_not:
                     return dg.SensorResult(skip_reason=why_not, cursor=context.cursor)
-                place = incident_rules.place_of(context, ALERTS, tallies)
+                place = incident_rules.place_of(context, prefixed(ALERTS), own)
                 memory = _absence(connection, memory, now)
                 events = event_log_reader.listen(context.instance, connection)
                 found_now = incident_rules.find(context.instance, connection, place, events)
@@ -101,13 +102,15 @@ def alerts(systems: Sequence[SystemAssets]) -> dg.SensorDefinition:
 
 def _list_incidents(instance: dg.DagsterInstance, listing: Mapping[str, dg.MetadataValue]) -> None:
     """Have the asset of the incidents list them, where that is not what it says already."""
-    latest = instance.get_latest_materialization_event(INCIDENTS)
+    latest = instance.get_latest_materialization_event(incidents_key())
     if latest is None or latest.asset_materialization is None:
         known: Mapping[str, dg.MetadataValue] = {}
     else:
         known = latest.asset_materialization.metadata
     if known != listing:
-        instance.report_runless_asset_event(dg.AssetMaterialization(INCIDENTS, metadata=listing))
+        instance.report_runless_asset_event(
+            dg.AssetMaterialization(incidents_key(), metadata=listing)
+        )
 
 
 def _why_not(connection: Connection) -> str | None:

@@ -31,6 +31,7 @@ from tallykeeper.dagster._internals import (
 from tallykeeper.dagster.alerting.incident_rules import Place, one_line
 from tallykeeper.dagster.assets import SystemAssets
 from tallykeeper.dagster.automation.schedules import why_passed_over
+from tallykeeper.dagster_names import asset_address
 from tallykeeper.database.sqlstates import LOCK_NOT_AVAILABLE, sqlstate_of
 from tallykeeper.declarations.tally import LOGGED_AT
 from tallykeeper.faults import incidents
@@ -96,7 +97,7 @@ def pending(connection: Connection, found: Ages) -> set[int]:
             f"A pending change has waited for {_rounded(age)}; the limit is {found.limit}. Live"
             " reads are exact all the same. Does the hourly schedule run?"
         )
-        details = {"asset": subject.replace(".", "/"), "to_resolve": f"tally refresh {subject}"}
+        details = {"asset": asset_address(subject), "to_resolve": f"tally refresh {subject}"}
         kind = incidents.PENDING
         reported.add(incidents.report(connection, subject, kind, what, details=details).id)
     for subject in known:
@@ -124,7 +125,7 @@ def uncompared(connection: Connection, looked_at: Collection[str]) -> set[int]:
             f" all were before {since.astimezone(UTC):%Y-%m-%d %H:%M} UTC. Does the hourly schedule"
             f" run? `tally verify {subject}` compares all of it now."
         )
-        details = {"asset": subject.replace(".", "/"), "to_resolve": f"tally verify {subject}"}
+        details = {"asset": asset_address(subject), "to_resolve": f"tally verify {subject}"}
         kind = incidents.UNCOMPARED
         reported.add(incidents.report(connection, subject, kind, what, details=details).id)
     for subject in known:
@@ -227,11 +228,12 @@ def _definition(place: Place, state: InstigatorState) -> Any:
     origin = state.origin.repository_origin
     if place.name is not None and origin.code_location_origin.location_name != place.name:
         return None
+    if state.name not in place.own.names:
+        return None
     repository = place.repository
     if state.instigator_type is InstigatorType.SCHEDULE:
         return next((s for s in repository.schedule_defs if s.name == state.name), None)
-    others = (s for s in repository.sensor_defs if s.name != place.sensor)
-    return next((s for s in others if s.name == state.name), None)
+    return next((s for s in repository.sensor_defs if s.name == state.name), None)
 
 
 def _is_on(state: InstigatorState, definition: Any) -> bool:

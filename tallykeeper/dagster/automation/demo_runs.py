@@ -11,9 +11,10 @@ from dagster import DagsterExecutionInterruptedError, DagsterInstance, ExecuteIn
 from tallykeeper import System, Tally
 from tallykeeper.dagster._internals import CodeLocation
 from tallykeeper.dagster.assets import key_of, lanes_of
-from tallykeeper.dagster.automation.jobs import hourly_name
+from tallykeeper.dagster.automation.jobs import AUDIT, hourly_name
 from tallykeeper.dagster.code_location import definitions
 from tallykeeper.dagster.workspace import code_location
+from tallykeeper.dagster_names import prefixed
 from tallykeeper.settings import start_date
 
 REBUILT_DAYS = 90
@@ -62,7 +63,7 @@ class Runs:
 
     def audit(self) -> ExecuteInProcessResult:
         """What the nightly schedule runs."""
-        return self._execute("audit", {})
+        return self._execute(prefixed(AUDIT), {})
 
     def _execute(self, job: str, config: dict[str, Any], **options: Any) -> ExecuteInProcessResult:
         definition = self._definitions.resolve_job_def(job)

@@ -9,11 +9,14 @@ the partitions chosen.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import dagster as dg
 
 from tallykeeper.dagster._internals import AssetJob
 from tallykeeper.dagster.assets import SystemAssets
-from tallykeeper.dagster.inventory import INVENTORY_KEY
+from tallykeeper.dagster.inventory import inventory_key
+from tallykeeper.dagster_names import prefixed
 
 AUDIT = "audit"
 INVENTORY = "inventory"
@@ -21,12 +24,12 @@ INVENTORY = "inventory"
 
 def hourly_name(system: str) -> str:
     """The name of a system's hourly job, and of its schedule."""
-    return f"{system}_hourly"
+    return prefixed(f"{system}_hourly")
 
 
 def daily_name(system: str) -> str:
     """The name of a system's daily job, and of its schedule."""
-    return f"{system}_daily"
+    return prefixed(f"{system}_daily")
 
 
 def hourly(built: SystemAssets) -> AssetJob:
@@ -34,7 +37,7 @@ def hourly(built: SystemAssets) -> AssetJob:
     name = built.system.name
     return dg.define_asset_job(
         hourly_name(name),
-        selection=dg.AssetSelection.groups(name) - _housekeeping(built),
+        selection=dg.AssetSelection.assets(*(key for each in built.assets for key in each.keys)),
         description=(
             f"Bring the tallies of {name} up to date: the cost follows the changes, wherever they"
             " are. Then check what was touched. It runs without a partition; partitions that are"
@@ -59,11 +62,11 @@ def daily(built: SystemAssets) -> AssetJob:
     )
 
 
-def audit() -> AssetJob:
-    """Verify everything now: all checks, without their assets."""
+def audit(checks: Sequence[dg.AssetChecksDefinition]) -> AssetJob:
+    """Verify everything now: all `checks`, without their assets."""
     return dg.define_asset_job(
-        AUDIT,
-        selection=dg.AssetSelection.all_asset_checks(),
+        prefixed(AUDIT),
+        selection=dg.AssetSelection.checks(*(key for check in checks for key in check.check_keys)),
         description=(
             "Compare every derived table with its sources, all of it, now; change nothing. No"
             " schedule runs it: the hourly jobs compare every key at least once in 24 hours."
@@ -75,8 +78,8 @@ def audit() -> AssetJob:
 def inventory() -> AssetJob:
     """Look for what is left undone, without comparing anything."""
     return dg.define_asset_job(
-        INVENTORY,
-        selection=dg.AssetSelection.checks(INVENTORY_KEY),
+        prefixed(INVENTORY),
+        selection=dg.AssetSelection.checks(inventory_key()),
         description="Check whether anything is unbuilt, uncaptured, stuck or still wrong.",
         executor_def=dg.in_process_executor,
     )

@@ -17,6 +17,7 @@ from tallykeeper.dagster._internals import AssetJob
 from tallykeeper.dagster.assets import SystemAssets
 from tallykeeper.dagster.automation.schedules import refresh_request, why_passed_over
 from tallykeeper.dagster.database import Database
+from tallykeeper.dagster_names import prefixed
 from tallykeeper.settings import pressure_rows
 
 PENDING_PRESSURE = "pending_pressure"
@@ -30,14 +31,14 @@ def pending_pressure(
     """Request a refresh of each system that has a tally with very many pending changes."""
 
     @dg.sensor(
-        name=PENDING_PRESSURE,
+        name=prefixed(PENDING_PRESSURE),
         jobs=hourly,
         minimum_interval_seconds=LOOK_EVERY_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Refresh before the hour when very many changes are pending.",
     )
-    def every_minute(database: Database) -> dg.SensorResult | dg.SkipReason:
-        engine, limit = database.engine(), pressure_rows()
+    def every_minute(tally_database: Database) -> dg.SensorResult | dg.SkipReason:
+        engine, limit = tally_database.engine(), pressure_rows()
         requests = []
         for built in systems:
             if why_passed_over(engine, built.system):

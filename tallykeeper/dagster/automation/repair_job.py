@@ -23,11 +23,12 @@ from tallykeeper import RecomputedTally, Refreshed, Tally
 from tallykeeper.dagster import lanes, materialization
 from tallykeeper.dagster._internals import report_materializations
 from tallykeeper.dagster.assets import SystemAssets, key_of, lanes_of, span_of
-from tallykeeper.dagster.automation.repair_requests import REPAIR_JOB, REPAIR_OP
+from tallykeeper.dagster.automation.repair_requests import REPAIR_OP
 from tallykeeper.dagster.checks import MATCHES_SOURCE, compare, verdict
 from tallykeeper.dagster.database import Database
 from tallykeeper.dagster.metadata import materializations
 from tallykeeper.dagster.partitions import daily
+from tallykeeper.dagster_names import REPAIR, prefixed
 from tallykeeper.declarations.tally import FIRST_DAY, LAST_DAY
 from tallykeeper.faults import incidents
 from tallykeeper.operations.partition_windows import ONE_DAY, Bounds
@@ -58,9 +59,11 @@ def repair_job(built: Sequence[SystemAssets]) -> dg.JobDefinition:
         tally: known = Field(description="The tally, as in media.daily_contributions.")
 
     @dg.op(name=REPAIR_OP, description="Compute anew what a failed check named; check it again.")
-    def rebuild(context: dg.OpExecutionContext, config: KnownTally, database: Database) -> None:
+    def rebuild(
+        context: dg.OpExecutionContext, config: KnownTally, tally_database: Database
+    ) -> None:
         assets, tally = by_name[config.tally.value]
-        engine = database.engine()
+        engine = tally_database.engine()
         with engine.connect() as connection:
             faults = tallykeeper.capture_faults(connection, tally)
         done = _rebuild(engine, tally, config)
@@ -76,12 +79,12 @@ def repair_job(built: Sequence[SystemAssets]) -> dg.JobDefinition:
         for check in assets.checks_of(tally):
             (key,) = check.check_keys
             if key.name != MATCHES_SOURCE:
-                other = check(database=database)
+                other = check(tally_database=tally_database)
                 assert isinstance(other, dg.AssetCheckResult)
                 _evaluate(context, tally, key.name, other)
 
     @dg.job(
-        name=REPAIR_JOB,
+        name=prefixed(REPAIR),
         description=(
             "Compute anew what a failed check named, and check it again. Requested by the sensor"
             " `alerts`; the metadata of a failed matches_source is its config."

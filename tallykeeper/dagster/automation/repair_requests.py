@@ -16,6 +16,7 @@ from sqlalchemy import Connection, func, select, update
 
 from tallykeeper import Incident
 from tallykeeper.dagster._internals import RUN_KEY_TAG
+from tallykeeper.dagster_names import REPAIR, prefixed
 from tallykeeper.faults import incidents
 from tallykeeper.operations.repair_answers import (
     ANSWER,
@@ -23,14 +24,13 @@ from tallykeeper.operations.repair_answers import (
     EVALUATION,
     LIMIT,
     OFF,
-    REPAIR_JOB,
     REQUESTED,
     doing,
     is_answered,
 )
 from tallykeeper.settings import repairs_per_day
 
-__all__ = ["REPAIR_JOB", "REPAIR_OP", "config_of", "doing", "repair_requests", "request_of"]
+__all__ = ["REPAIR_OP", "config_of", "doing", "repair_requests", "request_of"]
 
 REPAIR_OP = "rebuild"
 INCIDENT_TAG = "tallykeeper/incident"
@@ -88,14 +88,14 @@ def lost_requests(instance: dg.DagsterInstance, connection: Connection) -> list[
 
 def _has_run(instance: dg.DagsterInstance, incident: Incident) -> bool:
     tags = {RUN_KEY_TAG: request_of(incident).run_key or ""}
-    return instance.get_runs_count(dg.RunsFilter(job_name=REPAIR_JOB, tags=tags)) > 0
+    return instance.get_runs_count(dg.RunsFilter(job_name=prefixed(REPAIR), tags=tags)) > 0
 
 
 def request_of(incident: Incident) -> dg.RunRequest:
     """The run that repairs the incident as its latest evaluation says."""
     return dg.RunRequest(
-        job_name=REPAIR_JOB,
-        run_key=f"{REPAIR_JOB} of incident {incident.id} for {incident.details[EVALUATION]}",
+        job_name=prefixed(REPAIR),
+        run_key=f"{REPAIR} of incident {incident.id} for {incident.details[EVALUATION]}",
         run_config=config_of(incident.details[incidents.REPAIR], incident.id),
         tags={INCIDENT_TAG: str(incident.id)},
     )
@@ -127,6 +127,6 @@ def _repairs_today(connection: Connection, subject: str) -> int:
 
 def _is_under_way(instance: dg.DagsterInstance, incident: Incident) -> bool:
     of_it = dg.RunsFilter(
-        job_name=REPAIR_JOB, tags={INCIDENT_TAG: str(incident.id)}, statuses=UNFINISHED
+        job_name=prefixed(REPAIR), tags={INCIDENT_TAG: str(incident.id)}, statuses=UNFINISHED
     )
     return instance.get_runs_count(of_it) > 0

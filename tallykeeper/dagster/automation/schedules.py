@@ -15,6 +15,7 @@ from tallykeeper import System
 from tallykeeper.dagster.assets import SystemAssets
 from tallykeeper.dagster.automation.jobs import INVENTORY, daily_name, hourly_name
 from tallykeeper.dagster.database import Database
+from tallykeeper.dagster_names import prefixed
 from tallykeeper.discovery import is_kept, missing_sources
 from tallykeeper.settings import wanted_systems
 
@@ -37,8 +38,8 @@ def hourly_schedule(built: SystemAssets) -> dg.ScheduleDefinition:
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description=f"Every hour: refresh the tallies of {system.name}, and check them.",
     )
-    def every_hour(database: Database) -> dg.RunRequest | dg.SkipReason:
-        why_not = why_passed_over(database.engine(), system)
+    def every_hour(tally_database: Database) -> dg.RunRequest | dg.SkipReason:
+        why_not = why_passed_over(tally_database.engine(), system)
         return dg.SkipReason(why_not) if why_not else refresh_request(built)
 
     return every_hour
@@ -56,8 +57,8 @@ def daily_schedule(built: SystemAssets) -> dg.ScheduleDefinition:
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description=f"Every night: the housekeeping of {system.name}.",
     )
-    def every_night(database: Database) -> dg.RunRequest | dg.SkipReason:
-        why_not = why_passed_over(database.engine(), system)
+    def every_night(tally_database: Database) -> dg.RunRequest | dg.SkipReason:
+        why_not = why_passed_over(tally_database.engine(), system)
         return dg.SkipReason(why_not) if why_not else dg.RunRequest()
 
     return every_night
@@ -67,15 +68,15 @@ def inventory_schedule(systems: Sequence[SystemAssets]) -> dg.ScheduleDefinition
     """The hourly look for what is left undone."""
 
     @dg.schedule(
-        name=INVENTORY,
-        job_name=INVENTORY,
+        name=prefixed(INVENTORY),
+        job_name=prefixed(INVENTORY),
         cron_schedule=AFTER_THE_REFRESHES,
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="Every hour: is anything unbuilt, uncaptured, stuck or still wrong?",
     )
-    def every_hour(database: Database) -> dg.RunRequest | dg.SkipReason:
-        engine = database.engine()
+    def every_hour(tally_database: Database) -> dg.RunRequest | dg.SkipReason:
+        engine = tally_database.engine()
         passed_over = [why_passed_over(engine, s.system) for s in systems]
         if all(passed_over):
             return dg.SkipReason("; ".join(why for why in passed_over if why))

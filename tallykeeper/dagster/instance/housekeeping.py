@@ -13,7 +13,8 @@ import dagster as dg
 
 from tallykeeper import prune_incidents
 from tallykeeper.dagster.database import Database
-from tallykeeper.settings import keep_incidents_days, keep_runs_days
+from tallykeeper.dagster_names import prefixed
+from tallykeeper.settings import dagster_prefix, keep_incidents_days, keep_runs_days
 
 HOUSEKEEPING = "housekeeping"
 # After the housekeeping of the systems.
@@ -64,30 +65,35 @@ def delete_old_runs(context: dg.OpExecutionContext) -> None:
     out=dg.Out(dg.Nothing),
     description="Delete incidents that were resolved longer ago than TALLY_KEEP_INCIDENTS_DAYS.",
 )
-def delete_old_incidents(context: dg.OpExecutionContext, database: Database) -> None:
+def delete_old_incidents(context: dg.OpExecutionContext, tally_database: Database) -> None:
     """Delete incidents resolved long ago, and say how many."""
     days = keep_incidents_days()
-    with database.engine().begin() as connection:
+    with tally_database.engine().begin() as connection:
         deleted = prune_incidents(connection, datetime.now(UTC) - timedelta(days=days))
     context.add_output_metadata({"resolved_before_days": days, "incidents_deleted": deleted})
 
 
-@dg.job(
-    name=HOUSEKEEPING,
-    description="Delete old runs with their events, and incidents that were resolved long ago.",
-    executor_def=dg.in_process_executor,
-)
-def housekeeping() -> None:
-    """Both; neither waits for the other."""
-    delete_old_runs()
-    delete_old_incidents()
+def housekeeping() -> dg.JobDefinition:
+    """The job. Runs are deleted where Dagster is ours alone, which a prefix says it is not."""
+
+    @dg.job(
+        name=prefixed(HOUSEKEEPING),
+        description="Delete old runs with their events, and incidents that were resolved long ago.",
+        executor_def=dg.in_process_executor,
+    )
+    def as_job() -> None:
+        if not dagster_prefix():
+            delete_old_runs()
+        delete_old_incidents()
+
+    return as_job
 
 
-def housekeeping_schedule() -> dg.ScheduleDefinition:
+def housekeeping_schedule(job: dg.JobDefinition) -> dg.ScheduleDefinition:
     """Every night, on by default."""
     return dg.ScheduleDefinition(
-        name=HOUSEKEEPING,
-        job=housekeeping,
+        name=job.name,
+        job=job,
         cron_schedule=LATE_AT_NIGHT,
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,

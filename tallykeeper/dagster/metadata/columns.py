@@ -14,6 +14,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from tallykeeper import Everything, Tally
 from tallykeeper.dagster.metadata.column_descriptions import BY_NAME
+from tallykeeper.dagster_names import asset_path
 from tallykeeper.database.sql import type_name
 
 
@@ -36,11 +37,11 @@ def key_of_table(tallies: Sequence[Tally], table: Table) -> dg.AssetKey:
     system = tallies[0].system
     derived = [tally.table for tally in tallies]
     if table in derived:
-        return dg.AssetKey([system, table.name])
+        return dg.AssetKey(asset_path(system, table.name))
     others = {t for t in (*derived, *(s for tally in tallies for s in tally.sources)) if t != table}
     if any(other.name == table.name for other in others):
-        return dg.AssetKey([system, table.schema or "public", table.name])
-    return dg.AssetKey([system, table.name])
+        return dg.AssetKey(asset_path(system, table.schema or "public", table.name))
+    return dg.AssetKey(asset_path(system, table.name))
 
 
 def lineage(tally: Tally) -> dg.TableColumnLineage:
