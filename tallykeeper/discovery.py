@@ -104,6 +104,14 @@ def _installed() -> Iterator[tuple[str, System]]:
         )
 
 
+def system_called(name: str) -> System:
+    """The system of that name. Raises SettingError where there is none."""
+    systems = {system.name: system for system in all_systems()}
+    if name not in systems:
+        raise SettingError("a system", f"one of {', '.join(systems)}", name, "correct the name")
+    return systems[name]
+
+
 def chosen_systems() -> tuple[System, ...]:
     """The systems that TALLY_SYSTEMS names, in its order; every one where it is unset.
 

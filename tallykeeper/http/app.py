@@ -20,8 +20,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tallykeeper import System
 from tallykeeper.database.connections import open_engine
-from tallykeeper.discovery import all_systems, chosen_systems
+from tallykeeper.discovery import chosen_systems, system_called
 from tallykeeper.http import operations, page, rebuild, tallies
 from tallykeeper.http.problems import Problem, problem_of
 from tallykeeper.http.routing import SCHEMAS
@@ -31,17 +32,16 @@ CONNECTIONS = 8
 """Of each worker process: how many questions the database is asked at once."""
 
 
-def create_app(engine: Engine | None = None, systems: Sequence[str] | None = None) -> FastAPI:
+def create_app(
+    engine: Engine | None = None, systems: Sequence[System | str] | None = None
+) -> FastAPI:
     """The service on `engine`, by default on the database that the settings name.
 
-    `systems` are those that it answers for, by default those that TALLY_SYSTEMS names, else all.
-    Raises SettingError.
+    `systems` are those that it answers for, or their names in the project; by default those that
+    TALLY_SYSTEMS names, else all. Raises SettingError.
     """
     opened = OpenedLate(engine)
-    chosen = chosen_systems()
-    if systems is not None:
-        known = {system.name: system for system in all_systems()}
-        chosen = tuple(known[name] for name in systems)
+    chosen = chosen_systems() if systems is None else tuple(map(_named, systems))
 
     app = new_app(opened.close)
     for system in chosen:
@@ -54,6 +54,10 @@ def create_app(engine: Engine | None = None, systems: Sequence[str] | None = Non
     app.include_router(tallies.router(opened, chosen))
     app.include_router(page.router())
     return app
+
+
+def _named(system: System | str) -> System:
+    return system if isinstance(system, System) else system_called(system)
 
 
 def new_app(close: Callable[[], None] | None = None) -> FastAPI:

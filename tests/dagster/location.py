@@ -15,7 +15,7 @@ from tallykeeper.dagster.assets import SystemAssets
 from tallykeeper.dagster.code_location import assemble
 from tallykeeper.dagster.database import Database
 from tallykeeper.dagster.metadata import materializations
-from tallykeeper.dagster_names import RESOURCE
+from tallykeeper.dagster_names import RESOURCE, prefixed
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 TODAY = datetime.now(UTC).date()
@@ -148,7 +148,7 @@ class Location:
 
     def audit(self) -> Ran:
         """All checks without their assets: every key is compared, at once."""
-        return self.run("audit")
+        return self.run(prefixed("audit"))
 
     def tick(self, schedule: str) -> Any:
         """What a schedule decides now."""

@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from tallykeeper.dagster.checks import MATCHES_SOURCE
 from tallykeeper.dagster.database import Database
-from tallykeeper.dagster_names import RESOURCE
+from tallykeeper.dagster_names import RESOURCE, prefixed
 from tallykeeper.faults import incidents
 from tallykeeper.faults.incidents import Incident
 from tests.dagster.location import Location
@@ -31,7 +31,9 @@ def look(
         repository_def=definitions.get_repository_def(),
         resources={RESOURCE: database or location.database},
     ) as context:
-        ticked: SensorExecutionData = definitions.resolve_sensor_def(SENSOR).evaluate_tick(context)
+        ticked: SensorExecutionData = definitions.resolve_sensor_def(
+            prefixed(SENSOR)
+        ).evaluate_tick(context)
         return ticked
 
 

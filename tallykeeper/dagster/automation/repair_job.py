@@ -52,8 +52,10 @@ class RepairConfig(dg.Config):
 def repair_job(built: Sequence[SystemAssets]) -> dg.JobDefinition:
     """The job, for the tallies of these systems."""
     by_name = {tally.name: (each, tally) for each in built for tally in each.system.tallies}
-    # What is no tally is refused where the config is written.
-    known = Enum("TallyName", {name: name for name in by_name})  # type: ignore[misc]
+    # What is no tally is refused where the config is written. Dagster knows a type by its name, in
+    # all of a process, where there can be jobs for other systems.
+    systems = "_".join(each.system.name for each in built)
+    known = Enum(f"TallyOf_{systems}", {name: name for name in by_name})  # type: ignore[misc]
 
     class KnownTally(RepairConfig):
         tally: known = Field(description="The tally, as in media.daily_contributions.")
