@@ -106,21 +106,21 @@ def stranger() -> Iterator[Stranger]:
         (home / "dg.toml").write_text("[cli.telemetry]\nenabled = false\n")
         one = Stranger(programs, make_project(folder / "shop"), home)
         one.run("tally", "migrate", "--with-sources")
+        today = datetime.now(UTC).replace(hour=12)
+        with closing(_database(one)) as database, database.cursor() as cursor:
+            cursor.executemany(
+                "INSERT INTO shop.orders (country, cents, ordered_at) VALUES (%s, %s, %s)",
+                [("de", 100, today), ("de", 50, today), ("fr", 7, today - timedelta(days=1))],
+            )
         yield one
         one.run("tally", "stop")
 
 
 def test_a_tally_is_kept_from_the_first_order_on(stranger: Stranger) -> None:
-    today = datetime.now(UTC).replace(hour=12)
+    assert stranger.run("tally", "refresh").startswith("shop.revenue_daily: rebuilt")
     with closing(_database(stranger)) as database, database.cursor() as cursor:
-        cursor.executemany(
-            "INSERT INTO shop.orders (country, cents, ordered_at) VALUES (%s, %s, %s)",
-            [("de", 100, today), ("de", 50, today), ("fr", 7, today - timedelta(days=1))],
-        )
-        refreshed = stranger.run("tally", "refresh")
         cursor.execute("SELECT country, orders, cents FROM shop.revenue_daily ORDER BY country")
         assert cursor.fetchall() == [("de", 2, 150), ("fr", 1, 7)]
-    assert refreshed.startswith("shop.revenue_daily: rebuilt")
     assert "shop.revenue_daily: ok, 2 keys compared" in stranger.run("tally", "verify")
     (known,) = json.loads(stranger.run("tally", "status", "--json"))["tallies"]
     assert (known["tally"], known["rows"], known["pending"]) == ("shop.revenue_daily", 2, 0)

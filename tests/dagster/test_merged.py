@@ -128,7 +128,7 @@ def test_what_is_wrong_is_found_and_repaired(merged: Merged) -> None:
     look(merged)
     merged.execute(CLAIM_WRITING, "UPDATE media.daily_contributions SET count = 7")
     merged.audit()
-    (request,) = look(merged).run_requests
+    (request,) = look(merged).run_requests or ()
     assert request.job_name == "tk_repair"
     (open_one,) = all_incidents(merged)
     assert open_one.details["asset"] == "tk/media/daily_contributions"
