@@ -169,7 +169,7 @@ def test_what_cannot_be_asked_is_a_problem(client: Client) -> None:
 def test_a_cursor_of_another_question_is_a_problem(client: Client) -> None:
     cursor = client.get(UNIFIED, params={"page_size": 5}).json()["next_cursor"]
     answer = client.get(UNIFIED, params={"cursor": cursor, "private": "true"})
-    assert (answer.status_code, "got with others" in answer.json()["detail"]) == (422, True)
+    assert (answer.status_code, "made for other filters" in answer.json()["detail"]) == (422, True)
 
 
 def test_odd_texts_are_names_that_no_tag_has(client: Client) -> None:
