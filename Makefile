@@ -56,7 +56,8 @@ coverage: $(READY) ## all tests, and which lines none of them ran: half as long 
 	@$(BIN)/coverage run -m pytest $(PARALLEL) $(ARGS); ran=$$?; \
 	    $(BIN)/coverage combine --quiet && $(BIN)/coverage report && exit $$ran
 
-golden: $(READY) ## write the generated statements of tests/golden anew, for review
+golden: $(READY) ## write the generated statements of tests/golden and the picture of the layers anew, for review
+	@$(BIN)/python -m tests.layers_picture
 	@TALLY_TEST_GOLDEN=write $(BIN)/pytest -q -n 0 tests/golden
 
 lint: $(READY) ## style, formatting and types, nothing changed

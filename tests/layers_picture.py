@@ -1,6 +1,6 @@
 """The picture of the layers in docs/images/layers.svg, drawn from the order that a test holds.
 
-`python -m tests.layers_picture` writes it; tests/unit/test_contributing.py says when that is due.
+`make golden` writes it; tests/unit/test_contributing.py says when that is due.
 """
 
 from __future__ import annotations

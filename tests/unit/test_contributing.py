@@ -74,7 +74,7 @@ def test_the_map_has_every_package() -> None:
 
 
 def test_the_picture_of_the_layers_is_that_of_the_code() -> None:
-    assert picture().read_text() == svg(), "run: .venv/bin/python -m tests.layers_picture"
+    assert picture().read_text() == svg(), "`make golden` draws it anew"
 
 
 @pytest.mark.parametrize("page", ["map.md", "names.md", "first-change.md"])

@@ -12,7 +12,8 @@ import pytest
 
 from tallykeeper.settings import project_root
 
-# From the lowest to the highest: a package may import those before it.
+# From the lowest to the highest: a package may import those before it. The map for contributors has
+# them too, and a picture of them, which `make golden` draws (tests/unit/test_contributing.py).
 LAYERS = (
     "errors",
     "extras",
