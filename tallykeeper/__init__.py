@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tallykeeper.database.connections import open_engine
+from tallykeeper.declarations.batches import Batches, Lane
 from tallykeeper.declarations.tally import MAY_BE_NULL, Everything, KeyFilter, Tally, TimeKey
 from tallykeeper.errors import (
     BadLane,
@@ -41,7 +42,6 @@ from tallykeeper.maintain.status import (
 from tallykeeper.maintain.verify import Difference, Verification, verify
 from tallykeeper.operations.likely_cause import likely_cause
 from tallykeeper.strategies.additive import AdditiveTally, Contribution
-from tallykeeper.strategies.batches import Batches, Lane
 from tallykeeper.strategies.recomputed import Capture, RecomputedTally
 from tallykeeper.system import System, Waiting
 

@@ -13,8 +13,6 @@ from sqlalchemy import Connection, Engine, MetaData, Table
 
 from tallykeeper.declarations.tally import Tally
 from tallykeeper.errors import DeclarationError
-from tallykeeper.strategies.additive import AdditiveTally
-from tallykeeper.strategies.recomputed import RecomputedTally
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,7 @@ class System:
                 raise DeclarationError(
                     f"{tally.name} counts {upstream.name}, which must come before it in the system"
                 )
-            if not isinstance(upstream, RecomputedTally) or not isinstance(tally, AdditiveTally):
+            if upstream.pending_functions is None or not tally.may_count_derived:
                 raise DeclarationError(
                     f"{tally.name} counts {upstream.name}; only an additive tally can count a"
                     " derived table, and only a recomputed one"

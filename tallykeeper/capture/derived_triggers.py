@@ -29,7 +29,6 @@ from tallykeeper.catalog.state import BY_FOREIGN_KEY as KEY_CHANGED
 from tallykeeper.catalog.state import EDITED, hand_edits, stale_marks, tally_state, unverified
 from tallykeeper.database import sql
 from tallykeeper.declarations.tally import Event, Tally
-from tallykeeper.strategies.recomputed import RecomputedTally
 
 EVEN, ODD = 0, 1
 BY_FOREIGN_KEY = "(pg_trigger_depth() % 2 = TG_ARGV[0]::integer)"
@@ -125,11 +124,7 @@ def own_hooks(tally: Tally) -> list[Hook]:
 
 
 def _marks_keys(tally: Tally) -> bool:
-    return (
-        isinstance(tally, RecomputedTally)
-        and tally.batches is not None
-        and tally.keys_can_be_marked
-    )
+    return tally.batches is not None and all(tally.mark_keys(event) for event in REWRITTEN)
 
 
 def _pair(
@@ -164,10 +159,8 @@ def _by_hand(
     handled = ", ".join(sql.literal(event.upper()) for event in made_good) or "''"
     by_key = sql.literal(f"{KEY_CHANGED}{sql.name_of(tally.table)}")
     mark = f"INSERT INTO {sql.name_of(stale_marks)} (tally, reason) VALUES ({name}, {{}})"
-    if marked is not None and isinstance(tally, RecomputedTally):
-        edited = tally.mark_keys(marked)
-    else:
-        edited = mark.format("reason")
+    edited = None if marked is None else tally.mark_keys(marked)
+    edited = edited or mark.format("reason")
     return (
         f"{COLUMNS_FIRST}DECLARE\n"
         f"  done text := {_OPERATION} || {sql.literal(of)};\n"

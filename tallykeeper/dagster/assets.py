@@ -18,7 +18,7 @@ import dagster as dg
 from pydantic import Field
 from sqlalchemy import Engine, Table
 
-from tallykeeper import Everything, RecomputedTally, System, Tally
+from tallykeeper import Everything, System, Tally
 from tallykeeper.dagster import lanes, materialization
 from tallykeeper.dagster.checks import checks_of
 from tallykeeper.dagster.database import Database
@@ -147,7 +147,7 @@ def is_partitioned(tally: Tally) -> bool:
 
 def lanes_of(tally: Tally) -> dg.StaticPartitionsDefinition | None:
     """The lanes of a tally that is built in batches, as partitions; None for any other."""
-    if not isinstance(tally, RecomputedTally) or tally.batches is None:
+    if tally.batches is None:
         return None
     return dg.StaticPartitionsDefinition(list(tally.batches.lanes))
 
@@ -199,7 +199,7 @@ def _asset(
         )
     if tally.time_key is not None:
         return as_asset(_windowed(system, tally, partitions, extra))
-    if isinstance(tally, RecomputedTally) and tally.batches is not None:
+    if tally.batches is not None:
         return as_asset(_batched(system, tally, extra))
     return as_asset(_whole(system, tally, extra))
 
@@ -232,9 +232,7 @@ def _windowed(
     return materialize
 
 
-def _batched(
-    system: System, tally: RecomputedTally, extra: Extra | None
-) -> Callable[..., Materialized]:
+def _batched(system: System, tally: Tally, extra: Extra | None) -> Callable[..., Materialized]:
     def materialize(
         context: dg.AssetExecutionContext, config: LanesConfig, tally_database: Database
     ) -> Materialized:

@@ -16,7 +16,7 @@ import dagster as dg
 from sqlalchemy import Engine
 
 import tallykeeper
-from tallykeeper import BackfillRunning, Progress, RecomputedTally
+from tallykeeper import BackfillRunning, Progress, Tally
 from tallykeeper.catalog import state
 from tallykeeper.dagster.materialization import (
     MoreMetadata,
@@ -32,7 +32,7 @@ SKIPPED = "skipped: a backfill is running"
 
 
 def refresh_lanes(
-    context: dg.AssetExecutionContext, engine: Engine, tally: RecomputedTally, more: MoreMetadata
+    context: dg.AssetExecutionContext, engine: Engine, tally: Tally, more: MoreMetadata
 ) -> Result:
     """Take all pending changes; build the tally first where it is stale.
 
@@ -52,7 +52,7 @@ def refresh_lanes(
 def backfill_lanes(
     context: dg.AssetExecutionContext,
     engine: Engine,
-    tally: RecomputedTally,
+    tally: Tally,
     restart: bool,
     more: MoreMetadata,
 ) -> Result:
@@ -132,7 +132,7 @@ def in_words(progress: Progress) -> str:
 def _skipped(
     context: dg.AssetExecutionContext,
     engine: Engine,
-    tally: RecomputedTally,
+    tally: Tally,
     running: BackfillRunning,
 ) -> Result:
     with engine.connect() as connection:
@@ -149,7 +149,7 @@ def _skipped(
 
 
 def each_lane(
-    tally: RecomputedTally, reason: dg.MetadataValue
+    tally: Tally, reason: dg.MetadataValue
 ) -> Mapping[str, Mapping[str, dg.MetadataValue]]:
     """What concerns the whole of a tally built in batches, reported on each of its lanes."""
     lanes = tally.batches.lanes if tally.batches else ()

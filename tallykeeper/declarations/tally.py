@@ -23,6 +23,7 @@ from sqlalchemy.sql.schema import Column, UniqueConstraint
 
 from tallykeeper.database import sql
 from tallykeeper.declarations import combining, validation
+from tallykeeper.declarations.batches import Batches
 from tallykeeper.declarations.combining import Combine, Membership
 from tallykeeper.declarations.expression_risks import may_raise
 from tallykeeper.errors import DeclarationError
@@ -201,6 +202,14 @@ class Keys(KeyFilter):
         return [tuple_(*offered).in_(select(*wanted))] if offered else []
 
 
+@dataclass(frozen=True)
+class PendingFunctions:
+    """The functions of a derived table's pending changes: its groups, and their rows as of now."""
+
+    groups: str
+    rows: str
+
+
 class Tally(ABC):
     """A derived table, and what it must hold.
 
@@ -211,6 +220,15 @@ class Tally(ABC):
     """
 
     kind: Literal["additive", "recomputed"]
+    batches: Batches | None = None
+    """How it is built in batches; None: in one transaction."""
+    log_has_deltas = False
+    """Whether a row of the change log concerns the key that it names and no other, whatever is in
+    the sources: it is consumed with that key, wherever that is computed anew."""
+    may_count_derived = False
+    """Whether its sources may be derived tables."""
+    pending_functions: PendingFunctions | None = None
+    """What a tally that counts its derived table reads of its pending changes; None: none may."""
 
     def __new__(cls, *_positional: object, **arguments: object) -> Tally:
         """Check the names of the arguments before Python does, who would not name the tally."""
@@ -291,6 +309,13 @@ class Tally(ABC):
     def capture_many(self, source: Table, event: Event) -> list[str]:
         """INSERTs into the log for any statement, at most one log row per key."""
 
+    def mark_keys(self, event: Event) -> str | None:
+        """An INSERT of marks for the keys of derived rows that a statement wrote.
+
+        None where no mark can name a key that is to be computed anew, whatever became of it.
+        """
+        return None
+
     def capture_cascade(self, event: Event) -> list[str]:
         """What is noted of rows that a foreign key deletes from the derived table, or changes.
 
@@ -340,6 +365,38 @@ class Tally(ABC):
     @abstractmethod
     def expected(self, scope: KeyFilter) -> str:
         """A SELECT of `columns` from the sources, for the same keys as `stored`."""
+
+    def consume_at_once(self) -> str | None:
+        """One statement that consumes all pending changes and applies them; None: there is none.
+
+        Returns rows of (day, consumed, inserted, updated, deleted, oldest): one with the totals
+        consumed, whose day is null and `consumed` is not, and one for each day that was written.
+        """
+        return None
+
+    @abstractmethod
+    def touched_groups(self, pending: str) -> str:
+        """A SELECT of the distinct group columns that the change-log rows in `pending` concern."""
+
+    @abstractmethod
+    def desired_rows(self, groups: str, pending: str) -> str:
+        """A SELECT of `columns`: what the derived table must hold for the groups in a relation.
+
+        `pending` has the change-log rows that were consumed for it. Sums may be wider than the
+        derived table's columns.
+        """
+
+    def rows_of(self, relation: str) -> str:
+        """A SELECT of `columns` from the sources for the distinct groups in `relation`."""
+        return self.rows(Keys(self, relation))
+
+    @abstractmethod
+    def log_has_whole_keys(self) -> bool:
+        """Whether each row of the log has the whole key of what it may alter, and that alone."""
+
+    def totals(self) -> list[str]:
+        """Key columns whose null stands for all values: those rows are the sum of the others."""
+        return []
 
     @property
     def upstream(self) -> tuple[Tally, ...]:
@@ -491,8 +548,6 @@ class Tally(ABC):
             fault = validation.fault_of_type(self.table.c[name], name in self.key)
             if fault:
                 raise DeclarationError(f"{self.name}: the column {name!r} {fault}")
-        if self.kind == "additive":
-            self._require_free(self.columns, (LOGGED_AT,))
         reserved = [n for n in self.columns if n.startswith(RESERVED_PREFIX)]
         self._require_free(self.columns, reserved)
 

@@ -18,8 +18,6 @@ from sqlalchemy import JSON, ColumnElement
 from tallykeeper.catalog import state
 from tallykeeper.database import sql
 from tallykeeper.declarations.tally import Tally
-from tallykeeper.strategies.additive import AdditiveTally
-from tallykeeper.strategies.recomputed import RecomputedTally
 
 Condition = Callable[[Any], Sequence[ColumnElement[bool]]]
 
@@ -54,7 +52,7 @@ def fingerprint(*parts: Part) -> str:
 
 def _digests(part: Part) -> list[str]:
     tally = part.tally
-    if part.where is not None and _marks_carry_keys(tally):
+    if part.where is not None and tally.log_has_whole_keys():
         stored = _contents(part, (*tally.columns, *part.also))
         return [_installed(tally), stored, _pending(tally, part.where), _quarantined(tally)]
     found = []
@@ -63,18 +61,6 @@ def _digests(part: Part) -> list[str]:
     if part.also:
         found.append(_contents(part, part.also))
     return found
-
-
-def _marks_carry_keys(tally: Tally) -> bool:
-    """Whether every row of the log carries the whole key of what it may alter, and it alone."""
-    if isinstance(tally, AdditiveTally):
-        return not tally.upstream
-    if isinstance(tally, RecomputedTally):
-        return all(
-            capture.keys is None and set(capture.key(capture.source.c)) == set(tally.group)
-            for capture in tally.captures
-        )
-    return False
 
 
 def _installed(tally: Tally) -> str:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, TypeGuard
+from typing import Any
 
 from sqlalchemy import Connection, Engine
 
@@ -19,7 +19,7 @@ from tallykeeper.catalog import state
 from tallykeeper.catalog.state import Installed
 from tallykeeper.catalog.transactions import lock_referenced
 from tallykeeper.database import sql
-from tallykeeper.declarations.tally import LOGGED_AT, Between, Everything, KeyFilter, Keys, Tally
+from tallykeeper.declarations.tally import Between, Everything, KeyFilter, Keys, Tally
 from tallykeeper.drift import dependencies
 from tallykeeper.drift.rules import Drift
 from tallykeeper.errors import BadWindow, TallyBusy
@@ -27,7 +27,6 @@ from tallykeeper.faults import incidents, manual_writes, quarantine
 from tallykeeper.installation.declaration_version import writing_as_declared
 from tallykeeper.maintain.backfill.run import Backfilled, Progress, backfill
 from tallykeeper.maintain.derived_rows import (
-    DESIRED_ROWS,
     Outcome,
     Refreshed,
     added,
@@ -42,8 +41,6 @@ from tallykeeper.maintain.derived_rows import (
     vacuum_log,
     write_differences,
 )
-from tallykeeper.strategies.additive import AdditiveTally
-from tallykeeper.strategies.recomputed import RecomputedTally
 
 PENDING = "pg_temp.tally_pending"
 KEYS = "pg_temp.tally_keys"
@@ -63,7 +60,7 @@ def refresh(
     Raises NotInstalled, TallyBusy, or SQLAlchemy's errors; the derived table is then unchanged,
     but for the batches of a rebuild that were committed.
     """
-    if _is_batched(tally):
+    if tally.batches is not None:
         return _in_batches(engine, tally, False, on_progress)
     started = time.perf_counter()
 
@@ -76,12 +73,7 @@ def refresh(
             dependencies.stay_stale(connection, tally, faults)
             why = "; ".join(reasons)
             return _with(faults, record(connection, tally, "rebuild", why, outcome, started, True))
-        if isinstance(tally, AdditiveTally):
-            outcome = _take(connection, tally)
-        elif isinstance(tally, RecomputedTally):
-            outcome = _recompute(connection, tally)
-        else:
-            raise TypeError(f"{tally!r} is kept in no way that refresh knows")
+        outcome = _consume(connection, tally)
         return _with(faults, record(connection, tally, "refresh", None, outcome, started, False))
 
     result = writing_as_declared(engine, tally, work)
@@ -108,7 +100,7 @@ def rebuild(
     Raises BadWindow, NotInstalled, TallyBusy, or SQLAlchemy's errors; nothing is changed then.
     """
     _check_time_key(tally, start, end)
-    if _is_batched(tally):
+    if tally.batches is not None:
         return _in_batches(engine, tally, True, on_progress)
     everything = start is None and end is None
     scope: KeyFilter = Everything()
@@ -151,11 +143,9 @@ def rebuild_keys(engine: Engine, tally: Tally, keys: Sequence[Mapping[str, Any]]
         )
         scope = Keys(tally, KEYS)
         consumed, oldest = 0, None
-        if isinstance(tally, RecomputedTally):
-            compute(connection, tally, tally.rows_of(KEYS), KEYS)
-        else:
+        if tally.log_has_deltas:
             consumed, oldest = forget(connection, tally, scope.condition(tally, "l"))
-            compute(connection, tally, tally.rows(scope), KEYS)
+        compute(connection, tally, tally.rows_of(KEYS), KEYS)
         state.record_touched(connection, tally, KEYS)
         outcome = Outcome(consumed, oldest, write_differences(connection, tally, scope))
         return record(connection, tally, "rebuild", None, outcome, started, False)
@@ -167,13 +157,9 @@ def _with(faults: Sequence[Drift], result: Refreshed) -> Refreshed:
     return replace(result, faults=tuple(map(str, faults)))
 
 
-def _is_batched(tally: Tally) -> TypeGuard[RecomputedTally]:
-    return isinstance(tally, RecomputedTally) and tally.batches is not None
-
-
 def _in_batches(
     engine: Engine,
-    tally: RecomputedTally,
+    tally: Tally,
     restart: bool,
     on_progress: Callable[[Progress], None] | None,
 ) -> Refreshed:
@@ -186,7 +172,7 @@ def _in_batches(
         if dependencies.reasons_to_rebuild(connection, tally, standing, is_built=bool(done)):
             # What makes it stale was noticed here, and the backfill has to see it.
             return None
-        outcome = _recompute(connection, tally)
+        outcome = _consume(connection, tally)
         # Of such a tally the keys that were written by hand are pending, and were computed anew.
         manual_writes.resolve(connection, tally, "refreshed")
         return _with(
@@ -244,7 +230,7 @@ def _midnight(moment: datetime) -> datetime:
 def _rebuild(connection: Connection, tally: Tally, scope: KeyFilter) -> Outcome:
     whole = isinstance(scope, Everything)
     consumed, oldest = 0, None
-    if whole or isinstance(tally, AdditiveTally):
+    if whole or tally.log_has_deltas:
         consumed, oldest = forget(connection, tally, scope.condition(tally, "l"))
     if sql.execute(connection, f"SELECT FROM {sql.name_of(tally.table)} LIMIT 1").first() is None:
         windows = fill(connection, tally, scope)
@@ -257,49 +243,38 @@ def _rebuild(connection: Connection, tally: Tally, scope: KeyFilter) -> Outcome:
     return Outcome(consumed, oldest, windows)
 
 
-def _take(connection: Connection, tally: AdditiveTally) -> Outcome:
-    """Take the pending deltas and apply them."""
-    state.record_touched(connection, tally, tally.log_name)
+def _consume(connection: Connection, tally: Tally) -> Outcome:
+    """Consume the pending changes, and write what they alter."""
+    at_once = tally.consume_at_once()
+    if at_once is not None:
+        done = _apply(connection, tally, at_once)
+        if done is not None:
+            return done
+    names = sql.columns([c.name for c in tally.log_columns()])
+    temporary(connection, PENDING, f"SELECT {names} FROM {tally.log_name}")
+    consumed, oldest = forget(connection, tally, "true")
     held = quarantine.held(connection, tally)
+    if not consumed and not held:
+        return Outcome(0, None, ())
+    groups = tally.touched_groups(PENDING)
+    if held:
+        groups = f"({groups})\nUNION {quarantine.keys(tally)}"
+    temporary(connection, KEYS, groups)
+    if at_once is None:
+        state.record_touched(connection, tally, KEYS)
+    compute(connection, tally, tally.desired_rows(KEYS, PENDING), KEYS)
+    return Outcome(consumed, oldest, write_differences(connection, tally, Keys(tally, KEYS)))
+
+
+def _apply(connection: Connection, tally: Tally, statement: str) -> Outcome | None:
+    """Consume and apply all of it; None where keys are in quarantine, or have to go there."""
+    state.record_touched(connection, tally, tally.log_name)
+    if quarantine.held(connection, tally):
+        return None
 
     def apply() -> Outcome:
         expect_growth(connection, tally)
         lock_referenced(connection, tally, tally.log_name)
-        return outcome_of(connection, tally.take_and_apply())
+        return outcome_of(connection, statement)
 
-    done = None if held else quarantine.attempt(connection, apply)
-    return done or _take_by_key(connection, tally, held)
-
-
-def _take_by_key(connection: Connection, tally: AdditiveTally, held: int) -> Outcome:
-    """The same, where keys are in quarantine or have to go there."""
-    names = sql.columns([c.name for c in tally.log_columns()])
-    temporary(connection, PENDING, f"SELECT {names} FROM {tally.log_name}")
-    consumed, oldest = forget(connection, tally, "true")
-    if not consumed and not held:
-        return Outcome(0, None, ())
-    temporary(
-        connection,
-        KEYS,
-        _with_quarantined(tally, f"SELECT {sql.columns(tally.key)} FROM {PENDING}"),
-    )
-    temporary(connection, DESIRED_ROWS, tally.settled_rows(KEYS, PENDING))
-    return Outcome(consumed, oldest, write_differences(connection, tally, Keys(tally, KEYS)))
-
-
-def _with_quarantined(tally: Tally, keys: str) -> str:
-    return f"({keys})\nUNION {quarantine.keys(tally)}"
-
-
-def _recompute(connection: Connection, tally: RecomputedTally) -> Outcome:
-    names = sql.columns([c.name for c in tally.log_columns()])
-    temporary(connection, PENDING, f"SELECT {names}, {LOGGED_AT} FROM {tally.log_name}")
-    consumed, oldest = forget(connection, tally, "true")
-    held = quarantine.held(connection, tally)
-    if not consumed and not held:
-        return Outcome(0, None, ())
-    keys = sql.render(tally.pending_keys(PENDING))
-    temporary(connection, KEYS, _with_quarantined(tally, keys) if held else keys)
-    state.record_touched(connection, tally, KEYS)
-    compute(connection, tally, tally.rows_of(KEYS), KEYS)
-    return Outcome(consumed, oldest, write_differences(connection, tally, Keys(tally, KEYS)))
+    return quarantine.attempt(connection, apply)

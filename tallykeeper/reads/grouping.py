@@ -17,7 +17,7 @@ from typing import Any
 
 from sqlalchemy import Column, Connection, DateTime, Integer
 
-from tallykeeper import AdditiveTally, Tally
+from tallykeeper import Tally
 from tallykeeper.database import sql
 from tallykeeper.declarations.combining import Membership
 from tallykeeper.declarations.validation import nearest
@@ -131,7 +131,7 @@ def grouped(
     conditions = Conditions(tally)
     conditions.keep(where or {})
     conditions.within(start, end)
-    totals = [n for n in _totals(tally) if n not in {c.name for c in columns}]
+    totals = [n for n in tally.totals() if n not in {c.name for c in columns}]
     kept = conditions.sql
     kept += [f"v.{sql.quote(n)} IS NULL" for n in totals if n not in (where or {})]
     query = _query(tally, columns, values, formulas, shown, kept, limit)
@@ -245,14 +245,6 @@ def _require_values(tally: Tally, wanted: Collection[str], left_out: Mapping[str
                 f"Expected measures of {tally.name}, of {', '.join(known)}, but there is"
                 f" {name!r}{nearest(name, known)}."
             )
-
-
-def _totals(tally: Tally) -> list[str]:
-    """Key columns whose null stands for all values: those rows are the sum of the others."""
-    if not isinstance(tally, AdditiveTally):
-        return []
-    keys = [each.key(each.source.c) for each in tally.contributions]
-    return [n for n in tally.key if len({key[n] is None for key in keys}) == 2]
 
 
 def _query(

@@ -48,7 +48,6 @@ from tallykeeper.declarations.tally import (
 )
 from tallykeeper.errors import DeclarationError
 from tallykeeper.faults import quarantine
-from tallykeeper.strategies.recomputed import RecomputedTally
 
 # The columns of one source row, by name: `file.created_at`.
 Row = Any
@@ -75,6 +74,8 @@ class AdditiveTally(Tally):
     """A tally of counts and sums."""
 
     kind = "additive"
+    log_has_deltas = True
+    may_count_derived = True
 
     def __init__(
         self,
@@ -102,6 +103,7 @@ class AdditiveTally(Tally):
             description=description,
             combine=dict.fromkeys(measures, SUM),
         )
+        self._require_free(self.columns, (LOGGED_AT,))
         self.counter = self._find_counter()
         self.held_function = sql.in_engine_schema(f"{system}_{table.name}_held_rows")
 
@@ -252,22 +254,28 @@ class AdditiveTally(Tally):
             f" WHERE q.tally = {sql.literal(self.name)}"
         )
 
-    def settled_rows(self, keys: str, log: str) -> str:
-        """A SELECT of `columns` for the keys in a relation, with the changes in `log` added up.
+    def touched_groups(self, pending: str) -> str:
+        return f"SELECT DISTINCT {sql.columns(self.key)} FROM {pending}"
 
-        The sums may be wider than the derived table's columns.
-        """
+    def desired_rows(self, groups: str, pending: str) -> str:
         sums = ", ".join(f"sum(rows.{sql.quote(n)}) AS {sql.quote(n)}" for n in self.measures)
         return (
             f"SELECT {sql.columns(self.key, 'rows')}, {sums} FROM (\n"
             f"  SELECT {sql.columns(self.columns, 'd')} FROM {sql.name_of(self.table)} AS d"
-            f" WHERE EXISTS (SELECT FROM {keys} AS k WHERE {self.matches('k', 'd')})"
+            f" WHERE EXISTS (SELECT FROM {groups} AS k WHERE {self.matches('k', 'd')})"
             f" AND NOT {quarantine.is_held(self, 'd')}\n"
             f"  UNION ALL {self.held_rows()}\n"
-            f"  UNION ALL SELECT {sql.columns(self.columns, 'l')} FROM {log} AS l\n"
+            f"  UNION ALL SELECT {sql.columns(self.columns, 'l')} FROM {pending} AS l\n"
             f") AS rows GROUP BY {sql.columns(self.key, 'rows')}"
             f" HAVING sum(rows.{sql.quote(self.counter)}) <> 0"
         )
+
+    def log_has_whole_keys(self) -> bool:
+        return not self.upstream
+
+    def totals(self) -> list[str]:
+        keys = [each.key(each.source.c) for each in self.contributions]
+        return [n for n in self.key if len({key[n] is None for key in keys}) == 2]
 
     def _row_type(self) -> str:
         return ", ".join(f"{sql.quote(n)} {self._type_of(n)}" for n in self.columns)
@@ -287,10 +295,11 @@ class AdditiveTally(Tally):
         return "".join(f"  UNION ALL {part}\n" for part in parts)
 
     def _will_change(self, contribution: Contribution, upstream: Tally) -> list[str]:
-        assert isinstance(upstream, RecomputedTally)
+        pending = upstream.pending_functions
+        assert pending is not None
         columns = [upstream.table.c[n] for n in upstream.columns]
-        coming = sql.relation(f"{upstream.pending_rows_function}()", columns).alias("coming")
-        keys = f"SELECT FROM {upstream.pending_keys_function}() AS k"
+        coming = sql.relation(f"{pending.rows}()", columns).alias("coming")
+        keys = f"SELECT FROM {pending.groups}() AS k"
         going = sql.relation(
             f"(SELECT * FROM {sql.name_of(upstream.table)} AS d"
             f" WHERE EXISTS ({keys} WHERE {upstream.matches('k', 'd', upstream.group)}))",
@@ -301,12 +310,7 @@ class AdditiveTally(Tally):
             sql.render(self._signed_rows(contribution, going, -1)),
         ]
 
-    def take_and_apply(self) -> str:
-        """One statement that consumes the pending deltas and applies them.
-
-        Returns rows of (day, consumed, inserted, updated, deleted, oldest): one with the totals
-        consumed, whose day is null and `consumed` is not, and one for each day that was written.
-        """
+    def consume_at_once(self) -> str:
         derived = sql.name_of(self.table)
         key = sql.columns(self.key)
         sums = ", ".join(f"sum({sql.quote(n)}) AS {sql.quote(n)}" for n in self.measures)

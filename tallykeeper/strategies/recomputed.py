@@ -43,6 +43,7 @@ from sqlalchemy.types import Text
 
 from tallykeeper.database import sql
 from tallykeeper.declarations import validation
+from tallykeeper.declarations.batches import Batches
 from tallykeeper.declarations.combining import Combine, Membership
 from tallykeeper.declarations.tally import (
     LOGGED_AT,
@@ -52,13 +53,13 @@ from tallykeeper.declarations.tally import (
     Event,
     Everything,
     KeyFilter,
+    PendingFunctions,
     Tally,
     TimeKey,
 )
 from tallykeeper.errors import DeclarationError
 from tallykeeper.faults import quarantine
 from tallykeeper.strategies import key_ranges
-from tallykeeper.strategies.batches import Batches
 
 Row = Any
 
@@ -132,6 +133,9 @@ class RecomputedTally(Tally):
         )
         self.pending_keys_function = sql.in_engine_schema(f"{system}_{table.name}_pending_keys")
         self.pending_rows_function = sql.in_engine_schema(f"{system}_{table.name}_pending_rows")
+        self.pending_functions = PendingFunctions(
+            self.pending_keys_function, self.pending_rows_function
+        )
         self.rows_function = sql.in_engine_schema(f"{system}_{table.name}_rows_of_keys")
         self.stale_function = sql.in_engine_schema(f"{system}_{table.name}_live_sources")
         self.lenient_function = sql.in_engine_schema(f"{system}_{table.name}_lenient_rows")
@@ -183,16 +187,13 @@ class RecomputedTally(Tally):
         if event == "delete" and of <= set(self.sources):
             # The change of what they refer to leaves marks itself.
             return []
-        return [self.mark_keys(event)] if self.keys_can_be_marked else None
+        marked = self.mark_keys(event)
+        return None if marked is None else [marked]
 
-    @property
-    def keys_can_be_marked(self) -> bool:
-        """Whether a mark can name a key that is to be computed anew, whatever became of it."""
-        return self._keys_are_whole() and any(c.keys is None for c in self.captures)
-
-    def mark_keys(self, event: Event) -> str:
-        """An INSERT of marks for the keys of derived rows that a statement wrote."""
-        part = next(n for n, c in enumerate(self.captures) if c.keys is None)
+    def mark_keys(self, event: Event) -> str | None:
+        part = next((n for n, c in enumerate(self.captures) if c.keys is None), None)
+        if part is None or not self._keys_are_whole():
+            return None
         group = sql.columns(self.group)
         rows = " UNION ".join(
             f"SELECT {part}, {group} FROM {relation}" for relation in SIDES[event]
@@ -204,6 +205,18 @@ class RecomputedTally(Tally):
         return [
             v for c in captures for v in (*c.entity(source.c).values(), *c.key(source.c).values())
         ]
+
+    def touched_groups(self, pending: str) -> str:
+        return sql.render(self.pending_keys(pending))
+
+    def desired_rows(self, groups: str, pending: str) -> str:
+        return self.rows_of(groups)
+
+    def log_has_whole_keys(self) -> bool:
+        return all(
+            capture.keys is None and set(capture.key(capture.source.c)) == set(self.group)
+            for capture in self.captures
+        )
 
     def pending_keys(self, log: str) -> Select[Any]:
         """The distinct group columns that the marks in the relation `log` may have altered."""
@@ -319,7 +332,6 @@ END"""
         return sql.stable_function(self.stale_function, returns, body, language="plpgsql")
 
     def rows_of(self, relation: str) -> str:
-        """A SELECT of `columns` from the sources for the distinct keys in `relation`."""
         return key_ranges.call(self, self.rows_function, relation)
 
     def lenient_rows(self, relation: str) -> str:

@@ -25,7 +25,6 @@ from sqlalchemy.pool import NullPool
 
 from tallykeeper import (
     Progress,
-    RecomputedTally,
     Tally,
     TallyBusy,
     backfill,
@@ -235,7 +234,7 @@ def _maintained(engine: Any, tally: Tally, what: str, rng: random.Random) -> Cou
         _verify(engine, tally, rng)
     elif what == "rebuilds":
         rebuild(engine, tally, on_progress=perhaps_interrupt)
-    elif isinstance(tally, RecomputedTally) and tally.batches is not None:
+    elif tally.batches is not None:
         lane = rng.choice(list(tally.batches.lanes))
         again = rng.random() < 0.5
         backfill(engine, tally, [lane], restart=again, on_progress=perhaps_interrupt)

@@ -19,10 +19,10 @@ from pydantic import Field
 from sqlalchemy import Engine
 
 import tallykeeper
-from tallykeeper import RecomputedTally, Refreshed, Tally
+from tallykeeper import Refreshed, Tally
 from tallykeeper.dagster import lanes, materialization
 from tallykeeper.dagster._internals import report_materializations
-from tallykeeper.dagster.assets import SystemAssets, key_of, lanes_of, span_of
+from tallykeeper.dagster.assets import SystemAssets, key_of, span_of
 from tallykeeper.dagster.automation.repair_requests import REPAIR_OP
 from tallykeeper.dagster.checks import MATCHES_SOURCE, compare, verdict
 from tallykeeper.dagster.database import Database
@@ -145,7 +145,7 @@ def _report(
     touched: dict[str | None, Mapping[str, dg.MetadataValue]] = {}
     if tally.time_key is not None:
         touched.update(materializations.by_partition(done, span_of(daily()), reason))
-    elif isinstance(tally, RecomputedTally) and lanes_of(tally) is not None:
+    elif tally.batches is not None:
         touched.update(lanes.each_lane(tally, of_run["reason"]))
     touched[None] = {**of_run, **more}
     report_materializations(

@@ -19,13 +19,14 @@ from sqlalchemy import Connection, Row, delete, func, update
 from tallykeeper.catalog import state
 from tallykeeper.catalog.privileges import require_loader
 from tallykeeper.database import sql
+from tallykeeper.declarations.batches import Batches
 from tallykeeper.declarations.tally import Tally
 from tallykeeper.errors import TallyBusy
 from tallykeeper.faults import incidents, manual_writes
 from tallykeeper.installation import deferred_indexes
 from tallykeeper.installation.declaration_version import require_same_declaration
 from tallykeeper.maintain.derived_rows import Written, forget, record_batch
-from tallykeeper.strategies.batches import Batches, count_items
+from tallykeeper.strategies.batches import count_items
 
 LOAD, REPLACE = "load", "replace"
 

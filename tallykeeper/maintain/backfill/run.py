@@ -26,6 +26,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from tallykeeper.catalog import state
 from tallykeeper.catalog.transactions import writing_on
 from tallykeeper.database import sql
+from tallykeeper.declarations.batches import Batches
 from tallykeeper.declarations.tally import Tally
 from tallykeeper.errors import BadLane, TallyBusy
 from tallykeeper.faults.quarantine import attempt, lift
@@ -45,8 +46,7 @@ from tallykeeper.maintain.derived_rows import (
     rewrite,
     vacuum_log,
 )
-from tallykeeper.strategies.batches import Batches, Stretch, walk
-from tallykeeper.strategies.recomputed import RecomputedTally
+from tallykeeper.strategies.batches import Stretch, walk
 
 T = TypeVar("T")
 
@@ -129,7 +129,7 @@ def backfill(
     Raises BackfillRunning, BadLane, NotInstalled, TallyBusy, or SQLAlchemy's errors; what was
     committed until then stays, and the next backfill goes on from there.
     """
-    if not isinstance(tally, RecomputedTally) or tally.batches is None:
+    if tally.batches is None:
         raise BadLane(
             f"{tally.name} is not built in batches; `tally rebuild {tally.name}` builds it"
         )
@@ -195,7 +195,7 @@ class _Run:
     def __init__(
         self,
         connection: Connection,
-        tally: RecomputedTally,
+        tally: Tally,
         batches: Batches,
         target_seconds: float,
         on_progress: OnProgress,

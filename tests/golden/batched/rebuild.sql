@@ -36,4 +36,4 @@ UPDATE tallykeeper.tally_state SET rows=(SELECT count(*) AS count_1
 FROM golden.product_words), built_at=now(), refreshed_at=now(), seconds=%(seconds)s, pending_consumed=%(pending_consumed)s::BIGINT, keys_changed=%(keys_changed)s::BIGINT WHERE tallykeeper.tally_state.tally = %(tally_1)s::VARCHAR RETURNING tallykeeper.tally_state.rows, tallykeeper.tally_state.refreshed_at;
 
 CREATE TEMPORARY TABLE tally_pending ON COMMIT DROP AS
-SELECT part, shelf, product, logged_at FROM tallykeeper.batched_product_words_log;
+SELECT part, shelf, product FROM tallykeeper.batched_product_words_log;

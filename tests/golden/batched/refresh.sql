@@ -3,7 +3,7 @@ LOCK TABLE golden.products IN ACCESS SHARE MODE;
 LOCK TABLE golden.product_words IN SHARE ROW EXCLUSIVE MODE;
 
 CREATE TEMPORARY TABLE tally_pending ON COMMIT DROP AS
-SELECT part, shelf, product, logged_at FROM tallykeeper.batched_product_words_log;
+SELECT part, shelf, product FROM tallykeeper.batched_product_words_log;
 
 WITH consumed AS (DELETE FROM tallykeeper.batched_product_words_log AS l WHERE true RETURNING logged_at) SELECT count(*) AS entries, min(logged_at) AS oldest FROM consumed;
 

@@ -3,7 +3,7 @@ LOCK TABLE golden.sales IN ACCESS SHARE MODE;
 LOCK TABLE golden.customers_daily IN SHARE ROW EXCLUSIVE MODE;
 
 CREATE TEMPORARY TABLE tally_pending ON COMMIT DROP AS
-SELECT part, day, logged_at FROM tallykeeper.recomputed_customers_daily_log;
+SELECT part, day FROM tallykeeper.recomputed_customers_daily_log;
 
 WITH consumed AS (DELETE FROM tallykeeper.recomputed_customers_daily_log AS l WHERE true RETURNING logged_at) SELECT count(*) AS entries, min(logged_at) AS oldest FROM consumed;
 
