@@ -14,7 +14,6 @@ import re
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from tallykeeper.input.loading import LoadError, Reject
@@ -29,7 +28,7 @@ _FIELD = r'(?:[^",]*|"(?:[^"]|"")*")'
 _OPENING = re.compile(rf'(?:{_FIELD},)*"(?:[^"]|"")*')
 
 
-class CsvFile:
+class CsvFile(TextFile):
     """A CSV file with a header line, in UTF-8 with or without byte order mark, split by commas.
 
     `header` is the list of column names, without surrounding blanks. Raises LoadError where the
@@ -37,37 +36,16 @@ class CsvFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._text = TextFile(path)
+        super().__init__(path)
         self._again: deque[str] = deque()
         self._record: list[str] = []
         self._line = 0
-        self.size = self._text.size
         try:
             self.header = self._read_header()
             self._whole = re.compile(f"{_FIELD}(?:,{_FIELD}){{{len(self.header) - 1}}}")
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._text.close()
-
-    def consumed(self) -> int:
-        """Bytes of the file that were read so far, as it is stored (compressed or not)."""
-        return self._text.consumed()
 
     def columns(self, required: list[str], optional: list[str]) -> list[int | None]:
         """The places of these columns, required ones first; None where an optional one is missing.
@@ -106,7 +84,7 @@ class CsvFile:
 
     def next_line(self) -> str:
         """The next line of the record that is being read. Raises StopIteration at the end."""
-        line = self._again.popleft() if self._again else self._text.read_line()
+        line = self._again.popleft() if self._again else self.read_line()
         if not line:
             raise StopIteration
         self._line += 1
@@ -142,7 +120,7 @@ class CsvFile:
             self._record.pop()
 
     def _read_header(self) -> list[str]:
-        line = self._text.read_line(_LONGEST_HEADER)
+        line = self.read_line(_LONGEST_HEADER)
         if not line:
             raise LoadError(f"{self.path} is empty: expected a header line and rows below it.")
         self._line = 1

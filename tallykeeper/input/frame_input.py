@@ -12,11 +12,12 @@ from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from tallykeeper.input.csv_input import column_places
 from tallykeeper.input.loading import Reject
+from tallykeeper.input.reader import Reader
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +31,7 @@ def source_of(given: Path | pd.DataFrame) -> Path:
     return given.absolute() if isinstance(given, Path) else Path.cwd() / NAME
 
 
-class FrameInput:
+class FrameInput(Reader):
     """A DataFrame, whose rows are counted from 1."""
 
     def __init__(self, frame: pd.DataFrame) -> None:
@@ -40,14 +41,7 @@ class FrameInput:
         self._frame = frame
         self._read = 0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Leave the frame, which is the caller's, as it is."""
-
     def consumed(self) -> int:
-        """Rows that were read so far, of `size`."""
         return self._read
 
     def columns(self, required: list[str], optional: list[str]) -> list[int | None]:

@@ -8,36 +8,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from tallykeeper.input.loading import LoadError, Reject
 from tallykeeper.input.text_input import TextFile
 
 
-class JsonLinesFile:
+class JsonLinesFile(TextFile):
     """A file with one JSON object per line. Raises LoadError as `TextFile` does."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
         # JSON takes a carriage return for blank space; a line feed alone ends a line.
-        self._text = TextFile(path, newline="\n")
-        self.size = self._text.size
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._text.close()
-
-    def consumed(self) -> int:
-        """Bytes of the file that were read so far, as it is stored (compressed or not)."""
-        return self._text.consumed()
+        super().__init__(path, newline="\n")
 
     def rows(self, reject: Reject) -> Iterator[tuple[int, dict[str, Any], str]]:
         """Each object: its line number, its fields, and its raw text; empty lines are passed over.
@@ -45,7 +27,7 @@ class JsonLinesFile:
         A line that is no JSON object is rejected.
         """
         number = 0
-        while line := self._text.read_line():
+        while line := self.read_line():
             number += 1
             raw = line.rstrip("\r\n")
             if not raw.strip():

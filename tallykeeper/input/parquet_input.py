@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tallykeeper.input.loading import LoadError
+from tallykeeper.input.reader import Reader
 
 _BATCH_ROWS = 5_000
 _BUFFER_BYTES = 1 << 20
 
 
-class ParquetFile:
+class ParquetFile(Reader):
     """A Parquet file. Raises LoadError where it cannot be opened, is none, or is damaged."""
 
     def __init__(self, path: Path) -> None:
@@ -35,19 +35,10 @@ class ParquetFile:
         self.size = int(self._file.metadata.num_rows)
         self._read = 0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self._file.close()
 
     def consumed(self) -> int:
-        """Rows that were read so far, of `size`."""
         return self._read
 
     def rows(self, names: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:

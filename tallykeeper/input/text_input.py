@@ -11,15 +11,14 @@ import zlib
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from io import BufferedReader, TextIOWrapper
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from tallykeeper.input.loading import LoadError
+from tallykeeper.input.reader import Reader
 
 _GZIP = b"\x1f\x8b"
 
 
-class TextFile:
+class TextFile(Reader):
     """A file of lines in UTF-8, or in UTF-16 where a byte order mark says so.
 
     One that is compressed by gzip is uncompressed, whatever its name.
@@ -53,19 +52,7 @@ class TextFile:
         )
         self.size = path.stat().st_size
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
-        """Close the file."""
         self._text.close()
         self._raw.close()
 
