@@ -14,6 +14,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, text
 
 from tallykeeper.database import sql
+from tallykeeper.database.sql_files import sql_file
 
 SIGNATURE = (
     "quote_ident(n.nspname) || '.' || quote_ident(p.proname)"
@@ -30,45 +31,7 @@ OPEN = (
 
 _HARMLESS = "NOT p.prosecdef AND p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype)"
 
-# Views that call the engine's functions, views that read those, and so on; with what is called.
-_CALLING = f"""
-WITH RECURSIVE calling AS (
-  SELECT r.ev_class AS view, p.oid AS function
-  FROM {OF_ENGINE} JOIN pg_depend AS d ON d.refclassid = 'pg_proc'::regclass
-    AND d.refobjid = p.oid AND d.classid = 'pg_rewrite'::regclass
-  JOIN pg_rewrite AS r ON r.oid = d.objid
-  UNION
-  SELECT r.ev_class, c.function
-  FROM calling AS c JOIN pg_depend AS d ON d.refclassid = 'pg_class'::regclass
-    AND d.refobjid = c.view AND d.classid = 'pg_rewrite'::regclass
-  JOIN pg_rewrite AS r ON r.oid = d.objid
-)"""
-_READERS = f"""{_CALLING}, readers AS (
-  SELECT v.oid AS view, v.relowner AS role, c.function
-  FROM calling AS c JOIN pg_class AS v ON v.oid = c.view
-  UNION
-  SELECT v.oid, a.grantee, c.function
-  FROM calling AS c JOIN pg_class AS v ON v.oid = c.view, aclexplode(v.relacl) AS a
-  WHERE a.privilege_type = 'SELECT'
-  UNION
-  SELECT v.oid, a.grantee, c.function
-  FROM calling AS c JOIN pg_class AS v ON v.oid = c.view
-  JOIN pg_attribute AS t ON t.attrelid = v.oid, aclexplode(t.attacl) AS a
-  WHERE a.privilege_type = 'SELECT'
-  UNION
-  SELECT c.view, 'pg_read_all_data'::regrole, c.function FROM calling AS c
-  UNION
-  -- What runs with the caller's own rights, and is part of what applications ask.
-  SELECT c.view, a.grantee, p.oid
-  FROM calling AS c JOIN pg_class AS v ON v.oid = c.view, aclexplode(v.relacl) AS a, {OF_ENGINE}
-  WHERE a.privilege_type = 'SELECT' AND a.grantee <> 0 AND {_HARMLESS}
-  UNION
-  -- A partition created later copies the guard of its root, and its creator is asked for EXECUTE.
-  SELECT r.oid, r.relowner, t.tgfoid
-  FROM pg_trigger AS t JOIN pg_class AS r ON r.oid = t.tgrelid
-  JOIN {OF_ENGINE} ON p.oid = t.tgfoid
-  WHERE t.tgtype & 1 = 1
-)"""
+_READERS = sql_file(__name__, "function_readers")
 
 
 def close(connection: Connection) -> list[str]:

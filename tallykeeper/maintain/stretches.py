@@ -18,6 +18,7 @@ from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import ColumnElement
 
 from tallykeeper.database import sql
+from tallykeeper.database.sql_files import sql_file
 from tallykeeper.database.sqlstates import DATA_EXCEPTION, sqlstate_of
 from tallykeeper.declarations.tally import Everything, KeyFilter, Tally
 
@@ -40,25 +41,7 @@ MOST_SHRINKING = 20.0
 FIRST_INSTANT = "0001-01-01T00:00:00Z"
 LAST_INSTANT = "9999-12-31T00:00:00Z"
 
-# The derived table's columns that may be an axis: type, collation, whether one heads an index, and
-# about how many values it has; in a transaction's snapshot.
-_COLUMNS = """
-SELECT a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type,
-       (SELECT quote_ident(n.nspname) || '.' || quote_ident(c.collname) FROM pg_collation AS c
-        JOIN pg_namespace AS n ON n.oid = c.collnamespace
-        WHERE c.oid = a.attcollation) AS collation,
-       EXISTS (SELECT FROM pg_index AS i JOIN pg_class AS x ON x.oid = i.indexrelid
-               JOIN pg_am AS m ON m.oid = x.relam
-               WHERE i.indrelid = a.attrelid AND i.indkey[0] = a.attnum AND m.amname = 'btree'
-               AND i.indisvalid AND i.indpred IS NULL) AS heads,
-       coalesce((SELECT CASE WHEN s.n_distinct < 0
-                        THEN -s.n_distinct * greatest(r.reltuples, 0) ELSE s.n_distinct END
-                 FROM pg_stats AS s WHERE s.schemaname = r.relnamespace::regnamespace::name
-                 AND s.tablename = r.relname AND s.attname = a.attname
-                 ORDER BY s.inherited DESC LIMIT 1), 0) AS distinct_values
-FROM pg_attribute AS a JOIN pg_class AS r ON r.oid = a.attrelid
-WHERE a.attrelid = %s::regclass AND a.attname = ANY (%s::text[])
-ORDER BY array_position(%s::text[], a.attname::text)"""
+_COLUMNS = sql_file(__name__, "stretches")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -152,6 +153,18 @@ def test_a_folder_can_be_taken_in_at_a_glance() -> None:
         if path.name != "__init__.py":
             folders[path.parent] = folders.get(path.parent, 0) + 1
     assert {str(f): n for f, n in folders.items() if n > MOST_MODULES} == {}
+
+
+def test_every_sql_file_is_sent_by_a_module_beside_it() -> None:
+    library = project_root() / "tallykeeper"
+    files = {path.relative_to(library) for path in library.rglob("*.sql")}
+    named = {
+        path.relative_to(library).with_name(f"{name}.sql")
+        for path in modules("tallykeeper")
+        for name in re.findall(r'sql_file\(__name__, "(\w+)"\)', path.read_text(encoding="utf-8"))
+    }
+    assert files == named
+    assert len(files) >= 7
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:
