@@ -12,7 +12,7 @@ ALTER TABLE golden.product_words DROP CONSTRAINT product_words_pkey;
 
 SELECT count(*) FROM golden.products;
 
-SELECT count(*) AS walked, count(*) FILTER (WHERE steps.before < 20000) AS taken, max(steps."position") FILTER (WHERE steps.before < 20000) AS upto
+SELECT count(*) AS walked, count(*) FILTER (WHERE steps.before < 20000) AS inside, max(steps."position") FILTER (WHERE steps.before < 20000) AS upto
 FROM (SELECT golden.products.id AS "position", sum(greatest(coalesce(cardinality(golden.products.words), 1), 1)) OVER (ORDER BY golden.products.id) - greatest(coalesce(cardinality(golden.products.words), 1), 1) AS before
 FROM golden.products ORDER BY golden.products.id
  LIMIT 30000) AS steps;
