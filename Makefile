@@ -43,7 +43,7 @@ test-unit: $(READY) ## tests that need no database: a minute
 	@$(PYTEST) tests/unit $(ARGS)
 
 test-engine: $(READY) ## tests of the engine on schemas of its own: 3 minutes
-	@$(PYTEST) tests/engine $(ARGS)
+	@$(PYTEST) tests/engine tests/golden $(ARGS)
 
 test-systems: $(READY) ## tests of the four systems: 6 minutes; SYSTEM=gallery for one
 	@$(PYTEST) tests/systems/$(SYSTEM) $(ARGS)
