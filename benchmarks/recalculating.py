@@ -14,8 +14,8 @@ from typing import Any
 import psycopg
 
 from assets.classroom import events, tables
+from assets.classroom.settings import idle_seconds
 from tallykeeper.database import sql
-from tallykeeper.settings import classroom_idle_seconds
 
 COUNTERS = "bench.counters"
 FIGURES = (
@@ -54,7 +54,7 @@ def counted(log: list[tuple[Any, ...]]) -> list[int]:
     before_attempts: list[int] = []
     last_edit: int | None = None
     last_attempt: int | None = None
-    time_spent, before, idle = 0, None, 1000 * classroom_idle_seconds()
+    time_spent, before, idle = 0, None, 1000 * idle_seconds()
     for event_type, category, label, created in log:
         is_run, is_edit = event_type in events.RUNS, event_type in events.EDITS
         is_attempt = event_type in events.ATTEMPTS

@@ -21,6 +21,7 @@ from tallykeeper.catalog import presence
 from tallykeeper.declarations.tally import Tally
 from tallykeeper.settings import SettingError, project_root, project_table, wanted_systems
 from tallykeeper.system import System
+from tallykeeper.table_names import require_systems
 
 ENTRY_POINTS = "tallykeeper.systems"
 KEYS = ("systems", "tallies", "dagster_prefix")
@@ -53,6 +54,7 @@ def _systems_of(root: Path) -> tuple[System, ...]:
             raise SettingError(
                 where, "systems of different names", system.name, "rename one, or leave it out"
             )
+    require_systems({name: system.metadata for name, system in found.items()})
     return tuple(found.values())
 
 

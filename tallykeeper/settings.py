@@ -16,10 +16,8 @@ from pathlib import Path
 
 DEFAULT_FRESH_SECONDS = 2 * 60 * 60
 DEFAULT_PRESSURE_ROWS = 100_000
-DEFAULT_KEEP_EVENTS_DAYS = 30
 DEFAULT_STATEMENT_SECONDS = 5
 SHORTEST_TOKEN = 16
-DEFAULT_CLASSROOM_IDLE_SECONDS = 5 * 60
 DEFAULT_KEEP_RUNS_DAYS = 90
 DEFAULT_KEEP_INCIDENTS_DAYS = 365
 DEFAULT_ALERT_REPEAT_HOURS = 6
@@ -32,7 +30,7 @@ HIGHEST_PORT = 65_535
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _SYSTEM_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _SCHEMA_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$-]*")
-_TOKEN = re.compile(r"[!-~]+")
+TOKEN = re.compile(r"[!-~]+")
 # A port alone, or a host (an IPv6 one in brackets) and a port.
 _LISTENING = re.compile(
     r"(?:(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])?:)?(?P<port>\d{1,5})", re.ASCII
@@ -58,7 +56,7 @@ def schema_of(system: str) -> str:
     Raises SettingError where the variable names no schema that an application could own.
     """
     variable = f"TALLY_SCHEMA_{system.upper()}"
-    schema = _read(variable)
+    schema = read(variable)
     if schema is None:
         return system
     usable = (
@@ -83,7 +81,7 @@ def names_file() -> Path | None:
 
     None where unset. Raises SettingError where it is no file.
     """
-    value = _read("TALLY_NAMES")
+    value = read("TALLY_NAMES")
     if value is None:
         return None
     path = _expand_user("TALLY_NAMES", value).resolve()
@@ -98,7 +96,7 @@ def home() -> Path:
     The default is in the project's root. The folder need not exist yet. Raises SettingError where
     a file stands in its place.
     """
-    value = _read("TALLY_HOME")
+    value = read("TALLY_HOME")
     if value is None:
         return project_root() / ".tally"
     path = _expand_user("TALLY_HOME", value).resolve()
@@ -114,7 +112,7 @@ def project_root() -> Path:
     the current folder upwards, then where this code itself stands; else it is the current folder.
     Raises SettingError where TALLY_PROJECT is no folder, or a pyproject.toml cannot be read.
     """
-    value = _read("TALLY_PROJECT")
+    value = read("TALLY_PROJECT")
     if value is not None:
         path = _expand_user("TALLY_PROJECT", value).resolve()
         if not path.is_dir():
@@ -169,12 +167,12 @@ def _dagster_prefix(root: Path) -> str:
 
 def database_url() -> str | None:
     """The address of one's own database, TALLY_DATABASE_URL; None means the embedded server."""
-    return _read("TALLY_DATABASE_URL")
+    return read("TALLY_DATABASE_URL")
 
 
 def dagster_pg_url() -> str | None:
     """The address of Dagster's own storage, DAGSTER_PG_URL; None means beside the tallies."""
-    return _read("DAGSTER_PG_URL")
+    return read("DAGSTER_PG_URL")
 
 
 def start_date() -> date:
@@ -183,7 +181,7 @@ def start_date() -> date:
     All that is older belongs to the first partition. Raises SettingError where it is no date, or
     one still to come (there would be no partition).
     """
-    value = _read("TALLY_START_DATE")
+    value = read("TALLY_START_DATE")
     today = datetime.now(UTC).date()
     if value is None:
         return date(today.year - 1, 1, 1)
@@ -205,7 +203,7 @@ def wanted_systems() -> list[str] | None:
 
     Only the spelling is checked here: which systems there are is known above. Raises SettingError.
     """
-    value = _read("TALLY_SYSTEMS")
+    value = read("TALLY_SYSTEMS")
     if value is None:
         return None
     names = [name.strip() for name in value.split(",")]
@@ -224,7 +222,7 @@ def fresh_seconds() -> int:
 
     Raises SettingError where it is no whole number from 1.
     """
-    return _count("TALLY_FRESH_SECONDS", DEFAULT_FRESH_SECONDS, "seconds")
+    return count("TALLY_FRESH_SECONDS", DEFAULT_FRESH_SECONDS, "seconds")
 
 
 def wait_seconds() -> int | None:
@@ -232,9 +230,7 @@ def wait_seconds() -> int | None:
 
     Raises SettingError where it is no whole number from 1.
     """
-    return (
-        None if _read("TALLY_WAIT_SECONDS") is None else _count("TALLY_WAIT_SECONDS", 1, "seconds")
-    )
+    return None if read("TALLY_WAIT_SECONDS") is None else count("TALLY_WAIT_SECONDS", 1, "seconds")
 
 
 def pressure_rows() -> int:
@@ -242,36 +238,7 @@ def pressure_rows() -> int:
 
     Raises SettingError where it is no whole number from 1.
     """
-    return _count("TALLY_PRESSURE_ROWS", DEFAULT_PRESSURE_ROWS, "change-log rows")
-
-
-def redact_deleted() -> bool:
-    """Whether contents of deleted posts are removed: TALLY_FEDIVERSE_REDACT, no where unset.
-
-    Raises SettingError where it is neither 1 nor 0.
-    """
-    value = _read("TALLY_FEDIVERSE_REDACT")
-    if value not in (None, "0", "1"):
-        raise SettingError(
-            "TALLY_FEDIVERSE_REDACT", "1 or 0", str(value), "write 1 to redact, or unset it"
-        )
-    return value == "1"
-
-
-def classroom_idle_seconds() -> int:
-    """For how much a pause counts as time spent at most: TALLY_CLASSROOM_IDLE_SECONDS, 300.
-
-    Raises SettingError where it is no whole number from 1.
-    """
-    return _count("TALLY_CLASSROOM_IDLE_SECONDS", DEFAULT_CLASSROOM_IDLE_SECONDS, "seconds")
-
-
-def keep_events_days() -> int:
-    """For how many days raw events are kept: TALLY_FEDIVERSE_KEEP_DAYS, 30.
-
-    Raises SettingError where it is no whole number from 1.
-    """
-    return _count("TALLY_FEDIVERSE_KEEP_DAYS", DEFAULT_KEEP_EVENTS_DAYS, "days")
+    return count("TALLY_PRESSURE_ROWS", DEFAULT_PRESSURE_ROWS, "change-log rows")
 
 
 def keep_runs_days() -> int:
@@ -279,7 +246,7 @@ def keep_runs_days() -> int:
 
     Raises SettingError where it is no whole number from 1.
     """
-    return _count("TALLY_KEEP_RUNS_DAYS", DEFAULT_KEEP_RUNS_DAYS, "days")
+    return count("TALLY_KEEP_RUNS_DAYS", DEFAULT_KEEP_RUNS_DAYS, "days")
 
 
 def keep_incidents_days() -> int:
@@ -287,7 +254,7 @@ def keep_incidents_days() -> int:
 
     Raises SettingError where it is no whole number from 1.
     """
-    return _count("TALLY_KEEP_INCIDENTS_DAYS", DEFAULT_KEEP_INCIDENTS_DAYS, "days")
+    return count("TALLY_KEEP_INCIDENTS_DAYS", DEFAULT_KEEP_INCIDENTS_DAYS, "days")
 
 
 def repairs_per_day() -> int:
@@ -295,7 +262,7 @@ def repairs_per_day() -> int:
 
     Raises SettingError where it is no whole number from 0.
     """
-    return _count("TALLY_REPAIRS_PER_DAY", DEFAULT_REPAIRS_PER_DAY, "repairs", least=0)
+    return count("TALLY_REPAIRS_PER_DAY", DEFAULT_REPAIRS_PER_DAY, "repairs", least=0)
 
 
 def event_triggers() -> str:
@@ -303,7 +270,7 @@ def event_triggers() -> str:
 
     Raises SettingError where it is none of EVENT_TRIGGERS.
     """
-    value = _read("TALLY_EVENT_TRIGGERS") or EVENT_TRIGGERS[0]
+    value = read("TALLY_EVENT_TRIGGERS") or EVENT_TRIGGERS[0]
     if value not in EVENT_TRIGGERS:
         raise SettingError(
             "TALLY_EVENT_TRIGGERS",
@@ -321,7 +288,7 @@ def alert_urls() -> list[str]:
     `tallykeeper.operations.alert_targets` knows what can be sent to. Raises SettingError, which
     tells of a malformed one by its place.
     """
-    value = _read("TALLY_ALERT_URLS")
+    value = read("TALLY_ALERT_URLS")
     if value is None:
         return []
     urls = [url for url in _BETWEEN_URLS.split(value) if url]
@@ -347,7 +314,7 @@ def alert_repeat_hours() -> int:
 
     Raises SettingError where it is no whole number from 1.
     """
-    return _count("TALLY_ALERT_REPEAT_HOURS", DEFAULT_ALERT_REPEAT_HOURS, "hours")
+    return count("TALLY_ALERT_REPEAT_HOURS", DEFAULT_ALERT_REPEAT_HOURS, "hours")
 
 
 def ui_url() -> str:
@@ -356,7 +323,7 @@ def ui_url() -> str:
     Without a slash at its end. Raises SettingError where it is no address of a web page, or has
     a password in it, which would be sent to everyone.
     """
-    value = _read("TALLY_UI_URL")
+    value = read("TALLY_UI_URL")
     if value is None:
         return DEFAULT_UI_URL
     if re.fullmatch(r"https?://[^\s@?#]+", value) is None:
@@ -374,12 +341,12 @@ def serve_database_url() -> str | None:
 
     For a role that may read alone.
     """
-    return _read("TALLY_SERVE_DATABASE_URL")
+    return read("TALLY_SERVE_DATABASE_URL")
 
 
 def serve_folder() -> Path | None:
     """The folder that the service counts in place of a database: TALLY_SERVE_FOLDER; None: none."""
-    value = _read("TALLY_SERVE_FOLDER")
+    value = read("TALLY_SERVE_FOLDER")
     return None if value is None else _expand_user("TALLY_SERVE_FOLDER", value)
 
 
@@ -388,8 +355,8 @@ def serve_token() -> str | None:
 
     Never shown. Raises SettingError where it could be guessed, or not be sent.
     """
-    value = _read("TALLY_SERVE_TOKEN")
-    if value is not None and (_TOKEN.fullmatch(value) is None or len(value) < SHORTEST_TOKEN):
+    value = read("TALLY_SERVE_TOKEN")
+    if value is not None and (TOKEN.fullmatch(value) is None or len(value) < SHORTEST_TOKEN):
         raise SettingError(
             "TALLY_SERVE_TOKEN",
             f"at least {SHORTEST_TOKEN} visible ASCII characters, without blanks",
@@ -404,7 +371,7 @@ def serve_ready_seconds() -> int:
 
     Raises SettingError where it is no whole number from 1.
     """
-    return _count("TALLY_SERVE_READY_SECONDS", DEFAULT_FRESH_SECONDS, "seconds")
+    return count("TALLY_SERVE_READY_SECONDS", DEFAULT_FRESH_SECONDS, "seconds")
 
 
 def serve_statement_seconds() -> int:
@@ -412,7 +379,7 @@ def serve_statement_seconds() -> int:
 
     Raises SettingError where it is no whole number from 1.
     """
-    return _count("TALLY_SERVE_STATEMENT_SECONDS", DEFAULT_STATEMENT_SECONDS, "seconds")
+    return count("TALLY_SERVE_STATEMENT_SECONDS", DEFAULT_STATEMENT_SECONDS, "seconds")
 
 
 def metrics_address() -> tuple[str, int] | None:
@@ -420,7 +387,7 @@ def metrics_address() -> tuple[str, int] | None:
 
     Raises SettingError where it is no such address.
     """
-    value = _read("TALLY_METRICS_ADDRESS")
+    value = read("TALLY_METRICS_ADDRESS")
     return None if value is None else listening_address("TALLY_METRICS_ADDRESS", value)
 
 
@@ -440,25 +407,9 @@ def listening_address(variable: str, value: str) -> tuple[str, int]:
     return (found["host"] or LOOPBACK).strip("[]"), int(found["port"])
 
 
-def mastodon_token() -> str | None:
-    """The access token with which an instance is listened to, TALLY_MASTODON_TOKEN; None: none.
-
-    Never shown. Raises SettingError where it could not be sent.
-    """
-    value = _read("TALLY_MASTODON_TOKEN")
-    if value is not None and _TOKEN.fullmatch(value) is None:
-        raise SettingError(
-            "TALLY_MASTODON_TOKEN",
-            "an access token (visible ASCII characters, without blanks)",
-            "something else",
-            "copy it from the instance's settings, under Development",
-        )
-    return value
-
-
-def _count(variable: str, default: int, unit: str, least: int = 1) -> int:
-    """A whole number from `least`. Raises SettingError."""
-    value = _read(variable)
+def count(variable: str, default: int, unit: str, least: int = 1) -> int:
+    """The variable as a whole number from `least`. Raises SettingError, which names the unit."""
+    value = read(variable)
     if value is None:
         return default
     if not value.isascii() or not value.isdigit() or int(value) < least:
@@ -471,7 +422,7 @@ def _count(variable: str, default: int, unit: str, least: int = 1) -> int:
     return int(value)
 
 
-def _read(variable: str) -> str | None:
+def read(variable: str) -> str | None:
     """The variable without surrounding blanks; None where unset or empty."""
     return os.environ.get(variable, "").strip() or None
 

@@ -26,8 +26,7 @@ from sqlalchemy.schema import SchemaItem
 from tallykeeper.settings import SettingError, names_file
 
 VARIABLE = "TALLY_NAMES"
-SYSTEMS = ("media", "gallery", "classroom")
-"""The systems whose source tables may have other names."""
+_RENAMEABLE = "tallykeeper/source_tables"
 
 LONGEST_IDENTIFIER = 63
 
@@ -50,6 +49,7 @@ class SourceTables:
     def __init__(self, system: str, metadata: MetaData) -> None:
         self._system = system
         self._metadata = metadata
+        metadata.info[_RENAMEABLE] = True
         self._names = _names_of(system)
         self._made: list[str] = []
 
@@ -99,16 +99,29 @@ def refuse_renamed(system: str, purpose: str) -> None:
         )
 
 
-def _names_of(system: str) -> dict[str, Names]:
+def require_systems(systems: Mapping[str, MetaData]) -> None:
+    """Raise SettingError where the file names a system that has no such tables.
+
+    `systems` are all that there are, by name, each with the MetaData of its tables.
+    """
+    named = _from_file()
+    if named:
+        known = [name for name, metadata in systems.items() if metadata.info.get(_RENAMEABLE)]
+        _require_known("systems whose source tables may have other names", named, known)
+
+
+def _from_file() -> dict[str, Any]:
     path = names_file()
     if path is None:
         return {}
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise _malformed("a TOML file", f"{path}: {error}") from error
-    _require_known("systems whose source tables may have other names", found, SYSTEMS)
-    tables = found.get(system, {})
+
+
+def _names_of(system: str) -> dict[str, Names]:
+    tables = _from_file().get(system, {})
     if not isinstance(tables, dict):
         raise _malformed(f"tables below [{system}]", repr(tables))
     return {name: _table_names(f"{system}.{name}", given) for name, given in tables.items()}

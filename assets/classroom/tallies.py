@@ -33,6 +33,7 @@ from assets.classroom.aggregates import (
 )
 from assets.classroom.gaps import PERCENTILES, totals_of
 from assets.classroom.lookups import USER_TIME, create_lookups, lookup_of
+from assets.classroom.settings import idle_seconds
 from tallykeeper import (
     AdditiveTally,
     Capture,
@@ -43,7 +44,6 @@ from tallykeeper import (
     TimeKey,
 )
 from tallykeeper.declarations.combining import ATTRIBUTE, MAX, SUM, Membership
-from tallykeeper.settings import classroom_idle_seconds
 from tallykeeper.system import Access
 
 log, roles, submissions = tables.submission_log, tables.roles, tables.submissions
@@ -123,7 +123,7 @@ def submission_counts_with(idle_seconds: int) -> RecomputedTally:
     )
 
 
-submission_counts = submission_counts_with(classroom_idle_seconds())
+submission_counts = submission_counts_with(idle_seconds())
 
 
 # Assignments and their groups.

@@ -122,10 +122,10 @@ def listen(url: str, written: str, streaming_host: str | None) -> None:
     from assets.fediverse.instances import BadInstance, base_url_of
     from assets.fediverse.listen import ListenError
     from assets.fediverse.listen import listen as run
+    from assets.fediverse.settings import mastodon_token
     from assets.fediverse.stream import stream_of
     from assets.fediverse.tallies import system
     from tallykeeper.cli.load import prepare
-    from tallykeeper.settings import mastodon_token
 
     token = mastodon_token()
     try:

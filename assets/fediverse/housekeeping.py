@@ -12,13 +12,13 @@ import dagster as dg
 from sqlalchemy import Engine
 
 from assets.fediverse import partitions
+from assets.fediverse.settings import keep_events_days
 from assets.fediverse.tables import post_metric_snapshots, stream_events
 from assets.fediverse.tallies import system
 from assets.fediverse.thinning import ALL_FOR, HOURLY_FOR, Thinned, thin_snapshots
 from tallykeeper.catalog.transactions import retried
 from tallykeeper.dagster.database import Database
 from tallykeeper.dagster.materialization import patiently
-from tallykeeper.settings import keep_events_days
 
 THINNING = "snapshot_thinning"
 RETENTION = "stream_retention"

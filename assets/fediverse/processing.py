@@ -20,10 +20,10 @@ from sqlalchemy.exc import DBAPIError
 from assets.fediverse import follows, parsing, posts, redaction, rederive, threads, write_posts
 from assets.fediverse.functions import JSON_OF, PROGRESS
 from assets.fediverse.parsing import DERIVED_FROM
+from assets.fediverse.settings import redact_deleted
 from tallykeeper.catalog.transactions import retried
 from tallykeeper.database.sql import execute, literal
 from tallykeeper.faults.quarantine import is_refusal
-from tallykeeper.settings import redact_deleted
 
 BATCH_EVENTS = 10_000
 LONGEST_REASON = 500

@@ -18,9 +18,9 @@ from sqlalchemy import Connection, Engine
 from assets.fediverse import redaction, rederive, write_posts
 from assets.fediverse.processing import process
 from assets.fediverse.reconcile import LogDifference, compare, settle
+from assets.fediverse.settings import redact_deleted
 from tallykeeper.catalog.transactions import retried
 from tallykeeper.database.sql import execute, literal
-from tallykeeper.settings import redact_deleted
 
 __all__ = ["LogDifference", "LogVerification", "Replayed", "replay", "verify_log"]
 

@@ -27,9 +27,9 @@ class _Loaders(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         loadable = _loadable()
         if cmd_name not in loadable:
+            there = ", ".join(loadable) or "none: a module `load` in its package declares how"
             raise click.UsageError(
-                f"no system is called {cmd_name!r}; input can be loaded into {', '.join(loadable)}",
-                ctx=ctx,
+                f"input can be loaded into {there}, not into {cmd_name!r}", ctx=ctx
             )
         system, loader = loadable[cmd_name]
 

@@ -289,7 +289,7 @@ def test_a_command_that_is_called_wrongly(
         ),
         (
             ("load", "music", "."),
-            "no system is called 'music'; input can be loaded into media, gallery,",
+            "input can be loaded into media, gallery, fediverse, classroom, not into 'music'",
             2,
         ),
         (("load", "media", "notes.txt"), "is neither a folder nor a CSV", 1),

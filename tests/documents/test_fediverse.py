@@ -38,12 +38,12 @@ from assets.fediverse.reads import (
     write_summary_text,
 )
 from assets.fediverse.replay import replay, verify_log
+from assets.fediverse.settings import keep_events_days
 from assets.fediverse.tables import PROCESSED, metadata
 from assets.fediverse.tallies import system as fediverse
 from assets.fediverse.thinning import thin_snapshots
 from tallykeeper import refresh, verify
 from tallykeeper.http.app import create_app
-from tallykeeper.settings import keep_events_days
 from tests.documents.audit import differently
 from tests.documents.installation import (
     build,

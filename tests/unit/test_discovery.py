@@ -124,6 +124,30 @@ def test_a_system_that_there_is_not_is_refused(
         discovery.chosen_systems()
 
 
+def test_source_tables_go_by_other_names_only_where_they_are_declared_so(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renamed = DECLARED.replace("orders = Table(", "orders = SourceTables('shop', metadata).table(")
+    renamed = renamed.replace('"orders",\n    metadata,', '"orders",').replace(
+        "metadata = MetaData",
+        "from tallykeeper.table_names import SourceTables\n\nmetadata = MetaData",
+    )
+    renamed = renamed.replace(
+        "nullable=False),\n)\n\nrevenue", "nullable=False),\n    comment='',\n)\n\nrevenue"
+    )
+    write(project, 'systems = ["own_shop:system"]', own_shop=renamed)
+    file = project / "names.toml"
+    file.write_text('[shop.orders]\ntable = "sales.order"\n')
+    monkeypatch.setenv("TALLY_NAMES", str(file))
+    (system,) = discovery.all_systems()
+    assert [str(table) for table in system.sources] == ["sales.order"]
+    discovery._systems_of.cache_clear()
+    del sys.modules["own_shop"]
+    file.write_text('[shops.orders]\ntable = "sales.order"\n')
+    with pytest.raises(SettingError, match=r"\(shop\), but it is 'shops'; write 'shop' there"):
+        names()
+
+
 def test_the_nearest_project_upwards_counts(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TALLY_PROJECT")
     write(project, "")
