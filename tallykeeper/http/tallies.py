@@ -233,7 +233,7 @@ def _described(connection: Connection, tallies: Sequence[Tally]) -> list[dict[st
             "measures": _columns(tally, [n for n in readable(tally) if n not in tally.key]),
             "time_key": tally.time_key
             and {"column": tally.time_key.column, "unit": tally.time_key.unit},
-            "address": f"/api/tallies/{'/'.join(quote(p, '') for p in tally.name.split('.', 1))}",
+            "address": f"/api/tallies/{quote(tally.system, '')}/{quote(tally.table.name, '')}",
         }
         for tally in privileges.readable(connection, tallies)
         for at in [tally.time_key]

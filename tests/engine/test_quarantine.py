@@ -11,6 +11,7 @@ from sqlalchemy.schema import CreateSchema
 from tallykeeper import Tally, install, rebuild, refresh, status, verify
 from tallykeeper.database.connections import open_engine
 from tallykeeper.maintain.refresh import rebuild_keys
+from tallykeeper.reads.rows import tally_rows
 from tests import odd
 from tests.integration.support import execute, rows, scalar
 from tests.odd import ADOPTED, FUNCTIONS, VALUES, Odd, facts_tally, sums_tally
@@ -119,6 +120,24 @@ def named(engine: Engine, tally: Tally) -> list[str]:
     assert status(engine, tally).quarantined == found.quarantined == len(found.quarantine)
     assert all(each.key and each.since for each in found.quarantine)
     return [each.reason.partition(":")[0] for each in found.quarantine]
+
+
+def test_what_is_in_quarantine_is_read_page_by_page_as_in_the_live_view(clean: Engine) -> None:
+    for value in VALUES[::5]:
+        execute(clean, *(f"{ADD} {row}" for row in value.rows))
+    touch(clean)
+    for tally in (sums_tally, facts_tally):
+        refresh(clean, tally)
+        assert status(clean, tally).quarantined
+        live = rows(clean, f"SELECT label FROM {tally.live_name} ORDER BY label")
+        paged: list[tuple[str]] = []
+        cursor = None
+        with clean.connect() as connection:
+            while not paged or cursor is not None:
+                page = tally_rows(connection, tally, limit=2, cursor=cursor)
+                paged += [(row["label"],) for row in page.rows]
+                cursor = page.next_cursor
+        assert paged == live
 
 
 def test_the_list_of_odd_values_is_long_enough() -> None:
