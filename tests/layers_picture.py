@@ -46,14 +46,17 @@ def svg() -> str:
         middle = top + HEIGHT / 2 + 4
         fill, edge = COLOURS[min(row, 1)]
         drawn.append(f'<text x="{MARGIN}" y="{middle}" fill="#555">{label}</text>')
-        wide = (WIDTH - LABEL - 2 * MARGIN) / len(names)
-        for column, name in enumerate(names):
-            left = LABEL + MARGIN + column * wide
+        # As wide as the names are long, so that each fits into its box.
+        lengths = [len(name) + 4 for name in names]
+        left = float(LABEL + MARGIN)
+        for name, length in zip(names, lengths, strict=True):
+            wide = (WIDTH - LABEL - 2 * MARGIN) * length / sum(lengths)
             drawn.append(
                 f'<rect x="{left:.1f}" y="{top}" width="{wide - 10:.1f}" height="{HEIGHT}" rx="6"'
                 f' fill="{fill}" stroke="{edge}"/><text x="{left + wide / 2 - 5:.1f}" y="{middle}"'
                 f' text-anchor="middle" fill="#1a1a1a">{name}</text>'
             )
+            left += wide
         if row:
             drawn.append(
                 f'<line x1="{LABEL}" y1="{top - STEP + HEIGHT / 2}" x2="{LABEL}"'
