@@ -86,16 +86,17 @@ def create_functions(connection: Connection, more: Mapping[str, str] | None = No
         done.append(f"created {PROGRESS}")
     for name, statement in {**_statements(), **(more or {})}.items():
         oid = connection.scalar(text("SELECT to_regproc(:name)::oid"), {"name": name})
-        mark = f"Tallykeeper {_digest(statement)}"
+        comment = f"Tallykeeper {_digest(statement)}"
         if oid is not None and connection.scalar(
-            text("SELECT obj_description(:oid, 'pg_proc') = :mark"), {"oid": oid, "mark": mark}
+            text("SELECT obj_description(:oid, 'pg_proc') = :comment"),
+            {"oid": oid, "comment": comment},
         ):
             continue
         view_replacement.replace_function(connection, name, statement, "fediverse")
         oid = connection.scalar(text("SELECT to_regproc(:name)::oid"), {"name": name})
         kind = "AGGREGATE" if name == LAST_KEPT else "FUNCTION"
         signature = connection.scalar(text("SELECT CAST(:oid AS regprocedure)::text"), {"oid": oid})
-        connection.exec_driver_sql(f"COMMENT ON {kind} {signature} IS {literal(mark)}")
+        connection.exec_driver_sql(f"COMMENT ON {kind} {signature} IS {literal(comment)}")
         done.append(f"created the function {name}")
     return done
 
@@ -108,7 +109,7 @@ def tag_name(tag: str) -> str:
     )
 
 
-def mark(content: str, redacted: str) -> str:
+def content_digest(content: str, redacted: str) -> str:
     """SQL: the hash by which redaction left a content; null where it was not redacted.
 
     A server may send a field of that name: beside a content it says nothing.
@@ -238,7 +239,7 @@ LANGUAGE sql IMMUTABLE RETURN CASE
     FROM jsonb_each(status) AS s (key, value)
     WHERE s.key IN ({_listed(kept)})
   ) || jsonb_build_object(
-    'redacted', coalesce({mark("status ->> 'content'", "status ->> 'redacted'")},
+    'redacted', coalesce({content_digest("status ->> 'content'", "status ->> 'redacted'")},
       md5(coalesce(status ->> 'spoiler_text', '') || E'\n'
         || coalesce({PLAIN_TEXT}(status ->> 'content'), ''))),
     -- What has no id keeps its place.

@@ -23,7 +23,7 @@ from assets.fediverse.functions import (
     NUMBER,
     TIME,
     WORD,
-    mark,
+    content_digest,
 )
 from assets.fediverse.notes import STATUS_OF_NOTE, is_note
 from tallykeeper.database.sql import execute
@@ -143,7 +143,7 @@ WITH events AS MATERIALIZED (
     {TIME}(v.version ->> 'created_at') AS valid_from, v.version ->> 'content' AS content,
     v.version ->> 'spoiler_text' AS spoiler_text,
     (v.version ->> 'sensitive') = 'true' AS sensitive,
-    {mark("v.version ->> 'content'", "v.version ->> 'redacted'")} AS redacted
+    {content_digest("v.version ->> 'content'", "v.version ->> 'redacted'")} AS redacted
   FROM histories AS h
   CROSS JOIN LATERAL jsonb_array_elements(
     CASE WHEN jsonb_typeof(h.payload -> 'history') = 'array' THEN h.payload -> 'history'
@@ -212,7 +212,7 @@ SELECT t.event_id, t.received_at, t.instance_id, t.event_type, false,
   t.url, t.uri, t.content, t.spoiler_text, t.sensitive = 'true', nullif({WORD}(t.language), ''),
   t.visibility, {counts}, t.in_reply_to_id_read, t.in_reply_to_account_id_read, t.reblog_of_id,
   t.tags, t.mentions, t.media_attachments, t.account, t.created_at_read, t.edited_at_read,
-  {mark("t.content", "t.redacted")}
+  {content_digest("t.content", "t.redacted")}
 FROM typed AS t JOIN {schema}.instances AS i ON i.id = t.instance_id
 WHERE NOT EXISTS (SELECT FROM faults AS f WHERE f.event_id = t.event_id)"""
 

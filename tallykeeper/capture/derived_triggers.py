@@ -158,9 +158,9 @@ def _by_hand(
     name, edits = sql.literal(tally.name), sql.name_of(hand_edits)
     handled = ", ".join(sql.literal(event.upper()) for event in made_good) or "''"
     by_key = sql.literal(f"{KEY_CHANGED}{sql.name_of(tally.table)}")
-    mark = f"INSERT INTO {sql.name_of(stale_marks)} (tally, reason) VALUES ({name}, {{}})"
+    invalidate = f"INSERT INTO {sql.name_of(stale_marks)} (tally, reason) VALUES ({name}, {{}})"
     edited = None if marked is None else tally.mark_keys(marked)
-    edited = edited or mark.format("reason")
+    edited = edited or invalidate.format("reason")
     return (
         f"{COLUMNS_FIRST}DECLARE\n"
         f"  done text := {_OPERATION} || {sql.literal(of)};\n"
@@ -171,7 +171,7 @@ def _by_hand(
         "BEGIN\n"
         f"  IF {BY_FOREIGN_KEY} AND TG_OP IN ('DELETE', 'UPDATE') THEN\n"
         f"    IF TG_OP NOT IN ({handled}) THEN\n"
-        f"      {mark.format(by_key)};\n"
+        f"      {invalidate.format(by_key)};\n"
         "    END IF;\n"
         "    RETURN NULL;\n"
         "  END IF;\n"

@@ -223,7 +223,7 @@ def _accepted(declared: TypeEngine[object]) -> str:
 def _handled(source: Table, tally: Tally, statements: str) -> str:
     """The statements in a block that makes the tally stale where they fail.
 
-    The mark names a fault of the declaration, but no value, which may be nobody's to read.
+    The invalidation names a fault of the declaration, but no value, which may be nobody's to read.
     """
     failed = sql.literal(f"{CAPTURE_FAILED} of {sql.name_of(source)} failed: ")
     return (
@@ -237,5 +237,5 @@ def _handled(source: Table, tally: Tally, statements: str) -> str:
 
 def _truncated(source: Table, tallies: Sequence[Tally]) -> str:
     reason = sql.literal(f"{sql.name_of(source)} was truncated")
-    marks = ", ".join(f"({sql.literal(t.name)}, {reason})" for t in tallies)
-    return f"  INSERT INTO {sql.name_of(stale_marks)} (tally, reason) VALUES {marks};"
+    invalidations = ", ".join(f"({sql.literal(t.name)}, {reason})" for t in tallies)
+    return f"  INSERT INTO {sql.name_of(stale_marks)} (tally, reason) VALUES {invalidations};"

@@ -1,8 +1,8 @@
 """The engine's own tables, in the schema `tallykeeper`: what is installed, built, stale, verified.
 
-A tally is *stale* while `stale_marks` holds a mark of it: never built, declared anew, a source
-truncated, capture found broken. All of a stale tally's keys count as pending; its live view reads
-the sources. Rows that refreshes write are kept apart from rows that verifies write, so that
+A tally is *stale* while `stale_marks` holds an invalidation of it: never built, declared anew, a
+source truncated, capture found broken. All of a stale tally's keys count as pending; its live view
+reads the sources. Rows that refreshes write are kept apart from rows that verifies write, so that
 neither makes the other's transaction fail.
 """
 
@@ -365,8 +365,8 @@ def stale_reasons(connection: Connection, tally: Tally) -> tuple[str, ...]:
 
 
 def _reasons(tally: Tally) -> Select[tuple[str]]:
-    marks = select(stale_marks.c.reason).where(stale_marks.c.tally == tally.name)
-    return marks.group_by(stale_marks.c.reason).order_by(
+    invalidations = select(stale_marks.c.reason).where(stale_marks.c.tally == tally.name)
+    return invalidations.group_by(stale_marks.c.reason).order_by(
         func.min(stale_marks.c.marked_at), stale_marks.c.reason
     )
 
@@ -384,12 +384,12 @@ def mark_stale(connection: Connection, tally: Tally, reason: str) -> None:
 
 
 def clear_stale(connection: Connection, tally: Tally) -> None:
-    """Remove the marks that this snapshot sees; a later one stays."""
+    """Remove the invalidations that this snapshot sees; a later one stays."""
     connection.execute(delete(stale_marks).where(stale_marks.c.tally == tally.name))
 
 
 def clear_reason(connection: Connection, tally: Tally, reason: str) -> None:
-    """Remove the marks of one reason."""
+    """Remove the invalidations of one reason."""
     of_tally = delete(stale_marks).where(stale_marks.c.tally == tally.name)
     connection.execute(of_tally.where(stale_marks.c.reason == reason))
 

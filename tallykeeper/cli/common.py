@@ -22,7 +22,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for 
 
 def example(*lines: str) -> str:
     """The epilog of a command's help."""
-    # Click would fill the lines up; the backspace is its mark for text to be left as it is.
+    # Click would fill the lines up; the backspace is its sign for text to be left as it is.
     return "\b\n" + "\n".join(["Example:", *(f"    {line}" for line in lines)])
 
 

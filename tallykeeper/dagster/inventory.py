@@ -206,11 +206,11 @@ def _unbuilt(connection: Connection, tally: Tally, now: datetime) -> list[Undone
     found = state.installed(connection, tally)
     if found is None or holder(connection, tally) is not None:
         return []
-    marks, states = state.stale_marks.c, state.tally_state.c
+    invalidations, states = state.stale_marks.c, state.tally_state.c
     if found.stale:
         why = "; ".join(found.stale)
         since = connection.scalar(
-            select(func.min(marks.marked_at)).where(marks.tally == tally.name)
+            select(func.min(invalidations.marked_at)).where(invalidations.tally == tally.name)
         )
     elif found.declaration_hash != tally.declaration_hash():
         # It is marked by the next refresh, so there was none since.

@@ -199,7 +199,7 @@ def reasons_to_rebuild(
 
 
 def stay_stale(connection: Connection, tally: Tally, faults: Sequence[Drift]) -> None:
-    """After a rebuild, which removes all marks: put back the one of a capture that is broken."""
+    """After a rebuild, which removes all invalidations: put back that of a broken capture."""
     if any(drift.missed for drift in faults) and _may_mark(connection):
         state.mark_stale(connection, tally, CAPTURE_BROKEN)
 

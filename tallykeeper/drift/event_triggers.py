@@ -23,7 +23,7 @@ from tallykeeper.database import sql
 from tallykeeper.drift import facts
 
 OFF, AUTO, REFUSE = "off", "auto", "refuse"
-"""What can be wanted: none; those that mark; those that refuse a CASCADE over live views too."""
+"""Which to have: none; those that invalidate; those that also refuse a CASCADE over live views."""
 
 FUNCTION = sql.in_engine_schema("mark_ddl")
 TRIGGERS = {"tallykeeper_ddl": "ddl_command_end", "tallykeeper_drop": "sql_drop"}
@@ -159,13 +159,13 @@ _MARK = f"""
       -- A dump that was restored here is recorded anew by the next comparison.
       AND NOT EXISTS (SELECT FROM found AS b WHERE b.tally = d.tally AND b.kind = 'database'
         AND (b.was IS DISTINCT FROM b.now OR b.was_identity IS DISTINCT FROM b.now_identity))
-    ), mark AS (
+    ), invalidation AS (
       SELECT tally, TG_TAG || ' by ' || session_user || ': '
         || left(string_agg(DISTINCT what, '; '), 1000) AS reason
       FROM judged WHERE what IS NOT NULL GROUP BY tally
     )
     INSERT INTO {sql.name_of(stale_marks)} (tally, reason)
-    SELECT m.tally, m.reason FROM mark AS m WHERE NOT EXISTS (
+    SELECT m.tally, m.reason FROM invalidation AS m WHERE NOT EXISTS (
       SELECT FROM {sql.name_of(stale_marks)} AS s
       WHERE s.tally = m.tally AND s.reason = m.reason AND s.marked_at = now());"""
 

@@ -1,4 +1,4 @@
-"""What an installation does about what changed since the last one: refuse, repair, mark, record."""
+"""How an installation handles changes since the last one: refuse, repair, invalidate, record."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Drifted:
         return any(d.consequence is Consequence.REINSTALL and not d.repairs for d in found)
 
     def settle(self, connection: Connection, reinstalled: bool) -> list[str]:
-        """Repair and mark what differed, and record how all of it is now; what was done."""
+        """Repair and invalidate what differed, and record how all of it is now; what was done."""
         done: list[str] = []
         for tally in self._tallies:
             found = [d for d in self._found.get(tally.name, ()) if d.is_fault]

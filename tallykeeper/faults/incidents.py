@@ -268,20 +268,23 @@ def record_resolved(
 def record_stale(connection: Connection, tally: Tally, *, edits_are_known: bool = False) -> None:
     """Write down the faults for which the tally is rebuilt now, if it is for faults.
 
-    Called in the transaction that clears its marks. That a tally is new, or a source was
+    Called in the transaction that clears its invalidations. That a tally is new, or a source was
     truncated, is how things go. `edits_are_known`: writes by hand have an incident already.
     """
     if not is_there(connection, incidents):
         return
-    marks = stale_marks.c
-    query = select(marks.reason, func.min(marks.marked_at).label("at")).where(
-        marks.tally == tally.name, is_fault(marks.reason)
+    invalidations = stale_marks.c
+    query = select(invalidations.reason, func.min(invalidations.marked_at).label("at")).where(
+        invalidations.tally == tally.name, is_fault(invalidations.reason)
     )
     if edits_are_known:
         query = query.where(
-            or_(~marks.reason.startswith(BY_HAND), marks.reason.startswith(BY_FOREIGN_KEY))
+            or_(
+                ~invalidations.reason.startswith(BY_HAND),
+                invalidations.reason.startswith(BY_FOREIGN_KEY),
+            )
         )
-    found = connection.execute(query.group_by(marks.reason)).all()
+    found = connection.execute(query.group_by(invalidations.reason)).all()
     for reason, at in found:
         record_resolved(connection, tally.name, STALE, reason, "rebuilt", found_at=at)
 

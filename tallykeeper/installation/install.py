@@ -51,7 +51,7 @@ def install_all(connection: Connection, groups: Sequence[Sequence[Tally]]) -> li
     wait until the transaction ends, are held for no longer than it takes to write it down.
     """
     sql.execute(connection, INSTALL_LOCK)
-    # What an installation drops and makes is no change that event triggers mark.
+    # What an installation drops and makes is no change that event triggers react to.
     sql.execute(connection, sql.CLAIM_WRITING)
     state.create(connection)
     trigger_names.require_own_names(connection, [t for tallies in groups for t in tallies])

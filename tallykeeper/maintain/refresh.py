@@ -127,7 +127,7 @@ def rebuild_keys(engine: Engine, tally: Tally, keys: Sequence[Mapping[str, Any]]
     """Compute single keys anew from the sources, and write those rows that differ.
 
     `keys` have the tally's key columns by name, as JSON has them (`Difference.key`). Pending
-    deltas of these keys are consumed with it; marks of a recomputed tally stay pending.
+    deltas of these keys are consumed with it; dirty entities of a recomputed tally stay pending.
 
     Raises NotInstalled, TallyBusy, or SQLAlchemy's errors; nothing is changed then.
     """

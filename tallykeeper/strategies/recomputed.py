@@ -1,14 +1,14 @@
 """The recomputed way: joins, distinct counts, minima, gaps, several sources, explosions.
 
-The change log holds *marks*: which entity (a post, a submission) a change concerned, with the
-old and the new value of those key columns that the changed row itself carries. A refresh resolves
-the marks to keys in its own snapshot, every combination of an entity's logged and current parts,
-and computes exactly those keys anew. A trigger that did the resolving would see a snapshot in
-which a concurrent writer's row is missing, and the tally would be silently wrong.
+The change log holds *dirty entities*: which entity (a post, a submission) a change concerned, with
+the old and the new value of those key columns that the changed row itself carries. A refresh
+resolves them to keys in its own snapshot, every combination of an entity's logged and current
+parts, and computes exactly those keys anew. A trigger that did the resolving would see a snapshot
+in which a concurrent writer's row is missing, and the tally would be silently wrong.
 
 Why that is complete: an entity touched the key K before or after a change only if each part of K
 was the entity's at that time. A part it still has is current; one it has lost was logged when it
-was lost, for no source row changes without a mark.
+was lost, for no source row changes without a row in the log.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Capture:
     A row that carries no key may give `keys` instead: the SELECT of the group columns that the
     marked entities concern, from a relation of them. It is run in the refresh's own snapshot and
     may read all sources of the tally, so it has to find what is so now; what ceases to be so must
-    leave a mark by the source that says it.
+    be logged by the source that says it.
     """
 
     source: Table
@@ -185,7 +185,7 @@ class RecomputedTally(Tally):
 
     def _make_good(self, event: Event, of: set[Any]) -> list[str] | None:
         if event == "delete" and of <= set(self.sources):
-            # The change of what they refer to leaves marks itself.
+            # The change of what they refer to is logged itself.
             return []
         marked = self.mark_keys(event)
         return None if marked is None else [marked]
@@ -219,32 +219,32 @@ class RecomputedTally(Tally):
         )
 
     def pending_keys(self, log: str) -> Select[Any]:
-        """The distinct group columns that the marks in the relation `log` may have altered."""
-        marks = sql.relation(log, self.log_columns()).alias("marks")
-        found = [self._found_by(capture, marks) for capture in self.captures if capture.keys]
+        """The distinct groups that the dirty entities in the relation `log` may have altered."""
+        dirty = sql.relation(log, self.log_columns()).alias("dirty")
+        found = [self._found_by(capture, dirty) for capture in self.captures if capture.keys]
         if found:
-            keys = union(self._carried_keys(marks), *found).subquery("keys")
+            keys = union(self._carried_keys(dirty), *found).subquery("keys")
             return select(*(keys.c[n] for n in self.group))
-        return self._carried_keys(marks)
+        return self._carried_keys(dirty)
 
-    def _found_by(self, capture: Capture, marks: FromClause) -> Select[Any]:
+    def _found_by(self, capture: Capture, dirty: FromClause) -> Select[Any]:
         """The keys that the entities marked by `capture` concern, as its `keys` finds them."""
         assert capture.keys is not None
         names = self._entity_of(capture, capture.source.c)
         number = self.captures.index(capture)
-        entities = select(*(marks.c[n] for n in names)).where(marks.c[PART] == number).distinct()
+        entities = select(*(dirty.c[n] for n in names)).where(dirty.c[PART] == number).distinct()
         keys = capture.keys(entities.subquery(f"marked_{capture.source.name}")).subquery()
         return select(*(keys.c[n] for n in self.group))
 
-    def _carried_keys(self, marks: FromClause) -> Select[Any]:
-        """The keys that marks carry, whole or in parts."""
+    def _carried_keys(self, dirty: FromClause) -> Select[Any]:
+        """The keys that dirty entities carry, whole or in parts."""
         if self._keys_are_whole():
-            keys = select(*(marks.c[n] for n in self.group)).select_from(marks).distinct()
+            keys = select(*(dirty.c[n] for n in self.group)).select_from(dirty).distinct()
             carrying = [n for n, c in enumerate(self.captures) if c.keys is None]
             if len(carrying) < len(self.captures):
-                keys = keys.where(marks.c[PART].in_(carrying))
-            return keys.where(*self._present(marks))
-        parts = [self._part(names, captures, marks) for names, captures in self._by_key_columns()]
+                keys = keys.where(dirty.c[PART].in_(carrying))
+            return keys.where(*self._present(dirty))
+        parts = [self._part(names, captures, dirty) for names, captures in self._by_key_columns()]
         joined: FromClause = parts[0]
         for part in parts[1:]:
             same = (joined_column(parts, n) == part.c[n] for n in self.entity)
@@ -353,32 +353,32 @@ END"""
             if capture.source is source:
                 expressions += self._entity_of(capture, source.c).values()
                 expressions += self._key_of(capture, source.c).values()
-        marks = sql.relation(self.log_name, self.log_columns()).alias("marks")
-        return expressions + [self._found_by(c, marks) for c in self.captures if c.keys]
+        dirty = sql.relation(self.log_name, self.log_columns()).alias("dirty")
+        return expressions + [self._found_by(c, dirty) for c in self.captures if c.keys]
 
     def _captured(self, source: Table, event: Event, one: bool) -> list[str]:
         statements = []
         for part, capture in enumerate(self.captures):
             if capture.source is not source:
                 continue
-            names, marks = self._marks(part, capture, source, event, one)
+            names, dirty = self._dirty_entities(part, capture, source, event, one)
             statements.append(
-                f"INSERT INTO {self.log_name} ({sql.columns(names)})\n  {sql.render(marks)}"
+                f"INSERT INTO {self.log_name} ({sql.columns(names)})\n  {sql.render(dirty)}"
             )
         return statements
 
-    def _marks(
+    def _dirty_entities(
         self, part: int, capture: Capture, source: Table, event: Event, one: bool
     ) -> tuple[list[str], Select[Any]]:
         rows = self._changed_rows(source, event, one)
-        marks = {
+        dirty = {
             **self._entity_of(capture, rows.c),
             **self._key_of(capture, rows.c, sql.utc_start if one else sql.utc_start_of_many),
         }
-        chosen = select(bound(part).label(PART), *marks.values())
+        chosen = select(bound(part).label(PART), *dirty.values())
         chosen = chosen.select_from(rows)
         alone = one and event != "update"
-        return [PART, *marks], chosen if alone else chosen.distinct()
+        return [PART, *dirty], chosen if alone else chosen.distinct()
 
     def _changed_rows(self, source: Table, event: Event, one: bool) -> FromClause:
         """The old and new rows of a statement.
@@ -442,13 +442,13 @@ END"""
         return list(sets.items())
 
     def _part(
-        self, names: tuple[str, ...], captures: list[Capture], marks: FromClause
+        self, names: tuple[str, ...], captures: list[Capture], dirty: FromClause
     ) -> FromClause:
         """(entity, part of the key): as logged, and as it is now, for the pending entities."""
         wanted = (*self.entity, *names)
         numbers = [self.captures.index(c) for c in captures]
-        logged = select(*(marks.c[n] for n in wanted)).where(marks.c[PART].in_(numbers))
-        entities = select(*(marks.c[n] for n in self.entity)).distinct()
+        logged = select(*(dirty.c[n] for n in wanted)).where(dirty.c[PART].in_(numbers))
+        entities = select(*(dirty.c[n] for n in self.entity)).distinct()
         current = []
         for capture in captures:
             rows = capture.source.alias(f"current_{capture.source.name}")
@@ -458,9 +458,9 @@ END"""
             current.append(select(*entity.values(), *key.values()).where(whose.in_(entities)))
         return union(logged, *current).subquery(f"part_{'_'.join(names)}")
 
-    def _present(self, marks: FromClause) -> list[ColumnElement[bool]]:
+    def _present(self, dirty: FromClause) -> list[ColumnElement[bool]]:
         required = [n for n in self.group if not self.table.c[n].nullable]
-        return [marks.c[n].is_not(None) for n in required] or [true()]
+        return [dirty.c[n].is_not(None) for n in required] or [true()]
 
     def _check_aggregate(self) -> None:
         asked = _Asked()
@@ -512,8 +512,8 @@ END"""
                 f"{self.name}: the capture of {capture.source.name} finds its keys, so it must name"
                 " an entity and carry no key"
             )
-        marks = sql.relation(self.log_name, self.log_columns()).alias("marks")
-        names = [marks.c[n] for n in self._entity_of(capture, capture.source.c)]
+        dirty = sql.relation(self.log_name, self.log_columns()).alias("dirty")
+        names = [dirty.c[n] for n in self._entity_of(capture, capture.source.c)]
         found = capture.keys(select(*names).subquery("marked"))
         given = tuple(c.key for c in found.selected_columns)
         if set(given) != set(self.group):

@@ -18,9 +18,9 @@ $body$;
 CREATE OR REPLACE FUNCTION tallykeeper.batched_product_words_pending_keys() RETURNS TABLE (shelf TEXT, product INTEGER)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path TO pg_catalog, pg_temp SET timezone TO 'UTC' SET jit TO off SET row_security TO off
 AS $body$
-(SELECT DISTINCT marks.shelf, marks.product
-FROM tallykeeper.batched_product_words_log AS marks
-WHERE marks.shelf IS NOT NULL AND marks.product IS NOT NULL)
+(SELECT DISTINCT dirty.shelf, dirty.product
+FROM tallykeeper.batched_product_words_log AS dirty
+WHERE dirty.shelf IS NOT NULL AND dirty.product IS NOT NULL)
 UNION SELECT k.shelf, k.product FROM tallykeeper.quarantine AS q, jsonb_to_record(q.key) AS k (shelf TEXT, product INTEGER) WHERE q.tally = 'batched.product_words'
 $body$;
 

@@ -8,9 +8,9 @@ SELECT part, shelf, product FROM tallykeeper.batched_product_words_log;
 WITH consumed AS (DELETE FROM tallykeeper.batched_product_words_log AS l WHERE true RETURNING logged_at) SELECT count(*) AS entries, min(logged_at) AS oldest FROM consumed;
 
 CREATE TEMPORARY TABLE tally_keys ON COMMIT DROP AS
-SELECT DISTINCT marks.shelf, marks.product
-FROM pg_temp.tally_pending AS marks
-WHERE marks.shelf IS NOT NULL AND marks.product IS NOT NULL;
+SELECT DISTINCT dirty.shelf, dirty.product
+FROM pg_temp.tally_pending AS dirty
+WHERE dirty.shelf IS NOT NULL AND dirty.product IS NOT NULL;
 
 WITH touched AS MATERIALIZED (SELECT DISTINCT k.shelf, k.product FROM pg_temp.tally_keys AS k), counted AS (SELECT count(*) AS keys FROM touched), all_of_them AS (INSERT INTO tallykeeper.unverified (tally, windows) SELECT 'batched.product_words', '{(,)}' FROM counted WHERE keys > 20000) INSERT INTO tallykeeper.unverified_keys (tally, keys) SELECT 'batched.product_words', jsonb_agg(jsonb_build_object('shelf', k.shelf, 'product', k.product)) FROM touched AS k, counted WHERE keys <= 20000 HAVING count(*) > 0;
 

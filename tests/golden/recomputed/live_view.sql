@@ -16,9 +16,9 @@ $body$;
 CREATE OR REPLACE FUNCTION tallykeeper.recomputed_customers_daily_pending_keys() RETURNS TABLE (day TIMESTAMP WITH TIME ZONE)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path TO pg_catalog, pg_temp SET timezone TO 'UTC' SET jit TO off SET row_security TO off
 AS $body$
-(SELECT DISTINCT marks.day
-FROM tallykeeper.recomputed_customers_daily_log AS marks
-WHERE marks.day IS NOT NULL)
+(SELECT DISTINCT dirty.day
+FROM tallykeeper.recomputed_customers_daily_log AS dirty
+WHERE dirty.day IS NOT NULL)
 UNION SELECT k.day FROM tallykeeper.quarantine AS q, jsonb_to_record(q.key) AS k (day TIMESTAMP WITH TIME ZONE) WHERE q.tally = 'recomputed.customers_daily'
 $body$;
 

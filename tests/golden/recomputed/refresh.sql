@@ -8,9 +8,9 @@ SELECT part, day FROM tallykeeper.recomputed_customers_daily_log;
 WITH consumed AS (DELETE FROM tallykeeper.recomputed_customers_daily_log AS l WHERE true RETURNING logged_at) SELECT count(*) AS entries, min(logged_at) AS oldest FROM consumed;
 
 CREATE TEMPORARY TABLE tally_keys ON COMMIT DROP AS
-SELECT DISTINCT marks.day
-FROM pg_temp.tally_pending AS marks
-WHERE marks.day IS NOT NULL;
+SELECT DISTINCT dirty.day
+FROM pg_temp.tally_pending AS dirty
+WHERE dirty.day IS NOT NULL;
 
 CREATE TEMPORARY TABLE tally_desired ON COMMIT DROP AS
 SELECT r.day, r.customers
