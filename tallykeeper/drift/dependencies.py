@@ -34,7 +34,8 @@ from tallykeeper.database.sqlstates import (
 )
 from tallykeeper.declarations.tally import Everything, Tally
 from tallykeeper.drift import catalog_rows, facts
-from tallykeeper.drift.rules import HAND, MOVED, ROW_SECURITY, Consequence, Drift, judge
+from tallykeeper.drift.differences import HAND, MOVED, ROW_SECURITY, Consequence, Drift
+from tallykeeper.drift.rules import judge
 from tallykeeper.errors import DoesNotFit
 
 CAPTURE_BROKEN = "its capture is not intact"

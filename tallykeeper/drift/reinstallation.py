@@ -10,7 +10,7 @@ from tallykeeper.catalog import state
 from tallykeeper.database import sql
 from tallykeeper.declarations.tally import Everything, Tally
 from tallykeeper.drift import dependencies
-from tallykeeper.drift.rules import GRANTS, MOVED, Consequence, Drift
+from tallykeeper.drift.differences import GRANTS, MOVED, Consequence, Drift
 from tallykeeper.errors import DoesNotFit
 
 

@@ -21,7 +21,7 @@ from tallykeeper.catalog.transactions import lock_referenced
 from tallykeeper.database import sql
 from tallykeeper.declarations.tally import Between, Everything, KeyFilter, Keys, Tally
 from tallykeeper.drift import dependencies
-from tallykeeper.drift.rules import Drift
+from tallykeeper.drift.differences import Drift
 from tallykeeper.errors import BadWindow, TallyBusy
 from tallykeeper.faults import incidents, manual_writes, quarantine
 from tallykeeper.installation.declaration_version import writing_as_declared

@@ -14,7 +14,7 @@ from tallykeeper.database import sql
 from tallykeeper.database.sqlstates import LOCK_NOT_AVAILABLE, sqlstate_of
 from tallykeeper.declarations.tally import LOGGED_AT, Tally
 from tallykeeper.drift import dependencies
-from tallykeeper.drift.rules import Drift
+from tallykeeper.drift.differences import Drift
 from tallykeeper.errors import NotInstalled
 from tallykeeper.faults import quarantine
 from tallykeeper.maintain.audit import Audit, audit_of

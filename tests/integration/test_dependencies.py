@@ -41,7 +41,7 @@ from tallykeeper.capture import derived_triggers
 from tallykeeper.capture.trigger_names import own_function_name
 from tallykeeper.database.sql import quote
 from tallykeeper.drift import catalog_rows, dependencies, facts
-from tallykeeper.drift.rules import Consequence
+from tallykeeper.drift.differences import Consequence
 from tests.integration.support import create, execute, rows, scalar, stale_reasons
 
 INFORMATION, STALE, REINSTALL, REFUSE = Consequence
