@@ -22,8 +22,8 @@ from tallykeeper.dagster.materialization import (
     MoreMetadata,
     Result,
     own_partitions,
-    patiently,
     report,
+    retry_while_busy,
 )
 from tallykeeper.dagster.metadata import materializations
 
@@ -41,7 +41,7 @@ def refresh_lanes(
     context.log.info("%s: taking the pending changes", tally.name)
     telling = Telling(context)
     try:
-        done = patiently(lambda: tallykeeper.refresh(engine, tally, on_progress=telling))
+        done = retry_while_busy(lambda: tallykeeper.refresh(engine, tally, on_progress=telling))
     except BackfillRunning as running:
         return _skipped(context, engine, tally, running)
     telling.finish()
@@ -64,7 +64,7 @@ def backfill_lanes(
     context.log.info("%s: building %s", tally.name, ", ".join(own))
     telling = Telling(context)
     try:
-        done = patiently(
+        done = retry_while_busy(
             lambda: tallykeeper.backfill(
                 engine, tally, lanes=own, restart=restart, on_progress=telling
             )

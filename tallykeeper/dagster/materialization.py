@@ -39,7 +39,7 @@ def refresh_windowed(
 ) -> Result:
     """Take all pending changes; report each partition that they touched."""
     context.log.info("%s: taking the pending changes", tally.name)
-    done = patiently(lambda: tallykeeper.refresh(engine, tally))
+    done = retry_while_busy(lambda: tallykeeper.refresh(engine, tally))
     reported = context.instance.get_materialized_partitions(context.asset_key)
     touched: dict[str, Metadata] = {
         **{day: materializations.UNTOUCHED for day in span.days() if day not in reported},
@@ -62,7 +62,7 @@ def rebuild_windowed(
     context.log.info("%s: rebuilding %s", tally.name, days)
     reason = f"{materializations.REQUESTED}: {days}"
     done = [
-        patiently(partial(tallykeeper.rebuild, engine, tally, start, end))
+        retry_while_busy(partial(tallykeeper.rebuild, engine, tally, start, end))
         for start, end in span.windows(own)
     ]
     touched = materializations.by_partition(done, span, reason)
@@ -80,7 +80,7 @@ def keep_whole(
     what = "rebuilding all of it" if rebuild else "taking the pending changes"
     context.log.info("%s: %s", tally.name, what)
     act = tallykeeper.rebuild if rebuild else tallykeeper.refresh
-    done = patiently(lambda: act(engine, tally))
+    done = retry_while_busy(lambda: act(engine, tally))
     return report(
         context, {}, materializations.of_run([done], materializations.why_refreshed(done)), more
     )
@@ -121,7 +121,7 @@ def report(
     return dg.MaterializeResult(metadata={"reason": of_run["reason"]})
 
 
-def patiently(work: Callable[[], T]) -> T:
+def retry_while_busy(work: Callable[[], T]) -> T:
     """Call the engine; where the tally is held by another, let Dagster try the step again.
 
     Raises BackfillRunning as it is: that may last for hours.

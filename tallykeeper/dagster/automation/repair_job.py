@@ -101,17 +101,19 @@ def repair_job(built: Sequence[SystemAssets]) -> dg.JobDefinition:
 
 def _rebuild(engine: Engine, tally: Tally, config: RepairConfig) -> list[Refreshed]:
     if config.everything:
-        return [materialization.patiently(lambda: tallykeeper.rebuild(engine, tally))]
+        return [materialization.retry_while_busy(lambda: tallykeeper.rebuild(engine, tally))]
     if config.keys:
         keys = config.keys
-        return [materialization.patiently(lambda: tallykeeper.rebuild_keys(engine, tally, keys))]
+        return [
+            materialization.retry_while_busy(lambda: tallykeeper.rebuild_keys(engine, tally, keys))
+        ]
     if not config.days:
         raise dg.Failure(
             "nothing was named to be computed anew; name `days`, `keys`, or set `everything`",
             allow_retries=False,
         )
     return [
-        materialization.patiently(partial(tallykeeper.rebuild, engine, tally, start, end))
+        materialization.retry_while_busy(partial(tallykeeper.rebuild, engine, tally, start, end))
         for start, end in (_window(first, last) for first, last in config.days)
     ]
 
