@@ -18,7 +18,7 @@ from assets.fediverse.tallies import system
 from assets.fediverse.thinning import ALL_FOR, HOURLY_FOR, Thinned, thin_snapshots
 from tallykeeper.catalog.transactions import retried
 from tallykeeper.dagster.database import Database
-from tallykeeper.dagster.materialization import patiently
+from tallykeeper.dagster.materialization import retry_while_busy
 
 THINNING = "snapshot_thinning"
 RETENTION = "stream_retention"
@@ -39,7 +39,7 @@ _TAGS = {"tallykeeper/role": "housekeeping"}
 def snapshot_thinning(tally_database: Database) -> dg.MaterializeResult[None]:
     """Delete the snapshots that need not be kept any more."""
     engine = tally_database.engine()
-    done: Thinned = patiently(lambda: thin_snapshots(engine))
+    done: Thinned = retry_while_busy(lambda: thin_snapshots(engine))
     return dg.MaterializeResult(
         metadata={
             "snapshots": dg.MetadataValue.int(done.snapshots - done.deleted),
@@ -67,7 +67,9 @@ def stream_retention(
 ) -> dg.MaterializeResult[None]:
     """Make partitions ahead, and drop old ones."""
     engine, keep = tally_database.engine(), keep_events_days()
-    made = patiently(lambda: retried(lambda: _ahead(engine), "the partitions of the log", engine))
+    made = retry_while_busy(
+        lambda: retried(lambda: _ahead(engine), "the partitions of the log", engine)
+    )
     done = partitions.dropped(engine, keep)
     for name, why in done.kept.items():
         context.log.warning("%s is old, but kept: %s", name, why)

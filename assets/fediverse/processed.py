@@ -23,7 +23,7 @@ from assets.fediverse.tables import instances, mastodon_posts, stream_events
 from assets.fediverse.tallies import system
 from tallykeeper.dagster.assets import processed_specs
 from tallykeeper.dagster.database import Database
-from tallykeeper.dagster.materialization import patiently
+from tallykeeper.dagster.materialization import retry_while_busy
 from tallykeeper.database.sql import name_of
 
 TELL_EVERY_SECONDS = 5.0
@@ -63,11 +63,11 @@ def processed_tables(
     window = _window_of(config)
     engine = tally_database.engine()
     telling = Telling(context)
-    done = patiently(lambda: process(engine, on_batch=telling))
+    done = retry_while_busy(lambda: process(engine, on_batch=telling))
     telling.finish()
     metadata: Metadata = {**of_processing(done), **last_errors(engine)}
     if window is not None:
-        again = patiently(lambda: replay(engine, *window))
+        again = retry_while_busy(lambda: replay(engine, *window))
         metadata = {**metadata, **of_replay(again)}
     estimates = _estimates(engine)
     for key in sorted(context.selected_asset_keys):
