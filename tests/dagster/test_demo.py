@@ -17,9 +17,13 @@ from tallykeeper.embedded import shared_server
 from tests.environment import environment as clean
 
 
+# As many events of the fediverse as without it; a tenth of the rest.
+SIZE = 20_000
+
+
 def demo(home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [str(Path(sys.executable).with_name("tally")), "demo"],
+        [str(Path(sys.executable).with_name("tally")), "demo", "--size", str(SIZE)],
         env=clean(TALLY_HOME=str(home), **environment),
         capture_output=True,
         text=True,
@@ -76,7 +80,7 @@ def test_it_shows_every_tally_and_fails_where_a_check_does(home: Path) -> None:
                 )
             )
         engine.dispose()
-    again = demo(home)
+    again = demo(home, TALLY_SYSTEMS="media")
     assert again.returncode == 1
     assert "matches_source of media/daily_contributions" in again.stderr
     assert "1 WRONG" in again.stdout
