@@ -36,6 +36,7 @@ START = """mutation ($alerts: SensorSelector!) {
 
 pytestmark = [
     pytest.mark.browser,
+    pytest.mark.slow,
     pytest.mark.skipif(screenshots.CHROMIUM is None, reason="there is no chromium on this machine"),
 ]
 
@@ -52,7 +53,7 @@ def home() -> Iterator[Path]:
 def ui(home: Path) -> Iterator[str]:
     environment = clean(TALLY_HOME=str(home))
     tally = Path(sys.executable).with_name("tally")
-    subprocess.run([tally, "demo"], env=environment, check=True)
+    subprocess.run([tally, "demo", "--size", "20000"], env=environment, check=True)
     with screenshots.running_ui(environment) as base:
         yield base
 

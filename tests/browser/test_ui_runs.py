@@ -29,6 +29,7 @@ STATUS = """query ($id: String!) { partitionBackfillOrError(backfillId: $id) {
 
 pytestmark = [
     pytest.mark.browser,
+    pytest.mark.slow,
     pytest.mark.skipif(screenshots.CHROMIUM is None, reason="there is no chromium on this machine"),
 ]
 

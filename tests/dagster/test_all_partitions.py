@@ -30,9 +30,10 @@ query ($keys: [AssetKeyInput!]!) { assetNodes(assetKeys: $keys) {
   partitionStats { numPartitions numMaterialized numMaterializing numFailed } } }"""
 
 # Dagster's own server still calls what Dagster has deprecated.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Function `AssetSelection.sources`:DeprecationWarning"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:Function `AssetSelection.sources`:DeprecationWarning"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -50,6 +50,7 @@ def look(location: Location) -> dict[str, bool]:
         return {i.kind: i.is_open for i in incidents.listed(connection)}
 
 
+@pytest.mark.slow
 def test_each_hour_a_stretch_is_compared_and_the_check_says_how_far_it_is(
     library: Location,
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import dagster as dg
+import pytest
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from sqlalchemy import select
@@ -29,6 +30,7 @@ def history(location: Location, run_ids: list[str]) -> Counter[tuple[str, ...]]:
         return Counter(tuple(map(str, row)) for row in connection.execute(query))
 
 
+@pytest.mark.slow
 def test_a_day_of_hourly_runs_and_a_backfill_leave_results_only(location: Location) -> None:
     location.build()
     ran = []

@@ -99,6 +99,7 @@ def test_both_lanes_are_backfilled_by_one_run_which_tells_its_progress(
     assert tallykeeper.verify(deployment.location.engine, content_tags).ok
 
 
+@pytest.mark.slow
 def test_the_hourly_schedules_launch_runs_that_refresh(deployment: Deployment) -> None:
     deployment.location.build()
     deployment.location.add("2018-04-01 12:00Z")
@@ -126,6 +127,7 @@ def test_the_hourly_schedules_launch_runs_that_refresh(deployment: Deployment) -
     assert ran.failures() == []
 
 
+@pytest.mark.slow
 def test_a_tick_that_failed_for_the_database_was_away_is_tried_again(
     deployment: Deployment,
 ) -> None:
@@ -158,6 +160,7 @@ def test_a_tick_that_failed_for_the_database_was_away_is_tried_again(
         assert deployment.finish(run).succeeded
 
 
+@pytest.mark.slow
 def test_pending_pressure_refreshes_early_and_does_not_pile_up(deployment: Deployment) -> None:
     deployment.location.build()
     now = datetime.now(UTC)

@@ -42,6 +42,7 @@ def test_the_code_location_is_what_the_snapshot_says() -> None:
     )
 
 
+@pytest.mark.slow
 def test_definitions_load_without_a_database(tmp_path: Path) -> None:
     load = "from pipelines.definitions import defs; defs.resolve_asset_graph()"
     loaded = run(tmp_path, "python", "-c", load)

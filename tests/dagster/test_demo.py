@@ -16,7 +16,6 @@ from tallykeeper.database.sql import CLAIM_WRITING
 from tallykeeper.embedded import shared_server
 from tests.environment import environment as clean
 
-
 # As many events of the fediverse as without it; a tenth of the rest.
 SIZE = 20_000
 

@@ -142,6 +142,7 @@ def test_the_hourly_run_processes_the_log_and_refreshes_the_tallies_in_one_run(
     assert fediverse.audit().failures() == []
 
 
+@pytest.mark.slow
 def test_what_came_since_is_processed_and_counted_by_the_next_run(built: Location) -> None:
     late = NOW - timedelta(days=3)
     say(built, "update", status(300, late, "News"), NOW)

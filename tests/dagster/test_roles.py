@@ -43,6 +43,7 @@ def location(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
         yield Location(instance, world.runs, [assets_of(s, daily()) for s in SYSTEMS])
 
 
+@pytest.mark.slow
 def test_the_refresher_runs_all_jobs_and_owns_nothing_but_their_records(
     world: World, location: Location
 ) -> None:
