@@ -9,6 +9,7 @@ from dataclasses import replace
 from types import ModuleType
 
 from benchmarks import (
+    audits,
     bloat,
     capturing,
     classroom,
@@ -38,6 +39,7 @@ FILES, LINKS, EVENTS, HOUR_SECONDS = (1_000,), (1_000,), 400, 1.0
 ROWS_LOADED = 20
 
 _SIZES: dict[ModuleType, dict[str, object]] = {
+    audits: {"REPORTED_SECONDS": 0.1},
     bloat: {
         "HOURS": 3,
         "CHANGES": 100,
@@ -59,7 +61,10 @@ _SIZES: dict[ModuleType, dict[str, object]] = {
     ids: {"REPETITIONS": 1, "PART": 1, "KINDS": {ids.NUMBERS: ""}},
     loaders: {
         "REPETITIONS": 1,
-        "INPUTS": [replace(each, rows=ROWS_LOADED) for each in loaders.INPUTS],
+        # One of each system.
+        "INPUTS": [
+            replace(of, rows=ROWS_LOADED) for of in {i.system: i for i in loaders.INPUTS}.values()
+        ],
     },
     pages: {"REPETITIONS": 1},
     reads: {"PENDING": (0, 100), "REPETITIONS": 1},
