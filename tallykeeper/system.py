@@ -56,7 +56,10 @@ class System:
 
     `package` is the Python package that the system is declared in. Its modules `assets`, `routes`,
     `load`, `demo` and `commands`, as far as there are such, bring what Dagster, the HTTP service
-    and the command line have of this system alone.
+    and the command line have of this system alone. Its module `upgrades` has a function
+    `upgrade(connection)`, which `tally migrate` calls where the system is installed, before tables
+    are compared with their declarations: it changes what is in tables of earlier versions, each
+    step only where the catalog shows that it is needed, and returns what it did, a sentence each.
     """
 
     def __init__(

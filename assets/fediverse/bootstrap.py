@@ -6,14 +6,22 @@ Run by every migration, so it has to be idempotent, and says nothing where nothi
 from __future__ import annotations
 
 from sqlalchemy import Connection, text
+from sqlalchemy.schema import CreateColumn
 
 from assets.fediverse import partition_functions, redaction
 from assets.fediverse.functions import PROGRESS, create_functions
 from assets.fediverse.partitions import ensure_around, today_of
 from assets.fediverse.post_months import ensure_months
-from assets.fediverse.tables import ID, PROCESSED, mastodon_posts, post_deletions, stream_events
+from assets.fediverse.tables import (
+    ID,
+    PROCESSED,
+    mastodon_posts,
+    post_deletions,
+    post_sentiments,
+    stream_events,
+)
 from tallykeeper import DoesNotFit
-from tallykeeper.database.sql import execute, name_of
+from tallykeeper.database.sql import execute, name_of, render
 
 
 def prepare(connection: Connection) -> list[str]:
@@ -22,7 +30,8 @@ def prepare(connection: Connection) -> list[str]:
     Where posts are partitioned by month also the months to come, which the migration captures.
     """
     _require_order(connection)
-    done = create_functions(
+    done = _name_labels(connection)
+    done += create_functions(
         connection, {**partition_functions.statements(), **redaction.statements()}
     )
     if f"created {PROGRESS}" in done:
@@ -30,6 +39,25 @@ def prepare(connection: Connection) -> list[str]:
     today = today_of(connection)
     done += ensure_around(connection, today)
     return done + ensure_months(connection, today)
+
+
+def _name_labels(connection: Connection) -> list[str]:
+    """Let sentiments have their label by its second name, where an application's have a label."""
+    table = name_of(post_sentiments)
+    columns = set(
+        connection.scalars(
+            text(
+                "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(:table)"
+                " AND attnum > 0 AND NOT attisdropped"
+            ),
+            {"table": table},
+        )
+    )
+    if "label" not in columns or "sentiment_label" in columns:
+        return []
+    column = CreateColumn(post_sentiments.c.sentiment_label)
+    execute(connection, f"ALTER TABLE {table} ADD COLUMN {render(column)}")
+    return [f"added the column sentiment_label to {table}"]
 
 
 def _forget_marks(connection: Connection) -> list[str]:

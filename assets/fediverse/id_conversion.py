@@ -24,22 +24,27 @@ from tallykeeper.installation import live_views, view_replacement
 _TEXT = f'{type_name(tables.ID)} COLLATE "{tables.ID.collation}"'
 
 
-def convert(connection: Connection) -> None:
-    """Make text of ids that are numbers. Idempotent.
+def convert(connection: Connection) -> list[str]:
+    """Make text of ids that are numbers; what was done, a sentence a table. Idempotent.
 
     Raises HasDependents where something of others stands on such a column.
     """
     known = (*tables.RAW, *tables.PROCESSED, tables.post_sentiments)
     numbers = {t: found for t in known if (found := _numbers(connection, name_of(t), t.c))}
     if not numbers:
-        return
+        return []
     # Before any table: processing holds it while it writes.
     execute(connection, write_posts.LOCK)
     for table in numbers:
         execute(connection, f"LOCK TABLE {name_of(table)} IN ACCESS EXCLUSIVE MODE")
     kept = [t for t in system.tallies if _is_there(connection, t.live_name)]
-    as_recorded = _as_recorded(connection, kept)
-    # As they are now, and not as declared: later migrations may add what that reads.
+    with dependencies.unchanged(connection, kept):
+        _convert(connection, kept, numbers)
+    return [f"ids in {name_of(table)} became text" for table in numbers]
+
+
+def _convert(connection: Connection, kept: list[Tally], numbers: Mapping[Table, list[str]]) -> None:
+    # As they are now, and not as declared: what that reads may be added later.
     views = {tally: _definition(connection, tally.live_name) for tally in kept}
     for tally in kept:
         view_replacement.stand_on_nothing(connection, tally)
@@ -53,8 +58,6 @@ def convert(connection: Connection) -> None:
         assert view_replacement.try_view(connection, tally.live_name, view)
     if {tables.mastodon_posts, tables.conversation_threads} & numbers.keys():
         _cut_circles(connection)
-    if as_recorded:
-        dependencies.record(connection, as_recorded)
 
 
 def _numbers(
@@ -79,13 +82,6 @@ def _is_there(connection: Connection, name: str) -> bool:
 def _definition(connection: Connection, view: str) -> str:
     found = connection.scalar(text("SELECT pg_get_viewdef(to_regclass(:view))"), {"view": view})
     return str(found)
-
-
-def _as_recorded(connection: Connection, kept: list[Tally]) -> list[Tally]:
-    """The tallies all of whose surroundings are as they were recorded."""
-    recorded = dependencies.recorded_among(connection, kept)
-    drifts: Mapping[str, object] = dependencies.drifts(connection, recorded)
-    return [tally for tally in recorded if not drifts.get(tally.name)]
 
 
 def _require_free(connection: Connection, table: Table, names: list[str]) -> None:

@@ -54,6 +54,14 @@ def alter(connection: Connection, tally: Tally) -> None:
     sql.execute(connection, f"ALTER TABLE {tally.log_name} {', '.join(changes)}")
 
 
+def retype(connection: Connection, tally: Tally, column: str) -> None:
+    """Give one column of the log the type that it should have, which holds all that is in it."""
+    wanted = _wanted(connection, tally).get(column)
+    if wanted is not None and wanted != _present(connection, tally).get(column):
+        alter = f"ALTER TABLE {tally.log_name} ALTER COLUMN {sql.quote(column)} TYPE {wanted}"
+        sql.execute(connection, alter)
+
+
 def _table(tally: Tally) -> Table:
     schema, _, name = tally.log_name.partition(".")
     logged_at = Column(

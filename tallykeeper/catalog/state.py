@@ -44,7 +44,6 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, OID, TSTZMULTIRANGE, insert
 from sqlalchemy.exc import ProgrammingError
 
-from tallykeeper.catalog import renames
 from tallykeeper.database import sql
 from tallykeeper.database.sqlstates import MISSING_RELATION, sqlstate_of
 from tallykeeper.declarations.tally import FIRST_DAY, LAST_DAY, Tally
@@ -283,6 +282,14 @@ dependencies = Table(
     comment="Facts of everything that a tally depends on, to find what changed since.",
 )
 
+schema_version = Table(
+    "schema_version",
+    metadata,
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("reached_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    comment="Versions that this schema has had; one that knows only earlier ones refuses it.",
+)
+
 
 @dataclass(frozen=True)
 class Installed:
@@ -299,21 +306,25 @@ class Installed:
 
 
 def create(connection: Connection) -> None:
-    """Create the engine's schema and tables where they are missing."""
+    """Create the engine's schema, its tables, and columns that came since, where they are missing.
+
+    Such columns may be null.
+    """
     # IF NOT EXISTS would ask for the right to create schemas even where there is nothing to do.
     if not connection.scalar(select(func.to_regnamespace(sql.ENGINE_SCHEMA).is_not(None))):
         sql.execute(connection, f"CREATE SCHEMA {sql.ENGINE_SCHEMA}")
-    renames.apply(connection)
-    metadata.create_all(connection, checkfirst=True)
-    _add_columns(connection)
-
-
-def _add_columns(connection: Connection) -> None:
-    """Give the tables of an earlier release the columns that came since, which may be null."""
-    present = renames.columns_there(connection)
-    for table in metadata.tables.values():
+    known = connection.exec_driver_sql(
+        "SELECT c.relname, array_agg(a.attname::text) FROM pg_class AS c"
+        " JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"
+        f" WHERE c.relnamespace = '{sql.ENGINE_SCHEMA}'::regnamespace GROUP BY c.relname"
+    )
+    present = {name: set(columns) for name, columns in known}
+    tables = metadata.tables.values()
+    missing = [table for table in tables if table.name not in present]
+    metadata.create_all(connection, tables=missing, checkfirst=False)
+    for table in tables:
         for column in table.c:
-            if column.name not in present.get(table.name, set(table.c.keys())):
+            if column.name not in present.get(table.name, table.c):
                 name, kind = sql.name_of(table), sql.type_name(column.type)
                 sql.execute(
                     connection, f"ALTER TABLE {name} ADD COLUMN {sql.quote(column.name)} {kind}"

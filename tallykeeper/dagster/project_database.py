@@ -33,7 +33,7 @@ def _make_ready(engine: Engine) -> None:
     with engine.connect() as connection:
         if state.is_there(connection, state.tally_state):
             return
-    # Heavy, and wanted here alone: it brings Alembic along.
+    # Heavy, and wanted here alone.
     from tallykeeper.installation.migrate import migrate
 
     migrate(engine, with_sources=True)

@@ -104,6 +104,16 @@ def drifts(connection: Connection, tallies: Sequence[Tally]) -> dict[str, list[D
     return {name: judge(name, found) for name, found in by_tally.items()}
 
 
+@contextmanager
+def unchanged(connection: Connection, tallies: Sequence[Tally]) -> Iterator[None]:
+    """Let what is altered meanwhile be no difference of the tallies that had none before."""
+    recorded = recorded_among(connection, tallies)
+    found = drifts(connection, recorded)
+    yield
+    if same := [tally.name for tally in recorded if not found.get(tally.name)]:
+        facts.record(connection, same)
+
+
 def faults_among(connection: Connection, tallies: Sequence[Tally]) -> list[str]:
     """What keeps figures of any of the tallies from being proven, a sentence each, once."""
     found = drifts(connection, recorded_among(connection, tallies))

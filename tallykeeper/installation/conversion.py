@@ -25,6 +25,7 @@ from tallykeeper.database.sqlstates import (
     DEPENDENT_PRIVILEGE_DESCRIPTORS_STILL_EXIST,
     FEATURE_NOT_SUPPORTED,
     INSUFFICIENT_PRIVILEGE,
+    INTEGRITY_CONSTRAINT_VIOLATION,
     SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION,
     sqlstate_of,
 )
@@ -32,10 +33,11 @@ from tallykeeper.declarations.tally import Tally
 from tallykeeper.installation.schema_check import Found, columns_of, is_unique
 
 INTEGERS = ("smallint", "integer", "bigint")
-# By class: something depends on it, it is of another kind or type, or no value of it.
+# By class: something depends on it, it is of another kind or type, or a value does not fit.
 _HINDERED = (
     FEATURE_NOT_SUPPORTED,
     DATA_EXCEPTION,
+    INTEGRITY_CONSTRAINT_VIOLATION,
     DEPENDENT_PRIVILEGE_DESCRIPTORS_STILL_EXIST,
     SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION,
 )
@@ -50,7 +52,7 @@ def convert(connection: Connection, tally: Tally) -> list[str]:
     if kind is None or kind not in "rp":
         return []
     done: list[str] = []
-    with _where_possible(connection):
+    with where_possible(connection):
         done += _key_with_nulls(connection, tally, columns)
     if done:
         _, columns = columns_of(connection, tally.table)
@@ -58,7 +60,7 @@ def convert(connection: Connection, tally: Tally) -> list[str]:
         there = columns.get(column.name)
         if there is None or there.nullable:
             continue
-        with _where_possible(connection):
+        with where_possible(connection):
             if column.name not in tally.columns:
                 done += _fill(connection, tally, column, there)
             elif column.nullable and column.name not in tally.key:
@@ -71,7 +73,7 @@ def convert(connection: Connection, tally: Tally) -> list[str]:
 
 
 @contextmanager
-def _where_possible(connection: Connection) -> Iterator[None]:
+def where_possible(connection: Connection) -> Iterator[None]:
     """Undo what is done within where PostgreSQL refuses part of it for what the table is."""
     try:
         with connection.begin_nested():

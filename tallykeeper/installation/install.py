@@ -20,7 +20,7 @@ from tallykeeper.capture import (
     trigger_names,
     triggers,
 )
-from tallykeeper.catalog import function_rights, identities, presence, state
+from tallykeeper.catalog import function_rights, identities, presence, schema_version, state
 from tallykeeper.catalog.table_kinds import require_keepable
 from tallykeeper.database import sessions, sql
 from tallykeeper.declarations.tally import Tally
@@ -53,7 +53,7 @@ def install_all(connection: Connection, groups: Sequence[Sequence[Tally]]) -> li
     sql.execute(connection, INSTALL_LOCK)
     # What an installation drops and makes is no change that event triggers react to.
     sql.execute(connection, sql.CLAIM_WRITING)
-    state.create(connection)
+    schema_version.bring_up(connection)
     trigger_names.require_own_names(connection, [t for tallies in groups for t in tallies])
     found = [_Needed(connection, tallies) for tallies in groups]
     done = [said for needed in found for said in needed.bring_up(connection)]
@@ -217,7 +217,7 @@ def _bring_up(
             upgraded = any(w.tally is tally for w in changed)
             done += _judge_own(connection, tally, found, upgraded, broken)
     for tally in tallies:
-        _install_own(connection, tally)
+        install_own(connection, tally)
     for tally in beside:
         if tally in broken:
             state.mark_stale(connection, tally, state.CAPTURE_REPAIRED)
@@ -319,7 +319,7 @@ def _install_capture(connection: Connection, source: Table, tallies: Sequence[Ta
     identities.record(connection, relations)
 
 
-def _install_own(connection: Connection, tally: Tally) -> None:
+def install_own(connection: Connection, tally: Tally) -> None:
     """Put its own triggers on the derived table, and take them off what had its name before."""
     wanted = derived_triggers.own_hooks(tally)
     for relation in triggers.carriers(connection, wanted):

@@ -144,7 +144,7 @@ def _table_mismatches(
         if there is None:
             found.append(_missing(connection, column))
             continue
-        declared = _declared(connection, column)
+        declared = declared_type(connection, column)
         if not holds_it(declared, there.type):
             found.append(f"{column.name} is {there.type}, expected {declared}")
         found += mismatches(column, there)
@@ -178,7 +178,7 @@ def source_mismatches(connection: Connection, source: Table, tallies: Iterable[T
         if there is None:
             found.append(_missing(connection, column))
             continue
-        declared = _declared(connection, column)
+        declared = declared_type(connection, column)
         # The change log keeps text at any length, so only its length may differ.
         if not holds(declared.as_logged(), there.type):
             found.append(f"{column.name} is {there.type}, expected {declared}")
@@ -292,7 +292,7 @@ def _written_mismatches(
     connection: Connection, tally: Tally, column: Column[object], there: Found
 ) -> list[str]:
     found = []
-    declared = _declared(connection, column)
+    declared = declared_type(connection, column)
     type_ = there.type
     # Whole hours and the time of a change lose nothing by a coarser clock.
     if column.name == UPDATED_AT or (tally.time_key and column.name == tally.time_key.column):
@@ -322,10 +322,10 @@ def _generated(column: Column[object]) -> str:
 
 
 def _missing(connection: Connection, column: Column[object]) -> str:
-    return f"{column.name} is missing, expected {_declared(connection, column)}"
+    return f"{column.name} is missing, expected {declared_type(connection, column)}"
 
 
-def _declared(connection: Connection, column: Column[object]) -> Type:
+def declared_type(connection: Connection, column: Column[Any]) -> Type:
     """The column's declared type, by the name that PostgreSQL has for it."""
     name = connection.scalar(
         text("SELECT format_type(CAST(:type AS regtype), NULL)"),

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -31,7 +30,6 @@ from tests.catalogue.beds import Bed
 from tests.catalogue.change import Change
 from tests.role_world import APPLICATION, WANTED, WEB, World, divide, libpq_url, world_of
 
-ALEMBIC_INI = Path(__file__).parent / "migrations" / "alembic.ini"
 LOGINS = {
     "superuser": "",
     "application": APPLICATION,

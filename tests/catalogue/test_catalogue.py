@@ -11,12 +11,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tallykeeper.installation import migrate
 from tests.catalogue.__main__ import PAGE, page
 from tests.catalogue.beds import BEDS
 from tests.catalogue.change import OUTCOMES, Change
 from tests.catalogue.changes import ALL, GROUPS
-from tests.catalogue.examination import ALEMBIC_INI, Original, Seen, examine, judge, original
+from tests.catalogue.examination import Original, Seen, examine, judge, original
 from tests.catalogue.not_yet import NOT_YET
 from tests.servers import VERSIONS, Servers
 
@@ -37,14 +36,8 @@ def _chosen() -> Iterator[pytest.ParameterSet]:
 def installation(request: pytest.FixtureRequest, postgres_servers: Servers) -> Iterator[Original]:
     """A working installation of a bed, which each test copies."""
     version, bed = request.param
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        postgres_servers.fresh_database(version) as url,
-    ):
-        if bed != "media":
-            patch.setattr(migrate, "ALEMBIC_INI", ALEMBIC_INI)
-        with original(url, BEDS[bed]) as made:
-            yield made
+    with postgres_servers.fresh_database(version) as url, original(url, BEDS[bed]) as made:
+        yield made
 
 
 @pytest.mark.parametrize(("installation", "change"), [*_chosen()], indirect=["installation"])

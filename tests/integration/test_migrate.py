@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -9,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.runtime.migration import MigrationContext
 from sqlalchemy import (
     Column,
     Connection,
@@ -25,7 +24,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError
 
-from assets.media import tables
 from assets.media.tallies import daily_contributions, hourly_contributions, system
 from tallykeeper import (
     AdditiveTally,
@@ -39,9 +37,8 @@ from tallykeeper import (
     status,
     verify,
 )
-from tallykeeper.catalog import state
+from tallykeeper.catalog import schema_version
 from tallykeeper.discovery import active_systems, all_systems, chosen_systems, missing_sources
-from tallykeeper.installation import migrate as migrate_module
 from tallykeeper.installation.install import INSTALL_LOCK
 from tallykeeper.installation.migrate import Migrated, migrate
 from tallykeeper.settings import SettingError
@@ -116,31 +113,6 @@ def test_a_second_migration_has_nothing_to_do(engine: Engine) -> None:
         assert everything(connection) == before
 
 
-# PostgreSQL writes the expressions of generated columns in its own way; each system with such
-# columns compares them itself.
-@pytest.mark.filterwarnings("ignore:Computed default")
-def test_the_migrations_make_what_the_tables_declare(engine: Engine) -> None:
-    migrate(engine, with_sources=True)
-
-    def of_our_systems(name: str | None, kind: str, _: object) -> bool:
-        if kind == "schema":
-            return name in {s.metadata.schema for s in all_systems()}
-        return kind != "table" or not str(name).startswith("stream_events_")
-
-    options = {
-        "include_schemas": True,
-        "compare_type": True,
-        "compare_server_default": True,
-        "include_name": of_our_systems,
-    }
-    with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts=options)
-        metadata = [each.metadata for each in all_systems()]
-        assert compare_metadata(context, metadata) == []  # type: ignore[arg-type]
-        comments = inspect(connection).get_table_comment("daily_contributions", schema="media")
-    assert comments["text"] == tables.daily_contributions.comment
-
-
 def test_a_system_without_its_sources_is_skipped_and_nothing_is_made(engine: Engine) -> None:
     with engine.connect() as connection:
         before = everything(connection)
@@ -184,6 +156,7 @@ def test_a_derived_table_that_fits_is_adopted_and_rebuilt(any_postgres_engine: E
     )
     result = migrate(engine, [system])
     assert result.done == [
+        "altered the derived table media.daily_contributions: wrote comments",
         "created the derived table media.hourly_contributions",
         "adopted the derived table media.daily_contributions",
         *INSTALLED,
@@ -289,37 +262,20 @@ def test_a_derived_table_that_was_dropped_is_made_and_built_again(engine: Engine
     assert migrate(engine, [system]).done == []
 
 
-# A system with a history: the second migration adds what its declaration has by now.
-FIRST = """
-import sqlalchemy as sa
-from alembic import op
-from tallykeeper.installation.alembic import missing
-revision, down_revision, branch_labels, depends_on = "notes_0001", None, ("notes",), None
+# A system with a history: its declaration has a column that an older version did not have.
+UPGRADES = """
+from sqlalchemy import inspect
 
-def upgrade():
-    if missing("per_day", "notes"):
-        op.create_table(
-            "per_day",
-            sa.Column("day", sa.DateTime(timezone=True), primary_key=True),
-            schema="notes",
-        )
-"""
-SECOND = """
-import sqlalchemy as sa
-from alembic import op
-revision, down_revision, branch_labels, depends_on = "notes_0002", "notes_0001", None, None
-
-def upgrade():
-    column = sa.Column("count", sa.Integer(), nullable=False, server_default="0")
-    op.add_column("per_day", column, schema="notes", if_not_exists=True)
+def upgrade(connection):
+    if "number" not in {c["name"] for c in inspect(connection).get_columns("per_day", "notes")}:
+        return []
+    connection.exec_driver_sql("ALTER TABLE notes.per_day RENAME number TO count")
+    return ["renamed number to count"]
 """
 BROKEN = """
-from alembic import op
-revision, down_revision, branch_labels, depends_on = "notes_0003", "notes_0002", None, None
-
-def upgrade():
-    op.execute("ALTER TABLE notes.per_day ADD extra integer")
-    op.execute("SELECT 1 / 0")
+def upgrade(connection):
+    connection.exec_driver_sql("ALTER TABLE notes.per_day ADD extra integer")
+    connection.exec_driver_sql("SELECT 1 / 0")
 """
 notes_metadata = MetaData(schema="notes")
 notes = Table(
@@ -340,57 +296,75 @@ notes_per_day = AdditiveTally(
     time_key=TimeKey("day", "day"),
     contributions=[Contribution(notes, lambda n: {"day": n.at}, lambda _: {"count": 1})],
 )
-notes_system = System("notes", notes_metadata, [notes_per_day])
+notes_system = System("notes", notes_metadata, [notes_per_day], package="notes_of_tests")
 
 
 @pytest.fixture
-def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder for the migrations of the system `notes`, beside those there are."""
-    folder = tmp_path / "notes"
-    folder.mkdir()
-    folders = {system: migrate_module._migrations(system) for system in all_systems()}
-    monkeypatch.setattr(migrate_module, "_migrations", lambda system: folders.get(system, folder))
-    (folder / "first.py").write_text(FIRST)
-    return folder
+def upgrades(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The module `upgrades` of the system's package, which can be written before it is imported."""
+    package = tmp_path / "notes_of_tests"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "notes_of_tests", raising=False)
+    yield package / "upgrades.py"
+    for name in ("notes_of_tests", "notes_of_tests.upgrades"):
+        sys.modules.pop(name, None)
 
 
 @pytest.fixture
-def old_notes(engine: Engine, history: Path) -> Path:
-    """A database that an older version migrated, and the newer version's migrations."""
-    with engine.begin() as connection:
-        connection.exec_driver_sql("CREATE SCHEMA notes")
-        connection.exec_driver_sql("CREATE TABLE notes.per_day (day timestamptz PRIMARY KEY)")
-        connection.exec_driver_sql("CREATE TABLE notes.notes (id int, at timestamptz NOT NULL)")
-        state.create(connection)
-        connection.exec_driver_sql("CREATE TABLE tallykeeper.alembic_version (version_num text)")
-        connection.exec_driver_sql("INSERT INTO tallykeeper.alembic_version VALUES ('notes_0001')")
-    (history / "second.py").write_text(SECOND)
-    return history
+def old_notes(engine: Engine, upgrades: Path) -> Path:
+    """A database that an older version migrated, and that version's table."""
+    migrate(engine, [notes_system], with_sources=True)
+    make(
+        engine,
+        "ALTER TABLE notes.per_day DROP count CASCADE",
+        "DELETE FROM tallykeeper.tally_state",
+    )
+    make(engine, "INSERT INTO tallykeeper.tally_state VALUES ('notes.per_day', '', '')")
+    return upgrades
 
 
 @pytest.mark.usefixtures("old_notes")
 def test_a_table_of_an_older_version_is_brought_up(engine: Engine) -> None:
-    assert migrate(engine, [notes_system]).done == [
-        "brought the derived tables of notes to notes_0002",
-        "installed notes.per_day (never built)",
-    ]
+    done = migrate(engine, [notes_system]).done
+    assert done[0] == "altered the derived table notes.per_day: added the column count"
+    assert done[1] == "installed notes.per_day (its declaration changed)"
     assert migrate(engine, [notes_system]).done == []
     make(engine, "INSERT INTO notes.notes VALUES (1, now())")
     assert refresh(engine, notes_per_day).rows == 1
 
 
+def test_a_system_changes_its_own_tables_before_they_are_compared(
+    engine: Engine, old_notes: Path
+) -> None:
+    old_notes.write_text(UPGRADES)
+    make(engine, "ALTER TABLE notes.per_day ADD number integer NOT NULL DEFAULT 0")
+    assert migrate(engine, [notes_system]).done[0] == "renamed number to count"
+    assert migrate(engine, [notes_system]).done == []
+
+
+def test_a_table_of_somebody_else_is_not_changed_as_an_older_version_s_is(
+    engine: Engine, upgrades: Path
+) -> None:
+    upgrades.write_text(BROKEN)
+    done = migrate(engine, [notes_system], with_sources=True).done
+    assert done[-1] == "installed notes.per_day (never built)"
+
+
 def test_a_migration_that_fails_half_way_leaves_everything_as_it_was(
     engine: Engine, old_notes: Path
 ) -> None:
-    (old_notes / "third.py").write_text(BROKEN)
+    old_notes.write_text(BROKEN)
+    make(engine, "UPDATE tallykeeper.schema_version SET version = 0")
     with engine.connect() as connection:
         before = everything(connection)
     with pytest.raises(DBAPIError, match="division by zero"):
         migrate(engine, [notes_system, system], with_sources=True)
     with engine.connect() as connection:
         assert everything(connection) == before
-        version = connection.exec_driver_sql("SELECT version_num FROM tallykeeper.alembic_version")
-        assert version.all() == [("notes_0001",)]
+        version = connection.exec_driver_sql("SELECT version FROM tallykeeper.schema_version")
+        assert version.all() == [(0,)]
 
 
 @pytest.mark.usefixtures("old_notes")
@@ -401,7 +375,7 @@ def test_a_dropped_table_of_an_older_version_is_made_as_it_is_declared_now(engin
 
 
 @pytest.mark.usefixtures("old_notes")
-def test_a_migration_that_does_not_lead_to_the_declaration_is_undone(engine: Engine) -> None:
+def test_an_upgrade_that_does_not_lead_to_the_declaration_is_undone(engine: Engine) -> None:
     make(engine, "ALTER TABLE notes.per_day ADD count text NOT NULL DEFAULT ''")
     with engine.connect() as connection:
         before = everything(connection)
@@ -411,24 +385,31 @@ def test_a_migration_that_does_not_lead_to_the_declaration_is_undone(engine: Eng
         assert everything(connection) == before
 
 
-def test_branches_of_systems_run_on_their_own(engine: Engine, history: Path) -> None:
-    (history / "second.py").write_text(SECOND)
+@pytest.mark.usefixtures("upgrades")
+def test_systems_are_migrated_on_their_own(engine: Engine) -> None:
     assert migrate(engine, [system], with_sources=True).systems == [system]
-    with engine.connect() as connection:
-        found = connection.exec_driver_sql("SELECT version_num FROM tallykeeper.alembic_version")
-        assert found.all() == [("media_0001",)]
-    assert (
-        "created the derived table notes.per_day"
-        in migrate(engine, [notes_system], with_sources=True).done
-    )
+    done = migrate(engine, [notes_system], with_sources=True).done
+    assert "created the derived table notes.per_day" in done
     assert migrate(engine, [system, notes_system]).done == []
 
 
 def test_a_database_of_a_newer_version_is_refused(engine: Engine) -> None:
     migrate(engine, [system], with_sources=True)
-    make(engine, "UPDATE tallykeeper.alembic_version SET version_num = 'media_9999'")
-    with pytest.raises(DoesNotFit, match="media_9999, which this version does not know"):
+    newest = max(schema_version.migrations())
+    found = "SELECT version FROM tallykeeper.schema_version"
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql(found).all() == [(newest,)]
+    make(engine, f"INSERT INTO tallykeeper.schema_version VALUES ({newest + 1})")
+    expected = (
+        f"the schema tallykeeper of this database is at version {newest + 1}, which this version"
+        " does not know; update Tallykeeper. Nothing was changed"
+    )
+    with pytest.raises(DoesNotFit, match=expected):
         migrate(engine, [system])
+    # Nor does a process that goes on install what it declares.
+    make(engine, "UPDATE tallykeeper.tally_state SET declaration_hash = ''")
+    with pytest.raises(DoesNotFit, match=expected):
+        refresh(engine, daily_contributions)
 
 
 def test_two_migrations_at_once_make_everything_once(engine: Engine) -> None:

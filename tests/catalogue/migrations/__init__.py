@@ -1,1 +1,0 @@
-"""Alembic, for the shop that only the catalogue has."""
