@@ -1,7 +1,7 @@
 """The `tally` command line: what each command takes and says, and nothing of how it is done.
 
 One place turns errors into sentences and exit codes (`main`): 0 done, 1 failed or found something
-wrong, 2 called wrongly, 130 interrupted. What is heavy (Dagster, pandas, matplotlib, Alembic) is
+wrong, 2 called wrongly, 130 interrupted. What is heavy (Dagster, pandas, matplotlib) is
 imported by the commands that need it, so that the others start at once.
 """
 

@@ -13,7 +13,7 @@ from tallykeeper.extras import MODULES
 from tests.environment import environment as clean
 from tests.stranger import build_wheel, install, make_project
 
-CORE = {"alembic", "click", "psycopg", "rich", "sqlalchemy"}
+CORE = {"click", "psycopg", "rich", "sqlalchemy"}
 # The modules that need an extra; all others are imported with the core alone.
 NEED = {
     "dagster": ("tallykeeper.dagster.",),
@@ -23,8 +23,6 @@ NEED = {
     "metrics": ("tallykeeper.operations.metrics",),
     "xlsx": ("tallykeeper.reads.exports",),
 }
-# Run by Alembic, not imported.
-NO_MODULES = ("tallykeeper.installation.alembic.env",)
 IMPORT = """
 import importlib, pkgutil, sys, tallykeeper
 wanted, unwanted = (tuple(filter(None, words.split(","))) for words in sys.argv[1:])
@@ -71,7 +69,7 @@ def test_the_core_needs_little(wheel: Path) -> None:
 
 
 def test_everything_else_is_imported_with_the_core_alone(core: Path) -> None:
-    unwanted = ",".join([*(name for names in NEED.values() for name in names), *NO_MODULES])
+    unwanted = ",".join(name for names in NEED.values() for name in names)
     imported = _imported(core, "tallykeeper.", unwanted)
     assert {"tallykeeper.cli.up", "tallykeeper.maintain.verify"} <= set(imported)
 

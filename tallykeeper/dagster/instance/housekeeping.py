@@ -33,7 +33,7 @@ MOST_RUNS = 5_000
 )
 def delete_old_runs(context: dg.OpExecutionContext) -> None:
     """Delete old runs, and say how many went and stayed."""
-    # Heavy, and wanted here alone: it brings Alembic along.
+    # Heavy, and wanted here alone.
     from tallykeeper.dagster.instance import run_retention
 
     days = keep_runs_days()
