@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.schema import CreateColumn, CreateIndex, SetColumnComment, SetTableComment
 
 from tallykeeper.capture import change_log, derived_triggers, triggers
-from tallykeeper.catalog import state
+from tallykeeper.catalog import presence, state
 from tallykeeper.database import sql
 from tallykeeper.declarations.column_types import holds
 from tallykeeper.declarations.tally import Tally
@@ -56,21 +56,25 @@ class _Step:
 class _There:
     """What a table has besides its columns: comments by column, its own under "", and indexes.
 
-    Of an index the columns it begins with, whether it is unique, and whether it has all rows.
+    Of an index its columns, whether it is unique, and whether it is of plain columns and all rows.
+    A stripped table lacks those that a backfill builds.
     """
 
     comments: dict[str, str | None] = field(default_factory=dict)
     indexes: dict[str, tuple[tuple[str, ...], bool, bool]] = field(default_factory=dict)
+    is_stripped: bool = False
 
 
-def exists(connection: Connection, table: Table) -> bool:
-    """Whether the table, or anything else of its name, is in the database."""
-    return inspect(connection).has_table(table.name, schema=table.schema)
+def existing(connection: Connection, tables: Sequence[Table]) -> list[Table]:
+    """Those of the tables in whose place the database has anything."""
+    missing = set(presence.missing(connection, tables))
+    return [t for t in tables if f"{t.schema or 'public'}.{t.name}" not in missing]
 
 
 def create(connection: Connection, wanted: Sequence[Table], kind: str) -> list[str]:
     """Create those of the tables that are missing, of the `kind` derived or source."""
-    missing = [table for table in wanted if not exists(connection, table)]
+    there = existing(connection, wanted)
+    missing = [table for table in wanted if table not in there]
     done = []
     for schema in dict.fromkeys(t.schema for t in missing if t.schema):
         if not inspect(connection).has_schema(schema):
@@ -159,7 +163,7 @@ def _steps(
             yield from added
         elif column.name in written and not found.computed and column.computed is None:
             yield from _loosened(connection, column, found, keeper)
-    if not _is_stripped(connection, table):
+    if not there.is_stripped:
         yield from _indexes(table, there, names)
     yield from _comments(table, there, names)
 
@@ -230,12 +234,11 @@ def _comments(table: Table, there: _There, names: set[str]) -> Iterator[_Step]:
         yield _Step("wrote comments", said)
 
 
-def _is_stripped(connection: Connection, table: Table) -> bool:
-    """Whether a backfill has dropped indexes of the table, and builds them when it is full."""
+def _stripped(connection: Connection) -> set[str]:
+    """The tables of which a backfill has dropped indexes, and builds them when they are full."""
     if not state.is_there(connection, state.unbuilt):
-        return False
-    named = state.unbuilt.c.tally == f"{table.schema}.{table.name}"
-    return connection.scalar(state.unbuilt.select().where(named).limit(1)) is not None
+        return set()
+    return set(connection.scalars(select(state.unbuilt.c.tally)))
 
 
 def _there(connection: Connection, tables: Sequence[Table]) -> dict[Table, _There]:
@@ -243,12 +246,13 @@ def _there(connection: Connection, tables: Sequence[Table]) -> dict[Table, _Ther
     by_name = {(table.schema or "public", table.name): table for table in tables}
     wanted = {"schemas": [s for s, _ in by_name], "names": [n for _, n in by_name]}
     rows = connection.execute(text(_COMMENTS), wanted)
+    stripped = _stripped(connection)
     found: dict[Table, _There] = {}
     for schema, name, column, comment in rows:
-        found.setdefault(by_name[schema, name], _There()).comments[column] = comment
+        there = _There(is_stripped=f"{schema}.{name}" in stripped)
+        found.setdefault(by_name[schema, name], there).comments[column] = comment
     for schema, name, index, columns, unique, whole in connection.execute(text(_INDEXES), wanted):
-        if (schema, name) in by_name and by_name[schema, name] in found:
-            found[by_name[schema, name]].indexes[index] = (tuple(columns), unique, whole)
+        found[by_name[schema, name]].indexes[index] = (tuple(columns), unique, whole)
     return {table: found[table] for table in tables if table in found}
 
 

@@ -24,7 +24,6 @@ from tallykeeper.drift import dependencies, event_triggers
 from tallykeeper.errors import DoesNotFit
 from tallykeeper.installation import derived_tables, roles
 from tallykeeper.installation.conversion import complete, convert, move_aside
-from tallykeeper.installation.derived_tables import exists
 from tallykeeper.installation.install import INSTALL_KEY, INSTALL_LOCK, install_all
 from tallykeeper.installation.schema_check import (
     derived_mismatches,
@@ -166,7 +165,7 @@ class _Tables:
     def create(self, with_sources: bool) -> list[str]:
         """Create the tables that are missing; what was created and adopted, a sentence each."""
         connection = self._connection
-        adopted = [table for table in self._new if exists(connection, table)]
+        adopted = derived_tables.existing(connection, self._new)
         done = []
         if with_sources:
             own = set(self._system.derived)
@@ -192,7 +191,7 @@ class _Tables:
                 " processed would be missing in another table. Nothing was changed; alter those"
                 " columns"
             )
-        there = [t for t in processed if exists(connection, t)]
+        there = derived_tables.existing(connection, processed)
         own = [*self._live_names, *(name_of(t) for t in there)]
         together = f"which goes with {name_of(next(iter(mismatches)))}"
         return [

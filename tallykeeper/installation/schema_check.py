@@ -43,6 +43,8 @@ OF_DERIVED = (
 
 UPDATED_AT = "updated_at"
 JSONS = {"json", "jsonb"}
+# PostgreSQL's names for its own types, by how they are written: alike in every database.
+_BUILT_IN: dict[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -327,32 +329,32 @@ def _missing(connection: Connection, column: Column[object]) -> str:
 
 def declared_type(connection: Connection, column: Column[Any]) -> Type:
     """The column's declared type, by the name that PostgreSQL has for it."""
-    name = connection.scalar(
-        text("SELECT format_type(CAST(:type AS regtype), NULL)"),
-        {"type": sql.type_name(column.type)},
-    )
+    written = sql.type_name(column.type)
+    name = _BUILT_IN.get(written)
+    if name is None:
+        name, is_built_in = connection.execute(
+            text(
+                "SELECT format_type(oid, NULL), typnamespace = 'pg_catalog'::regnamespace"
+                " FROM pg_type WHERE oid = CAST(:type AS regtype)"
+            ),
+            {"type": written},
+        ).one()
+        if is_built_in:
+            _BUILT_IN[written] = name
     limits: tuple[int, ...] = ()
     if isinstance(column.type, String) and sql.is_text(column.type) and column.type.length:
         limits = (column.type.length,)
     elif isinstance(column.type, Numeric) and column.type.precision:
         limits = (column.type.precision, column.type.scale or 0)
-    return Type(str(name), limits)
+    return Type(name, limits)
 
 
 def columns_of(connection: Connection, table: Table) -> tuple[str | None, dict[str, Found]]:
     """The relation's kind, None where there is none, and its columns by name."""
-    where = {"schema": table.schema or "public", "name": table.name}
-    kind = connection.scalar(
-        text(
-            "SELECT CAST(c.relkind AS text) FROM pg_class AS c"
-            " JOIN pg_namespace AS n ON n.oid = c.relnamespace"
-            " WHERE n.nspname = :schema AND c.relname = :name"
-        ),
-        where,
-    )
     rows = connection.execute(
         text(
-            "SELECT a.attname AS name, format_type(a.atttypid, NULL) AS type,"
+            "SELECT CAST(c.relkind AS text) AS kind, a.attname AS name,"
+            " format_type(a.atttypid, NULL) AS type,"
             " CASE WHEN a.atttypmod < 0 THEN NULL"
             "  ELSE substring(format_type(a.atttypid, a.atttypmod) FROM '[(]([0-9,-]+)[)]')"
             " END AS limits,"
@@ -360,13 +362,13 @@ def columns_of(connection: Connection, table: Table) -> tuple[str | None, dict[s
             " NOT a.attnotnull OR a.atthasdef OR a.attidentity <> '' AS fills_itself,"
             " a.attgenerated <> '' OR a.attidentity = 'a' AS computed,"
             " a.attgenerated = 'v' AS virtual"
-            " FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid"
-            " JOIN pg_namespace AS n ON n.oid = c.relnamespace"
-            " WHERE n.nspname = :schema AND c.relname = :name"
-            " AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"
+            " FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
+            " LEFT JOIN pg_attribute AS a"
+            "  ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"
+            " WHERE n.nspname = :schema AND c.relname = :name ORDER BY a.attnum"
         ),
-        where,
-    )
+        {"schema": table.schema or "public", "name": table.name},
+    ).all()
     columns = {
         row.name: Found(
             row.name,
@@ -377,8 +379,9 @@ def columns_of(connection: Connection, table: Table) -> tuple[str | None, dict[s
             row.virtual,
         )
         for row in rows
+        if row.name is not None
     }
-    return kind, columns
+    return (rows[0].kind if rows else None), columns
 
 
 def is_unique(
