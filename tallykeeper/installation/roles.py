@@ -47,6 +47,7 @@ KEPT = {
     "stands_on": READ,
     "dependencies": WRITE,
     "unbuilt": READ,
+    "schema_version": READ,
 }
 # What tells readers how things stand.
 SHOWN_TO_READERS = (
