@@ -158,6 +158,8 @@ def test_a_folder_can_be_taken_in_at_a_glance() -> None:
 def test_every_sql_file_is_sent_by_a_module_beside_it() -> None:
     library = project_root() / "tallykeeper"
     files = {path.relative_to(library) for path in library.rglob("*.sql")}
+    # Found by their numbers.
+    files = {path for path in files if path.parent != Path("catalog/migrations")}
     named = {
         path.relative_to(library).with_name(f"{name}.sql")
         for path in modules("tallykeeper")
