@@ -106,66 +106,15 @@ def _write_programs(distribution: metadata.Distribution, programs: Path) -> None
 
 # Names that a stranger's project has of its own; were one of them imported, everything would fail.
 OWN_FOLDERS = ("assets", "pipelines", "resources", "migrations")
-PROJECT = """\
-[project]
-name = "shop"
-version = "1.0"
+_PAGE = (project_root() / "docs/how-to/own-project.md").read_text(encoding="utf-8")
 
-[tool.tallykeeper]
-systems = ["shop_tallies:system"]
 
-[tool.dagster]
-module_name = "tallykeeper.dagster.project"
-code_location_name = "shop"
+def _block(language: str) -> str:
+    """The first block of the page in that language."""
+    return _PAGE.split(f"```{language}\n", 1)[1].split("```", 1)[0]
 
-[tool.dg]
-directory_type = "project"
 
-[tool.dg.project]
-root_module = "shop_tallies"
-code_location_name = "shop"
-code_location_target_module = "tallykeeper.dagster.project"
-"""
-DECLARED = '''\
-"""Orders by day and country."""
-
-from sqlalchemy import BigInteger, Column, DateTime, Identity, Integer, MetaData, Table, Text
-
-from tallykeeper import AdditiveTally, Contribution, System, TimeKey
-
-metadata = MetaData(schema="shop")
-
-orders = Table(
-    "orders",
-    metadata,
-    Column("id", BigInteger, Identity(), primary_key=True),
-    Column("country", Text, nullable=False),
-    Column("cents", Integer, nullable=False),
-    Column("ordered_at", DateTime(timezone=True), nullable=False),
-)
-
-revenue_daily = AdditiveTally(
-    system="shop",
-    table=Table(
-        "revenue_daily",
-        metadata,
-        Column("day", DateTime(timezone=True), primary_key=True),
-        Column("country", Text, primary_key=True),
-        Column("orders", BigInteger, nullable=False),
-        Column("cents", BigInteger, nullable=False),
-    ),
-    time_key=TimeKey("day", "day"),
-    contributions=[
-        Contribution(
-            orders,
-            key=lambda order: {"day": order.ordered_at, "country": order.country},
-            measures=lambda order: {"orders": 1, "cents": order.cents},
-        )
-    ],
-)
-
-system = System("shop", metadata, [revenue_daily])
-'''
+PROJECT, DECLARED = _block("toml"), _block("python")
 
 
 def make_project(folder: Path) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import dagster as dg
@@ -135,3 +135,14 @@ def test_what_is_wrong_is_found_and_repaired(merged: Merged) -> None:
     assert merged.run("tk_repair", request.run_config).succeeded
     look(merged)
     assert not any(incident.is_open for incident in all_incidents(merged))
+
+
+def test_an_instance_that_keeps_events_in_files_is_no_failure(location: Location) -> None:
+    with dg.DagsterInstance.local_temp() as instance:
+        own = replace(location, instance=instance)
+        assert own.hourly().succeeded
+        skipped = own.look("alerts")
+        assert "name PostgreSQL as `storage` in its dagster.yaml" in skipped.skip_message
+        nightly = own.run("housekeeping")
+        assert nightly.succeeded
+        assert "no run is deleted: Dagster keeps its events" in nightly.logged()

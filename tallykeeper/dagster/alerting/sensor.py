@@ -26,6 +26,7 @@ from tallykeeper.dagster.automation.repair_requests import (
     repair_requests,
 )
 from tallykeeper.dagster.database import Database
+from tallykeeper.dagster.instance.housekeeping import why_not_read
 from tallykeeper.dagster.inventory import incidents_key
 from tallykeeper.dagster.metadata import incident_summary
 from tallykeeper.dagster_names import REPAIR, prefixed
@@ -56,6 +57,9 @@ def alerts(systems: Sequence[SystemAssets]) -> dg.SensorDefinition:
         ),
     )
     def look(context: dg.SensorEvaluationContext, tally_database: Database) -> dg.SensorResult:
+        unreadable = why_not_read(context.instance)
+        if unreadable:
+            return dg.SensorResult(skip_reason=unreadable, cursor=context.cursor)
         recipients, repeat_hours = targets(), alert_repeat_hours()
         ui_url()
         memory, now = Memory.of(context.cursor), datetime.now(UTC)
