@@ -52,7 +52,7 @@ def test_the_wheel_is_one_package_with_all_that_it_reads(wheel: Path) -> None:
     read = {
         str(path.relative_to(root))
         for path in (root / "tallykeeper").rglob("*")
-        if path.is_file() and path.suffix not in (".pyc", ".mako")
+        if path.is_file() and path.suffix != ".pyc"
     }
     assert {name for name in names if name.startswith("tallykeeper/")} == read
     assert "tallykeeper/py.typed" in read
