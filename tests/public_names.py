@@ -15,8 +15,8 @@ from tallykeeper.settings import project_root
 PAGE = Path("docs") / "reference" / "python.md"
 TITLE = """# The Python interface
 
-Written by `python -m tests.public_names` from the code; not for editing. These modules keep their names
-and signatures within a major version. Every other module is internal: it may change at any time.
+Written by `python -m tests.public_names` from the code; not for editing. These modules keep their
+names and signatures within a major version. Every other module is internal, and may change.
 """
 PARTS = {
     "Declare": (
@@ -32,12 +32,21 @@ PARTS = {
         "tallykeeper.database.connections",
         "tallykeeper.database.sessions",
         "tallykeeper.database.sql",
+        "tallykeeper.database.sqlstates",
+        "tallykeeper.database.retry",
         "tallykeeper.database.lock_holders",
-        "tallykeeper.catalog.transactions",
     ),
-    "Install": ("tallykeeper.installation.migrate",),
+    "Install, and process tables of your own": (
+        "tallykeeper.installation.migrate",
+        "tallykeeper.catalog.privileges",
+        "tallykeeper.catalog.state",
+        "tallykeeper.catalog.transactions",
+        "tallykeeper.faults.quarantine",
+    ),
     "Read": (
         "tallykeeper.reads.live_reads",
+        "tallykeeper.reads.rows",
+        "tallykeeper.reads.cursors",
         "tallykeeper.reads.grouping",
         "tallykeeper.reads.frames",
         "tallykeeper.reads.exports",
