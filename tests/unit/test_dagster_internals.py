@@ -20,10 +20,11 @@ from dagster._grpc.server import DagsterApiServer
 from dagster_postgres import PostgresEventLogStorage, PostgresRunStorage, PostgresScheduleStorage
 from dagster_postgres.utils import DagsterPostgresException
 
-import tallykeeper.dagster._internals
+import tallykeeper.dagster._internals.storage
 from tallykeeper.dagster.instance import storage
 
 _internals: Any = tallykeeper.dagster._internals
+_storage: Any = tallykeeper.dagster._internals.storage
 SELF = object()
 # What is called or overridden, with arguments as they are passed.
 CALLS: list[tuple[Callable[..., Any], tuple[object, ...], dict[str, object]]] = [
@@ -32,7 +33,7 @@ CALLS: list[tuple[Callable[..., Any], tuple[object, ...], dict[str, object]]] = 
     (dg.DagsterEvent.asset_materialization, (SELF, SELF, SELF), {}),
     (_internals.copy, (SELF,), {"partitions_subset": None}),
     (_internals.BulkActionsFilter, (), {"statuses": []}),
-    (_internals.SqlEventLogStorage.index_connection, (SELF,), {}),
+    (_storage.SqlEventLogStorage.index_connection, (SELF,), {}),
     (
         PostgresEventLogStorage._store_asset_check_evaluation_planned,
         (SELF,),
@@ -66,9 +67,9 @@ def test_is_called_as_it_wants_to_be(
 
 def test_the_columns_that_are_read_are_there() -> None:
     of_checks = {"id", "asset_key", "check_name", "partition", "run_id", "execution_status"}
-    assert of_checks | {"evaluation_event"} <= set(_internals.check_executions.c.keys())
-    assert {"id", "run_id"} <= set(_internals.event_logs.c.keys())
-    assert {"run_id", "status"} <= set(_internals.runs.c.keys())
+    assert of_checks | {"evaluation_event"} <= set(_storage.check_executions.c.keys())
+    assert {"id", "run_id"} <= set(_storage.event_logs.c.keys())
+    assert {"run_id", "status"} <= set(_storage.runs.c.keys())
 
 
 def test_the_attributes_that_are_read_are_there() -> None:

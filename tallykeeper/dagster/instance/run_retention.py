@@ -16,10 +16,10 @@ from typing import Any
 import dagster as dg
 from sqlalchemy import Connection, Select, delete, exists, func, select, text
 
-from tallykeeper.dagster._internals import (
+from tallykeeper.dagster._internals import open_backfills
+from tallykeeper.dagster._internals.storage import (
     check_executions,
     event_logs,
-    open_backfills,
     runs,
     storage_connection,
 )

@@ -30,10 +30,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from tallykeeper.dagster._internals import (
     ConfigurableClassData,
     UserConfigSchema,
-    check_executions,
-    use_engine,
     without_partitions,
 )
+from tallykeeper.dagster._internals.storage import check_executions, use_engine
 from tallykeeper.database.connections import (
     EVENT_BATCH_SIZE,
     DatabaseUnavailable,

@@ -1,14 +1,14 @@
-"""The parts of Dagster that it does not promise to keep: the one module that uses them.
+"""The parts of Dagster that it does not promise to keep: the one package that uses them.
 
 Each name says what it is for. All were seen in Dagster 1.13.27 with dagster-postgres 0.29.27;
 tests/unit/test_dagster_internals.py says which of them a later Dagster has changed. Nothing here
-knows of tallies: what is done with these is decided where they are used.
+knows of tallies: what is done with these is decided where they are used. Those of its storage are
+in `storage.py`, for they take long to import.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, cast
 
@@ -34,12 +34,6 @@ from dagster._core.scheduler.instigation import (
     ScheduleInstigatorData,
     TickStatus,
 )
-from dagster._core.storage.event_log.schema import (
-    AssetCheckExecutionsTable,
-    SqlEventLogStorageTable,
-)
-from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
-from dagster._core.storage.runs.schema import RunsTable
 from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
@@ -54,7 +48,6 @@ from dagster._grpc.types import GetCurrentRunsResult
 from dagster._serdes import ConfigurableClassData
 from dagster._utils.schedules import schedule_execution_time_iterator
 from dagster_shared.record import copy
-from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 __all__ = [
@@ -76,18 +69,13 @@ __all__ = [
     "TickStatus",
     "UserConfigSchema",
     "WorkerStatus",
-    "check_executions",
-    "event_logs",
     "keep_checking_for_orphans",
     "latest_moment",
     "most_tick_retries",
     "open_backfills",
     "report_materializations",
     "run_command_line",
-    "runs",
     "runs_of_server",
-    "storage_connection",
-    "use_engine",
     "without_partitions",
 ]
 
@@ -96,15 +84,6 @@ AssetJob = UnresolvedAssetJobDefinition
 
 ServerUnreachable = DagsterUserCodeUnreachableError
 """Raised by `runs_of_server` where the server does not answer."""
-
-check_executions = AssetCheckExecutionsTable
-"""The table of checks that were planned and evaluated. No API deletes from it."""
-
-event_logs = SqlEventLogStorageTable
-"""The table of events. No API says which run an event is of."""
-
-runs = RunsTable
-"""The table of runs."""
 
 _OPEN_BACKFILLS = (
     BulkActionStatus.REQUESTED,
@@ -133,27 +112,6 @@ def without_partitions(event: dg.EventLogEntry) -> dg.EventLogEntry:
     planned = event.get_dagster_event()
     whole = copy(planned.asset_check_planned_data, partitions_subset=None)
     return event._replace(dagster_event=planned._replace(event_specific_data=whole))
-
-
-def use_engine(storage: object, engine: Engine) -> None:
-    """Make a storage of dagster-postgres use this engine instead of one that keeps nothing."""
-    storage._engine = engine  # type: ignore[attr-defined]  # noqa: SLF001 -- there is no public way
-
-
-@contextmanager
-def storage_connection(instance: dg.DagsterInstance) -> Iterator[Connection]:
-    """Connect to Dagster's storage; each statement is a transaction of its own.
-
-    Raises dg.Failure where the storage is no database.
-    """
-    storage = instance.event_log_storage
-    if not isinstance(storage, SqlEventLogStorage):
-        raise dg.Failure(
-            f"expected Dagster's storage to be a database, but it is {type(storage).__name__};"
-            " use the project's dagster.yaml"
-        )
-    with storage.index_connection() as connection:
-        yield connection
 
 
 def open_backfills(instance: dg.DagsterInstance) -> list[str]:
