@@ -40,6 +40,7 @@ from tallykeeper.installation.conversion import where_possible
 from tallykeeper.installation.install import install_own
 from tallykeeper.installation.schema_check import Found, columns_of, declared_type
 
+COLUMN_MISSING = "a column of its derived table was missing"
 NUMBERS = (Integer, Numeric, Float)
 
 
@@ -50,6 +51,7 @@ class _Step:
     said: str
     statements: Sequence[str]
     retyped: Column[Any] | None = None
+    filled_by: Tally | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ def create(connection: Connection, wanted: Sequence[Table], kind: str) -> list[s
             done.append(f"created the schema {schema}")
     for metadata in dict.fromkeys(table.metadata for table in missing):
         own = [table for table in missing if table.metadata is metadata]
-        metadata.create_all(connection, tables=own, checkfirst=False)
+        # Types that they share with tables which are there are there, too.
+        metadata.create_all(connection, tables=own, checkfirst=True)
     return done + [f"created the {kind} table {sql.name_of(table)}" for table in missing]
 
 
@@ -113,6 +116,9 @@ def complete(
             with where_possible(connection):
                 _run(connection, step, keepers.get(table))
                 done.setdefault(table, []).append(step.said)
+    for table, step in steps:
+        if step.filled_by is not None and step.said in done.get(table, ()):
+            _require_rebuild(connection, step.filled_by)
     return [
         f"altered the derived table {sql.name_of(table)}: {', '.join(said)}"
         for table, said in done.items()
@@ -136,6 +142,13 @@ def _run(connection: Connection, step: _Step, keeper: Tally | None) -> None:
     wanted = _live_view(connection, keeper)
     view_replacement.replace(connection, wanted, reading, alter_log=False)
     install_own(connection, keeper)
+
+
+def _require_rebuild(connection: Connection, keeper: Tally) -> None:
+    """Mark the tally stale whose declaration had the column before: somebody dropped it."""
+    known = state.installed(connection, keeper)
+    if known is not None and known.declaration_hash == keeper.declaration_hash():
+        state.mark_stale(connection, keeper, COLUMN_MISSING)
 
 
 def _is_live(connection: Connection, tally: Tally) -> bool:
@@ -172,14 +185,15 @@ def _added(column: Column[Any], keeper: Tally | None) -> Iterator[_Step]:
     """The column, unless it is part of what tells rows apart, or there is no value for them."""
     if column.primary_key or (keeper is not None and column.name in keeper.key):
         return
+    filled_by = keeper if keeper is not None and column.name in keeper.columns else None
     table, said = sql.name_of(column.table), f"added the column {column.name}"
     add = f"ALTER TABLE {table} ADD COLUMN {sql.render(CreateColumn(column))}"
     if column.nullable or column.server_default is not None or column.computed is not None:
-        yield _Step(said, [add])
+        yield _Step(said, [add], filled_by=filled_by)
     elif keeper is not None and isinstance(column.type, NUMBERS):
         # Nobody is shown it: the tally is stale until it is built with this column.
         drop = f"ALTER TABLE {table} ALTER COLUMN {sql.quote(column.name)} DROP DEFAULT"
-        yield _Step(said, [f"{add} DEFAULT 0", drop])
+        yield _Step(said, [f"{add} DEFAULT 0", drop], filled_by=filled_by)
 
 
 def _loosened(

@@ -214,3 +214,19 @@ def test_a_column_by_which_rows_are_told_apart_is_not_added(engine: Engine) -> N
     execute(engine, "CREATE SCHEMA shop", "CREATE TABLE shop.regions (count smallint NOT NULL)")
     with pytest.raises(DoesNotFit, match=r"region is missing, expected text.*--move-aside"):
         migrate(engine, [shop()], with_sources=True)
+
+
+def test_a_column_that_somebody_dropped_comes_back_and_is_filled_by_a_rebuild(
+    opened: Engine,
+) -> None:
+    execute(opened, "ALTER TABLE shop.regions RENAME count TO number")
+    execute(opened, "ALTER TABLE shop.regions ALTER number DROP NOT NULL")
+    system = shop()
+    tally = system.tallies[0]
+    said = "altered the derived table shop.regions: added the column count"
+    assert migrate(opened, [system]).done[0] == said
+    assert "a column of its derived table was missing" in status(opened, tally).stale
+    assert rows(opened, LIVE) == [("r0", 4), ("r1", 4)]
+    assert refresh(opened, tally).how == "rebuild"
+    assert rows(opened, LIVE) == [("r0", 4), ("r1", 4)]
+    assert verify(opened, tally).ok

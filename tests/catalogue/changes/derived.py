@@ -169,7 +169,7 @@ CHANGES = (
         "ALTER TABLE shop.sizes RENAME COLUMN sales TO number",
         "named",
         "shop.sizes",
-        after="sales is missing",
+        after="number is NOT NULL without a default",
     ),
     Change(
         "a column of a derived table becomes narrower",
