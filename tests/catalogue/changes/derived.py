@@ -182,7 +182,6 @@ CHANGES = (
         ),
         "named",
         "shop.sizes",
-        after="sales is smallint",
     ),
     Change(
         "a column of a derived table becomes wider",
@@ -202,7 +201,6 @@ CHANGES = (
         "ALTER TABLE shop.stock DROP COLUMN weight CASCADE",
         "named",
         "shop.stock",
-        after="weight is missing",
         breaks_writes=True,
         because="what a cascade deletes cannot be given back without that column",
         bed="lines",
