@@ -42,23 +42,30 @@ def bring_up(connection: Connection) -> None:
     Raises DoesNotFit where the database is at a later one.
     """
     latest = max(migrations())
-    is_new = not state.is_there(connection, state.tally_state)
-    present = latest if is_new else _present(connection)
+    recorded = _recorded(connection)
+    present = _unrecorded(connection, latest) if recorded is None else recorded
     if present > latest:
         raise DoesNotFit(_newer(f"the schema {sql.ENGINE_SCHEMA}", f"version {present}"))
     for number, statements in migrations().items():
         if number > present:
             sql.execute(connection, statements)
     state.create(connection)
-    if is_new or present < latest:
+    if recorded != latest:
         connection.execute(state.schema_version.insert().values(version=latest))
 
 
-def _present(connection: Connection) -> int:
-    if state.is_there(connection, state.schema_version):
-        found = connection.scalar(select(func.max(state.schema_version.c.version)))
-        if found is not None:
-            return int(found)
+def _recorded(connection: Connection) -> int | None:
+    """The version that the database says it has."""
+    if not state.is_there(connection, state.schema_version):
+        return None
+    latest: int | None = connection.scalar(select(func.max(state.schema_version.c.version)))
+    return latest
+
+
+def _unrecorded(connection: Connection, latest: int) -> int:
+    """The version of a database that says none: it is new, or of a release that had none."""
+    if not state.is_there(connection, state.tally_state):
+        return latest
     _refuse_later_revisions(connection)
     return 0
 
