@@ -24,7 +24,7 @@ from tallykeeper.system import System
 from tallykeeper.table_names import require_systems
 
 ENTRY_POINTS = "tallykeeper.systems"
-KEYS = ("systems", "tallies", "dagster_prefix")
+KEYS = ("systems", "tallies", "page", "dagster_prefix")
 Found = TypeVar("Found", System, Tally)
 
 WRITTEN_AS = 'module:attribute, as in "shop.tallies:system"'
@@ -45,9 +45,8 @@ def all_systems() -> tuple[System, ...]:
 @cache
 def _systems_of(root: Path) -> tuple[System, ...]:
     declared = project_table(root) or {}
-    if declared and str(root) not in sys.path:
-        # As `python -m` and Dagster do: the project's own modules are found from its folder.
-        sys.path.insert(0, str(root))
+    if declared:
+        find_modules_in(root)
     found: dict[str, System] = {}
     for where, system in (*_declared(root, declared), *_installed()):
         if found.setdefault(system.name, system) is not system:
@@ -56,6 +55,12 @@ def _systems_of(root: Path) -> tuple[System, ...]:
             )
     require_systems({name: system.metadata for name, system in found.items()})
     return tuple(found.values())
+
+
+def find_modules_in(root: Path) -> None:
+    """Let modules of the project be imported from its folder, as `python -m` and Dagster do."""
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
 
 
 def _declared(root: Path, table: dict[str, object]) -> Iterator[tuple[str, System]]:

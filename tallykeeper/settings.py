@@ -144,6 +144,19 @@ def project_table(folder: Path) -> dict[str, object] | None:
     return table
 
 
+def project_page() -> str | None:
+    """The package whose folder `static` is the project's page: `page` in [tool.tallykeeper].
+
+    None where it has no page of its own. Raises SettingError where it is no name.
+    """
+    root = project_root()
+    page = (project_table(root) or {}).get("page")
+    if page is not None and not isinstance(page, str):
+        place = f"[tool.tallykeeper] of {root / 'pyproject.toml'}: page"
+        raise SettingError(place, "the name of a package", str(page), 'write it as "shop.page"')
+    return page
+
+
 def dagster_prefix() -> str:
     """What names in Dagster begin with: `dagster_prefix` in [tool.tallykeeper]; empty: nothing.
 

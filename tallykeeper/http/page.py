@@ -1,8 +1,10 @@
-"""The one page, `/`: the figures in a browser. Its files are in `static/`, used as they are.
+"""The page `/`: a folder `static` of files that a browser loads, sent as they are.
 
-The page asks the same questions as any client, so nothing is computed here. Invariants:
-nothing comes from elsewhere, and the browser has to keep it so; addresses are relative, so that
-the page works behind a proxy that adds a path.
+A project's own page is in the package that `page` in [tool.tallykeeper] names; another project has
+the page of this package, which lists the tallies and shows their rows. A page asks the same
+questions as any client, so nothing is computed here. Invariants: nothing comes from elsewhere, and
+the browser has to keep it so; addresses are relative, so that a page works behind a proxy that adds
+a path.
 """
 
 from __future__ import annotations
@@ -10,22 +12,27 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
+from importlib.resources.abc import Traversable
+from importlib.util import find_spec
+from pathlib import PurePath
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tallykeeper.discovery import find_modules_in
 from tallykeeper.http.caching import is_known
+from tallykeeper.settings import SettingError, project_page, project_root
 
 PAGE = "index.html"
 TYPES = {
-    PAGE: "text/html; charset=utf-8",
-    "page.css": "text/css; charset=utf-8",
-    "page.js": "text/javascript; charset=utf-8",
-    "feed.js": "text/javascript; charset=utf-8",
-    "graph.js": "text/javascript; charset=utf-8",
-    "icon.svg": "image/svg+xml",
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
 }
+"""What is sent of the folder, by the end of a file's name."""
+
 HEADERS = {
     "cache-control": "no-cache",
     "content-security-policy": (
@@ -39,24 +46,47 @@ _METHODS = ["GET", "HEAD"]
 
 
 def router() -> APIRouter:
-    """The page and what it is made of."""
+    """The page and what it is made of. Raises SettingError where the project's has no files."""
     routes = APIRouter(include_in_schema=False)
-    routes.add_api_route("/", _sender(PAGE), methods=_METHODS)
-    for name in TYPES:
-        if name != PAGE:
-            routes.add_api_route(f"/static/{name}", _sender(name), methods=_METHODS)
+    for file in _folder().iterdir():
+        kind = TYPES.get(PurePath(file.name).suffix)
+        if kind is not None:
+            address = "/" if file.name == PAGE else f"/static/{file.name}"
+            routes.add_api_route(address, _sender(file.read_bytes(), kind), methods=_METHODS)
     return routes
 
 
-def _sender(name: str) -> Callable[[Request], Awaitable[Response]]:
+def _folder() -> Traversable:
+    package = project_page()
+    if package is None:
+        return files("tallykeeper.http") / "static"
+    find_modules_in(project_root())
+    folder = files(package) / "static" if _is_there(package) else None
+    if folder is None or not (folder / PAGE).is_file():
+        raise SettingError(
+            "[tool.tallykeeper]: page",
+            f"a package with a folder static, and {PAGE} in it",
+            package,
+            "correct it, or leave it out for a list of the tallies",
+        )
+    return folder
+
+
+def _is_there(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:
+        return False  # A package that it would be in is not there.
+
+
+def _sender(content: bytes, kind: str) -> Callable[[Request], Awaitable[Response]]:
     """What sends one file, unless the client has it already."""
-    content = files("tallykeeper.http").joinpath("static", name).read_bytes()
     tag = f'"{hashlib.blake2b(content, digest_size=12).hexdigest()}"'
     headers = {**HEADERS, "etag": tag}
 
     async def send(request: Request) -> Response:
         if is_known(tag, request.headers.get("if-none-match")):
             return Response(status_code=304, headers=headers)
-        return Response(content, 200, headers, TYPES[name])
+        return Response(content, 200, headers, kind)
 
     return send

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -310,6 +311,37 @@ def test_a_system_that_is_missing_is_a_sentence_and_the_others_go_on(
             assert set(sentences) == {"gallery", "course", "trending"}
             assert set(sentences.values()) == {"This service does not answer for this system."}
         engine.dispose()
+
+
+def test_a_project_without_a_page_has_the_list_of_its_tallies(
+    page: Page, database: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.tallykeeper]\n")
+    monkeypatch.setenv("TALLY_PROJECT", str(tmp_path))
+    daily = (
+        "SELECT to_char(date AT TIME ZONE 'UTC', 'YYYY-MM-DD') FROM media.daily_contributions_live"
+    )
+    days = [day for (day,) in rows(database, f"{daily} ORDER BY 1")]
+    assert len(days) > 100
+    with serving.served(create_app(database, [media])) as address:
+        opened(page, address)
+        expect(page.locator("#tallies li")).to_have_count(2)
+        page.get_by_role("button", name="media.daily_contributions").click()
+        lines = page.locator("#rows tbody tr")
+        expect(lines).to_have_count(50)
+        page.get_by_role("button", name="More rows").click()
+        expect(lines).to_have_count(100)
+        expect(page.locator("#exact")).to_contain_text("exact as of 20")
+        shown = page.locator("#rows tbody td:first-child").evaluate_all(
+            "all => all.map(cell => cell.textContent.slice(0, 10))"
+        )
+        assert sorted(shown) in (days[:100], days[-100:])
+        assert page.url == f"{address}/?tally=media.daily_contributions"
+        assert page.evaluate(UNNAMED) == []
+        opened(page, page.url)
+        expect(lines).to_have_count(50)
+        opened(page, f"{address}/?tally=nothing")
+        expect(page.locator("#rows")).to_be_hidden()
 
 
 def test_a_service_that_is_away_is_said_and_noticed_when_it_is_back(page: Page, base: str) -> None:
