@@ -74,7 +74,10 @@ def test_an_installed_distribution_brings_systems(project: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ('system = ["own_shop:system"]', "expected systems or tallies or page or dagster_prefix, but"),
+        (
+            'system = ["own_shop:system"]',
+            "expected systems or tallies or page or dagster_prefix, but",
+        ),
         ('systems = "own_shop:system"', "expected a list of texts, but it is 'own_shop:system'"),
         ('systems = ["own_shop"]', r"expected module:attribute, as in \"shop.tallies:system\""),
         ('systems = ["own_shops:system"]', "no such thing .*No module named 'own_shops'"),
