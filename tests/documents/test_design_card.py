@@ -66,9 +66,10 @@ def test_the_project_has_the_folders_and_files_of_the_card(name: str) -> None:
 
 def test_it_is_written_in_python_with_dagster_and_postgresql() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = ("dagster>", "dagster-postgres", "psycopg", "SQLAlchemy", "pandas")
-    for name in wanted:
-        assert any(d.startswith(name) for d in project["dependencies"]), name
+    extras = project["optional-dependencies"]
+    needed = [*project["dependencies"], *extras["dagster"], *extras["frames"]]
+    for name in ("dagster>", "dagster-postgres", "psycopg", "SQLAlchemy", "pandas"):
+        assert any(requirement.startswith(name) for requirement in needed), name
 
 
 def test_every_derived_table_is_an_asset() -> None:
@@ -98,7 +99,7 @@ def test_an_hourly_job_launched_by_hand_takes_what_is_pending(
 
 
 def test_the_database_is_a_resource_that_can_be_exchanged(location: Location) -> None:
-    assert "database" in (location.definitions.resources or {})
+    assert "tally_database" in (location.definitions.resources or {})
 
 
 def test_time_keyed_tables_have_a_partition_for_each_day() -> None:

@@ -6,6 +6,7 @@ is replaced; a tally whose declaration is the same is not rebuilt.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import pytest
@@ -99,7 +100,11 @@ def test_no_change_is_missed_while_a_release_is_brought_up(
     assert load.snapshots > seen
     if other_words:
         after = captures(engine)
-        assert [n for n, text in before.items() if after[n] == text and "cascade" not in n] == []
+        # Those of derived tables and change logs are other texts, which stay as they are.
+        own = re.compile(r"cascade|_hand$|_hand_nested$|_log$")
+        same = [n for n, text in before.items() if after[n] == text and not own.search(n)]
+        assert same == []
+        assert len([n for n in before if not own.search(n)]) > len(list(tallies()))
         said = {sentence.partition(" (")[0] for sentence in done}
         assert {f"installed {tally.name}" for tally in tallies()} <= said
     assert stale(engine) == rebuilt
