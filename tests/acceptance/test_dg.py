@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -133,9 +134,10 @@ def test_dev_serves_the_ui_and_ends_with_all_it_started(clone: Clone) -> None:
                 assert process.poll() is None, output.seek(0) or output.read()
                 time.sleep(0.5)
         finally:
-            # Like Ctrl-C, again where nothing comes of it: it can take a minute on a busy machine.
+            # Like Ctrl-C, which a terminal sends to all that runs in it; again where nothing comes
+            # of it: it can take a minute on a busy machine.
             for _ in range(3):
-                process.send_signal(signal.SIGINT)
+                os.killpg(process.pid, signal.SIGINT)
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(60)
                     break
