@@ -110,7 +110,8 @@ def project_root() -> Path:
 
     A project is a folder whose pyproject.toml has a table [tool.tallykeeper]. It is looked for from
     the current folder upwards, then where this code itself stands; else it is the current folder.
-    Raises SettingError where TALLY_PROJECT is no folder, or a pyproject.toml cannot be read.
+    Raises SettingError where TALLY_PROJECT is no folder, or a pyproject.toml cannot be read or is
+    another user's.
     """
     value = read("TALLY_PROJECT")
     if value is not None:
@@ -118,11 +119,24 @@ def project_root() -> Path:
         if not path.is_dir():
             raise SettingError("TALLY_PROJECT", "a folder", value, "name the project's folder")
         return path
-    here = Path.cwd()
-    for folder in (here, *here.parents, Path(__file__).resolve().parent.parent):
+    here, ours = Path.cwd(), Path(__file__).resolve().parent.parent
+    for folder in (here, *here.parents, ours):
         if project_table(folder) is not None:
+            if folder != ours:
+                _require_own(folder / "pyproject.toml")
             return folder
     return here
+
+
+def _require_own(path: Path) -> None:
+    """Refuse a project that another user put in the way: its code would run with our rights."""
+    if path.stat().st_uid not in (0, os.getuid()):
+        raise SettingError(
+            "the project",
+            "a pyproject.toml of the user who runs this, or of root",
+            str(path),
+            "name the project's folder in TALLY_PROJECT where that user is trusted",
+        )
 
 
 def project_table(folder: Path) -> dict[str, object] | None:

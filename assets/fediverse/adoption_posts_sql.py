@@ -60,8 +60,8 @@ SELECT DISTINCT id::text AS id FROM wanted ORDER BY 1"""
 def _rows(old: Old, there: str | None) -> str:
     """CTEs: the posts of `ids` as JSON, with their author and the post that they reblog.
 
-    What is known here of that post and of authors stands in place of what is said of them there: it
-    is newer, and must not be overwritten by a reblog.
+    Where this database has that post or an author already, its row is used instead of theirs: it is
+    newer, and a reblog must not overwrite it.
     """
     posts = old.table("mastodon_posts")
     own, again = old.of("mastodon_posts", "p", there), old.of("mastodon_posts", "q", there)

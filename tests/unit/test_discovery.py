@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -181,3 +182,21 @@ def test_a_prefix_that_no_name_can_have_is_refused(project: Path, prefix: str) -
     write(project, f"dagster_prefix = {prefix}")
     with pytest.raises(SettingError, match="dagster_prefix: expected letters, digits and _"):
         dagster_prefix()
+
+
+def test_a_project_that_another_user_put_in_the_way_is_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TALLY_PROJECT", raising=False)
+    (tmp_path / "pyproject.toml").write_text("[tool.tallykeeper]\n")
+    (tmp_path / "inner").mkdir()
+    monkeypatch.chdir(tmp_path / "inner")
+    assert project_root() == tmp_path
+    owner = (tmp_path / "pyproject.toml").stat().st_uid
+    monkeypatch.setattr(os, "getuid", lambda: owner + 1)
+    if owner == 0:  # What root owns is trusted by everybody.
+        os.chown(tmp_path / "pyproject.toml", 65_534, -1)
+    with pytest.raises(SettingError, match="of the user who runs this, or of root"):
+        project_root()
+    monkeypatch.setenv("TALLY_PROJECT", str(tmp_path))
+    assert project_root() == tmp_path, "named, it is trusted"
