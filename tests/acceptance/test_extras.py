@@ -13,7 +13,7 @@ from tallykeeper.extras import MODULES
 from tests.environment import environment as clean
 from tests.stranger import build_wheel, install, make_project
 
-CORE = {"click", "psycopg", "rich", "sqlalchemy"}
+CORE = {"click", "psycopg", "rich", "sqlalchemy", "sqlglot"}
 # The modules that need an extra; all others are imported with the core alone.
 NEED = {
     "dagster": ("tallykeeper.dagster.",),

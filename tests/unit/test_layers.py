@@ -27,6 +27,7 @@ LAYERS = (
     "catalog",
     "faults",
     "strategies",
+    "select",
     "system",
     "discovery",
     "capture",

@@ -1,0 +1,155 @@
+"""What the compiler makes of one SELECT: what is captured, what is stored, and which statements run.
+
+A plan is plain data. `tally migrate` compiles it against the database and stores it there; refresh,
+live view and `tally explain` read it and never parse SQL.
+
+Invariants: the statement of `changes` reads the change log, the sources and the states as they are
+in one snapshot, before any state is written. It returns the same rows in a refresh and in a live
+view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal
+
+Strategy = Literal["delta", "group", "whole"]
+
+VERSION = 1
+# Columns of a change log beside those that are captured.
+PART = "tally_part"
+SIGN = "tally_sign"
+# What `changes` returns beside the tally's columns: how often the row is there now; 0 is deleted.
+TOTAL = "tally_total"
+# Numbers the equal rows of a tally whose SELECT may return equal rows: 1, 2, ...
+COPY = "tally_copy"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of SQL. With `parts` it belongs to the statement only if one of them is pending."""
+
+    sql: str
+    parts: frozenset[int] | None = None
+
+
+Text = tuple[Piece, ...]
+
+
+def render(text: Text, pending: Collection[int]) -> str:
+    """The SQL of a text while the sources in `pending`, by number, have pending changes."""
+    return "".join(p.sql for p in text if p.parts is None or not p.parts.isdisjoint(pending))
+
+
+@dataclass(frozen=True)
+class Step:
+    """A common table expression; left out where nothing of `parts` is pending."""
+
+    name: str
+    text: Text
+    parts: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column with the name of its type as SQL writes it, `numeric(12,2)`."""
+
+    name: str
+    type: str
+    nullable: bool = True
+
+
+@dataclass(frozen=True)
+class CapturedColumn:
+    """A column of a source, and the column of the change log that holds it.
+
+    `as_text`: the type has no equality (json, xml, ...), and the log has its text.
+    """
+
+    name: str
+    type: str
+    log_name: str
+    as_text: bool = False
+
+
+@dataclass(frozen=True)
+class CapturedSource:
+    """A source table, its number in the change log, and the columns that changes are captured of.
+
+    A statement leaves a row in the log for each old row (sign -1) and each new row (sign 1), but
+    none where nothing of the captured columns changed. `condition` is SQL over the alias `r` of a
+    row: others are never captured.
+    """
+
+    part: int
+    schema: str
+    table: str
+    columns: tuple[CapturedColumn, ...]
+    condition: str | None = None
+
+
+@dataclass(frozen=True)
+class Node:
+    """A stored intermediate result.
+
+    `state` is the quoted name of its table, with `columns`, unique by `key` where nulls count as
+    equal; a node without a key has one row. `build` is the SELECT of these columns from sources
+    alone. `apply` are data-modifying common table expressions that follow the steps of `changes`.
+    """
+
+    name: str
+    state: str
+    strategy: Strategy
+    reason: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    build: str
+    apply: tuple[Step, ...]
+    parts: frozenset[int]
+    unique: bool = True
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one tally is maintained.
+
+    `columns` are the SELECT's, `key` those that make a row unique. Where nothing does (`is_bag`),
+    the key is all of them, and the derived table numbers equal rows in the column `COPY`.
+    `steps` and `changes` form the statement that returns, for each row that pending changes alter,
+    the columns and `TOTAL`. They are empty where the strategy of the whole is `whole`: then any
+    pending change has the SELECT run anew. `reasons` says why the strategies are what they are.
+    """
+
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    is_bag: bool
+    strategy: Strategy
+    captured: tuple[CapturedSource, ...]
+    nodes: tuple[Node, ...] = ()
+    steps: tuple[Step, ...] = ()
+    changes: Text = ()
+    reasons: tuple[str, ...] = ()
+    version: int = VERSION
+
+
+def statement(
+    plan: Plan, pending: Collection[int], *, into: str | None = None, apply: bool = False
+) -> str:
+    """The statement that returns what pending changes alter.
+
+    `into`: a table that takes the rows; `apply`: the states are brought up to date with it.
+    """
+    steps = [s for s in plan.steps if not s.parts.isdisjoint(pending)]
+    written = [step for node in plan.nodes for step in node.apply] if apply else []
+    steps += [s for s in written if not s.parts.isdisjoint(pending)]
+    ctes = [_cte(s, pending, writes=s in written) for s in steps]
+    with_ = f"WITH {', '.join(ctes)}\n" if ctes else ""
+    insert = f"INSERT INTO {into}\n" if into is not None else ""
+    return f"{with_}{insert}{render(plan.changes, pending)}"
+
+
+def _cte(step: Step, pending: Collection[int], *, writes: bool) -> str:
+    # Computed once, however often it is read; what writes is so anyway.
+    materialized = "" if writes else "MATERIALIZED "
+    return f"{step.name} AS {materialized}(\n{render(step.text, pending)}\n)"
