@@ -1,4 +1,4 @@
-"""What the compiler makes of one SELECT: what is captured, what is stored, and which statements run.
+"""What the compiler makes of one SELECT: what is captured and stored, and which statements run.
 
 A plan is plain data. `tally migrate` compiles it against the database and stores it there; refresh,
 live view and `tally explain` read it and never parse SQL.
