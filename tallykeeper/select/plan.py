@@ -28,10 +28,14 @@ COPY = "tally_copy"
 
 @dataclass(frozen=True)
 class Piece:
-    """A piece of SQL. With `parts` it belongs to the statement only if one of them is pending."""
+    """A piece of SQL. It belongs to the statement only if of each set in `needs` a part is pending."""
 
     sql: str
-    parts: frozenset[int] | None = None
+    needs: tuple[frozenset[int], ...] = ()
+
+    def is_needed(self, pending: Collection[int]) -> bool:
+        """Whether it belongs to the statement while the parts in `pending` are."""
+        return not any(parts.isdisjoint(pending) for parts in self.needs)
 
 
 Text = tuple[Piece, ...]
@@ -39,7 +43,7 @@ Text = tuple[Piece, ...]
 
 def render(text: Text, pending: Collection[int]) -> str:
     """The SQL of a text while the sources in `pending`, by number, have pending changes."""
-    return "".join(p.sql for p in text if p.parts is None or not p.parts.isdisjoint(pending))
+    return "".join(piece.sql for piece in text if piece.is_needed(pending))
 
 
 @dataclass(frozen=True)
@@ -93,9 +97,10 @@ class CapturedSource:
 class Node:
     """A stored intermediate result.
 
-    `state` is the quoted name of its table, with `columns`, unique by `key` where nulls count as
-    equal; a node without a key has one row. `build` is the SELECT of these columns from sources
-    alone. `apply` are data-modifying common table expressions that follow the steps of `changes`.
+    `state` is the quoted name of its table, with `columns`. Rows are unique by `key`, where nulls
+    count as equal, if it is `unique`; then a node without a key has one row. `build` is the SELECT
+    of these columns from sources alone. `apply` are data-modifying common table expressions that
+    follow the steps of `changes`. `indexes` are what the state is looked up by.
     """
 
     name: str
@@ -108,6 +113,8 @@ class Node:
     apply: tuple[Step, ...]
     parts: frozenset[int]
     unique: bool = True
+    # What stands between the parentheses of CREATE INDEX, for each index.
+    indexes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
