@@ -28,7 +28,7 @@ COPY = "tally_copy"
 
 @dataclass(frozen=True)
 class Piece:
-    """A piece of SQL. It belongs to the statement only if of each set in `needs` a part is pending."""
+    """A piece of SQL: part of the statement if of each set in `needs` something is pending."""
 
     sql: str
     needs: tuple[frozenset[int], ...] = ()
