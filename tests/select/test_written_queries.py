@@ -64,7 +64,7 @@ def test_refresh_functions_insert_and_delete_a_thousandth_of_the_orders(engine: 
                 assert sql.execute(connection, statement).rowcount != 0, statement
         after = sql.execute(connection, counted).one()
     # Three are inserted and deleted at a time.
-    assert (before, after) == ((3000, 1), (3000, 7))
+    assert (tuple(before), tuple(after)) == ((3000, 1), (3000, 7))
 
 
 @pytest.mark.parametrize("step", [0, 5])
