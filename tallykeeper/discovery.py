@@ -1,8 +1,8 @@
 """Which systems there are, and which of them a database keeps.
 
 A system is found where the project's pyproject.toml names it in [tool.tallykeeper], or where an
-installed distribution does, by the entry point `tallykeeper.systems`. Nothing is read from a
-database at import.
+installed distribution does, by the entry point `tallykeeper.systems`. A tally that a file declares
+belongs to the system that its name begins with. Nothing is read from a database at import.
 """
 
 from __future__ import annotations
@@ -15,11 +15,18 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import Connection, Engine, Table
+from sqlalchemy import Connection, Engine, MetaData, Table
 
 from tallykeeper.catalog import presence
 from tallykeeper.declarations.tally import Tally
-from tallykeeper.settings import SettingError, project_root, project_table, wanted_systems
+from tallykeeper.select.files import SUFFIX, read_files, tally_of
+from tallykeeper.settings import (
+    SettingError,
+    project_root,
+    project_table,
+    schema_of,
+    wanted_systems,
+)
 from tallykeeper.system import System
 from tallykeeper.table_names import require_systems
 
@@ -28,15 +35,17 @@ KEYS = ("systems", "tallies", "page", "dagster_prefix")
 Found = TypeVar("Found", System, Tally)
 
 WRITTEN_AS = 'module:attribute, as in "shop.tallies:system"'
+TALLY_WRITTEN_AS = f'{WRITTEN_AS}, or files, as in "tallies/**/*.sql"'
 
 
 def all_systems() -> tuple[System, ...]:
     """Every system there is, in the order in which they are listed.
 
-    First those of the project: `systems`, then `tallies` that belong to none of these, grouped by
-    the system that each names. Then those of entry points.
+    First those of the project: `systems`, then `tallies` grouped by the system that each names.
+    Then those of entry points. A tally of a file whose system there is belongs to that.
 
-    Raises SettingError where one is named that cannot be found, or two have one name.
+    Raises SettingError where one is named that cannot be found, or two have one name, BadFile
+    where a file is malformed.
     """
     root = project_root()
     return _systems_of(root)
@@ -53,6 +62,9 @@ def _systems_of(root: Path) -> tuple[System, ...]:
             raise SettingError(
                 where, "systems of different names", system.name, "rename one, or leave it out"
             )
+    for name, tallies in _in_files(root, declared).items():
+        system = found.get(name) or System(name, MetaData(schema=schema_of(name)), ())
+        found[name] = system.with_tallies(tallies)
     require_systems({name: system.metadata for name, system in found.items()})
     return tuple(found.values())
 
@@ -73,10 +85,27 @@ def _declared(root: Path, table: dict[str, object]) -> Iterator[tuple[str, Syste
         yield f"{place}: systems", _load(f"{place}: systems", name, System)
     alone: dict[str, list[Tally]] = {}
     for name in _names(place, table, "tallies"):
+        if name.endswith(SUFFIX):
+            continue
         tally = _load(f"{place}: tallies", name, Tally)  # type: ignore[type-abstract]
         alone.setdefault(tally.system, []).append(tally)
     for system, tallies in alone.items():
         yield f"{place}: tallies", System(system, tallies[0].table.metadata, tallies)
+
+
+def _in_files(root: Path, table: dict[str, object]) -> dict[str, list[Tally]]:
+    """The tallies that files declare, by the system of each. Raises SettingError, BadFile."""
+    place = f"[tool.tallykeeper] of {root / 'pyproject.toml'}"
+    patterns = [name for name in _names(place, table, "tallies") if name.endswith(SUFFIX)]
+    for pattern in patterns:
+        if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
+            todo = 'write it as in "tallies/**/*.sql"'
+            expected = "files within the project's folder"
+            raise SettingError(f"{place}: tallies", expected, pattern, todo)
+    found: dict[str, list[Tally]] = {}
+    for declared in read_files(root, patterns):
+        found.setdefault(declared.system, []).append(tally_of(declared))
+    return found
 
 
 def _names(place: str, table: dict[str, object], key: str) -> list[str]:
@@ -89,7 +118,8 @@ def _names(place: str, table: dict[str, object], key: str) -> list[str]:
 def _load(place: str, name: str, kind: type[Found]) -> Found:
     module, _, attribute = name.partition(":")
     if not module or not attribute:
-        raise SettingError(place, WRITTEN_AS, name, "correct it")
+        written_as = WRITTEN_AS if kind is System else TALLY_WRITTEN_AS
+        raise SettingError(place, written_as, name, "correct it")
     try:
         value = getattr(import_module(module), attribute)
     except (ModuleNotFoundError, AttributeError) as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class TallyError(Exception):
     """Any failure that the engine itself reports."""
@@ -9,6 +11,17 @@ class TallyError(Exception):
 
 class DeclarationError(TallyError):
     """A tally is declared in a way that cannot be kept exactly."""
+
+
+class BadFile(DeclarationError):
+    """A file that declares a tally is malformed: says where, what was expected, what to do."""
+
+    def __init__(
+        self, path: Path, line: int, column: int, expected: str, found: str, todo: str
+    ) -> None:
+        end = "" if todo.endswith("?") else "."
+        super().__init__(f"{path}:{line}:{column}: expected {expected}, found {found}; {todo}{end}")
+        self.path, self.line, self.column = path, line, column
 
 
 class NotInstalled(TallyError):

@@ -113,6 +113,22 @@ class System:
         """The tables that Tallykeeper alone writes: processed ones, then those of the tallies."""
         return (*self.processed, *(t.table for t in self.tallies))
 
+    def with_tallies(self, tallies: Sequence[Tally]) -> System:
+        """The same system with more tallies."""
+        return System(
+            self.name,
+            self.metadata,
+            (*self.tallies, *tallies),
+            raw=self.raw,
+            processed=self.processed,
+            prepare=self.prepare,
+            process=self.process,
+            waiting=self.waiting,
+            access=self.access,
+            advice=self.advice,
+            package=self.package,
+        )
+
     def part(self, name: str) -> ModuleType | None:
         """Import the module `name` of the system's package; None where there is no such module.
 

@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Column, Integer, MetaData, Table
 
-from tallykeeper import discovery
+from tallykeeper import AdditiveTally, Contribution, Tally, discovery
+from tallykeeper.errors import BadFile
+from tallykeeper.select.files import Declared
 from tallykeeper.settings import SettingError, dagster_prefix, project_root, project_table
 from tests.stranger import DECLARED
 
@@ -55,6 +58,75 @@ def test_tallies_that_stand_alone_are_grouped_by_their_system(project: Path) -> 
     assert tally.name == "other.revenue_daily"
 
 
+def write_files(project: Path, **contents: str) -> None:
+    for name, content in contents.items():
+        path = project / "tallies" / name.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_suffix(".sql").write_text(content)
+
+
+def additive(declared: Declared) -> Tally:
+    """In place of a tally that is compiled: one that needs no database to be declared."""
+    source = Table("orders", MetaData(), Column("id", Integer, primary_key=True), schema="shop")
+    columns = Column("id", Integer, primary_key=True), Column("rows", Integer, nullable=False)
+    return AdditiveTally(
+        system=declared.system,
+        table=Table(declared.table, MetaData(), *columns, schema=declared.system),
+        contributions=[Contribution(source, lambda row: {"id": row.id}, lambda row: {"rows": 1})],
+    )
+
+
+def test_files_are_grouped_by_the_schema_in_their_names(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(discovery, "tally_of", additive)
+    write(
+        project,
+        'systems = ["own_shop:system"]\ntallies = ["tallies/**/*.sql"]',
+        own_shop=DECLARED,
+    )
+    write_files(
+        project,
+        depot__stock="SELECT 1",
+        shop__per_order="SELECT 1",
+        depot__b="-- tally: desk.moves\nSELECT 1",
+    )
+    found = {s.name: [t.name for t in s.tallies] for s in discovery.all_systems()}
+    assert found == {
+        "shop": ["shop.revenue_daily", "shop.per_order"],
+        "desk": ["desk.moves"],
+        "depot": ["depot.stock"],
+    }
+
+
+def test_files_and_modules_stand_in_one_list(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(discovery, "tally_of", additive)
+    write(
+        project,
+        'tallies = ["tallies/**/*.sql", "own_shop:revenue_daily"]',
+        own_shop=DECLARED,
+    )
+    write_files(project, shop__per_order="SELECT 1")
+    (system,) = discovery.all_systems()
+    assert [t.name for t in system.tallies] == ["shop.revenue_daily", "shop.per_order"]
+
+
+@pytest.mark.parametrize("pattern", ["/etc/**/*.sql", "../tallies/*.sql"])
+def test_files_outside_the_project_are_refused(project: Path, pattern: str) -> None:
+    write(project, f'tallies = ["{pattern}"]')
+    with pytest.raises(SettingError, match="expected files within the project's folder, but it is"):
+        names()
+
+
+def test_a_malformed_file_is_named_with_its_place(project: Path) -> None:
+    write(project, 'tallies = ["tallies/**/*.sql"]')
+    write_files(project, shop__a="-- A\nSELCT 1")
+    with pytest.raises(BadFile, match=r"tallies/shop/a.sql:2:1: expected a SELECT, found `SELCT`"):
+        names()
+
+
 def test_an_installed_distribution_brings_systems(project: Path) -> None:
     write(project, "", own_shop=DECLARED)
     information = project / "own_shop-1.0.dist-info"
@@ -81,6 +153,10 @@ def test_an_installed_distribution_brings_systems(project: Path) -> None:
         ),
         ('systems = "own_shop:system"', "expected a list of texts, but it is 'own_shop:system'"),
         ('systems = ["own_shop"]', r"expected module:attribute, as in \"shop.tallies:system\""),
+        (
+            'tallies = ["tallies/*.sqll"]',
+            r"expected module:attribute, .*, or files, as in \"tallies/\*\*/\*\.sql\", but",
+        ),
         ('systems = ["own_shops:system"]', "no such thing .*No module named 'own_shops'"),
         ('systems = ["own_shop:systems"]', "no such thing .*has no attribute 'systems'"),
         ('systems = ["own_shop:orders"]', "expected a System, but it is 'own_shop:orders, a Table"),
