@@ -18,6 +18,7 @@ from tallykeeper.cli.common import FAILED, INTERRUPTED, complain
 from tallykeeper.cli.export import export
 from tallykeeper.cli.keep import backfill, incidents, migrate, rebuild, refresh, status, verify
 from tallykeeper.cli.load import load
+from tallykeeper.cli.project.commands import init, new
 from tallykeeper.cli.run import demo, env, metrics, roles, serve, stop, test_alert, up
 
 
@@ -96,7 +97,7 @@ def tally() -> None:
     """
 
 
-_COMMANDS = (migrate, status, refresh, rebuild, backfill, verify, incidents, load)
+_COMMANDS = (init, new, migrate, status, refresh, rebuild, backfill, verify, incidents, load)
 for command in (
     *_COMMANDS,
     export,

@@ -19,6 +19,8 @@ from tallykeeper.installation.migrate import migrate
 from tests.acceptance.command import Command
 
 COMMANDS = [
+    "init",
+    "new",
     "migrate",
     "status",
     "refresh",

@@ -12,7 +12,7 @@ import pytest
 from tallykeeper.errors import BadFile
 from tallykeeper.select import files
 from tallykeeper.select.files import Declared, parse, read_files
-from tallykeeper.select.lexer import BadToken, tokens
+from tallykeeper.select.files.lexer import BadToken, tokens
 
 WHOLE = """\
 -- Revenue by day and product; refunded lines taken off.

@@ -20,7 +20,7 @@ from pathlib import Path
 from tallykeeper.declarations.tally import Tally
 from tallykeeper.declarations.validation import nearest
 from tallykeeper.errors import BadFile
-from tallykeeper.select.header import (
+from tallykeeper.select.files.header import (
     BadHeader,
     Header,
     Line,
@@ -28,7 +28,7 @@ from tallykeeper.select.header import (
     parse_header,
     wrong_name,
 )
-from tallykeeper.select.lexer import BadToken, Token, tokens
+from tallykeeper.select.files.lexer import BadToken, Token, tokens
 
 LARGEST_BYTES = 1_000_000
 SUFFIX = ".sql"
