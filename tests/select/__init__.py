@@ -1,0 +1,1 @@
+"""From one SELECT to the statements that maintain its result."""

@@ -1,0 +1,87 @@
+"""PostgreSQL's SQL, parsed and printed without changing what it means.
+
+sqlglot translates between databases, and so reads many functions as others that mean nearly the
+same. Here a function stays the function it was written as: only the few that the compiler itself
+must recognise have a class of their own.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from sqlglot import exp
+from sqlglot.dialects.postgres import Postgres
+from sqlglot.errors import ParseError
+from sqlglot.generators.postgres import PostgresGenerator
+from sqlglot.parsers.postgres import PostgresParser
+from sqlglot.tokenizer_core import TokenType
+
+# Recognised by the compiler, and printed under the same name with the same arguments.
+_KNOWN = (
+    "ARRAY_AGG",
+    "AVG",
+    "COALESCE",
+    "COUNT",
+    "DENSE_RANK",
+    "GREATEST",
+    "LEAST",
+    "MAX",
+    "MIN",
+    "NULLIF",
+    "RANK",
+    "ROW_NUMBER",
+    "SUM",
+)
+# Written with words between their arguments.
+_SYNTAX = ("CAST", "EXTRACT", "OVERLAY", "POSITION", "SUBSTRING", "TRIM", "XMLELEMENT")
+
+
+class Parser(PostgresParser):
+    """Reads every other function as `exp.Anonymous`."""
+
+    FUNCTIONS: ClassVar = {k: v for k, v in PostgresParser.FUNCTIONS.items() if k in _KNOWN}
+    FUNCTION_PARSERS: ClassVar = {
+        k: v for k, v in PostgresParser.FUNCTION_PARSERS.items() if k in _SYNTAX
+    }
+
+    def _parse_function_call(self, *args: Any, **kwargs: Any) -> exp.Expr | None:
+        # A name in quotes, "substring", is called like any other function.
+        if self._curr and self._curr.token_type == TokenType.IDENTIFIER:
+            kwargs["anonymous"] = True
+        return super()._parse_function_call(*args, **kwargs)
+
+    def _parse_using_identifiers(self) -> list[exp.Expr]:
+        columns = super()._parse_using_identifiers()
+        if columns and self._match(TokenType.ALIAS):
+            columns[0].meta["join_alias"] = self._parse_id_var()
+        return columns
+
+
+class Generator(PostgresGenerator):
+    """Prints function names as they were written."""
+
+    def join_sql(self, expression: exp.Join, join_op: str | None = None) -> str:
+        text = super().join_sql(expression, join_op)
+        using = expression.args.get("using")
+        alias = using[0].meta.get("join_alias") if using else None
+        return f"{text} AS {self.sql(alias)}" if alias is not None else text
+
+
+class Dialect(Postgres):
+    """PostgreSQL, exactly."""
+
+    Parser = Parser
+    Generator = Generator
+
+
+def parse(text: str) -> exp.Query:
+    """Parse one SELECT. Raises `sqlglot.errors.ParseError` where it is not understood."""
+    tree = Dialect().parse(text.strip().rstrip(";"))[0]
+    if not isinstance(tree, exp.Query):
+        raise ParseError(f"not a SELECT: {text[:60]}")
+    return tree
+
+
+def to_sql(tree: exp.Expr) -> str:
+    """Print a tree as SQL."""
+    return str(Dialect().generate(tree, normalize_functions=False, comments=False))
