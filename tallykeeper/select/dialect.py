@@ -60,6 +60,9 @@ class Parser(PostgresParser):
 class Generator(PostgresGenerator):
     """Prints function names as they were written."""
 
+    def normalize_func(self, name: str) -> str:
+        return name
+
     def join_sql(self, expression: exp.Join, join_op: str | None = None) -> str:
         text = super().join_sql(expression, join_op)
         using = expression.args.get("using")
@@ -74,9 +77,12 @@ class Dialect(Postgres):
     Generator = Generator
 
 
+DIALECT = Dialect
+
+
 def parse(text: str) -> exp.Query:
     """Parse one SELECT. Raises `sqlglot.errors.ParseError` where it is not understood."""
-    tree = Dialect().parse(text.strip().rstrip(";"))[0]
+    tree = DIALECT().parse(text.strip().rstrip(";"))[0]
     if not isinstance(tree, exp.Query):
         raise ParseError(f"not a SELECT: {text[:60]}")
     return tree
@@ -84,4 +90,4 @@ def parse(text: str) -> exp.Query:
 
 def to_sql(tree: exp.Expr) -> str:
     """Print a tree as SQL."""
-    return str(Dialect().generate(tree, normalize_functions=False, comments=False))
+    return str(DIALECT().generate(tree, comments=False))

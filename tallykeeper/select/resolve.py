@@ -14,8 +14,8 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from tallykeeper.select import dialect, sources
-from tallykeeper.select.normal_form import Normaliser, NotUnderstood
 from tallykeeper.select.sources import Source, SourceColumn
+from tallykeeper.select.syntax.normal_form import Normaliser, NotUnderstood
 
 __all__ = ["NotUnderstood", "OutputColumn", "Resolved", "Source", "SourceColumn", "resolve"]
 

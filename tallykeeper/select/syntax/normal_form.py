@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
-from tallykeeper.select.from_clauses import FromClause
-from tallykeeper.select.scopes import NotUnderstood, Scope, column
 from tallykeeper.select.sources import Source
+from tallykeeper.select.syntax.from_clauses import FromClause
+from tallykeeper.select.syntax.scopes import NotUnderstood, Scope, column
 
 __all__ = ["Normaliser", "NotUnderstood"]
 

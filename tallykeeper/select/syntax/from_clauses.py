@@ -8,10 +8,18 @@ from typing import TYPE_CHECKING
 
 from sqlglot import exp
 
-from tallykeeper.select.scopes import Join, Kind, NotUnderstood, Relation, Scope, column, merged
+from tallykeeper.select.syntax.scopes import (
+    Join,
+    Kind,
+    NotUnderstood,
+    Relation,
+    Scope,
+    column,
+    merged,
+)
 
 if TYPE_CHECKING:
-    from tallykeeper.select.normal_form import Cte, Normaliser
+    from tallykeeper.select.syntax.normal_form import Cte, Normaliser
 
 
 class FromClause:

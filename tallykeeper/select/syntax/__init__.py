@@ -1,0 +1,1 @@
+"""SELECTs as trees: parsed, printed, and brought into normal form."""
