@@ -13,8 +13,9 @@ from sqlalchemy import Connection, text
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from tallykeeper.select import dialect, sources
-from tallykeeper.select.sources import Source, SourceColumn
+from tallykeeper.select import dialect
+from tallykeeper.select.definition import sources
+from tallykeeper.select.definition.sources import Source, SourceColumn
 from tallykeeper.select.syntax.normal_form import Normaliser, NotUnderstood
 
 __all__ = ["NotUnderstood", "OutputColumn", "Resolved", "Source", "SourceColumn", "resolve"]
@@ -40,13 +41,14 @@ class Resolved:
 
     `parsed` is the tree as the view prints it, `tree` the same in normal form (see
     `normal_form.Normaliser`), `columns` what the view returns, `sources` the relations read, by
-    schema and name.
+    schema and name. `view` is the definition view.
     """
 
     tree: exp.Query
     columns: tuple[OutputColumn, ...]
     sources: Mapping[tuple[str, str], Source]
     parsed: exp.Query
+    view: str
 
 
 def view_text(connection: Connection, view: str) -> str:
@@ -63,15 +65,19 @@ def view_text(connection: Connection, view: str) -> str:
     return str(definition)
 
 
+def view_columns(connection: Connection, view: str) -> tuple[OutputColumn, ...]:
+    """What a view returns."""
+    found = connection.execute(_OUTPUT, {"view": view})
+    return tuple(OutputColumn(c.name, c.type, c.typmod) for c in found)
+
+
 def resolve(connection: Connection, view: str) -> Resolved:
     """Resolve a definition view, named as SQL writes it, with its schema.
 
     Raises:
         NotUnderstood: the SELECT is valid, but not one that the compiler can take apart.
     """
-    columns = tuple(
-        OutputColumn(c.name, c.type, c.typmod) for c in connection.execute(_OUTPUT, {"view": view})
-    )
+    columns = view_columns(connection, view)
     try:
         parsed = dialect.parse(view_text(connection, view))
     except SqlglotError as error:
@@ -92,4 +98,4 @@ def resolve(connection: Connection, view: str) -> Resolved:
         return dialect.parse(view_text(connection, name))
 
     tree = Normaliser(source, view_query).top(parsed.copy(), [c.name for c in columns])
-    return Resolved(tree, columns, found, parsed)
+    return Resolved(tree, columns, found, parsed, view)

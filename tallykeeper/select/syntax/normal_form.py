@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
-from tallykeeper.select.sources import Source
+from tallykeeper.select.definition.sources import Source
 from tallykeeper.select.syntax.from_clauses import FromClause
 from tallykeeper.select.syntax.scopes import NotUnderstood, Scope, column
 

@@ -1,0 +1,1 @@
+"""The definition view: made from what the user wrote, read as the catalog keeps it."""

@@ -1,0 +1,73 @@
+"""The proof that a SELECT was read as PostgreSQL reads it.
+
+The tree, printed again and made a view, must be the definition view to the letter. Its normal form
+cannot be, since names and joins differ; it must return the same columns, and use the same functions,
+operators and constants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+from sqlglot import exp
+
+from tallykeeper.database import sql
+from tallykeeper.select.definition.rule_trees import rules
+from tallykeeper.select.dialect import to_sql
+from tallykeeper.select.resolve import Resolved, view_columns, view_text
+
+_NAME = "tally_reprint"
+_SCHEMA_OF = text(
+    "SELECT n.nspname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
+    " WHERE c.oid = to_regclass(:view)"
+)
+_CALLS = ("funcid", "opno", "aggfnoid", "winfnoid")
+
+
+def gate(connection: Connection, resolved: Resolved) -> str | None:
+    """Why the trees cannot be relied on; None where they can."""
+    try:
+        with _reprinted(connection, resolved, resolved.parsed) as view:
+            if view_text(connection, view) != view_text(connection, resolved.view):
+                return "PostgreSQL reads it otherwise than the compiler"
+        with _reprinted(connection, resolved, resolved.tree) as view:
+            if view_columns(connection, view) != resolved.columns:
+                return "its normal form returns other columns"
+            if not _same_calls(connection, view, resolved.view):
+                return "its normal form uses other functions, operators or constants"
+    except DBAPIError as error:
+        return f"the compiler prints it wrongly: {str(error.orig).splitlines()[0]}"
+    return None
+
+
+@contextmanager
+def _reprinted(connection: Connection, resolved: Resolved, tree: exp.Query) -> Iterator[str]:
+    """A view of a tree beside the definition view, there for the moment."""
+    schema = connection.execute(_SCHEMA_OF, {"view": resolved.view}).scalar_one()
+    view = f"{sql.quote(schema)}.{sql.quote(_NAME)}"
+    savepoint = connection.begin_nested()
+    try:
+        connection.exec_driver_sql(f"CREATE VIEW {view} AS {to_sql(tree)}".replace("%", "%%"))
+        yield view
+    finally:
+        savepoint.rollback()
+
+
+def _same_calls(connection: Connection, normal: str, definition: str) -> bool:
+    # The columns that USING makes of two are in the tree, though nothing may read them.
+    without = _used(connection, definition, joined=False)
+    return without <= _used(connection, normal) <= _used(connection, definition)
+
+
+def _used(connection: Connection, view: str, *, joined: bool = True) -> set[tuple[str, str]]:
+    """What a view, and the views that it reads, call and name as constants."""
+    used: set[tuple[str, str]] = set()
+    for rule in rules(connection, view):
+        for node in rule.walk(enter=lambda key: joined or key != "joinaliasvars"):
+            used |= {(c, str(node.fields[c])) for c in _CALLS if c in node.fields}
+            if node.name == "CONST":
+                used.add((str(node.fields["consttype"]), str(node.fields["constvalue"])))
+    return used
