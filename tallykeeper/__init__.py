@@ -1,9 +1,9 @@
 """Incremental view maintenance in PostgreSQL: derived tables that equal what their sources say.
 
 The names of this module are the library's interface: what declares tallies (`System`,
-`AdditiveTally`, `RecomputedTally`), installs them (`migrate`), maintains them (`refresh`,
-`rebuild`, `backfill`), proves them (`verify`, `audit`) and watches them (`status`, `Incident`).
-They need no extra; the packages `dagster`, `http` and others beside them do.
+`SelectTally`, `AdditiveTally`, `RecomputedTally`), installs them (`migrate`), maintains them
+(`refresh`, `rebuild`, `backfill`), proves them (`verify`, `audit`) and watches them (`status`,
+`Incident`). They need no extra; the packages `dagster`, `http` and others beside them do.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from tallykeeper.maintain.status import (
 )
 from tallykeeper.maintain.verify import Difference, Verification, verify
 from tallykeeper.operations.likely_cause import likely_cause
+from tallykeeper.select.tally import SelectTally
 from tallykeeper.strategies.additive import AdditiveTally, Contribution
 from tallykeeper.strategies.recomputed import Capture, RecomputedTally
 from tallykeeper.system import System, Waiting
@@ -74,6 +75,7 @@ __all__ = [
     "Quarantined",
     "RecomputedTally",
     "Refreshed",
+    "SelectTally",
     "Status",
     "System",
     "Tally",

@@ -88,6 +88,8 @@ class System:
         self.access = access or Access()
         self.advice = advice
         self.package = package
+        for tally in self.tallies:
+            tally.enter(metadata)
         names = [t.table.name for t in self.tallies]
         if len(set(names)) != len(names):
             raise DeclarationError(f"{name}: two tallies keep the same table ({', '.join(names)})")

@@ -56,7 +56,15 @@ CAPTURE_REPAIRED = "its capture was found broken and repaired"
 LOG_DIFFERED = "its change log was missing, another table, or had other columns"
 VIEW_MISSING = "its live view was missing"
 VIEW_MISREAD = "its live view read another table than its own"
-FAULTS = (DECLARATION_CHANGED, CAPTURE_REPAIRED, LOG_DIFFERED, VIEW_MISSING, VIEW_MISREAD)
+STATE_MISSING = "a stored intermediate result of it was missing or had other columns"
+FAULTS = (
+    DECLARATION_CHANGED,
+    CAPTURE_REPAIRED,
+    LOG_DIFFERED,
+    VIEW_MISSING,
+    VIEW_MISREAD,
+    STATE_MISSING,
+)
 # How the reasons begin that triggers write, each a fault too.
 CAPTURE_FAILED = "capture"
 EDITED = "edited by hand: "
@@ -282,6 +290,17 @@ dependencies = Table(
     comment="Facts of everything that a tally depends on, to find what changed since.",
 )
 
+select_plans = Table(
+    "select_plans",
+    metadata,
+    Column("tally", Text, primary_key=True),
+    Column("declaration_hash", String(16), nullable=False, comment="of what was compiled"),
+    Column("plan", JSONB, nullable=False, comment="how it is maintained"),
+    Column("digest", String(16), nullable=False, comment="of the plan"),
+    Column("compiled_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    comment="What each SELECT was compiled to, for everything that runs without a parser.",
+)
+
 schema_version = Table(
     "schema_version",
     metadata,
@@ -340,7 +359,8 @@ def is_there(connection: Connection, table: Table) -> bool:
 def installed(connection: Connection, tally: Tally) -> Installed | None:
     """What is installed of `tally`, and why it is stale; None where it is not installed.
 
-    Raises NotInstalled where the engine's schema itself is missing.
+    The tally is bound by it (`Tally.bind`), so that nothing works on one that is not. Raises
+    NotInstalled where the engine's schema itself is missing.
     """
     columns = tally_state.c
     try:
@@ -360,6 +380,7 @@ def installed(connection: Connection, tally: Tally) -> Installed | None:
         ) from error
     if row is None:
         return None
+    tally.bind(connection)
     return Installed(row.declaration_hash, row.capture_hash, tuple(row.stale), row.shows_record)
 
 

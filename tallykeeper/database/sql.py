@@ -314,7 +314,12 @@ def unbroken(sources: Iterable[Table]) -> str:
     Of plain tables that is looked up here: the function, which also finds partitions and heirs,
     takes thirty times as long, and is called where the look-up does not show that all is well.
     """
-    each = dict.fromkeys(f"{literal(name_of(s))}::regclass" for s in sources)
+    return unbroken_names(name_of(source) for source in sources)
+
+
+def unbroken_names(relations: Iterable[str]) -> str:
+    """The same for relations by their names, quoted as SQL wants them."""
+    each = dict.fromkeys(f"{literal(name)}::regclass" for name in relations)
     names = ", ".join(each)
     return (
         f"((SELECT count(*) = {len(each)} AND bool_and(f.relkind = 'r' AND NOT f.relhassubclass"

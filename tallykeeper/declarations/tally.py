@@ -15,7 +15,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import ClauseElement, DateTime, Index, Select, Table, literal_column, select, tuple_
+from sqlalchemy import (
+    ClauseElement,
+    Connection,
+    DateTime,
+    Index,
+    MetaData,
+    Select,
+    Table,
+    literal_column,
+    select,
+    tuple_,
+)
 from sqlalchemy import literal as bound
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import ColumnElement
@@ -219,7 +230,7 @@ class Tally(ABC):
     `updated_at` is set to the time of each change.
     """
 
-    kind: Literal["additive", "recomputed"]
+    kind: Literal["additive", "recomputed", "select"]
     batches: Batches | None = None
     """How it is built in batches; None: in one transaction."""
     log_has_deltas = False
@@ -234,7 +245,8 @@ class Tally(ABC):
         """Check the names of the arguments before Python does, who would not name the tally."""
         table = arguments.get("table")
         name = table.name if isinstance(table, Table) else "?"
-        validation.require_arguments(cls, f"{arguments.get('system', '?')}.{name}", arguments)
+        named = _positional[0] if _positional else f"{arguments.get('system', '?')}.{name}"
+        validation.require_arguments(cls, str(named), arguments)
         return super().__new__(cls)
 
     def __init__(
@@ -284,6 +296,16 @@ class Tally(ABC):
     def group(self) -> tuple[str, ...]:
         """The key columns by which rows are recomputed together."""
         return self.key
+
+    def enter(self, metadata: MetaData) -> None:  # noqa: B027 -- most have no need of it
+        """Take the tables of that metadata for those of the same names; a System calls it."""
+
+    def bind(self, connection: Connection) -> None:  # noqa: B027 -- most have no need of it
+        """Learn from the database what the declaration alone does not say.
+
+        Everything that works on an installed tally calls it, by way of `state.installed`. Raises
+        NotInstalled where the database does not know it either.
+        """
 
     @abstractmethod
     def aggregate(self, scope: KeyFilter) -> Select[Any]:
@@ -393,6 +415,15 @@ class Tally(ABC):
     @abstractmethod
     def log_has_whole_keys(self) -> bool:
         """Whether each row of the log has the whole key of what it may alter, and that alone."""
+
+    def differ(self, left: str, right: str) -> str:
+        """A condition: two relations differ in a measure."""
+        sides = (sql.columns(self.measures, alias) for alias in (left, right))
+        return "ROW({}) IS DISTINCT FROM ROW({})".format(*sides)
+
+    def beyond_live(self) -> str | None:
+        """A condition: more is pending than a live view adds, so that it reads the sources."""
+        return None
 
     def totals(self) -> list[str]:
         """Key columns whose null stands for all values: those rows are the sum of the others."""

@@ -26,6 +26,8 @@ from tallykeeper.database import sessions, sql
 from tallykeeper.declarations.tally import Tally
 from tallykeeper.drift.reinstallation import Drifted
 from tallykeeper.installation import live_views, view_replacement
+from tallykeeper.select import node_states
+from tallykeeper.select.tally import SelectTally
 
 NEVER_BUILT = "never built"
 INSTALL_KEY = "hashtext('tallykeeper.install')"
@@ -133,6 +135,9 @@ class _Wanted:
             live_views.create_functions(tally),
             live_views.create_view(tally, live_views.naive_columns(connection, tally)),
         )
+        self.states_differ = isinstance(tally, SelectTally) and bool(
+            node_states.missing(connection, tally)
+        )
         self.capture_hash = self._capture_hash(beside)
         self.declaration_hash = tally.declaration_hash()
         self.present = state.installed(connection, tally)
@@ -168,6 +173,7 @@ class _Wanted:
             or self.present.declaration_hash != self.declaration_hash
             or self.present.capture_hash != self.capture_hash
             or bool(self.missing)
+            or self.states_differ
             or bool(self.misread)
             or self.log_replaced
             or self.drifted
@@ -259,6 +265,8 @@ def _install_tally(
     log_differs = not log_is_there or not change_log.fits(connection, tally)
     if not log_is_there:
         change_log.create(connection, tally)
+    if isinstance(tally, SelectTally):
+        node_states.bring_up(connection, tally)
     view_replacement.replace(
         connection,
         wanted.live,
@@ -272,6 +280,8 @@ def _install_tally(
         reason = state.DECLARATION_CHANGED
     elif log_differs or wanted.log_replaced:
         reason = state.LOG_DIFFERED
+    elif wanted.states_differ:
+        reason = state.STATE_MISSING
     elif tally.live_name in wanted.missing:
         # A derived table cannot be dropped without its view: it may be another table by now.
         reason = state.VIEW_MISSING

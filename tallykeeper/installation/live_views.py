@@ -38,6 +38,8 @@ def create_view(tally: Tally, naive: frozenset[str] = frozenset()) -> str:
     """The statement that creates the live view."""
     names = ", ".join(sql.literal(t.name) for t in (tally, *tally.upstream))
     stale = f"EXISTS (SELECT FROM {sql.name_of(stale_marks)} AS m WHERE m.tally IN ({names}))"
+    if (beyond := tally.beyond_live()) is not None:
+        stale = f"({stale} OR {beyond})"
     # A TRUNCATE empties them for older snapshots too, which do not see that they are stale.
     fresh = f"NOT {stale} AND {sql.unbroken([t.table for t in (tally, *tally.upstream)])}"
     rows = tally.live_rows(naive).replace(WHERE_FRESH, fresh)

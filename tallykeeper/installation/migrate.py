@@ -22,7 +22,7 @@ from tallykeeper.declarations.tally import Tally
 from tallykeeper.discovery import chosen_systems, is_kept, left_out, missing_sources
 from tallykeeper.drift import dependencies, event_triggers
 from tallykeeper.errors import DoesNotFit
-from tallykeeper.installation import derived_tables, roles
+from tallykeeper.installation import derived_tables, roles, select_plans
 from tallykeeper.installation.conversion import complete, convert, move_aside
 from tallykeeper.installation.install import INSTALL_KEY, INSTALL_LOCK, install_all
 from tallykeeper.installation.schema_check import (
@@ -103,6 +103,7 @@ def _migrate(
     kept = [tally for group in groups for tally in group]
     require_privileges(connection, kept)
     schema_version.bring_up(connection)
+    result.done += select_plans.prepare(connection, kept)
     tables = [_Tables(connection, system, without) for system in result.systems]
     for each in tables:
         result.done += each.upgrade() + each.adapt(aside)

@@ -47,6 +47,7 @@ KEPT = {
     "stands_on": READ,
     "dependencies": WRITE,
     "unbuilt": READ,
+    "select_plans": READ,
     "schema_version": READ,
 }
 # What tells readers how things stand.
@@ -58,6 +59,7 @@ SHOWN_TO_READERS = (
     "backfills",
     "cascaded",
     "quarantine",
+    "select_plans",
     "stands_on",
     "dependencies",
     "incidents",

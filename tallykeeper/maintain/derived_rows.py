@@ -240,7 +240,6 @@ def _differences(tally: Tally, fresh: str, stored: str) -> tuple[str, str]:
     derived = sql.name_of(tally.table)
     place = "d.ctid = h.tally_place AND d.tableoid = h.tally_relation"
     same = tally.matches("h", "f")
-    held, new = (sql.columns(tally.measures, alias) for alias in ("h", "f"))
     assigned = ", ".join(f"{sql.quote(n)} = f.{sql.quote(n)}" for n in tally.measures)
     touch = ", updated_at = now()" if tally.has_updated_at else ""
     into = ", updated_at" if tally.has_updated_at else ""
@@ -248,7 +247,7 @@ def _differences(tally: Tally, fresh: str, stored: str) -> tuple[str, str]:
     updated = f"""
 ), updated AS (
   UPDATE {derived} AS d SET {assigned}{touch} FROM {stored} AS h, {fresh} AS f
-  WHERE {place} AND {same} AND ROW({held}) IS DISTINCT FROM ROW({new})
+  WHERE {place} AND {same} AND {tally.differ("h", "f")}
   RETURNING {tally.day_of("d")} AS day"""
     changed = "\n  UNION ALL SELECT day, 0, 1, 0 FROM updated"
     return (

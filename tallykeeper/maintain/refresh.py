@@ -25,6 +25,7 @@ from tallykeeper.drift.differences import Drift
 from tallykeeper.errors import BadWindow, TallyBusy
 from tallykeeper.faults import incidents, manual_writes, quarantine
 from tallykeeper.installation.declaration_version import writing_as_declared
+from tallykeeper.maintain import select_changes
 from tallykeeper.maintain.backfill.run import Backfilled, Progress, backfill
 from tallykeeper.maintain.derived_rows import (
     Outcome,
@@ -41,6 +42,8 @@ from tallykeeper.maintain.derived_rows import (
     vacuum_log,
     write_differences,
 )
+from tallykeeper.select import node_states
+from tallykeeper.select.tally import SelectTally
 
 PENDING = "pg_temp.tally_pending"
 KEYS = "pg_temp.tally_keys"
@@ -230,6 +233,8 @@ def _midnight(moment: datetime) -> datetime:
 def _rebuild(connection: Connection, tally: Tally, scope: KeyFilter) -> Outcome:
     whole = isinstance(scope, Everything)
     consumed, oldest = 0, None
+    if isinstance(tally, SelectTally) and whole:
+        node_states.build(connection, tally)
     if whole or tally.log_has_deltas:
         consumed, oldest = forget(connection, tally, scope.condition(tally, "l"))
     if sql.execute(connection, f"SELECT FROM {sql.name_of(tally.table)} LIMIT 1").first() is None:
@@ -245,6 +250,8 @@ def _rebuild(connection: Connection, tally: Tally, scope: KeyFilter) -> Outcome:
 
 def _consume(connection: Connection, tally: Tally) -> Outcome:
     """Consume the pending changes, and write what they alter."""
+    if isinstance(tally, SelectTally):
+        return select_changes.consume(connection, tally)
     at_once = tally.consume_at_once()
     if at_once is not None:
         done = _apply(connection, tally, at_once)

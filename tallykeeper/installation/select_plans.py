@@ -1,0 +1,75 @@
+"""Definition views and compiled plans of tallies that are declared by a SELECT.
+
+`tally migrate` creates the view, has it compiled and stores the plan, in one transaction with all
+that it installs. Everything else binds its tallies from the stored plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib import import_module
+
+from sqlalchemy import Connection, func, select
+from sqlalchemy.dialects.postgresql import insert
+
+from tallykeeper.catalog import state
+from tallykeeper.catalog.state import stale_marks
+from tallykeeper.database import sql
+from tallykeeper.declarations.tally import Tally
+from tallykeeper.select import plan_json
+from tallykeeper.select.plan import Plan
+from tallykeeper.select.tally import SelectTally
+
+
+def prepare(connection: Connection, tallies: Iterable[Tally]) -> list[str]:
+    """Compile those of the tallies that are SELECTs, and bind them; what was done.
+
+    A tally whose changes are captured or stored otherwise from now on becomes stale.
+    """
+    done = []
+    for tally in tallies:
+        if not isinstance(tally, SelectTally):
+            continue
+        _create_view(connection, tally)
+        plan = compile_plan(connection, tally)
+        tally.bind_to(plan)
+        if _store(connection, tally, plan):
+            done.append(f"compiled {tally.name}: {plan.strategy}")
+    return done
+
+
+def compile_plan(connection: Connection, tally: SelectTally) -> Plan:
+    """How the tally's definition view is maintained."""
+    made: Plan = import_module("tallykeeper.select.compiler").compile(connection, tally)
+    return made
+
+
+def _create_view(connection: Connection, tally: SelectTally) -> None:
+    create = f"VIEW {tally.definition_name} AS\n{tally.text}"
+    sql.execute(connection, f"CREATE OR REPLACE {create}")
+
+
+def _store(connection: Connection, tally: SelectTally, plan: Plan) -> bool:
+    """Store the plan; whether it is another one than before."""
+    document = plan_json.to_json(plan)
+    values = {
+        "declaration_hash": tally.declaration_hash(),
+        "plan": document,
+        "digest": plan_json.digest(document),
+        "compiled_at": func.now(),
+    }
+    columns = state.select_plans.c
+    read = select(columns.plan, columns.digest, columns.declaration_hash)
+    before = connection.execute(read.where(columns.tally == tally.name)).one_or_none()
+    if before is not None and (before.digest, before.declaration_hash) == (
+        values["digest"],
+        values["declaration_hash"],
+    ):
+        return False
+    statement = insert(state.select_plans).values(tally=tally.name, **values)
+    connection.execute(statement.on_conflict_do_update(index_elements=["tally"], set_=values))
+    if before is not None and before.plan.get("captured") != document["captured"]:
+        # What is pending was logged for other columns, or other conditions.
+        reason = state.LOG_DIFFERED
+        connection.execute(stale_marks.insert().values(tally=tally.name, reason=reason))
+    return True

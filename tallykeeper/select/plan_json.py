@@ -1,0 +1,84 @@
+"""A plan as JSON, as the database stores it, and back.
+
+What is stored is read only by code of the same `VERSION`; `tally migrate` compiles anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from tallykeeper.select.plan import (
+    CapturedColumn,
+    CapturedSource,
+    Column,
+    Node,
+    Piece,
+    Plan,
+    Step,
+    Text,
+)
+
+
+def to_json(plan: Plan) -> dict[str, Any]:
+    """The plan as a JSON object."""
+    document: dict[str, Any] = json.loads(json.dumps(asdict(plan), default=sorted))
+    return document
+
+
+def digest(document: Mapping[str, Any]) -> str:
+    """What tells two plans apart."""
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def from_json(document: Mapping[str, Any]) -> Plan:
+    """The plan that `to_json` was given."""
+    return Plan(
+        **{
+            **document,
+            "columns": _columns(document["columns"]),
+            "key": tuple(document["key"]),
+            "captured": tuple(_captured(each) for each in document["captured"]),
+            "nodes": tuple(_node(each) for each in document["nodes"]),
+            "steps": _steps(document["steps"]),
+            "changes": _text(document["changes"]),
+            "reasons": tuple(document["reasons"]),
+        }
+    )
+
+
+def _columns(found: Sequence[Mapping[str, Any]]) -> tuple[Column, ...]:
+    return tuple(Column(**each) for each in found)
+
+
+def _captured(found: Mapping[str, Any]) -> CapturedSource:
+    columns = tuple(CapturedColumn(**each) for each in found["columns"])
+    return CapturedSource(**{**found, "columns": columns})
+
+
+def _node(found: Mapping[str, Any]) -> Node:
+    return Node(
+        **{
+            **found,
+            "columns": _columns(found["columns"]),
+            "key": tuple(found["key"]),
+            "apply": _steps(found["apply"]),
+            "parts": frozenset(found["parts"]),
+        }
+    )
+
+
+def _steps(found: Sequence[Mapping[str, Any]]) -> tuple[Step, ...]:
+    return tuple(
+        Step(each["name"], _text(each["text"]), frozenset(each["parts"])) for each in found
+    )
+
+
+def _text(found: Sequence[Mapping[str, Any]]) -> Text:
+    return tuple(
+        Piece(each["sql"], None if each["parts"] is None else frozenset(each["parts"]))
+        for each in found
+    )

@@ -1,0 +1,484 @@
+"""A tally whose SELECT is the whole declaration.
+
+What the SELECT says by itself (names of columns, sources, key and time column) is known without a
+database; how it is maintained, the *plan*, and the types of its columns are compiled by `tally
+migrate` and stored in the database, from where the tally is bound before anything works on it.
+
+Each pending change is a row of the log with its sign and the columns that the SELECT uses of one
+source. Invariant: refresh, live view and verify run the same statement, made of the plan, over the
+log, the sources and the stored intermediate results of one snapshot.
+
+Where nothing makes a row of the SELECT unique, or it has one row alone, the derived table has the
+column `tally_copy` besides: equal rows are numbered by it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import (
+    DDL,
+    Column,
+    Connection,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    Select,
+    SmallInteger,
+    Table,
+    event,
+    select,
+)
+from sqlalchemy import Text as TextType
+from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.types import NullType
+
+from tallykeeper.catalog.state import select_plans
+from tallykeeper.database import sql
+from tallykeeper.database.sqlstates import MISSING_RELATION, sqlstate_of
+from tallykeeper.declarations import validation
+from tallykeeper.declarations.combining import Combine, Membership
+from tallykeeper.declarations.tally import (
+    WHERE_FRESH,
+    Event,
+    KeyFilter,
+    Keys,
+    Tally,
+    TimeKey,
+)
+from tallykeeper.errors import DeclarationError, NotInstalled
+from tallykeeper.faults import quarantine
+from tallykeeper.select import captured_rows, changes_function, plan_json
+from tallykeeper.select.column_types import column_type
+from tallykeeper.select.outline import outline
+from tallykeeper.select.plan import COPY, PART, SIGN, TOTAL, VERSION, CapturedSource, Node, Plan
+
+_REPLICATED = DDL("ALTER TABLE %(fullname)s REPLICA IDENTITY FULL")
+
+
+class SelectTally(Tally):
+    """A tally that is declared by one SELECT.
+
+    `name` is `<system>.<table>`; the derived table lies in the schema of the system's name, unless
+    `schema` says another or `table` is the table itself. `select` is text or SQLAlchemy's.
+    `key` names the columns that make a row unique, where the SELECT does not say it by GROUP BY;
+    `time_key` the one that windows go by, where it is not the start of each day or hour in UTC.
+    The tables that the SELECT names are found in the metadata of the System, or made there.
+    """
+
+    kind = "select"
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        select: str | Select[Any],
+        key: Sequence[str] | None = None,
+        time_key: TimeKey | None = None,
+        description: str = "",
+        schema: str | None = None,
+        table: Table | None = None,
+        combine: Mapping[str, Combine] | None = None,
+        memberships: Mapping[str, Membership] | None = None,
+    ) -> None:
+        system, dot, table_name = name.partition(".")
+        if not dot or not system or not table_name:
+            raise DeclarationError(
+                f"{name!r} is no name of a tally; expected a system and a table, as in"
+                " 'shop.revenue_daily'"
+            )
+        text = select if isinstance(select, str) else sql.render(select)
+        self.text = text.strip().rstrip(";").strip()
+        self._given_key = tuple(key) if key is not None else None
+        self._given_time_key = time_key
+        self._own_table = table
+        self._schema = schema or system
+        self._plan: Plan | None = None
+        self._digest = ""
+        self._outline = outline(self.text)
+        self._output = self._outline.columns
+        self.definition_name = sql.in_engine_schema(f"{system}_{table_name}_definition")
+        self.changes_function = sql.in_engine_schema(f"{system}_{table_name}_changes")
+        metadata = table.metadata if table is not None else MetaData()
+        key = self._given_key or self._outline.key
+        super().__init__(
+            system=system,
+            table=self._derived_table(metadata, table_name),
+            key=key,
+            measures=[n for n in self._output if n not in key],
+            sources=[_source(metadata, *named) for named in self._outline.sources],
+            time_key=time_key or self._outline.time_key,
+            description=description,
+            combine=combine,
+            memberships=memberships,
+        )
+
+    @property
+    def plan(self) -> Plan:
+        """How it is maintained. Raises NotInstalled where it is not bound."""
+        if self._plan is None:
+            raise self._not_installed("its SELECT was not compiled for this database")
+        return self._plan
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The SELECT's columns in its order, then the number of equal rows where it is needed."""
+        return (*self._output, COPY) if self.is_numbered else self._output
+
+    @property
+    def is_numbered(self) -> bool:
+        """Whether the derived table numbers equal rows."""
+        return self._plan is not None and (self._plan.is_bag or not self._plan.key)
+
+    @property
+    def group(self) -> tuple[str, ...]:
+        # Equal rows are written together; of the only row there is, its number is the key.
+        return self._output if self._plan is not None and self._plan.is_bag else self.key
+
+    def enter(self, metadata: MetaData) -> None:
+        if self.table.metadata is not metadata and self._own_table is None:
+            self.table = self._derived_table(metadata, self.table.name)
+            for column in self._derived_columns():
+                self.table.append_column(column)
+            self._add_key()
+        if any(source.metadata is not metadata for source in self.sources):
+            self.sources = tuple(
+                _source(metadata, source.schema, source.name) for source in self.sources
+            )
+            if self._plan is not None:
+                self._complete_sources(self._plan)
+
+    def bind(self, connection: Connection) -> None:
+        columns = select_plans.c
+        read = select(columns.digest, columns.declaration_hash).where(columns.tally == self.name)
+        try:
+            stored = connection.execute(read).one_or_none()
+        except ProgrammingError as error:
+            if sqlstate_of(error) not in MISSING_RELATION:
+                raise
+            raise self._not_installed("this database is of an earlier release") from error
+        if stored is None:
+            raise self._not_installed("its SELECT was not compiled for this database")
+        if stored.declaration_hash != self.declaration_hash():
+            raise self._not_installed("its declaration changed")
+        if stored.digest == self._digest and self._plan is not None:
+            return
+        read_plan = select(columns.plan).where(columns.tally == self.name)
+        document = connection.execute(read_plan).scalar_one()
+        if document.get("version") != VERSION:
+            raise self._not_installed("its SELECT was compiled by another release")
+        self.bind_to(plan_json.from_json(document))
+
+    def bind_to(self, plan: Plan) -> None:
+        """Take the plan, and from it the types of all columns, the key and the sources."""
+        digest = plan_json.digest(plan_json.to_json(plan))
+        if digest == self._digest:
+            return
+        self._plan, self._digest = plan, digest
+        self._output = tuple(column.name for column in plan.columns)
+        if plan.is_bag:
+            self.key = (*self._output, COPY)
+        else:
+            self.key = plan.key or (COPY,)
+        self.measures = tuple(n for n in self._output if n not in self.key)
+        self._relevant.clear()
+        self._rebuild_table()
+        self._find_time_key()
+        metadata = self.table.metadata
+        names = dict.fromkeys((c.schema, c.table) for c in plan.captured)
+        known = {(s.schema or "public", s.name): s for s in self.sources}
+        self.sources = tuple(known[n] if n in known else _source(metadata, *n) for n in names)
+        self._complete_sources(plan)
+        self._check_bound()
+
+    def declaration_hash(self) -> str:
+        parts = [self.kind, self.text, repr(self._given_key), repr(self._given_time_key)]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+    def aggregate(self, scope: KeyFilter) -> Select[Any]:
+        columns = [self.table.c[n] for n in self.columns]
+        rows = sql.relation(self._definition(), columns).alias("s")
+        keys = {n: rows.c[n] for n in self.group}
+        return select(*(rows.c[n] for n in self.columns)).where(*scope(**keys))
+
+    def rows(self, scope: KeyFilter) -> str:
+        return (
+            f"SELECT {sql.columns(self.columns, 's')} FROM {self._definition()} AS s"
+            f" WHERE {self._reached(scope)}{scope.condition(self, 's')}"
+        )
+
+    def log_columns(self) -> list[Column[Any]]:
+        columns: list[Column[Any]] = [
+            Column(PART, SmallInteger, nullable=False),
+            Column(SIGN, Integer, nullable=False),
+        ]
+        for source in self.plan.captured:
+            for column in source.columns:
+                type_ = TextType() if column.as_text else column_type(column.type)
+                columns.append(Column(column.log_name, type_))
+        return columns
+
+    def capture_one(self, source: Table, event: Event) -> list[str]:
+        parts = self._captured(source)
+        return [captured_rows.all_images(self.log_name, each, event) for each in parts]
+
+    def capture_update(self, source: Table) -> list[tuple[str, str]]:
+        return [
+            (captured_rows.differs(each), captured_rows.all_images(self.log_name, each, "update"))
+            for each in self._captured(source)
+        ]
+
+    def capture_many(self, source: Table, event: Event) -> list[str]:
+        made = captured_rows.net_images if event == "update" else captured_rows.all_images
+        return [made(self.log_name, each, event) for each in self._captured(source)]
+
+    def _make_good(self, event: Event, of: set[Any]) -> list[str] | None:
+        # The change of what the rows refer to is logged itself.
+        return [] if event == "delete" and of <= set(self.sources) else None
+
+    def captured_values(self, source: Table) -> list[Any]:
+        names = {c.name for each in self._captured(source) for c in each.columns}
+        return [column for column in source.c if column.name in names]
+
+    def may_raise(self, source: Table) -> bool:
+        return any(each.condition is not None for each in self._captured(source))
+
+    def stored(self, scope: KeyFilter, *, wide: bool = False) -> str:
+        if not self._has_changes:
+            return (
+                f"SELECT {sql.columns(self.columns, 'd')} FROM {sql.name_of(self.table)} AS d"
+                f" WHERE {scope.condition(self, 'd')} AND NOT {self._any_pending}"
+            )
+        return (
+            f"SELECT {sql.columns(self.columns, 'v')} FROM (\n"
+            f"{self._live(sql.columns(self.columns, 'd'), 'true')}\n"
+            f") AS v WHERE {scope.condition(self, 'v')}"
+        )
+
+    def expected(self, scope: KeyFilter) -> str:
+        rows = self.rows(scope)
+        return rows if self._has_changes else f"{rows} AND NOT {self._any_pending}"
+
+    def touched_groups(self, pending: str) -> str:
+        return f"SELECT DISTINCT {sql.columns(self.group, 'c')} FROM {self._numbered(pending)} AS c"
+
+    def desired_rows(self, groups: str, pending: str) -> str:
+        """As of all tallies; `pending` is what the statement of the changes returned."""
+        rows = self._changed_rows(self._numbered(pending))
+        held = quarantine.keys(self)
+        changed = f"SELECT FROM {pending} AS c WHERE {self.matches('c', 'h', self.group)}"
+        if not self.plan.is_bag and not self.plan.key:
+            changed = f"SELECT FROM {pending}"
+        # Those in quarantine are tried again, whatever changed.
+        again = Keys(self, f"(SELECT * FROM ({held}) AS h WHERE NOT EXISTS ({changed}))")
+        return f"{rows}\nUNION ALL {self.rows(again)} AND {quarantine.any_held(self)}"
+
+    def log_has_whole_keys(self) -> bool:
+        return False
+
+    def live_rows(self, naive: frozenset[str] = frozenset()) -> str:
+        stored = ", ".join(self.derived_column(n, naive) for n in self.columns)
+        if not self._has_changes:
+            return (
+                f"SELECT {stored} FROM {sql.name_of(self.table)} AS d WHERE {WHERE_FRESH}\n"
+                f"UNION ALL {self._held('true', WHERE_FRESH)}"
+            )
+        return self._live(stored, WHERE_FRESH)
+
+    def beyond_live(self) -> str | None:
+        return None if self._has_changes else self._any_pending
+
+    def functions(self) -> list[str]:
+        if not self._has_changes:
+            return []
+        return [changes_function.create(self.changes_function, self.log_name, self.plan)]
+
+    def function_names(self) -> list[str]:
+        own = [self.changes_function] if self._has_changes else []
+        return [self.aggregate_function, *own]
+
+    def differ(self, left: str, right: str) -> str:
+        # By their images: what is equal may still show differently, and json has no equality.
+        sides = (sql.columns(self.measures, alias) for alias in (left, right))
+        return "ROW({})::record *<> ROW({})::record".format(*sides)
+
+    @property
+    def _has_changes(self) -> bool:
+        return bool(self.plan.changes)
+
+    @property
+    def _any_pending(self) -> str:
+        return f"EXISTS (SELECT FROM {self.log_name} AS l)"
+
+    def _definition(self) -> str:
+        """The SELECT's rows as the derived table has them: a relation."""
+        if not self.is_numbered:
+            return self.definition_name
+        copy = "1"
+        if self.plan.is_bag:
+            equal = sql.columns(self._output, "v")
+            copy = f"(row_number() OVER (PARTITION BY {equal}))::integer"
+        return f"(SELECT v.*, {copy} AS {COPY} FROM {self.definition_name} AS v)"
+
+    def _numbered(self, changes: str) -> str:
+        """Changed rows with the columns of the group: a relation."""
+        if self.plan.is_bag or self.plan.key:
+            return changes
+        return f"(SELECT c.*, 1 AS {COPY} FROM {changes} AS c)"
+
+    def _changed_rows(self, changes: str, where: str = "true") -> str:
+        """A SELECT of `columns` from changed rows: those that are there now."""
+        columns, copies = sql.columns(self.columns, "c"), ""
+        if self.plan.is_bag:
+            columns = f"{sql.columns(self._output, 'c')}, n::integer AS {COPY}"
+            copies = f" CROSS JOIN generate_series(1, c.{TOTAL}) AS n"
+        return f"SELECT {columns} FROM {changes} AS c{copies} WHERE c.{TOTAL} > 0 AND {where}"
+
+    def _live(self, stored: str, fresh: str) -> str:
+        """A SELECT of `columns`: the derived table's rows but for those that pending changes alter.
+
+        `stored` are the columns of the derived table `d`.
+        """
+        changed = self._numbered(f"{self.changes_function}()")
+        same = self.matches("c", "d", self.group)
+        return (
+            f"WITH tally_changes AS MATERIALIZED (SELECT * FROM {changed} AS c WHERE {fresh})\n"
+            f"SELECT {stored} FROM {sql.name_of(self.table)} AS d WHERE {fresh}"
+            f" AND NOT EXISTS (SELECT FROM tally_changes AS c WHERE {same})\n"
+            f"UNION ALL {self._changed_rows('tally_changes', fresh)}\n"
+            f"UNION ALL "
+            + self._held(
+                "NOT EXISTS (SELECT FROM tally_changes AS c"
+                f" WHERE {self.matches('c', 's', self.group)})",
+                fresh,
+            )
+        )
+
+    def _held(self, unchanged: str, fresh: str) -> str:
+        """A SELECT of the rows that the derived table cannot hold, from the sources."""
+        return (
+            f"SELECT {sql.columns(self.columns, 's')} FROM {self._definition()} AS s"
+            f" WHERE {fresh} AND {quarantine.any_held(self)}"
+            f" AND {quarantine.is_held(self, 's')} AND {unchanged}"
+        )
+
+    def _reached(self, scope: KeyFilter) -> str:
+        """A condition that PostgreSQL can move into the SELECT, where `scope` is single keys.
+
+        A join it cannot move behind a GROUP BY, but a comparison with an array it can.
+        """
+        if not isinstance(scope, Keys):
+            return ""
+        conditions = []
+        for name in self.group:
+            if name == COPY:
+                continue
+            column = sql.quote(name)
+            found = f"s.{column} = ANY (ARRAY(SELECT k.{column} FROM {scope.relation} AS k))"
+            if self.table.c[name].nullable:
+                found = f"({found} OR s.{column} IS NULL)"
+            conditions.append(f"{found} AND ")
+        return "".join(conditions)
+
+    def _captured(self, source: Table) -> list[CapturedSource]:
+        named = (source.schema or "public", source.name)
+        return [c for c in self.plan.captured if (c.schema, c.table) == named]
+
+    def _find_relevant(self, source: Table) -> list[str]:
+        return [column.name for column in self.captured_values(source)]
+
+    def _check(self) -> None:
+        """Nothing, before the plan is known."""
+
+    def _check_bound(self) -> None:
+        for name in self._output:
+            fault = validation.fault_of_type(self.table.c[name], name in self.key)
+            if fault:
+                raise DeclarationError(f"{self.name}: the column {name!r} {fault}")
+        self._require_free(self._output, [n for n in self._output if n.startswith("tally_")])
+        if self.time_key is not None:
+            self._check_time_key(self.time_key)
+
+    def _find_time_key(self) -> None:
+        self.time_key = self._given_time_key
+        found = self._outline.time_key
+        if self.time_key is None and found is not None and found.column in self.key:
+            zoned = getattr(self.table.c[found.column].type, "timezone", False)
+            self.time_key = found if zoned and not self.is_numbered else None
+
+    def _derived_table(self, metadata: MetaData, name: str) -> Table:
+        if self._own_table is not None:
+            return self._own_table
+        known = metadata.tables.get(f"{self._schema}.{name}")
+        if known is not None:
+            metadata.remove(known)
+        columns = () if self._plan is not None else (Column(n, NullType()) for n in self._output)
+        return Table(name, metadata, *columns, schema=self._schema)
+
+    def _rebuild_table(self) -> None:
+        if self._own_table is None:
+            self.table = self._derived_table(self.table.metadata, self.table.name)
+        for column in self._derived_columns():
+            if column.name not in self.table.c:
+                self.table.append_column(column)
+        if self._own_table is None:
+            self._add_key()
+
+    def _derived_columns(self) -> list[Column[Any]]:
+        if self._plan is None:
+            return []
+        columns: list[Column[Any]] = [
+            Column(c.name, column_type(c.type), nullable=c.nullable) for c in self._plan.columns
+        ]
+        if self.is_numbered:
+            columns.append(Column(COPY, Integer, nullable=False, comment="numbers equal rows"))
+        return columns
+
+    def _add_key(self) -> None:
+        """A primary key, or where nulls belong in it a unique index in which they are equal."""
+        if self._plan is None:
+            return
+        columns = [self.table.c[n] for n in self.key]
+        if not any(c.nullable for c in columns):
+            self.table.append_constraint(PrimaryKeyConstraint(*columns))
+            return
+        name = sql.shortened(f"{self.table.name}_key")
+        Index(name, *columns, unique=True, postgresql_nulls_not_distinct=True)
+        # Under a publication of all tables the engine's own changes of it would fail.
+        event.listen(self.table, "after_create", _REPLICATED)
+
+    def _complete_sources(self, plan: Plan) -> None:
+        """Give the sources those of the captured columns that nobody declared."""
+        for source in self.sources:
+            named = (source.schema or "public", source.name)
+            for each in plan.captured:
+                if (each.schema, each.table) != named:
+                    continue
+                for column in each.columns:
+                    if column.name not in source.c:
+                        source.append_column(Column(column.name, column_type(column.type)))
+
+    def _not_installed(self, why: str) -> NotInstalled:
+        return NotInstalled(f"{self.name}: {why}; run `tally migrate`")
+
+    def definition_of(self, node: Node) -> str:
+        """A digest of what the state of a node holds."""
+        parts = [node.state, node.build, repr(node.columns), repr(node.key), repr(node.unique)]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _source(metadata: MetaData, schema: str | None, name: str) -> Table:
+    """The table of that name in the metadata, made there without columns where it is not."""
+    if schema is None:
+        alike = [table for table in metadata.tables.values() if table.name == name]
+        if len(alike) == 1:
+            return alike[0]
+        schema = metadata.schema
+    key = name if schema is None or schema == "public" else f"{schema}.{name}"
+    found = metadata.tables.get(key)
+    if found is None:
+        found = metadata.tables.get(f"{schema or 'public'}.{name}")
+    return found if found is not None else Table(name, metadata, schema=schema or "public")
