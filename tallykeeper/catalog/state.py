@@ -301,6 +301,20 @@ select_plans = Table(
     comment="What each SELECT was compiled to, for everything that runs without a parser.",
 )
 
+suspensions = Table(
+    "suspensions",
+    metadata,
+    Column("tally", Text, primary_key=True),
+    Column("role", Text, nullable=False, comment="who suspended it"),
+    Column("suspended_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("live", Text, comment="the live view's name"),
+    Column("live_query", Text, comment="what it is to read again"),
+    Column("live_options", ARRAY(Text), comment="the options that it had"),
+    Column("definition", Text, comment="the definition view's name"),
+    Column("definition_query", Text, comment="the SELECT, with the names that it had by then"),
+    comment="Tallies that stand aside while an application migrates its tables.",
+)
+
 schema_version = Table(
     "schema_version",
     metadata,

@@ -20,7 +20,7 @@ from tallykeeper.database.sessions import begin_work
 from tallykeeper.database.sql import CLAIM_WRITING, name_of
 from tallykeeper.declarations.tally import Tally
 from tallykeeper.discovery import chosen_systems, is_kept, left_out, missing_sources
-from tallykeeper.drift import dependencies, event_triggers
+from tallykeeper.drift import dependencies, event_triggers, suspension
 from tallykeeper.errors import DoesNotFit
 from tallykeeper.installation import derived_tables, roles, select_plans
 from tallykeeper.installation.conversion import complete, convert, move_aside
@@ -103,6 +103,7 @@ def _migrate(
     kept = [tally for group in groups for tally in group]
     require_privileges(connection, kept)
     schema_version.bring_up(connection)
+    suspension.install(connection)
     result.done += select_plans.prepare(connection, kept)
     tables = [_Tables(connection, system, without) for system in result.systems]
     for each in tables:
@@ -116,6 +117,7 @@ def _migrate(
         if system.prepare is not None:
             result.done += system.prepare(connection)
     result.done += install_all(connection, groups)
+    suspension.end(connection, [tally.name for tally in kept])
     result.done += roles.keep(connection, kept, result.systems)
     result.done += event_triggers.keep(connection, wanted_event_triggers())
     return result
