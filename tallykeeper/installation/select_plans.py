@@ -11,14 +11,32 @@ from importlib import import_module
 
 from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import DBAPIError
 
 from tallykeeper.catalog import state
 from tallykeeper.catalog.state import stale_marks
 from tallykeeper.database import sql
+from tallykeeper.database.sqlstates import (
+    FEATURE_NOT_SUPPORTED,
+    INSUFFICIENT_PRIVILEGE,
+    INVALID_SCHEMA_NAME,
+    INVALID_TABLE_DEFINITION,
+    SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION,
+    sqlstate_of,
+)
 from tallykeeper.declarations.tally import Tally
+from tallykeeper.errors import DeclarationError
 from tallykeeper.select import plan_json
 from tallykeeper.select.plan import Plan
 from tallykeeper.select.tally import SelectTally
+
+# What is wrong with a SELECT, and what is wrong with a view that is there.
+_OF_A_SELECT = (
+    SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION,
+    FEATURE_NOT_SUPPORTED,
+    INVALID_SCHEMA_NAME,
+)
+_OF_THE_VIEW = (INSUFFICIENT_PRIVILEGE, INVALID_TABLE_DEFINITION)
 
 
 def prepare(connection: Connection, tallies: Iterable[Tally]) -> list[str]:
@@ -45,8 +63,26 @@ def compile_plan(connection: Connection, tally: SelectTally) -> Plan:
 
 
 def _create_view(connection: Connection, tally: SelectTally) -> None:
-    create = f"VIEW {tally.definition_name} AS\n{tally.text}"
-    sql.execute(connection, f"CREATE OR REPLACE {create}")
+    create = f"CREATE OR REPLACE VIEW {tally.definition_name} AS\n"
+    try:
+        sql.execute(connection, f"{create}{tally.text}")
+    except DBAPIError as error:
+        code = sqlstate_of(error)
+        if not code.startswith(_OF_A_SELECT) or code in _OF_THE_VIEW:
+            raise
+        raise DeclarationError(_said_of(error, tally, len(create))) from error
+
+
+def _said_of(error: DBAPIError, tally: SelectTally, before: int) -> str:
+    """What PostgreSQL says of the SELECT, with the place in the file that it stands in."""
+    said = getattr(error.orig, "diag", None)
+    message = getattr(said, "message_primary", None) or str(error.orig).splitlines()[0]
+    hint = getattr(said, "message_hint", None)
+    position = int(getattr(said, "statement_position", None) or 0) - before
+    place = tally.name
+    if tally.place is not None:
+        place = f"{tally.place(max(position, 1))}: {tally.name}"
+    return f"{place}: {message}" + (f"; {hint.rstrip('.')}" if hint else "")
 
 
 def _store(connection: Connection, tally: SelectTally, plan: Plan) -> bool:

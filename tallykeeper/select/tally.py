@@ -15,7 +15,7 @@ column `tally_copy` besides: equal rows are numbered by it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -66,6 +66,8 @@ class SelectTally(Tally):
     `schema` says another or `table` is the table itself. `select` is text or SQLAlchemy's.
     `key` names the columns that make a row unique, where the SELECT does not say it by GROUP BY;
     `time_key` the one that windows go by, where it is not the start of each day or hour in UTC.
+    Without `windows` there are none. `indexes` are columns that the derived table has an index
+    over. `place` says where a character of the SELECT stands, by its number from 1.
     The tables that the SELECT names are found in the metadata of the System, or made there.
     """
 
@@ -83,6 +85,9 @@ class SelectTally(Tally):
         table: Table | None = None,
         combine: Mapping[str, Combine] | None = None,
         memberships: Mapping[str, Membership] | None = None,
+        windows: bool = True,
+        indexes: Sequence[Sequence[str]] = (),
+        place: Callable[[int], str] | None = None,
     ) -> None:
         system, dot, table_name = name.partition(".")
         if not dot or not system or not table_name:
@@ -94,6 +99,9 @@ class SelectTally(Tally):
         self.text = text.strip().rstrip(";").strip()
         self._given_key = tuple(key) if key is not None else None
         self._given_time_key = time_key
+        self._has_windows = windows
+        self._indexes = tuple(tuple(each) for each in indexes)
+        self.place = place
         self._own_table = table
         self._schema = schema or system
         self._plan: Plan | None = None
@@ -110,7 +118,7 @@ class SelectTally(Tally):
             key=key,
             measures=[n for n in self._output if n not in key],
             sources=[_source(metadata, *named) for named in self._outline.sources],
-            time_key=time_key or self._outline.time_key,
+            time_key=(time_key or self._outline.time_key) if windows else None,
             description=description,
             combine=combine,
             memberships=memberships,
@@ -144,6 +152,7 @@ class SelectTally(Tally):
             for column in self._derived_columns():
                 self.table.append_column(column)
             self._add_key()
+            self._add_indexes()
         if any(source.metadata is not metadata for source in self.sources):
             self.sources = tuple(
                 _source(metadata, source.schema, source.name) for source in self.sources
@@ -394,6 +403,17 @@ class SelectTally(Tally):
         """Nothing, before the plan is known."""
 
     def _check_bound(self) -> None:
+        at = (self._given_time_key.column,) if self._given_time_key is not None else ()
+        indexed = [name for each in self._indexes for name in each]
+        for what, names in (("key", self._given_key), ("window", at), ("index", indexed)):
+            for name in names or ():
+                if name not in self._output:
+                    known = ", ".join(self._output)
+                    hint = validation.nearest(name, self._output) or f"; it has {known}"
+                    raise DeclarationError(
+                        f"{self.name}: `{what}` names {name!r}, but the SELECT has no such"
+                        f" column{hint}"
+                    )
         for name in self._output:
             fault = validation.fault_of_type(self.table.c[name], name in self.key)
             if fault:
@@ -404,7 +424,7 @@ class SelectTally(Tally):
 
     def _find_time_key(self) -> None:
         self.time_key = self._given_time_key
-        found = self._outline.time_key
+        found = self._outline.time_key if self._has_windows else None
         if self.time_key is None and found is not None and found.column in self.key:
             zoned = getattr(self.table.c[found.column].type, "timezone", False)
             self.time_key = found if zoned and not self.is_numbered else None
@@ -426,6 +446,7 @@ class SelectTally(Tally):
                 self.table.append_column(column)
         if self._own_table is None:
             self._add_key()
+            self._add_indexes()
 
     def _derived_columns(self) -> list[Column[Any]]:
         if self._plan is None:
@@ -449,6 +470,13 @@ class SelectTally(Tally):
         Index(name, *columns, unique=True, postgresql_nulls_not_distinct=True)
         # Under a publication of all tables the engine's own changes of it would fail.
         event.listen(self.table, "after_create", _REPLICATED)
+
+    def _add_indexes(self) -> None:
+        """Those that the declaration names; of columns that there are not, nothing."""
+        for names in self._indexes:
+            if self._plan is not None and set(names) <= set(self.table.c.keys()):
+                name = sql.shortened(f"{self.table.name}_{'_'.join(names)}")
+                Index(name, *(self.table.c[n] for n in names))
 
     def _complete_sources(self, plan: Plan) -> None:
         """Give the sources those of the captured columns that nobody declared."""

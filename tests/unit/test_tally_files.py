@@ -23,7 +23,6 @@ WHOLE = """\
 -- key: day, "Product Id"
 -- window: day
 -- partitions: daily
--- batches: "Product Id"
 -- index: "Product Id", DAY
 -- index: revenue
 
@@ -51,14 +50,14 @@ def test_a_file_says_all_that_the_select_cannot() -> None:
         "\n\nA second paragraph."
     )
     assert header.key == ("day", "Product Id")
-    assert (header.window, header.partitions, header.batches) == ("day", "daily", "Product Id")
+    assert (header.window, header.partitions) == ("day", "daily")
     assert header.indexes == (("Product Id", "day"), ("revenue",))
 
 
 def test_the_select_is_what_stands_in_the_file() -> None:
     declared = parsed(WHOLE)
     assert declared.select == WHOLE[WHOLE.index("SELECT") : WHOLE.index(";\n-- The end")]
-    assert (declared.line, declared.column) == (13, 1)
+    assert (declared.line, declared.column) == (12, 1)
 
 
 def test_a_place_that_postgresql_names_is_found_in_the_file() -> None:
@@ -149,7 +148,7 @@ def test_what_is_no_select_is_refused_with_its_place(text: str, message: str) ->
     [
         (
             "-- kye: day",
-            ":1:4: expected one of tally, description, key, window, partitions, batches, index,"
+            ":1:4: expected one of tally, description, key, window, partitions, index,"
             " found `kye:`; did you mean 'key'?",
         ),
         ("--  windows: day", ":1:5: expected one of tally, description, key, window, partitions"),
@@ -163,7 +162,11 @@ def test_what_is_no_select_is_refused_with_its_place(text: str, message: str) ->
         ("-- key: a, A", ":1:11: expected each column once, found `a` again; leave one out."),
         ("-- key: a\n-- key: b", ":2:4: expected one line `key`, found a second one (the first is"),
         ("-- window: a, b", ":1:12: expected one column, found 2 (a, b); name the one that counts"),
-        ("-- batches: a, b", ":1:13: expected one column, found 2 (a, b)"),
+        ("-- batches: a", ":1:4: expected one of tally, description, key, window, partitions"),
+        (
+            "-- partitions: none\n-- window: a",
+            ":2:4: expected a window, or `partitions: none`, found both; leave one of them out.",
+        ),
         ("-- partitions: day", ":1:16: expected one of daily, none, found `day`; did you mean"),
         ("-- partitions: never", "found `never`; correct it, or leave the line out."),
         ("-- tally: orders", ":1:11: expected a schema and a table with a point between them"),

@@ -43,8 +43,7 @@ _LINES = """
 -- Lines that may stand above the SELECT, for what it cannot say itself:
 --     `key: day, product_id`       the columns that make a row unique
 --     `window: day`                the column of the time that a row belongs to
---     `partitions: daily`          `none`: Dagster shows the table as a whole
---     `batches: product_id`        a big table is built along this column of its key
+--     `partitions: none`           no windows: Dagster shows the table as a whole
 --     `index: product_id, day`     an index over the table; may be repeated
 """
 

@@ -14,10 +14,9 @@ import re
 import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 
-from tallykeeper.declarations.tally import Tally
+from tallykeeper.declarations.tally import TimeKey
 from tallykeeper.declarations.validation import nearest
 from tallykeeper.errors import BadFile
 from tallykeeper.select.files.header import (
@@ -29,6 +28,8 @@ from tallykeeper.select.files.header import (
     wrong_name,
 )
 from tallykeeper.select.files.lexer import BadToken, Token, tokens
+from tallykeeper.select.outline import outline
+from tallykeeper.select.tally import SelectTally
 
 LARGEST_BYTES = 1_000_000
 SUFFIX = ".sql"
@@ -314,18 +315,21 @@ def _require_no_header_line(file: _Text, comments: Sequence[Token]) -> None:
                 raise BadFile(file.path, line.line, line.column, expected, found, todo)
 
 
-def tally_of(declared: Declared) -> Tally:
+def tally_of(declared: Declared) -> SelectTally:
     """The tally that a file declares."""
-    header = declared.header
-    made: Tally = import_module("tallykeeper.select.tally").SelectTally(
+    header, at = declared.header, None
+    if header.window is not None:
+        found = outline(declared.select).time_key
+        # A day in another time zone begins with an hour in UTC.
+        unit = found.unit if found is not None and found.column == header.window else "hour"
+        at = TimeKey(header.window, unit)
+    return SelectTally(
         declared.name,
         select=declared.select,
+        key=header.key or None,
+        time_key=at,
         description=header.description,
-        key=header.key,
-        window=header.window,
-        partitions=header.partitions,
-        batches=header.batches,
+        windows=header.partitions != "none",
         indexes=header.indexes,
-        declared=declared,
+        place=declared.place,
     )
-    return made

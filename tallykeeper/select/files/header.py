@@ -16,7 +16,7 @@ from tallykeeper.declarations.validation import nearest
 
 Partitions = Literal["daily", "none"]
 PARTITIONS: tuple[Partitions, ...] = ("daily", "none")
-KEYS = ("tally", "description", "key", "window", "partitions", "batches", "index")
+KEYS = ("tally", "description", "key", "window", "partitions", "index")
 
 _LINE = re.compile(r"(?P<key>[A-Za-z][A-Za-z_-]*)[ \t]*(?P<sign>[:=])(?=\s|$)[ \t]*(?P<value>.*)")
 _COLUMN = re.compile(r'\s*(?:(?P<bare>[^\W\d][\w$]*)|"(?P<quoted>(?:[^"]|"")+)")\s*')
@@ -48,9 +48,8 @@ class Header:
     """What header lines say; None or empty: they do not, and it follows from the SELECT.
 
     `key` are the columns that make a row unique, `window` is the column of the time that a row
-    belongs to, `partitions` whether Dagster shows a partition for each window, `batches` the key
-    column along which a big table is built, `indexes` are columns that the derived table has an
-    index over.
+    belongs to, `partitions` whether it has windows, and Dagster a partition for each; `indexes` are
+    columns that the derived table has an index over.
     """
 
     name: str | None = None
@@ -58,7 +57,6 @@ class Header:
     key: tuple[str, ...] = ()
     window: str | None = None
     partitions: Partitions | None = None
-    batches: str | None = None
     indexes: tuple[tuple[str, ...], ...] = ()
 
 
@@ -80,6 +78,9 @@ def parse_header(lines: Sequence[Line]) -> Header:
             raise BadHeader(line, 0, f"one line `{key}`", found, "leave one of them out")
         seen[key] = line.line
         header = _with(header, line, key, match.start("value"))
+        if header.window is not None and header.partitions == "none":
+            both = "a window, or `partitions: none`"
+            raise BadHeader(line, 0, both, "both", "leave one of them out")
     return replace(header, description=header.description or _description(prose))
 
 
@@ -132,9 +133,7 @@ def _with(header: Header, line: Line, key: str, at: int) -> Header:
     if len(columns) != 1:
         todo = f"name the one that counts, as in `-- {key}: {_EXAMPLES[key]}`"
         raise BadHeader(line, at, "one column", f"{len(columns)} ({value})", todo)
-    if key == "window":
-        return replace(header, window=columns[0])
-    return replace(header, batches=columns[0])
+    return replace(header, window=columns[0])
 
 
 _EXAMPLES = {
@@ -143,7 +142,6 @@ _EXAMPLES = {
     "key": "day, product_id",
     "window": "day",
     "partitions": "daily",
-    "batches": "product_id",
     "index": "product_id, day",
 }
 
