@@ -19,7 +19,7 @@ from typing import Any
 
 from sqlalchemy import Engine, event
 
-from assets.fediverse.processing import process
+from assets.fediverse.processing.batches import process
 from benchmarks.bench import Bench
 from benchmarks.fediverse import POSTS, Fediverse
 from benchmarks.progress import announce

@@ -40,7 +40,7 @@ import sys, time
 from pathlib import Path
 from sqlalchemy import create_engine
 from assets.fediverse.load import load_fediverse
-from assets.fediverse.processing import process
+from assets.fediverse.processing.batches import process
 from assets.fediverse.tallies import system
 from tallykeeper.installation.migrate import migrate
 url, path = sys.argv[1:]

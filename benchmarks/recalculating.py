@@ -13,7 +13,8 @@ from typing import Any
 
 import psycopg
 
-from assets.classroom import events, tables
+from assets.classroom import tables
+from assets.classroom.counting import events
 from assets.classroom.settings import idle_seconds
 from tallykeeper.database import sql
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from assets.fediverse.processing import process
+from assets.fediverse.processing.batches import process
 from assets.fediverse.replay import replay, verify_log
 from benchmarks.bench import Bench
 from benchmarks.fediverse import Fediverse

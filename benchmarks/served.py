@@ -21,8 +21,9 @@ from urllib.parse import urlencode
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
-from assets.gallery import cursors, tables
-from assets.gallery.filters import SOURCES, checked
+from assets.gallery import tables
+from assets.gallery.questions import cursors
+from assets.gallery.questions.filters import SOURCES, checked
 from benchmarks import asking, pages, ways
 from benchmarks.asking import Asked, Load
 from benchmarks.bench import Bench

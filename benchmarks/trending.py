@@ -15,8 +15,8 @@ from functools import partial
 from sqlalchemy import Connection
 
 import tallykeeper
+from assets.fediverse.questions.trends import trending_hashtags
 from assets.fediverse.tallies import hashtag_hourly_stats as tally
-from assets.fediverse.trends import trending_hashtags
 from benchmarks.bench import Bench
 from benchmarks.fediverse import POST_HASHTAGS, POSTS, Fediverse
 from benchmarks.progress import announce

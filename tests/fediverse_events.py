@@ -17,7 +17,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 from sqlalchemy import Engine
 
-from assets.fediverse.functions import PROGRESS
+from assets.fediverse.processing.functions import PROGRESS
 from assets.fediverse.tables import PROCESSED
 from tests.integration.support import execute, rows
 

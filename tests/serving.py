@@ -18,7 +18,7 @@ from sqlalchemy import Engine
 
 from assets.classroom import demo as classroom_demo
 from assets.fediverse import demo as fediverse_demo
-from assets.fediverse.processing import process
+from assets.fediverse.processing.batches import process
 from assets.gallery import demo as gallery_demo
 from assets.media import demo as media_demo
 from tallykeeper import refresh

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import Connection, Engine
 
-from assets.classroom import staging, writing
-from assets.classroom.entities import check_tables
-from assets.classroom.fields import Event, Notes
-from assets.classroom.listing import open_listing
+from assets.classroom.input import staging, writing
+from assets.classroom.input.entities import check_tables
+from assets.classroom.input.fields import Event, Notes
+from assets.classroom.input.listing import open_listing
 from tallykeeper.database.retry import Failure, Retry
 from tallykeeper.database.sqlstates import DEADLOCK_DETECTED, FOREIGN_KEY_VIOLATION
 from tallykeeper.input.frame_input import source_of

@@ -21,7 +21,7 @@ from sqlalchemy import Connection, DateTime, Table, text
 from sqlalchemy.exc import DBAPIError
 
 from assets.classroom import tables
-from assets.classroom.lookups import USER_TIME, lookup_of
+from assets.classroom.counting.lookups import USER_TIME, lookup_of
 from assets.classroom.tallies import report_daily_counts, submission_daily_activity
 from tallykeeper import Tally
 from tallykeeper.database.sqlstates import UNDEFINED_FUNCTION, sqlstate_of

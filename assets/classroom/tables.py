@@ -31,7 +31,7 @@ from sqlalchemy import (
     text,
 )
 
-from assets.classroom import events
+from assets.classroom.counting import events
 from tallykeeper import MAY_BE_NULL
 from tallykeeper.settings import schema_of
 from tallykeeper.table_names import SourceTables
@@ -164,7 +164,7 @@ submission_log = _sources.table(
         Text,
         nullable=False,
         info=MAY_BE_NULL,
-        comment="see assets/classroom/events.py",
+        comment="see assets/classroom/counting/events.py",
     ),
     Column("category", Text, comment="of feedback or of a run: what came out"),
     Column("label", Text),

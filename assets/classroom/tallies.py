@@ -22,8 +22,9 @@ from sqlalchemy import (
     select,
 )
 
-from assets.classroom import events, tables
-from assets.classroom.aggregates import (
+from assets.classroom import tables
+from assets.classroom.counting import events
+from assets.classroom.counting.aggregates import (
     assignments_of,
     courses_of,
     groups_of,
@@ -31,8 +32,8 @@ from assets.classroom.aggregates import (
     users_in,
     users_of,
 )
-from assets.classroom.gaps import PERCENTILES, totals_of
-from assets.classroom.lookups import USER_TIME, create_lookups, lookup_of
+from assets.classroom.counting.gaps import PERCENTILES, totals_of
+from assets.classroom.counting.lookups import USER_TIME, create_lookups, lookup_of
 from assets.classroom.settings import idle_seconds
 from tallykeeper import (
     AdditiveTally,

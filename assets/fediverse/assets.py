@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import dagster as dg
 
-from assets.fediverse.housekeeping import snapshot_thinning, stream_retention
-from assets.fediverse.log_checks import events_processed, matches_log
-from assets.fediverse.processed import processed_tables
-from assets.fediverse.reports import trending
+from assets.fediverse.dagster.housekeeping import snapshot_thinning, stream_retention
+from assets.fediverse.dagster.log_checks import events_processed, matches_log
+from assets.fediverse.dagster.processed import processed_tables
+from assets.fediverse.dagster.reports import trending
 from assets.fediverse.tallies import system
 from tallykeeper.dagster.assets import SystemAssets, build_assets
 

@@ -34,7 +34,7 @@ def adopt(system: str, schema: str, instance: str | None) -> int | None:
     stays as it is. The other systems need no such thing: `tally migrate` adopts their tables where
     they are, also under other names (TALLY_NAMES).
     """
-    from assets.fediverse.adoption import adopt as bring
+    from assets.fediverse.adoption.transfer import adopt as bring
     from assets.fediverse.tallies import system as fediverse
     from tallykeeper import refresh, verify
     from tallykeeper.discovery import left_out
@@ -85,7 +85,7 @@ def partition(system: str, ahead: int) -> None:
     the table is locked while its rows are read once. The tallies over posts are built anew by their
     next refresh. `tally migrate` makes the months to come. Done already, it does nothing.
     """
-    from assets.fediverse.post_months import partition_posts
+    from assets.fediverse.storage.post_months import partition_posts
     from assets.fediverse.tallies import system as fediverse
 
     done = partition_posts(open_database(), fediverse.tallies, ahead)
@@ -120,10 +120,10 @@ def listen(url: str, written: str, streaming_host: str | None) -> None:
     ends is made again. Ctrl-C, or SIGTERM, ends it when all that was received is written.
     """
     from assets.fediverse.instances import BadInstance, base_url_of
-    from assets.fediverse.listen import ListenError
-    from assets.fediverse.listen import listen as run
     from assets.fediverse.settings import mastodon_token
-    from assets.fediverse.stream import stream_of
+    from assets.fediverse.streaming.listen import ListenError
+    from assets.fediverse.streaming.listen import listen as run
+    from assets.fediverse.streaming.stream import stream_of
     from assets.fediverse.tallies import system
     from tallykeeper.cli.load import prepare
 

@@ -17,9 +17,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, text
 
+from assets.fediverse.dagster.reports import trending_everywhere
 from assets.fediverse.demo_words import hashtag_names
-from assets.fediverse.partitions import ensure_days, today_of
-from assets.fediverse.reports import trending_everywhere
+from assets.fediverse.storage.partitions import ensure_days, today_of
 from assets.fediverse.tables import instances, stream_events
 from tallykeeper.database.sql import name_of
 

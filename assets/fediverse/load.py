@@ -1,6 +1,6 @@
 """Bring stored events into the raw log: from JSON Lines with events, statuses and edit histories.
 
-What is written to the database, and how. What a line says is in `lines.py`. Invariants:
+What is written to the database, and how. What a line says is in `streaming/lines.py`. Invariants:
 - The log is append-only: loading a file again appends its events again, in the file's order.
   Processing makes nothing of the repetition.
 - A line that does not say when it was received was received now.
@@ -22,10 +22,10 @@ import click
 from sqlalchemy import Connection, Engine, inspect
 
 from assets.fediverse.instances import BadInstance, base_url_of, instance_id, saw
-from assets.fediverse.lines import BadLine, Line, read_line
-from assets.fediverse.partitions import ensure_days
+from assets.fediverse.storage.partitions import ensure_days
+from assets.fediverse.storage.writing import Event, Refused, append, days_of
+from assets.fediverse.streaming.lines import BadLine, Line, read_line
 from assets.fediverse.tables import RAW
-from assets.fediverse.writing import Event, Refused, append, days_of
 from tallykeeper.catalog.transactions import retried
 from tallykeeper.input.frame_input import FrameObjects, source_of
 from tallykeeper.input.jsonl_input import JsonLinesFile

@@ -6,14 +6,14 @@ write (`record_sentiment`, `write_summary_text`) leave the commit to the caller.
 
 from __future__ import annotations
 
-from assets.fediverse.cooccurrence import Pair, hashtag_cooccurrence
-from assets.fediverse.follows import Follow, followers, following
-from assets.fediverse.gains import Rise, Velocity, engagement_velocity, rising_posts
-from assets.fediverse.history import History, Sentiment, Version, post_history
-from assets.fediverse.post_series import PostCounts, PostSeries, post_series
-from assets.fediverse.sentiment_changes import SentimentChange, sentiment_changes
-from assets.fediverse.sentiments import Unanalyzed, record_sentiment, unanalyzed_posts
-from assets.fediverse.series import (
+from assets.fediverse.questions.cooccurrence import Pair, hashtag_cooccurrence
+from assets.fediverse.questions.follows import Follow, followers, following
+from assets.fediverse.questions.gains import Rise, Velocity, engagement_velocity, rising_posts
+from assets.fediverse.questions.history import History, Sentiment, Version, post_history
+from assets.fediverse.questions.post_series import PostCounts, PostSeries, post_series
+from assets.fediverse.questions.sentiment_changes import SentimentChange, sentiment_changes
+from assets.fediverse.questions.sentiments import Unanalyzed, record_sentiment, unanalyzed_posts
+from assets.fediverse.questions.series import (
     DomainHour,
     DomainTotal,
     HashtagHour,
@@ -23,8 +23,18 @@ from assets.fediverse.series import (
     hourly_series,
     top_domains,
 )
-from assets.fediverse.summaries import Summary, latest_summary, summaries, write_summary_text
-from assets.fediverse.trends import Trend, growing_hashtags, spiking_hashtags, trending_hashtags
+from assets.fediverse.questions.summaries import (
+    Summary,
+    latest_summary,
+    summaries,
+    write_summary_text,
+)
+from assets.fediverse.questions.trends import (
+    Trend,
+    growing_hashtags,
+    spiking_hashtags,
+    trending_hashtags,
+)
 
 __all__ = [
     "DomainHour",

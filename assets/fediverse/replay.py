@@ -15,10 +15,11 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Engine
 
-from assets.fediverse import redaction, rederive, write_posts
-from assets.fediverse.processing import process
-from assets.fediverse.reconcile import LogDifference, compare, settle
+from assets.fediverse.processing import rederive, write_posts
+from assets.fediverse.processing.batches import process
+from assets.fediverse.processing.reconcile import LogDifference, compare, settle
 from assets.fediverse.settings import redact_deleted
+from assets.fediverse.storage import redaction
 from tallykeeper.catalog.transactions import retried
 from tallykeeper.database.sql import execute, literal
 

@@ -1,7 +1,7 @@
 """The tables of the fediverse: raw ones, those that processing derives, and the tallies'.
 
-Only their shape stands here. How events become posts is in `processing.py` and the files that it
-names, how the tallies follow from the posts in `tallies.py`. All keys begin with the instance: two
+Only their shape stands here. How events become posts is in `processing/`,
+how the tallies follow from the posts in `tallies.py`. All keys begin with the instance: two
 instances name their posts and accounts each for itself. The ids of these are text, whatever they
 look like; those of instances, events and hashtags are our own, and numbers.
 The schema is `fediverse`, or what `TALLY_SCHEMA_FEDIVERSE` names.

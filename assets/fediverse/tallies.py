@@ -26,10 +26,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
 
-from assets.fediverse import partition_functions, redaction, tables
-from assets.fediverse.bootstrap import prepare
-from assets.fediverse.functions import MORE_PENDING_THAN, PROGRESS
-from assets.fediverse.log import process_log, waiting
+from assets.fediverse import tables
+from assets.fediverse.processing.functions import MORE_PENDING_THAN, PROGRESS
+from assets.fediverse.storage import partition_functions, redaction
+from assets.fediverse.storage.bootstrap import prepare
+from assets.fediverse.storage.log import process_log, waiting
 from tallykeeper import (
     AdditiveTally,
     Capture,

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, inspect
 
-from assets.fediverse import id_conversion, tables
+from assets.fediverse import tables
+from assets.fediverse.storage import id_conversion
 from tallykeeper.database.sql import execute, name_of
 
 

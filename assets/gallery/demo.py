@@ -19,7 +19,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Table, text
 
 from assets.gallery.demo_names import tag_names
-from assets.gallery.numbering import advance, sequences_of
+from assets.gallery.input.numbering import advance, sequences_of
 from assets.gallery.tables import AUTO, ITEMS, REGULAR, tags, users
 
 _LINKS_A_STATEMENT = 2_000_000

@@ -38,10 +38,10 @@ from sqlalchemy import (
 )
 
 from assets.gallery import tables
-from assets.gallery.fields import Item
-from assets.gallery.listing import open_listing
-from assets.gallery.names import creator_ids, tag_ids
-from assets.gallery.numbering import advance, sequences_of
+from assets.gallery.input.fields import Item
+from assets.gallery.input.listing import open_listing
+from assets.gallery.input.names import creator_ids, tag_ids
+from assets.gallery.input.numbering import advance, sequences_of
 from tallykeeper.database.retry import Retry
 from tallykeeper.database.sqlstates import DEADLOCK_DETECTED, FOREIGN_KEY_VIOLATION
 from tallykeeper.input.frame_input import source_of

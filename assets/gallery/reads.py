@@ -13,9 +13,9 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from assets.gallery import tables
-from assets.gallery.cursors import BadCursor
-from assets.gallery.filters import SOURCES, is_storable, sources_of, user_of, whole_number
-from assets.gallery.pages import Item, Page, content_page
+from assets.gallery.questions.cursors import BadCursor
+from assets.gallery.questions.filters import SOURCES, is_storable, sources_of, user_of, whole_number
+from assets.gallery.questions.pages import Item, Page, content_page
 from assets.gallery.tallies import gen_source_stats, tag_cardinality_stats
 from tallykeeper.database import sql
 from tallykeeper.reads.live_reads import read

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from assets.gallery import reads
-from assets.gallery.filters import LARGEST_PAGE, SOURCES
+from assets.gallery.questions.filters import LARGEST_PAGE, SOURCES
 from assets.gallery.tallies import gen_source_stats
 from tallykeeper.http.answers import Answer
 from tallykeeper.http.database import Provider, Snapshots

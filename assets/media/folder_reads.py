@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from assets.media.seen_files import Stamp
+from assets.media.input.seen_files import Stamp
 from tallykeeper.input.loading import LoadError
 
 _BEGINNINGS: dict[str, Callable[[date], date]] = {
@@ -112,7 +112,7 @@ class FolderLibrary:
 
     def _look(self) -> Files:
         # Pillow is loaded with it, which who reads from a database never needs.
-        from assets.media.folder import Folder
+        from assets.media.input.folder import Folder
 
         self.require()
         as_of = datetime.now(UTC)

@@ -44,9 +44,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
-from assets.media import seen_files
-from assets.media.folder import Folder
-from assets.media.listing import Listing, Row
+from assets.media.input import seen_files
+from assets.media.input.folder import Folder
+from assets.media.input.listing import Listing, Row
 from assets.media.tables import media_files
 from tallykeeper.input.csv_input import CsvFile
 from tallykeeper.input.frame_input import FrameTable, source_of

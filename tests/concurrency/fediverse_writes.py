@@ -17,7 +17,7 @@ from typing import Any
 from psycopg.types.json import Jsonb
 from sqlalchemy import Engine
 
-from assets.fediverse.processing import process
+from assets.fediverse.processing.batches import process
 from assets.fediverse.replay import replay, verify_log
 from tests.concurrency.writers import Cursor, Operation
 from tests.oracle import OracleViolation

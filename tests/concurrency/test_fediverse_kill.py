@@ -22,7 +22,7 @@ from sqlalchemy import Engine, create_engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
-from assets.fediverse.processing import process
+from assets.fediverse.processing.batches import process
 from assets.fediverse.replay import verify_log
 from assets.fediverse.tallies import system
 from tallykeeper import refresh, verify

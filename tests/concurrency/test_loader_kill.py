@@ -25,7 +25,7 @@ from sqlalchemy import Engine
 from assets.classroom.load import load_classroom
 from assets.classroom.tallies import system as classroom
 from assets.fediverse.load import load_fediverse
-from assets.fediverse.processing import process
+from assets.fediverse.processing.batches import process
 from assets.fediverse.tallies import system as fediverse
 from assets.gallery.load import load_gallery
 from assets.gallery.tallies import system as gallery
@@ -44,8 +44,8 @@ KILLS = int(os.environ.get("TALLY_TEST_KILLS", "2"))
 ATTEMPTS_OF_EACH = 10
 # Of every loader: small chunks, so that there are many moments between two of them.
 CHUNKS = {
-    "assets.media.listing": ("Listing", "chunk", 40),
-    "assets.media.folder": ("Folder", "chunk", 5),
+    "assets.media.input.listing": ("Listing", "chunk", 40),
+    "assets.media.input.folder": ("Folder", "chunk", 5),
     "assets.gallery.load": (None, "CHUNK_ITEMS", 30),
     "assets.classroom.load": (None, "CHUNK", 30),
     "assets.fediverse.load": (None, "CHUNK_LINES", 20),

@@ -15,9 +15,9 @@ from PIL import Image
 from sqlalchemy import Engine, text
 
 import tallykeeper
+from assets.fediverse.dagster.trend_chart import trend_chart_markdown
+from assets.fediverse.questions.trends import Trend
 from assets.fediverse.tallies import hashtag_hourly_stats, system
-from assets.fediverse.trend_chart import trend_chart_markdown
-from assets.fediverse.trends import Trend
 from tallykeeper.dagster.code_location import assets_of
 from tallykeeper.dagster.partitions import daily, today
 from tallykeeper.database.sql import CLAIM_WRITING
@@ -260,7 +260,7 @@ def test_a_changed_post_turns_matches_log_red_and_a_replay_repairs_it(built: Loc
 def test_after_a_run_only_the_posts_of_the_last_events_are_compared(
     built: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("assets.fediverse.log_checks.RECENT_EVENTS", 2)
+    monkeypatch.setattr("assets.fediverse.dagster.log_checks.RECENT_EVENTS", 2)
     built.execute("UPDATE fediverse.mastodon_posts SET language = 'xx' WHERE id = '105'")
     for n in range(3):
         at = NOW + timedelta(seconds=n - 10)

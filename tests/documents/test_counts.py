@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine
 
-from assets.classroom import events
+from assets.classroom.counting import events
 from assets.classroom.reads import (
     activity,
     assignment_counts,

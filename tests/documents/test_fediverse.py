@@ -17,8 +17,7 @@ import pytest
 from sqlalchemy import Connection, Engine, inspect
 from sqlalchemy.exc import IntegrityError
 
-from assets.fediverse.post_months import partition_posts
-from assets.fediverse.processing import process
+from assets.fediverse.processing.batches import process
 from assets.fediverse.reads import (
     domain_series,
     engagement_velocity,
@@ -39,9 +38,10 @@ from assets.fediverse.reads import (
 )
 from assets.fediverse.replay import replay, verify_log
 from assets.fediverse.settings import keep_events_days
+from assets.fediverse.storage.post_months import partition_posts
+from assets.fediverse.storage.thinning import thin_snapshots
 from assets.fediverse.tables import PROCESSED, metadata
 from assets.fediverse.tallies import system as fediverse
-from assets.fediverse.thinning import thin_snapshots
 from tallykeeper import refresh, verify
 from tallykeeper.http.app import create_app
 from tests.documents.audit import differently

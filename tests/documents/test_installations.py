@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import Connection, Engine
 
 from assets.classroom import reads as classroom
-from assets.fediverse.processing import process
+from assets.fediverse.processing.batches import process
 from assets.fediverse.reads import engagement_velocity, hashtag_series, post_history
 from assets.fediverse.replay import verify_log
 from assets.gallery.reads import content_page, tag_counts, unified_content_stats

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine
 
 from assets.fediverse.load import load_fediverse
-from assets.fediverse.processing import process
+from assets.fediverse.processing.batches import process
 from assets.fediverse.tallies import system
 from tallykeeper.database.connections import open_engine
 from tallykeeper.input.loading import Loaded

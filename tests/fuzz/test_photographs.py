@@ -18,11 +18,11 @@ from PIL import Image
 from sqlalchemy import Engine
 from sqlalchemy.schema import CreateSchema
 
-from assets.media.dates import exif_time, iptc_time, written_time
-from assets.media.folder import MEDIA, dates_of
+from assets.media.input.dates import exif_time, iptc_time, written_time
+from assets.media.input.folder import MEDIA, dates_of
+from assets.media.input.metadata import Unreadable
+from assets.media.input.sidecars import forget_folders
 from assets.media.load import load_media
-from assets.media.metadata import Unreadable
-from assets.media.sidecars import forget_folders
 from assets.media.tallies import system
 from tallykeeper.database.connections import open_engine
 from tests.fuzz.accounts import contents, loaded

@@ -10,8 +10,8 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from assets.fediverse.functions import PROGRESS
-from assets.fediverse.processing import process
+from assets.fediverse.processing.batches import process
+from assets.fediverse.processing.functions import PROGRESS
 from assets.fediverse.tallies import system
 from tallykeeper.database.connections import open_engine
 from tests.integration.support import create, execute, rows

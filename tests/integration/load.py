@@ -18,7 +18,7 @@ import psycopg
 from psycopg.errors import DeadlockDetected, UndefinedColumn
 from sqlalchemy import Engine
 
-from assets.fediverse.processing import process
+from assets.fediverse.processing.batches import process
 from tallykeeper import Tally, refresh, verify
 from tallykeeper.discovery import all_systems
 from tests.classroom import KEPT_BY_0_1_0

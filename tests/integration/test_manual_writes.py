@@ -16,7 +16,7 @@ from psycopg.errors import SerializationFailure
 from sqlalchemy import BigInteger, Connection, Engine, Integer
 
 from assets.classroom import reads as classroom
-from assets.fediverse import series, summaries, trends
+from assets.fediverse.questions import series, summaries, trends
 from assets.gallery import reads as gallery
 from assets.media import reads as media
 from assets.media.tallies import daily_contributions

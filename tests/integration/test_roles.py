@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from assets.fediverse import partitions
-from assets.fediverse.log import process_log
 from assets.fediverse.reads import record_sentiment, unanalyzed_posts, write_summary_text
+from assets.fediverse.storage import partitions
+from assets.fediverse.storage.log import process_log
+from assets.fediverse.storage.thinning import thin_snapshots
 from assets.fediverse.tallies import system as fediverse
-from assets.fediverse.thinning import thin_snapshots
 from assets.gallery.tallies import content_tags, gen_source_stats
 from assets.gallery.tallies import system as gallery
 from assets.media.tallies import daily_contributions

@@ -19,7 +19,7 @@ import pytest
 from sqlalchemy import Engine
 
 from assets.fediverse.load import load_fediverse
-from assets.fediverse.processing import Processed, process
+from assets.fediverse.processing.batches import Processed, process
 from assets.fediverse.replay import replay, verify_log
 from assets.fediverse.tallies import system
 from tallykeeper import refresh, verify

@@ -16,9 +16,9 @@ from shutil import which
 
 import pytest
 
-from assets.media.dates import exif_time
-from assets.media.folder import MEDIA
-from assets.media.metadata import Unreadable, capture_date, edit_date
+from assets.media.input.dates import exif_time
+from assets.media.input.folder import MEDIA
+from assets.media.input.metadata import Unreadable, capture_date, edit_date
 
 FOLDER = os.environ.get("TALLY_TEST_PHOTOGRAPHS")
 # The order in which dates count, as exiftool names them; with the name of an offset of its own.

@@ -13,8 +13,8 @@ import pytest
 
 from assets.classroom import reads as classroom
 from assets.fediverse import reads as fediverse
-from assets.gallery import pages
 from assets.gallery import reads as gallery
+from assets.gallery.questions import pages
 from assets.media import reads as media
 from tallykeeper.reads.frames import MOMENT, as_frame
 

@@ -7,7 +7,7 @@ from tests import public_names
 from tests.unit.test_layers import imported
 
 # Its ids become text in tables, logs and views that an earlier release made.
-OF_AN_EARLIER_RELEASE = {"assets/fediverse/id_conversion.py"}
+OF_AN_EARLIER_RELEASE = {"assets/fediverse/storage/id_conversion.py"}
 
 
 def test_the_page_is_of_the_code() -> None:

@@ -14,8 +14,9 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from assets.fediverse import query_args, reads
+from assets.fediverse import reads
 from assets.fediverse.instances import known_instances
+from assets.fediverse.questions import query_args
 from assets.fediverse.routes import shapes as shapes
 from assets.fediverse.routes.accounts import add_accounts
 from assets.fediverse.routes.hashtags import add_hashtags

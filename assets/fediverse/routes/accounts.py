@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from assets.fediverse import reads
-from assets.fediverse.functions import LONGEST_ID
+from assets.fediverse.processing.functions import LONGEST_ID
 from assets.fediverse.routes import shapes
 from assets.fediverse.routes.parameters import Instance, Limit
 from tallykeeper.http.database import Snapshots

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import Query
 from sqlalchemy import BigInteger, DateTime, literal
 
-from assets.fediverse import query_args
+from assets.fediverse.questions import query_args
 from tallykeeper.http.parameters import Moment
 from tallykeeper.http.problems import unaskable
 from tallykeeper.http.routing import problem

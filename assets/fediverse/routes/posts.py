@@ -9,9 +9,10 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from assets.fediverse import query_args, reads
-from assets.fediverse.functions import LONGEST_ID
-from assets.fediverse.gains import Baseline
+from assets.fediverse import reads
+from assets.fediverse.processing.functions import LONGEST_ID
+from assets.fediverse.questions import query_args
+from assets.fediverse.questions.gains import Baseline
 from assets.fediverse.routes import shapes
 from assets.fediverse.routes.parameters import (
     LARGEST_LIST,

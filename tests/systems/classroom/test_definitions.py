@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from assets.classroom import events, reads, tables
+from assets.classroom import reads, tables
+from assets.classroom.counting import events
 from assets.classroom.tallies import submission_counts_with, system
 from tallykeeper import install, refresh, verify
 from tests.classroom import CLASSROOM

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from assets.classroom import load, writing
+from assets.classroom import load
+from assets.classroom.input import writing
 from assets.classroom.load import load_classroom
 from assets.classroom.tallies import system
 from tallykeeper import refresh, verify

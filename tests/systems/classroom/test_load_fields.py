@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from assets.classroom.fields import Event, Notes, moment
-from assets.classroom.listing import open_listing
+from assets.classroom.input.fields import Event, Notes, moment
+from assets.classroom.input.listing import open_listing
 from tallykeeper.input.loading import LoadError
 
 NOON = datetime(2024, 9, 2, 12, tzinfo=UTC)

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from assets.classroom import reads
-from assets.classroom.lookups import create_lookups
+from assets.classroom.counting.lookups import create_lookups
 from assets.classroom.tallies import assignment_counts, submission_counts, system
 from tallykeeper import refresh
 from tallykeeper.errors import NotInstalled

@@ -18,14 +18,14 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import Engine
 
-from assets.fediverse import adoption
-from assets.fediverse.adoption import adopt
-from assets.fediverse.adoption_tables import AdoptionError
+from assets.fediverse.adoption import transfer as adoption
+from assets.fediverse.adoption.tables import AdoptionError
+from assets.fediverse.adoption.transfer import adopt
+from assets.fediverse.dagster.log_checks import log_state
 from assets.fediverse.load import load_fediverse
-from assets.fediverse.log import waiting
-from assets.fediverse.log_checks import log_state
-from assets.fediverse.processing import process
+from assets.fediverse.processing.batches import process
 from assets.fediverse.replay import replay, verify_log
+from assets.fediverse.storage.log import waiting
 from assets.fediverse.tallies import system
 from tallykeeper import DoesNotFit, refresh, verify
 from tallykeeper.cli.main import tally
@@ -270,7 +270,7 @@ MANY = (
 )
 KILLED = """
 import sys
-from assets.fediverse import adoption
+from assets.fediverse.adoption import transfer as adoption
 from tallykeeper.database.connections import open_engine
 adoption.BATCH_POSTS = 20
 adoption.adopt(open_engine(sys.argv[1]), "theirs", sys.argv[2],

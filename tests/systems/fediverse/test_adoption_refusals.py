@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from assets.fediverse import adoption
-from assets.fediverse.adoption import adopt
-from assets.fediverse.adoption_tables import AdoptionError
-from assets.fediverse.processing import process
+from assets.fediverse.adoption import transfer as adoption
+from assets.fediverse.adoption.tables import AdoptionError
+from assets.fediverse.adoption.transfer import adopt
+from assets.fediverse.processing.batches import process
 from assets.fediverse.tallies import system
 from tallykeeper.database.connections import open_engine
 from tallykeeper.installation.migrate import migrate

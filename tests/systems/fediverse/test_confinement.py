@@ -10,9 +10,9 @@ import pytest
 import requests
 from sqlalchemy import Engine
 
-from assets.fediverse.confinement import ConfinedSession, Elsewhere
-from assets.fediverse.listen import ListenError, Pace, Received, listen
-from assets.fediverse.stream import stream_of
+from assets.fediverse.streaming.confinement import ConfinedSession, Elsewhere
+from assets.fediverse.streaming.listen import ListenError, Pace, Received, listen
+from assets.fediverse.streaming.stream import stream_of
 from assets.fediverse.tallies import system
 from tests.integration.support import create, scalar
 from tests.mastodon_server import MastodonServer, event, serving

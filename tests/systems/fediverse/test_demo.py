@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 
 from assets.fediverse.demo import INSTANCES, change_demo, create_demo, summary
 from assets.fediverse.demo_words import hashtag_names
-from assets.fediverse.processing import process
+from assets.fediverse.processing.batches import process
 from assets.fediverse.replay import verify_log
 from assets.fediverse.tallies import system
 from tallykeeper import refresh, verify

@@ -8,9 +8,9 @@ import random
 import pytest
 from sqlalchemy import Engine, text
 
-from assets.fediverse.functions import HASHTAG, ID, JSON_OF, NUMBER, PLAIN_TEXT, TIME
-from assets.fediverse.lines import IS_ID
-from assets.fediverse.notes import STATUS_OF_NOTE
+from assets.fediverse.processing.functions import HASHTAG, ID, JSON_OF, NUMBER, PLAIN_TEXT, TIME
+from assets.fediverse.processing.notes import STATUS_OF_NOTE
+from assets.fediverse.streaming.lines import IS_ID
 from assets.fediverse.tallies import system
 from tests.integration.support import create, execute, rows
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from assets.fediverse.gains import Baseline
+from assets.fediverse.questions.gains import Baseline
 from assets.fediverse.reads import (
     PostCounts,
     engagement_velocity,

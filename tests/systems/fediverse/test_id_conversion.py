@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Connection, Engine
 
 from assets.fediverse import tables
-from assets.fediverse.processing import process
+from assets.fediverse.processing.batches import process
 from assets.fediverse.replay import verify_log
 from assets.fediverse.tallies import system
 from tallykeeper import HasDependents, refresh, verify

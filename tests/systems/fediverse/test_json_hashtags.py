@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from assets.fediverse import json_hashtags
+from assets.fediverse.questions import json_hashtags
 from assets.fediverse.reads import (
     HashtagHour,
     Pair,

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 import pytest
 from sqlalchemy import Engine
 
-from assets.fediverse import stream as streams
-from assets.fediverse.listen import ListenError, Pace, Received, listen
-from assets.fediverse.stream import Stream, stream_of
+from assets.fediverse.streaming import stream as streams
+from assets.fediverse.streaming.listen import ListenError, Pace, Received, listen
+from assets.fediverse.streaming.stream import Stream, stream_of
 from assets.fediverse.tallies import system
 from tallykeeper.database.connections import open_engine
 from tests.integration.support import create, execute, rows, scalar
@@ -259,7 +259,7 @@ def test_a_silent_connection_is_given_up(
 def test_an_event_that_is_too_long_costs_its_end_and_no_other_event(
     fediverse: Engine, mastodon: MastodonServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("assets.fediverse.sse.LONGEST_EVENT", 1000)
+    monkeypatch.setattr("assets.fediverse.streaming.sse.LONGEST_EVENT", 1000)
     long = b'event: update\ndata: {"content": "' + b"x" * 2000 + b'"}\n\n'
     mastodon.then(long, event("delete", "1"), holds=True)
     with listening(fediverse, mastodon) as listener:

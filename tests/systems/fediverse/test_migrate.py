@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from sqlalchemy.schema import CreateSchema, CreateTable
 
 from assets.fediverse import tables
-from assets.fediverse.processing import process
+from assets.fediverse.processing.batches import process
 from assets.fediverse.replay import verify_log
 from assets.fediverse.tallies import system
 from tallykeeper import DoesNotFit, refresh, verify

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from assets.fediverse.lines import BadLine, read_line
-from assets.fediverse.processing import process
+from assets.fediverse.processing.batches import process
 from assets.fediverse.reads import followers, following
 from assets.fediverse.replay import replay, verify_log
+from assets.fediverse.streaming.lines import BadLine, read_line
 from tests.integration.fediverse_log import START, Log, created, emptied, status, tagged
 from tests.integration.support import execute, rows
 from tests.servers import Servers

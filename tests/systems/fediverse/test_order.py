@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from assets.fediverse.processing import process
+from assets.fediverse.processing.batches import process
 from assets.fediverse.replay import replay, verify_log
+from assets.fediverse.storage.thinning import thin_snapshots
 from assets.fediverse.tallies import system
-from assets.fediverse.thinning import thin_snapshots
 from tallykeeper import refresh, verify
 from tests.fediverse_events import (
     Event,

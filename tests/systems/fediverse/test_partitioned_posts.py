@@ -8,11 +8,11 @@ from functools import partial
 import pytest
 from sqlalchemy import Engine
 
-from assets.fediverse import bootstrap
 from assets.fediverse.demo import change_demo, create_demo
-from assets.fediverse.post_months import ensure_months, partition_posts
-from assets.fediverse.processing import process
+from assets.fediverse.processing.batches import process
 from assets.fediverse.replay import replay, verify_log
+from assets.fediverse.storage import bootstrap
+from assets.fediverse.storage.post_months import ensure_months, partition_posts
 from assets.fediverse.tallies import hourly_stats, system
 from tallykeeper import DoesNotFit, HasDependents, capture_faults, install, refresh, verify
 from tallykeeper.installation.migrate import migrate

@@ -9,9 +9,15 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
-from assets.fediverse import partitions
-from assets.fediverse.bootstrap import prepare
-from assets.fediverse.partitions import dropped, ensure, ensure_around, ensure_days, why_left_alone
+from assets.fediverse.storage import partitions
+from assets.fediverse.storage.bootstrap import prepare
+from assets.fediverse.storage.partitions import (
+    dropped,
+    ensure,
+    ensure_around,
+    ensure_days,
+    why_left_alone,
+)
 from assets.fediverse.tallies import system
 from tallykeeper.database.sessions import PATIENCE
 from tests.integration.support import create, execute, rows, scalar

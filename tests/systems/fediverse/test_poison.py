@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Engine
 
-from assets.fediverse.processing import process
+from assets.fediverse.processing.batches import process
 from assets.fediverse.replay import replay, verify_log
+from assets.fediverse.storage.writing import Event, append
 from assets.fediverse.tallies import system
-from assets.fediverse.writing import Event, append
 from tallykeeper import refresh, verify
 from tests.integration.fediverse_log import Log, created, emptied, status
 from tests.integration.support import execute, rows, scalar

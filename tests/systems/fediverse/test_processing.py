@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
 
-from assets.fediverse.functions import PROGRESS
-from assets.fediverse.parsing import AN_ID
-from assets.fediverse.processing import process
+from assets.fediverse.processing.batches import process
+from assets.fediverse.processing.functions import PROGRESS
+from assets.fediverse.processing.parsing import AN_ID
 from assets.fediverse.tallies import system
 from tests.integration.fediverse_log import START, Log, created, emptied, status, tagged
 from tests.integration.support import execute, rows, scalar

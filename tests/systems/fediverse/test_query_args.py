@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from assets.fediverse import query_args
+from assets.fediverse.questions import query_args
 
 NOON = datetime(2025, 11, 20, 12, tzinfo=UTC)
 TICK = timedelta(microseconds=1)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event, text
 
-from assets.fediverse.functions import MORE_PENDING_THAN
+from assets.fediverse.processing.functions import MORE_PENDING_THAN
 from assets.fediverse.reads import (
     DomainHour,
     DomainTotal,

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from assets.fediverse.processing import process
-from assets.fediverse.redaction import REDACT
+from assets.fediverse.processing.batches import process
 from assets.fediverse.replay import replay, verify_log
+from assets.fediverse.storage.redaction import REDACT
 from assets.fediverse.tallies import system
 from tallykeeper import refresh, verify
 from tests.integration.fediverse_log import Log, created, emptied, status

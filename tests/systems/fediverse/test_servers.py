@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from assets.fediverse import rederive
-from assets.fediverse.processing import process
+from assets.fediverse.processing import rederive
+from assets.fediverse.processing.batches import process
 from assets.fediverse.replay import verify_log
 from assets.fediverse.tallies import system
 from tallykeeper import DoesNotFit

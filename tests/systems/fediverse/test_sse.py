@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assets.fediverse import sse
-from assets.fediverse.sse import Events
+from assets.fediverse.streaming import sse
+from assets.fediverse.streaming.sse import Events
 
 WIRE = (
     b":)\n\n"

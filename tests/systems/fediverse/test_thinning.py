@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
+from assets.fediverse.storage.thinning import thin_snapshots
 from assets.fediverse.tallies import system
-from assets.fediverse.thinning import thin_snapshots
 from tests.integration.support import create, execute, rows, scalar
 
 Key = tuple[int, int, datetime]

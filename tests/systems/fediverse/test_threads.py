@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, event
 
-from assets.fediverse import threads
+from assets.fediverse.processing import threads
 from assets.fediverse.tallies import system
 from tests.integration.support import create, rows
 

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import Connection, Engine
 
-from assets.fediverse import trends
+from assets.fediverse.questions import trends
 from assets.fediverse.reads import (
     Trend,
     growing_hashtags,

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Engine
 
-from assets.fediverse import socket_stream
-from assets.fediverse.listen import ListenError
-from assets.fediverse.processing import process
-from assets.fediverse.socket_stream import event_of
+from assets.fediverse.processing.batches import process
+from assets.fediverse.streaming import socket_stream
+from assets.fediverse.streaming.listen import ListenError
+from assets.fediverse.streaming.socket_stream import event_of
 from tests.integration.fediverse_log import created, emptied
 from tests.integration.support import rows, scalar
 from tests.server_statuses import gotosocial, pleroma

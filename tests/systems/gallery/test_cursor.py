@@ -9,9 +9,9 @@ from uuid import UUID
 
 import pytest
 
-from assets.gallery.cursors import BadCursor, Place, decode, encode
-from assets.gallery.filters import checked
-from assets.gallery.plans import Outlook, Plan, choose
+from assets.gallery.questions.cursors import BadCursor, Place, decode, encode
+from assets.gallery.questions.filters import checked
+from assets.gallery.questions.plans import Outlook, Plan, choose
 from tallykeeper.reads import cursors
 
 PLACE = Place("2025-11-20 10:00:00.000001+00", 17, "auto")

@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import Engine
 
 from assets.gallery import load
-from assets.gallery.listing import open_listing
+from assets.gallery.input.listing import open_listing
 from assets.gallery.load import load_gallery
 from assets.gallery.tallies import system
 from tallykeeper import refresh, verify

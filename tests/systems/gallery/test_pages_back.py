@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine
 
-from assets.gallery import pages
-from assets.gallery.plans import Plan
+from assets.gallery.questions import pages
+from assets.gallery.questions.plans import Plan
 from assets.gallery.reads import BadCursor, Page, content_page
 from assets.gallery.tallies import system
 from tests.integration.support import create, execute

@@ -13,8 +13,8 @@ import pytest
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
-from assets.gallery import pages
-from assets.gallery.plans import Plan
+from assets.gallery.questions import pages
+from assets.gallery.questions.plans import Plan
 from assets.gallery.reads import (
     BadCursor,
     Item,

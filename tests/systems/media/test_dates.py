@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from PIL import Image, PngImagePlugin
 
-from assets.media.containers import blocks_of
-from assets.media.folder import BY_MODIFICATION, Folder, dates_of
-from assets.media.metadata import Dated, Unreadable, capture_date, edit_date
+from assets.media.input.containers import blocks_of
+from assets.media.input.folder import BY_MODIFICATION, Folder, dates_of
+from assets.media.input.metadata import Dated, Unreadable, capture_date, edit_date
 
 TAKEN = datetime(2021, 3, 4, 5, 6, 7, tzinfo=UTC)
 WRITTEN = "2021:03:04 05:06:07"

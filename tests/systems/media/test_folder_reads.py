@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from assets.media import folder
 from assets.media.folder_reads import FolderLibrary, FolderUnreadable
 from assets.media.folder_service import create_app
+from assets.media.input import folder
 from assets.media.reads import daily_counts, hourly_counts, period_counts
 from tallykeeper.settings import SettingError
 from tests.integration.serving_client import Client

@@ -14,10 +14,10 @@ from PIL import Image
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import IntegrityError
 
-from assets.media import folder, seen_files
 from assets.media.demo import create_demo
-from assets.media.folder import dates_of
-from assets.media.listing import Listing
+from assets.media.input import folder, seen_files
+from assets.media.input.folder import dates_of
+from assets.media.input.listing import Listing
 from assets.media.load import load_media
 from assets.media.reads import daily_counts, hourly_counts, period_counts
 from assets.media.tables import media_files, metadata

@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from assets.media import metadata
-from assets.media.dates import exif_time
-from assets.media.folder import Folder, find_media
-from assets.media.listing import Listing, Row
-from assets.media.metadata import Unreadable, modification_time
+from assets.media.input import metadata
+from assets.media.input.dates import exif_time
+from assets.media.input.folder import Folder, find_media
+from assets.media.input.listing import Listing, Row
+from assets.media.input.metadata import Unreadable, modification_time
 from tallykeeper.input.csv_input import CsvFile
 from tallykeeper.input.loading import LoadError
 

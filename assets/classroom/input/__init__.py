@@ -1,0 +1,1 @@
+"""Events of a classroom as files have them, and how they come into the log."""

@@ -1,0 +1,1 @@
+"""Bringing over what another application kept of the fediverse."""

@@ -1,0 +1,1 @@
+"""The fediverse's own assets, checks and charts in Dagster."""

@@ -1,0 +1,1 @@
+"""How a page of the gallery's items is asked for and found."""

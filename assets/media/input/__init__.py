@@ -1,0 +1,1 @@
+"""Media files as a folder or a list has them, and when they were made."""
