@@ -23,13 +23,17 @@ NEWEST, OLDEST = VERSIONS[0], VERSIONS[-1]
 
 
 def _chosen() -> Iterator[pytest.ParameterSet]:
-    """By version and database, so that each installation is made once."""
+    """By version and database, so that each installation is made once.
+
+    It is the same object each time: pytest makes a fixture anew for a parameter that is only equal.
+    """
     for version in (NEWEST, OLDEST):
         for bed in BEDS:
+            place = (version, bed)
             for change in ALL:
                 chosen = version == NEWEST or change.everywhere
                 if chosen and change.bed == bed and change.since <= version <= change.until:
-                    yield pytest.param((version, bed), change, id=f"{change.name} ({version})")
+                    yield pytest.param(place, change, id=f"{change.name} ({version})")
 
 
 @pytest.fixture(scope="module")

@@ -46,6 +46,9 @@ ODDS_OF_INTERRUPTION = 0.06
 INTERRUPTED = "interrupted backfill"
 # By each refresh and the like, for subjects that have more to keep right.
 ODDS_OF_KEEPING_UP = 0.4
+# For the others to end by themselves once one has failed: what waits for a lock that a prepared
+# transaction holds would wait for as long as a refresh may.
+ENDING_SECONDS = 5.0
 FIRST_DAY = datetime(2024, 2, 29, tzinfo=UTC)
 DAYS = 12
 
@@ -114,15 +117,16 @@ def run(plan: Plan) -> Seen:
         processes.Process(target=_report, args=(work, plan, number, stop, reports), daemon=True)
         for work, number in works
     ]
-    seen = Seen()
+    seen, patience = Seen(), 0.0
     for process in started:
         process.start()
     try:
         _collect(plan, seen, reports, running=len(started), stop=stop)
+        patience = 30.0
     finally:
         stop.set()
         for process in started:
-            process.join(30)
+            process.join(patience)
             if process.is_alive():
                 process.kill()
     _come_to_rest(plan)
@@ -132,16 +136,20 @@ def run(plan: Plan) -> Seen:
 def _collect(plan: Plan, seen: Seen, reports: Any, running: int, stop: Any) -> None:
     """Add up the reports until every process has ended; stop them when it is enough."""
     deadline = time.monotonic() + plan.seconds
+    last = deadline + 60
     failures: list[Exception] = []
     while running:
         try:
-            kind, what = reports.get(timeout=max(0.1, deadline + 60 - time.monotonic()))
+            kind, what = reports.get(timeout=max(0.1, last - time.monotonic()))
         except queue.Empty:
+            if failures:
+                break
             raise NotEnough(f"a process does not end; seed {plan.seed}") from None
         if kind == "ended":
             running -= 1
         elif kind == "failed":
             failures.append(what)
+            last = min(last, time.monotonic() + ENDING_SECONDS)
         else:
             getattr(seen, kind).update(what)
         if failures or not seen.missing(plan) or time.monotonic() > deadline:
