@@ -315,6 +315,17 @@ suspensions = Table(
     comment="Tallies that stand aside while an application migrates its tables.",
 )
 
+refresh_costs = Table(
+    "refresh_costs",
+    metadata,
+    Column("tally", Text, primary_key=True),
+    Column("all_seconds", Double, comment="what computing all of it took, the last time"),
+    Column("row_seconds", JSONB, comment="what a pending change takes, by the source's number"),
+    Column("most_pending", BigInteger, nullable=False, comment="with more, a live view reads all"),
+    Column("measured_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    comment="When computing a SELECT anew takes less than its pending changes.",
+)
+
 schema_version = Table(
     "schema_version",
     metadata,

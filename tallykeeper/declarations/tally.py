@@ -236,6 +236,8 @@ class Tally(ABC):
     log_has_deltas = False
     """Whether a row of the change log concerns the key that it names and no other, whatever is in
     the sources: it is consumed with that key, wherever that is computed anew."""
+    has_plain_table = False
+    """Whether the derived table is known to be no partitioned one."""
     may_count_derived = False
     """Whether its sources may be derived tables."""
     pending_functions: PendingFunctions | None = None

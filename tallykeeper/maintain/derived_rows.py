@@ -20,7 +20,7 @@ from tallykeeper.catalog.privileges import may_maintain
 from tallykeeper.catalog.transactions import lock_referenced
 from tallykeeper.database import sql
 from tallykeeper.database.sqlstates import QUERY_CANCELED, sqlstate_of
-from tallykeeper.declarations.tally import LOGGED_AT, KeyFilter, Tally
+from tallykeeper.declarations.tally import LOGGED_AT, KeyFilter, Keys, Tally
 from tallykeeper.faults import quarantine
 from tallykeeper.faults.quarantine import attempt
 
@@ -29,6 +29,8 @@ CURRENT_ROWS = "pg_temp.tally_current"
 TRIED = "pg_temp.tally_tried"
 SMALL_BYTES = 128 * 1024
 VACUUM_AFTER_ROWS = 1_000
+# In so many ways keys may have nulls, to be searched for separately.
+MOST_WAYS = 16
 
 
 @dataclass(frozen=True)
@@ -214,7 +216,7 @@ def write_differences(
         CURRENT_ROWS,
         f"SELECT d.ctid AS tally_place, d.tableoid AS tally_relation,"
         f" {sql.columns(tally.columns, 'd')}\nFROM {sql.name_of(tally.table)} AS d"
-        f" WHERE {'false' if empty else scope.condition(tally, 'd')}",
+        f" WHERE {'false' if empty else _held(connection, tally, scope)}",
     )
     missing = f"NOT EXISTS (SELECT FROM {CURRENT_ROWS} AS h WHERE {tally.matches('h', 'f')})"
     lock_referenced(connection, tally, f"(SELECT f.* FROM {DESIRED_ROWS} AS f WHERE {missing})")
@@ -233,6 +235,39 @@ def write_differences(
         )
     quarantine.lift(connection, tally, scope)
     return added(windows)
+
+
+def _held(connection: Connection, tally: Tally, scope: KeyFilter) -> str:
+    """A condition on the derived table's rows `d`: those in the scope.
+
+    Nulls compare equal by no operator that an index knows, so single keys that have nulls are
+    searched for separately for each way in which they have them.
+    """
+    nullable = [n for n in tally.group if tally.table.c[n].nullable]
+    if not tally.has_plain_table or not isinstance(scope, Keys) or not nullable:
+        return scope.condition(tally, "d")
+    are_null = ", ".join(f"k.{sql.quote(n)} IS NULL" for n in nullable)
+    found = sql.execute(
+        connection,
+        f"SELECT DISTINCT ARRAY[{are_null}] FROM {scope.relation} AS k LIMIT {MOST_WAYS + 1}",
+    ).scalars()
+    ways = [{n for n, absent in zip(nullable, way, strict=True) if absent} for way in found]
+    if len(ways) > MOST_WAYS:
+        return scope.condition(tally, "d")
+    searches = []
+    for absent in ways:
+        same = " AND ".join(
+            f"x.{sql.quote(n)} IS NULL AND k.{sql.quote(n)} IS NULL"
+            if n in absent
+            else f"x.{sql.quote(n)} = k.{sql.quote(n)}"
+            for n in tally.group
+        )
+        searches.append(
+            f"SELECT x.ctid FROM {sql.name_of(tally.table)} AS x, {scope.relation} AS k"
+            f" WHERE {same}"
+        )
+    places = " UNION ALL ".join(searches) or "SELECT NULL::tid"
+    return f"d.ctid = ANY (ARRAY({places}))"
 
 
 def _differences(tally: Tally, fresh: str, stored: str) -> tuple[str, str]:

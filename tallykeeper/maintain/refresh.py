@@ -42,7 +42,7 @@ from tallykeeper.maintain.derived_rows import (
     vacuum_log,
     write_differences,
 )
-from tallykeeper.select import node_states
+from tallykeeper.select import node_states, refresh_costs
 from tallykeeper.select.tally import SelectTally
 
 PENDING = "pg_temp.tally_pending"
@@ -134,10 +134,13 @@ def rebuild_keys(engine: Engine, tally: Tally, keys: Sequence[Mapping[str, Any]]
 
     Raises NotInstalled, TallyBusy, or SQLAlchemy's errors; nothing is changed then.
     """
-    groups = [{name: key[name] for name in tally.group} for key in keys]
     started = time.perf_counter()
 
     def work(connection: Connection, _: Installed) -> Refreshed:
+        groups = [{name: key[name] for name in tally.group} for key in keys]
+        before = Outcome(0, None, ())
+        if isinstance(tally, SelectTally):
+            before = select_changes.consume_before_scope(connection, tally)
         temporary(
             connection,
             KEYS,
@@ -145,12 +148,13 @@ def rebuild_keys(engine: Engine, tally: Tally, keys: Sequence[Mapping[str, Any]]
             f"{sql.literal(json.dumps(groups))}::jsonb) AS k ({tally.group_types})",
         )
         scope = Keys(tally, KEYS)
-        consumed, oldest = 0, None
+        consumed, oldest = before.consumed, before.oldest
         if tally.log_has_deltas:
             consumed, oldest = forget(connection, tally, scope.condition(tally, "l"))
         compute(connection, tally, tally.rows_of(KEYS), KEYS)
         state.record_touched(connection, tally, KEYS)
-        outcome = Outcome(consumed, oldest, write_differences(connection, tally, scope))
+        written = write_differences(connection, tally, scope)
+        outcome = Outcome(consumed, oldest, added([*before.changes_by_day, *written]))
         return record(connection, tally, "rebuild", None, outcome, started, False)
 
     return writing_as_declared(engine, tally, work)
@@ -231,10 +235,15 @@ def _midnight(moment: datetime) -> datetime:
 
 
 def _rebuild(connection: Connection, tally: Tally, scope: KeyFilter) -> Outcome:
+    started = time.perf_counter()
     whole = isinstance(scope, Everything)
-    consumed, oldest = 0, None
-    if isinstance(tally, SelectTally) and whole:
-        node_states.build(connection, tally)
+    before = Outcome(0, None, ())
+    if isinstance(tally, SelectTally):
+        if whole:
+            node_states.build(connection, tally)
+        else:
+            before = select_changes.consume_before_scope(connection, tally)
+    consumed, oldest = before.consumed, before.oldest
     if whole or tally.log_has_deltas:
         consumed, oldest = forget(connection, tally, scope.condition(tally, "l"))
     if sql.execute(connection, f"SELECT FROM {sql.name_of(tally.table)} LIMIT 1").first() is None:
@@ -245,7 +254,9 @@ def _rebuild(connection: Connection, tally: Tally, scope: KeyFilter) -> Outcome:
         edits = manual_writes.resolve(connection, tally, "rebuilt")
         incidents.record_stale(connection, tally, edits_are_known=edits is not None)
         state.clear_stale(connection, tally)
-    return Outcome(consumed, oldest, windows)
+    if isinstance(tally, SelectTally) and whole:
+        refresh_costs.record_all(connection, tally, time.perf_counter() - started)
+    return Outcome(consumed, oldest, added([*before.changes_by_day, *windows]))
 
 
 def _consume(connection: Connection, tally: Tally) -> Outcome:

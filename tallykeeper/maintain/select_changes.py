@@ -2,12 +2,14 @@
 
 In the caller's transaction and snapshot: the statement of the plan computes what they alter, and
 writes the stored intermediate results; the derived table is then written by differences, like any
-other. Nothing is committed here.
+other. Where so much is pending that the whole SELECT is likely to take less time, that is computed
+instead. Nothing is committed here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import time
+from collections.abc import Collection, Mapping
 
 from sqlalchemy import Connection
 
@@ -16,6 +18,8 @@ from tallykeeper.database import sql
 from tallykeeper.declarations.tally import Everything, Keys
 from tallykeeper.faults import quarantine
 from tallykeeper.maintain.derived_rows import (
+    CURRENT_ROWS,
+    DESIRED_ROWS,
     Outcome,
     compute,
     forget,
@@ -23,7 +27,7 @@ from tallykeeper.maintain.derived_rows import (
     temporary,
     write_differences,
 )
-from tallykeeper.select import node_states
+from tallykeeper.select import node_states, refresh_costs
 from tallykeeper.select.changes_function import SETTINGS
 from tallykeeper.select.plan import PART, TOTAL, statement
 from tallykeeper.select.tally import SelectTally
@@ -34,12 +38,14 @@ KEYS = "pg_temp.tally_keys"
 
 def consume(connection: Connection, tally: SelectTally) -> Outcome:
     """Consume the pending changes, and write what they alter."""
+    started = time.perf_counter()
     pending = pending_parts(connection, tally)
-    if not tally.plan.changes:
-        return _write_whole(connection, tally) if pending else Outcome(0, None, ())
     held = quarantine.held(connection, tally)
     if not pending and not held:
         return Outcome(0, None, ())
+    costs = refresh_costs.read(connection, tally)
+    if not tally.plan.changes or costs.is_less_for_all(pending):
+        return _write_all(connection, tally) if pending else Outcome(0, None, ())
     _compute_changes(connection, tally, pending)
     consumed, oldest = forget(connection, tally, "true")
     groups = tally.touched_groups(CHANGES)
@@ -48,10 +54,29 @@ def consume(connection: Connection, tally: SelectTally) -> Outcome:
     temporary(connection, KEYS, groups)
     state.record_touched(connection, tally, KEYS)
     compute(connection, tally, tally.desired_rows(KEYS, CHANGES), KEYS)
-    return Outcome(consumed, oldest, write_differences(connection, tally, Keys(tally, KEYS)))
+    written = write_differences(connection, tally, Keys(tally, KEYS))
+    refresh_costs.record_changes(connection, tally, pending, time.perf_counter() - started)
+    return Outcome(consumed, oldest, written)
 
 
-def pending_parts(connection: Connection, tally: SelectTally) -> dict[int, int]:
+def consume_before_scope(connection: Connection, tally: SelectTally) -> Outcome:
+    """Consume what is pending before single keys or a window are computed anew.
+
+    A pending change may concern other keys too, so none can be consumed with a scope alone. Then
+    the states are built anew, all of them: what is wrong in the derived table may come of a state,
+    and no condition on output columns says which of its rows that would be. Of a tally that is
+    stale nothing can be consumed; its next refresh builds all of it.
+    """
+    if state.stale_reasons(connection, tally):
+        return Outcome(0, None, ())
+    outcome = consume(connection, tally)
+    node_states.build(connection, tally)
+    for name in (CHANGES, KEYS, DESIRED_ROWS, CURRENT_ROWS):
+        sql.execute(connection, f"DROP TABLE IF EXISTS {name}")
+    return outcome
+
+
+def pending_parts(connection: Connection, tally: SelectTally) -> Mapping[int, int]:
     """How many changes are pending of each source, by its number."""
     rows = sql.execute(
         connection, f"SELECT {PART}, count(*) AS rows FROM {tally.log_name} GROUP BY {PART}"
@@ -69,23 +94,24 @@ def _compute_changes(connection: Connection, tally: SelectTally, pending: Collec
     )
     if not pending:
         return
-    before = {
-        name: sql.execute(connection, f"SELECT current_setting('{name}')").scalar_one()
-        for name in SETTINGS
-    }
+    names = ", ".join(f"current_setting('{name}')" for name in SETTINGS)
+    before = sql.execute(connection, f"SELECT {names}").one()
     _set(connection, SETTINGS)
     sql.execute(connection, statement(tally.plan, pending, into=CHANGES, apply=True))
-    _set(connection, before)
+    _set(connection, dict(zip(SETTINGS, before, strict=True)))
     sql.execute(connection, f"ANALYZE {CHANGES}")
 
 
-def _set(connection: Connection, settings: dict[str, str]) -> None:
+def _set(connection: Connection, settings: Mapping[str, str]) -> None:
     sql.execute(connection, "; ".join(f"SET LOCAL {n} = {v}" for n, v in settings.items()))
 
 
-def _write_whole(connection: Connection, tally: SelectTally) -> Outcome:
+def _write_all(connection: Connection, tally: SelectTally) -> Outcome:
     """Compute the SELECT anew, and write what differs."""
+    started = time.perf_counter()
     consumed, oldest = forget(connection, tally, "true")
     node_states.build(connection, tally)
     state.record_written(connection, tally, [], True)
-    return Outcome(consumed, oldest, rewrite(connection, tally, Everything()))
+    written = rewrite(connection, tally, Everything())
+    refresh_costs.record_all(connection, tally, time.perf_counter() - started)
+    return Outcome(consumed, oldest, written)

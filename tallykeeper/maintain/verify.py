@@ -26,7 +26,9 @@ from tallykeeper.faults import manual_writes, quarantine
 from tallykeeper.faults.quarantine import Quarantined
 from tallykeeper.maintain import audit_rounds
 from tallykeeper.maintain.derived_rows import TRIED, temporary
-from tallykeeper.maintain.stretches import Stretch, axis_of, next_stretch
+from tallykeeper.maintain.stretches import KeyRange, Stretch, axis_of, next_stretch
+from tallykeeper.select import node_states
+from tallykeeper.select.tally import SelectTally
 
 TOUCHED = "pg_temp.tally_windows"
 TOUCHED_KEYS = "pg_temp.tally_touched"
@@ -294,6 +296,8 @@ def _verify_once(
             differing += total.differing
             days.update(total.days or ())
             differences += [Difference(r.day, r.key, r.stored, r.expected) for r in shown]
+        if isinstance(tally, SelectTally) and everything and any(map(_is_last, scopes)):
+            faults += tuple(node_states.faults(connection, tally))
         return Verification(
             tally.name,
             any(isinstance(scope, Everything) for scope in scopes),
@@ -308,6 +312,11 @@ def _verify_once(
             quarantine=quarantine.listed(connection, tally, limit) if held else (),
             faults=faults,
         )
+
+
+def _is_last(scope: KeyFilter) -> bool:
+    """Whether it is the last part of all keys, or all of them."""
+    return isinstance(scope, Everything) or (isinstance(scope, KeyRange) and scope.upto is None)
 
 
 def _since(started: float) -> float:

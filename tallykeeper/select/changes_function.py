@@ -6,7 +6,7 @@ text of that statement is put together in the function, of the pieces that are n
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from tallykeeper.database import sql
 from tallykeeper.select.plan import PART, TOTAL, Plan, Step, Text
@@ -50,19 +50,20 @@ END"""
 
 def _step(step: Step) -> str:
     head = sql.literal(f"{step.name} AS MATERIALIZED (\n")
-    return f"CASE WHEN {_is_pending(step.parts)} THEN {head} || {_text(step.text)} || ')' END"
+    return f"CASE WHEN {_is_pending([step.parts])} THEN {head} || {_text(step.text)} || ')' END"
 
 
 def _text(text: Text) -> str:
     pieces = [
-        sql.literal(piece.sql)
-        if piece.parts is None
-        else f"CASE WHEN {_is_pending(piece.parts)} THEN {sql.literal(piece.sql)} ELSE '' END"
+        f"CASE WHEN {_is_pending(piece.needs)} THEN {sql.literal(piece.sql)} ELSE '' END"
+        if piece.needs
+        else sql.literal(piece.sql)
         for piece in text
     ]
     return " || ".join(pieces) or "''"
 
 
-def _is_pending(parts: Collection[int]) -> str:
-    numbers = ", ".join(str(part) for part in sorted(parts))
-    return f"pending && '{{{numbers}}}'"
+def _is_pending(needs: Iterable[Collection[int]]) -> str:
+    """A condition: of each of these sets of sources something is pending."""
+    sets = (", ".join(str(part) for part in sorted(parts)) for parts in needs)
+    return " AND ".join(f"pending && '{{{numbers}}}'" for numbers in sets)

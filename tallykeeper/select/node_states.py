@@ -10,11 +10,14 @@ from __future__ import annotations
 from sqlalchemy import Connection, text
 
 from tallykeeper.database import sql
-from tallykeeper.select.plan import Column, Node
+from tallykeeper.select.plan import PART, Column, Node
 from tallykeeper.select.tally import SelectTally
 
 # How the comment on a state's table begins; the tally's name follows.
 COMMENT = "intermediate result of "
+BUILT = "pg_temp.tally_built"
+# Types without equality.
+_INCOMPARABLE = frozenset({"json", "xml", "point", "polygon"})
 
 
 def ddl(tally: SelectTally, node: Node) -> list[str]:
@@ -27,6 +30,7 @@ def ddl(tally: SelectTally, node: Node) -> list[str]:
         statements.append(
             f"CREATE {unique}INDEX ON {node.state} ({sql.columns(list(node.key))}){equal}"
         )
+    statements += [f"CREATE INDEX ON {node.state} ({index})" for index in node.indexes]
     return [
         *statements,
         # A publication of all tables must not make the engine's own changes fail.
@@ -57,14 +61,76 @@ def bring_up(connection: Connection, tally: SelectTally) -> bool:
 def build(connection: Connection, tally: SelectTally) -> None:
     """Compute all states anew from the sources, and write what differs."""
     for node in tally.plan.nodes:
-        columns = sql.columns([column.name for column in node.columns])
-        # By images, for a state holds each value as the statement of the changes computes it.
-        sql.execute(connection, f"DELETE FROM {node.state}")
-        sql.execute(
-            connection,
-            f"INSERT INTO {node.state} ({columns})\nSELECT {columns} FROM (\n{node.build}\n) AS b",
-        )
+        names = [column.name for column in node.columns]
+        columns = sql.columns(names)
+        build = f"SELECT {columns} FROM (\n{node.build}\n) AS b"
+        is_empty = sql.execute(connection, f"SELECT FROM {node.state} LIMIT 1").first() is None
+        if is_empty or not _is_comparable(node):
+            sql.execute(connection, f"DELETE FROM {node.state}")
+            sql.execute(connection, f"INSERT INTO {node.state} ({columns})\n{build}")
+        else:
+            temporary = f"CREATE TEMPORARY TABLE {BUILT.partition('.')[2]} ON COMMIT DROP AS"
+            sql.execute(connection, f"{temporary}\n{build}")
+            sql.execute(connection, f"ANALYZE {BUILT}")
+            same = _same(node, "s", "b")
+            sql.execute(
+                connection,
+                f"DELETE FROM {node.state} AS s"
+                f" WHERE NOT EXISTS (SELECT FROM {BUILT} AS b WHERE {same})",
+            )
+            sql.execute(
+                connection,
+                f"INSERT INTO {node.state} ({columns}) SELECT {columns} FROM {BUILT} AS b"
+                f" WHERE NOT EXISTS (SELECT FROM {node.state} AS s WHERE {same})",
+            )
+            sql.execute(connection, f"DROP TABLE {BUILT}")
         sql.execute(connection, f"ANALYZE {node.state}")
+
+
+def faults(connection: Connection, tally: SelectTally) -> list[str]:
+    """States that are not what their SELECT returns in this snapshot, a sentence each.
+
+    Where changes of a node's sources are pending its state is of an earlier snapshot, and is not
+    looked at.
+    """
+    pending = set(
+        sql.execute(connection, f"SELECT DISTINCT {PART} FROM {tally.log_name}").scalars()
+    )
+    found = []
+    for node in tally.plan.nodes:
+        if pending & node.parts:
+            continue
+        rows = [_comparably(column) for column in node.columns]
+        sides = (
+            f"SELECT {', '.join(rows)} FROM {node.state} AS r",
+            f"SELECT {', '.join(rows)} FROM (\n{node.build}\n) AS r",
+        )
+        differing = sql.execute(
+            connection,
+            "WITH stored AS MATERIALIZED ({}), built AS MATERIALIZED ({})\n"
+            "SELECT (SELECT count(*) FROM (TABLE stored EXCEPT ALL TABLE built) AS d)"
+            " + (SELECT count(*) FROM (TABLE built EXCEPT ALL TABLE stored) AS d)".format(*sides),
+        ).scalar_one()
+        if differing:
+            found.append(f"the intermediate result {node.state} is not what it should be")
+    return found
+
+
+def _is_comparable(node: Node) -> bool:
+    """Whether a row of the state can be told from all others, by equality."""
+    return node.unique and not any(column.type in _INCOMPARABLE for column in node.columns)
+
+
+def _comparably(column: Column) -> str:
+    name = f"r.{sql.quote(column.name)}"
+    return f"{name}::text" if column.type in _INCOMPARABLE else name
+
+
+def _same(node: Node, left: str, right: str) -> str:
+    """A condition: equal rows, nulls being equal, which can be hashed."""
+    names = [column.name for column in node.columns]
+    sides = (f"ROW({sql.columns(names, alias)}, 0)::record" for alias in (left, right))
+    return "{} = {}".format(*sides)
 
 
 def _column(column: Column) -> str:

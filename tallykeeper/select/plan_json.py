@@ -67,6 +67,7 @@ def _node(found: Mapping[str, Any]) -> Node:
             "key": tuple(found["key"]),
             "apply": _steps(found["apply"]),
             "parts": frozenset(found["parts"]),
+            "indexes": tuple(found["indexes"]),
         }
     )
 
@@ -79,6 +80,5 @@ def _steps(found: Sequence[Mapping[str, Any]]) -> tuple[Step, ...]:
 
 def _text(found: Sequence[Mapping[str, Any]]) -> Text:
     return tuple(
-        Piece(each["sql"], None if each["parts"] is None else frozenset(each["parts"]))
-        for each in found
+        Piece(each["sql"], tuple(frozenset(parts) for parts in each["needs"])) for each in found
     )

@@ -36,7 +36,7 @@ from sqlalchemy import Text as TextType
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.types import NullType
 
-from tallykeeper.catalog.state import select_plans
+from tallykeeper.catalog.state import refresh_costs, select_plans
 from tallykeeper.database import sql
 from tallykeeper.database.sqlstates import MISSING_RELATION, sqlstate_of
 from tallykeeper.declarations import validation
@@ -298,7 +298,14 @@ class SelectTally(Tally):
         return self._live(stored, WHERE_FRESH)
 
     def beyond_live(self) -> str | None:
-        return None if self._has_changes else self._any_pending
+        if not self._has_changes:
+            return self._any_pending
+        most = f"SELECT FROM {self.log_name} AS l LIMIT c.most_pending + 1"
+        return (
+            f"EXISTS (SELECT FROM {sql.name_of(refresh_costs)} AS c"
+            f" WHERE c.tally = {sql.literal(self.name)}"
+            f" AND (SELECT count(*) FROM ({most}) AS p) > c.most_pending)"
+        )
 
     def functions(self) -> list[str]:
         if not self._has_changes:
@@ -492,9 +499,14 @@ class SelectTally(Tally):
     def _not_installed(self, why: str) -> NotInstalled:
         return NotInstalled(f"{self.name}: {why}; run `tally migrate`")
 
+    @property
+    def has_plain_table(self) -> bool:  # type: ignore[override]
+        return self._own_table is None
+
     def definition_of(self, node: Node) -> str:
         """A digest of what the state of a node holds."""
-        parts = [node.state, node.build, repr(node.columns), repr(node.key), repr(node.unique)]
+        parts = [node.state, node.build, repr(node.columns), repr(node.key)]
+        parts += [repr(node.unique), repr(node.indexes)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
