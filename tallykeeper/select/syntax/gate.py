@@ -1,8 +1,8 @@
 """The proof that a SELECT was read as PostgreSQL reads it.
 
 The tree, printed again and made a view, must be the definition view to the letter. Its normal form
-cannot be, since names and joins differ; it must return the same columns, and use the same functions,
-operators and constants.
+cannot be, since names and joins differ; it must return the same columns, and use the same
+functions, operators and constants.
 """
 
 from __future__ import annotations
