@@ -97,7 +97,7 @@ class SelectTally(Tally):
             )
         text = select if isinstance(select, str) else sql.render(select)
         self.text = text.strip().rstrip(";").strip()
-        self._given_key = tuple(key) if key is not None else None
+        self.given_key = tuple(key) if key is not None else None
         self._given_time_key = time_key
         self._has_windows = windows
         self._indexes = tuple(tuple(each) for each in indexes)
@@ -111,7 +111,7 @@ class SelectTally(Tally):
         self.definition_name = sql.in_engine_schema(f"{system}_{table_name}_definition")
         self.changes_function = sql.in_engine_schema(f"{system}_{table_name}_changes")
         metadata = table.metadata if table is not None else MetaData()
-        key = self._given_key or self._outline.key
+        key = self.given_key or self._outline.key
         super().__init__(
             system=system,
             table=self._derived_table(metadata, table_name),
@@ -204,7 +204,7 @@ class SelectTally(Tally):
         self._check_bound()
 
     def declaration_hash(self) -> str:
-        parts = [self.kind, self.text, repr(self._given_key), repr(self._given_time_key)]
+        parts = [self.kind, self.text, repr(self.given_key), repr(self._given_time_key)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
     def aggregate(self, scope: KeyFilter) -> Select[Any]:
@@ -412,7 +412,7 @@ class SelectTally(Tally):
     def _check_bound(self) -> None:
         at = (self._given_time_key.column,) if self._given_time_key is not None else ()
         indexed = [name for each in self._indexes for name in each]
-        for what, names in (("key", self._given_key), ("window", at), ("index", indexed)):
+        for what, names in (("key", self.given_key), ("window", at), ("index", indexed)):
             for name in names or ():
                 if name not in self._output:
                     known = ", ".join(self._output)

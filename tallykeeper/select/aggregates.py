@@ -1,0 +1,231 @@
+"""What a node stores of the aggregates of a SELECT, and how their values follow from that.
+
+An aggregate is *linear* if it follows from counts and sums, to which each row adds something of its
+own: count, sum and avg, of distinct values too, bool_and and bool_or. Others (min, max, array_agg,
+percentiles) are computed anew for each group that changed, and stored as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from sqlglot import exp
+
+from tallykeeper.select.expressions import key_of, sql_of, template
+from tallykeeper.select.relations import COUNT
+
+LOGICAL = ("bool_or", "bool_and", "every")
+INTEGERS = ("smallint", "integer", "bigint")
+# How often a sum's values were no finite numbers is counted in one column, by powers of this.
+RADIX = "1000000000000000"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A column of a node: what each row adds, and the aggregate that computes it from sources.
+
+    `distinct` is the expression whose distinct values add, where rows do not.
+    """
+
+    amount: exp.Expr
+    build: exp.Expr
+    distinct: exp.Expr | None = None
+
+
+@dataclass
+class Decomposition:
+    """The stored columns by name, and the value of each aggregate call by its text."""
+
+    stored: dict[str, Stored] = field(default_factory=dict)
+    values: dict[str, exp.Expr] = field(default_factory=dict)
+    # Why the aggregates are not linear, where one is not.
+    obstacle: str | None = None
+
+    def distinct(self) -> list[exp.Expr]:
+        """The expressions of which distinct values are aggregated, each once."""
+        found = {key_of(s.distinct): s.distinct for s in self.stored.values() if s.distinct}
+        return list(found.values())
+
+
+def calls_in(
+    expressions: Sequence[exp.Expr], is_aggregate: Callable[[exp.Expr], bool]
+) -> list[exp.Expr]:
+    """The aggregate calls in the expressions, each once; not those of window functions."""
+    found: dict[str, exp.Expr] = {}
+
+    def visit(node: exp.Expr) -> None:
+        if isinstance(node, exp.Query | exp.Subquery):
+            return
+        if is_call(node, is_aggregate):
+            found.setdefault(key_of(node), node)
+            return
+        if isinstance(node, exp.Window):
+            # Its own function is none, but what it is over may be.
+            inner = node.this.this if isinstance(node.this, exp.Filter) else node.this
+            for child in inner.iter_expressions():
+                visit(child)
+            for child in node.iter_expressions():
+                if child is not node.this:
+                    visit(child)
+            return
+        for child in node.iter_expressions():
+            visit(child)
+
+    for expression in expressions:
+        visit(expression)
+    return list(found.values())
+
+
+def is_call(node: exp.Expr, is_aggregate: Callable[[exp.Expr], bool]) -> bool:
+    """Whether it is an aggregate's call, with its FILTER and WITHIN GROUP."""
+    if isinstance(node, exp.Filter | exp.WithinGroup):
+        return is_call(node.this, is_aggregate)
+    return is_aggregate(node)
+
+
+def decompose(calls: Sequence[exp.Expr], type_of: Callable[[exp.Expr], str]) -> Decomposition:
+    """What to store for the calls, and how their values follow. `type_of` an argument."""
+    made = Decomposition()
+    for call in calls:
+        obstacle = _linear(made, call, type_of)
+        if obstacle is not None:
+            made = Decomposition(obstacle=obstacle)
+            for number, each in enumerate(calls):
+                made.stored[f"a{number}"] = Stored(exp.null(), each.copy())
+                made.values[key_of(each)] = exp.column(f"a{number}")
+            return made
+    return made
+
+
+def arguments_of(call: exp.Expr) -> list[exp.Expr]:
+    """The arguments of which a decomposition may ask the type."""
+    inner = call.this if isinstance(call, exp.Filter) else call
+    argument = inner.this if isinstance(inner, exp.Sum | exp.Avg) else None
+    if isinstance(argument, exp.Distinct):
+        argument = argument.expressions[0]
+    return [argument] if argument is not None else []
+
+
+def _linear(  # noqa: C901
+    made: Decomposition, call: exp.Expr, type_of: Callable[[exp.Expr], str]
+) -> str | None:
+    """Store what the call needs; a reason where it is not linear."""
+    condition: exp.Expr | None = None
+    inner = call
+    if isinstance(call, exp.Filter):
+        condition, inner = call.expression.this, call.this
+    name = sql_of(inner).partition("(")[0].lower()
+    argument = inner.this
+    if isinstance(inner, exp.Anonymous):
+        argument = inner.expressions[0] if len(inner.expressions) == 1 else None
+    distinct = isinstance(argument, exp.Distinct)
+    if distinct:
+        if len(argument.expressions) != 1:
+            return f"{name}(DISTINCT ...) of several values"
+        argument = argument.expressions[0]
+    if isinstance(argument, exp.Order):
+        argument = argument.this if isinstance(inner, exp.Sum | exp.Avg | exp.Count) else argument
+    if isinstance(inner, exp.Count) and (argument is None or isinstance(argument, exp.Star)):
+        if condition is None:
+            made.values[key_of(call)] = exp.column(COUNT)
+        else:
+            amount = template("CASE WHEN :c THEN 1 ELSE 0 END", c=condition)
+            made.values[key_of(call)] = exp.column(_store(made, amount))
+        return None
+    if argument is not None and condition is not None:
+        argument = template("CASE WHEN :c THEN :x END", c=condition, x=argument)
+    of = argument if distinct else None
+    if isinstance(inner, exp.Count):
+        if argument is None or inner.args.get("expressions"):
+            return "count of several values"
+        made.values[key_of(call)] = exp.column(_store(made, _present(argument), of))
+        return None
+    if name in LOGICAL and argument is not None:
+        wanted = "" if name == "bool_or" else "NOT "
+        hits = _store(made, template(f"CASE WHEN {wanted}(:x) THEN 1 ELSE 0 END", x=argument))
+        seen = _store(made, _present(argument))
+        value = "h > 0" if not wanted else "h = 0"
+        made.values[key_of(call)] = template(
+            f"CASE WHEN :c > 0 THEN {value.replace('h', ':h')} END",
+            c=exp.column(seen),
+            h=exp.column(hits),
+        )
+        return None
+    if isinstance(inner, exp.Sum | exp.Avg):
+        assert argument is not None
+        return _sum(made, call, inner, argument, type_of(_bare(call)), of)
+    return f"{name} does not follow from sums"
+
+
+def _bare(call: exp.Expr) -> exp.Expr:
+    return arguments_of(call)[0]
+
+
+def _sum(
+    made: Decomposition,
+    call: exp.Expr,
+    inner: exp.Expr,
+    argument: exp.Expr,
+    type_: str,
+    of: exp.Expr | None,
+) -> str | None:
+    is_numeric = type_.startswith("numeric")
+    if type_ not in INTEGERS and not is_numeric:
+        return f"sums of {type_} are not exact"
+    if isinstance(inner, exp.Avg) and type_ == "numeric":
+        return "avg of numeric without a scale has digits that depend on all values"
+    wide = "numeric" if is_numeric or type_ == "bigint" else "bigint"
+    finite = argument
+    if is_numeric:
+        finite = template(
+            "CASE WHEN :x NOT IN ('NaN', 'Infinity', '-Infinity') THEN :x END", x=argument
+        )
+    total = _store(made, template(f"CAST(:x AS {wide})", x=finite), of)
+    seen = _store(made, _present(argument), of)
+    value = exp.column(total)
+    if is_numeric:
+        strange = template(
+            f"CASE :x WHEN 'NaN' THEN 1 WHEN 'Infinity' THEN {RADIX}"
+            f" WHEN '-Infinity' THEN CAST({RADIX} AS numeric) * {RADIX} ELSE 0 END",
+            x=argument,
+        )
+        counted = exp.column(_store(made, template("CAST(:x AS numeric)", x=strange), of))
+        value = template(
+            f"CASE WHEN :f = 0 THEN :s WHEN mod(:f, {RADIX}) > 0"
+            f" OR (mod(div(:f, {RADIX}), {RADIX}) > 0 AND div(div(:f, {RADIX}), {RADIX}) > 0)"
+            f" THEN CAST('NaN' AS numeric) WHEN div(div(:f, {RADIX}), {RADIX}) > 0"
+            " THEN CAST('-Infinity' AS numeric) ELSE CAST('Infinity' AS numeric) END",
+            f=counted,
+            s=value,
+        )
+    if isinstance(inner, exp.Avg):
+        value = template("CAST(:s AS numeric) / :c", s=value, c=exp.column(seen))
+    made.values[key_of(call)] = template(
+        "CASE WHEN :c > 0 THEN :v END", c=exp.column(seen), v=value
+    )
+    return None
+
+
+def _present(argument: exp.Expr) -> exp.Expr:
+    return template("CASE WHEN :x IS NOT NULL THEN 1 ELSE 0 END", x=argument)
+
+
+def _store(made: Decomposition, amount: exp.Expr, of: exp.Expr | None = None) -> str:
+    """The name of the column with the sum of these amounts, one for all that need it."""
+    identity = (key_of(amount), key_of(of) if of is not None else "")
+    for name, stored in made.stored.items():
+        known = key_of(stored.distinct) if stored.distinct is not None else ""
+        if (key_of(stored.amount), known) == identity:
+            return name
+    name = f"a{len(made.stored)}"
+    build = template("coalesce(sum(:x), 0)", x=amount) if of is None else _of_distinct(amount, of)
+    made.stored[name] = Stored(amount, build, of)
+    return name
+
+
+def _of_distinct(amount: exp.Expr, of: exp.Expr) -> exp.Expr:
+    """The sum of the amounts of distinct values, from sources."""
+    if key_of(amount) == key_of(_present(of)):
+        return template("count(DISTINCT :x)", x=of)
+    return template("coalesce(sum(DISTINCT :x), 0)", x=amount)

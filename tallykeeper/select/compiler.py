@@ -1,0 +1,359 @@
+"""From a definition view to a plan (`plan.py`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection
+from sqlalchemy import text as statement_text
+from sqlglot import exp
+
+from tallykeeper.database import sql
+from tallykeeper.select import uniqueness
+from tallykeeper.select.expressions import sql_of
+from tallykeeper.select.plan import (
+    TOTAL,
+    CapturedColumn,
+    CapturedSource,
+    Column,
+    Plan,
+    Step,
+    Text,
+)
+from tallykeeper.select.plan import Node as PlannedNode
+from tallykeeper.select.relations import Bag, Node, NotLinear, Product, columns_used
+from tallykeeper.select.resolve import Resolved, Source, resolve
+from tallykeeper.select.steps import NodeSteps, by_value, indexes_of, is_identical, pending_step
+from tallykeeper.select.terms import Images, M, terms
+from tallykeeper.select.text import only_if, text
+from tallykeeper.select.translation import Translation
+
+
+def compile(connection: Connection, tally: SelectTally) -> Plan:  # noqa: A001
+    """Compile the SELECT of a tally, whose definition view is there."""
+    stem = f"{tally.system}_{tally.table.name}"
+    return compile_select(
+        connection,
+        tally.definition_name,
+        log=tally.log_name,
+        derived=sql.name_of(tally.table),
+        state_of=lambda node: sql.in_engine_schema(f"{stem}_{node}"),
+        key=tally.given_key,
+    )
+
+
+def compile_select(
+    connection: Connection,
+    view: str,
+    *,
+    log: str,
+    derived: str,
+    state_of: Callable[[str], str],
+    key: Sequence[str] | None = None,
+) -> Plan:
+    """Compile the SELECT of a definition view.
+
+    `view`, `log` (the change log) and `derived` (the derived table) are names as SQL writes them;
+    `state_of` makes the name of a node's state from the node's. `key` names columns that make a
+    row unique where the SELECT does not show any.
+    """
+    resolved = resolve(connection, view)
+    compiler = _Compiler(connection, resolved, log, derived, state_of, key)
+    return compiler.plan()
+
+
+if TYPE_CHECKING:
+    from tallykeeper.select.tally import SelectTally
+
+
+class _Compiler:
+    def __init__(
+        self,
+        connection: Connection,
+        resolved: Resolved,
+        log: str,
+        derived: str,
+        state_of: Callable[[str], str],
+        key: Sequence[str] | None,
+    ) -> None:
+        self.connection = connection
+        self.resolved = resolved
+        self.log = log
+        self.derived = derived
+        self.wanted_key = tuple(key) if key is not None else None
+        aggregates = set(
+            connection.execute(
+                statement_text("SELECT DISTINCT proname FROM pg_proc WHERE prokind = 'a'")
+            ).scalars()
+        )
+
+        def is_aggregate(node: exp.Expr) -> bool:
+            if isinstance(node, exp.AggFunc):
+                return True
+            return isinstance(node, exp.Anonymous) and str(node.this).lower() in aggregates
+
+        self.translation = Translation(resolved.sources, self._describe, is_aggregate, state_of)
+
+    def _describe(self, query: exp.Query) -> list[str]:
+        """The types of a query's columns, as SQL writes them."""
+        return describe(self.connection, sql_of(query))
+
+    def plan(self) -> Plan:
+        tree = self.resolved.tree
+        columns = tuple(Column(c.name, c.type) for c in self.resolved.columns)
+        try:
+            bag = self.translation.query(tree)
+        except NotLinear as error:
+            return self._whole(columns, str(error))
+        single = bag.single
+        if (
+            single is not None
+            and len(single.product.leaves) == 1
+            and isinstance(single.product.leaves[0].relation, Node)
+            and single.product.leaves[0].relation.strategy == "whole"
+            and not single.product.leaves[0].relation.reads
+        ):
+            # Nothing of it is kept apart, so that its state would be the derived table again.
+            return self._whole(columns, single.product.leaves[0].relation.reason)
+        return self._incremental(columns, bag)
+
+    def _whole(self, columns: tuple[Column, ...], reason: str) -> Plan:
+        captured = tuple(
+            self._captured(number, source, self._used_of(source))
+            for number, source in enumerate(self.resolved.sources.values(), 1)
+        )
+        names = [c.name for c in columns]
+        key = self.wanted_key
+        return Plan(
+            columns=columns,
+            key=key or tuple(names),
+            is_bag=key is None,
+            strategy="whole",
+            captured=captured,
+            reasons=(reason,),
+        )
+
+    def _used_of(self, source: Source) -> list[str]:
+        aliases = {
+            t.alias_or_name
+            for t in self.resolved.tree.find_all(exp.Table)
+            if (t.db, t.name) == (source.schema, source.name)
+        }
+        used = {c.name for c in self.resolved.tree.find_all(exp.Column) if c.table in aliases}
+        return [c.name for c in source.columns if c.name in used]
+
+    def _incremental(self, columns: tuple[Column, ...], bag: Bag) -> Plan:
+        nodes = self._needed(bag)
+        numbers = {s.oid: n for n, s in enumerate(self.resolved.sources.values(), 1)}
+        self._mark_used(bag, nodes)
+        captured = []
+        by_oid: dict[int, list[str]] = {}
+        for source in self.resolved.sources.values():
+            names = self._used_of(source)
+            by_oid[source.oid] = names
+            captured.append(self._captured(numbers[source.oid], source, names))
+        images = Images(
+            numbers,
+            by_oid,
+            {n.name: [c.name for c in n.columns if c.name in n.used] for n in nodes},
+            self._node_parts(nodes, numbers),
+        )
+        steps = [pending_step(each, self.log) for each in captured]
+        planned = []
+        for node in nodes:
+            made = NodeSteps(node, images)
+            steps += made.steps()
+            planned.append(
+                PlannedNode(
+                    name=node.name,
+                    state=node.state,
+                    strategy=node.strategy,
+                    reason=node.reason,
+                    columns=node.columns,
+                    key=node.key,
+                    build=sql_of(node.build) if node.build is not None else "",
+                    apply=tuple(made.apply()),
+                    parts=images.node_parts[node.name],
+                    unique=node.strategy == "delta",
+                    indexes=tuple(indexes_of(node)),
+                )
+            )
+        key = self.wanted_key or self._key(bag)
+        columns = self._with_nulls(columns, bag)
+        more, changes = self._changes(bag, images, key)
+        strategies = {n.strategy for n in nodes}
+        strategy = (
+            "whole" if "whole" in strategies else "group" if "group" in strategies else "delta"
+        )
+        return Plan(
+            columns=columns,
+            key=key if key is not None else tuple(c.name for c in columns),
+            is_bag=key is None,
+            strategy=strategy,  # type: ignore[arg-type]
+            captured=tuple(captured),
+            nodes=tuple(planned),
+            steps=(*steps, *more),
+            changes=changes,
+            reasons=tuple(dict.fromkeys(self.translation.reasons)),
+        )
+
+    def _with_nulls(self, columns: tuple[Column, ...], bag: Bag) -> tuple[Column, ...]:
+        """The columns, with whether they may be null."""
+        arms = [a for a in bag.arms if a.product.sign > 0]
+        return tuple(
+            replace(
+                column,
+                nullable=not all(uniqueness.is_not_null(a.product, a.outputs[place]) for a in arms),
+            )
+            for place, column in enumerate(columns)
+        )
+
+    def _captured(self, number: int, source: Source, names: Sequence[str]) -> CapturedSource:
+        columns = []
+        for name in names:
+            column = next(c for c in source.columns if c.name == name)
+            log_name = sql.shortened(f"{number}.{name}")
+            columns.append(CapturedColumn(name, column.type, log_name, not column.has_equality))
+        return CapturedSource(number, source.schema, source.name, tuple(columns))
+
+    # ---- which nodes there are, and what is read of them
+
+    def _needed(self, bag: Bag) -> list[Node]:
+        """The nodes that the result stands on, each after those that it reads."""
+        found: dict[str, Node] = {}
+
+        def add(node: Node) -> None:
+            if node.name in found:
+                return
+            for each in node.inputs:
+                leaves(each.product)
+            for read in node.reads.values():
+                add(read)
+            found[node.name] = node
+
+        def leaves(product: Product) -> None:
+            for leaf in product.leaves:
+                if isinstance(leaf.relation, Node):
+                    add(leaf.relation)
+
+        for arm in bag.arms:
+            leaves(arm.product)
+        return list(found.values())
+
+    def _mark_used(self, bag: Bag, nodes: Sequence[Node]) -> None:
+        for node in nodes:
+            node.used = set()
+        for each in (*bag.arms, *(i for n in nodes for i in n.inputs)):
+            relations = {f.alias: f.relation for f in each.product.leaves}
+            for column in columns_used([each]):
+                relation = relations.get(column.table)
+                if isinstance(relation, Node):
+                    relation.used.add(column.name)
+        for node in nodes:
+            if node.strategy == "whole":
+                node.used |= {c.name for c in node.columns}
+            if node.strategy == "group":
+                node.used |= {c.name for c in node.columns}
+
+    def _node_parts(
+        self, nodes: Sequence[Node], numbers: dict[int, int]
+    ) -> dict[str, frozenset[int]]:
+        parts: dict[str, frozenset[int]] = {}
+        for node in nodes:
+            found: set[int] = set()
+            for each in node.inputs:
+                for leaf in each.product.leaves:
+                    if isinstance(leaf.relation, Node):
+                        found |= parts[leaf.relation.name]
+                    else:
+                        found.add(numbers[leaf.relation.oid])
+            if node.strategy != "delta" and node.build is not None:
+                for table in node.build.find_all(exp.Table):
+                    source = self.resolved.sources.get((table.db, table.name))
+                    if source is not None:
+                        found.add(numbers[source.oid])
+            parts[node.name] = frozenset(found)
+        return parts
+
+    # ---- the derived table
+
+    def _key(self, bag: Bag) -> tuple[str, ...] | None:
+        """The columns that make a row of the result unique; None: there may be equal rows."""
+        places = uniqueness.key_places(bag.arms) if bag.is_one else None
+        if places is None:
+            return None
+        return tuple(bag.names[i] for i in places)
+
+    def _changes(
+        self, bag: Bag, images: Images, key: tuple[str, ...] | None
+    ) -> tuple[list[Step], Text]:
+        names = [sql.quote(c.name) for c in self.resolved.columns]
+        types = [(c.name, c.type) for c in self.resolved.columns]
+        nothing = ", ".join(
+            f"CAST(NULL AS {c.type}) AS {sql.quote(c.name)}" for c in self.resolved.columns
+        )
+        selects: list[Text] = []
+        parts: set[int] = set()
+        for arm in bag.arms:
+            for term in terms(arm.product, images):
+                listed = ", ".join(
+                    f"CAST({sql_of(o)} AS {c.type}) AS {sql.quote(c.name)}"
+                    for o, c in zip(arm.outputs, self.resolved.columns, strict=True)
+                )
+                chosen = text(f"\nUNION ALL SELECT {listed}, {term.weight} AS {M}\n", term.source)
+                selects.append(only_if(term.parts, chosen))
+                parts |= term.parts
+        rows = text(f"SELECT {nothing}, 0::bigint AS {M} WHERE false", *selects)
+        listed = ", ".join(names)
+        net = text(
+            f"SELECT {listed}, sum({M})::bigint AS {M} FROM (\n",
+            rows,
+            f"\n) AS q GROUP BY {by_value(types)} HAVING sum({M}) <> 0",
+        )
+        everything = frozenset(images.numbers.values())
+        step = Step("tally_changed", net, everything)
+        if key == ():
+            final = (
+                f"SELECT {listed}, CASE WHEN {M} > 0 THEN 1 ELSE 0 END AS {TOTAL}"
+                f" FROM tally_changed ORDER BY {M} DESC LIMIT 1"
+            )
+            return [step], text(final)
+        if key is not None:
+            by = ", ".join(sql.quote(k) for k in key)
+            final = (
+                f"SELECT DISTINCT ON ({by}) {listed}, CASE WHEN {M} > 0 THEN 1 ELSE 0 END"
+                f" AS {TOTAL} FROM tally_changed ORDER BY {by}, {M} DESC"
+            )
+            return [step], text(final)
+        same = " AND ".join(
+            f"d.{n} IS NOT DISTINCT FROM q.{n}"
+            + ("" if is_identical(t) else f" AND d.{n}::text IS NOT DISTINCT FROM q.{n}::text")
+            for n, (_, t) in zip(names, types, strict=True)
+        )
+        final = (
+            f"SELECT {', '.join(f'q.{n}' for n in names)}, (q.{M} + (SELECT count(*)"
+            f" FROM {self.derived} AS d WHERE {same}))::integer AS {TOTAL}"
+            " FROM tally_changed AS q"
+        )
+        return [step], text(final)
+
+
+def describe(connection: Connection, query: str) -> list[str]:
+    """The types of a query's columns, as SQL writes them; nothing is run."""
+    cursor = connection.connection.cursor()
+    try:
+        cursor.execute(f"SELECT * FROM ({query}) AS q LIMIT 0")
+        description = cursor.description or []
+        listed = [(c.type_code, getattr(c, "_fmod", -1)) for c in description]
+    finally:
+        cursor.close()
+    if not listed:
+        return []
+    found = connection.exec_driver_sql(
+        "SELECT format_type(o, m) FROM unnest(%s::oid[], %s::int4[])"
+        " WITH ORDINALITY AS t (o, m, n) ORDER BY n",
+        ([o for o, _ in listed], [m for _, m in listed]),
+    )
+    return list(found.scalars())

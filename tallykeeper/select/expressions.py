@@ -1,0 +1,103 @@
+"""Small tools over sqlglot's expressions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+
+from sqlglot import exp, parse_one
+
+from tallykeeper.select.dialect import Dialect, to_sql
+
+
+def sql_of(expression: exp.Expr) -> str:
+    """The expression as PostgreSQL's SQL."""
+    return to_sql(expression)
+
+
+def key_of(expression: exp.Expr) -> str:
+    """A text by which equal expressions are known."""
+    return sql_of(stripped(expression))
+
+
+def stripped(expression: exp.Expr) -> exp.Expr:
+    """The expression without parentheses around all of it."""
+    while isinstance(expression, exp.Paren):
+        expression = expression.this
+    return expression
+
+
+@cache
+def _parsed(text: str) -> exp.Expr:
+    return parse_one(text.replace(":", "tally_"), read=Dialect)
+
+
+def template(text: str, **values: exp.Expr) -> exp.Expr:
+    """Parse `text`, in which `:name` stands for a value."""
+
+    def replaced(node: exp.Expr) -> exp.Expr:
+        if isinstance(node, exp.Column) and node.name.startswith("tally_") and not node.table:
+            value = values.get(node.name.removeprefix("tally_"))
+            if value is not None:
+                plain = exp.Column | exp.Literal | exp.Paren | exp.Func
+                copy = value.copy()
+                return copy if isinstance(copy, plain) else exp.Paren(this=copy)
+        return node
+
+    return _parsed(text).copy().transform(replaced, copy=False)
+
+
+def conjuncts(expression: exp.Expr | None) -> list[exp.Expr]:
+    """The conditions that AND combines."""
+    if expression is None:
+        return []
+    expression = stripped(expression)
+    if isinstance(expression, exp.And):
+        return [c for side in (expression.this, expression.expression) for c in conjuncts(side)]
+    return [expression]
+
+
+def disjuncts(expression: exp.Expr) -> list[exp.Expr]:
+    """The conditions that OR combines."""
+    expression = stripped(expression)
+    if isinstance(expression, exp.Or):
+        return [d for side in (expression.this, expression.expression) for d in disjuncts(side)]
+    return [expression]
+
+
+def factored(condition: exp.Expr) -> list[exp.Expr]:
+    """The condition, and before it what all branches of an OR have in common: join keys."""
+    branches = disjuncts(condition)
+    if len(branches) < 2:
+        return [condition]
+    sets = [{key_of(c): c for c in conjuncts(branch)} for branch in branches]
+    common = [c for key, c in sets[0].items() if all(key in other for other in sets[1:])]
+    return [*common, condition]
+
+
+def own_nodes(expression: exp.Expr) -> Iterator[exp.Expr]:
+    """All nodes of an expression that are not inside a subquery; the subqueries themselves are."""
+    yield expression
+    if isinstance(expression, exp.Query):
+        return
+    for child in expression.iter_expressions():
+        yield from own_nodes(child)
+
+
+def first_subquery(expression: exp.Expr) -> exp.Expr | None:
+    """The first EXISTS, IN (SELECT ...), ANY, ALL or scalar subquery, not inside another."""
+    for node in own_nodes(expression):
+        if isinstance(node, exp.Exists | exp.Subquery):
+            return node
+        if isinstance(node, exp.In) and node.args.get("query") is not None:
+            return node
+        if isinstance(node, exp.Any | exp.All) and node.find(exp.Query):
+            return node.parent
+    return None
+
+
+def selected(query: exp.Expr) -> exp.Expr:
+    """The query inside parentheses."""
+    while isinstance(query, exp.Subquery | exp.Paren):
+        query = query.this
+    return query

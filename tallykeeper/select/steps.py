@@ -1,0 +1,426 @@
+"""The steps of the statement that finds what pending changes alter, node by node.
+
+For a node `n1` there are: `tally_x_n1`, what changed in it; `tally_c_n1`, the rows concerned with
+what is stored of them; and `tally_d_n1`, its old rows with the sign -1 and its new rows with 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlglot import exp
+
+from tallykeeper.database import sql
+from tallykeeper.select.expressions import sql_of
+from tallykeeper.select.plan import PART, SIGN, CapturedSource, Step, Text
+from tallykeeper.select.relations import COUNT, Input, Node, enclosed
+from tallykeeper.select.terms import Images, M, Term, terms
+from tallykeeper.select.text import only_if, text
+
+PLACE = "tally_place"
+# Types of which equal values are the same value; of others the text is compared as well.
+IDENTICAL = {
+    "smallint",
+    "integer",
+    "bigint",
+    "boolean",
+    "text",
+    "uuid",
+    "date",
+    "timestamp without time zone",
+    "timestamp with time zone",
+    "bytea",
+    "oid",
+}
+# Fewer keys than this are looked up one by one, more are compared with all rows at once.
+FEW_KEYS = 1000
+
+
+def is_identical(type_: str) -> bool:
+    """Whether equal values of a type are one and the same."""
+    fixed = type_.startswith(("numeric(", "character varying"))
+    return fixed or type_ in IDENTICAL
+
+
+def by_value(columns: Sequence[tuple[str, str]], prefix: str = "") -> str:
+    """GROUP BY for rows that are the same: columns are pairs of a name and a type."""
+    names = [f"{prefix}{sql.quote(n)}" for n, _ in columns]
+    names += [f"{prefix}{sql.quote(n)}::text" for n, t in columns if not is_identical(t)]
+    return ", ".join(names)
+
+
+def pending_step(source: CapturedSource, log: str) -> Step:
+    """The images of a source's pending changes, those left out that cancel."""
+    listed, grouped = [], []
+    for column in source.columns:
+        log_name = sql.quote(column.log_name)
+        value = f"{log_name}::{column.type}" if column.as_text else log_name
+        listed.append(f"{value} AS {sql.quote(column.name)}")
+        grouped.append(log_name)
+        if not column.as_text and not is_identical(column.type):
+            grouped.append(f"{log_name}::text")
+    columns = "".join(f"{c}, " for c in listed)
+    group = f" GROUP BY {', '.join(grouped)}" if grouped else ""
+    parts = frozenset({source.part})
+    return Step(
+        f"tally_p{source.part}",
+        text(
+            f"SELECT {columns}sum({SIGN})::bigint AS {M} FROM {log} WHERE {PART} = {source.part}"
+            f"{group} HAVING sum({SIGN}) <> 0"
+        ),
+        parts,
+    )
+
+
+class NodeSteps:
+    """The steps of one node, and what brings its state up to date."""
+
+    def __init__(self, node: Node, images: Images) -> None:
+        self.node = node
+        self.images = images
+        self.parts = images.node_parts[node.name]
+        self.x, self.c, self.d = (f"tally_{s}_{node.name}" for s in "xcd")
+        self.new = f"tally_new_{node.name}"
+        self.values = [c for c in node.columns if c.name not in node.key]
+
+    def steps(self) -> list[Step]:
+        """All of them, in order."""
+        if self.node.strategy == "delta":
+            return [
+                self._step(self.x, self._sums()),
+                self._step(self.c, self._concerned()),
+                self._step(self.d, self._images()),
+            ]
+        if self.node.strategy == "group":
+            return [
+                self._step(self.x, self._touched()),
+                self._step(self.new, self._recomputed()),
+                self._step(self.c, self._stored_rows()),
+                self._step(self.d, self._replaced()),
+            ]
+        return [
+            self._step(self.new, self._anew()),
+            self._step(self.c, self._all_stored()),
+            self._step(self.d, self._replaced()),
+        ]
+
+    def apply(self) -> list[Step]:
+        """What brings the state up to date, after the steps."""
+        return self._apply_sums() if self.node.strategy == "delta" else self._apply_rows()
+
+    def as_it_will_be(self) -> Text:
+        """A SELECT of the state's columns after the refresh, every row once."""
+        node = self.node
+        listed = ", ".join(f"s.{c.name}" for c in node.columns)
+        if node.strategy == "delta":
+            changed = ", ".join(c.name for c in node.columns)
+            alive = "" if node.is_global else f" WHERE {COUNT} <> 0"
+            more = f"SELECT {changed} FROM {self.c}{alive}"
+        else:
+            more = f"SELECT {', '.join(c.name for c in node.columns)} FROM {self.new}"
+        return text(
+            f"SELECT {listed} FROM {node.state} AS s",
+            only_if(
+                self.parts,
+                text(
+                    f" WHERE NOT EXISTS (SELECT 1 FROM {self.c} AS c WHERE c.{PLACE} = s.ctid)"
+                    f" UNION ALL {more}"
+                ),
+            ),
+        )
+
+    def _step(self, name: str, body: Text) -> Step:
+        return Step(name, body, self.parts)
+
+    # ---- counts and sums
+
+    def _sums(self) -> Text:
+        node = self.node
+        keys = ", ".join(f"CAST({k} AS {node.column(k).type}) AS {k}" for k in node.key)
+        sums = [f"CAST(coalesce(sum({c.name}), 0) AS {c.type}) AS {c.name}" for c in self.values]
+        listed = ", ".join([*([keys] if keys else []), *sums])
+        group = f"\nGROUP BY {', '.join(node.key)}" if node.key else ""
+        changed = " OR ".join(f"sum({c.name}) <> 0" for c in self.values)
+        return text(
+            f"SELECT {listed} FROM (\n", self._all_terms(), f"\n) AS q{group}\nHAVING {changed}"
+        )
+
+    def _all_terms(self, *, only_keys: bool = False) -> Text:
+        """The terms of all inputs, with UNION ALL between those that are there."""
+        selects = []
+        for each in self.node.inputs:
+            for term in terms(each.product, self.images):
+                chosen = self._changed_rows(each, term) if only_keys else self._amounts(each, term)
+                selects.append(only_if(term.parts, text("\nUNION ALL ", chosen)))
+        return text(self._nothing(only_keys), *selects)
+
+    def _nothing(self, only_keys: bool) -> str:
+        """No rows, of the terms' types: each term can then begin alike."""
+        node = self.node
+        listed = [f"CAST(NULL AS {node.column(k).type}) AS {k}" for k in node.key]
+        if not only_keys:
+            listed += [f"CAST(NULL AS {self._wide(c.type)}) AS {c.name}" for c in self.values]
+        return f"SELECT {', '.join(listed) or '1'} WHERE false"
+
+    @staticmethod
+    def _wide(type_: str) -> str:
+        return "numeric" if type_.startswith("numeric") else type_
+
+    def _amounts(self, each: Input, term: Term) -> Text:
+        listed = [
+            f"{sql_of(value)} AS {name}"
+            for name, value in zip(self.node.key, each.key, strict=True)
+        ]
+        for column in self.values:
+            amount = each.amounts.get(column.name)
+            if amount is None:
+                listed.append(f"0 AS {column.name}")
+            elif sql_of(amount) == "1":
+                listed.append(f"{term.weight} AS {column.name}")
+            else:
+                listed.append(f"{sql_of(enclosed(amount))} * {term.weight} AS {column.name}")
+        return text(f"SELECT {', '.join(listed)}\n", term.source)
+
+    def _concerned(self) -> Text:
+        node = self.node
+        listed = [f"x.{k}" for k in node.key]
+        listed += [f"s.ctid AS {PLACE}"]
+        listed += [f"s.{c.name} AS old_{c.name}" for c in self.values]
+        listed += [f"coalesce(s.{c.name}, 0) + x.{c.name} AS {c.name}" for c in self.values]
+        on = matches(node, "s", "x") or "true"
+        return text(
+            f"SELECT {', '.join(listed)} FROM {self.x} AS x LEFT JOIN {node.state} AS s ON {on}"
+        )
+
+    def _images(self) -> Text:
+        node = self.node
+        used = self.images.used[node.name]
+        keys = [k for k in node.key if k in used]
+        values = [c.name for c in self.values if c.name in used]
+        old = ", ".join([*keys, *(f"old_{v} AS {v}" for v in values), f"-1::bigint AS {M}"])
+        new = ", ".join([*keys, *values, f"1::bigint AS {M}"])
+        differs = " OR ".join(f"old_{v} IS DISTINCT FROM {v}" for v in values)
+        if node.is_global:
+            condition = f" WHERE {differs}" if differs else " WHERE false"
+            return text(
+                f"SELECT {old} FROM {self.c}{condition}\nUNION ALL SELECT {new}"
+                f" FROM {self.c}{condition}"
+            )
+        changed = f"{COUNT} = 0 OR old_{COUNT} IS NULL"
+        changed = f"({changed} OR {differs})" if differs else f"({changed})"
+        return text(
+            f"SELECT {old} FROM {self.c} WHERE old_{COUNT} IS NOT NULL AND {changed}\n"
+            f"UNION ALL SELECT {new} FROM {self.c} WHERE {COUNT} <> 0 AND {changed}"
+        )
+
+    def _apply_sums(self) -> list[Step]:
+        node = self.node
+        assigned = ", ".join(f"{c.name} = c.{c.name}" for c in self.values)
+        names = ", ".join(c.name for c in node.columns)
+        listed = ", ".join(f"c.{c.name}" for c in node.columns)
+        alive = "" if node.is_global else f" AND c.{COUNT} <> 0"
+        found = [
+            self._step(
+                f"tally_u_{node.name}",
+                text(
+                    f"UPDATE {node.state} AS s SET {assigned} FROM {self.c} AS c"
+                    f" WHERE s.ctid = c.{PLACE}{alive}"
+                ),
+            ),
+            self._step(
+                f"tally_i_{node.name}",
+                text(
+                    f"INSERT INTO {node.state} ({names}) SELECT {listed} FROM {self.c} AS c"
+                    f" WHERE c.{PLACE} IS NULL{alive}"
+                ),
+            ),
+        ]
+        if not node.is_global:
+            found.append(
+                self._step(
+                    f"tally_e_{node.name}",
+                    text(
+                        f"DELETE FROM {node.state} AS s USING {self.c} AS c"
+                        f" WHERE s.ctid = c.{PLACE} AND c.{COUNT} = 0"
+                    ),
+                )
+            )
+        return found
+
+    # ---- groups computed anew
+
+    def _touched(self) -> Text:
+        node = self.node
+        if not node.key:
+            return text(
+                "SELECT 1 AS touched FROM (\n", self._all_terms(only_keys=True), "\n) AS q LIMIT 1"
+            )
+        keys = ", ".join(f"CAST({k} AS {node.column(k).type}) AS {k}" for k in node.key)
+        return text(f"SELECT DISTINCT {keys} FROM (\n", self._all_terms(only_keys=True), "\n) AS q")
+
+    def _changed_rows(self, each: Input, term: Term) -> Text:
+        # What cancels among the terms is computed anew in vain, which is right all the same.
+        listed = [
+            f"{sql_of(value)} AS {name}"
+            for name, value in zip(self.node.key, each.key, strict=True)
+        ]
+        return text(f"SELECT {', '.join(listed) or '1'}\n", term.source)
+
+    def _recomputed(self) -> Text:
+        node = self.node
+        assert node.restricted is not None
+        if not node.key:
+            gate = text(f" WHERE EXISTS (SELECT 1 FROM {self.x})")
+            return text(
+                "SELECT * FROM (\n", self._reading(sql_of(node.restricted)), "\n) AS q", gate
+            )
+        nullable = [k for k in node.key if node.column(k).nullable]
+        query = node.restricted
+        keyed = _keys_of(query, node)
+        plain = ", ".join(sql_of(keyed[k]) for k in node.key)
+        none_null = " AND ".join(f"k.{k} IS NOT NULL" for k in nullable)
+        names = ", ".join(f"k.{k}" for k in node.key)
+        chosen = f" WHERE {none_null}" if nullable else ""
+        several = len(node.key) > 1
+        left = f"({plain})" if several else plain
+        condition = f"{left} IN (SELECT {names} FROM {self.x} AS k{chosen})"
+        body = self._reading(_restricted(query, condition))
+        if not nullable:
+            return body
+        with_null = " OR ".join(f"k.{k} IS NULL" for k in nullable)
+        same = " AND ".join(
+            f"({sql_of(enclosed(keyed[k]))} = k.{k} OR ({sql_of(enclosed(keyed[k]))} IS NULL"
+            f" AND k.{k} IS NULL))"
+            if k in nullable
+            else f"{sql_of(enclosed(keyed[k]))} = k.{k}"
+            for k in node.key
+        )
+        unknown = (
+            f"EXISTS (SELECT 1 FROM {self.x} AS k WHERE ({with_null}) AND {same})"
+            f" AND (SELECT EXISTS (SELECT 1 FROM {self.x} AS k WHERE {with_null}))"
+        )
+        return text(
+            "SELECT * FROM (\n",
+            body,
+            "\n) AS q\nUNION ALL\nSELECT * FROM (\n",
+            self._reading(_restricted(query, unknown)),
+            "\n) AS q",
+        )
+
+    def _reading(self, query: str) -> Text:
+        """A query that reads nodes as they will be, by the names that it has for them."""
+        found: list[str | Text] = [query]
+        for placeholder, node in self.node.reads.items():
+            inner = NodeSteps(node, self.images).as_it_will_be()
+            parts: list[str | Text] = []
+            for piece in found:
+                if not isinstance(piece, str):
+                    parts.append(piece)
+                    continue
+                split = piece.split(f"{placeholder} AS ")
+                for place, each in enumerate(split):
+                    if place:
+                        parts += ["(", inner, ") AS "]
+                    parts.append(each)
+            found = parts
+        return text(*found)
+
+    def _stored_rows(self) -> Text:
+        node = self.node
+        listed = ", ".join(f"s.{c.name}" for c in node.columns)
+        on = matches(node, "s", "x") or "true"
+        return text(
+            f"SELECT s.ctid AS {PLACE}, {listed} FROM {self.x} AS x JOIN {node.state} AS s ON {on}"
+        )
+
+    def _anew(self) -> Text:
+        assert self.node.restricted is not None
+        return self._reading(sql_of(self.node.restricted))
+
+    def _all_stored(self) -> Text:
+        listed = ", ".join(f"s.{c.name}" for c in self.node.columns)
+        return text(f"SELECT s.ctid AS {PLACE}, {listed} FROM {self.node.state} AS s")
+
+    def _replaced(self) -> Text:
+        columns = [(c.name, c.type) for c in self.node.columns]
+        names = ", ".join(n for n, _ in columns)
+        return text(
+            f"SELECT {names}, sum({M})::bigint AS {M} FROM (\n"
+            f"SELECT {names}, -1 AS {M} FROM {self.c}\n"
+            f"UNION ALL SELECT {names}, 1 FROM {self.new}\n"
+            f") AS q GROUP BY {by_value(columns)} HAVING sum({M}) <> 0"
+        )
+
+    def _apply_rows(self) -> list[Step]:
+        node = self.node
+        columns = [(c.name, c.type) for c in node.columns]
+        names = ", ".join(n for n, _ in columns)
+        counted = ", ".join(f"c.{n}" for n, _ in columns)
+        same = " AND ".join(
+            f"d.{n} IS NOT DISTINCT FROM c.{n}"
+            + ("" if is_identical(t) else f" AND d.{n}::text IS NOT DISTINCT FROM c.{n}::text")
+            for n, t in columns
+        )
+        # Of equal rows as many are deleted as are too many.
+        by = by_value(columns, "c.")
+        return [
+            self._step(
+                f"tally_e_{node.name}",
+                text(
+                    f"DELETE FROM {node.state} AS s USING (SELECT c.{PLACE}, {counted},"
+                    f" row_number() OVER (PARTITION BY {by}) AS place FROM {self.c} AS c) AS c,"
+                    f" {self.d} AS d WHERE s.ctid = c.{PLACE} AND d.{M} < 0"
+                    f" AND c.place <= -d.{M} AND {same}"
+                ),
+            ),
+            self._step(
+                f"tally_i_{node.name}",
+                text(
+                    f"INSERT INTO {node.state} ({names}) SELECT {names} FROM {self.d},"
+                    f" generate_series(1, {M}) WHERE {M} > 0"
+                ),
+            ),
+        ]
+
+
+def matches(node: Node, left: str, right: str) -> str:
+    """A condition: the same key on both sides, nulls being equal, by an index of the state."""
+    nullable = [k for k in node.key if node.column(k).nullable]
+    if not nullable:
+        return " AND ".join(f"{left}.{k} = {right}.{k}" for k in node.key)
+    same = " AND ".join(
+        f"{left}.{k} IS NOT DISTINCT FROM {right}.{k}"
+        if k in nullable
+        else f"{left}.{k} = {right}.{k}"
+        for k in node.key
+    )
+    return f"{hashed(node.key, left)} = {hashed(node.key, right)} AND {same}"
+
+
+def hashed(key: Sequence[str], alias: str = "") -> str:
+    """A number for a key with nulls, which an index can have."""
+    prefix = f"{alias}." if alias else ""
+    return f"hash_record_extended(ROW({', '.join(prefix + k for k in key)}), 0)"
+
+
+def indexes_of(node: Node) -> list[str]:
+    """What the state is looked up by, beyond its unique key."""
+    found = []
+    if any(node.column(k).nullable for k in node.key):
+        found.append(hashed(node.key))
+    elif node.key and node.strategy == "group":
+        found.append(", ".join(node.key))
+    return found
+
+
+def _keys_of(query: exp.Query, node: Node) -> dict[str, exp.Expr]:
+    return {s.alias_or_name: s.unalias() for s in query.selects if s.alias_or_name in node.key}
+
+
+def _restricted(query: exp.Query, condition: str) -> str:
+    """The query with a condition more, given as SQL."""
+    copy = query.copy()
+    assert isinstance(copy, exp.Select)
+    marker = exp.column("tally_restriction")
+    copy.where(marker, copy=False)
+    return sql_of(copy).replace("tally_restriction", condition)

@@ -1,0 +1,213 @@
+"""The terms of a product's change: each leaf's pending changes, joined with the other leaves.
+
+With the leaves in an order, the change of their join is the sum over each leaf of its changes
+joined with those before it as they are afterwards and those after it as they were before. Sources
+are stored as they are afterwards, states as they were before; what differs is added to them by
+UNION ALL, with signs in the column `tally_m`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlglot import exp
+
+from tallykeeper.database import sql
+from tallykeeper.select.expressions import sql_of, stripped
+from tallykeeper.select.plan import Text
+from tallykeeper.select.relations import Leaf, Node, Product, tables_of
+from tallykeeper.select.resolve import Source
+from tallykeeper.select.text import only_if, text
+from tallykeeper.select.uniqueness import unique_keys
+
+M = "tally_m"
+ROWS = 1e6
+
+
+@dataclass(frozen=True)
+class Term:
+    """The change that comes of one leaf: FROM and WHERE, and how often a row of it counts."""
+
+    leaf: Leaf
+    parts: frozenset[int]
+    source: Text
+    weight: str
+
+
+@dataclass(frozen=True)
+class Images:
+    """Where the pending changes of relations are.
+
+    `numbers` are the parts of sources, `columns` what is captured of them. `parts` are those that
+    a relation depends on.
+    """
+
+    numbers: Mapping[int, int]
+    columns: Mapping[int, Sequence[str]]
+    used: Mapping[str, Sequence[str]]
+    node_parts: Mapping[str, frozenset[int]]
+
+    def parts(self, relation: Source | Node) -> frozenset[int]:
+        """The parts whose pending changes change the relation."""
+        if isinstance(relation, Node):
+            return self.node_parts[relation.name]
+        return frozenset({self.numbers[relation.oid]})
+
+    def name(self, relation: Source | Node) -> str:
+        """The step that has the relation's changes."""
+        if isinstance(relation, Node):
+            return f"tally_d_{relation.name}"
+        return f"tally_p{self.numbers[relation.oid]}"
+
+    def columns_of(self, relation: Source | Node) -> Sequence[str]:
+        """The columns that its changes have."""
+        if isinstance(relation, Node):
+            return self.used[relation.name]
+        return self.columns[relation.oid]
+
+
+def name_of(relation: Source | Node) -> str:
+    """The relation's qualified and quoted name."""
+    if isinstance(relation, Node):
+        return relation.state
+    return f"{sql.quote(relation.schema)}.{sql.quote(relation.name)}"
+
+
+def terms(product: Product, images: Images) -> list[Term]:
+    """All terms of the product's change; their sum is the change."""
+    leaves = sorted(product.leaves, key=lambda leaf: isinstance(leaf.relation, Node))
+    found = []
+    for place, driver in enumerate(leaves):
+        signed: dict[str, frozenset[int]] = {}
+        read: dict[str, Text] = {}
+        for other_place, other in enumerate(leaves):
+            if other is driver:
+                continue
+            is_stored_so = (other_place < place) is isinstance(other.relation, Source)
+            if is_stored_so:
+                read[other.alias] = text(f"{name_of(other.relation)} AS {quoted(other.alias)}")
+            else:
+                read[other.alias] = _adjusted(other, images)
+                signed[other.alias] = images.parts(other.relation)
+        first = text(f"{images.name(driver.relation)} AS {quoted(driver.alias)}")
+        source = from_clause(product, driver, first, read)
+        factors = [f"{quoted(a)}.{M}" for a in (driver.alias, *signed)]
+        weight = " * ".join(factors)
+        if product.sign < 0:
+            weight = f"-({weight})"
+        found.append(Term(driver, images.parts(driver.relation), source, weight))
+    return found
+
+
+def _adjusted(leaf: Leaf, images: Images) -> Text:
+    """The leaf's relation as it is not stored: a source as it was, a state as it will be."""
+    names = images.columns_of(leaf.relation)
+    columns = "".join(f"{sql.quote(n)}, " for n in names)
+    sign = "" if isinstance(leaf.relation, Node) else "-"
+    return text(
+        f"(SELECT {columns}1::bigint AS {M} FROM {name_of(leaf.relation)}",
+        only_if(
+            images.parts(leaf.relation),
+            text(f" UNION ALL SELECT {columns}{sign}{M} FROM {images.name(leaf.relation)}"),
+        ),
+        f") AS {quoted(leaf.alias)}",
+    )
+
+
+def from_clause(
+    product: Product, driver: Leaf | None, first: Text, read: Mapping[str, Text]
+) -> Text:
+    """FROM and WHERE with the leaves in the order in which they are best looked up."""
+    done: set[str] = {driver.alias} if driver is not None else set()
+    waiting = list(product.conditions)
+    where = [c for c in waiting if tables_of(c) <= done]
+    waiting = [c for c in waiting if c not in where]
+    parts: list[str | Text] = ["FROM ", first]
+    expansions = list(product.expansions)
+
+    def expand() -> None:
+        for expansion in list(expansions):
+            needs = tables_of(expansion.item) - {expansion.alias}
+            if needs <= done and parts != ["FROM ", ()]:
+                done.add(expansion.alias)
+                expansions.remove(expansion)
+                kind, on = ("LEFT JOIN", " ON TRUE") if expansion.outer else ("CROSS JOIN", "")
+                parts.append(f"\n  {kind} {sql_of(expansion.item)}{on}")
+                ready()
+
+    def ready() -> None:
+        # Conditions on functions of FROM have no join to stand at.
+        for condition in list(waiting):
+            if tables_of(condition) <= done:
+                where.append(condition)
+                waiting.remove(condition)
+
+    expand()
+    left = [leaf for leaf in product.leaves if leaf is not driver]
+    while left:
+        best = min(left, key=lambda leaf: _cost(leaf, done, waiting))
+        left.remove(best)
+        done.add(best.alias)
+        on = [c for c in waiting if tables_of(c) <= done]
+        waiting = [c for c in waiting if c not in on]
+        conditions = " AND ".join(f"({sql_of(c)})" for c in on)
+        join = (
+            text("\n  JOIN ", read[best.alias], f" ON {conditions}")
+            if on
+            else text("\n  CROSS JOIN ", read[best.alias])
+        )
+        parts.append(join)
+        expand()
+    if where or waiting:
+        conditions = " AND ".join(f"({sql_of(c)})" for c in (*where, *waiting))
+        parts.append(f"\n  WHERE {conditions}")
+    return text(*parts)
+
+
+def _cost(leaf: Leaf, done: set[str], conditions: Sequence[exp.Expr]) -> tuple[float, ...]:
+    """How many rows of the leaf belong to one row so far, by what is known of its columns."""
+    looked_up = lookup_columns(leaf, done, conditions)
+    relation = leaf.relation
+    if isinstance(relation, Node):
+        if any(set(key) <= looked_up for key in unique_keys(leaf)):
+            return (0, 1.0)
+        if relation.is_global:
+            return (0, 1.0)
+        if looked_up & set(relation.key[:1]):
+            return (1, 3.0)
+        return (2, 1000.0) if looked_up else (3, ROWS)
+    rows = max(relation.rows, 1.0) if relation.rows > 0 else 1000.0
+    if any(set(key) <= looked_up for key in relation.unique_keys):
+        return (0, 1.0)
+    fan_out = rows
+    for name in looked_up:
+        fan_out /= max(relation.distinct.get(name, 10.0), 1.0)
+    fan_out = max(fan_out, 1.0)
+    indexed = any(index[0] in looked_up for index in relation.indexes)
+    if looked_up:
+        return (1, fan_out) if indexed else (2, fan_out)
+    return (3, rows)
+
+
+def lookup_columns(leaf: Leaf, done: set[str], conditions: Sequence[exp.Expr]) -> set[str]:
+    """The columns of the leaf that conditions say are equal to what is known already."""
+    found = set()
+    for condition in map(stripped, conditions):
+        if not isinstance(condition, exp.EQ):
+            continue
+        sides = stripped(condition.this), stripped(condition.expression)
+        for one, other in (sides, sides[::-1]):
+            if (
+                isinstance(one, exp.Column)
+                and one.table == leaf.alias
+                and tables_of(other) <= done
+                and other.find(exp.Query) is None
+            ):
+                found.add(one.name)
+    return found
+
+
+def quoted(alias: str) -> str:
+    """An alias as sqlglot prints it in columns: both have to be the same."""
+    return sql_of(exp.to_identifier(alias))
