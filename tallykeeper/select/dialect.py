@@ -44,6 +44,35 @@ class Parser(PostgresParser):
         k: v for k, v in PostgresParser.FUNCTION_PARSERS.items() if k in _SYNTAX
     }
 
+    # '101'::bit is one bit, '101'::"bit" all of them.
+    QUOTED_TYPES_TO_PRESERVE: ClassVar = {"char", "bit"}
+    UNARY_PARSERS: ClassVar = {
+        **PostgresParser.UNARY_PARSERS,
+        TokenType.PARAMETER: lambda self: self.expression(exp.Abs(this=self._parse_unary())),
+    }
+
+    def _parse_types(self, *args: Any, **kwargs: Any) -> exp.Expr | None:
+        first, second = self._curr, self._next
+        if first and second and first.text.lower() == "bit" and second.text.lower() == "varying":
+            self._advance(2)
+            return self._with_length("bit varying")
+        if first and second and (first.text.lower(), second.text) == ("interval", "("):
+            self._advance()
+            return self._with_length("interval")
+        return super()._parse_types(*args, **kwargs)
+
+    def _with_length(self, name: str) -> exp.Expr:
+        """A type that sqlglot has no name for, with the number in parentheses after it."""
+        if self._match(TokenType.L_PAREN):
+            number = self._curr.text
+            self._advance()
+            self._match_r_paren()
+            name = f"{name}({number})"
+        this = exp.DataType(this=exp.DType.USERDEFINED, kind=name)
+        while self._match_pair(TokenType.L_BRACKET, TokenType.R_BRACKET):
+            this = exp.DataType(this=exp.DType.ARRAY, expressions=[this], nested=True)
+        return this
+
     def _parse_function_call(self, *args: Any, **kwargs: Any) -> exp.Expr | None:
         # A name in quotes, "substring", is called like any other function.
         if self._curr and self._curr.token_type == TokenType.IDENTIFIER:
@@ -58,7 +87,35 @@ class Parser(PostgresParser):
 
 
 class Generator(PostgresGenerator):
-    """Prints function names as they were written."""
+    """Prints function names and operators as they were written."""
+
+    MULTI_ARG_DISTINCT = True
+    # Functions of these names are `exp.Anonymous`, so that these are the operators.
+    TRANSFORMS: ClassVar = {
+        **PostgresGenerator.TRANSFORMS,
+        exp.Abs: lambda self, e: f"@ {self.sql(e, 'this')}",
+        exp.Cbrt: lambda self, e: f"||/ {self.sql(e, 'this')}",
+        exp.Pow: lambda self, e: self.binary(e, "^"),
+        exp.Sqrt: lambda self, e: f"|/ {self.sql(e, 'this')}",
+        exp.StartsWith: lambda self, e: self.binary(e, "^@"),
+    }
+
+    def not_sql(self, expression: exp.Not) -> str:
+        # NOT of anything is printed with parentheses by PostgreSQL; these are operators of theirs.
+        negated = expression.this
+        if isinstance(negated, exp.RegexpLike):
+            return str(self.binary(negated, "!~"))
+        if isinstance(negated, exp.RegexpILike):
+            return str(self.binary(negated, "!~*"))
+        if isinstance(negated, exp.Is) and not negated.args.get("negate"):
+            return f"{self.sql(negated, 'this')} IS NOT {self.sql(negated, 'expression')}"
+        return str(super().not_sql(expression))
+
+    def windowspec_sql(self, expression: exp.WindowSpec) -> str:
+        if expression.args.get("end") or expression.args.get("exclude"):
+            return str(super().windowspec_sql(expression))
+        start = f"{self.sql(expression, 'start')} {self.sql(expression, 'start_side')}"
+        return f"{self.sql(expression, 'kind')} {start}"
 
     def normalize_func(self, name: str) -> str:
         return name
