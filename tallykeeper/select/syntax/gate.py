@@ -23,7 +23,7 @@ _SCHEMA_OF = text(
     "SELECT n.nspname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
     " WHERE c.oid = to_regclass(:view)"
 )
-_CALLS = ("funcid", "opno", "aggfnoid", "winfnoid")
+_CALLS = ("funcid", "opno", "aggfnoid", "winfnoid", "booltesttype", "nulltesttype", "subLinkType")
 
 
 def gate(connection: Connection, resolved: Resolved) -> str | None:
@@ -73,6 +73,9 @@ def _used(connection: Connection, view: str, *, joined: bool = True) -> set[tupl
     for rule in rules(connection, view):
         for node in rule.walk(enter=lambda key: joined or key != "joinaliasvars"):
             used |= {(c, str(node.fields[c])) for c in _CALLS if c in node.fields}
+            # Conditions of joins that moved may be combined by another AND.
+            if node.name in ("BOOLEXPR", "BOOL") and node.fields["boolop"] != "and":
+                used.add(("boolop", str(node.fields["boolop"])))
             if node.name == "CONST":
                 used.add((str(node.fields["consttype"]), str(node.fields["constvalue"])))
     return used
