@@ -23,17 +23,13 @@ NEWEST, OLDEST = VERSIONS[0], VERSIONS[-1]
 
 
 def _chosen() -> Iterator[pytest.ParameterSet]:
-    """By version and database, so that each installation is made once.
-
-    It is the same object each time: pytest makes a fixture anew for a parameter that is only equal.
-    """
+    """By version and database, so that each installation is made once."""
     for version in (NEWEST, OLDEST):
         for bed in BEDS:
-            place = (version, bed)
             for change in ALL:
                 chosen = version == NEWEST or change.everywhere
                 if chosen and change.bed == bed and change.since <= version <= change.until:
-                    yield pytest.param(place, change, id=f"{change.name} ({version})")
+                    yield pytest.param((version, bed), change, id=f"{change.name} ({version})")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +40,10 @@ def installation(request: pytest.FixtureRequest, postgres_servers: Servers) -> I
         yield made
 
 
-@pytest.mark.parametrize(("installation", "change"), [*_chosen()], indirect=["installation"])
+# Without a scope pytest takes that of the parameter that is no fixture: an installation per test.
+@pytest.mark.parametrize(
+    ("installation", "change"), [*_chosen()], indirect=["installation"], scope="module"
+)
 def test_a_change_leaves_nothing_silently_wrong(installation: Original, change: Change) -> None:
     problems = judge(change, examine(installation, change))
     if change.name in NOT_YET:
