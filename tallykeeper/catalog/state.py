@@ -57,6 +57,7 @@ LOG_DIFFERED = "its change log was missing, another table, or had other columns"
 VIEW_MISSING = "its live view was missing"
 VIEW_MISREAD = "its live view read another table than its own"
 STATE_MISSING = "a stored intermediate result of it was missing or had other columns"
+STATE_WRONG = "a stored intermediate result of it was not what it should be"
 FAULTS = (
     DECLARATION_CHANGED,
     CAPTURE_REPAIRED,
@@ -64,6 +65,7 @@ FAULTS = (
     VIEW_MISSING,
     VIEW_MISREAD,
     STATE_MISSING,
+    STATE_WRONG,
 )
 # How the reasons begin that triggers write, each a fault too.
 CAPTURE_FAILED = "capture"

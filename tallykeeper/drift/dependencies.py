@@ -133,7 +133,7 @@ def notice(connection: Connection, tally: Tally, found: Sequence[Drift]) -> list
     nothing.
     """
     lasting = [d for d in found if d.consequence > Consequence.STALE]
-    if not found or not _may_mark(connection):
+    if not found or not may_mark(connection):
         return lasting
     for drift in found:
         if drift.consequence is Consequence.STALE:
@@ -178,7 +178,7 @@ def noticed_since(connection: Connection, tally: Tally, known: Installed) -> Sta
     if found:
         lasting = _noticed(connection, tally, found)
         return Standing(lasting, state.stale_reasons(connection, tally))
-    if looked.now is not None and _may_mark(connection):
+    if looked.now is not None and may_mark(connection):
         catalog_rows.keep(connection, tally, looked.now)
     return nothing
 
@@ -211,7 +211,7 @@ def reasons_to_rebuild(
 
 def stay_stale(connection: Connection, tally: Tally, faults: Sequence[Drift]) -> None:
     """After a rebuild, which removes all invalidations: put back that of a broken capture."""
-    if any(drift.missed for drift in faults) and _may_mark(connection):
+    if any(drift.missed for drift in faults) and may_mark(connection):
         state.mark_stale(connection, tally, CAPTURE_BROKEN)
 
 
@@ -259,7 +259,8 @@ def _faults(engine: Engine, tallies: Sequence[Tally]) -> list[str]:
     return list(dict.fromkeys(str(d) for each in found.values() for d in each if d.is_fault))
 
 
-def _may_mark(connection: Connection) -> bool:
+def may_mark(connection: Connection) -> bool:
+    """Whether this role may mark tallies stale in this transaction."""
     return bool(
         connection.exec_driver_sql(
             f"SELECT has_table_privilege('{sql.name_of(stale_marks)}', 'INSERT')"

@@ -297,7 +297,7 @@ def _verify_once(
             days.update(total.days or ())
             differences += [Difference(r.day, r.key, r.stored, r.expected) for r in shown]
         if isinstance(tally, SelectTally) and everything and any(map(_is_last, scopes)):
-            faults += tuple(node_states.faults(connection, tally))
+            faults += tuple(_state_faults(connection, tally))
         return Verification(
             tally.name,
             any(isinstance(scope, Everything) for scope in scopes),
@@ -312,6 +312,14 @@ def _verify_once(
             quarantine=quarantine.listed(connection, tally, limit) if held else (),
             faults=faults,
         )
+
+
+def _state_faults(connection: Connection, tally: SelectTally) -> list[str]:
+    """What is wrong with stored intermediate results, for which the tally becomes stale."""
+    found = node_states.faults(connection, tally)
+    if found and dependencies.may_mark(connection):
+        state.mark_stale(connection, tally, state.STATE_WRONG)
+    return found
 
 
 def _is_last(scope: KeyFilter) -> bool:

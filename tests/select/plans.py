@@ -15,6 +15,10 @@ from tallykeeper.select.plan import (
 SPENT = "SELECT customer_id, count(*) AS n, sum(cents) AS spent FROM shop.orders GROUP BY 1"
 ROWS = "SELECT customer_id, cents FROM shop.orders"
 TOTALS = "SELECT count(*) AS n, sum(cents) AS spent FROM shop.orders"
+DAYS = (
+    "SELECT date_trunc('day', placed_at, 'UTC') AS day, count(*) AS n, sum(cents) AS cents"
+    " FROM shop.orders GROUP BY 1"
+)
 
 LOG = "tallykeeper.shop_{}_log"
 
@@ -146,6 +150,44 @@ def bag(name: str = "rows") -> Plan:
                 "SELECT d.customer_id, d.cents,"
                 f" (SELECT count(*) FROM shop.orders AS o WHERE {same} d.cents) AS tally_total"
                 " FROM delta AS d"
+            ),
+        ),
+    )
+
+
+def days() -> Plan:
+    """Of `DAYS`: the days that changed are computed anew."""
+    start = "date_trunc('day', {}, 'UTC')"
+    touched = Step(
+        "touched",
+        (
+            Piece(
+                f"SELECT DISTINCT {start.format('t0_placed_at')} AS day FROM {LOG.format('days')}"
+            ),
+        ),
+        frozenset({0}),
+    )
+    at = start.format("o.placed_at")
+    placed_at = CapturedColumn("placed_at", "timestamp with time zone", "t0_placed_at")
+    orders = _orders()
+    return Plan(
+        columns=(
+            Column("day", "timestamp with time zone", nullable=False),
+            Column("n", "bigint", nullable=False),
+            Column("cents", "numeric"),
+        ),
+        key=("day",),
+        is_bag=False,
+        strategy="group",
+        captured=(
+            CapturedSource(0, "shop", "orders", (placed_at, orders.columns[1]), orders.condition),
+        ),
+        steps=(touched,),
+        changes=(
+            Piece(
+                "SELECT t.day, count(o.id) AS n, sum(o.cents) AS cents,"
+                " CASE WHEN count(o.id) > 0 THEN 1 ELSE 0 END AS tally_total"
+                f" FROM touched AS t LEFT JOIN shop.orders AS o ON {at} = t.day GROUP BY t.day"
             ),
         ),
     )

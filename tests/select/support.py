@@ -18,14 +18,21 @@ from tests.select import plans
 ORDERS = (
     "CREATE SCHEMA shop",
     "CREATE TABLE shop.orders (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
-    " customer_id integer, cents numeric, note text)",
+    " customer_id integer, cents numeric, note text,"
+    " placed_at timestamptz NOT NULL DEFAULT '2026-01-01 10:00Z')",
 )
 PLANS: Mapping[str, Callable[[], Plan]] = {
     "shop.spent": plans.spent,
     "shop.rows": plans.bag,
     "shop.totals": plans.totals,
+    "shop.days": plans.days,
 }
-SELECTS = {"shop.spent": plans.SPENT, "shop.rows": plans.ROWS, "shop.totals": plans.TOTALS}
+SELECTS = {
+    "shop.spent": plans.SPENT,
+    "shop.rows": plans.ROWS,
+    "shop.totals": plans.TOTALS,
+    "shop.days": plans.DAYS,
+}
 
 
 def shop(*names: str) -> System:
