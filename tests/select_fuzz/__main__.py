@@ -9,10 +9,11 @@ from functools import partial
 
 from tests.select_fuzz import cases, minimize
 from tests.select_fuzz.adapters import Whole
+from tests.select_fuzz.direct import Direct
 from tests.select_fuzz.harness import AdapterFactory, Results, Run, report
 from tests.servers import VERSIONS, Servers
 
-ADAPTERS: dict[str, AdapterFactory] = {"whole": Whole}
+ADAPTERS: dict[str, AdapterFactory] = {"whole": Whole, "direct": Direct}
 
 
 def main() -> int:
@@ -20,7 +21,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.select_fuzz", description=__doc__)
     parser.add_argument("--seeds", default="1-100", help="first-last, or one")
     parser.add_argument("--seconds", type=float, default=float("inf"))
-    parser.add_argument("--adapter", choices=sorted(ADAPTERS), default="whole")
+    parser.add_argument("--adapter", choices=sorted(ADAPTERS), default="direct")
     parser.add_argument("--postgres", type=int, choices=VERSIONS, default=VERSIONS[0])
     parser.add_argument("--print", action="store_true", help="print the cases, run nothing")
     parser.add_argument("--minimize", metavar="TALLY", help="make one seed's failing tally small")

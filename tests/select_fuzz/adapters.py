@@ -23,7 +23,6 @@ class Kept:
     name: str
     definition: str
     derived: str
-    live: str
     strategy: str
     nodes: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
@@ -38,6 +37,9 @@ class Adapter(Protocol):
 
     def refresh(self, kept: Kept) -> None:
         """Bring the derived table up to date."""
+
+    def live(self, kept: Kept) -> str:
+        """The relation that shows what is pending too."""
 
     def close(self) -> None:
         """Close what it opened."""
@@ -60,7 +62,7 @@ class Whole:
         definition, derived = f"kept.{name}_definition", f"kept.{name}"
         self.connection.execute(f"CREATE VIEW {definition} AS {select}")
         self.connection.execute(f"CREATE TABLE {derived} AS TABLE {definition}")
-        return Kept(name, definition, derived, definition, "whole", ("whole",))
+        return Kept(name, definition, derived, "whole", ("whole",))
 
     def refresh(self, kept: Kept) -> None:
         if self.skip_after is not None and self.skip_after.search(self.last_write):
@@ -68,6 +70,9 @@ class Whole:
         with self.connection.transaction():
             self.connection.execute(f"DELETE FROM {kept.derived}")
             self.connection.execute(f"INSERT INTO {kept.derived} TABLE {kept.definition}")
+
+    def live(self, kept: Kept) -> str:
+        return kept.definition
 
     def close(self) -> None:
         self.connection.close()

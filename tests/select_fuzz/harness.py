@@ -115,6 +115,7 @@ class Run:
         self.factory = factory
         self.url = url
         self.kept: list[Kept] = []
+        self.adapter: Adapter
         self._stopped: set[str] = set()
         self._selected: dict[str, str] = {}
 
@@ -147,7 +148,7 @@ class Run:
         """Create the tables, have the SELECTs kept, and compare once."""
         set_up(self.connection, self.case)
         valid = [name for name, text in self.case.selects.items() if self._is_valid(text)]
-        adapter = self.factory(self.url)
+        self.adapter = adapter = self.factory(self.url)
         self.results.selects += len(valid)
         for name in valid:
             self._keep(adapter, name)
@@ -162,7 +163,7 @@ class Run:
     def _is_valid(self, select: str) -> bool:
         try:
             with self.connection.transaction(force_rollback=True):
-                self.connection.execute(f"CREATE VIEW {'src'}.tried AS {select}")
+                self.connection.execute(f"CREATE VIEW src.tried AS {select}")
                 found = self.connection.execute("SELECT count(*) FROM src.tried").fetchone()
         except psycopg.Error as error:
             self.results.invalid[sanitize(str(error))] += 1
@@ -230,7 +231,8 @@ class Run:
         """Compare definition and derived table, or live view, in one statement."""
         self.results.snapshots += 1
         try:
-            found = differences(self.connection, kept, where, self._columns(kept))
+            compared = self.adapter.live(kept) if where == "live" else kept.derived
+            found = differences(self.connection, kept, compared, self._columns(kept))
         except (psycopg.Error, DBAPIError) as error:
             if isinstance(error, psycopg.errors.QueryCanceled) or self._is_readable(kept):
                 self._wrong(kept.name, where + " error", error)
@@ -273,9 +275,8 @@ def compared_columns(connection: Connection, relation: str) -> str:
     return ", ".join(n if t in _BY_VALUE else f"{n}::text AS {n}" for n, t in rows)  # type: ignore[misc]
 
 
-def differences(connection: Connection, kept: Kept, where: str, columns: str) -> list[str]:
+def differences(connection: Connection, kept: Kept, compared: str, columns: str) -> list[str]:
     """Rows that are missing or too many, at most four of each."""
-    compared = kept.derived if where == "derived" else kept.live
     rows = connection.execute(
         f"WITH d AS MATERIALIZED (SELECT {columns} FROM {kept.definition} AS x),"
         f" k AS MATERIALIZED (SELECT {columns} FROM {compared} AS x)"
