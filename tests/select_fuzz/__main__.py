@@ -7,7 +7,7 @@ import sys
 import time
 from functools import partial
 
-from tests.select_fuzz import cases, minimize
+from tests.select_fuzz import cases, concurrent, minimize
 from tests.select_fuzz.adapters import Whole
 from tests.select_fuzz.direct import Direct
 from tests.select_fuzz.harness import AdapterFactory, Results, Run, report
@@ -25,6 +25,9 @@ def main() -> int:
     parser.add_argument("--postgres", type=int, choices=VERSIONS, default=VERSIONS[0])
     parser.add_argument("--print", action="store_true", help="print the cases, run nothing")
     parser.add_argument("--minimize", metavar="TALLY", help="make one seed's failing tally small")
+    parser.add_argument(
+        "--writers", type=float, metavar="SECONDS", help="three writers for so long a case"
+    )
     parser.add_argument("--rare", type=float, default=0.01, help="of what may be refused or fail")
     given = parser.parse_args()
     first, _, last = given.seeds.partition("-")
@@ -41,25 +44,25 @@ def main() -> int:
             case = cases.make(seeds[0], rare=given.rare)
             _say(minimize.minimized(case, given.minimize, database, factory))
             return 0
-        return _run(seeds, given.seconds, given.rare, database, factory)
+        return _run(given, seeds, database, factory)
     finally:
         servers.stop()
 
 
 def _run(
+    given: argparse.Namespace,
     seeds: range,
-    seconds: float,
-    rare: float,
     database: minimize.Databases,
     factory: AdapterFactory,
 ) -> int:
     started = time.monotonic()
     total = Results()
     for seed in seeds:
-        if time.monotonic() - started > seconds:
+        if time.monotonic() - started > given.seconds:
             break
         with database() as url:
-            results = Run(cases.make(seed, rare=rare), url, factory).quick()
+            runner = Run(cases.make(seed, rare=given.rare), url, factory)
+            results = concurrent.run(runner, given.writers) if given.writers else runner.quick()
         for wrong in results.wrong:
             _say(f"seed {wrong.seed} {wrong.tally}: {wrong.kind}")
         total.add(results)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -29,13 +30,17 @@ class Kept:
     engine_data: Any = field(default=None, repr=False)
 
 
+Check = Callable[[psycopg.Connection[tuple[object, ...]]], None]
+"""Compares in the refresh's own transaction, on its connection."""
+
+
 class Adapter(Protocol):
     """Keeps tallies in one database."""
 
     def keep(self, name: str, select: str) -> Kept:
         """Keep the SELECT; raises Refused."""
 
-    def refresh(self, kept: Kept) -> None:
+    def refresh(self, kept: Kept, before_commit: Check | None = None) -> None:
         """Bring the derived table up to date."""
 
     def live(self, kept: Kept) -> str:
@@ -64,12 +69,19 @@ class Whole:
         self.connection.execute(f"CREATE TABLE {derived} AS TABLE {definition}")
         return Kept(name, definition, derived, "whole", ("whole",))
 
-    def refresh(self, kept: Kept) -> None:
+    def refresh(self, kept: Kept, before_commit: Check | None = None) -> None:
         if self.skip_after is not None and self.skip_after.search(self.last_write):
             return
         with self.connection.transaction():
+            # Before the snapshot, which is not to be older than a TRUNCATE.
+            self.connection.execute(
+                "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;"
+                f"LOCK TABLE {kept.definition} IN ACCESS SHARE MODE"
+            )
             self.connection.execute(f"DELETE FROM {kept.derived}")
             self.connection.execute(f"INSERT INTO {kept.derived} TABLE {kept.definition}")
+            if before_commit is not None:
+                before_commit(self.connection)
 
     def live(self, kept: Kept) -> str:
         return kept.definition

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import psycopg
+from tallykeeper.select.compiler import compile_select
 
 from tallykeeper.database.connections import open_engine
-from tallykeeper.select.compiler import compile_select
 from tallykeeper.select.plan import (
     COPY,
     PART,
@@ -22,7 +22,7 @@ from tallykeeper.select.plan import (
     Plan,
     statement,
 )
-from tests.select_fuzz.adapters import Kept
+from tests.select_fuzz.adapters import Check, Kept
 
 Compile = Callable[..., Plan]
 ENGINE_SCHEMA = "tallykeeper"
@@ -150,16 +150,20 @@ class Direct:
         assert row is not None
         return row[0], row[1] or []
 
-    def refresh(self, kept: Kept) -> None:
+    def refresh(self, kept: Kept, before_commit: Check | None = None) -> None:
         plan: Plan = kept.engine_data
-        self.connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        self._run("BEGIN ISOLATION LEVEL REPEATABLE READ")
         try:
+            # Before the snapshot, which is not to be older than a TRUNCATE.
+            self._run(f"LOCK TABLE {kept.definition} IN ACCESS SHARE MODE")
             is_stale, pending = self.pending(kept)
             if is_stale or (pending and not plan.changes):
                 self._build(kept.name, kept.definition, plan)
             elif pending:
                 self._apply(kept, plan, pending)
             self.check_states(plan)
+            if before_commit is not None:
+                before_commit(self.connection)
             self._run("COMMIT")
         except psycopg.Error:
             self._run("ROLLBACK")

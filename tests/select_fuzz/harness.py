@@ -182,7 +182,7 @@ class Run:
             self.results.refused_examples[reason] = (self.case.seed, self.case.selects[name])
             return
         except Exception as error:  # noqa: BLE001 -- any failure of the engine is a finding
-            self._wrong(name, "install", error)
+            self.found(name, "install", error)
             return
         self.results.kept += 1
         self.results.strategies[kept.strategy] += 1
@@ -192,7 +192,8 @@ class Run:
             self.results.reason_examples[reason] = (self.case.seed, self.case.selects[name])
         self.kept.append(kept)
 
-    def _wrong(self, name: str, where: str, message: object) -> None:
+    def found(self, name: str, where: str, message: object) -> None:
+        """Note what was wrong of a tally, which is not looked at any more."""
         strategy = next((k.strategy for k in self.kept if k.name == name), "")
         text = f"{type(message).__name__}: {message}" if isinstance(message, Exception) else message
         self._stopped.add(name)
@@ -212,12 +213,12 @@ class Run:
         try:
             adapter.refresh(kept)
         except Exception as error:  # noqa: BLE001 -- any failure of the engine is a finding
-            if self._is_readable(kept):
-                self._wrong(kept.name, "refresh", error)
+            if self.is_readable(kept):
+                self.found(kept.name, "refresh", error)
             return
         self.compare(kept, "derived")
 
-    def _is_readable(self, kept: Kept) -> bool:
+    def is_readable(self, kept: Kept) -> bool:
         """Whether the SELECT itself has no error, as by a division by zero."""
         try:
             self.connection.execute(f"SELECT count(x.*) FROM {kept.definition} AS x")
@@ -232,15 +233,16 @@ class Run:
         self.results.snapshots += 1
         try:
             compared = self.adapter.live(kept) if where == "live" else kept.derived
-            found = differences(self.connection, kept, compared, self._columns(kept))
+            found = differences(self.connection, kept, compared, self.columns(kept))
         except (psycopg.Error, DBAPIError) as error:
-            if isinstance(error, psycopg.errors.QueryCanceled) or self._is_readable(kept):
-                self._wrong(kept.name, where + " error", error)
+            if isinstance(error, psycopg.errors.QueryCanceled) or self.is_readable(kept):
+                self.found(kept.name, where + " error", error)
             return
         if found:
-            self._wrong(kept.name, where, "\n".join(found))
+            self.found(kept.name, where, "\n".join(found))
 
-    def _columns(self, kept: Kept) -> str:
+    def columns(self, kept: Kept) -> str:
+        """How the tally's columns are compared."""
         if kept.name not in self._selected:
             self._selected[kept.name] = compared_columns(self.connection, kept.definition)
         return self._selected[kept.name]
