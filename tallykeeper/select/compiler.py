@@ -327,15 +327,22 @@ class _Compiler:
                 f" AS {TOTAL} FROM tally_changed ORDER BY {by}, {M} DESC"
             )
             return [step], text(final)
-        same = " AND ".join(
-            f"d.{n} IS NOT DISTINCT FROM q.{n}"
-            + ("" if is_identical(t) else f" AND d.{n}::text IS NOT DISTINCT FROM q.{n}::text")
-            for n, (_, t) in zip(names, types, strict=True)
-        )
+        same = " AND ".join(f"d.{n} IS NOT DISTINCT FROM q.{n}" for n in names)
+        if all(is_identical(t) for _, t in types):
+            final = (
+                f"SELECT {', '.join(f'q.{n}' for n in names)}, (q.{M} + (SELECT count(*)"
+                f" FROM {self.derived} AS d WHERE {same}))::integer AS {TOTAL}"
+                " FROM tally_changed AS q"
+            )
+            return [step], text(final)
+        # Rows that are equal are written together, and so all of them are returned.
+        stored = ", ".join(f"d.{n}" for n in names)
         final = (
-            f"SELECT {', '.join(f'q.{n}' for n in names)}, (q.{M} + (SELECT count(*)"
-            f" FROM {self.derived} AS d WHERE {same}))::integer AS {TOTAL}"
-            " FROM tally_changed AS q"
+            f"SELECT {listed}, sum({M})::integer AS {TOTAL} FROM (\n"
+            f"SELECT {listed}, {M} FROM tally_changed\n"
+            f"UNION ALL SELECT {stored}, 1 FROM {self.derived} AS d"
+            f" WHERE EXISTS (SELECT 1 FROM tally_changed AS q WHERE {same})\n"
+            f") AS q GROUP BY {by_value(types)}"
         )
         return [step], text(final)
 

@@ -29,7 +29,7 @@ def stripped(expression: exp.Expr) -> exp.Expr:
 
 @cache
 def _parsed(text: str) -> exp.Expr:
-    return parse_one(text.replace(":", "tally_"), read=Dialect)
+    return parse_one(text, read=Dialect)
 
 
 def template(text: str, **values: exp.Expr) -> exp.Expr:
@@ -44,7 +44,7 @@ def template(text: str, **values: exp.Expr) -> exp.Expr:
                 return copy if isinstance(copy, plain) else exp.Paren(this=copy)
         return node
 
-    return _parsed(text).copy().transform(replaced, copy=False)
+    return _parsed(text.replace(":", "tally_")).copy().transform(replaced, copy=False)
 
 
 def conjuncts(expression: exp.Expr | None) -> list[exp.Expr]:
@@ -101,3 +101,10 @@ def selected(query: exp.Expr) -> exp.Expr:
     while isinstance(query, exp.Subquery | exp.Paren):
         query = query.this
     return query
+
+
+def as_type(expression: exp.Expr, type_: str) -> exp.Expr:
+    """The expression cast to a type, written as PostgreSQL's catalog has it, with its schema."""
+    cast = _parsed(f"CAST(NULL AS {type_})").copy()
+    cast.set("this", expression.copy())
+    return cast

@@ -281,9 +281,7 @@ class NodeSteps:
         none_null = " AND ".join(f"k.{k} IS NOT NULL" for k in nullable)
         names = ", ".join(f"k.{k}" for k in node.key)
         chosen = f" WHERE {none_null}" if nullable else ""
-        several = len(node.key) > 1
-        left = f"({plain})" if several else plain
-        condition = f"{left} IN (SELECT {names} FROM {self.x} AS k{chosen})"
+        condition = f"({plain}) IN (SELECT {names} FROM {self.x} AS k{chosen})"
         body = self._reading(_restricted(query, condition))
         if not nullable:
             return body

@@ -349,8 +349,11 @@ class SelectTally(Tally):
         """A SELECT of `columns` from changed rows: those that are there now."""
         columns, copies = sql.columns(self.columns, "c"), ""
         if self.plan.is_bag:
-            columns = f"{sql.columns(self._output, 'c')}, n::integer AS {COPY}"
-            copies = f" CROSS JOIN generate_series(1, c.{TOTAL}) AS n"
+            outputs = sql.columns(self._output, "c")
+            # Numbered among those that are equal, as 1.0 and 1.00 are.
+            number = f"row_number() OVER (PARTITION BY {outputs})"
+            columns = f"{outputs}, ({number})::integer AS {COPY}"
+            copies = f" CROSS JOIN generate_series(1, c.{TOTAL})"
         return f"SELECT {columns} FROM {changes} AS c{copies} WHERE c.{TOTAL} > 0 AND {where}"
 
     def _live(self, stored: str, fresh: str) -> str:

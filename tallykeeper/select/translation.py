@@ -9,6 +9,7 @@ from sqlglot import exp
 
 from tallykeeper.select import aggregates, uniqueness
 from tallykeeper.select.expressions import (
+    as_type,
     conjuncts,
     factored,
     first_subquery,
@@ -255,7 +256,7 @@ class Translation:
         tree: exp.Select,
     ) -> list[Product]:
         """The rows of `products` that no row of `others` matches, with nulls for its columns."""
-        nulls = {(a, n): exp.cast(exp.null(), t, dialect="postgres") for a, n, t in missing}
+        nulls = {(a, n): as_type(exp.null(), t) for a, n, t in missing}
         here, there = {a for a, _, _ in own}, {a for a, _, _ in missing}
         local, outer, pairs = [], [], []
         for condition in on:
@@ -719,6 +720,8 @@ class Translation:
     # ---- GROUP BY
 
     def _aggregated(self, query: exp.Select, products: Sequence[Product]) -> Bag:
+        if self._outer_aliases(query):
+            raise NotLinear("groups that depend on the outer row")
         group = query.args.get("group")
         if group is not None and any(
             group.args.get(c) for c in ("grouping_sets", "cube", "rollup", "all", "totals")
@@ -1003,7 +1006,7 @@ class Translation:
                     Arm(
                         a.product,
                         tuple(
-                            o if t == w else exp.cast(o.copy(), w, dialect="postgres")
+                            o if t == w else as_type(o, w)
                             for o, t, w in zip(a.outputs, own, types, strict=True)
                         ),
                     )
