@@ -24,8 +24,9 @@ from tallykeeper.select.plan import (
 )
 from tallykeeper.select.plan import Node as PlannedNode
 from tallykeeper.select.relations import Bag, Node, NotLinear, Product, columns_used
-from tallykeeper.select.resolve import Resolved, Source, resolve
+from tallykeeper.select.resolve import Resolved, Source
 from tallykeeper.select.steps import NodeSteps, by_value, indexes_of, is_identical, pending_step
+from tallykeeper.select.syntax.gate import understood
 from tallykeeper.select.terms import Images, M, terms
 from tallykeeper.select.text import only_if, text
 from tallykeeper.select.translation import Translation
@@ -59,9 +60,9 @@ def compile_select(
     `state_of` makes the name of a node's state from the node's. `key` names columns that make a
     row unique where the SELECT does not show any.
     """
-    resolved = resolve(connection, view)
+    resolved, obstacle = understood(connection, view)
     compiler = _Compiler(connection, resolved, log, derived, state_of, key)
-    return compiler.plan()
+    return compiler.plan(obstacle)
 
 
 if TYPE_CHECKING:
@@ -100,9 +101,12 @@ class _Compiler:
         """The types of a query's columns, as SQL writes them."""
         return describe(self.connection, sql_of(query))
 
-    def plan(self) -> Plan:
+    def plan(self, obstacle: str | None = None) -> Plan:
+        """The plan; `obstacle` says why the SELECT cannot be taken apart, where it cannot."""
         tree = self.resolved.tree
         columns = tuple(Column(c.name, c.type) for c in self.resolved.columns)
+        if obstacle is not None:
+            return self._whole(columns, obstacle)
         try:
             bag = self.translation.query(tree)
         except NotLinear as error:

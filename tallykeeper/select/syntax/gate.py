@@ -12,18 +12,65 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
+from sqlglot import exp
 
 from tallykeeper.database import sql
+from tallykeeper.select.definition import sources
+from tallykeeper.select.definition.dependencies import columns_read
 from tallykeeper.select.definition.rule_trees import rules
 from tallykeeper.select.dialect import to_sql
-from tallykeeper.select.resolve import Resolved, view_columns, view_text
+from tallykeeper.select.resolve import (
+    NotUnderstood,
+    Resolved,
+    Source,
+    resolve,
+    view_columns,
+    view_text,
+)
+from tallykeeper.select.syntax.scopes import column
 
 _NAME = "tally_reprint"
 _SCHEMA_OF = text(
     "SELECT n.nspname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
     " WHERE c.oid = to_regclass(:view)"
 )
+_KINDS_READ = "rpfm"
 _CALLS = ("funcid", "opno", "aggfnoid", "winfnoid", "booltesttype", "nulltesttype", "subLinkType")
+
+
+def understood(connection: Connection, view: str) -> tuple[Resolved, str | None]:
+    """A definition view, resolved, and why its tree cannot be relied on; None where it can.
+
+    Where it cannot, the tree is another SELECT: of the columns that the view reads, so that what
+    has to be captured follows from it all the same.
+    """
+    try:
+        resolved = resolve(connection, view)
+        obstacle = gate(connection, resolved)
+    except NotUnderstood as error:
+        obstacle = str(error)
+    if obstacle is None:
+        return resolved, None
+    return _columns_only(connection, view), obstacle
+
+
+def _columns_only(connection: Connection, view: str) -> Resolved:
+    """In place of the view's SELECT, one that reads the same columns of the same tables."""
+    found: dict[tuple[str, str], Source] = {}
+    tree = exp.Select()
+    for number, ((schema, name), columns) in enumerate(columns_read(connection, view).items()):
+        source = sources.read(connection, schema, name)
+        if source is None or source.kind not in _KINDS_READ:
+            continue
+        found[schema, name] = source
+        alias = f"{name}_{number}"
+        tree.select(*(column(alias, c) for c in columns), copy=False)
+        table = exp.table_(name, schema, alias=exp.to_identifier(alias, quoted=True), quoted=True)
+        if tree.args.get("from_") is None:
+            tree.from_(table, copy=False)
+        else:
+            tree.join(table, join_type="cross", copy=False)
+    return Resolved(tree, view_columns(connection, view), found, tree, view)
 
 
 def gate(connection: Connection, resolved: Resolved) -> str | None:
