@@ -11,8 +11,18 @@ from sqlalchemy import text as statement_text
 from sqlglot import exp
 
 from tallykeeper.database import sql
-from tallykeeper.select import uniqueness
-from tallykeeper.select.expressions import sql_of
+from tallykeeper.select.algebra import uniqueness
+from tallykeeper.select.algebra.expressions import sql_of
+from tallykeeper.select.algebra.relations import (
+    Arm,
+    Bag,
+    Input,
+    Node,
+    NotLinear,
+    Product,
+    columns_used,
+)
+from tallykeeper.select.algebra.translation import Translation
 from tallykeeper.select.plan import (
     TOTAL,
     CapturedColumn,
@@ -23,13 +33,17 @@ from tallykeeper.select.plan import (
     Text,
 )
 from tallykeeper.select.plan import Node as PlannedNode
-from tallykeeper.select.relations import Bag, Node, NotLinear, Product, columns_used
 from tallykeeper.select.resolve import Resolved, Source
-from tallykeeper.select.steps import NodeSteps, by_value, indexes_of, is_identical, pending_step
+from tallykeeper.select.statements.steps import (
+    NodeSteps,
+    by_value,
+    indexes_of,
+    is_identical,
+    pending_step,
+)
+from tallykeeper.select.statements.terms import Images, M, terms
+from tallykeeper.select.statements.text import only_if, text
 from tallykeeper.select.syntax.gate import understood
-from tallykeeper.select.terms import Images, M, terms
-from tallykeeper.select.text import only_if, text
-from tallykeeper.select.translation import Translation
 
 
 def compile(connection: Connection, tally: SelectTally) -> Plan:  # noqa: A001
@@ -249,7 +263,8 @@ class _Compiler:
     def _mark_used(self, bag: Bag, nodes: Sequence[Node]) -> None:
         for node in nodes:
             node.used = set()
-        for each in (*bag.arms, *(i for n in nodes for i in n.inputs)):
+        readers: list[Arm | Input] = [*bag.arms, *(i for n in nodes for i in n.inputs)]
+        for each in readers:
             relations = {f.alias: f.relation for f in each.product.leaves}
             for column in columns_used([each]):
                 relation = relations.get(column.table)
@@ -357,7 +372,7 @@ def describe(connection: Connection, query: str) -> list[str]:
     try:
         cursor.execute(f"SELECT * FROM ({query}) AS q LIMIT 0")
         description = cursor.description or []
-        listed = [(c.type_code, getattr(c, "_fmod", -1)) for c in description]
+        listed = [(c[1], getattr(c, "_fmod", -1)) for c in description]
     finally:
         cursor.close()
     if not listed:

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from sqlglot import exp
 
 from tallykeeper.database import sql
-from tallykeeper.select.expressions import sql_of
+from tallykeeper.select.algebra.expressions import enclosed, sql_of
+from tallykeeper.select.algebra.relations import COUNT, Input, Node
 from tallykeeper.select.plan import PART, SIGN, CapturedSource, Step, Text
-from tallykeeper.select.relations import COUNT, Input, Node, enclosed
-from tallykeeper.select.terms import Images, M, Term, terms
-from tallykeeper.select.text import only_if, text
+from tallykeeper.select.statements.terms import Images, M, Term, terms
+from tallykeeper.select.statements.text import only_if, text
 
 PLACE = "tally_place"
 # Types of which equal values are the same value; of others the text is compared as well.

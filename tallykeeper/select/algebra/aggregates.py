@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from sqlglot import exp
 
-from tallykeeper.select.expressions import key_of, sql_of, template
-from tallykeeper.select.relations import COUNT
+from tallykeeper.select.algebra.expressions import key_of, sql_of, template
+from tallykeeper.select.algebra.relations import COUNT
 
 LOGICAL = ("bool_or", "bool_and", "every")
 INTEGERS = ("smallint", "integer", "bigint")
@@ -183,7 +183,7 @@ def _sum(
         )
     total = _store(made, template(f"CAST(:x AS {wide})", x=finite), of)
     seen = _store(made, _present(argument), of)
-    value = exp.column(total)
+    value: exp.Expr = exp.column(total)
     if is_numeric:
         strange = template(
             f"CASE :x WHEN 'NaN' THEN 1 WHEN 'Infinity' THEN {RADIX}"

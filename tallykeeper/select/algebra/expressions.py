@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 
 from sqlglot import exp, parse_one
@@ -96,10 +96,11 @@ def first_subquery(expression: exp.Expr) -> exp.Expr | None:
     return None
 
 
-def selected(query: exp.Expr) -> exp.Expr:
+def selected(query: exp.Expr) -> exp.Query:
     """The query inside parentheses."""
     while isinstance(query, exp.Subquery | exp.Paren):
         query = query.this
+    assert isinstance(query, exp.Query)
     return query
 
 
@@ -108,3 +109,65 @@ def as_type(expression: exp.Expr, type_: str) -> exp.Expr:
     cast = _parsed(f"CAST(NULL AS {type_})").copy()
     cast.set("this", expression.copy())
     return cast
+
+
+def substituted(expression: exp.Expr, names: Mapping[tuple[str, str], exp.Expr]) -> exp.Expr:
+    """A copy of the expression with columns replaced by what they stand for."""
+    if not names:
+        return expression.copy()
+
+    def replaced(node: exp.Expr) -> exp.Expr:
+        if isinstance(node, exp.Column):
+            found = names.get((node.table, node.name))
+            if found is not None:
+                return enclosed(found.copy())
+        return node
+
+    return expression.copy().transform(replaced, copy=False)
+
+
+def enclosed(expression: exp.Expr) -> exp.Expr:
+    """The expression in parentheses, where precedence might otherwise matter."""
+    plain = exp.Column | exp.Literal | exp.Paren | exp.Cast | exp.Func | exp.Subquery | exp.Null
+    return expression if isinstance(expression, plain) else exp.Paren(this=expression)
+
+
+def tables_of(expression: exp.Expr) -> set[str]:
+    """The aliases that the columns of an expression refer to."""
+    return {column.table for column in expression.find_all(exp.Column)}
+
+
+def defined(query: exp.Expr) -> set[str]:
+    """The aliases that FROM defines anywhere in a query."""
+    return {
+        item.alias_or_name
+        for item in query.find_all(exp.Table, exp.Subquery, exp.Lateral, exp.Unnest, exp.Values)
+        if item.alias_or_name
+    }
+
+
+def own_aliases(query: exp.Select) -> set[str]:
+    """The aliases of the items of FROM themselves."""
+    from_ = query.args.get("from_")
+    items = [from_.this] if from_ is not None else []
+    items += [j.this for j in query.args.get("joins") or []]
+    return {item.alias_or_name for item in items}
+
+
+def equal_sides(
+    condition: exp.Expr, here: set[str], there: set[str]
+) -> tuple[exp.Expr, exp.Expr] | None:
+    """The sides of an equality, that of `here` first."""
+    condition = stripped(condition)
+    if not isinstance(condition, exp.EQ):
+        return None
+    left, right = condition.this, condition.expression
+    for one, other in ((left, right), (right, left)):
+        if (
+            tables_of(one)
+            and tables_of(one) <= here
+            and tables_of(other)
+            and tables_of(other) <= there
+        ):
+            return one, other
+    return None

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from sqlglot import exp
 
-from tallykeeper.select.expressions import stripped
-from tallykeeper.select.relations import COUNT, Arm, Leaf, Node, Product
+from tallykeeper.select.algebra.expressions import stripped
+from tallykeeper.select.algebra.relations import COUNT, Arm, Leaf, Node, Product
 
 # Functions that return null for a null argument only.
 STRICT = ("date_trunc", "lower", "upper", "abs", "length", "round", "floor", "ceil")

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from sqlglot import exp
 
+from tallykeeper.select.algebra.expressions import stripped, substituted
 from tallykeeper.select.plan import Column, Strategy
 from tallykeeper.select.resolve import Source
 
@@ -150,32 +151,6 @@ class Input:
     amounts: Mapping[str, exp.Expr] = field(default_factory=dict)
 
 
-def substituted(expression: exp.Expr, names: Mapping[tuple[str, str], exp.Expr]) -> exp.Expr:
-    """A copy of the expression with columns replaced by what they stand for."""
-    if not names:
-        return expression.copy()
-
-    def replaced(node: exp.Expr) -> exp.Expr:
-        if isinstance(node, exp.Column):
-            found = names.get((node.table, node.name))
-            if found is not None:
-                return enclosed(found.copy())
-        return node
-
-    return expression.copy().transform(replaced, copy=False)
-
-
-def enclosed(expression: exp.Expr) -> exp.Expr:
-    """The expression in parentheses, where precedence might otherwise matter."""
-    plain = exp.Column | exp.Literal | exp.Paren | exp.Cast | exp.Func | exp.Subquery | exp.Null
-    return expression if isinstance(expression, plain) else exp.Paren(this=expression)
-
-
-def tables_of(expression: exp.Expr) -> set[str]:
-    """The aliases that the columns of an expression refer to."""
-    return {column.table for column in expression.find_all(exp.Column)}
-
-
 def columns_used(bags: Sequence[Arm | Input]) -> Iterator[exp.Column]:
     """All columns that arms or inputs read."""
     for each in bags:
@@ -183,3 +158,29 @@ def columns_used(bags: Sequence[Arm | Input]) -> Iterator[exp.Column]:
         items = [e.item for e in each.product.expansions]
         for expression in (*each.product.conditions, *own, *items):
             yield from expression.find_all(exp.Column)
+
+
+def is_impossible(product: Product) -> bool:
+    """Whether a condition is a comparison with null, or plainly false."""
+    return any(_never(c) for c in product.conditions)
+
+
+def _never(condition: exp.Expr) -> bool:
+    condition = stripped(condition)
+    if isinstance(condition, exp.Boolean):
+        return not condition.this
+    if isinstance(condition, exp.Null):
+        return True
+    if isinstance(condition, exp.And):
+        return _never(condition.this) or _never(condition.expression)
+    compared = (exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE)
+    if isinstance(condition, compared):
+        return any(_is_null(s) for s in (condition.this, condition.expression))
+    return False
+
+
+def _is_null(expression: exp.Expr) -> bool:
+    expression = stripped(expression)
+    while isinstance(expression, exp.Cast):
+        expression = stripped(expression.this)
+    return isinstance(expression, exp.Null)

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from sqlglot import exp
 
 from tallykeeper.database import sql
-from tallykeeper.select.expressions import sql_of, stripped
+from tallykeeper.select.algebra.expressions import sql_of, stripped, tables_of
+from tallykeeper.select.algebra.relations import Leaf, Node, Product
+from tallykeeper.select.algebra.uniqueness import unique_keys
 from tallykeeper.select.plan import Text
-from tallykeeper.select.relations import Leaf, Node, Product, tables_of
 from tallykeeper.select.resolve import Source
-from tallykeeper.select.text import only_if, text
-from tallykeeper.select.uniqueness import unique_keys
+from tallykeeper.select.statements.text import only_if, text
 
 M = "tally_m"
 ROWS = 1e6

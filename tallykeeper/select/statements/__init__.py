@@ -1,0 +1,1 @@
+"""The statements that a plan consists of."""
