@@ -89,6 +89,7 @@ DECLARE
   granted text[];
   statement text;
   shown text;
+  is_other boolean := false;
   said text := format('resumed %s; the next refresh rebuilds it', resume.tally);
 BEGIN
   SELECT * INTO held FROM tallykeeper.suspensions AS s WHERE s.tally = resume.tally FOR UPDATE;
@@ -123,6 +124,7 @@ BEGIN
     EXCEPTION WHEN syntax_error_or_access_rule_violation THEN
       -- The stored changes are of the former types: until it is compiled again, the view reads
       -- the SELECT itself, each column as the view had it.
+      is_other := true;
       said := format('resumed %s, whose columns are of other types now: run `tally migrate`; until'
         ' then its live view reads the sources', resume.tally);
       SELECT string_agg(CASE a.attname WHEN 'tally_copy' THEN (
@@ -147,6 +149,13 @@ BEGIN
         (SELECT string_agg(o, ', ') FROM unnest(held.live_options) AS o));
     END IF;
   END IF;
+  -- A view that is made of its own definition may be spelled otherwise, which is no difference.
+  UPDATE tallykeeper.dependencies AS d
+  SET facts = jsonb_set(d.facts, '{text}', to_jsonb(md5(pg_get_viewdef(to_regclass(d.name)))))
+  FROM (VALUES (held.live, held.live_query), (held.definition, held.definition_query))
+    AS v (name, query)
+  WHERE d.tally = resume.tally AND d.kind = 'relation' AND to_regclass(d.name) = to_regclass(v.name)
+  AND d.facts ->> 'text' = md5(v.query || ';') AND NOT is_other;
   DELETE FROM tallykeeper.suspensions AS s WHERE s.tally = resume.tally;
   RETURN said;
 END$body$
