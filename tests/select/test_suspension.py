@@ -26,10 +26,14 @@ SUSPEND = "SELECT tallykeeper.suspend('shop.revenue')"
 RESUME = "SELECT tallykeeper.resume('shop.revenue')"
 
 
+def declared() -> System:
+    return System("shop", MetaData(), [SelectTally("shop.revenue", select=REVENUE)])
+
+
 @pytest.fixture
 def system(engine: Engine) -> System:
     execute(engine, *SOURCES)
-    system = System("shop", MetaData(), [SelectTally("shop.revenue", select=REVENUE)])
+    system = declared()
     migrate(engine, [system])
     refresh(engine, system.tallies[0])
     return system
@@ -158,6 +162,10 @@ def test_columns_of_other_types_are_read_from_the_sources_until_it_is_compiled_a
             "SELECT has_table_privilege('suspension_reader',"
             " 'tallykeeper.shop_revenue_definition', 'SELECT')",
         )
+        again = declared()
+        migrate(engine, [again])
+        execute(engine, "UPDATE shop.orders SET cents = 5000000000 WHERE id = 3")
+        exact(engine, again, [("de", 2, 10), ("fr", 1, 5_000_000_000)])
     finally:
         execute(engine, "DROP OWNED BY suspension_reader", "DROP ROLE suspension_reader")
 
