@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -55,12 +56,19 @@ def check_settings() -> None:
 
 def named(engine: Engine, names: Sequence[str]) -> list[Tally]:
     """The tallies that are named, or all that the database keeps. Raises UsageError."""
+    from tallykeeper import NotInstalled
     from tallykeeper.cli.selection import UnknownTally, named_tallies
 
     try:
-        return named_tallies(engine, names)
+        found = named_tallies(engine, names)
     except UnknownTally as error:
         raise click.UsageError(str(error), ctx=click.get_current_context()) from error
+    with engine.connect() as connection:
+        for tally in found:
+            # What works on one that is not installed says so itself.
+            with suppress(NotInstalled):
+                tally.bind(connection)
+    return found
 
 
 def console() -> Console:

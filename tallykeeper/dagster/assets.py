@@ -18,14 +18,13 @@ import dagster as dg
 from pydantic import Field
 from sqlalchemy import Engine, Table
 
-from tallykeeper import Everything, System, Tally
+from tallykeeper import System, Tally
 from tallykeeper.dagster import lanes, materialization
 from tallykeeper.dagster.checks import checks_of
 from tallykeeper.dagster.database import Database
 from tallykeeper.dagster.metadata import columns, incident_summary
 from tallykeeper.dagster.metadata.sql_layout import laid_out
 from tallykeeper.dagster_names import asset_path
-from tallykeeper.database.sql import render
 from tallykeeper.discovery import why_left_out
 from tallykeeper.operations.partition_windows import Span
 
@@ -288,7 +287,7 @@ def _description(tally: Tally) -> str:
     return (
         f"{tally.description}\n\nEqual to its sources: this table as of its last"
         f" refresh, the view `{tally.live_name}` as of the last commit. It holds\n\n"
-        f"```sql\n{laid_out(render(tally.aggregate(Everything())))}\n```\n"
+        f"```sql\n{laid_out(tally.definition)}\n```\n"
     )
 
 

@@ -290,6 +290,11 @@ class Tally(ABC):
         return f"<{type(self).__name__} {self.name}>"
 
     @property
+    def definition(self) -> str:
+        """The SELECT that says what the derived table must hold, for people."""
+        return sql.render(self.aggregate(Everything()))
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Key and measures: what the engine computes, and what a live view shows."""
         return self.key + self.measures

@@ -16,7 +16,7 @@ from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tallykeeper import System, Tally
+from tallykeeper import NotInstalled, System, Tally
 from tallykeeper.catalog import privileges
 from tallykeeper.database import sql
 from tallykeeper.declarations.validation import nearest
@@ -131,11 +131,9 @@ def router(provider: Provider, systems: Sequence[System]) -> APIRouter:
     known = {tally.name: tally for system in systems for tally in system.tallies}
 
     def found(name: str) -> Tally:
-        tally = known.get(name)
-        if tally is None:
-            choices = ", ".join(known)
-            hint = nearest(name, known) or f"; there are {choices}"
-            raise Problem(404, "not-found", f"There is no tally {name[:100]!r}{hint}.")
+        tally = _found(known, name)
+        if tally.kind == "select":
+            ask.read(lambda connection, _: tally.bind(connection))
         return tally
 
     @routes.get("/api/tallies", response_model=Tallies, responses=PROBLEMS)
@@ -224,6 +222,14 @@ def router(provider: Provider, systems: Sequence[System]) -> APIRouter:
     return routes
 
 
+def _found(known: Mapping[str, Tally], name: str) -> Tally:
+    tally = known.get(name)
+    if tally is None:
+        hint = nearest(name, known) or f"; there are {', '.join(known)}"
+        raise Problem(404, "not-found", f"There is no tally {name[:100]!r}{hint}.")
+    return tally
+
+
 def _described(connection: Connection, tallies: Sequence[Tally]) -> list[dict[str, Any]]:
     return [
         {
@@ -236,8 +242,17 @@ def _described(connection: Connection, tallies: Sequence[Tally]) -> list[dict[st
             "address": f"/api/tallies/{quote(tally.system, '')}/{quote(tally.table.name, '')}",
         }
         for tally in privileges.readable(connection, tallies)
-        for at in [tally.time_key]
+        if _is_bound(connection, tally)
     ]
+
+
+def _is_bound(connection: Connection, tally: Tally) -> bool:
+    """Whether the types of the tally's columns are known, which of a SELECT the database says."""
+    try:
+        tally.bind(connection)
+    except NotInstalled:
+        return False
+    return True
 
 
 def _columns(tally: Tally, names: Sequence[str]) -> list[dict[str, Any]]:

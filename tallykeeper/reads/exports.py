@@ -60,6 +60,7 @@ def tally_frame(connection: Connection, tally: Tally) -> pd.DataFrame:
 
     Times outside the years 1 to 9999 are missing in it. Raises NotInstalled.
     """
+    tally.bind(connection)
     types = _types(tally)
     with _installed(tally):
         rows = sql.execute(connection, _query(tally)).all()
@@ -71,6 +72,8 @@ def export(engine: Engine, tally: Tally, form: str, path: Path) -> Exported:
 
     Raises ExportError, NotInstalled, and SQLAlchemy's errors.
     """
+    with engine.connect() as connection:
+        tally.bind(connection)
     part = path.with_name(f".{path.name}.part")
     try:
         with FORMS[form](part, _types(tally)) as write:

@@ -120,6 +120,7 @@ def grouped(
     Raises ValueError for a column that there is not and for a measure that has no value for several
     rows together, NotInstalled where there is no live view.
     """
+    tally.bind(connection)
     columns = [_by(tally, each) for each in by]
     if len({each.name for each in columns}) < len(columns):
         raise ValueError(f"Expected each column once in {', '.join(by)}; leave one out.")

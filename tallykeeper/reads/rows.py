@@ -90,6 +90,7 @@ def tally_rows(
     """
     if not 1 <= limit <= MOST_ROWS:
         raise ValueError(f"Expected a limit within 1 to {MOST_ROWS:,}, but it is {limit}.")
+    tally.bind(connection)
     kept = Conditions(tally)
     kept.keep(where or {})
     kept.within(start, end)

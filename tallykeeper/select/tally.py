@@ -132,6 +132,10 @@ class SelectTally(Tally):
         return self._plan
 
     @property
+    def definition(self) -> str:
+        return self.text
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """The SELECT's columns in its order, then the number of equal rows where it is needed."""
         return (*self._output, COPY) if self.is_numbered else self._output

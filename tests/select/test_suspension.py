@@ -30,7 +30,7 @@ def declared() -> System:
     return System("shop", MetaData(), [SelectTally("shop.revenue", select=REVENUE)])
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def system(engine: Engine) -> System:
     execute(engine, *SOURCES)
     system = declared()
@@ -69,9 +69,7 @@ def exact(engine: Engine, system: System, expected: Sequence[tuple[object, ...]]
         "ALTER TABLE shop.orders DROP COLUMN cents",
     ],
 )
-def test_without_it_the_definition_view_is_in_the_way(
-    engine: Engine, system: System, ddl: str
-) -> None:
+def test_without_it_the_definition_view_is_in_the_way(engine: Engine, ddl: str) -> None:
     assert "cannot" in refused(engine, ddl)
 
 
@@ -124,9 +122,7 @@ def test_a_table_or_type_that_does_not_fit_is_named(
     exact(engine, system, [("de", 2, 10), ("fr", 1, 7)])
 
 
-def test_names_changed_before_are_those_that_it_is_resumed_with(
-    engine: Engine, system: System
-) -> None:
+def test_names_changed_before_are_those_that_it_is_resumed_with(engine: Engine) -> None:
     execute(engine, "ALTER TABLE shop.orders RENAME COLUMN note TO remark")
     execute(engine, "ALTER TABLE shop.orders RENAME COLUMN cents TO amount")
     in_one(engine, SUSPEND, "ALTER TABLE shop.orders DROP COLUMN remark", RESUME)
@@ -136,7 +132,7 @@ def test_names_changed_before_are_those_that_it_is_resumed_with(
 
 
 def test_columns_of_other_types_are_read_from_the_sources_until_it_is_compiled_again(
-    engine: Engine, system: System
+    engine: Engine,
 ) -> None:
     execute(
         engine,
@@ -197,7 +193,7 @@ def test_a_migration_of_tallykeeper_ends_it(engine: Engine, system: System) -> N
     assert refused(engine, RESUME) == "shop.revenue is not suspended"
 
 
-def test_what_others_made_over_the_live_view_stays(engine: Engine, system: System) -> None:
+def test_what_others_made_over_the_live_view_stays(engine: Engine) -> None:
     execute(
         engine,
         "CREATE VIEW shop.top AS SELECT max(orders) AS orders FROM shop.revenue_live",
@@ -210,7 +206,7 @@ def test_what_others_made_over_the_live_view_stays(engine: Engine, system: Syste
     ) == ["security_barrier=true"]
 
 
-def test_nobody_may_call_it_who_was_not_granted_it(engine: Engine, system: System) -> None:
+def test_nobody_may_call_it_who_was_not_granted_it(engine: Engine) -> None:
     execute(
         engine,
         "CREATE ROLE suspension_other",
@@ -230,7 +226,7 @@ def test_nobody_may_call_it_who_was_not_granted_it(engine: Engine, system: Syste
 
 
 @pytest.mark.parametrize("name", ["shop.orders", "revenue"])
-def test_an_unknown_name_lists_the_known_ones(engine: Engine, system: System, name: str) -> None:
+def test_an_unknown_name_lists_the_known_ones(engine: Engine, name: str) -> None:
     for function in (suspension.suspend, suspension.resume):
         with pytest.raises(DBAPIError) as error:
             function(engine, name)
@@ -243,7 +239,7 @@ def test_an_unknown_name_lists_the_known_ones(engine: Engine, system: System, na
         in_one(engine, "SELECT tallykeeper.suspend(NULL)")
 
 
-def test_a_refresh_that_runs_is_waited_for(engine: Engine, system: System) -> None:
+def test_a_refresh_that_runs_is_waited_for(engine: Engine) -> None:
     with engine.begin() as connection:
         connection.exec_driver_sql("LOCK TABLE shop.revenue IN SHARE ROW EXCLUSIVE MODE")
         said = refused(engine, "SET LOCAL lock_timeout = '100ms'", SUSPEND)

@@ -11,6 +11,7 @@ import dagster as dg
 from sqlalchemy import ClauseElement, Column, ColumnClause, Table, TableValuedAlias
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.types import NullType
 
 from tallykeeper import Everything, Tally
 from tallykeeper.dagster.metadata.column_descriptions import BY_NAME
@@ -66,7 +67,7 @@ def lineage(tally: Tally) -> dg.TableColumnLineage:
 def _column(column: Column[object]) -> dg.TableColumn:
     return dg.TableColumn(
         name=column.name,
-        type=type_name(column.type).lower(),
+        type="unknown" if isinstance(column.type, NullType) else type_name(column.type).lower(),
         description=column.comment or BY_NAME.get(column.name),
         constraints=dg.TableColumnConstraints(
             nullable=bool(column.nullable),
