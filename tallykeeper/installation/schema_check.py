@@ -215,6 +215,7 @@ def derived_mismatches(connection: Connection, tally: Tally) -> list[str]:
     found += _unfilled(tally.table, columns)
     found += _incomparable(connection, tally)
     keyed = all(n in columns for n in tally.key) and not is_stripped(connection, tally)
+    keyed = keyed and tally.has_unique_index
     if keyed and not is_unique(connection, tally.table, set(tally.key), columns):
         found.append(f"no unique index on ({', '.join(tally.key)})")
     return found

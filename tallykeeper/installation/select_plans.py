@@ -7,7 +7,6 @@ that it installs. Everything else binds its tallies from the stored plan.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib import import_module
 
 from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects.postgresql import insert
@@ -58,8 +57,10 @@ def prepare(connection: Connection, tallies: Iterable[Tally]) -> list[str]:
 
 def compile_plan(connection: Connection, tally: SelectTally) -> Plan:
     """How the tally's definition view is maintained."""
-    made: Plan = import_module("tallykeeper.select.compiler").compile(connection, tally)
-    return made
+    # The parser is loaded where something is compiled, and nowhere else.
+    from tallykeeper.select.compiler import compile  # noqa: A004
+
+    return compile(connection, tally)
 
 
 def _create_view(connection: Connection, tally: SelectTally) -> None:

@@ -346,7 +346,13 @@ class _Compiler:
                 f" AS {TOTAL} FROM tally_changed ORDER BY {by}, {M} DESC"
             )
             return [step], text(final)
-        same = " AND ".join(f"d.{n} IS NOT DISTINCT FROM q.{n}" for n in names)
+        # The derived table has an index of this number.
+        numbers = (
+            f"hash_record_extended(ROW({', '.join(f'{a}.{n}' for n in names)}), 0)" for a in "dq"
+        )
+        same = " AND ".join(
+            ["{} = {}".format(*numbers), *(f"d.{n} IS NOT DISTINCT FROM q.{n}" for n in names)]
+        )
         if all(is_identical(t) for _, t in types):
             final = (
                 f"SELECT {', '.join(f'q.{n}' for n in names)}, (q.{M} + (SELECT count(*)"

@@ -30,6 +30,7 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     event,
+    literal_column,
     select,
 )
 from sqlalchemy import Text as TextType
@@ -320,6 +321,13 @@ class SelectTally(Tally):
         own = [self.changes_function] if self._has_changes else []
         return [self.aggregate_function, *own]
 
+    def matches(self, left: str, right: str, names: Sequence[str] | None = None) -> str:
+        same = super().matches(left, right, names)
+        if not self._plan or not self._plan.is_bag:
+            return same
+        # Of any columns that may be null, and of long rows, an index has the hash alone.
+        return f"{self._hash(left)} = {self._hash(right)} AND {same}"
+
     def differ(self, left: str, right: str) -> str:
         # By their images: what is equal may still show differently, and json has no equality.
         sides = (sql.columns(self.measures, alias) for alias in (left, right))
@@ -332,6 +340,14 @@ class SelectTally(Tally):
     @property
     def _any_pending(self) -> str:
         return f"EXISTS (SELECT FROM {self.log_name} AS l)"
+
+    @property
+    def has_unique_index(self) -> bool:
+        return not (self._plan is not None and self._plan.is_bag)
+
+    def _hash(self, alias: str) -> str:
+        """A number for the output columns of a row."""
+        return f"hash_record_extended(ROW({sql.columns(self._output, alias)}), 0)"
 
     def _definition(self) -> str:
         """The SELECT's rows as the derived table has them: a relation."""
@@ -477,6 +493,11 @@ class SelectTally(Tally):
         if self._plan is None:
             return
         columns = [self.table.c[n] for n in self.key]
+        if self._plan.is_bag:
+            # An index of whole rows has no room for long ones; the engine alone numbers them.
+            Index(sql.shortened(f"{self.table.name}_rows"), literal_column(self._hash("")))
+            event.listen(self.table, "after_create", _REPLICATED)
+            return
         if not any(c.nullable for c in columns):
             self.table.append_constraint(PrimaryKeyConstraint(*columns))
             return

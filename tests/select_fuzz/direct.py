@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import psycopg
-from tallykeeper.select.compiler import compile_select
 
 from tallykeeper.database.connections import open_engine
+from tallykeeper.select.compiler import compile_select
 from tallykeeper.select.plan import (
     COPY,
     PART,
