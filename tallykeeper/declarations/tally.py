@@ -491,7 +491,7 @@ class Tally(ABC):
     @property
     def group_types(self) -> str:
         """The columns of `group` with their types, as SQL wants them to read records of JSON."""
-        return ", ".join(f"{sql.quote(n)} {self._type_of(n)}" for n in self.group)
+        return ", ".join(f"{sql.quote(n)} {self.type_of(n)}" for n in self.group)
 
     @property
     def has_updated_at(self) -> bool:
@@ -541,14 +541,13 @@ class Tally(ABC):
         if nullable:
             # As records, nulls compare equal, and unlike IS NOT DISTINCT FROM it can be hashed;
             # but the types of both sides have to be the same.
-            typed = [
-                f".{sql.quote(n)}::{self._type_of(n)}{self._collation_of(n)}" for n in nullable
-            ]
+            typed = [f".{sql.quote(n)}::{self.type_of(n)}{self._collation_of(n)}" for n in nullable]
             sides = (f"ROW({side}{f', {side}'.join(typed)}, 0)::record" for side in (left, right))
             conditions.append(" = ".join(sides))
         return " AND ".join(conditions)
 
-    def _type_of(self, name: str) -> str:
+    def type_of(self, name: str) -> str:
+        """The type of a column as SQL writes it, wide enough for what an enum may become."""
         return sql.type_name(sql.lasting_type(self.table.c[name]))
 
     def _collation_of(self, name: str) -> str:

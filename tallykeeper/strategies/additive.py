@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 from sqlalchemy import (
@@ -31,14 +30,12 @@ from sqlalchemy import (
 )
 from sqlalchemy import literal as bound
 from sqlalchemy.sql.elements import ColumnElement, Label
-from sqlalchemy.types import TypeEngine
 
 from tallykeeper.database import sql
 from tallykeeper.declarations import validation
 from tallykeeper.declarations.combining import SUM
 from tallykeeper.declarations.tally import (
     LOGGED_AT,
-    WHERE_FRESH,
     Event,
     Everything,
     KeyFilter,
@@ -47,7 +44,7 @@ from tallykeeper.declarations.tally import (
     may_be_null,
 )
 from tallykeeper.errors import DeclarationError
-from tallykeeper.faults import quarantine
+from tallykeeper.strategies.counts_and_sums import CountsAndSums
 
 # The columns of one source row, by name: `file.created_at`.
 Row = Any
@@ -105,7 +102,7 @@ class AdditiveTally(Tally):
         )
         self._require_free(self.columns, (LOGGED_AT,))
         self.counter = self._find_counter()
-        self.held_function = sql.in_engine_schema(f"{system}_{table.name}_held_rows")
+        self.sums = CountsAndSums(self, self.counter, self._pending_upstream)
 
     def aggregate(self, scope: KeyFilter) -> Select[Any]:
         return self._union([self._aggregate_of(c, scope, c.source) for c in self.contributions])
@@ -131,25 +128,20 @@ class AdditiveTally(Tally):
         sums = [func.sum(rows.c[n]).label(n) for n in self.measures]
         return select(*key, *sums).group_by(*key)
 
-    def log_columns(self) -> list[Column[Any]]:
-        keys = [Column(n, sql.lasting_type(self.table.c[n])) for n in self.key]
-        deltas = [Column(n, self._delta_type(n), nullable=False) for n in self.measures]
-        return [*keys, *deltas]
-
     def capture_one(self, source: Table, event: Event) -> list[str]:
         relation, sign = ("new_rows", 1) if event == "insert" else ("old_rows", -1)
         parts = [
             sql.render(self._signed(contribution, source, relation, sign))
             for contribution in self._contributions_of(source)
         ]
-        return [self._insert_into_log("\n  UNION ALL ".join(parts))]
+        return [self.sums.insert_into_log("\n  UNION ALL ".join(parts))]
 
     def capture_update(self, source: Table) -> list[tuple[str, str]]:
         pairs = []
         for contribution in self._contributions_of(source):
             removed = sql.render(self._signed(contribution, source, "old_rows", -1))
             added = sql.render(self._signed(contribution, source, "new_rows", 1))
-            both = self._insert_into_log(f"{removed}\n  UNION ALL {added}")
+            both = self.sums.insert_into_log(f"{removed}\n  UNION ALL {added}")
             pairs.append((self._differs(contribution, source), both))
         return pairs
 
@@ -161,16 +153,7 @@ class AdditiveTally(Tally):
                 parts.append(sql.render(self._signed(contribution, source, "old_rows", -1, start)))
             if event != "delete":
                 parts.append(sql.render(self._signed(contribution, source, "new_rows", 1, start)))
-        key = sql.columns(self.key)
-        sums = ", ".join(f"sum({sql.quote(n)}) AS {sql.quote(n)}" for n in self.measures)
-        changed = " OR ".join(f"sum({sql.quote(n)}) <> 0" for n in self.measures)
-        union = "\n    UNION ALL ".join(parts)
-        return [
-            self._insert_into_log(
-                f"SELECT {key}, {sums} FROM (\n    {union}\n  ) AS deltas"
-                f" GROUP BY {key} HAVING {changed}"
-            )
-        ]
+        return [self.sums.insert_summed(parts)]
 
     def captured_values(self, source: Table) -> list[Any]:
         values: list[Any] = []
@@ -195,80 +178,34 @@ class AdditiveTally(Tally):
         if event == "update":
             negative = ", ".join(f"-{sql.quote(n)}::numeric" for n in self.measures)
             given_back += f"\n  UNION ALL SELECT {sql.columns(self.key)}, {negative} FROM new_rows"
-        return [self._insert_into_log(given_back)]
-
-    def stored(self, scope: KeyFilter, *, wide: bool = False) -> str:
-        condition = scope.condition(self, "d")
-        # A row that says zero is a fault even where nothing is pending: it should not be there.
-        zero = f"bool_or(rows.tally_is_stored AND rows.{sql.quote(self.counter)} = 0)"
-        sums = self._sums(_widely if wide else _comparably)
-        return (
-            f"SELECT {sql.columns(self.key, 'rows')}, {sums} FROM (\n"
-            f"  SELECT {sql.columns(self.columns, 'd')}, true AS tally_is_stored"
-            f" FROM {sql.name_of(self.table)} AS d WHERE {condition}\n"
-            f"  UNION ALL SELECT {sql.columns(self.columns, 'd')}, false"
-            f" FROM {self.log_name} AS d WHERE {condition}\n"
-            f") AS rows GROUP BY {sql.columns(self.key, 'rows')}\n"
-            f"HAVING sum(rows.{sql.quote(self.counter)}) <> 0 OR {zero}"
-        )
+        return [self.sums.insert_into_log(given_back)]
 
     def expected(self, scope: KeyFilter) -> str:
         return self.rows(scope)
 
+    def function_names(self) -> list[str]:
+        return [self.sums.held_function, self.aggregate_function]
+
+    def log_columns(self) -> list[Column[Any]]:
+        return self.sums.log_columns()
+
+    def stored(self, scope: KeyFilter, *, wide: bool = False) -> str:
+        return self.sums.stored(scope, wide=wide)
+
     def live_rows(self, naive: frozenset[str] = frozenset()) -> str:
-        stored = ", ".join(self.derived_column(n, naive) for n in self.columns)
-        return (
-            f"SELECT {sql.columns(self.key, 'rows')}, {self._sums(sql.fitted)} FROM (\n"
-            f"  SELECT {stored} FROM {sql.name_of(self.table)} AS d\n"
-            f"{self._pending()}"
-            f") AS rows WHERE {WHERE_FRESH} AND NOT {quarantine.is_held(self, 'rows')}"
-            f" GROUP BY {sql.columns(self.key, 'rows')}"
-            f" HAVING sum(rows.{sql.quote(self.counter)}) <> 0\n"
-            f"UNION ALL SELECT {sql.columns(self.columns, 'h')} FROM {self.held_function}() AS h"
-            f" WHERE {WHERE_FRESH} AND {quarantine.any_held(self)}"
-        )
+        return self.sums.live_rows(naive)
 
     def functions(self) -> list[str]:
-        pending = (
-            f"SELECT * FROM (\n  SELECT {sql.columns(self.columns)} FROM {self.log_name}"
-            f" WHERE false\n{self._pending()}) AS p WHERE {quarantine.is_held(self, 'p')}"
-        )
-        rows = (
-            f"SELECT {sql.columns(self.key, 'rows')}, {self._sums(sql.fitted)} FROM (\n"
-            f"  {self.held_rows()}\n  UNION ALL {pending}\n"
-            f") AS rows GROUP BY {sql.columns(self.key, 'rows')}"
-            f" HAVING sum(rows.{sql.quote(self.counter)}) <> 0"
-        )
-        return [sql.stable_function(self.held_function, self._row_type(), rows)]
-
-    def function_names(self) -> list[str]:
-        return [self.held_function, self.aggregate_function]
-
-    def held_rows(self) -> str:
-        """A SELECT of `columns`: what the quarantined keys hold without their pending changes."""
-        measures = ", ".join(f"{sql.quote(n)} numeric" for n in self.measures)
-        return (
-            f"SELECT {sql.columns(self.key, 'k')}, {sql.columns(self.measures, 'm')}"
-            f" FROM {quarantine.TABLE} AS q, jsonb_to_record(q.key) AS k ({self.group_types}),"
-            f" jsonb_to_record(q.rows -> 0) AS m ({measures})"
-            f" WHERE q.tally = {sql.literal(self.name)}"
-        )
+        return self.sums.functions()
 
     def touched_groups(self, pending: str) -> str:
-        return f"SELECT DISTINCT {sql.columns(self.key)} FROM {pending}"
+        return self.sums.touched_groups(pending)
 
     def desired_rows(self, groups: str, pending: str) -> str:
-        sums = ", ".join(f"sum(rows.{sql.quote(n)}) AS {sql.quote(n)}" for n in self.measures)
-        return (
-            f"SELECT {sql.columns(self.key, 'rows')}, {sums} FROM (\n"
-            f"  SELECT {sql.columns(self.columns, 'd')} FROM {sql.name_of(self.table)} AS d"
-            f" WHERE EXISTS (SELECT FROM {groups} AS k WHERE {self.matches('k', 'd')})"
-            f" AND NOT {quarantine.is_held(self, 'd')}\n"
-            f"  UNION ALL {self.held_rows()}\n"
-            f"  UNION ALL SELECT {sql.columns(self.columns, 'l')} FROM {pending} AS l\n"
-            f") AS rows GROUP BY {sql.columns(self.key, 'rows')}"
-            f" HAVING sum(rows.{sql.quote(self.counter)}) <> 0"
-        )
+        return self.sums.desired_rows(groups, pending)
+
+    def consume_at_once(self) -> str:
+        return self.sums.consume_at_once()
 
     def log_has_whole_keys(self) -> bool:
         return not self.upstream
@@ -276,14 +213,6 @@ class AdditiveTally(Tally):
     def totals(self) -> list[str]:
         keys = [each.key(each.source.c) for each in self.contributions]
         return [n for n in self.key if len({key[n] is None for key in keys}) == 2]
-
-    def _row_type(self) -> str:
-        return ", ".join(f"{sql.quote(n)} {self._type_of(n)}" for n in self.columns)
-
-    def _pending(self) -> str:
-        """The changes of this log, and those that pending changes upstream will make."""
-        log = f"  UNION ALL SELECT {sql.columns(self.columns, 'l')} FROM {self.log_name} AS l\n"
-        return log + self._pending_upstream()
 
     def _pending_upstream(self) -> str:
         """What counted derived tables change by when their own pending changes are consumed."""
@@ -310,85 +239,8 @@ class AdditiveTally(Tally):
             sql.render(self._signed_rows(contribution, going, -1)),
         ]
 
-    def consume_at_once(self) -> str:
-        derived = sql.name_of(self.table)
-        key = sql.columns(self.key)
-        sums = ", ".join(f"sum({sql.quote(n)}) AS {sql.quote(n)}" for n in self.measures)
-        changed = " OR ".join(f"sum({sql.quote(n)}) <> 0" for n in self.measures)
-        added = ", ".join(
-            f"{sql.quote(n)} = d.{sql.quote(n)} + c.{sql.quote(n)}" for n in self.measures
-        )
-        total = f"d.{sql.quote(self.counter)} + c.{sql.quote(self.counter)}"
-        touch = ", updated_at = now()" if self.has_updated_at else ""
-        into = f", {sql.quote('updated_at')}" if self.has_updated_at else ""
-        value = ", now()" if self.has_updated_at else ""
-        if any(self.table.c[n].nullable for n in self.key):
-            placed, at = self._places(derived), "_at"
-            same = "d.ctid = c.tally_place AND d.tableoid = c.tally_relation"
-            absent = "c.tally_place IS NULL"
-        else:
-            placed, at, same = "", "", self.matches("d", "c")
-            absent = f"NOT EXISTS (SELECT FROM {derived} AS d WHERE {same})"
-        return f"""
-WITH consumed AS (
-  DELETE FROM {self.log_name} RETURNING {sql.columns(self.columns)}, {LOGGED_AT}
-), changed AS MATERIALIZED (
-  SELECT {key}, {sums} FROM consumed GROUP BY {key} HAVING {changed}
-){placed}, deleted AS (
-  DELETE FROM {derived} AS d USING changed{at} AS c WHERE {same} AND {total} = 0
-  RETURNING {self.day_of("d")} AS day
-), updated AS (
-  UPDATE {derived} AS d SET {added}{touch} FROM changed{at} AS c WHERE {same} AND {total} <> 0
-  RETURNING {self.day_of("d")} AS day
-), inserted AS (
-  INSERT INTO {derived} AS d ({sql.columns(self.columns)}{into})
-  SELECT {sql.columns(self.columns, "c")}{value} FROM changed{at} AS c
-  WHERE c.{sql.quote(self.counter)} <> 0 AND {absent}
-  RETURNING {self.day_of("d")} AS day
-)
-SELECT NULL AS day, count(*) AS consumed, 0 AS inserted, 0 AS updated, 0 AS deleted,
-       min({LOGGED_AT}) AS oldest FROM consumed
-UNION ALL
-SELECT day, NULL, sum(i), sum(u), sum(r), NULL FROM (
-  SELECT day, 1 AS i, 0 AS u, 0 AS r FROM inserted
-  UNION ALL SELECT day, 0, 1, 0 FROM updated
-  UNION ALL SELECT day, 0, 0, 1 FROM deleted
-) AS written GROUP BY day ORDER BY 1"""
-
-    def _places(self, derived: str) -> str:
-        """A CTE of the changed keys with the place of each one's row, found by index.
-
-        Nulls compare equal by no operator that an index knows, so there is a search for each way
-        in which the key may have nulls in it.
-        """
-        nullable = [n for n in self.key if self.table.c[n].nullable]
-        searches = []
-        for nulls in product((False, True), repeat=len(nullable)):
-            absent = {n for n, is_null in zip(nullable, nulls, strict=True) if is_null}
-            same = " AND ".join(
-                f"d.{sql.quote(n)} IS NULL AND c.{sql.quote(n)} IS NULL"
-                if n in absent
-                else f"d.{sql.quote(n)} = c.{sql.quote(n)}"
-                for n in self.key
-            )
-            searches.append(f"SELECT ctid, tableoid FROM {derived} AS d WHERE {same}")
-        return (
-            ", changed_at AS MATERIALIZED (\n"
-            "  SELECT c.*, d.ctid AS tally_place, d.tableoid AS tally_relation FROM changed AS c"
-            f" LEFT JOIN LATERAL (\n  {' UNION ALL '.join(searches)}\n  ) AS d ON true\n)"
-        )
-
     def _contributions_of(self, source: Table) -> list[Contribution]:
         return [c for c in self.contributions if c.source is source]
-
-    def _insert_into_log(self, rows: str) -> str:
-        return f"INSERT INTO {self.log_name} ({sql.columns(self.columns)})\n  {rows}"
-
-    def _sums(self, typed: Callable[[str, TypeEngine[Any]], str]) -> str:
-        return ", ".join(
-            f"{typed(f'sum(rows.{sql.quote(n)})', self.table.c[n].type)} AS {sql.quote(n)}"
-            for n in self.measures
-        )
 
     def _key_of(
         self, contribution: Contribution, row: Row, start: sql.Truncate = sql.utc_start
@@ -480,17 +332,6 @@ SELECT day, NULL, sum(i), sum(u), sum(r), NULL FROM (
         pairs = [f"({a}) IS DISTINCT FROM ({b})" for a, b in zip(*sides, strict=True) if a != b]
         return " OR ".join(pairs) or "false"
 
-    def _delta_type(self, measure: str) -> TypeEngine[Any]:
-        declared = self.table.c[measure].type
-        if isinstance(declared, Integer):
-            return BigInteger()
-        if isinstance(declared, Numeric) and declared.asdecimal:
-            return Numeric()
-        raise DeclarationError(
-            f"{self.name}: the measure {measure!r} is {declared!r}; an additive measure must be"
-            " an integer or numeric (floats drift: store an integer sum)"
-        )
-
     def _find_counter(self) -> str:
         for contribution in self.contributions:
             key, measures = (
@@ -519,7 +360,7 @@ SELECT day, NULL, sum(i), sum(u), sum(r), NULL FROM (
 
     def _check_sums_exactly(self, measure: str, value: object) -> None:
         """A sum that is rounded at every refresh drifts from the sum rounded once."""
-        self._delta_type(measure)
+        CountsAndSums(self, "").delta_type(measure)
         declared, given = self.table.c[measure].type, getattr(value, "type", None)
         loses = isinstance(given, Float)
         if isinstance(given, Numeric):
@@ -533,17 +374,6 @@ SELECT day, NULL, sum(i), sum(u), sum(r), NULL FROM (
                 f"{self.name}: the measure {measure!r} is {declared!r}, which cannot hold sums of"
                 f" {given!r} exactly; declare it numeric without a scale, and sum no floats"
             )
-
-
-def _comparably(expression: str, type_: TypeEngine[Any]) -> str:
-    """SQL: a sum as an aggregate has it, so that both sides of a comparison are alike."""
-    # sum() widens. A sum that the derived table cannot hold is compared all the same.
-    wide = BigInteger() if isinstance(type_, Integer) else Numeric()
-    return f"({expression})::{sql.type_name(wide)}"
-
-
-def _widely(expression: str, _type: TypeEngine[Any]) -> str:
-    return f"({expression})::numeric"
 
 
 def _check_contribution(name: str, contribution: Contribution) -> None:

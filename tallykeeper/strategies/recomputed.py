@@ -315,7 +315,7 @@ class RecomputedTally(Tally):
         """CREATE FUNCTION for what the sources say, key by key where some cannot be computed."""
         aggregate = sql.render(self.live_sources())
         keys = f"(SELECT DISTINCT {sql.columns(self.group, 's')} FROM (\n{aggregate}\n) AS s)"
-        typed = ", ".join(f"s.{sql.quote(n)}::{self._type_of(n)}" for n in self.columns)
+        typed = ", ".join(f"s.{sql.quote(n)}::{self.type_of(n)}" for n in self.columns)
         body = f"""
 #variable_conflict use_column
 BEGIN
@@ -328,7 +328,7 @@ BEGIN
 {self.lenient_rows(keys)}
 ) AS r WHERE {shown};
 END"""
-        returns = ", ".join(f"{sql.quote(n)} {self._type_of(n)}" for n in self.columns)
+        returns = ", ".join(f"{sql.quote(n)} {self.type_of(n)}" for n in self.columns)
         return sql.stable_function(self.stale_function, returns, body, language="plpgsql")
 
     def rows_of(self, relation: str) -> str:

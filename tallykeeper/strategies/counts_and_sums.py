@@ -1,0 +1,248 @@
+"""Counts and sums that a derived table holds as they are, and their pending changes beside them.
+
+The change log has signed amounts by key. A refresh adds up what is pending, and adds that to the
+derived table; the live view adds it on the fly. A key whose count becomes zero is deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, Integer, Numeric
+from sqlalchemy.types import TypeEngine
+
+from tallykeeper.database import sql
+from tallykeeper.declarations.tally import LOGGED_AT, WHERE_FRESH, KeyFilter, Tally
+from tallykeeper.errors import DeclarationError
+from tallykeeper.faults import quarantine
+
+
+class CountsAndSums:
+    """What is written to, and read from, the derived table and the log of such a tally.
+
+    `counter` is the measure that counts rows. `upstream` is SQL for what pending changes of derived
+    tables that the tally counts add to it, each with UNION ALL before it.
+    """
+
+    def __init__(
+        self, tally: Tally, counter: str, upstream: Callable[[], str] = lambda: ""
+    ) -> None:
+        self.tally = tally
+        self.counter = counter
+        self.upstream = upstream
+        name = f"{tally.system}_{tally.table.name}_held_rows"
+        self.held_function = sql.in_engine_schema(name)
+
+    def log_columns(self) -> list[Column[Any]]:
+        """The columns of the change log."""
+        tally = self.tally
+        table = tally.table
+        keys = [Column(n, sql.lasting_type(table.c[n])) for n in tally.key]
+        return [
+            *keys,
+            *(Column(n, self.delta_type(n), nullable=False) for n in tally.measures),
+        ]
+
+    def delta_type(self, measure: str) -> TypeEngine[Any]:
+        """The type of what is added to a measure. Raises DeclarationError: there is none."""
+        declared = self.tally.table.c[measure].type
+        if isinstance(declared, Integer):
+            return BigInteger()
+        if isinstance(declared, Numeric) and declared.asdecimal:
+            return Numeric()
+        raise DeclarationError(
+            f"{self.tally.name}: the measure {measure!r} is {declared!r}; an additive measure must"
+            " be an integer or numeric (floats drift: store an integer sum)"
+        )
+
+    def insert_into_log(self, rows: str) -> str:
+        """An INSERT of the rows of a SELECT into the log."""
+        return f"INSERT INTO {self.tally.log_name} ({sql.columns(self.tally.columns)})\n  {rows}"
+
+    def insert_summed(self, parts: list[str]) -> str:
+        """An INSERT of the rows of several SELECTs into the log, added up by key."""
+        key = sql.columns(self.tally.key)
+        measures = self.tally.measures
+        sums = ", ".join(f"sum({sql.quote(n)}) AS {sql.quote(n)}" for n in measures)
+        changed = " OR ".join(f"sum({sql.quote(n)}) <> 0" for n in measures)
+        union = "\n    UNION ALL ".join(parts)
+        return self.insert_into_log(
+            f"SELECT {key}, {sums} FROM (\n    {union}\n  ) AS deltas"
+            f" GROUP BY {key} HAVING {changed}"
+        )
+
+    def stored(self, scope: KeyFilter, *, wide: bool = False) -> str:
+        """A SELECT of the columns: what the derived table and the log claim for the scope."""
+        tally = self.tally
+        condition = scope.condition(tally, "d")
+        # A row that says zero is a fault even where nothing is pending: it should not be there.
+        zero = f"bool_or(rows.tally_is_stored AND rows.{sql.quote(self.counter)} = 0)"
+        sums = self._sums(_widely if wide else _comparably)
+        return (
+            f"SELECT {sql.columns(tally.key, 'rows')}, {sums} FROM (\n"
+            f"  SELECT {sql.columns(tally.columns, 'd')}, true AS tally_is_stored"
+            f" FROM {sql.name_of(tally.table)} AS d WHERE {condition}\n"
+            f"  UNION ALL SELECT {sql.columns(tally.columns, 'd')}, false"
+            f" FROM {tally.log_name} AS d WHERE {condition}\n"
+            f") AS rows GROUP BY {sql.columns(tally.key, 'rows')}\n"
+            f"HAVING sum(rows.{sql.quote(self.counter)}) <> 0 OR {zero}"
+        )
+
+    def live_rows(self, naive: frozenset[str] = frozenset()) -> str:
+        """A SELECT of the columns that is exact while the tally is not stale."""
+        tally = self.tally
+        stored = ", ".join(tally.derived_column(n, naive) for n in tally.columns)
+        return (
+            f"SELECT {sql.columns(tally.key, 'rows')}, {self._sums(sql.fitted)} FROM (\n"
+            f"  SELECT {stored} FROM {sql.name_of(tally.table)} AS d\n"
+            f"{self._pending()}"
+            f") AS rows WHERE {WHERE_FRESH} AND NOT {quarantine.is_held(tally, 'rows')}"
+            f" GROUP BY {sql.columns(tally.key, 'rows')}"
+            f" HAVING sum(rows.{sql.quote(self.counter)}) <> 0\n"
+            f"UNION ALL SELECT {sql.columns(tally.columns, 'h')} FROM {self.held_function}() AS h"
+            f" WHERE {WHERE_FRESH} AND {quarantine.any_held(tally)}"
+        )
+
+    def functions(self) -> list[str]:
+        """CREATE FUNCTION for what the live view calls."""
+        tally = self.tally
+        pending = (
+            f"SELECT * FROM (\n  SELECT {sql.columns(tally.columns)} FROM {tally.log_name}"
+            f" WHERE false\n{self._pending()}) AS p WHERE {quarantine.is_held(tally, 'p')}"
+        )
+        rows = (
+            f"SELECT {sql.columns(tally.key, 'rows')}, {self._sums(sql.fitted)} FROM (\n"
+            f"  {self.held_rows()}\n  UNION ALL {pending}\n"
+            f") AS rows GROUP BY {sql.columns(tally.key, 'rows')}"
+            f" HAVING sum(rows.{sql.quote(self.counter)}) <> 0"
+        )
+        return [sql.stable_function(self.held_function, self.row_type(), rows)]
+
+    def held_rows(self) -> str:
+        """A SELECT of `columns`: what the quarantined keys hold without their pending changes."""
+        tally = self.tally
+        measures = ", ".join(f"{sql.quote(n)} numeric" for n in tally.measures)
+        return (
+            f"SELECT {sql.columns(tally.key, 'k')}, {sql.columns(tally.measures, 'm')}"
+            f" FROM {quarantine.TABLE} AS q, jsonb_to_record(q.key) AS k ({tally.group_types}),"
+            f" jsonb_to_record(q.rows -> 0) AS m ({measures})"
+            f" WHERE q.tally = {sql.literal(tally.name)}"
+        )
+
+    def touched_groups(self, pending: str) -> str:
+        """The keys that the rows of `pending` concern."""
+        return f"SELECT DISTINCT {sql.columns(self.tally.key)} FROM {pending}"
+
+    def desired_rows(self, groups: str, pending: str) -> str:
+        """What the derived table must hold for the groups."""
+        tally = self.tally
+        sums = ", ".join(f"sum(rows.{sql.quote(n)}) AS {sql.quote(n)}" for n in tally.measures)
+        return (
+            f"SELECT {sql.columns(tally.key, 'rows')}, {sums} FROM (\n"
+            f"  SELECT {sql.columns(tally.columns, 'd')} FROM {sql.name_of(tally.table)} AS d"
+            f" WHERE EXISTS (SELECT FROM {groups} AS k WHERE {tally.matches('k', 'd')})"
+            f" AND NOT {quarantine.is_held(tally, 'd')}\n"
+            f"  UNION ALL {self.held_rows()}\n"
+            f"  UNION ALL SELECT {sql.columns(tally.columns, 'l')} FROM {pending} AS l\n"
+            f") AS rows GROUP BY {sql.columns(tally.key, 'rows')}"
+            f" HAVING sum(rows.{sql.quote(self.counter)}) <> 0"
+        )
+
+    def row_type(self) -> str:
+        """The columns with their types."""
+        return ", ".join(f"{sql.quote(n)} {self.tally.type_of(n)}" for n in self.tally.columns)
+
+    def consume_at_once(self) -> str:
+        """One statement that consumes all pending changes and applies them."""
+        tally = self.tally
+        derived = sql.name_of(tally.table)
+        key = sql.columns(tally.key)
+        sums = ", ".join(f"sum({sql.quote(n)}) AS {sql.quote(n)}" for n in tally.measures)
+        changed = " OR ".join(f"sum({sql.quote(n)}) <> 0" for n in tally.measures)
+        added = ", ".join(
+            f"{sql.quote(n)} = d.{sql.quote(n)} + c.{sql.quote(n)}" for n in tally.measures
+        )
+        total = f"d.{sql.quote(self.counter)} + c.{sql.quote(self.counter)}"
+        touch = ", updated_at = now()" if tally.has_updated_at else ""
+        into = f", {sql.quote('updated_at')}" if tally.has_updated_at else ""
+        value = ", now()" if tally.has_updated_at else ""
+        if any(tally.table.c[n].nullable for n in tally.key):
+            placed, at = self._places(derived), "_at"
+            same = "d.ctid = c.tally_place AND d.tableoid = c.tally_relation"
+            absent = "c.tally_place IS NULL"
+        else:
+            placed, at, same = "", "", tally.matches("d", "c")
+            absent = f"NOT EXISTS (SELECT FROM {derived} AS d WHERE {same})"
+        return f"""
+WITH consumed AS (
+  DELETE FROM {tally.log_name} RETURNING {sql.columns(tally.columns)}, {LOGGED_AT}
+), changed AS MATERIALIZED (
+  SELECT {key}, {sums} FROM consumed GROUP BY {key} HAVING {changed}
+){placed}, deleted AS (
+  DELETE FROM {derived} AS d USING changed{at} AS c WHERE {same} AND {total} = 0
+  RETURNING {tally.day_of("d")} AS day
+), updated AS (
+  UPDATE {derived} AS d SET {added}{touch} FROM changed{at} AS c WHERE {same} AND {total} <> 0
+  RETURNING {tally.day_of("d")} AS day
+), inserted AS (
+  INSERT INTO {derived} AS d ({sql.columns(tally.columns)}{into})
+  SELECT {sql.columns(tally.columns, "c")}{value} FROM changed{at} AS c
+  WHERE c.{sql.quote(self.counter)} <> 0 AND {absent}
+  RETURNING {tally.day_of("d")} AS day
+)
+SELECT NULL AS day, count(*) AS consumed, 0 AS inserted, 0 AS updated, 0 AS deleted,
+       min({LOGGED_AT}) AS oldest FROM consumed
+UNION ALL
+SELECT day, NULL, sum(i), sum(u), sum(r), NULL FROM (
+  SELECT day, 1 AS i, 0 AS u, 0 AS r FROM inserted
+  UNION ALL SELECT day, 0, 1, 0 FROM updated
+  UNION ALL SELECT day, 0, 0, 1 FROM deleted
+) AS written GROUP BY day ORDER BY 1"""
+
+    def _places(self, derived: str) -> str:
+        """A CTE of the changed keys with the place of each one's row, found by index.
+
+        Nulls compare equal by no operator that an index knows, so there is a search for each way
+        in which the key may have nulls in it.
+        """
+        tally = self.tally
+        nullable = [n for n in tally.key if tally.table.c[n].nullable]
+        searches = []
+        for nulls in product((False, True), repeat=len(nullable)):
+            absent = {n for n, is_null in zip(nullable, nulls, strict=True) if is_null}
+            same = " AND ".join(
+                f"d.{sql.quote(n)} IS NULL AND c.{sql.quote(n)} IS NULL"
+                if n in absent
+                else f"d.{sql.quote(n)} = c.{sql.quote(n)}"
+                for n in tally.key
+            )
+            searches.append(f"SELECT ctid, tableoid FROM {derived} AS d WHERE {same}")
+        return (
+            ", changed_at AS MATERIALIZED (\n"
+            "  SELECT c.*, d.ctid AS tally_place, d.tableoid AS tally_relation FROM changed AS c"
+            f" LEFT JOIN LATERAL (\n  {' UNION ALL '.join(searches)}\n  ) AS d ON true\n)"
+        )
+
+    def _sums(self, typed: Callable[[str, TypeEngine[Any]], str]) -> str:
+        return ", ".join(
+            f"{typed(f'sum(rows.{sql.quote(n)})', self.tally.table.c[n].type)} AS {sql.quote(n)}"
+            for n in self.tally.measures
+        )
+
+    def _pending(self) -> str:
+        """The changes of the log, and those that pending changes upstream will make."""
+        columns = sql.columns(self.tally.columns, "l")
+        return f"  UNION ALL SELECT {columns} FROM {self.tally.log_name} AS l\n{self.upstream()}"
+
+
+def _comparably(expression: str, type_: TypeEngine[Any]) -> str:
+    """SQL: a sum as an aggregate has it, so that both sides of a comparison are alike."""
+    # sum() widens. A sum that the derived table cannot hold is compared all the same.
+    wide = BigInteger() if isinstance(type_, Integer) else Numeric()
+    return f"({expression})::{sql.type_name(wide)}"
+
+
+def _widely(expression: str, _type: TypeEngine[Any]) -> str:
+    return f"({expression})::numeric"
