@@ -35,6 +35,8 @@ from benchmarks.bench import Bench
 from benchmarks.progress import announce
 from benchmarks.report import MISSED, markdown, put_into
 from benchmarks.server import serving
+from benchmarks.tpch import costs as tpch_costs
+from benchmarks.tpch import refreshes as tpch_refreshes
 
 BENCHMARKS = {
     "refresh": refreshes.measure,
@@ -61,12 +63,17 @@ BENCHMARKS = {
     "replays": replays.measure,
     "day": days.measure,
     "http": served.measure,
+    "tpch": tpch_refreshes.measure,
+    "tpch-capture": tpch_costs.capture,
+    "tpch-reads": tpch_costs.reads,
+    "tpch-storage": tpch_costs.storage,
 }
 # It takes half an hour and 40 GB of disk.
 ONLY_ON_REQUEST = {"full"}
 SIZES, LINKS = "1000000,10000000", "2000000,20000000"
 EVENTS = 200_000
 HOUR_SECONDS = 150.0
+SCALE = 0.1
 
 
 def _sizes(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[int, ...]:
@@ -112,6 +119,13 @@ def _sizes(_context: click.Context, _parameter: click.Parameter, value: str) -> 
     help="How long an hour of the day in fast motion takes.",
 )
 @click.option(
+    "--scale",
+    default=SCALE,
+    show_default=True,
+    type=click.FloatRange(min=0.001),
+    help="The scale of TPC-H: 1 is 1.5 M orders and 6 M lines.",
+)
+@click.option(
     "--before",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="A checkout of an earlier release, with which loads and ids are compared.",
@@ -138,6 +152,7 @@ def main(
     links: tuple[int, ...],
     events_at_a_time: int,
     hour_seconds: float,
+    scale: float,
     before: Path | None,
     only: tuple[str, ...],
     as_tiny: bool,
@@ -151,8 +166,9 @@ def main(
         tiny.shrink()
         files, links, before = tiny.FILES, tiny.LINKS, None
         events_at_a_time, hour_seconds = tiny.EVENTS, tiny.HOUR_SECONDS
+        scale = tiny.SCALE
     with serving(url) as server:
-        bench = Bench(server, files, links, events_at_a_time, hour_seconds, before)
+        bench = Bench(server, files, links, events_at_a_time, hour_seconds, before, scale)
         described, missed = server.describe(), []
         for name in only or [name for name in BENCHMARKS if name not in ONLY_ON_REQUEST]:
             announce(name)

@@ -17,6 +17,7 @@ class Bench:
 
     `events` is how many events of a stream are processed at a time, `hour_seconds` how long an hour
     of the day in fast motion takes. `before` is another checkout, to compare its loaders with.
+    `scale` is that of TPC-H.
     """
 
     server: Server
@@ -25,6 +26,7 @@ class Bench:
     events: int = 200_000
     hour_seconds: float = 150.0
     before: Path | None = None
+    scale: float = 0.1
     _libraries: dict[int, Library] = field(default_factory=dict)
     _galleries: dict[int, Gallery] = field(default_factory=dict)
     _fediverses: dict[int, Fediverse] = field(default_factory=dict)

@@ -34,8 +34,11 @@ from benchmarks import (
     tags,
     trending,
 )
+from benchmarks.tpch import costs as tpch_costs
+from benchmarks.tpch import refreshes as tpch_refreshes
 
 FILES, LINKS, EVENTS, HOUR_SECONDS = (1_000,), (1_000,), 400, 1.0
+SCALE = 0.002
 ROWS_LOADED = 20
 
 _SIZES: dict[ModuleType, dict[str, object]] = {
@@ -91,6 +94,8 @@ _SIZES: dict[ModuleType, dict[str, object]] = {
         "READS": 10,
     },
     tags: {"CHANGES": 100, "PENDING": (0, 10), "REPETITIONS": 1, "RECOUNTS": 1, "READS": 1},
+    tpch_costs: {"TRANSACTIONS": 10, "WARM_UP": 2, "PENDING": (0, 100), "READS": 1},
+    tpch_refreshes: {"REPETITIONS": 1, "BULK_REPETITIONS": 1},
     trending: {"MOMENTS": 2, "HOURS_LIVED": 2, "COUNT_CHANGES": (0, 100)},
 }
 
