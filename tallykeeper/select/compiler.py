@@ -42,7 +42,7 @@ from tallykeeper.select.statements.steps import (
     pending_step,
 )
 from tallykeeper.select.statements.terms import Images, M, terms
-from tallykeeper.select.statements.text import only_if, text
+from tallykeeper.select.statements.text import text
 from tallykeeper.select.syntax.gate import understood
 
 
@@ -322,8 +322,8 @@ class _Compiler:
                     for o, c in zip(arm.outputs, self.resolved.columns, strict=True)
                 )
                 chosen = text(f"\nUNION ALL SELECT {listed}, {term.weight} AS {M}\n", term.source)
-                selects.append(only_if(term.parts, chosen))
-                parts |= term.parts
+                selects.append(term.only_if_needed(chosen))
+                parts |= term.needs[0]
         rows = text(f"SELECT {nothing}, 0::bigint AS {M} WHERE false", *selects)
         listed = ", ".join(names)
         net = text(

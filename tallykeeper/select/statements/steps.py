@@ -151,7 +151,7 @@ class NodeSteps:
         for each in self.node.inputs:
             for term in terms(each.product, self.images):
                 chosen = self._changed_rows(each, term) if only_keys else self._amounts(each, term)
-                selects.append(only_if(term.parts, text("\nUNION ALL ", chosen)))
+                selects.append(term.only_if_needed(text("\nUNION ALL ", chosen)))
         return text(self._nothing(only_keys), *selects)
 
     def _nothing(self, only_keys: bool) -> str:

@@ -8,6 +8,7 @@ UNION ALL, with signs in the column `tally_m`.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,16 +24,27 @@ from tallykeeper.select.statements.text import only_if, text
 
 M = "tally_m"
 ROWS = 1e6
+# Of so many relations what differs is a term of its own. Each more doubles the terms.
+MOST_SPLIT = 2
 
 
 @dataclass(frozen=True)
 class Term:
-    """The change that comes of one leaf: FROM and WHERE, and how often a row of it counts."""
+    """The change that comes of one leaf: FROM and WHERE, and how often a row of it counts.
+
+    It is there while of each of the sets in `needs` something is pending; the first is the leaf's.
+    """
 
     leaf: Leaf
-    parts: frozenset[int]
+    needs: tuple[frozenset[int], ...]
     source: Text
     weight: str
+
+    def only_if_needed(self, inner: Text) -> Text:
+        """A text that is there only while the term is."""
+        for parts in self.needs:
+            inner = only_if(parts, inner)
+        return inner
 
 
 @dataclass(frozen=True)
@@ -75,29 +87,66 @@ def name_of(relation: Source | Node) -> str:
 
 
 def terms(product: Product, images: Images) -> list[Term]:
-    """All terms of the product's change; their sum is the change."""
-    leaves = sorted(product.leaves, key=lambda leaf: isinstance(leaf.relation, Node))
+    """All terms of the product's change; their sum is the change.
+
+    Small relations come first, so that the changes of the largest are joined with what is stored
+    alone. Of the relations that are not stored as they have to be read, the largest are read in
+    two terms, as they are stored and by what differs: an index serves the one, a hash the other.
+    """
+    leaves = sorted(product.leaves, key=_size)
     found = []
     for place, driver in enumerate(leaves):
-        signed: dict[str, frozenset[int]] = {}
-        read: dict[str, Text] = {}
-        for other_place, other in enumerate(leaves):
-            if other is driver:
-                continue
-            is_stored_so = (other_place < place) is isinstance(other.relation, Source)
-            if is_stored_so:
-                read[other.alias] = text(f"{name_of(other.relation)} AS {quoted(other.alias)}")
-            else:
-                read[other.alias] = _adjusted(other, images)
-                signed[other.alias] = images.parts(other.relation)
-        first = text(f"{images.name(driver.relation)} AS {quoted(driver.alias)}")
-        source = from_clause(product, driver, first, read)
-        factors = [f"{quoted(a)}.{M}" for a in (driver.alias, *signed)]
-        weight = " * ".join(factors)
-        if product.sign < 0:
-            weight = f"-({weight})"
-        found.append(Term(driver, images.parts(driver.relation), source, weight))
+        adjusted = [
+            other
+            for other_place, other in enumerate(leaves)
+            if other is not driver
+            and (other_place < place) is not isinstance(other.relation, Source)
+        ]
+        split = adjusted[-MOST_SPLIT:]
+        found += [
+            _term(product, driver, adjusted, split, chosen, images) for chosen in _subsets(split)
+        ]
     return found
+
+
+def _term(
+    product: Product,
+    driver: Leaf,
+    adjusted: Sequence[Leaf],
+    split: Sequence[Leaf],
+    chosen: Sequence[Leaf],
+    images: Images,
+) -> Term:
+    """The term in which the leaves in `chosen`, of those in `split`, are read by what differs."""
+    read: dict[str, Text] = {}
+    sign = product.sign
+    factors = [driver]
+    for leaf in product.leaves:
+        if leaf is driver:
+            continue
+        if leaf in chosen:
+            read[leaf.alias] = text(f"{images.name(leaf.relation)} AS {quoted(leaf.alias)}")
+            factors.append(leaf)
+            sign = sign if isinstance(leaf.relation, Node) else -sign
+        elif leaf in adjusted and leaf not in split:
+            read[leaf.alias] = _adjusted(leaf, images)
+            factors.append(leaf)
+        else:
+            read[leaf.alias] = text(f"{name_of(leaf.relation)} AS {quoted(leaf.alias)}")
+    first = text(f"{images.name(driver.relation)} AS {quoted(driver.alias)}")
+    source = from_clause(product, driver, first, read)
+    weight = " * ".join(f"{quoted(leaf.alias)}.{M}" for leaf in factors)
+    needs = tuple(dict.fromkeys(images.parts(leaf.relation) for leaf in (driver, *chosen)))
+    return Term(driver, needs, source, f"-({weight})" if sign < 0 else weight)
+
+
+def _subsets(leaves: Sequence[Leaf]) -> list[tuple[Leaf, ...]]:
+    return [c for n in range(len(leaves) + 1) for c in itertools.combinations(leaves, n)]
+
+
+def _size(leaf: Leaf) -> tuple[bool, float]:
+    """Sources first, the smallest of them before."""
+    return (True, 0.0) if isinstance(leaf.relation, Node) else (False, leaf.relation.rows)
 
 
 def _adjusted(leaf: Leaf, images: Images) -> Text:
@@ -105,11 +154,15 @@ def _adjusted(leaf: Leaf, images: Images) -> Text:
     names = images.columns_of(leaf.relation)
     columns = "".join(f"{sql.quote(n)}, " for n in names)
     sign = "" if isinstance(leaf.relation, Node) else "-"
+    # Without OFFSET the planner would know no way to look up both parts by a key.
     return text(
         f"(SELECT {columns}1::bigint AS {M} FROM {name_of(leaf.relation)}",
         only_if(
             images.parts(leaf.relation),
-            text(f" UNION ALL SELECT {columns}{sign}{M} FROM {images.name(leaf.relation)}"),
+            text(
+                f" UNION ALL SELECT * FROM (SELECT {columns}{sign}{M} AS {M}"
+                f" FROM {images.name(leaf.relation)} OFFSET 0) AS i"
+            ),
         ),
         f") AS {quoted(leaf.alias)}",
     )

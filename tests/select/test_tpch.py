@@ -1,0 +1,27 @@
+"""The 22 queries of TPC-H, kept exactly while writers insert, delete and change every table."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import Engine
+
+from benchmarks.tpch import data
+from benchmarks.tpch.writes import Writes
+from tests.concurrency.conftest import new_seed
+from tests.select.keeping import install, keep
+
+SCALE = 0.002
+
+
+@pytest.mark.slow
+@pytest.mark.concurrency
+def test_every_query_is_exact_in_every_snapshot(engine: Engine, database_url: str) -> None:
+    made = data.create(engine, SCALE)
+    system = install(engine, "tpch", {name: data.query(name, SCALE) for name in data.NAMES})
+    operations = Writes(made).operations()
+    seen = keep(database_url, engine, system, operations, rounds=6, seed=new_seed())
+    names = {tally.name for tally in system.tallies}
+    # Every tally was changed by refreshes alone, and read while changes were pending.
+    assert set(seen.changed) == set(seen.settled) == set(seen.live) == names
+    assert [name for name in names if not seen.live_pending[name]] == []
+    assert [run.__name__ for run in operations if not seen.wrote[run.__name__]] == []
