@@ -10,6 +10,7 @@ it, and tallies read it. Nothing is changed here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,7 @@ from tallykeeper.declarations.column_types import Type, holds
 from tallykeeper.declarations.tally import Tally, may_be_null
 from tallykeeper.errors import DoesNotFit
 from tallykeeper.installation.deferred_indexes import is_stripped
+from tallykeeper.select.column_types import NamedType
 
 OF_SOURCES = (
     "of a source table alter those columns (where they are always filled: `ALTER TABLE ... ALTER"
@@ -45,6 +47,8 @@ UPDATED_AT = "updated_at"
 JSONS = {"json", "jsonb"}
 # PostgreSQL's names for its own types, by how they are written: alike in every database.
 _BUILT_IN: dict[str, str] = {}
+# What stands in parentheses behind the name of a type.
+_LIMITS = re.compile(r"\(([0-9,]+)\)")
 
 
 @dataclass(frozen=True)
@@ -347,6 +351,8 @@ def declared_type(connection: Connection, column: Column[Any]) -> Type:
         limits = (column.type.length,)
     elif isinstance(column.type, Numeric) and column.type.precision:
         limits = (column.type.precision, column.type.scale or 0)
+    elif isinstance(column.type, NamedType) and (found := _LIMITS.search(written)):
+        limits = tuple(int(limit) for limit in found[1].split(","))
     return Type(name, limits)
 
 

@@ -100,7 +100,7 @@ class Subqueries(FromItems):
             inner.set(clause, None)
         keys = [pair[1] for pair in pairs]
         selects = [exp.alias_(k.copy(), f"k{i}") for i, k in enumerate(keys)]
-        output = query.selects[0].unalias().copy()
+        output = query.selects[0].unalias().copy() if query.selects else ONE.copy()
         grouped = bool(aggregates.calls_in([output], self.is_aggregate))
         if not value and grouped:
             raise NotLinear("EXISTS of an aggregate, which always has a row")
