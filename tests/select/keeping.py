@@ -100,6 +100,17 @@ def keep(
     return seen
 
 
+def all_was_seen(seen: Kept, system: System, operations: Operations) -> None:
+    """Every tally was changed by refreshes alone, and read with changes pending; all was written.
+
+    Raises AssertionError.
+    """
+    names = {tally.name for tally in system.tallies}
+    assert set(seen.changed) == set(seen.settled) == set(seen.live) == names
+    assert [name for name in names if not seen.live_pending[name]] == []
+    assert [run.__name__ for run in operations if not seen.wrote[run.__name__]] == []
+
+
 def _refresh(engine: Engine, tally: SelectTally, seen: Kept) -> None:
     """Refresh, and compare in each of its snapshots in which nothing is pending."""
 
