@@ -28,7 +28,7 @@ from tallykeeper.select.tally import SelectTally
 from tests.concurrency.writers import Operation, Writer
 
 WRITERS = 3
-Operations = Mapping[Callable[[psycopg.Cursor[Any], random.Random], object], float]
+Operations = Mapping[Callable[[psycopg.Cursor[Any], random.Random], None], float]
 
 
 @dataclass
