@@ -11,9 +11,10 @@ from tests.select_fuzz import cases, concurrent, minimize
 from tests.select_fuzz.adapters import Whole
 from tests.select_fuzz.direct import Direct
 from tests.select_fuzz.harness import AdapterFactory, Results, Run, report
+from tests.select_fuzz.installed import Installed
 from tests.servers import VERSIONS, Servers
 
-ADAPTERS: dict[str, AdapterFactory] = {"whole": Whole, "direct": Direct}
+ADAPTERS: dict[str, AdapterFactory] = {"whole": Whole, "direct": Direct, "installed": Installed}
 
 
 def main() -> int:
