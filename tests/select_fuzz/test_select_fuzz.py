@@ -10,6 +10,8 @@ import pytest
 
 from tests.select_fuzz import cases, minimize
 from tests.select_fuzz.adapters import Whole
+from tests.select_fuzz.direct import Direct
+from tests.select_fuzz.faults import FAULTS
 from tests.select_fuzz.harness import AdapterFactory, Results, Run, open_connection
 from tests.servers import VERSIONS, Servers
 
@@ -84,3 +86,13 @@ def test_writes_are_accepted_or_rolled_back_by_constraints(databases: Databases)
         runner.connection.close()
         assert runner.results.wrong == []
         assert connection.info.transaction_status.name == "IDLE"
+
+
+@pytest.mark.parametrize("name", sorted(FAULTS))
+def test_a_fault_of_the_compiler_is_found(databases: Databases, name: str) -> None:
+    with FAULTS[name]():
+        for seed in range(1, 31):
+            with databases() as url:
+                if Run(cases.make(seed), url, Direct).quick(stop=True).wrong:
+                    return
+    pytest.fail(f"{name}: no seed found it")

@@ -1,0 +1,249 @@
+"""Faults of the compiler, made on purpose: each must be found by the fuzzer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from typing import Any
+from unittest.mock import patch
+
+from sqlglot import exp
+
+from tallykeeper.select import aggregates, compiler, steps, translation, uniqueness
+from tallykeeper.select import terms as terms_module
+from tallykeeper.select.relations import Leaf, Node
+from tallykeeper.select.steps import NodeSteps
+from tallykeeper.select.terms import Images, M, name_of, quoted
+from tallykeeper.select.text import text
+from tallykeeper.select.translation import Translation
+from tests.select_fuzz import direct
+
+Fault = Callable[[], AbstractContextManager[object]]
+FAULTS: dict[str, Fault] = {}
+
+
+def fault(made: Callable[[], Iterator[None]]) -> Callable[[], Iterator[None]]:
+    """Register a fault by its name; its docstring says what is wrong."""
+    FAULTS[made.__name__] = contextmanager(made)
+    return made
+
+
+@fault
+def old_sources_are_read_as_new() -> Iterator[None]:
+    """What is pending is not taken off the other tables of a join."""
+    original = terms_module._adjusted
+
+    def adjusted(leaf: Leaf, images: Images) -> Any:
+        if isinstance(leaf.relation, Node):
+            return original(leaf, images)
+        columns = "".join(f'"{n}", ' for n in images.columns_of(leaf.relation))
+        return text(
+            f"(SELECT {columns}1::bigint AS {M} FROM {name_of(leaf.relation)})"
+            f" AS {quoted(leaf.alias)}"
+        )
+
+    with patch.object(terms_module, "_adjusted", adjusted):
+        yield
+
+
+@fault
+def new_states_are_read_as_old() -> Iterator[None]:
+    """The changes of a stored result are left out where another one is joined with it."""
+    original = terms_module._adjusted
+
+    def adjusted(leaf: Leaf, images: Images) -> Any:
+        if not isinstance(leaf.relation, Node):
+            return original(leaf, images)
+        columns = "".join(f'"{n}", ' for n in images.columns_of(leaf.relation))
+        return text(
+            f"(SELECT {columns}1::bigint AS {M} FROM {name_of(leaf.relation)})"
+            f" AS {quoted(leaf.alias)}"
+        )
+
+    with patch.object(terms_module, "_adjusted", adjusted):
+        yield
+
+
+@fault
+def signs_of_products_are_ignored() -> Iterator[None]:
+    """What inclusion and exclusion takes off is added."""
+    original = terms_module.terms
+
+    def made(product: Any, images: Images) -> Any:
+        return original(replace(product, sign=1), images)
+
+    with patch.object(steps, "terms", made), patch.object(compiler, "terms", made):
+        yield
+
+
+@fault
+def a_join_condition_is_dropped() -> Iterator[None]:
+    """The last condition of a product with several is left out."""
+    original = terms_module.from_clause
+
+    def made(product: Any, *arguments: Any) -> Any:
+        if len(product.conditions) > 1:
+            product = replace(product, conditions=product.conditions[:-1])
+        return original(product, *arguments)
+
+    with patch.object(terms_module, "from_clause", made):
+        yield
+
+
+@fault
+def rows_without_a_match_are_left_out() -> Iterator[None]:
+    """An outer join has no row of nulls."""
+    with patch.object(Translation, "_unmatched", lambda *_: []):
+        yield
+
+
+@fault
+def not_exists_takes_nothing_off() -> Iterator[None]:
+    """NOT EXISTS leaves the rows that exist."""
+    with patch.object(translation, "_negative", lambda product: product):
+        yield
+
+
+@fault
+def touched_groups_only_of_new_rows() -> Iterator[None]:
+    """A group that only lost rows is not computed anew."""
+    original = NodeSteps._changed_rows
+
+    def changed(self: NodeSteps, each: Any, term: Any) -> Any:
+        condition = exp.GT(this=exp.column(M, term.leaf.alias), expression=exp.Literal.number(0))
+        product = each.product.where(condition)
+        found = [
+            t for t in terms_module.terms(product, self.images) if t.leaf.alias == term.leaf.alias
+        ]
+        return original(self, each, found[0])
+
+    with patch.object(NodeSteps, "_changed_rows", changed):
+        yield
+
+
+@fault
+def states_are_not_brought_up_to_date() -> Iterator[None]:
+    """A refresh writes the derived table alone."""
+    with patch.object(NodeSteps, "apply", lambda _: []):
+        yield
+
+
+@fault
+def null_keys_do_not_match() -> Iterator[None]:
+    """The stored row of a group whose key is null is not found."""
+
+    def matches(node: Node, left: str, right: str) -> str:
+        return " AND ".join(f"{left}.{k} = {right}.{k}" for k in node.key)
+
+    with patch.object(steps, "matches", matches):
+        yield
+
+
+@fault
+def everything_is_unique() -> Iterator[None]:
+    """Rows are taken to be unique whatever they are made of."""
+    with patch.object(uniqueness, "is_determined", lambda *_: True):
+        yield
+
+
+@fault
+def nothing_is_null() -> Iterator[None]:
+    """Values are taken to be there, as for NOT IN."""
+    with patch.object(uniqueness, "is_not_null", lambda *_: True):
+        yield
+
+
+@fault
+def filters_of_aggregates_are_ignored() -> Iterator[None]:
+    """count(*) FILTER counts all rows."""
+    original = aggregates.template
+
+    def template(written: str, **values: Any) -> Any:
+        if written.startswith("CASE WHEN :c THEN"):
+            values["c"] = exp.true()
+        return original(written, **values)
+
+    with patch.object(aggregates, "template", template):
+        yield
+
+
+@fault
+def groups_stay_when_their_last_row_is_deleted() -> Iterator[None]:
+    """The old image of a group is left out where there is no new one."""
+    original = NodeSteps._images
+
+    def images(self: NodeSteps) -> Any:
+        return tuple(
+            replace(
+                piece, sql=piece.sql.replace(" IS NOT NULL AND ", " IS NOT NULL AND n <> 0 AND ")
+            )
+            for piece in original(self)
+        )
+
+    with patch.object(NodeSteps, "_images", images):
+        yield
+
+
+@fault
+def having_is_ignored() -> Iterator[None]:
+    """Groups are shown whatever HAVING says."""
+    original = Translation._aggregated
+
+    def aggregated(self: Translation, query: exp.Select, products: Any) -> Any:
+        if query.args.get("having") is not None:
+            query = query.copy()
+            query.set("having", exp.Having(this=exp.true()))
+        return original(self, query, products)
+
+    with patch.object(Translation, "_aggregated", aggregated):
+        yield
+
+
+@fault
+def distinct_values_are_counted_by_rows() -> Iterator[None]:
+    """count(DISTINCT x) counts as count(x)."""
+    original = aggregates._store
+
+    def store(made: Any, amount: Any, of: Any = None) -> str:
+        return original(made, amount, None if made.stored else of)
+
+    with patch.object(aggregates, "_store", store):
+        yield
+
+
+@fault
+def deletes_are_not_captured() -> Iterator[None]:
+    """A DELETE leaves nothing in the log."""
+    sides = {**direct._SIDES, "delete": {}}
+    with patch.object(direct, "_SIDES", sides):
+        yield
+
+
+@fault
+def old_images_of_updates_are_not_captured() -> Iterator[None]:
+    """An UPDATE logs the new rows alone."""
+    sides = {**direct._SIDES, "update": {"new_rows": 1}}
+    with patch.object(direct, "_SIDES", sides):
+        yield
+
+
+@fault
+def a_source_of_a_group_is_forgotten() -> Iterator[None]:
+    """Changes of the last table of a join touch no group."""
+    original = NodeSteps._all_terms
+
+    def all_terms(self: NodeSteps, *, only_keys: bool = False) -> Any:
+        if not only_keys:
+            return original(self, only_keys=only_keys)
+        made = terms_module.terms
+
+        def fewer(product: Any, images: Images) -> Any:
+            found = made(product, images)
+            return found[:-1] if len(found) > 1 else found
+
+        with patch.object(steps, "terms", fewer):
+            return original(self, only_keys=only_keys)
+
+    with patch.object(NodeSteps, "_all_terms", all_terms):
+        yield
