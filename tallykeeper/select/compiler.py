@@ -31,6 +31,7 @@ from tallykeeper.select.plan import (
     Plan,
     Step,
     Text,
+    statement,
 )
 from tallykeeper.select.plan import Node as PlannedNode
 from tallykeeper.select.resolve import Resolved, Source
@@ -81,6 +82,10 @@ def compile_select(
 
 if TYPE_CHECKING:
     from tallykeeper.select.tally import SelectTally
+
+
+# A statement of more characters takes longer to be planned than the SELECT to be run.
+LONGEST = 200_000
 
 
 class _Compiler:
@@ -205,7 +210,7 @@ class _Compiler:
         strategy = (
             "whole" if "whole" in strategies else "group" if "group" in strategies else "delta"
         )
-        return Plan(
+        made_plan = Plan(
             columns=columns,
             key=key if key is not None else tuple(c.name for c in columns),
             is_bag=key is None,
@@ -216,6 +221,9 @@ class _Compiler:
             changes=changes,
             reasons=tuple(dict.fromkeys(self.translation.reasons)),
         )
+        if len(statement(made_plan, numbers.values())) > LONGEST:
+            return self._whole(columns, "its statements would be too long to be planned")
+        return made_plan
 
     def _with_nulls(self, columns: tuple[Column, ...], bag: Bag) -> tuple[Column, ...]:
         """The columns, with whether they may be null."""

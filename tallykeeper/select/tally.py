@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
+    ARRAY,
     DDL,
     Column,
     Connection,
@@ -413,7 +414,8 @@ class SelectTally(Tally):
             return ""
         conditions = []
         for name in self.group:
-            if name == COPY:
+            if name == COPY or isinstance(self.table.c[name].type, ARRAY):
+                # An array of arrays is one array of their elements.
                 continue
             column = sql.quote(name)
             found = f"s.{column} = ANY (ARRAY(SELECT k.{column} FROM {scope.relation} AS k))"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 import psycopg
 
 from tallykeeper.database.connections import open_engine
+from tallykeeper.select import changes_function
 from tallykeeper.select.compiler import compile_select
 from tallykeeper.select.plan import (
     COPY,
@@ -35,6 +36,9 @@ class Direct:
         self.connection = psycopg.connect(url, autocommit=True, prepare_threshold=None)
         self.connection.execute(
             f"CREATE SCHEMA IF NOT EXISTS kept; CREATE SCHEMA IF NOT EXISTS {ENGINE_SCHEMA};"
+            # What the engine's own functions call to refuse a relation that was damaged.
+            f"CREATE FUNCTION {ENGINE_SCHEMA}.require_unbroken(VARIADIC regclass[])"
+            " RETURNS boolean LANGUAGE sql AS 'SELECT true';"
             "SET jit = off; SET statement_timeout = '8s'"
         )
         self.engine = open_engine(url)
@@ -80,6 +84,8 @@ class Direct:
                 )
             for index in getattr(node, "indexes", ()):
                 self._run(f"CREATE INDEX ON {node.state} ({index})")
+        if plan.changes:
+            self._run(changes_function.create(changes_of(name), log, plan))
         copies = f", {COPY} integer" if plan.is_bag else ""
         self._run(f"CREATE TABLE kept.{name} ({_definitions(plan.columns)}{copies})")
         if plan.key and not plan.is_bag:
@@ -172,6 +178,8 @@ class Direct:
     def _apply(self, kept: Kept, plan: Plan, pending: list[int]) -> None:
         columns = [c.name for c in plan.columns]
         self._run(f"CREATE TEMP TABLE changed ({_definitions(plan.columns)}, {TOTAL} bigint)")
+        for name, setting in changes_function.SETTINGS.items():
+            self._run(f"SET LOCAL {name} = '{setting}'")
         self._run(statement(plan, pending, into="changed", apply=True))
         key = columns if plan.is_bag else list(plan.key)
         same = _same(key)
@@ -202,17 +210,17 @@ class Direct:
         return "; ".join(f"{what} {row}" for what, row in rows)
 
     def live(self, kept: Kept) -> str:
-        """The relation that a live view is, with what is pending now."""
+        """The relation that a live view is, with what is pending."""
         plan: Plan = kept.engine_data
         is_stale, pending = self.pending(kept)
         if is_stale or (pending and not plan.changes):
             return kept.definition
         names = [c.name for c in plan.columns]
-        if not pending:
+        if not plan.changes:
             return kept.derived
         same = _same(names if plan.is_bag else list(plan.key))
         return (
-            f"(WITH changed AS MATERIALIZED ({statement(plan, pending)})"
+            f"(WITH changed AS MATERIALIZED (SELECT * FROM {changes_of(kept.name)}())"
             f" SELECT {_names(names, 'd')} FROM {kept.derived} AS d"
             f" WHERE NOT EXISTS (SELECT FROM changed AS c WHERE {same})"
             f" UNION ALL SELECT {_names(names, 'c')} FROM changed AS c"
@@ -241,6 +249,11 @@ _SIDES = {
 def log_of(name: str) -> str:
     """The change log of a tally."""
     return f"{ENGINE_SCHEMA}.fuzz_{name}_log"
+
+
+def changes_of(name: str) -> str:
+    """The function that returns what pending changes alter."""
+    return f"{ENGINE_SCHEMA}.fuzz_{name}_changes"
 
 
 def _quoted(name: str) -> str:

@@ -120,7 +120,14 @@ def substituted(expression: exp.Expr, names: Mapping[tuple[str, str], exp.Expr])
         if isinstance(node, exp.Column):
             found = names.get((node.table, node.name))
             if found is not None:
-                return enclosed(found.copy())
+                # Nothing but a column can have a subscript without parentheses.
+                is_part = isinstance(node.parent, exp.Bracket | exp.Dot) and node.arg_key == "this"
+                is_column = isinstance(found, exp.Column)
+                return (
+                    exp.Paren(this=found.copy())
+                    if is_part and not is_column
+                    else enclosed(found.copy())
+                )
         return node
 
     return expression.copy().transform(replaced, copy=False)

@@ -38,6 +38,8 @@ ORDER BY NOT i.indisprimary, c.relname""")
 
 _RELATION = text("""
 SELECT c.oid, c.relkind,
+       c.relkind <> 'p' AND EXISTS (SELECT FROM pg_inherits AS h WHERE h.inhparent = c.oid)
+         AS has_heirs,
        CASE WHEN c.relkind = 'p' THEN (SELECT sum(greatest(l.reltuples, 0))
          FROM pg_partition_tree(c.oid) AS p JOIN pg_class AS l ON l.oid = p.relid WHERE p.isleaf)
          ELSE greatest(c.reltuples, 0) END AS rows
@@ -102,10 +104,13 @@ def read(connection: Connection, schema: str, name: str) -> Source | None:
     )
     not_null = {c.name for c in columns if c.not_null}
     indexes = connection.execute(_INDEXES, oid).all()
+    # Rows of heirs are in no index of the table above them.
     keys = [
         tuple(i.columns)
         for i in indexes
-        if i.is_unique and (i.indnullsnotdistinct or not_null.issuperset(i.columns))
+        if not relation.has_heirs
+        and i.is_unique
+        and (i.indnullsnotdistinct or not_null.issuperset(i.columns))
     ]
     rows = float(relation.rows or 0)
     # Negative: a share of the rows.

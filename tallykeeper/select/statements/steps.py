@@ -18,6 +18,8 @@ from tallykeeper.select.statements.terms import Images, M, Term, terms
 from tallykeeper.select.statements.text import only_if, text
 
 PLACE = "tally_place"
+# The alias of touched groups, beside those of the SELECT.
+KEYS = "tally_k"
 # Types of which equal values are the same value; of others the text is compared as well.
 IDENTICAL = {
     "smallint",
@@ -278,24 +280,24 @@ class NodeSteps:
         query = node.restricted
         keyed = _keys_of(query, node)
         plain = ", ".join(sql_of(keyed[k]) for k in node.key)
-        none_null = " AND ".join(f"k.{k} IS NOT NULL" for k in nullable)
-        names = ", ".join(f"k.{k}" for k in node.key)
+        none_null = " AND ".join(f"{KEYS}.{k} IS NOT NULL" for k in nullable)
+        names = ", ".join(f"{KEYS}.{k}" for k in node.key)
         chosen = f" WHERE {none_null}" if nullable else ""
-        condition = f"({plain}) IN (SELECT {names} FROM {self.x} AS k{chosen})"
+        condition = f"({plain}) IN (SELECT {names} FROM {self.x} AS {KEYS}{chosen})"
         body = self._reading(_restricted(query, condition))
         if not nullable:
             return body
-        with_null = " OR ".join(f"k.{k} IS NULL" for k in nullable)
+        with_null = " OR ".join(f"{KEYS}.{k} IS NULL" for k in nullable)
         same = " AND ".join(
-            f"({sql_of(enclosed(keyed[k]))} = k.{k} OR ({sql_of(enclosed(keyed[k]))} IS NULL"
-            f" AND k.{k} IS NULL))"
+            f"({sql_of(enclosed(keyed[k]))} = {KEYS}.{k} OR ({sql_of(enclosed(keyed[k]))} IS NULL"
+            f" AND {KEYS}.{k} IS NULL))"
             if k in nullable
-            else f"{sql_of(enclosed(keyed[k]))} = k.{k}"
+            else f"{sql_of(enclosed(keyed[k]))} = {KEYS}.{k}"
             for k in node.key
         )
         unknown = (
-            f"EXISTS (SELECT 1 FROM {self.x} AS k WHERE ({with_null}) AND {same})"
-            f" AND (SELECT EXISTS (SELECT 1 FROM {self.x} AS k WHERE {with_null}))"
+            f"EXISTS (SELECT 1 FROM {self.x} AS {KEYS} WHERE ({with_null}) AND {same})"
+            f" AND (SELECT EXISTS (SELECT 1 FROM {self.x} AS {KEYS} WHERE {with_null}))"
         )
         return text(
             "SELECT * FROM (\n",

@@ -1,0 +1,71 @@
+"""What the fuzzer found once, as small as it was made: each stays right."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.select_fuzz.cases import Case
+from tests.select_fuzz.direct import Direct
+from tests.select_fuzz.harness import Run
+
+_T1 = "CREATE TABLE src.t1 (id integer PRIMARY KEY, n integer, flag boolean, marks integer[])"
+_T2 = "CREATE TABLE src.t2 (id integer PRIMARY KEY, t1_id integer, weight numeric, mood src.mood)"
+_INTO_T1 = "INSERT INTO src.t1 VALUES "
+_INTO_T2 = "INSERT INTO src.t2 VALUES "
+FOUND = {
+    "a group that is a comparison": (
+        "SELECT max(a.n) AS c1 FROM src.t1 AS a GROUP BY a.id >= 3",
+        f"{_INTO_T1} (4, 1), (5, 2)",
+    ),
+    "equal rows that differ": (
+        "SELECT b.weight AS c1 FROM src.t2 AS b JOIN src.t1 AS a ON a.id = b.t1_id",
+        "DELETE FROM src.t2 WHERE id = 1",
+    ),
+    "an enum as a null of an outer join": (
+        "SELECT a.n AS c1, b.mood AS c2, count(*) AS c3"
+        " FROM src.t1 AS a LEFT JOIN src.t2 AS b ON b.t1_id = a.id GROUP BY a.n, b.mood",
+        "DELETE FROM src.t2 WHERE id = 1",
+    ),
+    "an element of an array that an outer join has not": (
+        "SELECT b.id AS c1, sum(a.marks[1]) AS c2"
+        " FROM src.t2 AS b LEFT JOIN src.t1 AS a ON b.t1_id = a.id GROUP BY b.id",
+        "DELETE FROM src.t1 WHERE id = 1",
+    ),
+    "a key that rows of an heir repeat": (
+        "SELECT DISTINCT b.mood AS c1 FROM src.t1 AS a RIGHT JOIN src.t2 AS b ON a.id = b.t1_id",
+        f"{_INTO_T1} (5, 2), (6, 1)",
+    ),
+    "an alias that statements had": (
+        "SELECT k.n AS c1, max(k.id) AS c2 FROM src.t1 AS k GROUP BY k.n",
+        "UPDATE src.t1 SET n = NULL WHERE id = 2",
+    ),
+    "groups that depend on the row before": (
+        "SELECT a.id AS c1, c.v AS c2 FROM src.t1 AS a LEFT JOIN LATERAL"
+        " (SELECT sum(b.weight) AS v FROM src.t2 AS b WHERE b.t1_id = a.id) AS c ON true",
+        "DELETE FROM src.t2 WHERE id = 1",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(FOUND))
+def test_it_stays_right(database_url: str, name: str) -> None:
+    select, write = FOUND[name]
+    case = Case(
+        0,
+        (
+            "CREATE SCHEMA src",
+            "CREATE TYPE src.mood AS ENUM ('new', 'paid', 'sent', 'void')",
+            _T1,
+            _T2,
+            "CREATE TABLE src.t1_heir (PRIMARY KEY (id)) INHERITS (src.t1)",
+        ),
+        (
+            f"{_INTO_T1} (1, 1, true, '{{3,4}}'), (2, 1, false, NULL), (3, NULL, NULL, '{{}}')",
+            "INSERT INTO src.t1_heir VALUES (5, 7, true, '{8}')",
+            f"{_INTO_T2} (1, 1, 1, 'new'), (2, 2, 1.00, 'paid'), (3, 5, 2, NULL), (4, 9, 1, 'new')",
+        ),
+        {"t1": select},
+        (((write,),), (("DELETE FROM src.t1",),), (("TRUNCATE src.t2",),)),
+    )
+    results = Run(case, database_url, Direct).quick()
+    assert (results.kept, results.wrong) == (1, [])
