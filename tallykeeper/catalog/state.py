@@ -298,6 +298,7 @@ select_plans = Table(
     Column("tally", Text, primary_key=True),
     Column("declaration_hash", String(16), nullable=False, comment="of what was compiled"),
     Column("plan", JSONB, nullable=False, comment="how it is maintained"),
+    Column("definition", Text, comment="the SELECT as the definition view had it"),
     Column("digest", String(16), nullable=False, comment="of the plan"),
     Column("compiled_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     comment="What each SELECT was compiled to, for everything that runs without a parser.",
@@ -409,6 +410,21 @@ def installed(connection: Connection, tally: Tally) -> Installed | None:
         return None
     tally.bind(connection)
     return Installed(row.declaration_hash, row.capture_hash, tuple(row.stale), row.shows_record)
+
+
+def bound(connection: Connection, tallies: Sequence[Tally]) -> list[Tally]:
+    """Those of the tallies of which all is known, which of a SELECT the database says."""
+    if not is_there(connection, select_plans):
+        return [tally for tally in tallies if tally.kind != "select"]
+    return [tally for tally in tallies if _is_bound(connection, tally)]
+
+
+def _is_bound(connection: Connection, tally: Tally) -> bool:
+    try:
+        tally.bind(connection)
+    except NotInstalled:
+        return False
+    return True
 
 
 def may_read(*tables: Table) -> ColumnElement[bool]:

@@ -480,6 +480,17 @@ class Tally(ABC):
         """What capture reads of a row of `source` beyond what `aggregate` does."""
         return []
 
+    def queries(self) -> list[str]:
+        """What it runs over its sources, to find the functions that are called in it."""
+        return [sql.render(self.aggregate(Everything()))]
+
+    def own_relations(self) -> list[tuple[str, str]]:
+        """What the engine made for it beside its log and live view, as pairs of a role and a name.
+
+        The roles are `definition`, a view, and `state`, a table that the engine writes.
+        """
+        return []
+
     def functions(self) -> list[str]:
         """CREATE FUNCTION statements that the live view needs, beyond the aggregate's."""
         return []

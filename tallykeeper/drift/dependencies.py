@@ -32,7 +32,7 @@ from tallykeeper.database.sqlstates import (
     SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION,
     sqlstate_of,
 )
-from tallykeeper.declarations.tally import Everything, Tally
+from tallykeeper.declarations.tally import Tally
 from tallykeeper.drift import catalog_rows, facts
 from tallykeeper.drift.differences import HAND, MOVED, ROW_SECURITY, Consequence, Drift
 from tallykeeper.drift.rules import judge
@@ -286,6 +286,8 @@ def _roots(connection: Connection, tally: Tally) -> Iterator[dict[str, object]]:
     yield relation("log", tally.log_name)
     yield relation("live", tally.live_name)
     yield relation("state", sql.name_of(stale_marks))
+    for role, name in tally.own_relations():
+        yield relation(role, name)
     names = [*tally.function_names(), *(s.partition("(")[0] for s in fk_locks.signatures(tally))]
     hooks = [h for s in tally.sources for h in triggers.hooks(connection, s, _over(s, tally))]
     own = derived_triggers.own_hooks(tally)
@@ -312,7 +314,7 @@ def _over(source: Table, tally: Tally) -> list[Tally]:
 
 def _called(connection: Connection, tally: Tally) -> Iterator[tuple[str, str]]:
     """Functions that are no part of PostgreSQL and that the tally's text calls."""
-    texts = [sql.render(tally.aggregate(Everything())), *tally.functions()]
+    texts = [*tally.queries(), *tally.functions()]
     texts += [
         s for source in tally.sources for e in triggers.EVENTS for s in tally.capture_one(source, e)
     ]

@@ -14,7 +14,9 @@ _THING = {
     "log": "installed",
     "live": "installed",
     "state": "installed",
+    "definition": "installed",
 }
+_VIEWS = {"live": "live view", "definition": "definition view"}
 _KINDS = {
     "r": "a table",
     "p": "a partitioned table",
@@ -36,8 +38,8 @@ def of_relation(each: Found) -> Iterator[Drift]:
     if each.replaced("oid"):
         yield _replaced(each)
         return
-    if each.role == "live":
-        yield from _live_view(each)
+    if each.role in _VIEWS:
+        yield from _view(each)
         return
     for fact, say in _RELATION_FACTS.items():
         if each.changed(fact):
@@ -84,7 +86,7 @@ def _lost_relation(each: Found) -> Iterator[Drift]:
         "renamed" if each.elsewhere else "dropped",
         what,
         Consequence.REINSTALL,
-        missed=each.role != "live",
+        missed=each.role not in _VIEWS,
     )
 
 
@@ -103,12 +105,12 @@ def _replaced(each: Found) -> Drift:
     where = (
         f"which is {each.elsewhere} now" if each.elsewhere else "as after dropping and restoring it"
     )
-    kind = "view" if each.role == "live" else "table"
+    kind = "view" if each.role in _VIEWS else "table"
     return each.drift(
         "replaced",
         f"is another {kind} than the one that was {_THING[each.role]}, {where}",
         Consequence.REINSTALL,
-        missed=each.role != "live",
+        missed=each.role not in _VIEWS,
     )
 
 
@@ -151,7 +153,7 @@ def _unlogged(each: Found) -> Drift:
     )
 
 
-def _live_view(each: Found) -> Iterator[Drift]:
+def _view(each: Found) -> Iterator[Drift]:
     differs = [f for f in ("kind", "options", "columns") if each.changed(f)]
     if each.changed("owner") and not each.is_handed_over:
         differs.append("owner")
@@ -160,8 +162,8 @@ def _live_view(each: Found) -> Iterator[Drift]:
         differs.append("text")
     if differs:
         yield each.drift(
-            "live view changed",
-            f"the live view is not the one that was installed: {of_facts(each, differs)}",
+            f"{_VIEWS[each.role]} changed",
+            f"the {_VIEWS[each.role]} is not the one that was installed: {of_facts(each, differs)}",
             Consequence.REINSTALL,
         )
     elif each.is_handed_over:

@@ -62,6 +62,9 @@ def adopt_declaration(engine: Engine, tally: Tally) -> bool:
         raise NotInstalled(f"{tally.name} is not installed in this database; run `tally migrate`")
     if installed.declaration_hash == tally.declaration_hash():
         return False
+    if tally.kind == "select":
+        # It has to be compiled, and its table may have other columns.
+        raise NotInstalled(f"{tally.name}: its declaration changed; run `tally migrate`")
 
     def adopt() -> None:
         with engine.begin() as connection:

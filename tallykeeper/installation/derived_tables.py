@@ -22,15 +22,17 @@ from sqlalchemy import (
     Integer,
     Numeric,
     Table,
+    cast,
     func,
     inspect,
     select,
     text,
 )
+from sqlalchemy.dialects.postgresql import OID
 from sqlalchemy.schema import CreateColumn, CreateIndex, SetColumnComment, SetTableComment
 
 from tallykeeper.capture import change_log, derived_triggers, triggers
-from tallykeeper.catalog import presence, state
+from tallykeeper.catalog import dependents, presence, state
 from tallykeeper.database import sql
 from tallykeeper.declarations.column_types import holds
 from tallykeeper.declarations.tally import Tally
@@ -38,7 +40,7 @@ from tallykeeper.drift import dependencies
 from tallykeeper.installation import live_views, view_replacement
 from tallykeeper.installation.conversion import where_possible
 from tallykeeper.installation.install import install_own
-from tallykeeper.installation.schema_check import Found, columns_of, declared_type
+from tallykeeper.installation.schema_check import Found, columns_of, declared_type, is_unique
 
 COLUMN_MISSING = "a column of its derived table was missing"
 NUMBERS = (Integer, Numeric, Float)
@@ -123,6 +125,58 @@ def complete(
         f"altered the derived table {sql.name_of(table)}: {', '.join(said)}"
         for table, said in done.items()
     ]
+
+
+def remake(connection: Connection, tally: Tally) -> list[str]:
+    """Empty a derived table of the engine's own making and give it the columns that it should have.
+
+    Where its columns, their types or its key are others. It is altered in place, so that grants
+    on it stay, and the tally is stale: all that was in it can be computed. Returns what was done.
+    Raises HasDependents where something of others stands on a column that would go.
+    """
+    table, name = tally.table, sql.name_of(tally.table)
+    kind, columns = columns_of(connection, table)
+    oid = connection.scalar(select(cast(func.to_regclass(name), OID)))
+    if kind is None or oid is None:
+        return []
+    wanted = {c.name: (declared_type(connection, c), c.nullable) for c in table.c}
+    present = {n: (found.type, found.nullable) for n, found in columns.items()}
+    keys = [{c.name for c in index.columns} for index in table.indexes if index.unique]
+    key = {c.name for c in table.primary_key} or (keys[0] if keys else set())
+    is_keyed = key <= columns.keys() and is_unique(connection, table, key, columns)
+    if wanted == present and (is_keyed or not key):
+        return []
+    surplus = [n for n, found in present.items() if wanted.get(n) != found]
+    view_replacement.stand_on_nothing(connection, tally)
+    triggers.drop_calling(
+        connection, name, [hook.function for hook in derived_triggers.own_hooks(tally)]
+    )
+    dependents.require_none(
+        [
+            each
+            for each in dependents.on_relation(connection, oid, surplus)
+            if each.kind not in {"table constraint", "index"}
+        ],
+        f"{tally.name}: columns of its derived table {name} change",
+    )
+    sql.execute(connection, f"TRUNCATE {name}")
+    for statement in connection.scalars(text(_DROP_KEYS), {"table": name}).all():
+        sql.execute(connection, statement)
+    changes = [f"DROP COLUMN {sql.quote(n)}" for n in surplus]
+    changes += [
+        f"ADD COLUMN {sql.render(CreateColumn(table.c[n]))}"
+        for n in wanted
+        if n in surplus or n not in present
+    ]
+    if table.primary_key.columns:
+        changes.append(f"ADD PRIMARY KEY ({sql.columns([c.name for c in table.primary_key])})")
+    else:
+        changes.append("REPLICA IDENTITY FULL")
+    sql.execute(connection, f"ALTER TABLE {name} {', '.join(changes)}")
+    for index in table.indexes:
+        connection.execute(CreateIndex(index, if_not_exists=True))
+    state.mark_stale(connection, tally, state.DECLARATION_CHANGED)
+    return [f"altered the derived table {name}, whose columns or key are others now"]
 
 
 def _run(connection: Connection, step: _Step, keeper: Tally | None) -> None:
@@ -269,6 +323,14 @@ def _there(connection: Connection, tables: Sequence[Table]) -> dict[Table, _Ther
         found[by_name[schema, name]].indexes[index] = (tuple(columns), unique, whole)
     return {table: found[table] for table in tables if table in found}
 
+
+# Of a table whose key changes: constraints that hold an index, and unique indexes of none.
+_DROP_KEYS = """
+SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname)
+FROM pg_constraint WHERE conrelid = to_regclass(:table) AND contype IN ('p', 'u')
+UNION ALL SELECT format('DROP INDEX %s', i.indexrelid::regclass) FROM pg_index AS i
+WHERE i.indrelid = to_regclass(:table) AND i.indisunique
+AND NOT EXISTS (SELECT FROM pg_constraint AS c WHERE c.conindid = i.indexrelid)"""
 
 _WANTED = """
 WITH wanted AS (

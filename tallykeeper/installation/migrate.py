@@ -104,6 +104,11 @@ def _migrate(
     require_privileges(connection, kept)
     schema_version.bring_up(connection)
     suspension.install(connection)
+    if with_sources:
+        # Before anything is compiled that reads them.
+        for system in result.systems:
+            declared = [table for table in system.sources if len(table.c)]
+            result.done += derived_tables.create(connection, declared, "source")
     result.done += select_plans.prepare(connection, kept)
     tables = [_Tables(connection, system, without) for system in result.systems]
     for each in tables:
@@ -155,6 +160,8 @@ class _Tables:
         for raw in system.raw:
             done += complete(connection, raw, system.access.marked.get(raw, ()))
         for tally in self._kept:
+            if tally.table not in self._new and tally.has_plain_table:
+                done += derived_tables.remake(connection, tally)
             done += convert(connection, tally)
         adopted = [table for table in system.processed if table in self._new]
         done += derived_tables.complete(connection, self._derived, self._kept, adopted)

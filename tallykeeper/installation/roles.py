@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-from tallykeeper.catalog import fk_locks, function_rights
+from tallykeeper.catalog import fk_locks, function_rights, state
 from tallykeeper.catalog.privileges import MAINTAIN_SINCE, server_version
 from tallykeeper.database import sql
 from tallykeeper.declarations.tally import LOGGED_AT, Tally
@@ -158,6 +158,8 @@ def grants(
     connection: Connection, names: Names, tallies: Sequence[Tally], systems: Sequence[System] = ()
 ) -> list[Grant]:
     """What the roles are to have on what there is of these tallies and systems."""
+    # What a SELECT stands on is known once it is installed, and granted then.
+    tallies = state.bound(connection, tallies)
     wanted: list[Grant] = []
     if names.refresher is not None:
         wanted += _of_refresher(connection, names.refresher, tallies, systems)
@@ -178,6 +180,8 @@ def _of_refresher(
     for tally in tallies:
         yield Grant(role, ("SELECT", "DELETE", *may_clear), "table", tally.log_name)
         yield Grant(role, READ, "table", tally.live_name)
+        for kind, name in tally.own_relations():
+            yield Grant(role, WRITE if kind == "state" else READ, "table", name)
         for function in fk_locks.signatures(tally):
             yield Grant(role, ("EXECUTE",), "function", function)
     derived = [t.table for t in tallies] + [t for s in systems for t in s.processed]

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Connection, cast, func, select, true
+from sqlalchemy.dialects.postgresql import OID, insert
 from sqlalchemy.exc import DBAPIError
 
-from tallykeeper.catalog import state
+from tallykeeper.catalog import dependents, state
 from tallykeeper.catalog.state import stale_marks
 from tallykeeper.database import sql
 from tallykeeper.database.sqlstates import (
@@ -25,6 +25,7 @@ from tallykeeper.database.sqlstates import (
 )
 from tallykeeper.declarations.tally import Tally
 from tallykeeper.errors import DeclarationError
+from tallykeeper.installation import view_replacement
 from tallykeeper.select import plan_json
 from tallykeeper.select.plan import Plan
 from tallykeeper.select.tally import SelectTally
@@ -49,7 +50,7 @@ def prepare(connection: Connection, tallies: Iterable[Tally]) -> list[str]:
             continue
         _create_view(connection, tally)
         plan = compile_plan(connection, tally)
-        tally.bind_to(plan)
+        tally.bind_to(plan, definition_of(connection, tally) or "")
         if _store(connection, tally, plan):
             done.append(f"compiled {tally.name}: {plan.strategy}")
     return done
@@ -63,9 +64,35 @@ def compile_plan(connection: Connection, tally: SelectTally) -> Plan:
     return compile(connection, tally)
 
 
+def definition_of(connection: Connection, tally: SelectTally) -> str | None:
+    """The SELECT as the definition view has it, every name qualified; None where there is none."""
+    path = connection.scalar(select(func.current_setting("search_path")))
+    connection.execute(select(func.set_config("search_path", "pg_catalog", true())))
+    oid = cast(func.to_regclass(tally.definition_name), OID)
+    definition: str | None = connection.scalar(select(func.pg_get_viewdef(oid)))
+    connection.execute(select(func.set_config("search_path", path, true())))
+    return definition
+
+
 def _create_view(connection: Connection, tally: SelectTally) -> None:
-    create = f"CREATE OR REPLACE VIEW {tally.definition_name} AS\n"
+    """Create the definition view, or replace it where the SELECT is another one."""
+    name = tally.definition_name
+    oid = connection.scalar(select(cast(func.to_regclass(name), OID)))
+    columns = state.select_plans.c
+    read = select(columns.declaration_hash, columns.definition).where(columns.tally == tally.name)
+    known = connection.execute(read).one_or_none()
+    as_it_was = (tally.declaration_hash(), definition_of(connection, tally))
+    if oid is not None and known is not None and tuple(known) == as_it_was:
+        return
+    create = f"CREATE OR REPLACE VIEW {name} AS\n"
     try:
+        if view_replacement.try_view(connection, name, f"{create}{tally.text}") or oid is None:
+            return
+        dependents.require_none(
+            dependents.on_relation(connection, oid),
+            f"{tally.name}: the columns of its definition view {name} change",
+        )
+        sql.execute(connection, f"DROP VIEW {name}")
         sql.execute(connection, f"{create}{tally.text}")
     except DBAPIError as error:
         code = sqlstate_of(error)
@@ -92,16 +119,15 @@ def _store(connection: Connection, tally: SelectTally, plan: Plan) -> bool:
     values = {
         "declaration_hash": tally.declaration_hash(),
         "plan": document,
+        "definition": tally.resolved_text,
         "digest": plan_json.digest(document),
         "compiled_at": func.now(),
     }
     columns = state.select_plans.c
-    read = select(columns.plan, columns.digest, columns.declaration_hash)
+    names = ("digest", "declaration_hash", "definition")
+    read = select(columns.plan, *(columns[name] for name in names))
     before = connection.execute(read.where(columns.tally == tally.name)).one_or_none()
-    if before is not None and (before.digest, before.declaration_hash) == (
-        values["digest"],
-        values["declaration_hash"],
-    ):
+    if before is not None and all(getattr(before, name) == values[name] for name in names):
         return False
     statement = insert(state.select_plans).values(tally=tally.name, **values)
     connection.execute(statement.on_conflict_do_update(index_elements=["tally"], set_=values))

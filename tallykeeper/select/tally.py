@@ -105,8 +105,10 @@ class SelectTally(Tally):
         self._indexes = tuple(tuple(each) for each in indexes)
         self.place = place
         self._own_table = table
+        self.has_plain_table = table is None
         self._schema = schema or system
         self._plan: Plan | None = None
+        self.resolved_text = ""
         self._digest = ""
         self._outline = outline(self.text)
         self._output = self._outline.columns
@@ -181,18 +183,23 @@ class SelectTally(Tally):
             raise self._not_installed("its declaration changed")
         if stored.digest == self._digest and self._plan is not None:
             return
-        read_plan = select(columns.plan).where(columns.tally == self.name)
-        document = connection.execute(read_plan).scalar_one()
+        read_plan = select(columns.plan, columns.definition).where(columns.tally == self.name)
+        document, definition = connection.execute(read_plan).one()
         if document.get("version") != VERSION:
             raise self._not_installed("its SELECT was compiled by another release")
-        self.bind_to(plan_json.from_json(document))
+        self.bind_to(plan_json.from_json(document), definition or "")
 
-    def bind_to(self, plan: Plan) -> None:
-        """Take the plan, and from it the types of all columns, the key and the sources."""
+    def bind_to(self, plan: Plan, definition: str) -> None:
+        """Take the plan, and from it the types of all columns, the key and the sources.
+
+        `definition` is the SELECT as the database has it, every name in it qualified.
+        """
+        self.resolved_text = definition
         digest = plan_json.digest(plan_json.to_json(plan))
         if digest == self._digest:
             return
         self._plan, self._digest = plan, digest
+        self.has_unique_index = not plan.is_bag
         self._output = tuple(column.name for column in plan.columns)
         if plan.is_bag:
             self.key = (*self._output, COPY)
@@ -318,6 +325,14 @@ class SelectTally(Tally):
             return []
         return [changes_function.create(self.changes_function, self.log_name, self.plan)]
 
+    def queries(self) -> list[str]:
+        builds = [node.build for node in self.plan.nodes]
+        return [*super().queries(), self.resolved_text, *builds]
+
+    def own_relations(self) -> list[tuple[str, str]]:
+        states = [("state", node.state) for node in self.plan.nodes]
+        return [("definition", self.definition_name), *states]
+
     def function_names(self) -> list[str]:
         own = [self.changes_function] if self._has_changes else []
         return [self.aggregate_function, *own]
@@ -341,10 +356,6 @@ class SelectTally(Tally):
     @property
     def _any_pending(self) -> str:
         return f"EXISTS (SELECT FROM {self.log_name} AS l)"
-
-    @property
-    def has_unique_index(self) -> bool:
-        return not (self._plan is not None and self._plan.is_bag)
 
     def _hash(self, alias: str) -> str:
         """A number for the output columns of a row."""
@@ -400,7 +411,7 @@ class SelectTally(Tally):
     def _held(self, unchanged: str, fresh: str) -> str:
         """A SELECT of the rows that the derived table cannot hold, from the sources."""
         return (
-            f"SELECT {sql.columns(self.columns, 's')} FROM {self._definition()} AS s"
+            f"SELECT {sql.columns(self.columns, 's')} FROM {self.aggregate_function}() AS s"
             f" WHERE {fresh} AND {quarantine.any_held(self)}"
             f" AND {quarantine.is_held(self, 's')} AND {unchanged}"
         )
@@ -484,10 +495,15 @@ class SelectTally(Tally):
         if self._plan is None:
             return []
         columns: list[Column[Any]] = [
-            Column(c.name, column_type(c.type), nullable=c.nullable) for c in self._plan.columns
+            # A key of one integer would be numbered by PostgreSQL.
+            Column(c.name, column_type(c.type), nullable=c.nullable, autoincrement=False)
+            for c in self._plan.columns
         ]
         if self.is_numbered:
-            columns.append(Column(COPY, Integer, nullable=False, comment="numbers equal rows"))
+            comment = "numbers equal rows"
+            columns.append(
+                Column(COPY, Integer, nullable=False, autoincrement=False, comment=comment)
+            )
         return columns
 
     def _add_key(self) -> None:
@@ -528,10 +544,6 @@ class SelectTally(Tally):
 
     def _not_installed(self, why: str) -> NotInstalled:
         return NotInstalled(f"{self.name}: {why}; run `tally migrate`")
-
-    @property
-    def has_plain_table(self) -> bool:  # type: ignore[override]
-        return self._own_table is None
 
     def definition_of(self, node: Node) -> str:
         """A digest of what the state of a node holds."""

@@ -1,0 +1,176 @@
+"""A SELECT's tally is bound from what the database stores of it, or is not used at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import Engine, MetaData
+from sqlalchemy.types import NullType
+
+from tallykeeper import (
+    DeclarationError,
+    HasDependents,
+    NotInstalled,
+    SelectTally,
+    System,
+    TimeKey,
+    audit,
+    rebuild,
+    rebuild_keys,
+    refresh,
+    status,
+    verify,
+)
+from tallykeeper.installation.migrate import migrate
+from tallykeeper.reads.exports import tally_frame
+from tallykeeper.reads.grouping import grouped
+from tallykeeper.reads.rows import tally_rows
+from tests.integration.support import execute, rows, scalar
+from tests.select.support import ORDERS, differences
+
+SPENT = "SELECT customer_id, sum(cents) AS spent FROM shop.orders GROUP BY customer_id"
+ADD = "INSERT INTO shop.orders (customer_id, cents) VALUES"
+
+
+def shop(select: str = SPENT, **given: object) -> tuple[System, SelectTally]:
+    """A system of one tally, known from its text alone."""
+    tally = SelectTally("shop.spent", select=select, **given)  # type: ignore[arg-type]
+    return System("shop", MetaData(), [tally]), tally
+
+
+@pytest.fixture
+def orders(engine: Engine) -> Engine:
+    execute(engine, *ORDERS, f"{ADD} (1, 10), (1, 5), (2, 7.50), (NULL, 3)")
+    return engine
+
+
+def test_names_are_known_without_a_database() -> None:
+    _, tally = shop(
+        "SELECT date_trunc('day', o.at, 'UTC') AS day, l.product_id, count(*) AS n"
+        " FROM shop.orders AS o JOIN shop.lines AS l ON l.order_id = o.id GROUP BY 1, 2"
+    )
+    assert tally.columns == ("day", "product_id", "n")
+    assert tally.key == ("day", "product_id")
+    assert tally.measures == ("n",)
+    assert tally.time_key == TimeKey("day", "day")
+    assert [str(source) for source in tally.sources] == ["shop.orders", "shop.lines"]
+    assert str(tally.table) == "shop.spent"
+    assert isinstance(tally.table.c.n.type, NullType)
+
+
+def test_sources_are_the_tables_of_the_systems_metadata() -> None:
+    first = SelectTally("shop.a", select=SPENT)
+    second = SelectTally("shop.b", select=SPENT)
+    metadata = MetaData()
+    System("shop", metadata, [first, second])
+    assert first.sources[0] is second.sources[0]
+    assert first.sources[0].metadata is metadata
+    assert first.table.metadata is metadata
+
+
+def test_a_name_needs_a_system() -> None:
+    with pytest.raises(DeclarationError, match=r"'spent' is no name of a tally"):
+        SelectTally("spent", select=SPENT)
+
+
+USES: dict[str, Callable[[Engine, SelectTally], object]] = {
+    "refresh": refresh,
+    "rebuild": rebuild,
+    "rebuild_keys": lambda engine, tally: rebuild_keys(engine, tally, [{"customer_id": 1}]),
+    "verify": verify,
+    "audit": audit,
+    "status": status,
+    "rows": lambda engine, tally: tally_rows(engine.connect(), tally),
+    "grouped": lambda engine, tally: grouped(engine.connect(), tally),
+    "frame": lambda engine, tally: tally_frame(engine.connect(), tally),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_nothing_works_on_a_tally_that_was_not_compiled(orders: Engine, use: str) -> None:
+    system, _ = shop()
+    migrate(orders, [system])
+    execute(orders, "DELETE FROM tallykeeper.select_plans")
+    _, tally = shop()
+    with pytest.raises(NotInstalled, match="`tally migrate`"):
+        USES[use](orders, tally)
+
+
+@pytest.mark.parametrize("use", USES)
+def test_nothing_works_on_a_tally_whose_select_changed(orders: Engine, use: str) -> None:
+    system, _ = shop()
+    migrate(orders, [system])
+    _, tally = shop("SELECT customer_id, min(cents) AS spent FROM shop.orders GROUP BY 1")
+    with pytest.raises(NotInstalled, match="`tally migrate`"):
+        USES[use](orders, tally)
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_new_process_binds_it_from_the_database(orders: Engine, use: str) -> None:
+    system, installed = shop()
+    migrate(orders, [system])
+    refresh(orders, installed)
+    _, tally = shop()
+    USES[use](orders, tally)
+    assert tally.plan == installed.plan
+    assert rows(orders, "SELECT customer_id, spent::text FROM shop.spent ORDER BY 1") == [
+        (1, "15"),
+        (2, "7.50"),
+        (None, "3"),
+    ]
+
+
+CHANGED = {
+    "a column more": "SELECT customer_id, sum(cents) AS spent, count(*) AS orders"
+    " FROM shop.orders GROUP BY 1",
+    "a column less": "SELECT customer_id FROM shop.orders GROUP BY 1",
+    "another type": "SELECT customer_id, count(*) AS spent FROM shop.orders GROUP BY 1",
+    "another key": "SELECT customer_id, note, sum(cents) AS spent FROM shop.orders GROUP BY 1, 2",
+    "no key": "SELECT customer_id, cents AS spent FROM shop.orders",
+    "one row": "SELECT sum(cents) AS spent FROM shop.orders",
+    "other columns": "SELECT id, note FROM shop.orders",
+    "another condition": f"{SPENT} HAVING sum(cents) > 8",
+}
+
+
+@pytest.mark.parametrize("what", CHANGED)
+def test_another_select_takes_the_place_of_the_first_and_back(orders: Engine, what: str) -> None:
+    for text in (SPENT, CHANGED[what], SPENT):
+        system, tally = shop(text)
+        migrate(orders, [system])
+        execute(orders, f"{ADD} (3, 1)")
+        assert differences(orders, tally, tally.live_name) == []
+        refresh(orders, tally)
+        execute(orders, f"{ADD} (1, 1), (4, 2)")
+        assert differences(orders, tally, tally.live_name) == []
+        refresh(orders, tally)
+        assert differences(orders, tally, "shop.spent") == []
+        assert verify(orders, tally).ok
+    assert migrate(orders, [system]).done == []
+
+
+def test_migrating_again_changes_nothing_and_drops_no_grant(orders: Engine) -> None:
+    system, tally = shop()
+    migrate(orders, [system])
+    refresh(orders, tally)
+    execute(orders, "GRANT SELECT ON shop.spent_live, shop.spent TO pg_monitor")
+    before = rows(orders, "SELECT oid, relname, xmin FROM pg_class ORDER BY oid")
+    system, tally = shop()
+    assert migrate(orders, [system]).done == []
+    assert rows(orders, "SELECT oid, relname, xmin FROM pg_class ORDER BY oid") == before
+    system, tally = shop(CHANGED["a column more"])
+    migrate(orders, [system])
+    granted = "SELECT has_table_privilege('pg_monitor', '{}', 'SELECT')"
+    assert scalar(orders, granted.format("shop.spent_live"))
+    assert scalar(orders, granted.format("shop.spent"))
+
+
+def test_what_others_built_on_it_is_not_dropped(orders: Engine) -> None:
+    system, _ = shop()
+    migrate(orders, [system])
+    execute(orders, "CREATE VIEW public.mine AS SELECT spent FROM shop.spent")
+    system, _ = shop(CHANGED["another type"])
+    with pytest.raises(HasDependents, match=r"public\.mine"):
+        migrate(orders, [system])
+    assert scalar(orders, "SELECT count(*) FROM public.mine") == 0
