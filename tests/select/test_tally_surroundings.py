@@ -155,10 +155,7 @@ def test_the_functions_of_the_select_are_among_what_it_stands_on(orders: Engine)
 def test_a_filter_on_the_key_uses_the_derived_tables_index(orders: Engine, select: str) -> None:
     system, tally = shop(select)
     migrate(orders, [system])
-    execute(
-        orders,
-        "INSERT INTO shop.orders (customer_id, cents) SELECT n, n FROM generate_series(1, 20000) AS n",
-    )
+    execute(orders, MANY)
     if select == ROWS:
         execute(orders, "CREATE INDEX ON shop.spent (customer_id)")
     refresh(orders, tally)
@@ -176,10 +173,7 @@ def test_a_filter_on_the_key_uses_the_derived_tables_index(orders: Engine, selec
 
 
 def test_a_refresh_finds_keys_with_nulls_by_the_index(orders: Engine, spent: SelectTally) -> None:
-    execute(
-        orders,
-        "INSERT INTO shop.orders (customer_id, cents) SELECT n, n FROM generate_series(1, 20000) AS n",
-    )
+    execute(orders, MANY)
     refresh(orders, spent)
     execute(orders, "ANALYZE shop.spent")
     scans = "SELECT seq_scan FROM pg_stat_user_tables WHERE relid = 'shop.spent'::regclass"
