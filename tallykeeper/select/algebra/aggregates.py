@@ -41,6 +41,8 @@ class Decomposition:
     values: dict[str, exp.Expr] = field(default_factory=dict)
     # Why the aggregates are not linear, where one is not.
     obstacle: str | None = None
+    # Whether there is a row for each group alone, and not one where there are no rows at all.
+    has_group: bool = True
 
     def distinct(self) -> list[exp.Expr]:
         """The expressions of which distinct values are aggregated, each once."""
@@ -79,16 +81,33 @@ def calls_in(
 
 def is_call(node: exp.Expr, is_aggregate: Callable[[exp.Expr], bool]) -> bool:
     """Whether it is an aggregate's call, with its FILTER and WITHIN GROUP."""
-    if isinstance(node, exp.Filter | exp.WithinGroup):
+    if isinstance(node, exp.Filter | exp.WithinGroup) or is_zero_sum(node):
         return is_call(node.this, is_aggregate)
     return is_aggregate(node)
 
 
-def decompose(calls: Sequence[exp.Expr], type_of: Callable[[exp.Expr], str]) -> Decomposition:
-    """What to store for the calls, and how their values follow. `type_of` an argument."""
-    made = Decomposition()
+def is_zero_sum(node: exp.Expr) -> bool:
+    """Whether it is coalesce(sum(...), 0): the sum as it is stored."""
+    if not isinstance(node, exp.Coalesce) or [sql_of(e) for e in node.expressions] != ["0"]:
+        return False
+    call = node.this
+    return isinstance(call.this if isinstance(call, exp.Filter) else call, exp.Sum)
+
+
+def decompose(
+    calls: Sequence[exp.Expr],
+    type_of: Callable[[exp.Expr], str],
+    is_certain: Callable[[exp.Expr], bool],
+    has_group: bool,
+) -> Decomposition:
+    """What to store for the calls, and how their values follow.
+
+    `type_of` returns the type of a call's argument, `is_certain` whether an expression is never
+    null. Without `has_group` there is one row, of no rows too.
+    """
+    made = Decomposition(has_group=has_group)
     for call in calls:
-        obstacle = _linear(made, call, type_of)
+        obstacle = _linear(made, call, type_of, is_certain)
         if obstacle is not None:
             made = Decomposition(obstacle=obstacle)
             for number, each in enumerate(calls):
@@ -100,6 +119,8 @@ def decompose(calls: Sequence[exp.Expr], type_of: Callable[[exp.Expr], str]) -> 
 
 def arguments_of(call: exp.Expr) -> list[exp.Expr]:
     """The arguments of which a decomposition may ask the type."""
+    if is_zero_sum(call):
+        call = call.this
     inner = call.this if isinstance(call, exp.Filter) else call
     argument = inner.this if isinstance(inner, exp.Sum | exp.Avg) else None
     if isinstance(argument, exp.Distinct):
@@ -108,13 +129,16 @@ def arguments_of(call: exp.Expr) -> list[exp.Expr]:
 
 
 def _linear(  # noqa: C901
-    made: Decomposition, call: exp.Expr, type_of: Callable[[exp.Expr], str]
+    made: Decomposition,
+    call: exp.Expr,
+    type_of: Callable[[exp.Expr], str],
+    is_certain: Callable[[exp.Expr], bool],
 ) -> str | None:
     """Store what the call needs; a reason where it is not linear."""
     condition: exp.Expr | None = None
-    inner = call
-    if isinstance(call, exp.Filter):
-        condition, inner = call.expression.this, call.this
+    inner = call.this if is_zero_sum(call) else call
+    if isinstance(inner, exp.Filter):
+        condition, inner = inner.expression.this, inner.this
     name = sql_of(inner).partition("(")[0].lower()
     argument = inner.this
     if isinstance(inner, exp.Anonymous):
@@ -136,7 +160,11 @@ def _linear(  # noqa: C901
     if argument is not None and condition is not None:
         argument = template("CASE WHEN :c THEN :x END", c=condition, x=argument)
     of = argument if distinct else None
+    always = argument is not None and of is None and condition is None and is_certain(argument)
     if isinstance(inner, exp.Count):
+        if always:
+            made.values[key_of(call)] = exp.column(COUNT)
+            return None
         if argument is None or inner.args.get("expressions"):
             return "count of several values"
         made.values[key_of(call)] = exp.column(_store(made, _present(argument), of))
@@ -154,7 +182,7 @@ def _linear(  # noqa: C901
         return None
     if isinstance(inner, exp.Sum | exp.Avg):
         assert argument is not None
-        return _sum(made, call, inner, argument, type_of(_bare(call)), of)
+        return _sum(made, call, inner, argument, type_of(_bare(call)), of, always=always)
     return f"{name} does not follow from sums"
 
 
@@ -169,6 +197,8 @@ def _sum(
     argument: exp.Expr,
     type_: str,
     of: exp.Expr | None,
+    *,
+    always: bool,
 ) -> str | None:
     is_numeric = type_.startswith("numeric")
     if type_ not in INTEGERS and not is_numeric:
@@ -182,7 +212,6 @@ def _sum(
             "CASE WHEN :x NOT IN ('NaN', 'Infinity', '-Infinity') THEN :x END", x=argument
         )
     total = _store(made, template(f"CAST(:x AS {wide})", x=finite), of)
-    seen = _store(made, _present(argument), of)
     value: exp.Expr = exp.column(total)
     if is_numeric:
         strange = template(
@@ -199,11 +228,15 @@ def _sum(
             f=counted,
             s=value,
         )
+    if is_zero_sum(call):
+        made.values[key_of(call)] = value
+        return None
+    seen = exp.column(COUNT if always else _store(made, _present(argument), of))
     if isinstance(inner, exp.Avg):
-        value = template("CAST(:s AS numeric) / :c", s=value, c=exp.column(seen))
-    made.values[key_of(call)] = template(
-        "CASE WHEN :c > 0 THEN :v END", c=exp.column(seen), v=value
-    )
+        value = template("CAST(:s AS numeric) / :c", s=value, c=seen)
+    if not (always and made.has_group):
+        value = template("CASE WHEN :c > 0 THEN :v END", c=seen, v=value)
+    made.values[key_of(call)] = value
     return None
 
 

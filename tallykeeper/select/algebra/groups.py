@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from sqlglot import exp
 
-from tallykeeper.select.algebra import aggregates
+from tallykeeper.select.algebra import aggregates, uniqueness
 from tallykeeper.select.algebra.conditions import Conditions
 from tallykeeper.select.algebra.expressions import (
     conjuncts,
@@ -59,7 +59,12 @@ class Groups(Conditions):
         for clause in ("group", "having", "order", "distinct"):
             tree.set(clause, None)
         types = self._types(tree, [a for c in calls for a in aggregates.arguments_of(c)])
-        made = aggregates.decompose(calls, lambda call: types[key_of(call)])
+        made = aggregates.decompose(
+            calls,
+            lambda argument: types[key_of(argument)],
+            lambda e: all(uniqueness.is_not_null(p, p.resolve(e)) for p in products),
+            bool(group),
+        )
         node = self._aggregate_node(tree, products, keys, made, bool(group))
         alias = self._alias()
         columns = {key_of(k): exp.column(n, alias) for k, n in zip(keys, node.key, strict=True)}
