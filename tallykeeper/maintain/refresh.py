@@ -43,7 +43,6 @@ from tallykeeper.maintain.derived_rows import (
     write_differences,
 )
 from tallykeeper.select import node_states, refresh_costs
-from tallykeeper.select.tally import SelectTally
 
 PENDING = "pg_temp.tally_pending"
 KEYS = "pg_temp.tally_keys"
@@ -139,7 +138,7 @@ def rebuild_keys(engine: Engine, tally: Tally, keys: Sequence[Mapping[str, Any]]
     def work(connection: Connection, _: Installed) -> Refreshed:
         groups = [{name: key[name] for name in tally.group} for key in keys]
         before = Outcome(0, None, ())
-        if isinstance(tally, SelectTally):
+        if select_changes.concern(tally):
             before = select_changes.consume_before_scope(connection, tally)
         temporary(
             connection,
@@ -238,7 +237,7 @@ def _rebuild(connection: Connection, tally: Tally, scope: KeyFilter) -> Outcome:
     started = time.perf_counter()
     whole = isinstance(scope, Everything)
     before = Outcome(0, None, ())
-    if isinstance(tally, SelectTally):
+    if select_changes.concern(tally):
         if whole:
             node_states.build(connection, tally)
         else:
@@ -254,14 +253,14 @@ def _rebuild(connection: Connection, tally: Tally, scope: KeyFilter) -> Outcome:
         edits = manual_writes.resolve(connection, tally, "rebuilt")
         incidents.record_stale(connection, tally, edits_are_known=edits is not None)
         state.clear_stale(connection, tally)
-    if isinstance(tally, SelectTally) and whole:
+    if select_changes.concern(tally) and whole:
         refresh_costs.record_all(connection, tally, time.perf_counter() - started)
     return Outcome(consumed, oldest, added([*before.changes_by_day, *windows]))
 
 
 def _consume(connection: Connection, tally: Tally) -> Outcome:
     """Consume the pending changes, and write what they alter."""
-    if isinstance(tally, SelectTally):
+    if select_changes.concern(tally):
         return select_changes.consume(connection, tally)
     at_once = tally.consume_at_once()
     if at_once is not None:

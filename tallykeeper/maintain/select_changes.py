@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping
+from typing import TypeGuard
 
 from sqlalchemy import Connection
 
 from tallykeeper.catalog import state
 from tallykeeper.database import sql
-from tallykeeper.declarations.tally import Everything, Keys
+from tallykeeper.declarations.tally import Everything, Keys, Tally
 from tallykeeper.faults import quarantine
 from tallykeeper.maintain.derived_rows import (
     CURRENT_ROWS,
@@ -34,6 +35,11 @@ from tallykeeper.select.tally import SelectTally
 
 CHANGES = "pg_temp.tally_changed"
 KEYS = "pg_temp.tally_keys"
+
+
+def concern(tally: Tally) -> TypeGuard[SelectTally]:
+    """Whether the tally is refreshed by the changes of a plan, and not by sums of its log."""
+    return isinstance(tally, SelectTally) and tally.summed is None
 
 
 def consume(connection: Connection, tally: SelectTally) -> Outcome:

@@ -44,6 +44,7 @@ from tallykeeper.select.statements.steps import (
 )
 from tallykeeper.select.statements.terms import Images, M, terms
 from tallykeeper.select.statements.text import text
+from tallykeeper.select.summed import summed
 from tallykeeper.select.syntax.gate import understood
 
 
@@ -57,6 +58,7 @@ def compile(connection: Connection, tally: SelectTally) -> Plan:  # noqa: A001
         derived=sql.name_of(tally.table),
         state_of=lambda node: sql.in_engine_schema(f"{stem}_{node}"),
         key=tally.given_key,
+        sums=True,
     )
 
 
@@ -68,15 +70,18 @@ def compile_select(
     derived: str,
     state_of: Callable[[str], str],
     key: Sequence[str] | None = None,
+    sums: bool = False,
 ) -> Plan:
     """Compile the SELECT of a definition view.
 
     `view`, `log` (the change log) and `derived` (the derived table) are names as SQL writes them;
     `state_of` makes the name of a node's state from the node's. `key` names columns that make a
-    row unique where the SELECT does not show any.
+    row unique where the SELECT does not show any. With `sums` a tally of counts and sums over
+    single rows is planned as such (`Plan.summed`).
     """
     resolved, obstacle = understood(connection, view)
     compiler = _Compiler(connection, resolved, log, derived, state_of, key)
+    compiler.sums = sums
     return compiler.plan(obstacle)
 
 
@@ -102,6 +107,7 @@ class _Compiler:
         self.resolved = resolved
         self.log = log
         self.derived = derived
+        self.sums = False
         self.wanted_key = tuple(key) if key is not None else None
         aggregates = set(
             connection.execute(
@@ -168,8 +174,21 @@ class _Compiler:
         return [c.name for c in source.columns if c.name in used]
 
     def _incremental(self, columns: tuple[Column, ...], bag: Bag) -> Plan:
-        nodes = self._needed(bag)
         numbers = {s.oid: n for n, s in enumerate(self.resolved.sources.values(), 1)}
+        sums = summed(bag, columns, numbers) if self.sums else None
+        if sums is not None and set(self.wanted_key or sums.key) == set(sums.key):
+            return Plan(
+                columns=self._with_nulls(columns, bag),
+                key=sums.key,
+                is_bag=False,
+                strategy="delta",
+                captured=tuple(
+                    self._captured(numbers[source.oid], source, self._used_of(source))
+                    for source in self.resolved.sources.values()
+                ),
+                summed=sums,
+            )
+        nodes = self._needed(bag)
         self._mark_used(bag, nodes)
         captured = []
         by_oid: dict[int, list[str]] = {}

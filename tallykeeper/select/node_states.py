@@ -93,6 +93,8 @@ def faults(connection: Connection, tally: SelectTally) -> list[str]:
     Where changes of a node's sources are pending its state is of an earlier snapshot, and is not
     looked at.
     """
+    if not tally.plan.nodes:
+        return []
     pending = set(
         sql.execute(connection, f"SELECT DISTINCT {PART} FROM {tally.log_name}").scalars()
     )

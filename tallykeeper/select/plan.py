@@ -22,6 +22,8 @@ PART = "tally_part"
 SIGN = "tally_sign"
 # What `changes` returns beside the tally's columns: how often the row is there now; 0 is deleted.
 TOTAL = "tally_total"
+# What expressions over one row of a source call it.
+ROW = "tally_row"
 # Numbers the equal rows of a tally whose SELECT may return equal rows: 1, 2, ...
 COPY = "tally_copy"
 
@@ -94,6 +96,38 @@ class CapturedSource:
 
 
 @dataclass(frozen=True)
+class SummedSource:
+    """What one row of a source, called ROW, adds to which key: SQL for each key and measure.
+
+    `key_of_many` is the same as `key`, faster for many rows. `columns` are those that they read.
+    """
+
+    part: int
+    schema: str
+    table: str
+    key: tuple[str, ...]
+    key_of_many: tuple[str, ...]
+    amounts: tuple[str, ...]
+    condition: str | None
+    columns: tuple[str, ...]
+    may_raise: bool
+
+
+@dataclass(frozen=True)
+class Summed:
+    """A tally of counts and sums over single rows: its derived table is the state itself.
+
+    The change log has the amounts that changes add to each key. `counter` is the measure that
+    counts rows: a key where it is zero is not there.
+    """
+
+    key: tuple[str, ...]
+    measures: tuple[str, ...]
+    counter: str
+    sources: tuple[SummedSource, ...]
+
+
+@dataclass(frozen=True)
 class Node:
     """A stored intermediate result.
 
@@ -125,7 +159,8 @@ class Plan:
     the key is all of them, and the derived table numbers equal rows in the column `COPY`.
     `steps` and `changes` form the statement that returns, for each row that pending changes alter,
     the columns and `TOTAL`. They are empty where the strategy of the whole is `whole`: then any
-    pending change has the SELECT run anew. `reasons` says why the strategies are what they are.
+    pending change has the SELECT run anew; and where `summed` says how single rows add to the
+    derived table, which has no other state then. `reasons` says why strategies are what they are.
     """
 
     columns: tuple[Column, ...]
@@ -136,6 +171,7 @@ class Plan:
     nodes: tuple[Node, ...] = ()
     steps: tuple[Step, ...] = ()
     changes: Text = ()
+    summed: Summed | None = None
     reasons: tuple[str, ...] = ()
     version: int = VERSION
 

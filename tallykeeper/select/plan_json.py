@@ -19,6 +19,8 @@ from tallykeeper.select.plan import (
     Piece,
     Plan,
     Step,
+    Summed,
+    SummedSource,
     Text,
 )
 
@@ -45,6 +47,7 @@ def from_json(document: Mapping[str, Any]) -> Plan:
             "nodes": tuple(_node(each) for each in document["nodes"]),
             "steps": _steps(document["steps"]),
             "changes": _text(document["changes"]),
+            "summed": _summed(document["summed"]),
             "reasons": tuple(document["reasons"]),
         }
     )
@@ -70,6 +73,18 @@ def _node(found: Mapping[str, Any]) -> Node:
             "indexes": tuple(found["indexes"]),
         }
     )
+
+
+def _summed(found: Mapping[str, Any] | None) -> Summed | None:
+    if found is None:
+        return None
+    lists = ("key", "key_of_many", "amounts", "columns")
+    sources = tuple(
+        SummedSource(**{**each, **{name: tuple(each[name]) for name in lists}})
+        for each in found["sources"]
+    )
+    named = {name: tuple(found[name]) for name in ("key", "measures")}
+    return Summed(**{**found, **named, "sources": sources})
 
 
 def _steps(found: Sequence[Mapping[str, Any]]) -> tuple[Step, ...]:

@@ -42,7 +42,7 @@ from tallykeeper.catalog.state import refresh_costs, select_plans
 from tallykeeper.database import sql
 from tallykeeper.database.sqlstates import MISSING_RELATION, sqlstate_of
 from tallykeeper.declarations import validation
-from tallykeeper.declarations.combining import Combine, Membership
+from tallykeeper.declarations.combining import SUM, Combine, Membership
 from tallykeeper.declarations.tally import (
     WHERE_FRESH,
     Event,
@@ -57,6 +57,8 @@ from tallykeeper.select import captured_rows, changes_function, plan_json
 from tallykeeper.select.column_types import column_type
 from tallykeeper.select.outline import outline
 from tallykeeper.select.plan import COPY, PART, SIGN, TOTAL, VERSION, CapturedSource, Node, Plan
+from tallykeeper.select.summed_rows import SummedRows
+from tallykeeper.strategies.counts_and_sums import CountsAndSums
 
 _REPLICATED = DDL("ALTER TABLE %(fullname)s REPLICA IDENTITY FULL")
 
@@ -109,6 +111,8 @@ class SelectTally(Tally):
         self._schema = schema or system
         self._plan: Plan | None = None
         self.resolved_text = ""
+        # How it is captured and written where single rows add to it.
+        self.summed: SummedRows | None = None
         self._digest = ""
         self._outline = outline(self.text)
         self._output = self._outline.columns
@@ -200,6 +204,7 @@ class SelectTally(Tally):
             return
         self._plan, self._digest = plan, digest
         self.has_unique_index = not plan.is_bag
+        self.summed = None
         self._output = tuple(column.name for column in plan.columns)
         if plan.is_bag:
             self.key = (*self._output, COPY)
@@ -215,6 +220,14 @@ class SelectTally(Tally):
         self.sources = tuple(known[n] if n in known else _source(metadata, *n) for n in names)
         self._complete_sources(plan)
         self._check_bound()
+        self._sum_up(plan)
+
+    def _sum_up(self, plan: Plan) -> None:
+        self.log_has_deltas = plan.summed is not None
+        if plan.summed is not None:
+            sums = CountsAndSums(self, plan.summed.counter)
+            self.summed = SummedRows(plan.summed, sums)
+            self.combine = dict.fromkeys(self.measures, SUM) | dict(self.combine)
 
     def declaration_hash(self) -> str:
         parts = [self.kind, self.text, repr(self.given_key), repr(self._given_time_key)]
@@ -233,6 +246,8 @@ class SelectTally(Tally):
         )
 
     def log_columns(self) -> list[Column[Any]]:
+        if self.summed is not None:
+            return self.summed.sums.log_columns()
         columns: list[Column[Any]] = [
             Column(PART, SmallInteger, nullable=False),
             Column(SIGN, Integer, nullable=False),
@@ -244,20 +259,28 @@ class SelectTally(Tally):
         return columns
 
     def capture_one(self, source: Table, event: Event) -> list[str]:
+        if self.summed is not None:
+            return self.summed.one(source, event)
         parts = self._captured(source)
         return [captured_rows.all_images(self.log_name, each, event) for each in parts]
 
     def capture_update(self, source: Table) -> list[tuple[str, str]]:
+        if self.summed is not None:
+            return self.summed.update(source)
         return [
             (captured_rows.differs(each), captured_rows.all_images(self.log_name, each, "update"))
             for each in self._captured(source)
         ]
 
     def capture_many(self, source: Table, event: Event) -> list[str]:
+        if self.summed is not None:
+            return self.summed.many(source, event)
         made = captured_rows.net_images if event == "update" else captured_rows.all_images
         return [made(self.log_name, each, event) for each in self._captured(source)]
 
     def _make_good(self, event: Event, of: set[Any]) -> list[str] | None:
+        if self.summed is not None:
+            return self.summed.sums.make_good(event)
         # The change of what the rows refer to is logged itself.
         return [] if event == "delete" and of <= set(self.sources) else None
 
@@ -266,9 +289,13 @@ class SelectTally(Tally):
         return [column for column in source.c if column.name in names]
 
     def may_raise(self, source: Table) -> bool:
+        if self.summed is not None:
+            return any(each.may_raise for each in self.summed.of(source))
         return any(each.condition is not None for each in self._captured(source))
 
     def stored(self, scope: KeyFilter, *, wide: bool = False) -> str:
+        if self.summed is not None:
+            return self.summed.sums.stored(scope, wide=wide)
         if not self._has_changes:
             return (
                 f"SELECT {sql.columns(self.columns, 'd')} FROM {sql.name_of(self.table)} AS d"
@@ -285,10 +312,14 @@ class SelectTally(Tally):
         return rows if self._has_changes else f"{rows} AND NOT {self._any_pending}"
 
     def touched_groups(self, pending: str) -> str:
+        if self.summed is not None:
+            return self.summed.sums.touched_groups(pending)
         return f"SELECT DISTINCT {sql.columns(self.group, 'c')} FROM {self._numbered(pending)} AS c"
 
     def desired_rows(self, groups: str, pending: str) -> str:
         """As of all tallies; `pending` is what the statement of the changes returned."""
+        if self.summed is not None:
+            return self.summed.sums.desired_rows(groups, pending)
         rows = self._changed_rows(self._numbered(pending))
         held = quarantine.keys(self)
         changed = f"SELECT FROM {pending} AS c WHERE {self.matches('c', 'h', self.group)}"
@@ -299,9 +330,17 @@ class SelectTally(Tally):
         return f"{rows}\nUNION ALL {self.rows(again)} AND {quarantine.any_held(self)}"
 
     def log_has_whole_keys(self) -> bool:
-        return False
+        return self.summed is not None
+
+    def consume_at_once(self) -> str | None:
+        return self.summed.sums.consume_at_once() if self.summed is not None else None
+
+    def sums_may_overflow(self, source: Table) -> bool:
+        return self.summed is not None
 
     def live_rows(self, naive: frozenset[str] = frozenset()) -> str:
+        if self.summed is not None:
+            return self.summed.sums.live_rows(naive)
         stored = ", ".join(self.derived_column(n, naive) for n in self.columns)
         if not self._has_changes:
             return (
@@ -321,6 +360,8 @@ class SelectTally(Tally):
         )
 
     def functions(self) -> list[str]:
+        if self.summed is not None:
+            return self.summed.sums.functions()
         if not self._has_changes:
             return []
         return [changes_function.create(self.changes_function, self.log_name, self.plan)]
@@ -334,6 +375,8 @@ class SelectTally(Tally):
         return [("definition", self.definition_name), *states]
 
     def function_names(self) -> list[str]:
+        if self.summed is not None:
+            return [self.summed.sums.held_function, self.aggregate_function]
         own = [self.changes_function] if self._has_changes else []
         return [self.aggregate_function, *own]
 
@@ -351,7 +394,7 @@ class SelectTally(Tally):
 
     @property
     def _has_changes(self) -> bool:
-        return bool(self.plan.changes)
+        return bool(self.plan.changes) or self.summed is not None
 
     @property
     def _any_pending(self) -> str:

@@ -172,13 +172,7 @@ class AdditiveTally(Tally):
         return any(isinstance(getattr(value, "type", None), BigInteger) for value in measured)
 
     def _make_good(self, event: Event, of: set[Any]) -> list[str] | None:
-        # The log, which says what became of the source rows, goes by what they were.
-        columns = sql.columns(self.columns)
-        given_back = f"SELECT {columns} FROM old_rows"
-        if event == "update":
-            negative = ", ".join(f"-{sql.quote(n)}::numeric" for n in self.measures)
-            given_back += f"\n  UNION ALL SELECT {sql.columns(self.key)}, {negative} FROM new_rows"
-        return [self.sums.insert_into_log(given_back)]
+        return self.sums.make_good(event)
 
     def expected(self, scope: KeyFilter) -> str:
         return self.rows(scope)

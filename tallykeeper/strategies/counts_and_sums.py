@@ -14,7 +14,7 @@ from sqlalchemy import BigInteger, Column, Integer, Numeric
 from sqlalchemy.types import TypeEngine
 
 from tallykeeper.database import sql
-from tallykeeper.declarations.tally import LOGGED_AT, WHERE_FRESH, KeyFilter, Tally
+from tallykeeper.declarations.tally import LOGGED_AT, WHERE_FRESH, Event, KeyFilter, Tally
 from tallykeeper.errors import DeclarationError
 from tallykeeper.faults import quarantine
 
@@ -64,12 +64,10 @@ class CountsAndSums:
     def insert_summed(self, parts: list[str]) -> str:
         """An INSERT of the rows of several SELECTs into the log, added up by key."""
         key = sql.columns(self.tally.key)
-        measures = self.tally.measures
-        sums = ", ".join(f"sum({sql.quote(n)}) AS {sql.quote(n)}" for n in measures)
-        changed = " OR ".join(f"sum({sql.quote(n)}) <> 0" for n in measures)
+        changed = " OR ".join(f"sum({sql.quote(n)}) <> 0" for n in self.tally.measures)
         union = "\n    UNION ALL ".join(parts)
         return self.insert_into_log(
-            f"SELECT {key}, {sums} FROM (\n    {union}\n  ) AS deltas"
+            f"SELECT {self._listed('deltas', _plainly)} FROM (\n    {union}\n  ) AS deltas"
             f" GROUP BY {key} HAVING {changed}"
         )
 
@@ -79,9 +77,9 @@ class CountsAndSums:
         condition = scope.condition(tally, "d")
         # A row that says zero is a fault even where nothing is pending: it should not be there.
         zero = f"bool_or(rows.tally_is_stored AND rows.{sql.quote(self.counter)} = 0)"
-        sums = self._sums(_widely if wide else _comparably)
+        sums = self._listed("rows", _widely if wide else _comparably)
         return (
-            f"SELECT {sql.columns(tally.key, 'rows')}, {sums} FROM (\n"
+            f"SELECT {sums} FROM (\n"
             f"  SELECT {sql.columns(tally.columns, 'd')}, true AS tally_is_stored"
             f" FROM {sql.name_of(tally.table)} AS d WHERE {condition}\n"
             f"  UNION ALL SELECT {sql.columns(tally.columns, 'd')}, false"
@@ -95,7 +93,7 @@ class CountsAndSums:
         tally = self.tally
         stored = ", ".join(tally.derived_column(n, naive) for n in tally.columns)
         return (
-            f"SELECT {sql.columns(tally.key, 'rows')}, {self._sums(sql.fitted)} FROM (\n"
+            f"SELECT {self._listed('rows', sql.fitted)} FROM (\n"
             f"  SELECT {stored} FROM {sql.name_of(tally.table)} AS d\n"
             f"{self._pending()}"
             f") AS rows WHERE {WHERE_FRESH} AND NOT {quarantine.is_held(tally, 'rows')}"
@@ -113,19 +111,37 @@ class CountsAndSums:
             f" WHERE false\n{self._pending()}) AS p WHERE {quarantine.is_held(tally, 'p')}"
         )
         rows = (
-            f"SELECT {sql.columns(tally.key, 'rows')}, {self._sums(sql.fitted)} FROM (\n"
+            f"SELECT {self._listed('rows', sql.fitted)} FROM (\n"
             f"  {self.held_rows()}\n  UNION ALL {pending}\n"
             f") AS rows GROUP BY {sql.columns(tally.key, 'rows')}"
             f" HAVING sum(rows.{sql.quote(self.counter)}) <> 0"
         )
         return [sql.stable_function(self.held_function, self.row_type(), rows)]
 
+    def make_good(self, event: Event) -> list[str]:
+        """What is logged of rows that a foreign key deletes or changes.
+
+        The log, which says what became of the source rows, goes by what they were.
+        """
+        tally = self.tally
+        given_back = f"SELECT {sql.columns(tally.columns)} FROM old_rows"
+        if event == "update":
+            negative = ", ".join(
+                sql.quote(n) if n in tally.key else f"-{sql.quote(n)}::numeric"
+                for n in tally.columns
+            )
+            given_back += f"\n  UNION ALL SELECT {negative} FROM new_rows"
+        return [self.insert_into_log(given_back)]
+
     def held_rows(self) -> str:
         """A SELECT of `columns`: what the quarantined keys hold without their pending changes."""
         tally = self.tally
         measures = ", ".join(f"{sql.quote(n)} numeric" for n in tally.measures)
+        listed = ", ".join(
+            f"{'k' if n in tally.key else 'm'}.{sql.quote(n)}" for n in tally.columns
+        )
         return (
-            f"SELECT {sql.columns(tally.key, 'k')}, {sql.columns(tally.measures, 'm')}"
+            f"SELECT {listed}"
             f" FROM {quarantine.TABLE} AS q, jsonb_to_record(q.key) AS k ({tally.group_types}),"
             f" jsonb_to_record(q.rows -> 0) AS m ({measures})"
             f" WHERE q.tally = {sql.literal(tally.name)}"
@@ -138,9 +154,8 @@ class CountsAndSums:
     def desired_rows(self, groups: str, pending: str) -> str:
         """What the derived table must hold for the groups."""
         tally = self.tally
-        sums = ", ".join(f"sum(rows.{sql.quote(n)}) AS {sql.quote(n)}" for n in tally.measures)
         return (
-            f"SELECT {sql.columns(tally.key, 'rows')}, {sums} FROM (\n"
+            f"SELECT {self._listed('rows', _plainly)} FROM (\n"
             f"  SELECT {sql.columns(tally.columns, 'd')} FROM {sql.name_of(tally.table)} AS d"
             f" WHERE EXISTS (SELECT FROM {groups} AS k WHERE {tally.matches('k', 'd')})"
             f" AND NOT {quarantine.is_held(tally, 'd')}\n"
@@ -225,16 +240,24 @@ SELECT day, NULL, sum(i), sum(u), sum(r), NULL FROM (
             f" LEFT JOIN LATERAL (\n  {' UNION ALL '.join(searches)}\n  ) AS d ON true\n)"
         )
 
-    def _sums(self, typed: Callable[[str, TypeEngine[Any]], str]) -> str:
+    def _listed(self, alias: str, typed: Callable[[str, TypeEngine[Any]], str]) -> str:
+        """The tally's columns, in its order, from rows that are grouped by key."""
+        table, key = self.tally.table, self.tally.key
         return ", ".join(
-            f"{typed(f'sum(rows.{sql.quote(n)})', self.tally.table.c[n].type)} AS {sql.quote(n)}"
-            for n in self.tally.measures
+            f"{alias}.{sql.quote(n)}"
+            if n in key
+            else f"{typed(f'sum({alias}.{sql.quote(n)})', table.c[n].type)} AS {sql.quote(n)}"
+            for n in self.tally.columns
         )
 
     def _pending(self) -> str:
         """The changes of the log, and those that pending changes upstream will make."""
         columns = sql.columns(self.tally.columns, "l")
         return f"  UNION ALL SELECT {columns} FROM {self.tally.log_name} AS l\n{self.upstream()}"
+
+
+def _plainly(expression: str, _type: TypeEngine[Any]) -> str:
+    return expression
 
 
 def _comparably(expression: str, type_: TypeEngine[Any]) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from sqlglot import exp
 
-from tallykeeper.select.algebra.expressions import key_of, sql_of, template
+from tallykeeper.select.algebra.expressions import key_of, sql_of, stripped, template
 from tallykeeper.select.algebra.relations import COUNT
 
 LOGICAL = ("bool_or", "bool_and", "every")
@@ -88,7 +88,12 @@ def is_call(node: exp.Expr, is_aggregate: Callable[[exp.Expr], bool]) -> bool:
 
 def is_zero_sum(node: exp.Expr) -> bool:
     """Whether it is coalesce(sum(...), 0): the sum as it is stored."""
-    if not isinstance(node, exp.Coalesce) or [sql_of(e) for e in node.expressions] != ["0"]:
+    if not isinstance(node, exp.Coalesce) or len(node.expressions) != 1:
+        return False
+    zero = stripped(node.expressions[0])
+    if isinstance(zero, exp.Cast):
+        zero = stripped(zero.this)
+    if sql_of(zero) != "0":
         return False
     call = node.this
     return isinstance(call.this if isinstance(call, exp.Filter) else call, exp.Sum)

@@ -1,0 +1,75 @@
+"""The INSERTs by which triggers log what changes add to the keys of a tally of counts and sums."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Table
+
+from tallykeeper.database import sql
+from tallykeeper.declarations.tally import SIDES, Event
+from tallykeeper.select.plan import ROW, Summed, SummedSource
+from tallykeeper.strategies.counts_and_sums import CountsAndSums
+
+_SIGNS = {"old_rows": "-", "new_rows": ""}
+
+
+class SummedRows:
+    """What capture writes of one tally."""
+
+    def __init__(self, summed: Summed, sums: CountsAndSums) -> None:
+        self.summed = summed
+        self.sums = sums
+
+    def of(self, source: Table) -> Sequence[SummedSource]:
+        """How the rows of a source add to keys."""
+        named = (source.schema or "public", source.name)
+        return [s for s in self.summed.sources if (s.schema, s.table) == named]
+
+    def one(self, source: Table, event: Event) -> list[str]:
+        """For a statement that inserted or deleted one row."""
+        side = SIDES[event][0]
+        parts = [self._amounts(each, side) for each in self.of(source)]
+        return [self.sums.insert_into_log("\n  UNION ALL ".join(parts))]
+
+    def update(self, source: Table) -> list[tuple[str, str]]:
+        """For a statement that updated one row: when it matters, and what is logged then."""
+        return [
+            (
+                _differs(each),
+                self.sums.insert_into_log(
+                    "\n  UNION ALL ".join(self._amounts(each, side) for side in SIDES["update"])
+                ),
+            )
+            for each in self.of(source)
+        ]
+
+    def many(self, source: Table, event: Event) -> list[str]:
+        """For any statement."""
+        parts = [
+            self._amounts(each, side, many=True)
+            for each in self.of(source)
+            for side in SIDES[event]
+        ]
+        return [self.sums.insert_summed(parts)]
+
+    def _amounts(self, each: SummedSource, side: str, *, many: bool = False) -> str:
+        sign = _SIGNS[side]
+        keys = each.key_of_many if many else each.key
+        values = dict(zip(self.summed.key, keys, strict=True))
+        for amount, name in zip(each.amounts, self.summed.measures, strict=True):
+            # The smallest integer has no negative of its own type.
+            wide = sql.type_name(self.sums.delta_type(name))
+            values[name] = f"{sign}1" if amount == "1" else f"{sign}coalesce({amount}, 0)::{wide}"
+        listed = ", ".join(f"{values[n]} AS {sql.quote(n)}" for n in self.sums.tally.columns)
+        where = f" WHERE {each.condition}" if each.condition is not None else ""
+        return f"SELECT {listed} FROM {side} AS {ROW}{where}"
+
+
+def _differs(each: SummedSource) -> str:
+    """Whether the one old row and the one new row add differently."""
+    expressions = [*each.key, *(a for a in each.amounts if a != "1")]
+    expressions += [each.condition] if each.condition is not None else []
+    sides = [[e.replace(f"{ROW}.", f"{side}.") for e in expressions] for side in SIDES["update"]]
+    pairs = [f"({a}) IS DISTINCT FROM ({b})" for a, b in zip(*sides, strict=True) if a != b]
+    return " OR ".join(pairs) or "false"
