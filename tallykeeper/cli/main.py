@@ -20,6 +20,7 @@ from tallykeeper.cli.keep import backfill, incidents, migrate, rebuild, refresh,
 from tallykeeper.cli.load import load
 from tallykeeper.cli.project.commands import init, new
 from tallykeeper.cli.run import demo, env, metrics, roles, serve, stop, test_alert, up
+from tallykeeper.cli.select.commands import check, explain, resume, suspend
 
 
 def main() -> None:
@@ -97,9 +98,13 @@ def tally() -> None:
     """
 
 
-_COMMANDS = (init, new, migrate, status, refresh, rebuild, backfill, verify, incidents, load)
+_COMMANDS = (init, new, explain, migrate, status, refresh, rebuild, backfill, verify, check)
 for command in (
     *_COMMANDS,
+    incidents,
+    suspend,
+    resume,
+    load,
     export,
     roles,
     test_alert,

@@ -6,7 +6,8 @@ that it installs. Everything else binds its tallies from the stored plan.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from sqlalchemy import Connection, cast, func, select, true
 from sqlalchemy.dialects.postgresql import OID, insert
@@ -36,6 +37,7 @@ _OF_A_SELECT = (
     FEATURE_NOT_SUPPORTED,
     INVALID_SCHEMA_NAME,
 )
+_TRIED = "tally_tried"
 _OF_THE_VIEW = (INSUFFICIENT_PRIVILEGE, INVALID_TABLE_DEFINITION)
 
 
@@ -56,12 +58,32 @@ def prepare(connection: Connection, tallies: Iterable[Tally]) -> list[str]:
     return done
 
 
-def compile_plan(connection: Connection, tally: SelectTally) -> Plan:
-    """How the tally's definition view is maintained."""
+def compile_plan(connection: Connection, tally: SelectTally, view: str | None = None) -> Plan:
+    """How the tally's definition view is maintained; `view` is another one of its SELECT."""
     # The parser is loaded where something is compiled, and nowhere else.
     from tallykeeper.select.compiler import compile  # noqa: A004
 
-    return compile(connection, tally)
+    return compile(connection, tally, view)
+
+
+def try_plan(connection: Connection, tally: SelectTally) -> Plan:
+    """The plan that `prepare` would make; nothing stays of it but a temporary view."""
+    create = f"CREATE TEMPORARY VIEW {_TRIED} AS\n"
+    with _explained(tally, create):
+        sql.execute(connection, f"{create}{tally.text}")
+    return compile_plan(connection, tally, f"pg_temp.{_TRIED}")
+
+
+@contextmanager
+def _explained(tally: SelectTally, create: str) -> Iterator[None]:
+    """Raise DeclarationError for what is wrong in the SELECT that follows `create`."""
+    try:
+        yield
+    except DBAPIError as error:
+        code = sqlstate_of(error)
+        if not code.startswith(_OF_A_SELECT) or code in _OF_THE_VIEW:
+            raise
+        raise DeclarationError(_said_of(error, tally, len(create))) from error
 
 
 def definition_of(connection: Connection, tally: SelectTally) -> str | None:
@@ -85,7 +107,7 @@ def _create_view(connection: Connection, tally: SelectTally) -> None:
     if oid is not None and known is not None and tuple(known) == as_it_was:
         return
     create = f"CREATE OR REPLACE VIEW {name} AS\n"
-    try:
+    with _explained(tally, create):
         if view_replacement.try_view(connection, name, f"{create}{tally.text}") or oid is None:
             return
         dependents.require_none(
@@ -94,11 +116,6 @@ def _create_view(connection: Connection, tally: SelectTally) -> None:
         )
         sql.execute(connection, f"DROP VIEW {name}")
         sql.execute(connection, f"{create}{tally.text}")
-    except DBAPIError as error:
-        code = sqlstate_of(error)
-        if not code.startswith(_OF_A_SELECT) or code in _OF_THE_VIEW:
-            raise
-        raise DeclarationError(_said_of(error, tally, len(create))) from error
 
 
 def _said_of(error: DBAPIError, tally: SelectTally, before: int) -> str:

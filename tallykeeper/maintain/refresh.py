@@ -75,7 +75,7 @@ def refresh(
             dependencies.stay_stale(connection, tally, faults)
             why = "; ".join(reasons)
             return _with(faults, record(connection, tally, "rebuild", why, outcome, started, True))
-        outcome = _consume(connection, tally)
+        outcome = consume(connection, tally)
         return _with(faults, record(connection, tally, "refresh", None, outcome, started, False))
 
     result = writing_as_declared(engine, tally, work)
@@ -178,7 +178,7 @@ def _in_batches(
         if dependencies.reasons_to_rebuild(connection, tally, standing, is_built=bool(done)):
             # What makes it stale was noticed here, and the backfill has to see it.
             return None
-        outcome = _consume(connection, tally)
+        outcome = consume(connection, tally)
         # Of such a tally the keys that were written by hand are pending, and were computed anew.
         manual_writes.resolve(connection, tally, "refreshed")
         return _with(
@@ -258,7 +258,7 @@ def _rebuild(connection: Connection, tally: Tally, scope: KeyFilter) -> Outcome:
     return Outcome(consumed, oldest, added([*before.changes_by_day, *windows]))
 
 
-def _consume(connection: Connection, tally: Tally) -> Outcome:
+def consume(connection: Connection, tally: Tally) -> Outcome:
     """Consume the pending changes, and write what they alter."""
     if select_changes.concern(tally):
         return select_changes.consume(connection, tally)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,11 +12,12 @@ from sqlglot import exp
 
 from tallykeeper.database import sql
 from tallykeeper.select.algebra import uniqueness
-from tallykeeper.select.algebra.expressions import sql_of
+from tallykeeper.select.algebra.expressions import sql_of, stripped
 from tallykeeper.select.algebra.relations import (
     Arm,
     Bag,
     Input,
+    Leaf,
     Node,
     NotLinear,
     Product,
@@ -28,6 +29,7 @@ from tallykeeper.select.plan import (
     CapturedColumn,
     CapturedSource,
     Column,
+    Lookup,
     Plan,
     Step,
     Text,
@@ -42,18 +44,20 @@ from tallykeeper.select.statements.steps import (
     is_identical,
     pending_step,
 )
-from tallykeeper.select.statements.terms import Images, M, terms
+from tallykeeper.select.statements.terms import Images, M, lookup_order, terms
 from tallykeeper.select.statements.text import text
 from tallykeeper.select.summed import summed
 from tallykeeper.select.syntax.gate import understood
 
 
-def compile(connection: Connection, tally: SelectTally) -> Plan:  # noqa: A001
-    """Compile the SELECT of a tally, whose definition view is there."""
+def compile(  # noqa: A001
+    connection: Connection, tally: SelectTally, view: str | None = None
+) -> Plan:
+    """Compile the SELECT of a tally, whose definition view is there, or another `view` of it."""
     stem = f"{tally.system}_{tally.table.name}"
     return compile_select(
         connection,
-        tally.definition_name,
+        view or tally.definition_name,
         log=tally.log_name,
         derived=sql.name_of(tally.table),
         state_of=lambda node: sql.in_engine_schema(f"{stem}_{node}"),
@@ -239,10 +243,39 @@ class _Compiler:
             steps=(*steps, *more),
             changes=changes,
             reasons=tuple(dict.fromkeys(self.translation.reasons)),
+            lookups=self._lookups(bag, nodes, numbers, images),
         )
         if len(statement(made_plan, numbers.values())) > LONGEST:
             return self._whole(columns, "its statements would be too long to be planned")
         return made_plan
+
+    def _lookups(
+        self, bag: Bag, nodes: Sequence[Node], numbers: Mapping[int, int], images: Images
+    ) -> tuple[Lookup, ...]:
+        """By which columns rows of sources are found while changes are applied."""
+        found: dict[tuple[str, str, tuple[str, ...]], set[int]] = {}
+
+        def add(leaf: Leaf, names: set[str], parts: Collection[int]) -> None:
+            source = leaf.relation
+            if isinstance(source, Source):
+                # Those that tell most rows apart first, as an index has them best.
+                columns = sorted(names, key=lambda n: (-source.distinct.get(n, 0), n))
+                found.setdefault((source.schema, source.name, tuple(columns)), set()).update(parts)
+
+        joined = [arm.product for arm in bag.arms]
+        joined += [i.product for node in nodes if node.strategy != "whole" for i in node.inputs]
+        for product in joined:
+            for driver in product.leaves:
+                for leaf, names in lookup_order(product, driver):
+                    add(leaf, names, images.parts(driver.relation))
+        for node in nodes:
+            for each in node.inputs if node.strategy == "group" else ():
+                given: dict[str, set[str]] = {}
+                for column in (c for c in map(stripped, each.key) if isinstance(c, exp.Column)):
+                    given.setdefault(column.table, set()).add(column.name)
+                for leaf, names in lookup_order(each.product, None, given):
+                    add(leaf, names, images.node_parts[node.name])
+        return tuple(Lookup(*key, frozenset(parts)) for key, parts in found.items())
 
     def _with_nulls(self, columns: tuple[Column, ...], bag: Bag) -> tuple[Column, ...]:
         """The columns, with whether they may be null."""

@@ -128,6 +128,20 @@ class Summed:
 
 
 @dataclass(frozen=True)
+class Lookup:
+    """Rows of a source that are found by `columns` while changes of other sources are applied.
+
+    `asked_by` are the parts whose changes ask for them; of a source that is read without any
+    column, all of its rows are.
+    """
+
+    schema: str
+    table: str
+    columns: tuple[str, ...]
+    asked_by: frozenset[int]
+
+
+@dataclass(frozen=True)
 class Node:
     """A stored intermediate result.
 
@@ -160,7 +174,8 @@ class Plan:
     `steps` and `changes` form the statement that returns, for each row that pending changes alter,
     the columns and `TOTAL`. They are empty where the strategy of the whole is `whole`: then any
     pending change has the SELECT run anew; and where `summed` says how single rows add to the
-    derived table, which has no other state then. `reasons` says why strategies are what they are.
+    derived table, which has no other state then. `reasons` says why strategies are what they are,
+    `lookups` by which columns the statement finds rows of sources.
     """
 
     columns: tuple[Column, ...]
@@ -173,6 +188,7 @@ class Plan:
     changes: Text = ()
     summed: Summed | None = None
     reasons: tuple[str, ...] = ()
+    lookups: tuple[Lookup, ...] = ()
     version: int = VERSION
 
 

@@ -15,6 +15,7 @@ from tallykeeper.select.plan import (
     CapturedColumn,
     CapturedSource,
     Column,
+    Lookup,
     Node,
     Piece,
     Plan,
@@ -49,6 +50,7 @@ def from_json(document: Mapping[str, Any]) -> Plan:
             "changes": _text(document["changes"]),
             "summed": _summed(document["summed"]),
             "reasons": tuple(document["reasons"]),
+            "lookups": tuple(_lookup(each) for each in document.get("lookups", ())),
         }
     )
 
@@ -85,6 +87,11 @@ def _summed(found: Mapping[str, Any] | None) -> Summed | None:
     )
     named = {name: tuple(found[name]) for name in ("key", "measures")}
     return Summed(**{**found, **named, "sources": sources})
+
+
+def _lookup(found: Mapping[str, Any]) -> Lookup:
+    columns, parts = tuple(found["columns"]), frozenset(found["asked_by"])
+    return Lookup(found["schema"], found["table"], columns, parts)
 
 
 def _steps(found: Sequence[Mapping[str, Any]]) -> tuple[Step, ...]:

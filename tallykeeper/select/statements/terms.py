@@ -9,7 +9,7 @@ UNION ALL, with signs in the column `tally_m`.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlglot import exp
@@ -216,6 +216,26 @@ def from_clause(
         conditions = " AND ".join(f"({sql_of(c)})" for c in (*where, *waiting))
         parts.append(f"\n  WHERE {conditions}")
     return text(*parts)
+
+
+def lookup_order(
+    product: Product, driver: Leaf | None, given: Mapping[str, set[str]] | None = None
+) -> Iterator[tuple[Leaf, set[str]]]:
+    """Each other leaf in the order in which it is joined, with the columns it is looked up by.
+
+    `given` are columns, by alias, whose values are known before: those of groups to be computed.
+    """
+    done: set[str] = {driver.alias} if driver is not None else set()
+    known = given or {}
+    left = [leaf for leaf in product.leaves if leaf is not driver]
+    while left:
+        best = min(left, key=lambda leaf: _cost(leaf, done, product.conditions))
+        if not done and known:
+            best = next((leaf for leaf in left if leaf.alias in known), best)
+        left.remove(best)
+        found = lookup_columns(best, done, product.conditions)
+        yield best, found | known.get(best.alias, set())
+        done.add(best.alias)
 
 
 def _cost(leaf: Leaf, done: set[str], conditions: Sequence[exp.Expr]) -> tuple[float, ...]:

@@ -1,0 +1,1 @@
+"""Commands about tallies that are declared by a SELECT."""

@@ -1,0 +1,122 @@
+"""Commands about tallies that are declared by a SELECT: what they cost, try them, suspend them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from tallykeeper.cli.common import FAILED, as_json, example, named, open_database
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from tallykeeper.select.tally import SelectTally
+
+
+@click.command(
+    epilog=example("tally explain shop.revenue_daily", "tally explain revenue_daily --analyze")
+)
+@click.argument("name")
+@click.option("--analyze", is_flag=True, help="Run the statement that computes pending changes.")
+@as_json
+def explain(name: str, analyze: bool, as_json: bool) -> None:
+    """Show how a tally is maintained, what that costs, and what would make it cheaper.
+
+    The intermediate results that it stores, each with its strategy and the reason; what is captured
+    of each source; sizes; about how many rows one change is joined with; what refreshes took;
+    indexes that are missing. Works before `tally migrate`, too. Changes nothing.
+    """
+    from tallykeeper.cli.output.explanations import as_json as to_json
+    from tallykeeper.cli.output.explanations import in_words
+    from tallykeeper.maintain.explanation.explain import explain as find
+
+    found = find(open_database(), _select_tally(name), analyze=analyze)
+    if as_json:
+        click.echo(to_json(found))
+        return
+    for line in in_words(found):
+        click.echo(line)
+
+
+@click.command(epilog=example("tally check shop.revenue_daily"))
+@click.argument("name")
+@click.option(
+    "--rows",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    help="How many rows of each source to change.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=60.0,
+    show_default=True,
+    help="After that no other change is tried.",
+)
+@as_json
+def check(name: str, rows: int, seconds: float, as_json: bool) -> int:
+    """Try a tally: change rows of its sources, and compare it after each change.
+
+    In one transaction that is rolled back, so nothing is changed in the end; while it lasts, others
+    wait who write the same rows. A few rows of each source are copied, each column that is used is
+    set to other values, and rows are deleted; after each change the live view is compared with the
+    SELECT. Says what was tried, and what could not be. Exits with 1 where anything differs.
+    """
+    from tallykeeper.cli.output.trials import as_json as to_json
+    from tallykeeper.cli.output.trials import in_words
+    from tallykeeper.maintain.trial import trial
+
+    found = trial(open_database(), _select_tally(name), rows=rows, seconds=seconds)
+    if as_json:
+        click.echo(to_json(found))
+    else:
+        for line in in_words(found):
+            click.echo(line)
+    return 0 if found.ok else FAILED
+
+
+@click.command(epilog=example("tally suspend shop.revenue_daily"))
+@click.argument("names", nargs=-1, required=True, metavar="NAME ...")
+def suspend(names: Sequence[str]) -> None:
+    """Have tallies stand aside while an application migrates its tables.
+
+    Their views stand on nothing then, so that the columns which they use can be altered; reading
+    them is an error until `tally resume`. In the migration's own transaction call the SQL function
+    tallykeeper.suspend(tally) instead.
+    """
+    from tallykeeper.drift.suspension import suspend as run
+
+    _each(names, run)
+
+
+@click.command(epilog=example("tally resume shop.revenue_daily"))
+@click.argument("names", nargs=-1, required=True, metavar="NAME ...")
+def resume(names: Sequence[str]) -> None:
+    """Put back tallies that were suspended; the next refresh rebuilds them.
+
+    Fails where a column is missing that the SELECT uses. In the migration's own transaction call
+    the SQL function tallykeeper.resume(tally) instead, which rolls the migration back then.
+    """
+    from tallykeeper.drift.suspension import resume as run
+
+    _each(names, run)
+
+
+def _select_tally(name: str) -> SelectTally:
+    """The tally of that name, as it is declared. Raises DeclarationError, UsageError."""
+    from tallykeeper.cli.selection import UnknownTally, find_tally
+    from tallykeeper.maintain.explanation.explain import require_select
+
+    try:
+        return require_select(find_tally(name), name)
+    except UnknownTally as error:
+        raise click.UsageError(str(error), ctx=click.get_current_context()) from error
+
+
+def _each(names: Sequence[str], run: Callable[[Engine, str], str]) -> None:
+    engine = open_database()
+    for tally in dict.fromkeys(tally.name for tally in named(engine, names)):
+        click.echo(run(engine, tally))
