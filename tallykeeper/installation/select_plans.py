@@ -28,6 +28,7 @@ from tallykeeper.declarations.tally import Tally
 from tallykeeper.errors import DeclarationError
 from tallykeeper.installation import view_replacement
 from tallykeeper.select import plan_json
+from tallykeeper.select.definition.nearest_names import nearest_name
 from tallykeeper.select.plan import Plan
 from tallykeeper.select.tally import SelectTally
 
@@ -51,6 +52,7 @@ def prepare(connection: Connection, tallies: Iterable[Tally]) -> list[str]:
         if not isinstance(tally, SelectTally):
             continue
         _create_view(connection, tally)
+        _require_maintainable(connection, tally, tally.definition_name)
         plan = compile_plan(connection, tally)
         tally.bind_to(plan, definition_of(connection, tally) or "")
         if _store(connection, tally, plan):
@@ -69,21 +71,25 @@ def compile_plan(connection: Connection, tally: SelectTally, view: str | None = 
 def try_plan(connection: Connection, tally: SelectTally) -> Plan:
     """The plan that `prepare` would make; nothing stays of it but a temporary view."""
     create = f"CREATE TEMPORARY VIEW {_TRIED} AS\n"
-    with _explained(tally, create):
+    with _explained(connection, tally, create):
         sql.execute(connection, f"{create}{tally.text}")
+    _require_maintainable(connection, tally, f"pg_temp.{_TRIED}")
     return compile_plan(connection, tally, f"pg_temp.{_TRIED}")
 
 
 @contextmanager
-def _explained(tally: SelectTally, create: str) -> Iterator[None]:
+def _explained(connection: Connection, tally: SelectTally, create: str) -> Iterator[None]:
     """Raise DeclarationError for what is wrong in the SELECT that follows `create`."""
     try:
-        yield
+        with connection.begin_nested():
+            yield
     except DBAPIError as error:
         code = sqlstate_of(error)
         if not code.startswith(_OF_A_SELECT) or code in _OF_THE_VIEW:
             raise
-        raise DeclarationError(_said_of(error, tally, len(create))) from error
+        message = _said_of(error, tally, len(create))
+        meant = nearest_name(connection, code, message, tally.text)
+        raise DeclarationError(message + meant) from error
 
 
 def definition_of(connection: Connection, tally: SelectTally) -> str | None:
@@ -94,6 +100,12 @@ def definition_of(connection: Connection, tally: SelectTally) -> str | None:
     definition: str | None = connection.scalar(select(func.pg_get_viewdef(oid)))
     connection.execute(select(func.set_config("search_path", path, true())))
     return definition
+
+
+def _require_maintainable(connection: Connection, tally: SelectTally, view: str) -> None:
+    from tallykeeper.select.definition.refusals import require_maintainable
+
+    require_maintainable(connection, view, tally.text, name=tally.name, place=tally.place)
 
 
 def _create_view(connection: Connection, tally: SelectTally) -> None:
@@ -107,7 +119,7 @@ def _create_view(connection: Connection, tally: SelectTally) -> None:
     if oid is not None and known is not None and tuple(known) == as_it_was:
         return
     create = f"CREATE OR REPLACE VIEW {name} AS\n"
-    with _explained(tally, create):
+    with _explained(connection, tally, create):
         if view_replacement.try_view(connection, name, f"{create}{tally.text}") or oid is None:
             return
         dependents.require_none(

@@ -39,6 +39,7 @@ CREATE FUNCTION s.rate2(i int) RETURNS numeric LANGUAGE sql IMMUTABLE
 CREATE FUNCTION s.rate3(i int) RETURNS numeric LANGUAGE plpgsql IMMUTABLE AS
   'BEGIN RETURN (SELECT rate FROM other WHERE other.id = i); END';
 CREATE FUNCTION s.step(int, int) RETURNS int LANGUAGE sql AS 'SELECT $1 + $2';
+CREATE AGGREGATE s.product(int) (sfunc = int4mul, stype = int);
 CREATE AGGREGATE s.total(int) (sfunc = s.step, stype = int);
 """
 FINE = """
@@ -88,6 +89,8 @@ count(f)
 sum(f::numeric)
 jsonb_agg(d order by id)
 count(distinct f)
+s.product(n order by id)
+array_agg(distinct n)
 percentile_cont(0.5) within group (order by f)
 """
 # The word at whose place it is refused, the expression, and a part of what is said.
@@ -153,7 +156,10 @@ REFUSED_OF_ALL = [
     ("corr", "corr(f, n)", "floating-point"),
     ("t", "count(t)", "the whole row t"),
     ("jsonb_agg", "jsonb_agg(tz order by id)", "as the settings of the session say"),
-    ("total", "s.total(n)", "declared VOLATILE"),
+    ("total", "s.total(n order by id)", "declared VOLATILE"),
+    ("product", "s.product(n)", "product() without ORDER BY"),
+    ("array_agg", "array_agg(n)", "add a unique column to the ORDER BY"),
+    ("array_agg", "(array_agg(name order by n))[1]", "leaves the order of rows that tie"),
 ]
 TABLES = [
     ("fast", "SELECT id FROM s.fast", "ALTER TABLE s.fast SET LOGGED"),
@@ -162,6 +168,12 @@ TABLES = [
     ("parts", "SELECT id FROM s.parts", "part1"),
     ("only", "SELECT id FROM ONLY s.parent", "ONLY s.parent"),
     ("tablesample", "SELECT id FROM s.t TABLESAMPLE SYSTEM (10)", "takes other rows"),
+    ("limit", "SELECT id FROM s.t ORDER BY n LIMIT 3", "which of the rows that tie"),
+    ("offset", "SELECT id FROM s.t OFFSET 3", "OFFSET without ORDER BY"),
+    ("distinct", "SELECT DISTINCT ON (n) n, id FROM s.t ORDER BY n", "which row of several"),
+    ("row_number", "SELECT row_number() OVER (ORDER BY n) AS r, id FROM s.t", "to chance"),
+    # Not understood by the compiler, so that no key is found.
+    ("limit", "SELECT id, collation for (name) AS c FROM s.t ORDER BY id LIMIT 1", "may leave"),
     ("for", "SELECT id FROM s.t FOR UPDATE", "a tally only reads"),
 ]
 

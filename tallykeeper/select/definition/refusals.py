@@ -18,6 +18,8 @@ from tallykeeper.select.definition.places import Words
 from tallykeeper.select.definition.routines import Call, Types, calls
 from tallykeeper.select.definition.rule_trees import Node, relations, rules
 from tallykeeper.select.definition.table_functions import reads_tables
+from tallykeeper.select.resolve import NotUnderstood, resolve
+from tallykeeper.select.syntax.ties import ORDERED, ties
 
 _RELATIONS = text("""
 SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
@@ -104,6 +106,7 @@ def refusals(connection: Connection, view: str, select: str = "") -> list[Refusa
     found += _of_relations(connection, queries)
     found += _of_rows(queries)
     found += _of_collations(connection, view, nodes)
+    found += _of_order(connection, view, nodes)
     found += _of_days(words)
     refused = [Refusal(r, w, words.position(word)) for word, r, w in dict.fromkeys(found)]
     return sorted(refused, key=lambda r: (r.position is None, r.position or 0))
@@ -123,6 +126,14 @@ def _of_call(connection: Connection, call: Call, types: Types) -> Iterator[Said]
             routine.name,
             f"{shown} of floating-point numbers depends on the order in which rows are added",
             f"cast to numeric: {routine.name}(amount::numeric)",
+        )
+    in_any_order = all(call.node.fields.get(k) is None for k in ("aggorder", "aggdistinct"))
+    by_order = routine.is_of_users or routine.name in ORDERED
+    if call.node.name == "AGGREF" and by_order and in_any_order:
+        yield (
+            routine.name,
+            f"{shown} without ORDER BY takes the rows in any order",
+            "add a unique column to the ORDER BY",
         )
     if routine.is_of_users and routine.volatility == "i":
         table = reads_tables(connection, routine.oid)
@@ -247,6 +258,27 @@ def _of_collations(connection: Connection, view: str, nodes: Iterable[Node]) -> 
 def _numbers(value: object) -> set[int]:
     items = value if isinstance(value, list) else [value]
     return {int(i) for i in items if isinstance(i, str) and i.isdecimal()}
+
+
+def _of_order(connection: Connection, view: str, nodes: Iterable[Node]) -> Iterator[Said]:
+    """What depends on the order of rows, where that is left to chance."""
+    try:
+        resolved = resolve(connection, view)
+        chances = ties(resolved.tree, resolved.sources)
+    except NotUnderstood:
+        # Then keys cannot be looked for.
+        chances = [c for n in nodes if n.name == "QUERY" for c in _of_query(n)]
+    for chance in chances:
+        word = chance.partition("(")[0].partition(" ")[0].lower()
+        yield word, chance, "add a unique column to the ORDER BY"
+
+
+def _of_query(query: Node) -> Iterator[str]:
+    if query.fields.get("hasDistinctOn") == "true":
+        yield "DISTINCT ON may leave to chance which row of several is kept"
+    for key, word in (("limitCount", "LIMIT"), ("limitOffset", "OFFSET")):
+        if query.fields.get(key) is not None:
+            yield f"{word} may leave to chance which of the rows that tie are kept"
 
 
 def _of_days(words: Words) -> Iterator[Said]:

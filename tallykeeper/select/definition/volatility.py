@@ -31,6 +31,7 @@ _ALWAYS_SAFE = {
     "enum_first",
     "enum_last",
     "enum_range",
+    "pg_collation_for",
     "pg_typeof",
 }
 _PATTERNS = {"to_char": r"TM|[LDG]", "to_date": "TM", "to_number": "[LDG]"}
