@@ -420,14 +420,20 @@ class _Compiler:
                 " FROM tally_changed AS q"
             )
             return [step], text(final)
-        # Rows that are equal are written together, and so all of them are returned.
+        # Rows that are equal are written together, and so all of them are returned. One may have
+        # been stored as another that is equal: what is taken off is so of any of them.
         stored = ", ".join(f"d.{n}" for n in names)
         final = (
-            f"SELECT {listed}, sum({M})::integer AS {TOTAL} FROM (\n"
+            f"SELECT {listed}, greatest(least({M}, tally_all - tally_before), 0)::integer"
+            f" AS {TOTAL} FROM (\n"
+            f"SELECT {listed}, {M}, sum({M}) OVER (PARTITION BY {listed}) AS tally_all,"
+            f" coalesce(sum(greatest({M}, 0)) OVER (PARTITION BY {listed} ORDER BY {M} DESC"
+            " ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS tally_before FROM (\n"
+            f"SELECT {listed}, sum({M}) AS {M} FROM (\n"
             f"SELECT {listed}, {M} FROM tally_changed\n"
             f"UNION ALL SELECT {stored}, 1 FROM {self.derived} AS d"
             f" WHERE EXISTS (SELECT 1 FROM tally_changed AS q WHERE {same})\n"
-            f") AS q GROUP BY {by_value(types)}"
+            f") AS q GROUP BY {by_value(types)}) AS q) AS q"
         )
         return [step], text(final)
 

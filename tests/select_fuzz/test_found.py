@@ -44,6 +44,16 @@ FOUND = {
         " (SELECT sum(b.weight) AS v FROM src.t2 AS b WHERE b.t1_id = a.id) AS c ON true",
         "DELETE FROM src.t2 WHERE id = 1",
     ),
+    "a group stored by one of equal values": (
+        "SELECT b.weight AS c1, avg(b.t1_id) AS c2 FROM src.t2 AS b CROSS JOIN src.t1 AS a"
+        " GROUP BY a.flag, b.weight",
+        "DELETE FROM src.t2 WHERE id = 1",
+    ),
+    "groups of several sets, the first of them": (
+        "SELECT a.n AS c1, a.flag AS c2, count(*) AS c3 FROM src.t1 AS a"
+        " GROUP BY ROLLUP (a.n, a.flag) ORDER BY 1, 2, 3 LIMIT 3",
+        "DELETE FROM src.t1 WHERE id = 1",
+    ),
 }
 
 

@@ -35,9 +35,9 @@ from tallykeeper.select.algebra.relations import (
 class Groups(Conditions):
     """GROUP BY: what is stored for each group, and what the SELECT's columns make of it."""
 
-    def _aggregated(self, query: exp.Select, products: Sequence[Product]) -> Bag:
-        if self._outer_aliases(query):
-            raise NotLinear("groups that depend on the outer row")
+    @staticmethod
+    def group_keys(query: exp.Select) -> list[exp.Expr]:
+        """The expressions of GROUP BY. Raises NotLinear where there are several sets of them."""
         group = query.args.get("group")
         if group is not None and any(
             group.args.get(c) for c in ("grouping_sets", "cube", "rollup", "all", "totals")
@@ -46,6 +46,12 @@ class Groups(Conditions):
         keys = [stripped(e) for e in (group.expressions if group else [])]
         if any(isinstance(k, exp.Cube | exp.Rollup | exp.GroupingSets) for k in keys):
             raise NotLinear("GROUPING SETS, ROLLUP and CUBE are not followed")
+        return keys
+
+    def _aggregated(self, query: exp.Select, products: Sequence[Product]) -> Bag:
+        if self._outer_aliases(query):
+            raise NotLinear("groups that depend on the outer row")
+        keys, has_group = self.group_keys(query), query.args.get("group") is not None
         # A constant is no expression of a row, and groups by nothing.
         having = query.args.get("having")
         outputs = [o.unalias() for o in query.selects]
@@ -63,9 +69,9 @@ class Groups(Conditions):
             calls,
             lambda argument: types[key_of(argument)],
             lambda e: all(uniqueness.is_not_null(p, p.resolve(e)) for p in products),
-            bool(group),
+            has_group,
         )
-        node = self._aggregate_node(tree, products, keys, made, bool(group))
+        node = self._aggregate_node(tree, products, keys, made, has_group)
         alias = self._alias()
         columns = {key_of(k): exp.column(n, alias) for k, n in zip(keys, node.key, strict=True)}
         values = {

@@ -184,8 +184,7 @@ class Translation(Groups):
 
     def _nested(self, query: exp.Select, beyond: Sequence[exp.Expr]) -> exp.Select:
         """A grouped SELECT in two: the groups in FROM, and over them what is beyond grouping."""
-        group = query.args.get("group")
-        keys = [stripped(e) for e in (group.expressions if group else [])]
+        keys = self.group_keys(query)
         outputs = [o.unalias() for o in query.selects]
         expressions = [*outputs, *beyond]
         calls = aggregates.calls_in(expressions, self.is_aggregate)
