@@ -19,8 +19,8 @@ from playwright.sync_api import Browser, Page
 from tests.browser import screenshots
 from tests.environment import environment as clean
 
-# More than 4,300 partitions, and ever more.
-FIRST = "2014-12-31"
+# Thousands of partitions, and ever more.
+FIRST = "2020-12-31"
 PARTITIONS = f"{screenshots.ASSET}?view=partitions"
 CANCEL = """mutation ($id: String!) { cancelPartitionBackfill(backfillId: $id) {
   ... on CancelBackfillSuccess { backfillId } ... on PythonError { message } } }"""

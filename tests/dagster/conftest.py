@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from assets.media.tallies import system as media
 from tallykeeper.dagster.code_location import assets_of
 from tallykeeper.dagster.partitions import daily
-from tests.dagster.location import Location
+from tests.dagster.location import FIRST, Location
 from tests.dagster.storage import own_instance
 from tests.servers import Servers
 from tests.templates import migrated
@@ -28,8 +28,11 @@ def instance(
 
 @pytest.fixture(autouse=True)
 def _first_partition(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Far away, so that a test may name the day of an old row."""
-    monkeypatch.setenv("TALLY_START_DATE", "2015-01-01")
+    """So far away that a test may name the day of a row, and no farther.
+
+    The first run of a tally reports each partition, and takes a millisecond for each.
+    """
+    monkeypatch.setenv("TALLY_START_DATE", FIRST)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,6 +19,9 @@ from tallykeeper.dagster_names import RESOURCE, prefixed
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 TODAY = datetime.now(UTC).date()
+# The first partition, where a test does not say another: before the rows of the tests' own dates,
+# and of those relative to today.
+FIRST = min("2025-04-01", (TODAY - timedelta(days=600)).isoformat())
 Metadata = dict[str, Any]
 
 
@@ -33,6 +36,8 @@ class Ran:
 
     instance: dg.DagsterInstance
     run_id: str
+    # What was read of its log, by the kind of event; it has ended, so nothing is added to it.
+    _read: dict[dg.DagsterEventType, list[Any]] = field(default_factory=dict, compare=False)
 
     @property
     def succeeded(self) -> bool:
@@ -92,8 +97,10 @@ class Ran:
         return "\n".join(entry.user_message for entry in self.instance.all_logs(self.run_id))
 
     def _events(self, kind: dg.DagsterEventType) -> list[Any]:
-        entries = self.instance.all_logs(self.run_id, of_type=kind)
-        return [entry.get_dagster_event() for entry in entries]
+        if kind not in self._read:
+            entries = self.instance.all_logs(self.run_id, of_type=kind)
+            self._read[kind] = [entry.get_dagster_event() for entry in entries]
+        return self._read[kind]
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from tests.dagster.location import Location
 from tests.dagster.watching import Log, all_incidents, evaluated, look
 from tests.webhook import Webhook, webhook
 
-BREAK = "UPDATE media.daily_contributions SET count = 7 WHERE date = '2020-06-02Z'"
-REPAIR = "UPDATE media.daily_contributions SET count = 1 WHERE date = '2020-06-02Z'"
+BREAK = "UPDATE media.daily_contributions SET count = 7 WHERE date = '2025-06-02Z'"
+REPAIR = "UPDATE media.daily_contributions SET count = 1 WHERE date = '2025-06-02Z'"
 DIFFERS = "media.daily_contributions: 1 key differs from the sources"
 RECOVERED = "media.daily_contributions: recovered (1 key differs from the sources)"
 
@@ -45,7 +45,7 @@ def quiet(location: Location) -> Location:
 def library(quiet: Location, hook: Webhook) -> Location:
     """Three files on three days, all tallies built, and addresses to send to."""
     assert hook.received == []
-    quiet.add(*(f"2020-06-{day:02} 12:00Z" for day in range(1, 4)))
+    quiet.add(*(f"2025-06-{day:02} 12:00Z" for day in range(1, 4)))
     quiet.build()
     return quiet
 
@@ -59,7 +59,7 @@ def test_a_failed_check_is_told_with_keys_and_values_and_so_is_its_recovery(
     (told,) = hook.received
     assert told["title"] == DIFFERS
     lines = told["body"].splitlines()
-    assert lines[0] == "2020-06-02: stored 7, expected 1"
+    assert lines[0] == "2025-06-02: stored 7, expected 1"
     assert lines[1].startswith("Found at 20")
     assert "A repair was requested" in lines[2]
     assert lines[3] == f"Run: http://127.0.0.1:3000/runs/{ran.run_id}"
@@ -271,11 +271,11 @@ def test_a_failed_run_is_told_with_its_step_and_error_and_ends_with_the_next_suc
 ) -> None:
     library.execute("ALTER TABLE media.daily_contributions RENAME TO elsewhere")
     ran = library.hourly()
-    rebuilt = library.rebuild("2020-06-01", "2020-06-01", "daily_contributions")
+    rebuilt = library.rebuild("2025-06-01", "2025-06-01", "daily_contributions")
     assert not ran.succeeded
     look(library)
     found = {i.subject: i for i in all_incidents(library) if i.kind == "run"}
-    by_hand = "materialize media.daily_contributions (2020-06-01)"
+    by_hand = "materialize media.daily_contributions (2025-06-01)"
     assert set(found) == {"media_hourly", by_hand}
     hourly = found["media_hourly"]
     assert hourly.what.startswith("the step media__daily_contributions failed: ")
@@ -298,7 +298,7 @@ def test_a_run_of_one_asset_does_not_repair_what_failed_for_all(library: Locatio
     library.execute("ALTER TABLE media.daily_contributions RENAME TO elsewhere")
     library.hourly()
     library.execute("ALTER TABLE media.elsewhere RENAME TO daily_contributions")
-    assert library.rebuild("2020-06-01", "2020-06-01", "daily_contributions").succeeded
+    assert library.rebuild("2025-06-01", "2025-06-01", "daily_contributions").succeeded
     look(library)
     (failed,) = [i for i in all_incidents(library) if i.kind == "run"]
     assert failed.is_open
@@ -307,7 +307,7 @@ def test_a_run_of_one_asset_does_not_repair_what_failed_for_all(library: Locatio
 def test_a_failed_rebuild_of_days_ends_when_all_of_them_are_rebuilt_or_the_audit_finds_them_right(
     library: Location,
 ) -> None:
-    ranges = (("2020-05-01", "2020-05-31"), ("2020-06-01", "2020-06-30"))
+    ranges = (("2025-05-01", "2025-05-31"), ("2025-06-01", "2025-06-30"))
     # Claimed, or the renaming made the tally stale and the next run rebuilt all of its days.
     library.execute(CLAIM_WRITING, "ALTER TABLE media.daily_contributions RENAME TO elsewhere")
     for first, last in ranges:
@@ -321,8 +321,8 @@ def test_a_failed_rebuild_of_days_ends_when_all_of_them_are_rebuilt_or_the_audit
         return {i.subject: i.resolved_by for i in all_incidents(library) if i.kind == "run"}
 
     assert library.hourly().succeeded
-    assert library.rebuild("2020-05-02", "2020-06-30", "daily_contributions").succeeded
-    covering = f"a run of {name.format('2020-05-02', '2020-06-30')}"
+    assert library.rebuild("2025-05-02", "2025-06-30", "daily_contributions").succeeded
+    covering = f"a run of {name.format('2025-05-02', '2025-06-30')}"
     assert resolved() == {may: None, june: covering}
     library.execute(CLAIM_WRITING, BREAK)
     assert library.audit().succeeded

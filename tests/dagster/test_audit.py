@@ -11,7 +11,7 @@ from tests.dagster.location import Location, Metadata
 
 UNSEEN = (
     CLAIM_WRITING,
-    "UPDATE media.daily_contributions SET count = 7 WHERE date = '2020-06-11Z'",
+    "UPDATE media.daily_contributions SET count = 7 WHERE date = '2025-06-11Z'",
 )
 
 
@@ -22,7 +22,7 @@ def library(location: Location, monkeypatch: pytest.MonkeyPatch) -> Location:
     location.execute("DELETE FROM tallykeeper.incidents")
     monkeypatch.setattr(stretches, "FEWEST_ROWS", 3)
     monkeypatch.setattr(stretches, "MOST_BYTES", 0)
-    location.add(*(f"2020-06-{day:02} 12:00Z" for day in range(1, 13)))
+    location.add(*(f"2025-06-{day:02} 12:00Z" for day in range(1, 13)))
     location.build()
     pass_hours(location, 2)
     return location
@@ -58,7 +58,7 @@ def test_each_hour_a_stretch_is_compared_and_the_check_says_how_far_it_is(
     assert passed
     assert (found["compared"], found["scope"]) == (4, "touched windows, and the audit's stretches")
     words = str(found["audit"])
-    assert "Compared beside what was written: date before 2020-06-05." in words
+    assert "Compared beside what was written: date before 2025-06-05." in words
     assert "33% of the round that began at " in words
     assert "All keys compared since " in words
     assert found["audit_done"] == 0.333
@@ -81,7 +81,7 @@ def test_what_no_trigger_sees_is_found_by_an_hourly_run_repaired_and_found_right
         if not passed:
             failed = found
             break
-    assert failed["windows"] == "2020-06-11"
+    assert failed["windows"] == "2025-06-11"
     assert failed["differing"] == 1
     assert look(library) == {incidents.DIFFERS: True}
     assert library.run(
@@ -91,7 +91,7 @@ def test_what_no_trigger_sees_is_found_by_an_hourly_run_repaired_and_found_right
                 "rebuild": {
                     "config": {
                         "tally": "media.daily_contributions",
-                        "days": [["2020-06-11", "2020-06-11"]],
+                        "days": [["2025-06-11", "2025-06-11"]],
                     }
                 }
             }

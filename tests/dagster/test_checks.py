@@ -19,7 +19,7 @@ DAILY = dg.AssetKey(["media", "daily_contributions"])
 @pytest.fixture
 def library(location: Location) -> Location:
     """Twelve files on twelve days, and all tallies built."""
-    location.add(*(f"2020-06-{day:02} 12:00Z" for day in range(1, 13)))
+    location.add(*(f"2025-06-{day:02} 12:00Z" for day in range(1, 13)))
     location.build()
     return location
 
@@ -37,14 +37,14 @@ def records(evaluation: dg.AssetCheckEvaluation) -> list[dict[str, object]]:
 
 
 def test_all_checks_pass_after_a_refresh_and_in_the_audit(library: Location) -> None:
-    library.add("2020-06-03 13:00Z")
+    library.add("2025-06-03 13:00Z")
     for ran in (library.hourly(), library.audit()):
         assert ran.succeeded
         assert ran.failures() == []
 
 
 def test_after_a_refresh_the_touched_windows_are_compared(library: Location) -> None:
-    library.add("2020-06-03 13:00Z")
+    library.add("2025-06-03 13:00Z")
     found = shown(library.hourly().checked("daily_contributions", "matches_source"))
     assert (found["scope"], found["compared"]) == ("touched windows", 1)
 
@@ -70,9 +70,9 @@ def test_a_hand_edit_fails_the_audit_which_names_keys_values_and_the_remedy(
 ) -> None:
     library.execute(
         CLAIM_WRITING,
-        "UPDATE media.daily_contributions SET count = 7 WHERE date = '2020-06-02Z'",
-        "DELETE FROM media.daily_contributions WHERE date = '2020-06-03Z'",
-        "INSERT INTO media.daily_contributions (date, count) VALUES ('2021-01-01Z', 5)",
+        "UPDATE media.daily_contributions SET count = 7 WHERE date = '2025-06-02Z'",
+        "DELETE FROM media.daily_contributions WHERE date = '2025-06-03Z'",
+        "INSERT INTO media.daily_contributions (date, count) VALUES ('2025-08-01Z', 5)",
     )
     ran = library.audit()
     assert ran.succeeded, "the checks do not block"
@@ -80,19 +80,19 @@ def test_a_hand_edit_fails_the_audit_which_names_keys_values_and_the_remedy(
     failed = ran.checked("daily_contributions", "matches_source")
     assert failed.severity is dg.AssetCheckSeverity.ERROR
     assert failed.description == (
-        "3 keys differ from the sources, on 2020-06-02 to 2020-06-03, 2021-01-01."
+        "3 keys differ from the sources, on 2025-06-02 to 2025-06-03, 2025-08-01."
     )
     assert records(failed) == [
-        {"date": "2020-06-02T00:00:00+00:00", "count (stored)": "7", "count (expected)": "1"},
-        {"date": "2020-06-03T00:00:00+00:00", "count (stored)": "no row", "count (expected)": "1"},
-        {"date": "2021-01-01T00:00:00+00:00", "count (stored)": "5", "count (expected)": "no row"},
+        {"date": "2025-06-02T00:00:00+00:00", "count (stored)": "7", "count (expected)": "1"},
+        {"date": "2025-06-03T00:00:00+00:00", "count (stored)": "no row", "count (expected)": "1"},
+        {"date": "2025-08-01T00:00:00+00:00", "count (stored)": "5", "count (expected)": "no row"},
     ]
     found = shown(failed)
     assert found["differing"] == 3
-    assert found["windows"] == "2020-06-02 to 2020-06-03, 2021-01-01"
+    assert found["windows"] == "2025-06-02 to 2025-06-03, 2025-08-01"
     assert found["to_resolve"] == (
-        "tally rebuild media.daily_contributions --from 2020-06-02 --to 2020-06-04"
-        " && tally rebuild media.daily_contributions --from 2021-01-01 --to 2021-01-02"
+        "tally rebuild media.daily_contributions --from 2025-06-02 --to 2025-06-04"
+        " && tally rebuild media.daily_contributions --from 2025-08-01 --to 2025-08-02"
     )
 
 
@@ -100,7 +100,7 @@ def test_a_key_in_quarantine_fails_the_check_which_names_key_value_and_reason(
     library: Location,
 ) -> None:
     library.execute("ALTER TABLE media.daily_contributions ADD CONSTRAINT few CHECK (count < 2)")
-    library.add("2020-06-03 13:00Z", "2020-06-20 13:00Z")
+    library.add("2025-06-03 13:00Z", "2025-06-20 13:00Z")
     ran = library.hourly()
     assert ran.succeeded
     evaluation = ran.checked("daily_contributions", "matches_source")
@@ -113,7 +113,7 @@ def test_a_key_in_quarantine_fails_the_check_which_names_key_value_and_reason(
     table = evaluation.metadata["quarantine"]
     assert isinstance(table, dg.TableMetadataValue)
     (record,) = [dict(each.data) for each in table.records]
-    assert record["key"] == '{"date": "2020-06-03T00:00:00+00:00"}'
+    assert record["key"] == '{"date": "2025-06-03T00:00:00+00:00"}'
     assert record["value"] == '[{"count": 2}]'
     assert str(record["reason"]).startswith("23514: ")
     library.execute("ALTER TABLE media.daily_contributions DROP CONSTRAINT few")
@@ -122,10 +122,10 @@ def test_a_key_in_quarantine_fails_the_check_which_names_key_value_and_reason(
 
 def test_rebuilding_the_windows_named_repairs_it(library: Location) -> None:
     library.execute(
-        CLAIM_WRITING, "UPDATE media.daily_contributions SET count = 7 WHERE date = '2020-06-02Z'"
+        CLAIM_WRITING, "UPDATE media.daily_contributions SET count = 7 WHERE date = '2025-06-02Z'"
     )
     assert library.audit().failures() == ["matches_source of daily_contributions"]
-    assert library.rebuild("2020-06-02", "2020-06-02", "daily_contributions").failures() == []
+    assert library.rebuild("2025-06-02", "2025-06-02", "daily_contributions").failures() == []
     assert library.audit().failures() == []
 
 
@@ -192,7 +192,7 @@ def test_a_disabled_trigger_fails_capture_intact_until_a_migration_repairs_it(
 
 
 def test_an_old_pending_change_fails_fresh(library: Location) -> None:
-    library.add("2020-06-03 13:00Z")
+    library.add("2025-06-03 13:00Z")
     assert library.audit().failures() == []
     library.execute(
         CLAIM_WRITING,
@@ -214,7 +214,7 @@ def test_an_old_pending_change_fails_fresh(library: Location) -> None:
 def test_how_old_a_pending_change_may_be_is_a_setting(
     library: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    library.add("2020-06-03 13:00Z")
+    library.add("2025-06-03 13:00Z")
     library.execute(
         CLAIM_WRITING,
         "UPDATE tallykeeper.media_daily_contributions_log"

@@ -19,7 +19,7 @@ from assets.gallery.tallies import system as gallery
 from assets.media.tallies import daily_contributions, system
 from tallykeeper.database.sql import CLAIM_WRITING
 from tests.dagster.deployment import Deployment, deployed
-from tests.dagster.location import Location, days_ago
+from tests.dagster.location import FIRST, Location, days_ago
 from tests.servers import Servers
 
 PRESSURE_ROWS = 30
@@ -36,7 +36,7 @@ def deployment(
     home = tmp_path_factory.mktemp("daemons")
     pressure = str(PRESSURE_ROWS)
     with deployed(
-        postgres_servers, home, [system, gallery], first="2015-01-01", TALLY_PRESSURE_ROWS=pressure
+        postgres_servers, home, [system, gallery], first=FIRST, TALLY_PRESSURE_ROWS=pressure
     ) as deployment:
         yield deployment
 
@@ -44,14 +44,14 @@ def deployment(
 # Dagster's own server still calls what Dagster has deprecated.
 @pytest.mark.filterwarnings("ignore:Function `AssetSelection.sources`:DeprecationWarning")
 def test_a_year_is_backfilled_by_one_run_which_rebuilds_it(deployment: Deployment) -> None:
-    first, last = days_ago(700), days_ago(336)
-    inside, outside = days_ago(500), days_ago(100)
+    first, last = days_ago(560), days_ago(196)
+    inside, outside = days_ago(400), days_ago(100)
     deployment.location.add(f"{inside} 12:00Z", f"{outside} 12:00Z")
     deployment.location.build()
     # Noted as a hand edit it would be compared whole, outside the range as well.
     edit = "UPDATE media.daily_contributions SET count = 99"
     deployment.location.execute(CLAIM_WRITING, edit)
-    names = [days_ago(n) for n in range(336, 701)]
+    names = [days_ago(n) for n in range(196, 561)]
     deployment.launch_backfill("media", TABLES, names)
     (run,) = deployment.runs_after(deployment.turn_backfills)
     ran = deployment.finish(run)
@@ -102,7 +102,7 @@ def test_both_lanes_are_backfilled_by_one_run_which_tells_its_progress(
 @pytest.mark.slow
 def test_the_hourly_schedules_launch_runs_that_refresh(deployment: Deployment) -> None:
     deployment.location.build()
-    deployment.location.add("2018-04-01 12:00Z")
+    deployment.location.add("2025-05-01 12:00Z")
     hour, seen = _this_hour(), dict[str, Any]()
     deployment.turn_schedules(seen, hour - timedelta(minutes=1))
     at = hour + timedelta(minutes=1)
@@ -122,7 +122,7 @@ def test_the_hourly_schedules_launch_runs_that_refresh(deployment: Deployment) -
     assert ran.succeeded
     for table in TABLES:
         found = ran.materialized(table)
-        assert found["2018-04-01"]["keys_inserted"] == 1
+        assert found["2025-05-01"]["keys_inserted"] == 1
         assert found[None]["pending_consumed"] == 1
     assert ran.failures() == []
 
@@ -188,10 +188,10 @@ def test_pending_pressure_refreshes_early_and_does_not_pile_up(deployment: Deplo
 
 def test_what_the_audit_finds_is_told_repaired_and_told_again(deployment: Deployment) -> None:
     location = deployment.location
-    location.add("2019-01-01 12:00Z")
+    location.add("2025-06-01 12:00Z")
     location.build()
     location.execute(
-        CLAIM_WRITING, "DELETE FROM media.daily_contributions WHERE date = '2019-01-01Z'"
+        CLAIM_WRITING, "DELETE FROM media.daily_contributions WHERE date = '2025-06-01Z'"
     )
     location.audit()
     later = (datetime.now(UTC) + timedelta(hours=n) for n in range(1, 3))
@@ -205,7 +205,7 @@ def test_what_the_audit_finds_is_told_repaired_and_told_again(deployment: Deploy
     assert deployment.runs_after(look) == []
     found, recovered = deployment.hook.received
     assert found["title"] == "media.daily_contributions: 1 key differs from the sources"
-    assert found["body"].startswith("2019-01-01: stored no row, expected 1\n")
+    assert found["body"].startswith("2025-06-01: stored no row, expected 1\n")
     assert recovered["title"].startswith("media.daily_contributions: recovered")
 
 

@@ -43,7 +43,7 @@ from tests.dagster.location import Location
 from tests.webhook import Webhook, webhook
 
 DAILY, HOURLY = (tally.name for tally in media.tallies)
-SLIPPED_BY = "DELETE FROM media.media_files WHERE original_created_at < '2020-06-02Z'"
+SLIPPED_BY = "DELETE FROM media.media_files WHERE original_created_at < '2025-06-02Z'"
 A_RUN = """
 import sys
 import dagster as dg
@@ -103,7 +103,7 @@ def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Webhook]:
 
 def keep(location: Location, hook: Webhook) -> Kept:
     """Three files on three days; everything built, found right, and processed."""
-    location.add(*(f"2020-06-{day:02} 12:00Z" for day in range(1, 4)))
+    location.add(*(f"2025-06-{day:02} 12:00Z" for day in range(1, 4)))
     location.build()
     location.audit()
     location.look("alerts")
@@ -168,9 +168,9 @@ def test_capture_that_was_off(library: Kept, fault: tuple[str, ...], called: str
 @pytest.mark.parametrize(
     ("fault", "operation"),
     [
-        ("UPDATE media.daily_contributions SET count = 9 WHERE date = '2020-06-02Z'", "UPDATE"),
-        ("DELETE FROM media.daily_contributions WHERE date = '2020-06-02Z'", "DELETE"),
-        ("INSERT INTO media.daily_contributions (date, count) VALUES ('2020-06-07Z', 9)", "INSERT"),
+        ("UPDATE media.daily_contributions SET count = 9 WHERE date = '2025-06-02Z'", "UPDATE"),
+        ("DELETE FROM media.daily_contributions WHERE date = '2025-06-02Z'", "DELETE"),
+        ("INSERT INTO media.daily_contributions (date, count) VALUES ('2025-06-07Z', 9)", "INSERT"),
     ],
     ids=["row edited", "row deleted", "row added"],
 )
@@ -245,7 +245,7 @@ def test_a_declaration_that_changed(library: Kept) -> None:
 
 def test_the_refresher_is_killed(library: Kept) -> None:
     location = library.location
-    location.add("2020-06-02 13:00Z")
+    location.add("2025-06-02 13:00Z")
     with held(location.engine) as waits:
         url = location.engine.url.render_as_string(hide_password=False)
         refresher = subprocess.Popen(
@@ -285,7 +285,7 @@ def test_the_server_is_killed(instance: dg.DagsterInstance, hook: Webhook) -> No
 
 def _kill_server_in_a_run(library: Kept, server: Server) -> None:
     location = library.location
-    location.add("2020-06-02 13:00Z")
+    location.add("2025-06-02 13:00Z")
     running = threading.Thread(target=location.hourly)
     with held(location.engine) as waits:
         running.start()

@@ -25,7 +25,7 @@ DAILY = "media.daily_contributions"
 @pytest.fixture
 def library(location: Location) -> Location:
     """A file, and all tallies built."""
-    location.add("2020-06-01 12:00Z")
+    location.add("2025-06-01 12:00Z")
     location.build()
     return location
 

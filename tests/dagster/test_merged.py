@@ -100,7 +100,7 @@ def test_every_name_carries_the_prefix(merged: Merged) -> None:
 
 
 def test_jobs_run_what_is_ours_alone(merged: Merged) -> None:
-    merged.add("2020-06-01 12:00Z")
+    merged.add("2025-06-01 12:00Z")
     for job in ("tk_media_hourly", "tk_audit", "tk_inventory"):
         assert merged.run(job).succeeded, job
     assert merged.instance.get_latest_materialization_event(daily_contributions.key) is None
@@ -123,7 +123,7 @@ def test_what_fails_of_others_is_no_incident(merged: Merged) -> None:
 
 
 def test_what_is_wrong_is_found_and_repaired(merged: Merged) -> None:
-    merged.add("2020-06-01 12:00Z", "2020-06-02 12:00Z")
+    merged.add("2025-06-01 12:00Z", "2025-06-02 12:00Z")
     merged.build()
     look(merged)
     merged.execute(CLAIM_WRITING, "UPDATE media.daily_contributions SET count = 7")

@@ -16,7 +16,7 @@ def _three_rows_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_few_pending_changes_are_left_to_the_hour(location: Location) -> None:
     location.build()
-    location.add("2020-01-01Z", "2020-01-02Z")
+    location.add("2025-05-01Z", "2025-05-02Z")
     tick = location.look("pending_pressure")
     assert not tick.run_requests
     assert tick.skip_message == "no tally has 3 or more pending changes"
@@ -24,7 +24,7 @@ def test_few_pending_changes_are_left_to_the_hour(location: Location) -> None:
 
 def test_many_pending_changes_ask_for_a_refresh_of_their_system(location: Location) -> None:
     location.build()
-    location.add("2020-01-01Z", "2020-01-02Z", "2020-01-03Z")
+    location.add("2025-05-01Z", "2025-05-02Z", "2025-05-03Z")
     (request,) = location.look("pending_pressure").run_requests
     assert (request.job_name, request.partition_key) == ("media_hourly", None)
     ran = location.run(request.job_name, request.run_config)
@@ -34,9 +34,9 @@ def test_many_pending_changes_ask_for_a_refresh_of_their_system(location: Locati
 
 def test_the_same_run_is_asked_for_until_a_refresh_has_happened(location: Location) -> None:
     location.build()
-    location.add("2020-01-01Z", "2020-01-02Z", "2020-01-03Z")
+    location.add("2025-05-01Z", "2025-05-02Z", "2025-05-03Z")
     (first,) = location.look("pending_pressure").run_requests
-    location.add("2020-01-04Z")
+    location.add("2025-05-04Z")
     (same,) = location.look("pending_pressure").run_requests
     assert same.run_key == first.run_key
     tallykeeper.refresh(location.engine, hourly_contributions)
@@ -46,7 +46,7 @@ def test_the_same_run_is_asked_for_until_a_refresh_has_happened(location: Locati
 
 
 def test_a_tally_that_was_never_built_is_built_early(location: Location) -> None:
-    location.add("2020-01-01Z", "2020-01-02Z", "2020-01-03Z")
+    location.add("2025-05-01Z", "2025-05-02Z", "2025-05-03Z")
     (request,) = location.look("pending_pressure").run_requests
     assert request.run_key == "media after nothing"
 

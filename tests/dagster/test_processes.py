@@ -32,14 +32,14 @@ from tallykeeper.dagster.partitions import daily
 from tallykeeper.database.connections import dagster_url, open_engine
 from tallykeeper.installation.migrate import migrate
 from tests.concurrency.server import Server, connect
-from tests.dagster.location import Ran
+from tests.dagster.location import FIRST, Ran
 from tests.dagster.processes import NAMES, Processes, until
 from tests.oracle import DAILY, HOURLY, OracleViolation, look
 
 pytestmark = pytest.mark.slow
 
 TABLES = ("daily_contributions", "hourly_contributions")
-HELD = "2020-02-02"
+HELD = "2025-05-02"
 WRITE = (
     "INSERT INTO media.media_files (path, original_created_at) VALUES"
     f" (gen_random_uuid()::text, '{HELD} 12:00Z'),"
@@ -245,7 +245,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
         secret = folder / "password"
         secret.write_text(PASSWORD + "\n")
         environment = {
-            "TALLY_START_DATE": "2015-01-01",
+            "TALLY_START_DATE": FIRST,
             "TALLY_DATABASE_URL": url,
             "TALLY_HOME": str(folder),
             "TALLY_PASSWORD_FILE": str(secret),

@@ -10,9 +10,7 @@ from assets.media.tallies import daily_contributions, system
 from tallykeeper.dagster.code_location import assets_of
 from tallykeeper.dagster.partitions import daily, today
 from tallykeeper.database.sql import CLAIM_WRITING
-from tests.dagster.location import Location, days_ago
-
-FIRST = "2015-01-01"
+from tests.dagster.location import FIRST, Location, days_ago
 
 
 def stored(location: Location) -> dict[str, int]:
@@ -29,7 +27,7 @@ def stored(location: Location) -> dict[str, int]:
 @pytest.fixture
 def library(location: Location) -> Location:
     """Files from 1904 to 2036, all tallies built, and then every count set to 99 by hand."""
-    days = ("1904-03-01", FIRST, "2020-06-01", "2020-06-02", "2020-06-03", "2036-01-01")
+    days = ("1904-03-01", FIRST, "2025-06-01", "2025-06-02", "2025-06-03", "2036-01-01")
     location.add(*(f"{day} 12:00Z" for day in days))
     location.build()
     location.execute(CLAIM_WRITING, "UPDATE media.daily_contributions SET count = 99")
@@ -37,30 +35,30 @@ def library(location: Location) -> Location:
 
 
 def test_a_range_is_rebuilt_and_nothing_beside_it(library: Location) -> None:
-    ran = library.rebuild("2020-06-01", "2020-06-02", "daily_contributions")
+    ran = library.rebuild("2025-06-01", "2025-06-02", "daily_contributions")
     assert ran.succeeded
     right = {day for day, count in stored(library).items() if count == 1}
-    assert right == {"2020-06-01", "2020-06-02"}
+    assert right == {"2025-06-01", "2025-06-02"}
 
 
 def test_each_partition_says_what_was_written_on_it_and_the_last_one_all_of_it(
     library: Location,
 ) -> None:
-    found = library.rebuild("2020-05-31", "2020-06-04", "daily_contributions").materialized(
+    found = library.rebuild("2025-05-31", "2025-06-04", "daily_contributions").materialized(
         "daily_contributions"
     )
-    reason = "rebuild on request: 2020-05-31 to 2020-06-04"
+    reason = "rebuild on request: 2025-05-31 to 2025-06-04"
     assert {m["reason"] for m in found.values()} == {reason}
     assert {p: m.get("keys_updated") for p, m in found.items()} == {
-        "2020-05-31": None,
-        "2020-06-01": 1,
-        "2020-06-02": 1,
-        "2020-06-03": 1,
-        "2020-06-04": None,
+        "2025-05-31": None,
+        "2025-06-01": 1,
+        "2025-06-02": 1,
+        "2025-06-03": 1,
+        "2025-06-04": None,
     }
-    assert found["2020-06-04"]["keys_changed"] == 3
-    assert [p for p, m in found.items() if "dagster/row_count" in m] == ["2020-06-04"]
-    assert [p for p, m in found.items() if "contribution_graph" in m] == ["2020-06-04"]
+    assert found["2025-06-04"]["keys_changed"] == 3
+    assert [p for p, m in found.items() if "dagster/row_count" in m] == ["2025-06-04"]
+    assert [p for p, m in found.items() if "contribution_graph" in m] == ["2025-06-04"]
 
 
 def test_the_first_partition_is_open_towards_the_past(library: Location) -> None:
@@ -91,8 +89,8 @@ def test_all_partitions_together_cover_every_row_and_build_the_tally(
 
 def test_a_range_takes_the_pending_changes_of_its_windows_alone(location: Location) -> None:
     location.build()
-    location.add("2020-06-01 12:00Z", "2021-06-01 12:00Z")
-    ran = location.rebuild("2020-06-01", "2020-06-01", "daily_contributions")
-    assert ran.materialized("daily_contributions")["2020-06-01"]["pending_consumed"] == 1
+    location.add("2025-06-01 12:00Z", "2025-08-01 12:00Z")
+    ran = location.rebuild("2025-06-01", "2025-06-01", "daily_contributions")
+    assert ran.materialized("daily_contributions")["2025-06-01"]["pending_consumed"] == 1
     assert tallykeeper.status(location.engine, daily_contributions).pending == 1
-    assert set(stored(location)) == {"2020-06-01"}
+    assert set(stored(location)) == {"2025-06-01"}

@@ -28,7 +28,7 @@ from tests.dagster.watching import all_incidents, look
 NAME = "media.daily_contributions"
 ONE_DAY = {
     "tally": NAME,
-    "days": [["2020-06-02", "2020-06-02"]],
+    "days": [["2025-06-02", "2025-06-02"]],
     "keys": None,
     "everything": False,
 }
@@ -37,7 +37,7 @@ ONE_DAY = {
 @pytest.fixture
 def library(location: Location) -> Location:
     """Twelve files on twelve days, and all tallies built."""
-    location.add(*(f"2020-06-{day:02} 12:00Z" for day in range(1, 13)))
+    location.add(*(f"2025-06-{day:02} 12:00Z" for day in range(1, 13)))
     location.build()
     return location
 
@@ -78,8 +78,8 @@ def resolve(library: Location) -> None:
 @pytest.mark.parametrize(
     ("statement", "days"),
     [
-        ("UPDATE media.daily_contributions SET count = 7 WHERE date = '2020-06-02Z'", ["02", "02"]),
-        ("DELETE FROM media.daily_contributions WHERE date > '2020-06-10Z'", ["11", "12"]),
+        ("UPDATE media.daily_contributions SET count = 7 WHERE date = '2025-06-02Z'", ["02", "02"]),
+        ("DELETE FROM media.daily_contributions WHERE date > '2025-06-10Z'", ["11", "12"]),
     ],
 )
 def test_a_failed_check_says_what_a_repair_has_to_rebuild(
@@ -87,7 +87,7 @@ def test_a_failed_check_says_what_a_repair_has_to_rebuild(
 ) -> None:
     library.execute(CLAIM_WRITING, statement)
     failed = library.audit().checked("daily_contributions", "matches_source")
-    assert repair_in(failed) == ONE_DAY | {"days": [[f"2020-06-{days[0]}", f"2020-06-{days[1]}"]]}
+    assert repair_in(failed) == ONE_DAY | {"days": [[f"2025-06-{days[0]}", f"2025-06-{days[1]}"]]}
 
 
 def test_a_repair_is_requested_once_for_each_evaluation(library: Location) -> None:
@@ -99,7 +99,7 @@ def test_a_repair_is_requested_once_for_each_evaluation(library: Location) -> No
     )
     assert requests(library) == []
     assert doing(incident(library)) == (
-        f"A repair was requested: {NAME} is rebuilt on 2020-06-02; then it is checked again. It is"
+        f"A repair was requested: {NAME} is rebuilt on 2025-06-02; then it is checked again. It is"
         " repair 1 of this incident."
     )
     found(library, "run 2")
@@ -159,7 +159,7 @@ def repaired(library: Location, request: dg.RunRequest) -> Ran:
 
 def test_a_repair_rebuilds_the_days_named_and_checks_again(library: Location) -> None:
     library.execute(
-        CLAIM_WRITING, "UPDATE media.daily_contributions SET count = 7 WHERE date = '2020-06-02Z'"
+        CLAIM_WRITING, "UPDATE media.daily_contributions SET count = 7 WHERE date = '2025-06-02Z'"
     )
     failed = library.audit().checked("daily_contributions", "matches_source")
     found(library, "run 1", repair=repair_in(failed))
@@ -167,11 +167,11 @@ def test_a_repair_rebuilds_the_days_named_and_checks_again(library: Location) ->
     ran = repaired(library, request)
     assert ran.succeeded
     touched = ran.materialized("daily_contributions")
-    assert list(touched) == ["2020-06-02", None], "on its own day, and of the whole table"
+    assert list(touched) == ["2025-06-02", None], "on its own day, and of the whole table"
     (resolved,) = all_incidents(library)
     assert not resolved.is_open
-    assert touched["2020-06-02"]["reason"] == f"repair of incident {resolved.id}"
-    assert touched["2020-06-02"]["keys_updated"] == 1
+    assert touched["2025-06-02"]["reason"] == f"repair of incident {resolved.id}"
+    assert touched["2025-06-02"]["keys_updated"] == 1
     told = touched[None]
     assert (told["keys_changed"], told["dagster/row_count"]) == (1, 12)
     assert told["incidents_open"] == 0, "whoever looks at the asset sees how it is now"
@@ -198,7 +198,7 @@ def test_everything_is_rebuilt_where_not_all_that_differs_is_known(library: Loca
 
 
 def test_days_beyond_the_calendar_are_rebuilt_by_open_windows(library: Location) -> None:
-    library.add("2020-06-03 12:00:00Z BC")
+    library.add("2025-06-03 12:00:00Z BC")
     library.build()
     library.execute(
         CLAIM_WRITING, "DELETE FROM media.daily_contributions WHERE date < '0001-01-02Z'"
@@ -215,7 +215,7 @@ def test_with_broken_capture_a_repair_proves_nothing_and_says_what_to_do(library
         # Otherwise the tally is stale at once, and there is nothing to compare.
         "ALTER EVENT TRIGGER tallykeeper_ddl DISABLE",
         "ALTER TABLE media.media_files DISABLE TRIGGER tallykeeper_delete",
-        "DELETE FROM media.media_files WHERE original_created_at < '2020-06-02Z'",
+        "DELETE FROM media.media_files WHERE original_created_at < '2025-06-02Z'",
     )
     failed = library.audit().checked("daily_contributions", "matches_source")
     repair = repair_in(failed)
@@ -248,7 +248,7 @@ def test_a_repair_of_nothing_fails_and_says_so(
     [
         {"tally": "media.nothing", "everything": True},
         {"tally": NAME, "evrything": True},
-        {"tally": NAME, "days": ["2020-06-02"]},
+        {"tally": NAME, "days": ["2025-06-02"]},
     ],
 )
 def test_a_repair_that_is_mistyped_is_refused_before_it_runs(
@@ -273,11 +273,11 @@ def test_the_asset_of_the_incidents_lists_them(library: Location) -> None:
     library.audit()
     look(library)
     library.execute(
-        CLAIM_WRITING, "UPDATE media.daily_contributions SET count = 7 WHERE date = '2020-06-02Z'"
+        CLAIM_WRITING, "UPDATE media.daily_contributions SET count = 7 WHERE date = '2025-06-02Z'"
     )
     library.audit()
     (request,) = look(library).run_requests or ()
-    said = "1 key differs from the sources, on 2020-06-02."
+    said = "1 key differs from the sources, on 2025-06-02."
     assert listed(library) == ("1", [(NAME, said, "not yet")])
     repaired(library, request)
     look(library)
@@ -325,9 +325,9 @@ def test_single_keys_of_a_tally_without_windows_are_repaired(
 
 
 def test_materializations_tell_of_incidents_on_the_last_event_only(library: Location) -> None:
-    library.add("2020-06-03 13:00Z")
+    library.add("2025-06-03 13:00Z")
     first = library.hourly().materialized("daily_contributions")
-    assert "incidents_open" not in first["2020-06-03"], "of the whole table, not of a day"
+    assert "incidents_open" not in first["2025-06-03"], "of the whole table, not of a day"
     assert first[None]["incidents_open"] == 0
     assert "incidents" not in first[None]
     found(library, "run 1")

@@ -25,7 +25,7 @@ from sqlalchemy import Engine
 from tallykeeper.dagster.partitions import today
 from tallykeeper.http.app import create_app
 from tallykeeper.settings import project_root
-from tests.dagster.location import days_ago
+from tests.dagster.location import FIRST, days_ago
 from tests.integration.serving_client import Client
 from tests.servers import VERSIONS, Servers
 
@@ -63,7 +63,7 @@ def dagster_ui(instance: dg.DagsterInstance, postgres_servers: Servers) -> Itera
     """The address of a GraphQL over the code location."""
     with postgres_servers.fresh_database(VERSIONS[0]) as url, pytest.MonkeyPatch.context() as env:
         env.setenv("TALLY_DATABASE_URL", url)
-        env.setenv("TALLY_START_DATE", "2015-01-01")
+        env.setenv("TALLY_START_DATE", FIRST)
         target = WorkspaceFileTarget([str(project_root() / "workspace.yaml")])
         with create_test_daemon_workspace_context(target, instance) as workspace:
             server = HTTPServer(("127.0.0.1", 0), handler_of(workspace))
@@ -120,7 +120,7 @@ def wanted_of(backfill: Any) -> list[str]:
 
 @pytest.mark.parametrize(
     ("start", "end", "first", "last"),
-    [("1904-01-01", "1905-01-01", "2015-01-01", "2015-01-01"), ("2999-01-01", "", None, None)],
+    [("1904-01-01", "1905-01-01", FIRST, FIRST), ("2999-01-01", "", None, None)],
 )
 def test_days_beyond_the_partitions_belong_to_the_first_and_the_last(
     client: Client,
