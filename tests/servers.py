@@ -33,7 +33,6 @@ _SETTINGS = {
     "fsync": "off",
     "synchronous_commit": "off",
     "full_page_writes": "off",
-    "autovacuum_naptime": "5s",
     # Half an hour off and with daylight saving: what follows the session's zone shows at once.
     "timezone": "'America/St_Johns'",
 }

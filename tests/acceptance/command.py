@@ -1,4 +1,8 @@
-"""Runs the installed `tally` in a process of its own, against one database."""
+"""Runs `tally` in a process of its own, against one database.
+
+A command that ends by itself is a fork (`forking.py`); what is started to be watched, or to get a
+signal, is the installed program, and so is what shells and other programs call.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.acceptance import forking
+from tests.acceptance.forking import PROGRAM
 from tests.environment import environment as clean
 
-PROGRAM = Path(sys.executable).with_name("tally")
 SECONDS = 120
 # Variables of the one who runs the tests must not reach the command.
 
@@ -42,6 +47,10 @@ class Command:
 
     def run(self, *arguments: str) -> Result:
         """Run it to its end."""
+        return Result(*forking.run(arguments, self.folder, self._environment(), SECONDS))
+
+    def installed(self, *arguments: str) -> Result:
+        """Run the installed program to its end, as a shell does."""
         return self._run([str(PROGRAM), *arguments])
 
     def program(self, *command: str) -> Result:
