@@ -19,6 +19,7 @@ from tallykeeper.database import sql
 from tallykeeper.declarations.tally import Tally
 from tallykeeper.errors import DeclarationError
 
+_CAPTURED = re.compile(rf"{re.escape(COLUMNS_ARE)}\('((?:[^']|'')+)',")
 _LOGS = re.compile(rf"INTO ({sql.ENGINE_SCHEMA}\.\S+_log\"?) ")
 
 
@@ -91,6 +92,36 @@ def outgrown(
     if not any(f == plain[0] and _is_theirs(body, source, tallies) for f, body in rows):
         return []
     return [f for f, _ in rows]
+
+
+def of_former_sources(connection: Connection, tally: Tally) -> dict[str, list[str]]:
+    """Capture functions, by source, that write the tally's log alone for a source it has no more.
+
+    With those of the same source that note a TRUNCATE of it for the tally.
+    """
+    rows = connection.execute(
+        text(
+            "SELECT quote_ident(n.nspname) || '.' || quote_ident(p.proname) AS name, p.prosrc"
+            " FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace"
+            " WHERE n.nspname = :schema AND p.prorettype = 'trigger'::regtype"
+            " AND (position(:log IN p.prosrc) > 0 OR position(:name IN p.prosrc) > 0)"
+        ),
+        {
+            "schema": sql.ENGINE_SCHEMA,
+            "log": f"INTO {tally.log_name} ",
+            "name": f"({sql.literal(tally.name)}, ",
+        },
+    ).all()
+    present = {sql.name_of(source) for source in tally.sources}
+    found: dict[str, list[str]] = {}
+    for name, body in rows:
+        logs, sources = set(_LOGS.findall(body)), _CAPTURED.findall(body)
+        if logs == {tally.log_name} and sources and sources[0] not in present:
+            found.setdefault(sources[0].replace("''", "'"), []).append(name)
+    for source, functions in found.items():
+        truncated = f"({sql.literal(tally.name)}, {sql.literal(f'{source} was truncated')});"
+        functions += [name for name, body in rows if body.count(truncated) and "), (" not in body]
+    return found
 
 
 def names_source(body: str, source: Table) -> bool:

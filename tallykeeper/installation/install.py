@@ -224,6 +224,7 @@ def _bring_up(
             done += _judge_own(connection, tally, found, upgraded, broken)
     for tally in tallies:
         install_own(connection, tally)
+        _drop_outgrown(connection, tally)
     for tally in beside:
         if tally in broken:
             state.mark_stale(connection, tally, state.CAPTURE_REPAIRED)
@@ -310,6 +311,19 @@ def _drop_trigger_function(connection: Connection, function: str) -> None:
     for trigger, relation in calling.all():
         sql.execute(connection, f"DROP TRIGGER {trigger} ON {relation}")
     sql.execute(connection, f"DROP FUNCTION {function}")
+
+
+def _drop_outgrown(connection: Connection, tally: Tally) -> None:
+    """Drop the capture of sources that the tally alone had, and has no more.
+
+    It would write into a log that has other columns now. Where other tallies have the source, its
+    functions are theirs, and are written anew for them.
+    """
+    for source, functions in trigger_names.of_former_sources(connection, tally).items():
+        for function in functions:
+            _drop_trigger_function(connection, function)
+        recorded = state.captured_relations
+        connection.execute(recorded.delete().where(recorded.c.source == source))
 
 
 def _install_capture(connection: Connection, source: Table, tallies: Sequence[Tally]) -> None:

@@ -160,8 +160,12 @@ def _store(connection: Connection, tally: SelectTally, plan: Plan) -> bool:
         return False
     statement = insert(state.select_plans).values(tally=tally.name, **values)
     connection.execute(statement.on_conflict_do_update(index_elements=["tally"], set_=values))
-    if before is not None and before.plan.get("captured") != document["captured"]:
+    logged = ("captured", "summed")
+    if before is not None and any(before.plan.get(n) != document[n] for n in logged):
         # What is pending was logged for other columns, or other conditions.
         reason = state.LOG_DIFFERED
         connection.execute(stale_marks.insert().values(tally=tally.name, reason=reason))
+        # What was measured is of other sources, or of other columns of them.
+        costs = state.refresh_costs
+        connection.execute(costs.delete().where(costs.c.tally == tally.name))
     return True

@@ -52,7 +52,9 @@ def consume(connection: Connection, tally: SelectTally) -> Outcome:
     costs = refresh_costs.read(connection, tally)
     if not tally.plan.changes or costs.is_less_for_all(pending):
         return _write_all(connection, tally) if pending else Outcome(0, None, ())
-    _compute_changes(connection, tally, pending)
+    if not quarantine.attempt(connection, lambda: _compute_changes(connection, tally, pending)):
+        # It can raise for rows that were never there together, where the SELECT does not.
+        return _write_all(connection, tally)
     consumed, oldest = forget(connection, tally, "true")
     groups = tally.touched_groups(CHANGES)
     if held:
@@ -90,7 +92,7 @@ def pending_parts(connection: Connection, tally: SelectTally) -> Mapping[int, in
     return {row[0]: row.rows for row in rows}
 
 
-def _compute_changes(connection: Connection, tally: SelectTally, pending: Collection[int]) -> None:
+def _compute_changes(connection: Connection, tally: SelectTally, pending: Collection[int]) -> bool:
     """Put what pending changes alter into CHANGES, and bring the states up to date."""
     columns = "".join(f"{sql.quote(c.name)} {c.type}, " for c in tally.plan.columns)
     sql.execute(
@@ -99,13 +101,14 @@ def _compute_changes(connection: Connection, tally: SelectTally, pending: Collec
         " ON COMMIT DROP",
     )
     if not pending:
-        return
+        return True
     names = ", ".join(f"current_setting('{name}')" for name in SETTINGS)
     before = sql.execute(connection, f"SELECT {names}").one()
     _set(connection, SETTINGS)
     sql.execute(connection, statement(tally.plan, pending, into=CHANGES, apply=True))
     _set(connection, dict(zip(SETTINGS, before, strict=True)))
     sql.execute(connection, f"ANALYZE {CHANGES}")
+    return True
 
 
 def _set(connection: Connection, settings: Mapping[str, str]) -> None:

@@ -1,29 +1,64 @@
-"""The function that a live view calls: what the pending changes of a tally alter.
+"""The functions that a live view calls: what the pending changes of a tally alter.
 
-It looks which sources have pending changes, and runs the statement that the plan has for them. The
-text of that statement is put together in the function, of the pieces that are needed.
+One looks which sources have pending changes, and runs the statement that the plan has for them. The
+text of that statement is put together in the function, of the pieces that are needed. It may raise
+for rows that were never there together, as where a divisor changed with what made it fit; then the
+other function answers, by comparing the SELECT's rows with those that are stored.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 
 from tallykeeper.database import sql
+from tallykeeper.faults import quarantine
 from tallykeeper.select.plan import PART, TOTAL, Plan, Step, Text
 
 # The order of joins is the compiler's, as in a refresh.
+_FIXED = {"timezone": "'UTC'", "row_security": "off"}
 SETTINGS = {"jit": "off", "join_collapse_limit": "1", "from_collapse_limit": "1"}
 
 
-def create(name: str, log: str, plan: Plan) -> str:
-    """CREATE FUNCTION."""
+@dataclass(frozen=True)
+class Compared:
+    """Two relations of all rows, those of the SELECT and those stored, and when keys are the same.
+
+    `same` is a condition on the aliases `e` and `d`. `is_bag`: there may be equal rows.
+    """
+
+    expected: str
+    stored: str
+    same: str
+    is_bag: bool
+
+
+def create(name: str, log: str, plan: Plan, raw_name: str, compared: Compared) -> list[str]:
+    """CREATE FUNCTION for both; `raw_name` is the one that may raise."""
     columns = [f"{sql.quote(c.name)} {c.type}" for c in plan.columns]
-    returns = ", ".join([*columns, f"{TOTAL} bigint"])
+    returns = f"TABLE ({', '.join([*columns, f'{TOTAL} bigint'])})"
+    return [
+        sql.create_function(
+            raw_name,
+            returns,
+            _of_pending(log, plan),
+            attributes="STABLE SECURITY DEFINER",
+            settings={**_FIXED, **SETTINGS},
+        ),
+        sql.create_function(
+            name,
+            returns,
+            _of_all(raw_name, plan, compared),
+            attributes="STABLE SECURITY DEFINER",
+            settings=_FIXED,
+        ),
+    ]
+
+
+def _of_pending(log: str, plan: Plan) -> str:
     typed = "".join(f"c.{sql.quote(c.name)}::{c.type}, " for c in plan.columns)
-    sources = dict.fromkeys(f"{sql.quote(c.schema)}.{sql.quote(c.table)}" for c in plan.captured)
-    relations = [*sources, *(node.state for node in plan.nodes)]
     steps = ",\n    ".join(_step(step) for step in plan.steps) or "NULL"
-    body = f"""
+    return f"""
 #variable_conflict use_column
 DECLARE
   pending smallint[] := ARRAY(SELECT DISTINCT l.{PART} FROM {log} AS l);
@@ -37,15 +72,38 @@ BEGIN
     {sql.literal(f"SELECT {typed}c.{TOTAL}::bigint FROM (")}
     || CASE WHEN steps <> '' THEN 'WITH ' || steps || ' ' ELSE '' END
     || {_text(plan.changes)}
-    || {sql.literal(f") AS c WHERE {sql.unbroken_names(relations)}")};
+    || {sql.literal(f") AS c WHERE {sql.unbroken_names(_relations(plan))}")};
 END"""
-    return sql.create_function(
-        name,
-        f"TABLE ({returns})",
-        body,
-        attributes="STABLE SECURITY DEFINER",
-        settings={"timezone": "'UTC'", "row_security": "off", **SETTINGS},
+
+
+def _of_all(raw_name: str, plan: Plan, compared: Compared) -> str:
+    """What is stored and not expected is there no more; what is expected is there."""
+    names = [c.name for c in plan.columns]
+    expected, stored = (
+        ", ".join(f"{alias}.{sql.quote(c.name)}::{c.type}" for c in plan.columns) for alias in "ed"
     )
+    copies, grouped = "1::bigint", ""
+    if compared.is_bag:
+        copies, grouped = "count(*)", f" GROUP BY {sql.columns(names, 'e')}"
+    return f"""
+#variable_conflict use_column
+BEGIN
+  BEGIN
+    RETURN QUERY SELECT * FROM {raw_name}();
+    RETURN;
+  EXCEPTION WHEN {quarantine.CONDITIONS} THEN NULL;
+  END;
+  RETURN QUERY SELECT {expected}, {copies} FROM {compared.expected} AS e
+    WHERE {sql.unbroken_names(_relations(plan))}{grouped};
+  RETURN QUERY SELECT DISTINCT {stored}, 0::bigint FROM {compared.stored} AS d
+    WHERE NOT EXISTS (SELECT FROM {compared.expected} AS e WHERE {compared.same});
+END"""
+
+
+def _relations(plan: Plan) -> list[str]:
+    """All tables that are read."""
+    sources = dict.fromkeys(f"{sql.quote(c.schema)}.{sql.quote(c.table)}" for c in plan.captured)
+    return [*sources, *(node.state for node in plan.nodes)]
 
 
 def _step(step: Step) -> str:

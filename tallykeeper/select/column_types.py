@@ -41,6 +41,9 @@ class NamedType(UserDefinedType[Any]):
         return self.name
 
 
+# Types without equality of which values are shown, and so compared, by their text.
+INCOMPARABLE = frozenset({"json", "xml", "point", "polygon"})
+
 _PLAIN: dict[str, Callable[[], TypeEngine[Any]]] = {
     "smallint": SmallInteger,
     "integer": Integer,

@@ -10,14 +10,13 @@ from __future__ import annotations
 from sqlalchemy import Connection, text
 
 from tallykeeper.database import sql
+from tallykeeper.select.column_types import INCOMPARABLE
 from tallykeeper.select.plan import PART, Column, Node
 from tallykeeper.select.tally import SelectTally
 
 # How the comment on a state's table begins; the tally's name follows.
 COMMENT = "intermediate result of "
 BUILT = "pg_temp.tally_built"
-# Types without equality.
-_INCOMPARABLE = frozenset({"json", "xml", "point", "polygon"})
 
 
 def ddl(tally: SelectTally, node: Node) -> list[str]:
@@ -120,12 +119,12 @@ def faults(connection: Connection, tally: SelectTally) -> list[str]:
 
 def _is_comparable(node: Node) -> bool:
     """Whether a row of the state can be told from all others, by equality."""
-    return node.unique and not any(column.type in _INCOMPARABLE for column in node.columns)
+    return node.unique and not any(column.type in INCOMPARABLE for column in node.columns)
 
 
 def _comparably(column: Column) -> str:
     name = f"r.{sql.quote(column.name)}"
-    return f"{name}::text" if column.type in _INCOMPARABLE else name
+    return f"{name}::text" if column.type in INCOMPARABLE else name
 
 
 def _same(node: Node, left: str, right: str) -> str:

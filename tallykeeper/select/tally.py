@@ -54,7 +54,8 @@ from tallykeeper.declarations.tally import (
 from tallykeeper.errors import DeclarationError, NotInstalled
 from tallykeeper.faults import quarantine
 from tallykeeper.select import captured_rows, changes_function, plan_json
-from tallykeeper.select.column_types import column_type
+from tallykeeper.select.changes_function import Compared
+from tallykeeper.select.column_types import INCOMPARABLE, column_type
 from tallykeeper.select.outline import outline
 from tallykeeper.select.plan import COPY, PART, SIGN, TOTAL, VERSION, CapturedSource, Node, Plan
 from tallykeeper.select.summed_rows import SummedRows
@@ -118,6 +119,7 @@ class SelectTally(Tally):
         self._output = self._outline.columns
         self.definition_name = sql.in_engine_schema(f"{system}_{table_name}_definition")
         self.changes_function = sql.in_engine_schema(f"{system}_{table_name}_changes")
+        self.raw_changes_function = sql.in_engine_schema(f"{system}_{table_name}_raw_changes")
         metadata = table.metadata if table is not None else MetaData()
         key = self.given_key or self._outline.key
         super().__init__(
@@ -298,18 +300,30 @@ class SelectTally(Tally):
             return self.summed.sums.stored(scope, wide=wide)
         if not self._has_changes:
             return (
-                f"SELECT {sql.columns(self.columns, 'd')} FROM {sql.name_of(self.table)} AS d"
+                f"SELECT {self._comparable('d')} FROM {sql.name_of(self.table)} AS d"
                 f" WHERE {scope.condition(self, 'd')} AND NOT {self._any_pending}"
             )
         return (
-            f"SELECT {sql.columns(self.columns, 'v')} FROM (\n"
+            f"SELECT {self._comparable('v')} FROM (\n"
             f"{self._live(sql.columns(self.columns, 'd'), 'true')}\n"
             f") AS v WHERE {scope.condition(self, 'v')}"
         )
 
     def expected(self, scope: KeyFilter) -> str:
         rows = self.rows(scope)
-        return rows if self._has_changes else f"{rows} AND NOT {self._any_pending}"
+        if not self._has_changes:
+            rows = f"{rows} AND NOT {self._any_pending}"
+        return f"SELECT {self._comparable('e')} FROM (\n{rows}\n) AS e"
+
+    def _comparable(self, alias: str) -> str:
+        """The columns; those of types that PostgreSQL does not compare as text."""
+        types = {column.name: column.type for column in self.plan.columns}
+        return ", ".join(
+            f"{alias}.{sql.quote(n)}::text AS {sql.quote(n)}"
+            if types.get(n) in INCOMPARABLE
+            else f"{alias}.{sql.quote(n)}"
+            for n in self.columns
+        )
 
     def touched_groups(self, pending: str) -> str:
         if self.summed is not None:
@@ -364,7 +378,15 @@ class SelectTally(Tally):
             return self.summed.sums.functions()
         if not self._has_changes:
             return []
-        return [changes_function.create(self.changes_function, self.log_name, self.plan)]
+        compared = Compared(
+            self._definition(),
+            sql.name_of(self.table),
+            self.matches("e", "d", self.group),
+            is_bag=self.plan.is_bag,
+        )
+        return changes_function.create(
+            self.changes_function, self.log_name, self.plan, self.raw_changes_function, compared
+        )
 
     def queries(self) -> list[str]:
         builds = [node.build for node in self.plan.nodes]
@@ -377,7 +399,7 @@ class SelectTally(Tally):
     def function_names(self) -> list[str]:
         if self.summed is not None:
             return [self.summed.sums.held_function, self.aggregate_function]
-        own = [self.changes_function] if self._has_changes else []
+        own = [self.changes_function, self.raw_changes_function] if self._has_changes else []
         return [self.aggregate_function, *own]
 
     def matches(self, left: str, right: str, names: Sequence[str] | None = None) -> str:

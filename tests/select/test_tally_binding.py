@@ -174,3 +174,29 @@ def test_what_others_built_on_it_is_not_dropped(orders: Engine) -> None:
     with pytest.raises(HasDependents, match=r"public\.mine"):
         migrate(orders, [system])
     assert scalar(orders, "SELECT count(*) FROM public.mine") == 0
+
+
+def test_a_source_that_is_read_no_more_is_captured_no_more(orders: Engine) -> None:
+    execute(
+        orders,
+        "CREATE TABLE shop.refunds (id bigint PRIMARY KEY, customer_id integer, cents numeric)",
+    )
+    of_both = (
+        "SELECT b.customer_id, sum(b.cents) AS spent FROM (SELECT customer_id, cents FROM"
+        " shop.orders UNION ALL SELECT customer_id, -cents FROM shop.refunds) AS b GROUP BY 1"
+    )
+    other = SelectTally("shop.others", select="SELECT count(*) AS n FROM shop.refunds")
+    hooks = "SELECT count(*) FROM pg_trigger WHERE tgrelid = 'shop.refunds'::regclass"
+    for beside in ([], [other]):
+        tally = SelectTally("shop.spent", select=of_both)
+        migrate(orders, [System("shop", MetaData(), [tally, *beside])])
+        refresh(orders, tally)
+        assert scalar(orders, hooks) == 4
+        tally = SelectTally("shop.spent", select=SPENT)
+        migrate(orders, [System("shop", MetaData(), [tally, *beside])])
+        refresh(orders, tally)
+        assert scalar(orders, hooks) == (4 if beside else 0)
+        execute(orders, "INSERT INTO shop.refunds VALUES (1, 1, 2)", "TRUNCATE shop.refunds")
+        assert status(orders, tally).stale == ()
+        assert verify(orders, tally).ok
+        assert migrate(orders, [System("shop", MetaData(), [tally, *beside])]).done == []

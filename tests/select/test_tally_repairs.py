@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -10,6 +11,7 @@ from sqlalchemy import Engine
 
 from tallykeeper import audit, rebuild, rebuild_keys, refresh, status, verify
 from tallykeeper.database.sql import CLAIM_WRITING
+from tallykeeper.select.plan import Piece, Plan
 from tallykeeper.select.tally import SelectTally
 from tests.integration.support import execute, rows, scalar
 from tests.select import plans
@@ -203,3 +205,22 @@ def test_when_much_is_pending_all_is_computed_and_live_views_read_the_select(
         engine, "SELECT xmin FROM tallykeeper.shop_spent_state WHERE customer_id = 1"
     )
     assert scalar(engine, "SELECT all_seconds FROM tallykeeper.refresh_costs") != 0.001
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_what_raises_for_rows_that_were_never_there_together_is_computed_anew(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def raising(name: str) -> Plan:
+        plan = PLANS[name]()
+        failing = Piece(") AS c WHERE 1 / (SELECT count(*) - count(*) FROM shop.orders) = 1")
+        return replace(plan, changes=(Piece("SELECT * FROM ("), *plan.changes, failing))
+
+    planned(monkeypatch, {name: lambda: raising(name)})
+    tally = one(engine, name)
+    execute(engine, f"{ADD} (1, 1), (8, 8)", "DELETE FROM shop.orders WHERE customer_id = 2")
+    assert differences(engine, tally, tally.live_name) == []
+    assert verify(engine, tally).ok
+    assert refresh(engine, tally).pending_consumed == 3
+    assert differences(engine, tally, str(tally.table)) == []
+    assert verify(engine, tally).ok
