@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from sqlalchemy import (
     ClauseElement,
@@ -245,8 +245,14 @@ class Tally(ABC):
     pending_functions: PendingFunctions | None = None
     """What a tally that counts its derived table reads of its pending changes; None: none may."""
 
+    select_class: ClassVar[type[Tally] | None] = None
+    """What `Tally("shop.revenue_daily", select=...)` makes; the class of it says so itself."""
+
     def __new__(cls, *_positional: object, **arguments: object) -> Tally:
         """Check the names of the arguments before Python does, who would not name the tally."""
+        if cls is Tally and cls.select_class is not None:
+            # Python calls its __init__ then, for it is a Tally.
+            return cls.select_class.__new__(cls.select_class, *_positional, **arguments)
         table = arguments.get("table")
         name = table.name if isinstance(table, Table) else "?"
         named = _positional[0] if _positional else f"{arguments.get('system', '?')}.{name}"

@@ -617,6 +617,9 @@ class SelectTally(Tally):
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
+Tally.select_class = SelectTally
+
+
 def _source(metadata: MetaData, schema: str | None, name: str) -> Table:
     """The table of that name in the metadata, made there without columns where it is not."""
     if schema is None:
