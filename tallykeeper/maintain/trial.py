@@ -1,8 +1,9 @@
 """Trying a tally: rows of its sources are changed, and after each change it is compared.
 
-All of it in one transaction that is rolled back. What a constraint, a trigger or a right of the
-application's forbids is undone by itself, and named. Invariants: nothing is committed, and no
-sequence is asked for a number; a change that made a difference is undone before the next one.
+All of it in one transaction that is rolled back. Each change is undone before the next one, for
+where one was captured, another of the same rows might not be missed; in the end all are made
+together, and consumed by a refresh. What a constraint, a trigger or a right of the application's
+forbids is named. Invariants: nothing is committed, and no sequence is asked for a number.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def trial(engine: Engine, tally: SelectTally, *, rows: int = 2, seconds: float =
         done = _Trying(connection, tally, until)
         for source in tally.plan.captured:
             done.try_source(source, rows)
-        done.try_refresh()
+        done.try_all()
         transaction.rollback()
     return Trial(tally.name, tuple(done.tries), tuple(done.left_out))
 
@@ -115,6 +116,7 @@ class _Trying:
         self._until = until
         self.tries: list[Try] = []
         self.left_out: list[str] = []
+        self._made: list[str] = []
         names = [c for c in tally.columns if c in {p.name for p in tally.plan.columns}]
         # Some types have no equality.
         plain = {c.name for c in tally.plan.columns if c.type not in ("json", "xml", "point")}
@@ -131,36 +133,38 @@ class _Trying:
         captured = {column.name for column in source.columns}
         fixed = [c for c in columns if c.generated or c.numbered]
         used = [c for c in columns if c.name in captured and c not in fixed]
-        for first in places:
-            place = first
-            copy = self._try(name, _copy(name, columns, place))
+        for place in places:
+            self._try(name, _copy(name, columns, place), then="delete the copy")
             for column in used:
-                # Which place a row has follows from the change before.
-                for make in (_to_another, _to_null):
-                    change = make(name, column, place)
-                    place = (change and self._try(name, change)) or place
-            if self._try(name, _Change("delete a row", _delete(name, place))) is None and copy:
-                self._try(name, _Change("delete a copy", _delete(name, copy)))
+                self._try(name, _to_another(name, column, place))
+                if column.nullable:
+                    self._try(name, _to_null(name, column, place))
+            self._try(name, _Change("delete a row", _delete(name, place)))
         if len(places) > 1:
             self._try_several(name, used)
 
-    def try_refresh(self) -> None:
-        """Consume what all the changes left pending, and compare the derived table."""
-        if not self.tries:
+    def try_all(self) -> None:
+        """Make all changes together, compare, consume them, and compare the derived table."""
+        if not self._made:
             return
-        savepoint = self._connection.begin_nested()
+        for statement in self._made:
+            savepoint = self._connection.begin_nested()
+            try:
+                sql.execute(self._connection, statement)
+                savepoint.commit()
+            except DBAPIError:
+                savepoint.rollback()
+        name = self._tally.name
+        self._compare(name, "all of them together", self._tally.live_name)
         try:
             sql.execute(self._connection, sql.CLAIM_WRITING)
             consumed = consume(self._connection, self._tally).consumed
-            found = self._differing(sql.name_of(self._tally.table))
         except DBAPIError as error:
-            savepoint.rollback()
-            self._note(self._tally.name, "refresh", error)
+            said = str(error.orig).splitlines()[0]
+            self.tries.append(Try(name, "refresh", "different", said))
             return
-        savepoint.rollback()
         said = f"refresh with {consumed:,} pending changes"
-        outcome: Outcome = "different" if found else "equal"
-        self.tries.append(Try(self._tally.name, said, outcome, _differ(found)))
+        self._compare(name, said, sql.name_of(self._tally.table))
 
     def _try_several(self, name: str, columns: Sequence[_Column]) -> None:
         """Statements that change several rows at once."""
@@ -177,30 +181,31 @@ class _Trying:
             )
             self._try(name, _Change(f"move {column.name} between 20 rows", change))
 
-    def _try(self, source: str, change: _Change) -> tuple[int, str] | None:
-        """Make the change and compare; the place of the row that it left, None where it did not."""
+    def _try(self, source: str, change: _Change, then: str = "") -> None:
+        """Make the change and compare, and undo it; `then` is said of deleting what it left."""
         if time.monotonic() > self._until:
             self.left_out.append(f"{source}: {change.what}, for want of time")
-            return None
+            return
         savepoint = self._connection.begin_nested()
         try:
             row: Sequence[Any] | None = sql.execute(self._connection, change.statement).first()
-            found = self._differing(self._tally.live_name)
+            if row is None:
+                self.left_out.append(f"{source}: {change.what}, for want of another value")
+            elif self._compare(source, change.what, self._tally.live_name):
+                self._made.append(change.statement)
+                if then:
+                    sql.execute(self._connection, _delete(source, (row[0], row[1])))
+                    self._compare(source, then, self._tally.live_name)
         except DBAPIError as error:
-            savepoint.rollback()
             self._note(source, change.what, error)
-            return None
-        if row is None:
-            savepoint.rollback()
-            self.left_out.append(f"{source}: {change.what}, for want of another value")
-            return None
-        if found:
-            savepoint.rollback()
-            self.tries.append(Try(source, change.what, "different", _differ(found)))
-            return None
-        savepoint.commit()
-        self.tries.append(Try(source, change.what, "equal"))
-        return row[0], row[1]
+        savepoint.rollback()
+
+    def _compare(self, source: str, change: str, relation: str) -> bool:
+        """Compare a relation with the SELECT; whether they are equal."""
+        found = self._differing(relation)
+        outcome: Outcome = "different" if found else "equal"
+        self.tries.append(Try(source, change, outcome, f"{found:,} rows differ" if found else ""))
+        return not found
 
     def _note(self, source: str, change: str, error: DBAPIError) -> None:
         if sqlstate_of(error).startswith(_ENDS) or error.connection_invalidated:
@@ -266,9 +271,7 @@ def _to_another(name: str, column: _Column, place: tuple[int, str]) -> _Change:
     return _Change(f"set {column.name} to another row's value", f"{begin}another.v{other}{end}")
 
 
-def _to_null(name: str, column: _Column, place: tuple[int, str]) -> _Change | None:
-    if not column.nullable:
-        return None
+def _to_null(name: str, column: _Column, place: tuple[int, str]) -> _Change:
     return _Change(
         f"set {column.name} to null",
         f"UPDATE {name} AS t SET {sql.quote(column.name)} = NULL WHERE {_at(place)}"
@@ -286,10 +289,6 @@ def _new_value(name: str, column: _Column) -> str | None:
     if column.category == "S" and "char" not in column.type:
         return f"t.{quoted} || '-' || md5(random()::text)"
     return None
-
-
-def _differ(rows: int) -> str:
-    return f"{rows:,} rows differ" if rows else ""
 
 
 def summary(found: Trial) -> dict[str, dict[Outcome, list[Try]]]:
