@@ -42,6 +42,7 @@ from tallykeeper.select.statements.steps import (
     by_value,
     indexes_of,
     is_identical,
+    of_value,
     pending_step,
 )
 from tallykeeper.select.statements.terms import Images, M, lookup_order, terms
@@ -387,7 +388,7 @@ class _Compiler:
         rows = text(f"SELECT {nothing}, 0::bigint AS {M} WHERE false", *selects)
         listed = ", ".join(names)
         net = text(
-            f"SELECT {listed}, sum({M})::bigint AS {M} FROM (\n",
+            f"SELECT {of_value(types)}, sum({M})::bigint AS {M} FROM (\n",
             rows,
             f"\n) AS q GROUP BY {by_value(types)} HAVING sum({M}) <> 0",
         )

@@ -13,6 +13,7 @@ from sqlglot import exp
 from tallykeeper.database import sql
 from tallykeeper.select.algebra.expressions import enclosed, sql_of
 from tallykeeper.select.algebra.relations import COUNT, Input, Node
+from tallykeeper.select.column_types import INCOMPARABLE
 from tallykeeper.select.plan import PART, SIGN, CapturedSource, Step, Text
 from tallykeeper.select.statements.terms import Images, M, Term, terms
 from tallykeeper.select.statements.text import only_if, text
@@ -46,9 +47,17 @@ def is_identical(type_: str) -> bool:
 
 def by_value(columns: Sequence[tuple[str, str]], prefix: str = "") -> str:
     """GROUP BY for rows that are the same: columns are pairs of a name and a type."""
-    names = [f"{prefix}{sql.quote(n)}" for n, _ in columns]
+    names = [f"{prefix}{sql.quote(n)}" for n, t in columns if t not in INCOMPARABLE]
     names += [f"{prefix}{sql.quote(n)}::text" for n, t in columns if not is_identical(t)]
     return ", ".join(names)
+
+
+def of_value(columns: Sequence[tuple[str, str]]) -> str:
+    """The columns of rows that are grouped by `by_value`."""
+    return ", ".join(
+        f"({sql.quote(n)}::text)::{t} AS {sql.quote(n)}" if t in INCOMPARABLE else sql.quote(n)
+        for n, t in columns
+    )
 
 
 def pending_step(source: CapturedSource, log: str) -> Step:
@@ -345,7 +354,7 @@ class NodeSteps:
         columns = [(c.name, c.type) for c in self.node.columns]
         names = ", ".join(n for n, _ in columns)
         return text(
-            f"SELECT {names}, sum({M})::bigint AS {M} FROM (\n"
+            f"SELECT {of_value(columns)}, sum({M})::bigint AS {M} FROM (\n"
             f"SELECT {names}, -1 AS {M} FROM {self.c}\n"
             f"UNION ALL SELECT {names}, 1 FROM {self.new}\n"
             f") AS q GROUP BY {by_value(columns)} HAVING sum({M}) <> 0"
@@ -357,8 +366,11 @@ class NodeSteps:
         names = ", ".join(n for n, _ in columns)
         counted = ", ".join(f"c.{n}" for n, _ in columns)
         same = " AND ".join(
-            f"d.{n} IS NOT DISTINCT FROM c.{n}"
-            + ("" if is_identical(t) else f" AND d.{n}::text IS NOT DISTINCT FROM c.{n}::text")
+            " AND ".join(
+                f"d.{n}{cast} IS NOT DISTINCT FROM c.{n}{cast}"
+                for cast in ("", "::text")
+                if (cast and not is_identical(t)) or (not cast and t not in INCOMPARABLE)
+            )
             for n, t in columns
         )
         # Of equal rows as many are deleted as are too many.
