@@ -155,6 +155,14 @@ def chosen_systems() -> tuple[System, ...]:
     Raises SettingError where it names one that there is not, or there is none at all.
     """
     systems = {system.name: system for system in all_systems()}
+    named = (project_table(project_root()) or {}).get("tallies")
+    if not systems and named:
+        raise SettingError(
+            f"[tool.tallykeeper] of {project_root() / 'pyproject.toml'}: tallies",
+            "names that some file has",
+            str(named),
+            "write a tally with `tally new SCHEMA.TABLE`",
+        )
     if not systems:
         raise SettingError(
             "[tool.tallykeeper]",

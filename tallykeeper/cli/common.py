@@ -35,9 +35,9 @@ def open_database() -> Engine:
     return open_engine()
 
 
-def check_settings() -> None:
+def check_settings(*, needs_tallies: bool = True) -> None:
     """Tell of a malformed setting before anything is done, also where it is not needed yet."""
-    from tallykeeper.discovery import chosen_systems
+    from tallykeeper.discovery import all_systems, chosen_systems
     from tallykeeper.settings import (
         alert_repeat_hours,
         alert_urls,
@@ -51,7 +51,8 @@ def check_settings() -> None:
     alert_urls()
     alert_repeat_hours()
     ui_url()
-    chosen_systems()
+    if needs_tallies or all_systems():
+        chosen_systems()
 
 
 def named(engine: Engine, names: Sequence[str]) -> list[Tally]:

@@ -72,7 +72,7 @@ def env(name: str | None) -> None:
     """
     from tallykeeper.cli.environment import exports, value_of
 
-    check_settings()
+    check_settings(needs_tallies=False)
     if name is None:
         for line in exports():
             click.echo(line)

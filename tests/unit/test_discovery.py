@@ -188,6 +188,10 @@ def test_a_project_without_systems_says_where_to_name_them(
     write(project, "")
     with pytest.raises(SettingError, match=r"expected systems or tallies in the pyproject\.toml"):
         discovery.chosen_systems()
+    discovery._systems_of.cache_clear()
+    write(project, 'tallies = ["tallies/**/*.sql"]')
+    with pytest.raises(SettingError, match=r"some file has, .* write a tally with `tally new"):
+        discovery.chosen_systems()
     monkeypatch.setenv("TALLY_PROJECT", str(project / "nowhere"))
     with pytest.raises(SettingError, match="TALLY_PROJECT: expected a folder"):
         discovery.chosen_systems()
