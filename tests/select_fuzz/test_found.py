@@ -49,6 +49,33 @@ FOUND = {
         " GROUP BY a.flag, b.weight",
         "DELETE FROM src.t2 WHERE id = 1",
     ),
+    "the first row of LATERAL": (
+        "SELECT a.id AS c1, c.id AS c2, c.weight AS c3 FROM src.t1 AS a CROSS JOIN LATERAL"
+        " (SELECT b.id, b.weight FROM src.t2 AS b WHERE b.t1_id = a.n"
+        " ORDER BY b.weight DESC, b.id LIMIT 1) AS c",
+        f"{_INTO_T2} (5, 1, 9), (6, 7, 8)",
+    ),
+    "the first row of LATERAL, or none": (
+        "SELECT a.id AS c1, c.weight AS c2 FROM src.t1 AS a LEFT JOIN LATERAL"
+        " (SELECT b.weight FROM src.t2 AS b WHERE b.t1_id = a.id AND b.weight > 1 AND a.n > 1"
+        " ORDER BY b.id LIMIT 1) AS c ON c.weight < 9",
+        f"{_INTO_T2} (5, 1, 9), (6, 5, 8)",
+    ),
+    "the rows of LATERAL, or none": (
+        "SELECT a.id AS c1, c.id AS c2, c.n AS c3 FROM src.t1 AS a LEFT JOIN LATERAL"
+        " (SELECT b.id, count(*) AS n FROM src.t2 AS b WHERE b.t1_id = a.n GROUP BY b.id) AS c"
+        " ON true",
+        "UPDATE src.t2 SET t1_id = 7 - t1_id",
+    ),
+    "an outer join on a comparison": (
+        "SELECT a.id AS c1, b.id AS c2 FROM src.t1 AS a LEFT JOIN src.t2 AS b ON a.id > b.weight",
+        f"{_INTO_T2} (5, 1, 0.5), (6, 7, NULL)",
+    ),
+    "an outer join on a comparison and an equality": (
+        "SELECT a.id AS c1, b.id AS c2 FROM src.t2 AS b FULL JOIN src.t1 AS a"
+        " ON a.id = b.t1_id LEFT JOIN src.t1 AS c ON c.id = b.t1_id AND c.n <> b.weight",
+        "UPDATE src.t2 SET weight = 3 - weight",
+    ),
     "groups of several sets, the first of them": (
         "SELECT a.n AS c1, a.flag AS c2, count(*) AS c3 FROM src.t1 AS a"
         " GROUP BY ROLLUP (a.n, a.flag) ORDER BY 1, 2, 3 LIMIT 3",
@@ -79,3 +106,4 @@ def test_it_stays_right(database_url: str, name: str) -> None:
     )
     results = Run(case, database_url, Direct).quick()
     assert (results.kept, results.wrong) == (1, [])
+    assert ("ROLLUP" in select) == ("whole" in results.strategies)

@@ -20,7 +20,8 @@ from tallykeeper.select.algebra.expressions import (
     tables_of,
     template,
 )
-from tallykeeper.select.algebra.nodes import ONE, NodeMaker
+from tallykeeper.select.algebra.laterals import Laterals, resolved
+from tallykeeper.select.algebra.nodes import ONE
 from tallykeeper.select.algebra.relations import (
     COUNT,
     Arm,
@@ -33,7 +34,7 @@ from tallykeeper.select.algebra.relations import (
 )
 
 
-class FromItems(NodeMaker):
+class FromItems(Laterals):
     """FROM: tables, derived tables, functions, and the joins between them."""
 
     def _tables(self, query: exp.Select) -> list[Product]:
@@ -44,7 +45,8 @@ class FromItems(NodeMaker):
         products = item if isinstance(item, list) else [Product(expansions=(item,))]
         seen: list[exp.Expr] = [from_.this]
         tree = exp.select("*").from_(from_.this.copy())
-        for join in query.args.get("joins") or []:
+        for each in query.args.get("joins") or []:
+            join = self._apart(each)
             products = self._join(products, seen, tree, join)
             seen.append(join.this)
             tree.append("joins", join.copy())
@@ -73,7 +75,7 @@ class FromItems(NodeMaker):
             return products
         return Expansion(alias, item)
 
-    def _join(  # noqa: C901
+    def _join(
         self,
         products: list[Product],
         seen: Sequence[exp.Expr],
@@ -85,6 +87,10 @@ class FromItems(NodeMaker):
             raise NotLinear("JOIN ... USING")
         if any(first_subquery(c) is not None for c in on) and side:
             raise NotLinear("a subquery in the condition of an outer join")
+        values = self._row_of_values(join)
+        if values is not None:
+            rows = [replace(p, names={**p.names, **resolved(p, values)}) for p in products]
+            return [f for r in rows for f in self._all_filtered([r], on)]
         right = self._item(join.this)
         if isinstance(right, Expansion):
             return [self._expanded(p, right, side, on) for p in products]
@@ -94,10 +100,7 @@ class FromItems(NodeMaker):
             joined = [_times_lateral(p, r) for p in products for r in right]
         else:
             joined = [p.times(r) for p in products for r in right]
-        matched = joined
-        for condition in on:
-            for each in factored(condition):
-                matched = self._filtered(matched, each)
+        matched = self._all_filtered(joined, on)
         if not side:
             return matched
         left_columns = [c for item in seen for c in self._columns_of(item)]
@@ -108,6 +111,15 @@ class FromItems(NodeMaker):
             rows += self._unmatched(products, right, left_columns, right_columns, on, alone)
         if side in ("RIGHT", "FULL"):
             rows += self._unmatched(right, products, right_columns, left_columns, on, tree)
+        return rows
+
+    def _all_filtered(
+        self, products: Sequence[Product], conditions: Sequence[exp.Expr]
+    ) -> list[Product]:
+        rows = list(products)
+        for condition in conditions:
+            for each in factored(condition):
+                rows = self._filtered(rows, each)
         return rows
 
     def _expanded(
@@ -150,7 +162,7 @@ class FromItems(NodeMaker):
         """The rows of `products` that no row of `others` matches, with nulls for its columns."""
         nulls = {(a, n): as_type(exp.null(), t) for a, n, t in missing}
         here, there = {a for a, _, _ in own}, {a for a, _, _ in missing}
-        local, outer, pairs = [], [], []
+        local, outer, pairs, is_equal = [], [], [], True
         for condition in on:
             used = tables_of(condition)
             pair = equal_sides(condition, here, there)
@@ -161,7 +173,14 @@ class FromItems(NodeMaker):
             elif pair is not None:
                 pairs.append(pair)
             else:
-                raise NotLinear("an outer join on a condition that is no equality")
+                is_equal = False
+        if not is_equal:
+            asked = tree.copy()
+            asked.set("expressions", [ONE.copy()])
+            for condition in on:
+                asked.where(condition.copy(), copy=False)
+            alone = self._filtered(products, exp.Not(this=exp.Exists(this=asked)))
+            return [replace(p, names={**p.names, **nulls}, is_one_select=False) for p in alone]
         keys = self._keys(others, local, [inner for _, inner in pairs], tree)
         rows = []
         for product in products:

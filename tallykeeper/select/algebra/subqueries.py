@@ -32,6 +32,9 @@ from tallykeeper.select.algebra.relations import (
     is_impossible,
 )
 
+# Types that are ordered and have no min and max.
+WITHOUT_EXTREMES = ("boolean", "uuid", "jsonb", "bytea")
+
 
 @dataclass(frozen=True)
 class Keyed:
@@ -309,6 +312,11 @@ class Subqueries(FromItems):
                 every=every,
                 same=same,
             )
+        asked = others.copy()
+        asked.set("where", None)
+        asked.set("expressions", [exp.alias_(inner.copy(), "v")])
+        if self._outer_aliases(asked) or self.describe(asked)[0] in WITHOUT_EXTREMES:
+            raise NotLinear("a comparison of values of which there is no least and no greatest")
         extreme = "max" if operator in (exp.GT, exp.GTE) else "min"
         found = scalar(template(f"{extreme}(:x)", x=inner))
         compared = operator(this=found, expression=enclosed(outer.copy()))
