@@ -14,7 +14,7 @@ from tallykeeper.select.plan import Column
 from tallykeeper.select.resolve import Source
 
 # A SELECT with more products than this is maintained as a whole: each is a part of a statement.
-MOST_PRODUCTS = 40
+MOST_PRODUCTS = 12
 ONE = exp.Literal.number(1)
 # The alias of a query that stands alone in FROM.
 WRAPPED = "tally_q"

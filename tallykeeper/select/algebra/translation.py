@@ -19,7 +19,6 @@ from tallykeeper.select.algebra.expressions import (
     stripped,
     template,
 )
-from tallykeeper.select.algebra.groups import Groups
 from tallykeeper.select.algebra.nodes import ONE, WRAPPED
 from tallykeeper.select.algebra.relations import (
     COUNT,
@@ -32,9 +31,10 @@ from tallykeeper.select.algebra.relations import (
     NotLinear,
     Product,
 )
+from tallykeeper.select.algebra.rows import Rows
 
 
-class Translation(Groups):
+class Translation(Rows):
     """From the tree of a SELECT to bags and nodes (`relations.py`)."""
 
     def query(self, query: exp.Expr) -> Bag:
@@ -72,6 +72,18 @@ class Translation(Groups):
         return self._distinct(query, bag) if distinct is not None else bag
 
     def _plain(self, query: exp.Select) -> Bag:
+        """A SELECT without windows: as sums of products, or else row by row."""
+        before = len(self.nodes)
+        try:
+            return self._as_products(query)
+        except NotLinear as error:
+            if self._outer_aliases(query):
+                raise
+            del self.nodes[before:]
+            rows = self._over_rows if self.is_grouped(query) else self._by_row
+            return rows(query, str(error))
+
+    def _as_products(self, query: exp.Select) -> Bag:
         products = self._where(query, self._tables(query))
         if self.is_grouped(query):
             return self._aggregated(query, products)
