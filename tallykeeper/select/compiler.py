@@ -25,28 +25,22 @@ from tallykeeper.select.algebra.relations import (
 )
 from tallykeeper.select.algebra.translation import Translation
 from tallykeeper.select.plan import (
-    TOTAL,
     CapturedColumn,
     CapturedSource,
     Column,
     Lookup,
     Plan,
-    Step,
-    Text,
     statement,
 )
 from tallykeeper.select.plan import Node as PlannedNode
 from tallykeeper.select.resolve import Resolved, Source
+from tallykeeper.select.statements import derived
 from tallykeeper.select.statements.steps import (
     NodeSteps,
-    by_value,
     indexes_of,
-    is_identical,
-    of_value,
     pending_step,
 )
-from tallykeeper.select.statements.terms import Images, M, lookup_order, terms
-from tallykeeper.select.statements.text import text
+from tallykeeper.select.statements.terms import Images, lookup_order
 from tallykeeper.select.summed import summed
 from tallykeeper.select.syntax.gate import understood
 
@@ -169,13 +163,17 @@ class _Compiler:
             reasons=(reason,),
         )
 
-    def _used_of(self, source: Source) -> list[str]:
+    def _used_of(self, source: Source, readers: Sequence[Arm | Input] = ()) -> list[str]:
+        """The columns of a source that the SELECT, or what it is translated to, depends on."""
         aliases = {
             t.alias_or_name
             for t in self.resolved.tree.find_all(exp.Table)
             if (t.db, t.name) == (source.schema, source.name)
         }
         used = {c.name for c in self.resolved.tree.find_all(exp.Column) if c.table in aliases}
+        for each in readers:
+            own = {f.alias for f in each.product.leaves if f.relation is source}
+            used |= {c.name for c in columns_used([each]) if c.table in own}
         return [c.name for c in source.columns if c.name in used]
 
     def _incremental(self, columns: tuple[Column, ...], bag: Bag) -> Plan:
@@ -198,7 +196,7 @@ class _Compiler:
         captured = []
         by_oid: dict[int, list[str]] = {}
         for source in self.resolved.sources.values():
-            names = self._used_of(source)
+            names = self._used_of(source, [*bag.arms, *(i for n in nodes for i in n.inputs)])
             by_oid[source.oid] = names
             captured.append(self._captured(numbers[source.oid], source, names))
         images = Images(
@@ -209,7 +207,12 @@ class _Compiler:
         )
         steps = [pending_step(each, self.log) for each in captured]
         planned = []
+        key = self.wanted_key or self._key(bag)
+        columns = self._with_nulls(columns, bag)
+        last = derived.unstored(bag, columns, key, nodes)
         for node in nodes:
+            if last is not None and node is last.node:
+                continue
             made = NodeSteps(node, images)
             steps += made.steps()
             planned.append(
@@ -227,9 +230,12 @@ class _Compiler:
                     indexes=tuple(indexes_of(node)),
                 )
             )
-        key = self.wanted_key or self._key(bag)
-        columns = self._with_nulls(columns, bag)
-        more, changes = self._changes(bag, images, key)
+        if last is not None:
+            made = NodeSteps(last.node, images, derived.stored_columns(last, self.derived))
+            more = made.unstored_steps()
+            changes = derived.last_changes(last, columns, made, self.derived)
+        else:
+            more, changes = derived.changes(bag, columns, images, key, self.derived)
         strategies = {n.strategy for n in nodes}
         strategy = (
             "whole" if "whole" in strategies else "group" if "group" in strategies else "delta"
@@ -365,78 +371,6 @@ class _Compiler:
         if places is None:
             return None
         return tuple(bag.names[i] for i in places)
-
-    def _changes(
-        self, bag: Bag, images: Images, key: tuple[str, ...] | None
-    ) -> tuple[list[Step], Text]:
-        names = [sql.quote(c.name) for c in self.resolved.columns]
-        types = [(c.name, c.type) for c in self.resolved.columns]
-        nothing = ", ".join(
-            f"CAST(NULL AS {c.type}) AS {sql.quote(c.name)}" for c in self.resolved.columns
-        )
-        selects: list[Text] = []
-        parts: set[int] = set()
-        for arm in bag.arms:
-            for term in terms(arm.product, images):
-                listed = ", ".join(
-                    f"CAST({sql_of(o)} AS {c.type}) AS {sql.quote(c.name)}"
-                    for o, c in zip(arm.outputs, self.resolved.columns, strict=True)
-                )
-                chosen = text(f"\nUNION ALL SELECT {listed}, {term.weight} AS {M}\n", term.source)
-                selects.append(term.only_if_needed(chosen))
-                parts |= term.needs[0]
-        rows = text(f"SELECT {nothing}, 0::bigint AS {M} WHERE false", *selects)
-        listed = ", ".join(names)
-        net = text(
-            f"SELECT {of_value(types)}, sum({M})::bigint AS {M} FROM (\n",
-            rows,
-            f"\n) AS q GROUP BY {by_value(types)} HAVING sum({M}) <> 0",
-        )
-        everything = frozenset(images.numbers.values())
-        step = Step("tally_changed", net, everything)
-        if key == ():
-            final = (
-                f"SELECT {listed}, CASE WHEN {M} > 0 THEN 1 ELSE 0 END AS {TOTAL}"
-                f" FROM tally_changed ORDER BY {M} DESC LIMIT 1"
-            )
-            return [step], text(final)
-        if key is not None:
-            by = ", ".join(sql.quote(k) for k in key)
-            final = (
-                f"SELECT DISTINCT ON ({by}) {listed}, CASE WHEN {M} > 0 THEN 1 ELSE 0 END"
-                f" AS {TOTAL} FROM tally_changed ORDER BY {by}, {M} DESC"
-            )
-            return [step], text(final)
-        # The derived table has an index of this number.
-        numbers = (
-            f"hash_record_extended(ROW({', '.join(f'{a}.{n}' for n in names)}), 0)" for a in "dq"
-        )
-        same = " AND ".join(
-            ["{} = {}".format(*numbers), *(f"d.{n} IS NOT DISTINCT FROM q.{n}" for n in names)]
-        )
-        if all(is_identical(t) for _, t in types):
-            final = (
-                f"SELECT {', '.join(f'q.{n}' for n in names)}, (q.{M} + (SELECT count(*)"
-                f" FROM {self.derived} AS d WHERE {same}))::integer AS {TOTAL}"
-                " FROM tally_changed AS q"
-            )
-            return [step], text(final)
-        # Rows that are equal are written together, and so all of them are returned. One may have
-        # been stored as another that is equal: what is taken off is so of any of them.
-        stored = ", ".join(f"d.{n}" for n in names)
-        final = (
-            f"SELECT {listed}, greatest(least({M}, tally_all - tally_before), 0)::integer"
-            f" AS {TOTAL} FROM (\n"
-            f"SELECT {listed}, {M}, sum({M}) OVER (PARTITION BY {listed}) AS tally_all,"
-            f" coalesce(sum(greatest({M}, 0)) OVER (PARTITION BY {listed} ORDER BY {M} DESC"
-            " ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS tally_before FROM (\n"
-            f"SELECT {listed}, sum({M}) AS {M} FROM (\n"
-            f"SELECT {listed}, {M} FROM tally_changed\n"
-            f"UNION ALL SELECT {stored}, 1 FROM {self.derived} AS d"
-            f" WHERE EXISTS (SELECT 1 FROM tally_changed AS q WHERE {same})\n"
-            f") AS q GROUP BY {by_value(types)}) AS q) AS q"
-        )
-        return [step], text(final)
 
 
 def describe(connection: Connection, query: str) -> list[str]:

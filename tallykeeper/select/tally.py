@@ -334,14 +334,11 @@ class SelectTally(Tally):
         """As of all tallies; `pending` is what the statement of the changes returned."""
         if self.summed is not None:
             return self.summed.sums.desired_rows(groups, pending)
-        rows = self._changed_rows(self._numbered(pending))
-        held = quarantine.keys(self)
-        changed = f"SELECT FROM {pending} AS c WHERE {self.matches('c', 'h', self.group)}"
-        if not self.plan.is_bag and not self.plan.key:
-            changed = f"SELECT FROM {pending}"
-        # Those in quarantine are tried again, whatever changed.
-        again = Keys(self, f"(SELECT * FROM ({held}) AS h WHERE NOT EXISTS ({changed}))")
-        return f"{rows}\nUNION ALL {self.rows(again)} AND {quarantine.any_held(self)}"
+        # Keys in quarantine are computed from the sources: the derived table does not have them.
+        free = f"NOT {quarantine.is_held(self, 'c')}"
+        rows = self._changed_rows(self._numbered(pending), free)
+        held = Keys(self, f"({quarantine.keys(self)})")
+        return f"{rows}\nUNION ALL {self.rows(held)} AND {quarantine.any_held(self)}"
 
     def log_has_whole_keys(self) -> bool:
         return self.summed is not None
@@ -461,16 +458,12 @@ class SelectTally(Tally):
         changed = self._numbered(f"{self.changes_function}()")
         same = self.matches("c", "d", self.group)
         return (
-            f"WITH tally_changes AS MATERIALIZED (SELECT * FROM {changed} AS c WHERE {fresh})\n"
+            f"WITH tally_changes AS MATERIALIZED (SELECT * FROM {changed} AS c WHERE {fresh}"
+            f" AND NOT {quarantine.is_held(self, 'c')})\n"
             f"SELECT {stored} FROM {sql.name_of(self.table)} AS d WHERE {fresh}"
             f" AND NOT EXISTS (SELECT FROM tally_changes AS c WHERE {same})\n"
             f"UNION ALL {self._changed_rows('tally_changes', fresh)}\n"
-            f"UNION ALL "
-            + self._held(
-                "NOT EXISTS (SELECT FROM tally_changes AS c"
-                f" WHERE {self.matches('c', 's', self.group)})",
-                fresh,
-            )
+            f"UNION ALL {self._held('true', fresh)}"
         )
 
     def _held(self, unchanged: str, fresh: str) -> str:

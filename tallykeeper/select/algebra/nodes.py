@@ -142,7 +142,7 @@ class NodeMaker(ABC):
             inputs=tuple(inputs),
             build=build,
             is_global=not key,
-            row_key=key,
+            row_keys=(key,) if key else (),
         )
         self.nodes.append(node)
         return node

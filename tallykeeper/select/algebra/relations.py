@@ -49,7 +49,7 @@ class Node:
     # Whether the key is unique; a window's partition has several rows.
     unique: bool = True
     # What makes a row unique, beyond the key.
-    row_key: tuple[str, ...] = ()
+    row_keys: tuple[tuple[str, ...], ...] = ()
     restricted: exp.Query | None = None
     # By alias in `restricted`, the nodes that it reads; they are read as they will be.
     reads: Mapping[str, Node] = field(default_factory=dict)

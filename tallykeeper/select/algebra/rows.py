@@ -142,7 +142,7 @@ class Rows(Groups):
             for p in self._reached(base, lookups, {name}, reason)
         )
         node.unique = is_unique
-        node.row_key = names if is_unique else ()
+        node.row_keys = row_keys(names, key, outputs) if is_unique else ()
         alias = self._alias()
         listed = tuple(exp.column(f"c{i}", alias) for i in range(len(outputs)))
         product = Product(leaves=(Leaf(alias, node),))
@@ -269,3 +269,13 @@ def _correlated(query: exp.Select, reason: str) -> tuple[list[exp.Expr], list[ex
             pairs.append(condition)
             outer |= used - inside
     return kept, pairs, outer
+
+
+def row_keys(
+    names: Sequence[str], keys: Sequence[exp.Expr], outputs: Sequence[exp.Expr]
+) -> tuple[tuple[str, ...], ...]:
+    """The columns of a node that are its key: `names`, and outputs that are the same."""
+    places = {key_of(o): f"c{i}" for i, o in enumerate(outputs)}
+    same = [places.get(key_of(k)) for k in keys]
+    found = tuple(name for name in same if name is not None)
+    return (tuple(names), found) if len(found) == len(keys) else (tuple(names),)

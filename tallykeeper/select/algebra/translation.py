@@ -31,7 +31,7 @@ from tallykeeper.select.algebra.relations import (
     NotLinear,
     Product,
 )
-from tallykeeper.select.algebra.rows import Rows
+from tallykeeper.select.algebra.rows import Rows, row_keys
 
 
 class Translation(Rows):
@@ -269,11 +269,9 @@ class Translation(Rows):
         node.unique = distinct_on
         places = self._unique_places(products, outputs)
         if distinct_on:
-            node.row_key = names
+            node.row_keys = row_keys(names, keys, outputs)
         elif places is not None:
-            node.row_key = (*names, *(f"c{i}" for i in places))
-        else:
-            node.row_key = ()
+            node.row_keys = (tuple(f"c{i}" for i in places),)
         alias = self._alias()
         product = Product(leaves=(Leaf(alias, node),))
         listed = tuple(exp.column(f"c{i}", alias) for i in range(len(outputs)))

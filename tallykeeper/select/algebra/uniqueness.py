@@ -19,7 +19,7 @@ def unique_keys(leaf: Leaf) -> Sequence[tuple[str, ...]]:
         node = leaf.relation
         if node.is_global:
             return [()]
-        return [node.row_key] if node.row_key else []
+        return node.row_keys
     return leaf.relation.unique_keys
 
 

@@ -86,8 +86,10 @@ def pending_step(source: CapturedSource, log: str) -> Step:
 class NodeSteps:
     """The steps of one node, and what brings its state up to date."""
 
-    def __init__(self, node: Node, images: Images) -> None:
+    def __init__(self, node: Node, images: Images, stored: str | None = None) -> None:
         self.node = node
+        # What its rows are read from, where that is not its own table.
+        self.stored = stored or node.state
         self.images = images
         self.parts = images.node_parts[node.name]
         self.x, self.c, self.d = (f"tally_{s}_{node.name}" for s in "xcd")
@@ -114,6 +116,12 @@ class NodeSteps:
             self._step(self.c, self._all_stored()),
             self._step(self.d, self._replaced()),
         ]
+
+    def unstored_steps(self) -> list[Step]:
+        """Those that are needed where its rows are kept elsewhere, and nothing else reads them."""
+        if self.node.strategy == "delta":
+            return [self._step(self.x, self._sums()), self._step(self.c, self._concerned())]
+        return [self._step(self.x, self._touched()), self._step(self.new, self._recomputed())]
 
     def apply(self) -> list[Step]:
         """What brings the state up to date, after the steps."""
@@ -200,7 +208,7 @@ class NodeSteps:
         listed += [f"coalesce(s.{c.name}, 0) + x.{c.name} AS {c.name}" for c in self.values]
         on = matches(node, "s", "x") or "true"
         return text(
-            f"SELECT {', '.join(listed)} FROM {self.x} AS x LEFT JOIN {node.state} AS s ON {on}"
+            f"SELECT {', '.join(listed)} FROM {self.x} AS x LEFT JOIN {self.stored} AS s ON {on}"
         )
 
     def _images(self) -> Text:
