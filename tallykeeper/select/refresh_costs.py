@@ -1,9 +1,10 @@
 """What refreshes of a tally took, to tell when computing the whole SELECT would take less.
 
 The planner's estimates are of no use for that. Measured are the seconds of the last computation of
-everything, and the seconds that a pending change of each source takes; before anything is measured
-a share of the sources' rows is the bound. Where much is pending of several sources at once, what a
-refresh took is put down to each in proportion to what was expected of it.
+everything, and the seconds that a pending change of each source takes, beyond what any refresh
+takes. Before anything is measured a share of the source's rows is the bound: a row of a small table
+that everything hangs on takes as long as many of a large one. Where changes are pending of several
+sources at once, what a refresh took is put down to each in proportion to what was expected of it.
 """
 
 from __future__ import annotations
@@ -19,24 +20,33 @@ from tallykeeper.catalog.state import refresh_costs
 from tallykeeper.database import sql
 from tallykeeper.select.tally import SelectTally
 
-# So many pending changes are always computed by themselves.
+# So many pending changes are computed by themselves, unless it was measured that they take longer.
 FEWEST = 1_000
-# Of so many pending changes it can be measured what one takes.
-MEASURED = 100
-# Before it was measured: where so large a share of the sources' rows is pending, all is less.
-SHARE = 0.1
+# Of so many pending changes it can be measured what one takes; of fewer, if they took this long
+# compared with everything.
+MEASURED, MEASURED_SHARE = 100, 0.5
+# Before it was measured: where so large a share of a source's rows is pending, all is less. States
+# are built with it, so that computing everything takes several times what the SELECT takes.
+SHARE = 1.0
+# The same for live views, which read the SELECT alone.
+LIVE_SHARE = 0.1
+# What a refresh may take however few the changes. It is better too long: the next refresh of many
+# changes then measures what they take, instead of computing everything for ever.
+REFRESH_SECONDS = 0.1
+# So many changes are measured well enough to forget what was measured before.
+MANY = 10_000
 
 
 @dataclass(frozen=True)
 class Costs:
     """Seconds of everything, None where they are not known, and of a pending change by source.
 
-    `source_rows` is about how many rows the sources have.
+    `source_rows` is about how many rows the sources have, by their number.
     """
 
     all_seconds: float | None
     row_seconds: Mapping[int, float]
-    source_rows: float
+    source_rows: Mapping[int, float]
 
     def of_row(self, part: int) -> float | None:
         """About how long a pending change of the source takes."""
@@ -44,27 +54,30 @@ class Costs:
             return self.row_seconds[part]
         if self.all_seconds is None:
             return None
-        return self.all_seconds / max(FEWEST, self.source_rows * SHARE)
+        return self.all_seconds / max(1.0, self.source_rows.get(part, 0.0) * SHARE)
 
-    def expected(self, pending: Mapping[int, int]) -> float | None:
+    def expected(self, pending: Mapping[int, int]) -> float:
         """About how long these numbers of pending changes take."""
-        seconds = [(self.of_row(part), rows) for part, rows in pending.items()]
-        return sum((each or 0.0) * rows for each, rows in seconds)
+        return sum((self.of_row(part) or 0.0) * rows for part, rows in pending.items())
 
     def is_less_for_all(self, pending: Mapping[int, int]) -> bool:
         """Whether computing everything is likely to take less than these pending changes."""
-        if sum(pending.values()) <= FEWEST or self.all_seconds is None:
+        if self.all_seconds is None:
             return False
-        expected = self.expected(pending)
-        return expected is not None and expected > self.all_seconds
+        if sum(pending.values()) <= FEWEST:
+            pending = {part: rows for part, rows in pending.items() if part in self.row_seconds}
+        return self.expected(pending) > self.all_seconds
 
     @property
     def most_pending(self) -> int:
-        """So many pending changes take about as long as everything, whatever source they are of."""
-        slowest = max(self.row_seconds.values(), default=self.of_row(-1) or 0.0)
-        if self.all_seconds is None or not slowest:
-            return max(FEWEST, int(self.source_rows * SHARE))
-        return max(FEWEST, int(self.all_seconds / slowest))
+        """So many pending changes take about as long as everything.
+
+        They are as those of the largest source that was measured: what is pending is mostly that.
+        """
+        if self.all_seconds is None or not self.row_seconds:
+            return max(FEWEST, int(sum(self.source_rows.values()) * LIVE_SHARE))
+        largest = max(self.row_seconds, key=lambda part: self.source_rows.get(part, 0.0))
+        return max(FEWEST, int(self.all_seconds / max(self.row_seconds[largest], 1e-9)))
 
 
 def read(connection: Connection, tally: SelectTally) -> Costs:
@@ -73,18 +86,24 @@ def read(connection: Connection, tally: SelectTally) -> Costs:
     row = connection.execute(
         select(columns.all_seconds, columns.row_seconds).where(columns.tally == tally.name)
     ).one_or_none()
-    names = ", ".join(f"{sql.literal(sql.name_of(s))}::regclass" for s in tally.sources)
+    parts = ", ".join(
+        f"({each.part}, {sql.literal(f'{sql.quote(each.schema)}.{sql.quote(each.table)}')}"
+        "::regclass::oid)"
+        for each in tally.plan.captured
+    )
     rows = sql.execute(
         connection,
-        "WITH RECURSIVE tree (oid) AS (SELECT unnest(ARRAY["
-        f"{names}]::oid[]) UNION SELECT i.inhrelid FROM pg_inherits AS i JOIN tree ON"
-        " i.inhparent = tree.oid) SELECT coalesce(sum(greatest(c.reltuples, 0)) FILTER"
-        " (WHERE c.relkind = 'r'), 0) FROM pg_class AS c WHERE c.oid IN (SELECT oid FROM tree)",
-    ).scalar_one()
+        f"WITH RECURSIVE tree (part, oid) AS (VALUES {parts}"
+        " UNION SELECT tree.part, i.inhrelid FROM pg_inherits AS i JOIN tree ON"
+        " i.inhparent = tree.oid)"
+        " SELECT part, coalesce(sum(greatest(c.reltuples, 0)) FILTER (WHERE c.relkind = 'r'), 0)"
+        " AS rows FROM tree JOIN pg_class AS c ON c.oid = tree.oid GROUP BY part",
+    )
+    source_rows = {row.part: float(row.rows) for row in rows}
     if row is None:
-        return Costs(None, {}, rows)
+        return Costs(None, {}, source_rows)
     by_part = {int(part): float(seconds) for part, seconds in (row.row_seconds or {}).items()}
-    return Costs(row.all_seconds, by_part, rows)
+    return Costs(row.all_seconds, by_part, source_rows)
 
 
 def record_all(connection: Connection, tally: SelectTally, seconds: float) -> None:
@@ -96,20 +115,26 @@ def record_all(connection: Connection, tally: SelectTally, seconds: float) -> No
 def record_changes(
     connection: Connection, tally: SelectTally, pending: Mapping[int, int], seconds: float
 ) -> None:
-    """Remember how long these pending changes took, where they were many enough to tell."""
-    many = {part: rows for part, rows in pending.items() if rows >= MEASURED}
-    if not many:
-        return
+    """Remember how long these pending changes took, if they were many, or took long."""
     known = read(connection, tally)
-    expected = known.expected(many)
+    took_long = known.all_seconds is not None and seconds > known.all_seconds * MEASURED_SHARE
+    measured = dict(pending)
+    if not took_long:
+        measured = {part: rows for part, rows in pending.items() if rows >= MEASURED}
+    if not measured:
+        return
+    of_changes = max(seconds - REFRESH_SECONDS, seconds / 10)
+    expected = known.expected(measured)
     by_part = dict(known.row_seconds)
-    for part in many:
+    for part in measured:
         before = known.of_row(part)
+        took = of_changes / sum(measured.values())
         if before and expected:
-            # Half way from what was expected to what it took.
-            by_part[part] = before * (1 + seconds / expected) / 2
-        else:
-            by_part[part] = seconds / sum(many.values())
+            took = before * of_changes / expected
+        if sum(measured.values()) < MANY:
+            # Half way from what was measured before.
+            took = (took + by_part.get(part, took)) / 2
+        by_part[part] = took
     _write(connection, tally, Costs(known.all_seconds, by_part, known.source_rows))
 
 
