@@ -92,6 +92,11 @@ if TYPE_CHECKING:
 LONGEST = 200_000
 
 
+def _is_whole(node: Node) -> bool:
+    """Whether the node is computed anew, from nothing but sources and such nodes."""
+    return node.strategy == "whole" and all(map(_is_whole, node.reads.values()))
+
+
 class _Compiler:
     def __init__(
         self,
@@ -140,10 +145,9 @@ class _Compiler:
             single is not None
             and len(single.product.leaves) == 1
             and isinstance(single.product.leaves[0].relation, Node)
-            and single.product.leaves[0].relation.strategy == "whole"
-            and not single.product.leaves[0].relation.reads
+            and _is_whole(single.product.leaves[0].relation)
         ):
-            # Nothing of it is kept apart, so that its state would be the derived table again.
+            # Nothing of it follows from changes, so that states would be kept in vain.
             return self._whole(columns, single.product.leaves[0].relation.reason)
         return self._incremental(columns, bag)
 

@@ -16,5 +16,5 @@ WHERE p.p_size = 15 AND p.p_type LIKE '%BRASS' AND r.r_name = 'EUROPE'
         JOIN tpch.region AS r2 ON r2.r_regionkey = n2.n_regionkey
         WHERE other.ps_partkey = p.p_partkey AND r2.r_name = 'EUROPE'
     )
-ORDER BY s.s_acctbal DESC, n.n_name, s.s_name, p.p_partkey
+ORDER BY s.s_acctbal DESC, n.n_name, s.s_name, p.p_partkey, s.s_suppkey
 LIMIT 100
