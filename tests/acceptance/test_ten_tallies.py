@@ -17,6 +17,8 @@ from tests.acceptance.test_own_project import NODES, Stranger, _ask, _get
 from tests.dagster.processes import free_ports
 from tests.stranger import build_wheel, install
 
+pytestmark = pytest.mark.slow
+
 PAGE = (project_root() / "docs/tutorial/ten-tallies.md").read_text(encoding="utf-8")
 # Of the reader, at the keyboard, on a machine that does nothing else.
 SECONDS = 600

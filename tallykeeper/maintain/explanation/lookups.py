@@ -86,7 +86,7 @@ def figures(connection: Connection, names: list[str]) -> dict[str, TableFigures]
     found = {}
     for row in connection.execute(_TABLES, {"names": names}):
         rows = int(row.rows)
-        # A share of the rows is told as a negative number.
+        # A share of the rows is named as a negative number.
         distinct = {n: d if d >= 0 else -d * rows for n, d in row.distinct.items()}
         indexes = tuple((tuple(i["columns"] or ()), i["unique"]) for i in row.indexes)
         found[row.name] = TableFigures(
