@@ -15,7 +15,7 @@ CREATE TABLE tpch.nation (
 
 CREATE TABLE tpch.supplier (
     s_suppkey integer PRIMARY KEY,
-    s_name char(25) NOT NULL,
+    s_name char(25) NOT NULL UNIQUE,
     s_address varchar(40) NOT NULL,
     s_nationkey integer NOT NULL,
     s_phone char(15) NOT NULL,
