@@ -9,11 +9,11 @@ alone, which would otherwise empty them under a snapshot that is older.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, Table
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from tallykeeper.catalog import fk_locks
@@ -41,6 +41,7 @@ PATIENCE_SECONDS = 120.0
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
 
+_MIGRATE = "run `tally migrate` first"
 SNAPSHOT: dict[str, Any] = {"isolation_level": "REPEATABLE READ"}
 
 
@@ -142,7 +143,7 @@ def comparing_retried(engine: Engine, tally: Tally, attempt: Callable[[], T]) ->
 def comparing(engine: Engine, tally: Tally) -> Iterator[Connection]:
     """One snapshot, in UTC, in which no source can be truncated. It may make temporary tables."""
     with _snapshot(engine) as connection:
-        _lock(connection, tally, tally.sources, "ACCESS SHARE")
+        _lock_sources(connection, tally)
         yield connection
 
 
@@ -178,23 +179,30 @@ def _write_once(engine: Engine, tally: Tally, work: Callable[[Connection], T]) -
 
 def _lock_for_writing(connection: Connection, tally: Tally) -> None:
     # The sources first: while they are waited for, nobody waits for the derived table.
-    _lock(connection, tally, tally.sources, "ACCESS SHARE")
-    _lock(connection, tally, [tally.table], "SHARE ROW EXCLUSIVE")
+    _lock_sources(connection, tally)
+    _lock(connection, tally, [sql.name_of(tally.table)], "SHARE ROW EXCLUSIVE", _MIGRATE)
     # Takes the snapshot, so not before the locks are held.
     sql.execute(connection, sql.CLAIM_WRITING)
 
 
-def _lock(connection: Connection, tally: Tally, tables: Sequence[Table], mode: str) -> None:
-    names = ", ".join(sql.name_of(table) for table in tables)
+def _lock_sources(connection: Connection, tally: Tally) -> None:
+    then = "the tally is left out until its source is there and `tally migrate` has run"
+    if (view := tally.source_view) is not None:
+        # With it, all that it reads is locked, whatever that is called by now.
+        _lock(connection, tally, [view], "ACCESS SHARE", _MIGRATE)
+    else:
+        _lock(connection, tally, map(sql.name_of, tally.sources), "ACCESS SHARE", then)
+
+
+def _lock(
+    connection: Connection, tally: Tally, relations: Iterable[str], mode: str, then: str
+) -> None:
     try:
-        sql.execute(connection, f"LOCK TABLE {names} IN {mode} MODE")
+        sql.execute(connection, f"LOCK TABLE {', '.join(relations)} IN {mode} MODE")
     except DBAPIError as error:
         if sqlstate_of(error) not in MISSING_RELATION:
             raise
         said = str(error.orig).splitlines()[0]
-        then = "run `tally migrate` first"
-        if tally.table not in tables:
-            then = "the tally is left out until its source is there and `tally migrate` has run"
         raise NotInstalled(f"{tally.name}: {said}; {then}") from error
 
 

@@ -236,6 +236,8 @@ class Tally(ABC):
     log_has_deltas = False
     """Whether a row of the change log concerns the key that it names and no other, whatever is in
     the sources: it is consumed with that key, wherever that is computed anew."""
+    source_view: str | None = None
+    """A view that reads all sources; None: there is none."""
     has_unique_index = True
     """Whether a unique index keeps each key of the derived table to one row."""
     has_plain_table = False

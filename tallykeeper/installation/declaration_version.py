@@ -82,7 +82,8 @@ def adopt_declaration(engine: Engine, tally: Tally) -> bool:
 def _kept(connection: Connection, tally: Tally) -> list[Tally]:
     """The tallies over its sources that have theirs. It itself is asked for, whatever it lacks."""
     without = presence.left_out(connection, tally.siblings)
-    return [each for each in tally.siblings if each is tally or each not in without]
+    kept = [each for each in tally.siblings if each is tally or each not in without]
+    return state.bound(connection, kept)
 
 
 def _require_privileges(connection: Connection, tally: Tally) -> None:

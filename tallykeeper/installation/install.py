@@ -70,9 +70,10 @@ class _Needed:
 
     def __init__(self, connection: Connection, tallies: Sequence[Tally]) -> None:
         for tally in tallies:
+            tally.bind(connection)
             _require_tables(connection, tally)
         self.tallies = tallies
-        self.beside = presence.beside(connection, tallies)
+        self.beside = state.bound(connection, presence.beside(connection, tallies))
         self.wanted = [_Wanted(connection, t, self.beside) for t in dict.fromkeys(tallies)]
         self.installed = False
         self.drifted = Drifted(connection, tallies)

@@ -118,6 +118,7 @@ class SelectTally(Tally):
         self._outline = outline(self.text)
         self._output = self._outline.columns
         self.definition_name = sql.in_engine_schema(f"{system}_{table_name}_definition")
+        self.source_view = self.definition_name
         self.changes_function = sql.in_engine_schema(f"{system}_{table_name}_changes")
         self.raw_changes_function = sql.in_engine_schema(f"{system}_{table_name}_raw_changes")
         metadata = table.metadata if table is not None else MetaData()

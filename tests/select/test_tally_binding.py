@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from sqlalchemy import Engine, MetaData
+from sqlalchemy import BigInteger, Column, Engine, Integer, MetaData, Numeric, Table
 from sqlalchemy.types import NullType
 
 from tallykeeper import (
+    AdditiveTally,
+    Contribution,
     DeclarationError,
     HasDependents,
     NotInstalled,
@@ -200,3 +202,47 @@ def test_a_source_that_is_read_no_more_is_captured_no_more(orders: Engine) -> No
         assert status(orders, tally).stale == ()
         assert verify(orders, tally).ok
         assert migrate(orders, [System("shop", MetaData(), [tally, *beside])]).done == []
+
+
+def test_another_tally_of_the_system_is_adopted_without_the_select(orders: Engine) -> None:
+    def system(*measures: str) -> tuple[System, SelectTally]:
+        spent = SelectTally("shop.spent", select=SPENT)
+        metadata = MetaData(schema="shop")
+        source = Table(
+            "orders",
+            metadata,
+            Column("id", BigInteger, primary_key=True),
+            Column("customer_id", Integer),
+            Column("cents", Numeric),
+        )
+        counts = Table(
+            "counts",
+            metadata,
+            Column("customer_id", Integer, primary_key=True),
+            Column("n", BigInteger, nullable=False),
+            Column("ids", BigInteger, nullable=False),
+        )
+        amounts = {"n": 1, "ids": source.c.id}
+        counted = AdditiveTally(
+            system="shop",
+            table=counts,
+            contributions=[
+                Contribution(
+                    source,
+                    key=lambda row: {"customer_id": row.customer_id},
+                    measures=lambda _: {name: amounts[name] for name in measures},
+                )
+            ],
+        )
+        return System("shop", metadata, [counted, spent]), spent
+
+    made, spent = system("n", "ids")
+    migrate(orders, [made])
+    refresh(orders, spent)
+    execute(orders, "ALTER TABLE shop.counts ALTER COLUMN ids SET DEFAULT 0")
+    made, spent = system("n")
+    assert refresh(orders, made.tallies[0]).how == "rebuild"
+    execute(orders, f"{ADD} (1, 1)")
+    refresh(orders, spent)
+    assert verify(orders, spent).ok
+    assert verify(orders, made.tallies[0]).ok
