@@ -11,7 +11,7 @@ BEGIN
   IF several IS NULL THEN
   BEGIN
   INSERT INTO tallykeeper.additive_revenue_daily_log (day, product, lines, cents)
-  SELECT day, product, sum(lines) AS lines, sum(cents) AS cents FROM (
+  SELECT deltas.day, deltas.product, sum(deltas.lines) AS lines, sum(deltas.cents) AS cents FROM (
     SELECT CASE WHEN (new_rows.sold_at < TIMESTAMPTZ '100000-01-01 00:00:00+00') THEN date_bin(INTERVAL '1 day', new_rows.sold_at, TIMESTAMPTZ '4714-11-24 00:00:00+00 BC') ELSE date_trunc('day', new_rows.sold_at, 'UTC') END AS day, new_rows.product AS product, 1 AS lines, CAST(coalesce(new_rows.cents, 0) AS BIGINT) AS cents
 FROM new_rows
 WHERE new_rows.sold_at IS NOT NULL AND new_rows.product IS NOT NULL
@@ -23,7 +23,7 @@ WHERE new_rows.sold_at IS NOT NULL AND new_rows.product IS NOT NULL
   ELSE
   IF several THEN
   INSERT INTO tallykeeper.additive_revenue_daily_log (day, product, lines, cents)
-  SELECT day, product, sum(lines) AS lines, sum(cents) AS cents FROM (
+  SELECT deltas.day, deltas.product, sum(deltas.lines) AS lines, sum(deltas.cents) AS cents FROM (
     SELECT CASE WHEN (new_rows.sold_at < TIMESTAMPTZ '100000-01-01 00:00:00+00') THEN date_bin(INTERVAL '1 day', new_rows.sold_at, TIMESTAMPTZ '4714-11-24 00:00:00+00 BC') ELSE date_trunc('day', new_rows.sold_at, 'UTC') END AS day, new_rows.product AS product, 1 AS lines, CAST(coalesce(new_rows.cents, 0) AS BIGINT) AS cents
 FROM new_rows
 WHERE new_rows.sold_at IS NOT NULL AND new_rows.product IS NOT NULL
@@ -53,7 +53,7 @@ BEGIN
   IF several IS NULL THEN
   BEGIN
   INSERT INTO tallykeeper.additive_revenue_daily_log (day, product, lines, cents)
-  SELECT day, product, sum(lines) AS lines, sum(cents) AS cents FROM (
+  SELECT deltas.day, deltas.product, sum(deltas.lines) AS lines, sum(deltas.cents) AS cents FROM (
     SELECT CASE WHEN (old_rows.sold_at < TIMESTAMPTZ '100000-01-01 00:00:00+00') THEN date_bin(INTERVAL '1 day', old_rows.sold_at, TIMESTAMPTZ '4714-11-24 00:00:00+00 BC') ELSE date_trunc('day', old_rows.sold_at, 'UTC') END AS day, old_rows.product AS product, -1 AS lines, -CAST(coalesce(old_rows.cents, 0) AS BIGINT) AS cents
 FROM old_rows
 WHERE old_rows.sold_at IS NOT NULL AND old_rows.product IS NOT NULL
@@ -85,7 +85,7 @@ WHERE new_rows.sold_at IS NOT NULL AND new_rows.product IS NOT NULL;
   END IF;
   IF several THEN
   INSERT INTO tallykeeper.additive_revenue_daily_log (day, product, lines, cents)
-  SELECT day, product, sum(lines) AS lines, sum(cents) AS cents FROM (
+  SELECT deltas.day, deltas.product, sum(deltas.lines) AS lines, sum(deltas.cents) AS cents FROM (
     SELECT CASE WHEN (old_rows.sold_at < TIMESTAMPTZ '100000-01-01 00:00:00+00') THEN date_bin(INTERVAL '1 day', old_rows.sold_at, TIMESTAMPTZ '4714-11-24 00:00:00+00 BC') ELSE date_trunc('day', old_rows.sold_at, 'UTC') END AS day, old_rows.product AS product, -1 AS lines, -CAST(coalesce(old_rows.cents, 0) AS BIGINT) AS cents
 FROM old_rows
 WHERE old_rows.sold_at IS NOT NULL AND old_rows.product IS NOT NULL
@@ -112,7 +112,7 @@ BEGIN
   IF several IS NULL THEN
   BEGIN
   INSERT INTO tallykeeper.additive_revenue_daily_log (day, product, lines, cents)
-  SELECT day, product, sum(lines) AS lines, sum(cents) AS cents FROM (
+  SELECT deltas.day, deltas.product, sum(deltas.lines) AS lines, sum(deltas.cents) AS cents FROM (
     SELECT CASE WHEN (old_rows.sold_at < TIMESTAMPTZ '100000-01-01 00:00:00+00') THEN date_bin(INTERVAL '1 day', old_rows.sold_at, TIMESTAMPTZ '4714-11-24 00:00:00+00 BC') ELSE date_trunc('day', old_rows.sold_at, 'UTC') END AS day, old_rows.product AS product, -1 AS lines, -CAST(coalesce(old_rows.cents, 0) AS BIGINT) AS cents
 FROM old_rows
 WHERE old_rows.sold_at IS NOT NULL AND old_rows.product IS NOT NULL
@@ -124,7 +124,7 @@ WHERE old_rows.sold_at IS NOT NULL AND old_rows.product IS NOT NULL
   ELSE
   IF several THEN
   INSERT INTO tallykeeper.additive_revenue_daily_log (day, product, lines, cents)
-  SELECT day, product, sum(lines) AS lines, sum(cents) AS cents FROM (
+  SELECT deltas.day, deltas.product, sum(deltas.lines) AS lines, sum(deltas.cents) AS cents FROM (
     SELECT CASE WHEN (old_rows.sold_at < TIMESTAMPTZ '100000-01-01 00:00:00+00') THEN date_bin(INTERVAL '1 day', old_rows.sold_at, TIMESTAMPTZ '4714-11-24 00:00:00+00 BC') ELSE date_trunc('day', old_rows.sold_at, 'UTC') END AS day, old_rows.product AS product, -1 AS lines, -CAST(coalesce(old_rows.cents, 0) AS BIGINT) AS cents
 FROM old_rows
 WHERE old_rows.sold_at IS NOT NULL AND old_rows.product IS NOT NULL
