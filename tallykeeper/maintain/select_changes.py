@@ -29,8 +29,8 @@ from tallykeeper.maintain.derived_rows import (
     write_differences,
 )
 from tallykeeper.select import node_states, refresh_costs
-from tallykeeper.select.changes_function import SETTINGS
 from tallykeeper.select.plan import PART, TOTAL, statement
+from tallykeeper.select.statements.changes_function import SETTINGS
 from tallykeeper.select.tally import SelectTally
 
 CHANGES = "pg_temp.tally_changed"

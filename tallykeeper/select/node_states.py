@@ -118,7 +118,7 @@ def faults(connection: Connection, tally: SelectTally) -> list[str]:
 
 
 def _is_comparable(node: Node) -> bool:
-    """Whether a row of the state can be told from all others, by equality."""
+    """Whether equality shows which rows of the state differ."""
     return node.unique and not any(column.type in INCOMPARABLE for column in node.columns)
 
 

@@ -53,12 +53,13 @@ from tallykeeper.declarations.tally import (
 )
 from tallykeeper.errors import DeclarationError, NotInstalled
 from tallykeeper.faults import quarantine
-from tallykeeper.select import captured_rows, changes_function, plan_json
-from tallykeeper.select.changes_function import Compared
+from tallykeeper.select import plan_json
 from tallykeeper.select.column_types import INCOMPARABLE, column_type
 from tallykeeper.select.outline import outline
 from tallykeeper.select.plan import COPY, PART, SIGN, TOTAL, VERSION, CapturedSource, Node, Plan
-from tallykeeper.select.summed_rows import SummedRows
+from tallykeeper.select.statements import captured_rows, changes_function
+from tallykeeper.select.statements.changes_function import Compared
+from tallykeeper.select.statements.summed_rows import SummedRows
 from tallykeeper.strategies.counts_and_sums import CountsAndSums
 
 _REPLICATED = DDL("ALTER TABLE %(fullname)s REPLICA IDENTITY FULL")
@@ -382,9 +383,11 @@ class SelectTally(Tally):
             self.matches("e", "d", self.group),
             is_bag=self.plan.is_bag,
         )
-        return changes_function.create(
-            self.changes_function, self.log_name, self.plan, self.raw_changes_function, compared
-        )
+        raw = self.raw_changes_function
+        return [
+            changes_function.create_raw(raw, self.log_name, self.plan),
+            changes_function.create(self.changes_function, raw, self.plan, compared),
+        ]
 
     def queries(self) -> list[str]:
         builds = [node.build for node in self.plan.nodes]

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 import psycopg
 
 from tallykeeper.database.connections import open_engine
-from tallykeeper.select import changes_function
 from tallykeeper.select.compiler import compile_select
 from tallykeeper.select.plan import (
     COPY,
@@ -23,6 +22,7 @@ from tallykeeper.select.plan import (
     Plan,
     statement,
 )
+from tallykeeper.select.statements import changes_function
 from tests.select_fuzz.adapters import Check, Kept
 
 Compile = Callable[..., Plan]
@@ -85,7 +85,7 @@ class Direct:
             for index in getattr(node, "indexes", ()):
                 self._run(f"CREATE INDEX ON {node.state} ({index})")
         if plan.changes:
-            self._run(changes_function.create(changes_of(name), log, plan))
+            self._run(changes_function.create_raw(changes_of(name), log, plan))
         copies = f", {COPY} integer" if plan.is_bag else ""
         self._run(f"CREATE TABLE kept.{name} ({_definitions(plan.columns)}{copies})")
         if plan.key and not plan.is_bag:

@@ -26,8 +26,8 @@ from tallykeeper.maintain.explanation.lookups import (
 )
 from tallykeeper.maintain.select_changes import pending_parts
 from tallykeeper.select import refresh_costs
-from tallykeeper.select.changes_function import SETTINGS
 from tallykeeper.select.plan import CapturedSource, Plan, statement
+from tallykeeper.select.statements.changes_function import SETTINGS
 from tallykeeper.select.tally import SelectTally
 
 # So many rows for one change are worth a sentence.

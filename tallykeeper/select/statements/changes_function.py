@@ -33,26 +33,31 @@ class Compared:
     is_bag: bool
 
 
-def create(name: str, log: str, plan: Plan, raw_name: str, compared: Compared) -> list[str]:
-    """CREATE FUNCTION for both; `raw_name` is the one that may raise."""
+def create_raw(name: str, log: str, plan: Plan) -> str:
+    """CREATE FUNCTION for the one that may raise."""
+    return sql.create_function(
+        name,
+        _returns(plan),
+        _of_pending(log, plan),
+        attributes="STABLE SECURITY DEFINER",
+        settings={**_FIXED, **SETTINGS},
+    )
+
+
+def create(name: str, raw_name: str, plan: Plan, compared: Compared) -> str:
+    """CREATE FUNCTION for the one that answers always; `raw_name` is the other's."""
+    return sql.create_function(
+        name,
+        _returns(plan),
+        _of_all(raw_name, plan, compared),
+        attributes="STABLE SECURITY DEFINER",
+        settings=_FIXED,
+    )
+
+
+def _returns(plan: Plan) -> str:
     columns = [f"{sql.quote(c.name)} {c.type}" for c in plan.columns]
-    returns = f"TABLE ({', '.join([*columns, f'{TOTAL} bigint'])})"
-    return [
-        sql.create_function(
-            raw_name,
-            returns,
-            _of_pending(log, plan),
-            attributes="STABLE SECURITY DEFINER",
-            settings={**_FIXED, **SETTINGS},
-        ),
-        sql.create_function(
-            name,
-            returns,
-            _of_all(raw_name, plan, compared),
-            attributes="STABLE SECURITY DEFINER",
-            settings=_FIXED,
-        ),
-    ]
+    return f"TABLE ({', '.join([*columns, f'{TOTAL} bigint'])})"
 
 
 def _of_pending(log: str, plan: Plan) -> str:
