@@ -24,7 +24,7 @@ from assets.media import demo as media_demo
 from tallykeeper import refresh
 from tallykeeper.database.connections import open_engine
 from tallykeeper.discovery import all_systems
-from tallykeeper.installation.migrate import migrate
+from tests import templates
 from tests.servers import VERSIONS, Servers
 
 START_SECONDS = 30
@@ -53,15 +53,15 @@ def served(app: Any, **options: Any) -> Iterator[str]:
 
 def empty(engine: Engine) -> None:
     """Every system's tables, with capture and live views, and nothing in them."""
-    migrate(engine, all_systems(), with_sources=True)
+    templates.migrated(engine, *all_systems())
 
 
 @contextmanager
 def filled(servers: Servers) -> Iterator[Engine]:
-    """A database of its own with what `fill` gives."""
+    """A database of its own with what `fill` makes."""
     with servers.fresh_database(VERSIONS[0]) as url:
         engine = open_engine(url)
-        fill(engine)
+        templates.fill(engine, "served", fill)
         yield engine
         engine.dispose()
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.acceptance import forking
-from tests.acceptance.forking import PROGRAM
 from tests.environment import environment as clean
 
+PROGRAM = forking.PROGRAM
 SECONDS = 120
 # Variables of the one who runs the tests must not reach the command.
 

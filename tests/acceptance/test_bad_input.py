@@ -15,10 +15,9 @@ from assets.media.tallies import daily_contributions
 from tallykeeper import refresh
 from tallykeeper.discovery import all_systems
 from tallykeeper.embedded.postmaster import Server
-from tallykeeper.installation.migrate import migrate
 from tests.acceptance.command import Command, Result
 from tests.servers import in_memory
-from tests.templates import fill
+from tests.templates import fill, migrated
 
 SECRET = "s3cret"
 TALLIES = [tally.name for system in all_systems() for tally in system.tallies]
@@ -66,7 +65,7 @@ def made(tally: Command, engine: Engine) -> Command:
 
 
 def _with_one_file(engine: Engine) -> None:
-    migrate(engine, with_sources=True)
+    migrated(engine, *all_systems())
     with engine.begin() as connection:
         connection.exec_driver_sql("INSERT INTO media.media_files (path) VALUES ('a')")
     refresh(engine, daily_contributions)
@@ -206,7 +205,7 @@ def test_a_database_that_takes_no_writes(made: Command, engine: Engine) -> None:
     ],
 )
 def test_tables_that_do_not_fit(tally: Command, engine: Engine, change: str, sentence: str) -> None:
-    migrate(engine, with_sources=True)
+    migrated(engine, *all_systems())
     with engine.begin() as connection:
         connection.exec_driver_sql("DROP SCHEMA tallykeeper CASCADE")
         connection.exec_driver_sql("DROP INDEX media.media_files_taken_at")
@@ -325,7 +324,7 @@ def test_a_tally_that_is_not_installed(tally: Command, command: str) -> None:
 def test_a_database_that_an_earlier_version_installed(
     tally: Command, engine: Engine, command: str
 ) -> None:
-    migrate(engine, with_sources=True)
+    migrated(engine, *all_systems())
     with engine.begin() as connection:
         connection.execute(text("DROP TABLE tallykeeper.cascaded"))
     result = tally.run(command)

@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import Engine
 
 from assets.classroom.tallies import system
-from tallykeeper.installation.migrate import migrate
 from tests.acceptance.command import Command
 from tests.integration.support import scalar
+from tests.templates import migrated
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def dataset(tmp_path: Path) -> Path:
 def test_a_dataset_is_loaded_and_what_was_treated_is_told(
     tally: Command, engine: Engine, dataset: Path
 ) -> None:
-    migrate(engine, [system], with_sources=True)
+    migrated(engine, system)
     first, note = tally.ok("load", "classroom", str(dataset)).out.splitlines()
     assert first.startswith("3 events read in ")
     assert first.endswith(
@@ -49,7 +49,7 @@ def test_a_dataset_is_loaded_and_what_was_treated_is_told(
 def test_what_is_no_dataset_is_refused_in_one_sentence(
     tally: Command, engine: Engine, tmp_path: Path
 ) -> None:
-    migrate(engine, [system], with_sources=True)
+    migrated(engine, system)
     result = tally.run("load", "classroom", str(tmp_path))
     assert result.code == 1
     assert result.err == (

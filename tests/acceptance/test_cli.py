@@ -15,8 +15,8 @@ from assets.media.load import load_media
 from assets.media.tallies import system
 from tallykeeper import refresh
 from tallykeeper.database.sql import CLAIM_WRITING
-from tallykeeper.installation.migrate import migrate
 from tests.acceptance.command import Command
+from tests.templates import migrated
 
 COMMANDS = [
     "init",
@@ -58,7 +58,7 @@ def listing(tmp_path: Path) -> Path:
 @pytest.fixture
 def built(tally: Command, engine: Engine, listing: Path) -> Command:
     """A database with the listing loaded and everything refreshed."""
-    migrate(engine, [system], with_sources=True)
+    migrated(engine, system)
     load_media(engine, listing)
     for each in system.tallies:
         refresh(engine, each)

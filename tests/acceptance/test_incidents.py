@@ -9,8 +9,8 @@ from sqlalchemy import Engine
 
 from assets.media.tallies import system
 from tallykeeper.faults import incidents
-from tallykeeper.installation.migrate import migrate
 from tests.acceptance.command import Command
+from tests.templates import migrated
 
 DAILY = "media.daily_contributions"
 
@@ -18,7 +18,7 @@ DAILY = "media.daily_contributions"
 @pytest.fixture
 def kept(tally: Command, engine: Engine) -> Command:
     """A database with incidents: one resolved, one open of a tally, one open of a job."""
-    migrate(engine, [system], with_sources=True)
+    migrated(engine, system)
     with engine.begin() as connection:
         incidents.report(connection, DAILY, "differs", "1 key differs.", differing=1)
         incidents.resolve(connection, DAILY, "differs", "the check matches_source")

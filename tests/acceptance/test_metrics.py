@@ -15,8 +15,8 @@ from sqlalchemy import Engine
 
 from assets.media.tallies import system
 from tallykeeper.cli import up
-from tallykeeper.installation.migrate import migrate
 from tests.acceptance.command import Command
+from tests.templates import migrated
 
 
 def _url(process: subprocess.Popen[str]) -> str:
@@ -30,7 +30,7 @@ def _url(process: subprocess.Popen[str]) -> str:
 def test_it_serves_figures_until_it_is_told_to_end(
     tally: Command, engine: Engine, number: signal.Signals
 ) -> None:
-    migrate(engine, [system], with_sources=True)
+    migrated(engine, system)
     tally.environment["TALLY_METRICS_ADDRESS"] = "0"
     with tally.start("metrics") as process:
         answer = httpx.get(_url(process), timeout=30)

@@ -1,4 +1,7 @@
-"""The running UI in a real browser: lineage, heat map, days and checks are there to be seen."""
+"""`tally demo`, and the UI over what it made: lineage, heat map, days and checks are to be seen.
+
+The demo takes longest of all, so what it says is looked at here too, without a browser.
+"""
 
 from __future__ import annotations
 
@@ -34,11 +37,17 @@ STOP = """mutation ($id: String!) {
 START = """mutation ($alerts: SensorSelector!) {
   startSensor(sensorSelector: $alerts) { ... on Sensor { sensorState { status } } } }"""
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(screenshots.CHROMIUM is None, reason="there is no chromium on this machine"),
-]
+# As many events of the fediverse as without it; a tenth of the rest.
+SIZE = 20_000
+
+pytestmark = pytest.mark.slow
+
+
+def in_browser(test: Callable[..., None]) -> Callable[..., None]:
+    """The test needs a browser, and is skipped where there is none."""
+    missing = screenshots.CHROMIUM is None
+    skipped = pytest.mark.skipif(missing, reason="there is no chromium on this machine")
+    return pytest.mark.browser(skipped(test))
 
 
 @pytest.fixture(scope="module")
@@ -50,28 +59,71 @@ def home() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def ui(home: Path) -> Iterator[str]:
-    environment = clean(TALLY_HOME=str(home))
-    tally = Path(sys.executable).with_name("tally")
-    subprocess.run([tally, "demo", "--size", "20000"], env=environment, check=True)
-    with screenshots.running_ui(environment) as base:
+def ended(home: Path) -> subprocess.CompletedProcess[str]:
+    """The demo, at its end."""
+    return subprocess.run(
+        [str(Path(sys.executable).with_name("tally")), "demo", "--size", str(SIZE)],
+        env=clean(TALLY_HOME=str(home)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def ui(home: Path, ended: subprocess.CompletedProcess[str]) -> Iterator[str]:
+    assert ended.returncode == 0, ended.stderr
+    with screenshots.running_ui(clean(TALLY_HOME=str(home))) as base:
         yield base
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def chromium() -> Iterator[Browser]:
     with screenshots.chromium() as browser:
         yield browser
 
 
-@pytest.fixture(autouse=True)
-def _closed(browser: Browser) -> Iterator[None]:
+@pytest.fixture
+def browser(chromium: Browser) -> Iterator[Browser]:
     """No page goes on asking the UI once its test is over."""
-    yield
-    for context in browser.contexts:
+    yield chromium
+    for context in chromium.contexts:
         context.close()
 
 
+def test_the_demo_shows_every_tally_and_leaves_nothing_running(
+    ended: subprocess.CompletedProcess[str], home: Path
+) -> None:
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.stdout.count("6 of 6 checks passed") == 4
+    warns = "checks passed; nothing_left_out of gallery/content_tags warns"
+    assert ended.stdout.count(f"12 of 13 {warns}") == 2
+    assert ended.stdout.count(f"3 of 4 {warns}") == 1
+    broken = "checks passed; events_processed of fediverse/mastodon_posts warns"
+    assert ended.stdout.count(f"13 of 14 {broken}") == 2
+    assert ended.stdout.count("12 of 12 checks passed") == 1
+    assert ended.stdout.count("24 of 24 checks passed") == 2
+    both = "events_processed of fediverse/mastodon_posts, nothing_left_out of gallery/content_tags"
+    assert ended.stdout.count(f"56 of 58 checks passed; {both} warn") == 1
+    names = (
+        "media.daily_contributions",
+        "media.hourly_contributions",
+        "gallery.content_tags ",
+        "fediverse.hashtag_hourly_stats",
+        "classroom.submission_counts",
+        "classroom.submission_daily_activity",
+    )
+    for name in names:
+        (row,) = [line for line in ended.stdout.splitlines() if line.strip().startswith(name)]
+        assert "every key" in row
+        assert row.split()[2] == "0", "nothing is pending"
+    assert "Trending on https://demo-one.example: #auroratonight (" in ended.stdout
+    assert "Trending on https://demo-two.example: #夏祭り (" in ended.stdout
+    assert "make up" in ended.stdout
+    assert not shared_server.is_running(home), ended.stderr
+
+
+@in_browser
 def test_each_system_is_a_group_of_the_graph(ui: str, browser: Browser) -> None:
     page = screenshots.systems(browser, ui)
     for system in ("media", "gallery", "fediverse", "classroom", "tallykeeper"):
@@ -79,22 +131,26 @@ def test_each_system_is_a_group_of_the_graph(ui: str, browser: Browser) -> None:
 
 
 @pytest.mark.parametrize("view", [screenshots.trending, screenshots.activity])
+@in_browser
 def test_the_charts_are_drawn(ui: str, browser: Browser, view: View) -> None:
     image = view(browser, ui).get_by_role("dialog").locator(screenshots.DRAWN).first
     assert image.evaluate("i => i.complete && i.naturalWidth > 500 && i.naturalHeight > 100")
 
 
+@in_browser
 def test_the_graph_leads_from_the_files_to_both_tallies(ui: str, browser: Browser) -> None:
     page = screenshots.graph(browser, ui)
     for asset in ("media_files", "daily_contributions", "hourly_contributions"):
         assert page.get_by_text(asset, exact=True).first.is_visible()
 
 
+@in_browser
 def test_the_heat_map_is_drawn(ui: str, browser: Browser) -> None:
     image = screenshots.heat_map(browser, ui).get_by_role("dialog").locator(screenshots.DRAWN)
     assert image.evaluate("i => i.complete && i.naturalWidth > 800 && i.naturalHeight > 100")
 
 
+@in_browser
 def test_days_are_partitions(ui: str, browser: Browser) -> None:
     page = screenshots.partitions(browser, ui)
     first = f"{datetime.now(UTC).year - 1}-01-01"
@@ -103,6 +159,7 @@ def test_days_are_partitions(ui: str, browser: Browser) -> None:
     assert page.get_by_text("Failed (0)").is_visible()
 
 
+@in_browser
 def test_a_backfill_shows_how_far_it_is(ui: str, browser: Browser) -> None:
     page = screenshots.backfill(browser, ui)
     for number in ("percent", "items_done", "items_total", "rows_per_second"):
@@ -110,11 +167,13 @@ def test_a_backfill_shows_how_far_it_is(ui: str, browser: Browser) -> None:
     assert page.get_by_text("observed in run").is_visible()
 
 
+@in_browser
 def test_the_junction_warns_of_what_it_leaves_out(ui: str, browser: Browser) -> None:
     page = screenshots.left_out(browser, ui)
     assert page.get_by_text("left_out_unknown_ids").first.is_visible()
 
 
+@in_browser
 def test_the_checks_are_green(ui: str, browser: Browser) -> None:
     page = screenshots.checks(browser, ui)
     for check in ("matches_source", "capture_intact", "fresh"):
@@ -122,18 +181,21 @@ def test_the_checks_are_green(ui: str, browser: Browser) -> None:
     assert page.get_by_text("Passed").first.is_visible()
 
 
+@in_browser
 def test_materialize_clicked_launches_a_run_that_succeeds(ui: str, browser: Browser) -> None:
     page = screenshots.materialize(browser, ui)
     page.get_by_role("link", name="View", exact=True).click()
     page.get_by_text("Success", exact=True).first.wait_for(timeout=WAIT)
 
 
+@in_browser
 def test_a_backfill_clicked_rebuilds_its_days_in_one_run(ui: str, browser: Browser) -> None:
     page = screenshots.launch_backfill(browser, ui)
     page.get_by_role("link", name="View", exact=True).click()
     page.get_by_text("100% completed").first.wait_for(timeout=WAIT)
 
 
+@in_browser
 def test_a_check_turns_red_by_a_wrong_row_and_green_by_the_repair(
     ui: str, browser: Browser, home: Path
 ) -> None:

@@ -147,10 +147,14 @@ def test_stop_ends_it_with_all_it_started(home: Path, port: int) -> None:
 
 
 @pytest.mark.slow
-def test_an_embedded_database_that_ended_is_started_again(home: Path, port: int) -> None:
+def test_an_embedded_database_that_ended_is_started_again_or_ends_it_with_one_sentence(
+    home: Path, port: int
+) -> None:
     environment = clean(TALLY_HOME=str(home), TALLY_SYSTEMS="media")
     with running(environment, port) as process:
-        postmaster = home / "postgres" / "postmaster.pid"
+        started = psutil.Process(process.pid).children(recursive=True)
+        data = home / "postgres"
+        postmaster = data / "postmaster.pid"
         killed = int(postmaster.read_text().splitlines()[0])
         os.kill(killed, signal.SIGKILL)
         assert process.stdout is not None
@@ -161,39 +165,38 @@ def test_an_embedded_database_that_ended_is_started_again(home: Path, port: int)
                 break
         assert "The embedded PostgreSQL ended by itself; starting it again ...\n" in said
         assert said[-1] == "It runs again.\n", said
-        assert int(postmaster.read_text().splitlines()[0]) != killed
+        again = int(postmaster.read_text().splitlines()[0])
+        assert again != killed
         assert ask(port) == {"locationEntries": [{"name": "tallykeeper", "loadStatus": "LOADED"}]}
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0
-        said += process.stdout.readlines()
-        assert len(said) < 100, said
-    assert not shared_server.is_running(home)
+        (data / "global/pg_control").rename(home / "broken")
+        os.kill(again, signal.SIGKILL)
+        require_ended_for_want_of_it(process, "did not start (", started)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("broken", "said"),
-    [
-        ("global/pg_control", "did not start ("),
-        ("PG_VERSION", "has no data any more"),
-    ],
-)
-def test_an_embedded_database_that_cannot_start_again_ends_it_with_one_sentence(
-    home: Path, port: int, broken: str, said: str
+def test_an_embedded_database_without_its_data_ends_it_with_one_sentence(
+    home: Path, port: int
 ) -> None:
     environment = clean(TALLY_HOME=str(home), TALLY_SYSTEMS="media")
     with running(environment, port) as process:
         started = psutil.Process(process.pid).children(recursive=True)
         data = home / "postgres"
-        (data / broken).rename(home / "broken")
+        (data / "PG_VERSION").rename(home / "broken")
         os.kill(int((data / "postmaster.pid").read_text().splitlines()[0]), signal.SIGKILL)
-        assert process.wait(120) == 1
-        assert process.stdout is not None
-        lines = process.stdout.readlines()
-        assert lines[-1].startswith("tally: the embedded database in "), lines
-        assert said in lines[-1]
-        assert len(lines) < 100, lines
-        assert not [child for child in started if child.is_running()]
+        require_ended_for_want_of_it(process, "has no data any more", started)
+    assert not shared_server.is_running(home)
+
+
+def require_ended_for_want_of_it(
+    process: subprocess.Popen[str], said: str, started: list[psutil.Process]
+) -> None:
+    assert process.wait(120) == 1
+    assert process.stdout is not None
+    lines = process.stdout.readlines()
+    assert lines[-1].startswith("tally: the embedded database in "), lines
+    assert said in lines[-1]
+    assert len(lines) < 100, lines
+    assert not [child for child in started if child.is_running()]
 
 
 def test_a_port_that_is_taken_is_a_clear_error(port: int) -> None:
