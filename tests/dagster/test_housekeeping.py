@@ -31,7 +31,7 @@ STEP = "media__daily_contributions"
 MANY = 1_000
 # Three checks of two tallies.
 CHECK_RECORDS = 6
-DAYS = [days_ago(n) for n in range(900, 905)]
+DAYS = [days_ago(n) for n in range(500, 505)]
 
 
 @pytest.fixture(autouse=True)
