@@ -17,6 +17,8 @@ PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
 PYTEST := $(BIN)/pytest $(PARALLEL)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Tests start hundreds of processes, and each would compile the project's modules for itself.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up down test test-unit test-engine test-systems test-slow coverage golden lint format bench docs screenshots lock clean
