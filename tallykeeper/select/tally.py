@@ -210,6 +210,7 @@ class SelectTally(Tally):
         self.has_unique_index = not plan.is_bag
         self.summed = None
         self._output = tuple(column.name for column in plan.columns)
+        self._check_names()
         if plan.is_bag:
             self.key = (*self._output, COPY)
         else:
@@ -507,7 +508,8 @@ class SelectTally(Tally):
     def _check(self) -> None:
         """Nothing, before the plan is known."""
 
-    def _check_bound(self) -> None:
+    def _check_names(self) -> None:
+        """Raise DeclarationError where the declaration names a column that there is not."""
         at = (self._given_time_key.column,) if self._given_time_key is not None else ()
         indexed = [name for each in self._indexes for name in each]
         for what, names in (("key", self.given_key), ("window", at), ("index", indexed)):
@@ -519,6 +521,8 @@ class SelectTally(Tally):
                         f"{self.name}: `{what}` names {name!r}, but the SELECT has no such"
                         f" column{hint}"
                     )
+
+    def _check_bound(self) -> None:
         for name in self._output:
             fault = validation.fault_of_type(self.table.c[name], name in self.key)
             if fault:
