@@ -105,10 +105,7 @@ def _migrate(
     schema_version.bring_up(connection)
     suspension.install(connection)
     if with_sources:
-        # Before anything is compiled that reads them.
-        for system in result.systems:
-            declared = [table for table in system.sources if len(table.c)]
-            result.done += derived_tables.create(connection, declared, "source")
+        result.done += _create_read_sources(connection, result.systems)
     result.done += select_plans.prepare(connection, kept)
     tables = [_Tables(connection, system, without) for system in result.systems]
     for each in tables:
@@ -126,6 +123,17 @@ def _migrate(
     result.done += roles.keep(connection, kept, result.systems)
     result.done += event_triggers.keep(connection, wanted_event_triggers())
     return result
+
+
+def _create_read_sources(connection: Connection, systems: Sequence[System]) -> list[str]:
+    """Create the declared source tables of systems with SELECTs, before these are compiled."""
+    done = []
+    for system in systems:
+        if any(tally.kind == "select" for tally in system.tallies):
+            own = set(system.derived)
+            sources = [t for t in system.metadata.sorted_tables if t not in own and len(t.c)]
+            done += derived_tables.create(connection, sources, "source")
+    return done
 
 
 class _Tables:
