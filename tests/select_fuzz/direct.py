@@ -36,9 +36,6 @@ class Direct:
         self.connection = psycopg.connect(url, autocommit=True, prepare_threshold=None)
         self.connection.execute(
             f"CREATE SCHEMA IF NOT EXISTS kept; CREATE SCHEMA IF NOT EXISTS {ENGINE_SCHEMA};"
-            # What the engine's own functions call to refuse a relation that was damaged.
-            f"CREATE FUNCTION {ENGINE_SCHEMA}.require_unbroken(VARIADIC regclass[])"
-            " RETURNS boolean LANGUAGE sql AS 'SELECT true';"
             "SET jit = off; SET statement_timeout = '8s'"
         )
         self.engine = open_engine(url)
@@ -84,8 +81,6 @@ class Direct:
                 )
             for index in getattr(node, "indexes", ()):
                 self._run(f"CREATE INDEX ON {node.state} ({index})")
-        if plan.changes:
-            self._run(changes_function.create_raw(changes_of(name), log, plan))
         copies = f", {COPY} integer" if plan.is_bag else ""
         self._run(f"CREATE TABLE kept.{name} ({_definitions(plan.columns)}{copies})")
         if plan.key and not plan.is_bag:
@@ -215,9 +210,19 @@ class Direct:
         is_stale, pending = self.pending(kept)
         if is_stale or (pending and not plan.changes):
             return kept.definition
-        names = [c.name for c in plan.columns]
-        if not plan.changes:
+        if not pending:
             return kept.derived
+        names = [c.name for c in plan.columns]
+        # A function, for the settings that the statement needs and the definition must not have.
+        settings = " ".join(f"SET {n} = '{v}'" for n, v in changes_function.SETTINGS.items())
+        returns = ", ".join(f"{_quoted(c.name)} {c.type}" for c in plan.columns)
+        self._run(f"DROP FUNCTION IF EXISTS {changes_of(kept.name)}()")
+        self._run(
+            f"CREATE FUNCTION {changes_of(kept.name)}() RETURNS TABLE ({returns}, {TOTAL} bigint)"
+            f" LANGUAGE plpgsql STABLE {settings} AS $f$ #variable_conflict use_column\n"
+            f"BEGIN RETURN QUERY SELECT {_names(names, 'c')}, c.{TOTAL}::bigint"
+            f" FROM ({statement(plan, pending)}) AS c; END $f$"
+        )
         same = _same(names if plan.is_bag else list(plan.key))
         return (
             f"(WITH changed AS MATERIALIZED (SELECT * FROM {changes_of(kept.name)}())"

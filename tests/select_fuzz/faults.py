@@ -207,18 +207,6 @@ def having_is_ignored() -> Iterator[None]:
 
 
 @fault
-def distinct_values_are_counted_by_rows() -> Iterator[None]:
-    """count(DISTINCT x) counts as count(x)."""
-    original = aggregates._store
-
-    def store(made: Any, amount: Any, of: Any = None) -> str:
-        return original(made, amount, None if made.stored else of)
-
-    with patch.object(aggregates, "_store", store):
-        yield
-
-
-@fault
 def deletes_are_not_captured() -> Iterator[None]:
     """A DELETE leaves nothing in the log."""
     sides = {**direct._SIDES, "delete": {}}
