@@ -90,6 +90,8 @@ DECLARE
   statement text;
   shown text;
   is_other boolean := false;
+  other_types text := format('resumed %s, whose columns are of other types now: run `tally'
+    ' migrate`; until then its live view reads the sources', resume.tally);
   said text := format('resumed %s; the next refresh rebuilds it', resume.tally);
 BEGIN
   SELECT * INTO held FROM tallykeeper.suspensions AS s WHERE s.tally = resume.tally FOR UPDATE;
@@ -112,6 +114,7 @@ BEGIN
         FOREACH statement IN ARRAY coalesce(granted, '{}') LOOP
           EXECUTE statement;
         END LOOP;
+        said := other_types;
       WHEN syntax_error_or_access_rule_violation OR feature_not_supported THEN
         RAISE EXCEPTION '% cannot be resumed: %. Its SELECT uses what this transaction changed:'
           ' keep that, or change the SELECT and call `tally migrate` instead of resume',
@@ -125,8 +128,7 @@ BEGIN
       -- The stored changes are of the former types: until it is compiled again, the view reads
       -- the SELECT itself, each column as the view had it.
       is_other := true;
-      said := format('resumed %s, whose columns are of other types now: run `tally migrate`; until'
-        ' then its live view reads the sources', resume.tally);
+      said := other_types;
       SELECT string_agg(CASE a.attname WHEN 'tally_copy' THEN (
           SELECT format('(row_number() OVER (PARTITION BY %s))::integer AS tally_copy',
             string_agg(format('s.%I', d.attname), ', ' ORDER BY d.attnum))

