@@ -159,6 +159,11 @@ class FromClause:
         item = self._of.expression(node, self._scope, self._ctes)
         new = self._of.unique(name)
         names = list(alias.columns) if alias is not None else []
+        # UNNEST has the name of the column with the ordinality apart from others.
+        unnest = item if isinstance(item, exp.Unnest) else item.this
+        if isinstance(unnest, exp.Unnest) and isinstance(unnest.args.get("offset"), exp.Identifier):
+            names.append(unnest.args["offset"])
+            unnest.set("offset", True)
         item.set("alias", _alias(new))
         item.args["alias"].set("columns", [c.copy() for c in names])
         columns: list[tuple[str, exp.Expr]] = [(c.name, column(new, c.name)) for c in names]
