@@ -275,8 +275,11 @@ def span_of(partitions: dg.DailyPartitionsDefinition) -> Span:
 def _more(tally: Tally, extra: Extra | None, engine: Engine) -> Mapping[str, dg.MetadataValue]:
     # Dagster reads the lineage of columns from materializations, not from definitions.
     lineage = dg.MetadataValue.column_lineage(columns.lineage(tally))
+    # The types of a SELECT's columns are known from the database alone.
+    found = {"dagster/column_schema": columns.schema_of_table(tally.table)}
     return {
         "dagster/column_lineage": lineage,
+        **(found if tally.kind == "select" else {}),
         **incident_summary.of_tally(engine, tally),
         **(extra(engine) if extra else {}),
     }
