@@ -21,6 +21,7 @@ from tallykeeper.cli.load import load
 from tallykeeper.cli.project.commands import init, new
 from tallykeeper.cli.run import demo, env, metrics, roles, serve, stop, test_alert, up
 from tallykeeper.cli.select.commands import check, explain, resume, suspend
+from tallykeeper.settings import SettingError
 
 
 def main() -> None:
@@ -56,10 +57,24 @@ def main() -> None:
 
 
 class _InOrder(click.Group):
-    """Lists its commands as they stand here, not by the alphabet."""
+    """Lists its commands as they stand here, not by the alphabet; then those of the systems.
+
+    Where these cannot be told, the others are listed, and why is said at the end.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*self.commands, *_of_systems()]
+        try:
+            return [*self.commands, *_of_systems()]
+        except SettingError:
+            return [*self.commands]
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_epilog(ctx, formatter)
+        try:
+            _of_systems()
+        except SettingError as error:
+            formatter.write_paragraph()
+            formatter.write_text(f"Commands that systems bring along are not listed: {error}")
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         return self.commands.get(cmd_name) or _of_systems().get(cmd_name)

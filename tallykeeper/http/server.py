@@ -1,7 +1,7 @@
 """`tally serve`: uvicorn with one or several worker processes, until Ctrl-C or SIGTERM.
 
-Invariants: each worker opens connections of its own, after it was started; and a signal
-lets answers that are under way be finished.
+Invariants: each worker opens connections of its own, after it was started; a signal lets answers
+that are under way be finished, and while it starts it ends it at once.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType, ModuleType
+from typing import Any
 
 import uvicorn
 
@@ -20,8 +21,16 @@ from tallykeeper.embedded import shared_server
 
 LOOPBACK = "127.0.0.1"
 APP = "tallykeeper.http.app"
-GRACE_SECONDS = 10
-KEEP_ALIVE_SECONDS = 30
+OPTIONS: dict[str, Any] = {
+    "factory": True,
+    "log_level": "warning",
+    "access_log": False,
+    "server_header": False,
+    "timeout_keep_alive": 30,
+    "timeout_graceful_shutdown": 10,
+}
+# As uvicorn ends where it cannot start.
+NOT_STARTED = 3
 
 
 class CannotListen(RuntimeError):
@@ -47,8 +56,7 @@ def run_server(
     settings.serve_statement_seconds()
     _require_free(host, port)
     with ExitStack() as stack:
-        # Uvicorn passes a signal that ended it on to the handler before it; it is done by then.
-        stack.enter_context(_signals_are_handled())
+        signals = stack.enter_context(_signals_handled())
         folder = settings.serve_folder() if folder_app is not None else None
         if folder_app is None or folder is None:
             _require_database(stack)
@@ -58,18 +66,17 @@ def run_server(
         say(f"Tallykeeper answers at http://{shown}:{port}  (Ctrl-C ends it)")
         if folder is not None:
             say(f"No database is asked: it counts the files of {folder}")
-        uvicorn.run(
-            f"{folder_app.__name__ if folder_app else APP}:create_app",
-            factory=True,
-            host=host,
-            port=port,
-            workers=workers,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=GRACE_SECONDS,
-        )
+        app = f"{folder_app.__name__ if folder_app else APP}:create_app"
+        if workers > 1:
+            signals.are_ignored = True
+            uvicorn.run(app, host=host, port=port, workers=workers, **OPTIONS)
+            return
+        config = uvicorn.Config(app, host=host, port=port, **OPTIONS)
+        config.load_app()
+        signals.server = server = uvicorn.Server(config)
+        server.run()
+        if not server.started:
+            raise SystemExit(NOT_STARTED)
 
 
 def _require_database(stack: ExitStack) -> None:
@@ -81,15 +88,32 @@ def _require_database(stack: ExitStack) -> None:
     engine.dispose()
 
 
-@contextmanager
-def _signals_are_handled() -> Iterator[None]:
-    def ignore(number: int, frame: FrameType | None) -> None:
-        del number, frame
+class _Signals:
+    """What Ctrl-C and SIGTERM do while uvicorn does not handle them itself.
 
+    They end the command as long as there is no server, and then the server. One that has ended the
+    server is passed on to here as well; there is nothing left to do then.
+    """
+
+    def __init__(self) -> None:
+        self.server: uvicorn.Server | None = None
+        self.are_ignored = False
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        if self.server is not None:
+            self.server.should_exit = True
+        elif not self.are_ignored:
+            raise SystemExit(0)
+
+
+@contextmanager
+def _signals_handled() -> Iterator[_Signals]:
+    signals = _Signals()
     numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, ignore) for number in numbers]
+    before = [signal.signal(number, signals.handle) for number in numbers]
     try:
-        yield
+        yield signals
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)

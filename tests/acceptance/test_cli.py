@@ -80,6 +80,19 @@ def test_every_command_explains_itself_with_an_example(tally: Command, command: 
     assert max(map(len, result.out.splitlines())) <= 80
 
 
+def test_help_needs_no_system_that_can_be_told(tally: Command) -> None:
+    every = tally.ok("--help").out
+    assert "\n  listen " in every
+    tally.environment["TALLY_SCHEMA_FEDIVERSE"] = "tallykeeper"
+    said = tally.ok("--help").out
+    assert [c for c in COMMANDS if f"\n  {c} " in said] == [c for c in COMMANDS if c != "listen"]
+    end = " ".join(said.split("\n\n")[-1].split())
+    assert end.startswith(
+        "Commands that systems bring along are not listed: TALLY_SCHEMA_FEDIVERSE: expected"
+    )
+    assert tally.ok("migrate", "--help").out.startswith("Usage: tally migrate")
+
+
 def test_from_nothing_to_a_verified_tally(tally: Command, listing: Path) -> None:
     tally.environment["TALLY_SYSTEMS"] = "media"
     migrated = tally.ok("migrate", "--with-sources")

@@ -99,6 +99,19 @@ def test_several_workers_answer_alike_and_end_together(migrated: Command) -> Non
     assert alive == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_while_it_starts(tally: Command, number: signal.Signals) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(START_SECONDS)
+        tally.url = f"postgresql://127.0.0.1:{silent.getsockname()[1]}/app"
+        process = tally.start("serve", "--port", str(free_port()))
+        connection, _ = silent.accept()
+        with connection:
+            process.send_signal(number)
+            said = process.communicate(timeout=10)
+    assert (process.returncode, *said) == (0, "", "")
+
+
 def test_an_answer_that_is_under_way_is_finished(migrated: Command) -> None:
     engine = open_engine(migrated.url)
     execute(
