@@ -167,12 +167,16 @@ class _Tables:
         done = []
         for raw in system.raw:
             done += complete(connection, raw, system.access.marked.get(raw, ()))
+        # Who declares no table has not said that one of that name may be written.
+        strange = [t.table for t in self._kept if t.has_plain_table and t.table in self._new]
         for tally in self._kept:
-            if tally.table not in self._new and tally.has_plain_table:
+            if tally.has_plain_table and tally.table not in self._new:
                 done += derived_tables.remake(connection, tally)
-            done += convert(connection, tally)
+            if tally.table not in strange:
+                done += convert(connection, tally)
         adopted = [table for table in system.processed if table in self._new]
-        done += derived_tables.complete(connection, self._derived, self._kept, adopted)
+        completed = [table for table in self._derived if table not in strange]
+        done += derived_tables.complete(connection, completed, self._kept, adopted)
         if aside:
             done += self._move_processed_aside()
             for tally in self._kept:

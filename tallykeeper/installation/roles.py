@@ -48,6 +48,7 @@ KEPT = {
     "dependencies": WRITE,
     "unbuilt": READ,
     "select_plans": READ,
+    "suspensions": READ,
     "refresh_costs": ("SELECT", "INSERT", "UPDATE"),
     "schema_version": READ,
 }

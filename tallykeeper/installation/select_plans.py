@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, cast, func, select, true
+from sqlalchemy import Column, Connection, cast, func, select, true
 from sqlalchemy.dialects.postgresql import OID, insert
 from sqlalchemy.exc import DBAPIError
 
@@ -24,10 +24,13 @@ from tallykeeper.database.sqlstates import (
     SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION,
     sqlstate_of,
 )
+from tallykeeper.declarations.column_types import holds
 from tallykeeper.declarations.tally import Tally
-from tallykeeper.errors import DeclarationError
+from tallykeeper.errors import DeclarationError, DoesNotFit
 from tallykeeper.installation import view_replacement
+from tallykeeper.installation.schema_check import declared_type
 from tallykeeper.select import plan_json
+from tallykeeper.select.column_types import column_type
 from tallykeeper.select.definition.nearest_names import nearest_name
 from tallykeeper.select.plan import Plan
 from tallykeeper.select.tally import SelectTally
@@ -55,6 +58,7 @@ def prepare(connection: Connection, tallies: Iterable[Tally]) -> list[str]:
         _require_maintainable(connection, tally, tally.definition_name)
         plan = compile_plan(connection, tally)
         tally.bind_to(plan, definition_of(connection, tally) or "")
+        _require_room(connection, tally)
         if _store(connection, tally, plan):
             done.append(f"compiled {tally.name}: {plan.strategy}")
     return done
@@ -90,6 +94,31 @@ def _explained(connection: Connection, tally: SelectTally, create: str) -> Itera
         message = _said_of(error, tally, len(create))
         meant = nearest_name(connection, code, message, tally.text)
         raise DeclarationError(message + meant) from error
+
+
+def _require_room(connection: Connection, tally: SelectTally) -> None:
+    """Raise DoesNotFit where a declared table has columns that cannot hold what the SELECT returns.
+
+    A table that is made for the SELECT has its types.
+    """
+    if tally.has_plain_table:
+        return
+    pairs = [
+        (tally.table.c[column.name], Column(column.name, column_type(column.type)))
+        for column in tally.plan.columns
+    ]
+    typed = [(c.name, declared_type(connection, c), declared_type(connection, r)) for c, r in pairs]
+    unfit = [
+        f"{name} is {declared}, but the SELECT returns {returned}"
+        for name, declared, returned in typed
+        if not holds(declared, returned)
+    ]
+    if unfit:
+        raise DoesNotFit(
+            f"{tally.name}: the declared table {sql.name_of(tally.table)} cannot hold what its"
+            f" SELECT returns: {', '.join(unfit)}. Nothing was changed; cast it in the SELECT, or"
+            " declare the column so"
+        )
 
 
 def definition_of(connection: Connection, tally: SelectTally) -> str | None:

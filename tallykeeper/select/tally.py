@@ -413,7 +413,9 @@ class SelectTally(Tally):
 
     def differ(self, left: str, right: str) -> str:
         # By their images: what is equal may still show differently, and json has no equality.
-        sides = (sql.columns(self.measures, alias) for alias in (left, right))
+        # The types of both sides have to be the same, and a declared table may have wider ones.
+        typed = [f".{sql.quote(n)}::{self.type_of(n)}" for n in self.measures]
+        sides = (", ".join(f"{alias}{column}" for column in typed) for alias in (left, right))
         return "ROW({})::record *<> ROW({})::record".format(*sides)
 
     @property

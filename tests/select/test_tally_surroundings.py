@@ -188,19 +188,19 @@ def test_a_refresh_finds_keys_with_nulls_by_the_index(orders: Engine, spent: Sel
 
 
 def test_costs_tell_when_all_is_less() -> None:
-    unknown = Costs(None, {}, 1_000_000)
-    assert not unknown.is_less_for_all({1: 10_000_000})
-    measured = Costs(10.0, {1: 0.001, 2: 0.1}, 1_000_000)
+    sizes = {1: 1_000_000.0, 2: 100.0, 3: 10_000.0}
+    assert not Costs(None, {}, sizes).is_less_for_all({1: 10_000_000})
+    measured = Costs(10.0, {1: 0.001, 2: 0.1}, sizes)
     assert not measured.is_less_for_all({1: 9_000})
     assert measured.is_less_for_all({1: 11_000})
-    # So few are always consumed by themselves, whatever they took once.
-    assert not measured.is_less_for_all({2: refresh_costs.FEWEST})
-    assert measured.is_less_for_all({2: refresh_costs.FEWEST + 1})
-    # Of a source of which nothing was measured a tenth of all rows takes as long as all.
-    assert not measured.is_less_for_all({3: 90_000})
-    assert measured.is_less_for_all({3: 110_000})
-    assert measured.most_pending == 1_000
-    assert Costs(10.0, {1: 0.0001}, 1_000_000).most_pending == 100_000
+    # However few, where it was measured what one takes.
+    assert not measured.is_less_for_all({2: 99})
+    assert measured.is_less_for_all({2: 101})
+    # Of a source of which nothing was measured all rows take as long as everything.
+    assert not measured.is_less_for_all({3: 9_000})
+    assert measured.is_less_for_all({3: 11_000})
+    assert measured.most_pending == 10_000
+    assert Costs(10.0, {2: 0.1}, sizes).most_pending == refresh_costs.FEWEST
 
 
 def test_what_a_refresh_takes_is_remembered(orders: Engine, spent: SelectTally) -> None:
