@@ -34,6 +34,8 @@ FROM (
     FROM pg_inherits WHERE inhparent = ANY (o.relations) OR inhrelid = ANY (o.relations)
   UNION ALL SELECT concat_ws(' ', 'constraint', oid, xmin), NULL
     FROM pg_constraint WHERE conrelid = ANY (o.relations)
+  UNION ALL SELECT concat_ws(' ', 'unique index', indexrelid, xmin), NULL
+    FROM pg_index WHERE indisunique AND indrelid = ANY (o.relations)
   UNION ALL SELECT concat_ws(' ', 'subscribed', srrelid, xmin), NULL
     FROM pg_subscription_rel WHERE srrelid = ANY (o.relations)
   UNION ALL SELECT concat_ws(' ', 'function', p.oid, p.xmin, n.xmin, p.proowner::regrole, p.proacl),

@@ -94,7 +94,12 @@ def _only_spelled_otherwise(each: Found) -> bool:
 
 def _null_changed(each: Found, what: str) -> Iterator[Drift]:
     if each.changed("not null") and not each.now["not null"]:
-        yield each.drift("null allowed", f"{what} may be null now", Consequence.REINSTALL)
+        yield each.drift(
+            "null allowed",
+            f"{what} may be null now",
+            Consequence.REINSTALL,
+            missed=each.context.has_plan and each.role == "source",
+        )
     elif each.changed("not null") or each.changed("constraints") or each.changed("labels"):
         yield each.drift("constraint", f"{what} has other constraints", Consequence.INFORMATION)
 

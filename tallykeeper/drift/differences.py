@@ -130,6 +130,8 @@ class Context:
     keeper: str
     # Functions were handed to that owner, so what they belonged to before is not to have them back.
     is_handed_over: bool
+    # Its plan stands on unique keys of the sources, and on columns that are never null.
+    has_plan: bool = False
 
 
 def of_facts(each: Found, names: Sequence[str]) -> str:

@@ -20,7 +20,7 @@ from tallykeeper.database.sql_files import sql_file
 from tallykeeper.drift import catalog_rows
 
 # Facts that another version of this query recorded are not comparable.
-FORMAT = 3
+FORMAT = 4
 
 # Names, definitions and constants in them are written alike whatever the session's settings are.
 _SETTINGS = (
@@ -43,6 +43,8 @@ _COMPARED = f"""{_NOW}, was AS MATERIALIZED (
 SELECT tally, kind, name, part, coalesce(now.role, was.role) AS role, was.facts AS was,
   now.facts AS now, was.identity AS was_identity, now.identity AS now_identity, now.filtered,
   (SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE oid = {_OURS}) AS keeper,
+  EXISTS (SELECT FROM was AS w WHERE w.tally = coalesce(now.tally, was.tally)
+    AND w.role = 'definition') AS is_select,
   CASE WHEN now.facts IS NULL AND kind = 'relation' AND was.identity ? 'oid' THEN
     (SELECT format('%%I.%%I', n.nspname, c.relname) FROM pg_class AS c
      JOIN pg_namespace AS n ON n.oid = c.relnamespace

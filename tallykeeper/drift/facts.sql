@@ -49,6 +49,14 @@ WITH RECURSIVE root AS MATERIALIZED (
     'constraints', (SELECT array_agg(k.conname ORDER BY k.conname) FROM pg_constraint AS k
       WHERE k.conrelid = c.oid AND k.contype IN ('c', 'x', 'f')
       AND c.relnamespace = 'tallykeeper'::regnamespace),
+    'keys', (SELECT array_agg(k.columns ORDER BY k.columns) FROM (
+      SELECT (SELECT string_agg(a.attname, ', ' ORDER BY u.n) FROM unnest(i.indkey::int2[])
+          WITH ORDINALITY AS u (attnum, n) JOIN pg_attribute AS a ON a.attrelid = i.indrelid
+          AND a.attnum = u.attnum WHERE u.n <= i.indnkeyatts)
+        || CASE WHEN i.indnullsnotdistinct THEN ' (nulls too)' ELSE '' END AS columns
+      FROM pg_index AS i WHERE i.indrelid = c.oid AND i.indisunique AND i.indimmediate
+      AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL) AS k
+      WHERE c.relkind IN ('r', 'p') AND c.relnamespace <> 'tallykeeper'::regnamespace),
     'subscribed', (SELECT true FROM pg_subscription_rel AS s WHERE s.srrelid = c.oid LIMIT 1)
     ) AS facts,
     jsonb_build_object('oid', c.oid::bigint, 'storage', c.relfilenode::bigint,

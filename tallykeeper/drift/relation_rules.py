@@ -222,6 +222,25 @@ def _detaching(each: Found) -> Iterator[Drift]:
         yield each.drift("detaching", "is being detached", Consequence.REINSTALL, missed=True)
 
 
+def _keys_changed(each: Found) -> Iterator[Drift]:
+    if each.role != "source" or not each.context.has_plan:
+        return
+    lost = sorted(set(each.was["keys"] or ()) - set(each.now["keys"] or ()))
+    if lost:
+        yield each.drift(
+            "unique key",
+            f"nothing makes its rows unique by {' and by '.join(lost)} any more",
+            Consequence.REINSTALL,
+            missed=True,
+        )
+    else:
+        yield each.drift(
+            "unique key",
+            "has another unique key; `tally migrate` compiles its tallies with it",
+            Consequence.INFORMATION,
+        )
+
+
 def _rules_changed(each: Found) -> Iterator[Drift]:
     if each.role in {"source", "above"}:
         yield each.drift(
@@ -263,6 +282,7 @@ _RELATION_FACTS: dict[str, Callable[[Found], Iterator[Drift]]] = {
     "owner": _owner_changed,
     "parents": _parents_changed,
     "detaching": _detaching,
+    "keys": _keys_changed,
     "rules": _rules_changed,
     "row security": _row_security,
     "constraints": _constraints_changed,

@@ -90,6 +90,7 @@ def _context(rows: Sequence[Any]) -> Context:
         ),
         rewritten=any(row.role == "source" for row in stored),
         keeper=database.keeper,
+        has_plan=any(row.is_select for row in rows),
         is_handed_over=any(
             row.kind == "function"
             and row.was

@@ -180,11 +180,11 @@ class FromItems(Laterals):
             for condition in on:
                 asked.where(condition.copy(), copy=False)
             alone = self._filtered(products, exp.Not(this=exp.Exists(this=asked)))
-            return [replace(p, names={**p.names, **nulls}, is_one_select=False) for p in alone]
+            return [replace(p, names={**p.names, **nulls}) for p in alone]
         keys = self._keys(others, local, [inner for _, inner in pairs], tree)
         rows = []
         for product in products:
-            rows.append(replace(product, names={**product.names, **nulls}, is_one_select=False))
+            rows.append(replace(product, names={**product.names, **nulls}))
             for key in keys:
                 both = product.times(key.product)
                 equal = [

@@ -157,10 +157,13 @@ def changes(
         )
         return [step], text(final)
     if key is not None:
+        # A key that the declaration names may not be unique: then the derived table says so.
         by = ", ".join(sql.quote(k) for k in key)
         final = (
-            f"SELECT DISTINCT ON ({by}) {listed}, CASE WHEN {M} > 0 THEN 1 ELSE 0 END"
-            f" AS {TOTAL} FROM tally_changed ORDER BY {by}, {M} DESC"
+            f"SELECT {listed}, CASE WHEN {M} > 0 THEN 1 ELSE 0 END AS {TOTAL} FROM ("
+            f"SELECT {listed}, {M}, max({M}) OVER (PARTITION BY {by}) AS tally_best"
+            f" FROM tally_changed) AS q CROSS JOIN generate_series(1, greatest({M}, 1))"
+            f" WHERE {M} > 0 OR tally_best < 0"
         )
         return [step], text(final)
     # The derived table has an index of this number.
