@@ -107,7 +107,8 @@ class Rows(Groups):
         for name in lookups:
             reached = self._reached(base, lookups, {name}, reason)
             inputs += [Input(p, found_by, {COUNT: ONE}) for p in reached]
-        for expression in (*outputs, *conditions):
+        joined = [c for lookup in lookups.values() for c in lookup.conditions]
+        for expression in (*outputs, *conditions, *joined):
             for found in own_nodes(expression):
                 if isinstance(found, exp.Query):
                     asked = self._asked(base, lookups, found, reason)
