@@ -276,7 +276,8 @@ def _more(tally: Tally, extra: Extra | None, engine: Engine) -> Mapping[str, dg.
     # Dagster reads the lineage of columns from materializations, not from definitions.
     lineage = dg.MetadataValue.column_lineage(columns.lineage(tally))
     # The types of a SELECT's columns are known from the database alone.
-    found = {"dagster/column_schema": columns.schema_of_table(tally.table)}
+    schema = dg.MetadataValue.table_schema(columns.schema_of_table(tally.table))
+    found = {"dagster/column_schema": schema}
     return {
         "dagster/column_lineage": lineage,
         **(found if tally.kind == "select" else {}),

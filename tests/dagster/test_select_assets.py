@@ -70,5 +70,7 @@ def test_the_hourly_job_keeps_them_and_shows_their_types(
     (made,) = [
         m for m in done.asset_materializations_for_node("shop__revenue") if m.asset_key == KEY
     ]
-    schema = made.metadata["dagster/column_schema"].value
-    assert [(c.name, c.type) for c in schema.columns] == [("country", "text"), ("cents", "bigint")]
+    schema = made.metadata["dagster/column_schema"]
+    assert isinstance(schema, dg.TableSchemaMetadataValue)
+    columns = [(c.name, c.type) for c in schema.schema.columns]
+    assert columns == [("country", "text"), ("cents", "bigint")]
