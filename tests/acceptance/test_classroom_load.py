@@ -28,7 +28,7 @@ def dataset(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_dataset_is_loaded_and_what_was_treated_is_told(
+def test_a_dataset_is_loaded_and_what_was_treated_is_reported(
     tally: Command, engine: Engine, dataset: Path
 ) -> None:
     migrated(engine, system)

@@ -80,7 +80,7 @@ def test_every_command_explains_itself_with_an_example(tally: Command, command: 
     assert max(map(len, result.out.splitlines())) <= 80
 
 
-def test_help_needs_no_system_that_can_be_told(tally: Command) -> None:
+def test_help_needs_no_system_that_can_be_loaded(tally: Command) -> None:
     every = tally.ok("--help").out
     assert "\n  listen " in every
     tally.environment["TALLY_SCHEMA_FEDIVERSE"] = "tallykeeper"
@@ -419,7 +419,9 @@ def test_ctrl_c_ends_it_with_a_word_and_nothing_done(built: Command, engine: Eng
     assert json.loads(built.ok("status", "--json").out)["tallies"][0]["pending"] == 3
 
 
-def test_a_server_that_goes_away_is_told_in_one_sentence(built: Command, engine: Engine) -> None:
+def test_a_server_that_goes_away_is_reported_in_one_sentence(
+    built: Command, engine: Engine
+) -> None:
     with engine.begin() as holder:
         holder.execute(text("LOCK TABLE media.daily_contributions IN ACCESS EXCLUSIVE MODE"))
         process = built.start("refresh", "daily_contributions")

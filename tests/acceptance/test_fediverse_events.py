@@ -151,7 +151,7 @@ def test_a_second_signal_ends_a_listener_at_once(
     assert process.returncode == -signal.SIGTERM
 
 
-def test_a_server_that_refuses_is_told_without_the_token(
+def test_a_server_that_refuses_is_reported_without_the_token(
     tally: Command, fediverse: Engine, mastodon: MastodonServer
 ) -> None:
     assert scalar(fediverse, COUNT) == 0
@@ -172,7 +172,7 @@ def test_a_server_that_refuses_is_told_without_the_token(
         (["https://a.example", "--stream", "home"], "--stream: expected public, local, user or"),
     ],
 )
-def test_what_cannot_be_listened_to_is_told(
+def test_what_cannot_be_listened_to_is_reported(
     tally: Command, arguments: list[str], sentence: str
 ) -> None:
     result = tally.run("listen", *arguments)

@@ -27,7 +27,7 @@ def _url(process: subprocess.Popen[str]) -> str:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_serves_figures_until_it_is_told_to_end(
+def test_it_serves_figures_until_it_is_asked_to_end(
     tally: Command, engine: Engine, number: signal.Signals
 ) -> None:
     migrated(engine, system)
@@ -96,7 +96,7 @@ def test_a_malformed_address_is_refused_by_every_command(tally: Command, command
     assert "TALLY_METRICS_ADDRESS: expected an address to listen at" in result.err
 
 
-def test_a_port_that_is_taken_is_a_clear_error(tally: Command) -> None:
+def test_a_port_that_is_in_use_is_a_clear_error(tally: Command) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()

@@ -50,7 +50,7 @@ def library(quiet: Location, hook: Webhook) -> Location:
     return quiet
 
 
-def test_a_failed_check_is_told_with_keys_and_values_and_so_is_its_recovery(
+def test_a_failed_check_is_reported_with_keys_and_values_and_so_is_its_recovery(
     library: Location, hook: Webhook
 ) -> None:
     library.execute(CLAIM_WRITING, BREAK)
@@ -75,7 +75,7 @@ def test_a_failed_check_is_told_with_keys_and_values_and_so_is_its_recovery(
     assert len(hook.received) == 2
 
 
-def test_a_repair_is_asked_for_once_and_its_outcome_is_told(
+def test_a_repair_is_asked_for_once_and_its_outcome_is_reported(
     library: Location, hook: Webhook
 ) -> None:
     library.execute(CLAIM_WRITING, BREAK)
@@ -150,7 +150,7 @@ def test_checks_of_other_code_locations_are_theirs(library: Location) -> None:
     assert all_incidents(library) == []
 
 
-def test_an_event_that_appears_behind_later_ones_is_heard_and_only_once(
+def test_an_event_that_appears_behind_later_ones_is_received_and_only_once(
     library: Location, hook: Webhook
 ) -> None:
     log = Log(library.instance)
@@ -182,7 +182,7 @@ def test_a_failure_that_appears_after_the_success_that_followed_it_does_not_stay
     assert hook.titles == [f"{DIFFERS}, resolved already"]
 
 
-def test_what_was_heard_long_ago_is_forgotten_but_for_a_mark(library: Location) -> None:
+def test_what_was_received_long_ago_is_forgotten_but_for_a_mark(library: Location) -> None:
     def processed() -> int:
         with library.engine.connect() as connection:
             return int(
@@ -206,7 +206,7 @@ def test_what_was_heard_long_ago_is_forgotten_but_for_a_mark(library: Location) 
     assert [incident.times for incident in all_incidents(library)] == [1]
 
 
-def test_another_storage_is_heard_from_its_beginning(library: Location) -> None:
+def test_another_storage_is_read_from_its_beginning(library: Location) -> None:
     library.execute(
         "UPDATE tallykeeper.processed_events SET log = 'a storage that is gone', event = event * 9"
     )
@@ -250,7 +250,7 @@ def test_a_look_that_dies_before(library: Location, hook: Webhook, at: str, reco
     assert [incident.times for incident in all_incidents(library)] == [1]
 
 
-def test_thousands_of_events_are_heard_in_a_few_looks_each_once(
+def test_thousands_of_events_are_received_in_a_few_looks_each_once(
     library: Location, hook: Webhook
 ) -> None:
     evaluated(library, "daily_contributions", "matches_source", passed=False)
@@ -266,7 +266,7 @@ def test_thousands_of_events_are_heard_in_a_few_looks_each_once(
     assert hook.titles == [DIFFERS]
 
 
-def test_a_failed_run_is_told_with_its_step_and_error_and_ends_with_the_next_success(
+def test_a_failed_run_is_reported_with_its_step_and_error_and_ends_with_the_next_success(
     library: Location, hook: Webhook
 ) -> None:
     library.execute("ALTER TABLE media.daily_contributions RENAME TO elsewhere")
@@ -380,7 +380,7 @@ def test_of_two_looks_at_once_one_gives_way(quiet: Location) -> None:
         assert look(quiet).skip_message == "another look is under way"
 
 
-def test_that_the_database_is_gone_is_told_once_and_so_is_its_return(
+def test_that_the_database_is_unreachable_is_reported_once_and_so_is_its_return(
     library: Location, hook: Webhook
 ) -> None:
     nowhere = Database(url="postgresql://nobody:secret-1@127.0.0.1:1/nothing")

@@ -173,7 +173,7 @@ def test_another_cron_expression_has_missed_nothing_until_the_daemon_knows_it(
 
 
 @pytest.mark.parametrize("which", ["schedule", "sensor"])
-def test_a_tick_that_failed_is_told_without_passwords_and_resolved_by_the_next(
+def test_a_tick_that_failed_is_reported_without_passwords_and_resolved_by_the_next(
     quiet: Location, which: str, request: pytest.FixtureRequest, hook: Webhook
 ) -> None:
     daemon: Daemon = request.getfixturevalue(which)
@@ -196,7 +196,7 @@ def test_a_tick_that_failed_is_told_without_passwords_and_resolved_by_the_next(
 
 
 @pytest.mark.parametrize(("minutes", "told"), [(5, 0), (12, 1)])
-def test_a_tick_that_is_tried_again_is_told_after_ten_minutes(
+def test_a_tick_that_is_tried_again_is_reported_after_ten_minutes(
     quiet: Location, schedule: Daemon, minutes: int, told: int
 ) -> None:
     at = now() - timedelta(minutes=minutes)
@@ -249,7 +249,9 @@ def test_a_change_log_that_is_locked_is_looked_at_the_next_time(quiet: Location)
     assert [incident.kind for incident in open_ones(quiet)] == ["pending"]
 
 
-def test_that_the_daemon_was_down_is_told_when_it_is_back(quiet: Location, hook: Webhook) -> None:
+def test_that_the_daemon_was_down_is_reported_when_it_is_back(
+    quiet: Location, hook: Webhook
+) -> None:
     looked_at = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
     cursor = look(quiet, Memory(1, looked_at, looked_at).spelled()).cursor
     (incident,) = all_incidents(quiet)

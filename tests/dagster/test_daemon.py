@@ -186,7 +186,9 @@ def test_pending_pressure_refreshes_early_and_does_not_pile_up(deployment: Deplo
     assert deployment.finish(again).succeeded
 
 
-def test_what_the_audit_finds_is_told_repaired_and_told_again(deployment: Deployment) -> None:
+def test_what_the_audit_finds_is_reported_repaired_and_reported_again(
+    deployment: Deployment,
+) -> None:
     location = deployment.location
     location.add("2025-06-01 12:00Z")
     location.build()

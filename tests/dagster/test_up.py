@@ -101,7 +101,7 @@ def ask(port: int) -> dict[str, object]:
 
 
 @pytest.mark.slow
-def test_it_serves_the_code_location_until_it_is_told_to_end(
+def test_it_serves_the_code_location_until_it_is_asked_to_end(
     environment: dict[str, str], port: int
 ) -> None:
     with running(environment, port) as process:
@@ -199,7 +199,7 @@ def require_ended_for_want_of_it(
     assert not [child for child in started if child.is_running()]
 
 
-def test_a_port_that_is_taken_is_a_clear_error(port: int) -> None:
+def test_a_port_that_is_in_use_is_a_clear_error(port: int) -> None:
     with socket.socket() as other:
         other.bind((up.LOOPBACK, port))
         other.listen()

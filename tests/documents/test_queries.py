@@ -193,7 +193,9 @@ def rising(tag: str, uses: int) -> list[str]:
     ]
 
 
-def test_the_trending_formula_gives_each_hashtag_what_it_says(connection: Connection) -> None:
+def test_the_trending_formula_computes_for_each_hashtag_what_it_says(
+    connection: Connection,
+) -> None:
     run(connection, *rising("tag1", 70))
     found = trending_hashtags(connection, 1, AT, window_hours=1, baseline_hours=24, smoothing=0.5)
     assert found

@@ -225,7 +225,7 @@ def test_after_a_day_of_attempts_a_message_is_given_up_and_logged_with_its_text(
     assert "2025-11-20: stored 9, expected 2" in said
 
 
-def test_a_target_that_is_gone_is_given_up_and_a_new_one_gets_new_messages_only(
+def test_a_target_that_is_missing_is_given_up_and_a_new_one_gets_new_messages_only(
     database: Engine, hook: Webhook, no_port: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     (gone,) = targets_of([f"json://127.0.0.1:{no_port}"])
@@ -248,7 +248,7 @@ def test_without_targets_messages_are_written_and_none_waits(database: Engine) -
     assert tell(database, []) == []
 
 
-def test_what_is_still_wrong_is_told_again_after_hours_with_a_count(
+def test_what_is_still_wrong_is_reported_again_after_hours_with_a_count(
     database: Engine, hook: Webhook
 ) -> None:
     told_to = targets_of([hook.url])
@@ -266,7 +266,7 @@ def test_what_is_still_wrong_is_told_again_after_hours_with_a_count(
     assert tell(database, told_to) == [], "nobody found it again since"
 
 
-def test_a_repair_that_did_not_help_is_told_at_once(database: Engine, hook: Webhook) -> None:
+def test_a_repair_that_did_not_help_is_reported_at_once(database: Engine, hook: Webhook) -> None:
     told_to = targets_of([hook.url])
     tell(database, told_to, find(database))
     with database.begin() as connection:
@@ -286,7 +286,9 @@ def test_a_repair_that_did_not_help_is_told_at_once(database: Engine, hook: Webh
     assert tell(database, told_to) == []
 
 
-def test_what_the_engine_resolved_by_itself_is_told_once(database: Engine, hook: Webhook) -> None:
+def test_what_the_engine_resolved_by_itself_is_reported_once(
+    database: Engine, hook: Webhook
+) -> None:
     told_to = targets_of([hook.url])
     with database.begin() as connection:
         now = connection.exec_driver_sql("SELECT now()").scalar_one()
@@ -303,7 +305,7 @@ def test_what_the_engine_resolved_by_itself_is_told_once(database: Engine, hook:
     assert hook.titles == ["media.daily_contributions: was rebuilt: its declaration changed"]
 
 
-def test_old_incidents_that_nobody_was_told_of_are_history(database: Engine) -> None:
+def test_old_incidents_that_nobody_was_notified_of_are_history(database: Engine) -> None:
     find(database)
     with database.begin() as connection:
         incidents.resolve(connection, "media.daily_contributions", "differs", "the check")

@@ -268,7 +268,7 @@ def test_a_value_that_no_expression_can_compute_fails_no_write(built: Engine) ->
             tally.siblings = shop.tallies
 
 
-def test_what_could_raise_is_known_and_what_is_plain_is_not_taken_for_it() -> None:
+def test_what_could_raise_is_known_and_what_is_plain_is_not_mistaken_for_it() -> None:
     risky = (
         cast(sales.c.customer, Integer),
         sales.c.amount / 2,

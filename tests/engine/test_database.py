@@ -147,7 +147,9 @@ def test_without_an_address_the_embedded_server_is_started() -> None:
         (f"postgresql://u@127.0.0.1:1/d?sslpassword={SECRET}", "u@127.0.0.1:1/d"),
     ],
 )
-def test_a_wrong_address_is_told_in_one_sentence_without_the_password(url: str, says: str) -> None:
+def test_a_wrong_address_is_reported_in_one_sentence_without_the_password(
+    url: str, says: str
+) -> None:
     assert says in str(failure(url))
 
 
@@ -157,17 +159,17 @@ def test_it_is_said_where_a_wrong_address_stands(monkeypatch: pytest.MonkeyPatch
         open_engine()
 
 
-def test_a_database_that_is_not_there_is_told(database_url: str) -> None:
+def test_a_database_that_is_not_there_is_reported(database_url: str) -> None:
     url = make_url(database_url).set(database="not_there").render_as_string()
     assert "name an existing database" in str(failure(url))
 
 
-def test_a_role_that_is_not_there_is_told(database_url: str) -> None:
+def test_a_role_that_is_not_there_is_reported(database_url: str) -> None:
     url = make_url(database_url).set(username="not_there").render_as_string()
     assert "name a role that exists and may log in" in str(failure(url))
 
 
-def test_a_wrong_password_is_told_and_a_right_one_never_shown(
+def test_a_wrong_password_is_reported_and_a_right_one_never_shown(
     guarded_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -195,7 +197,7 @@ def test_a_server_that_never_answers_is_given_up() -> None:
         assert "check that host and port can be reached" in str(failure(url))
 
 
-def test_a_full_server_is_told(database_url: str) -> None:
+def test_a_full_server_is_reported(database_url: str) -> None:
     setup = open_engine(database_url)
     with setup.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("CREATE ROLE lonely LOGIN CONNECTION LIMIT 0"))
@@ -239,7 +241,7 @@ def test_a_connection_that_the_server_ended_is_replaced(engine: Engine, database
     check_database(engine)
 
 
-def test_a_database_that_vanishes_meanwhile_is_told_too(
+def test_a_database_that_vanishes_meanwhile_is_reported_too(
     engine: Engine, postgres_servers: Servers, postgres_version: int
 ) -> None:
     check_database(engine)

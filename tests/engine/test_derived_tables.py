@@ -210,7 +210,7 @@ def test_what_somebody_stands_on_stays_as_it_is_and_is_refused(opened: Engine) -
     assert status(opened, shop().tallies[0]).stale == ()
 
 
-def test_a_column_by_which_rows_are_told_apart_is_not_added(engine: Engine) -> None:
+def test_a_column_by_which_rows_are_distinguished_is_not_added(engine: Engine) -> None:
     execute(engine, "CREATE SCHEMA shop", "CREATE TABLE shop.regions (count smallint NOT NULL)")
     with pytest.raises(DoesNotFit, match=r"region is missing, expected text.*--move-aside"):
         migrate(engine, [shop()], with_sources=True)

@@ -162,7 +162,7 @@ def test_data_stay_with_the_version_that_made_them(home: Path, version: int) -> 
         shared_server.start(home, version=other)
 
 
-def test_a_version_that_is_not_there_is_told(home: Path) -> None:
+def test_a_version_that_is_not_there_is_reported(home: Path) -> None:
     with pytest.raises(DatabaseUnavailable, match="9 does not come along"):
         shared_server.start(home, version=9)
 
@@ -190,7 +190,7 @@ def _folder_of(process: psutil.Process) -> str:
 
 
 @pytest.mark.concurrency
-def test_nobody_finds_it_gone_while_others_come_and_go(home: Path) -> None:
+def test_nobody_finds_it_missing_while_others_come_and_go(home: Path) -> None:
     for process in [python(home, USE, "6") for _ in range(4)]:
         finished(process)
 
@@ -299,7 +299,7 @@ def test_after_a_kill_what_the_dead_server_had_begun_is_ended(home: Path) -> Non
     assert value(url, "SELECT 1") == 1
 
 
-def test_a_long_recovery_is_waited_for_and_told(
+def test_a_long_recovery_is_waited_for_and_reported(
     home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     shared_server.start(home)
@@ -421,13 +421,13 @@ def test_a_folder_with_something_else_in_it_is_left_alone(home: Path) -> None:
     assert (home / "postgres" / "letter.txt").read_text() == "dear"
 
 
-def test_a_home_that_cannot_be_is_told(home: Path) -> None:
+def test_a_home_that_cannot_be_is_reported(home: Path) -> None:
     (home / "file").touch()
     with pytest.raises(DatabaseUnavailable, match=r"expected to write in .*TALLY_HOME"):
         shared_server.start(home / "file" / "home")
 
 
-def test_a_setting_that_it_does_not_know_is_told(home: Path) -> None:
+def test_a_setting_that_it_does_not_know_is_reported(home: Path) -> None:
     shared_server.start(home)
     shared_server.stop(home)
     with (home / "postgres" / "postgresql.conf").open("a") as file:
@@ -445,7 +445,7 @@ def test_a_log_that_grew_large_is_put_aside(home: Path, monkeypatch: pytest.Monk
     assert "shut down" not in (home / "postgres.log").read_text().split("starting")[0]
 
 
-def test_waiting_for_another_process_is_told(
+def test_waiting_for_another_process_is_reported(
     home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(shared_server, "_TELL_AFTER_SECONDS", 0)

@@ -327,7 +327,7 @@ def test_a_disabled_trigger_of_one_partition_is_named(partitioned: Engine) -> No
     ]
 
 
-def test_the_guard_of_merges_is_on_later_partitions_and_missed_when_it_is_gone(
+def test_the_guard_of_merges_is_on_later_partitions_and_missed_when_it_is_missing(
     partitioned: Engine,
 ) -> None:
     execute(

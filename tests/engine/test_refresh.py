@@ -255,7 +255,7 @@ def test_a_refresh_that_fails_changes_nothing(library: Engine) -> None:
     settled_media(library)
 
 
-def test_a_long_log_is_vacuumed_after_it_was_taken(
+def test_a_long_log_is_vacuumed_after_it_was_consumed(
     library: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.modules["tallykeeper.maintain.derived_rows"], "VACUUM_AFTER_ROWS", 10)
@@ -416,7 +416,7 @@ def test_windows_that_make_no_sense_are_refused(library: Engine) -> None:
     assert rows(library, VERSIONS) == before
 
 
-def test_a_database_without_the_tally_is_told_from_one_with_it(engine: Engine) -> None:
+def test_a_database_without_the_tally_is_distinguished_from_one_with_it(engine: Engine) -> None:
     for work in (refresh, rebuild, verify, status):
         with pytest.raises(NotInstalled, match="tally migrate"):
             work(engine, DAILY_TALLY)

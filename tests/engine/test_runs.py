@@ -57,7 +57,7 @@ def written(instants: tuple[str, ...]) -> str:
 
 
 @pytest.mark.parametrize("most_runs", [1, 2, 500])
-def test_any_number_of_runs_gives_the_same_rows(
+def test_any_number_of_runs_makes_the_same_rows(
     any_postgres_engine: Engine, monkeypatch: pytest.MonkeyPatch, most_runs: int
 ) -> None:
     monkeypatch.setattr(tallykeeper.strategies.key_ranges, "MOST_RUNS", most_runs)

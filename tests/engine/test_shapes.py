@@ -88,7 +88,7 @@ def test_every_statement_is_seen_at_once_and_stays_right_over_refreshes(
             assert verify(engine, tally).ok
 
 
-def test_an_array_that_names_a_tag_twice_gives_it_once(engine: Engine) -> None:
+def test_an_array_that_names_a_tag_twice_has_it_once(engine: Engine) -> None:
     create(engine, shelf)
     refresh(engine, shelf.tallies[0])
     with engine.begin() as connection:

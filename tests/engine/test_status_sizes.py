@@ -29,7 +29,7 @@ def add_files(engine: Engine) -> None:
     )
 
 
-def test_table_with_indexes_and_log_are_told_apart(any_postgres_engine: Engine) -> None:
+def test_table_with_indexes_and_log_are_distinguished(any_postgres_engine: Engine) -> None:
     create(any_postgres_engine, media)
     for tally in media.tallies:
         refresh(any_postgres_engine, tally)

@@ -156,7 +156,7 @@ def test_a_lock_is_not_waited_for_long(library: Engine) -> None:
         problem(Client(create_app(library, ["media"])).get(DAILY), 503, "busy")
 
 
-def test_more_questions_than_connections_are_told_to_come_again(library: Engine) -> None:
+def test_more_questions_than_connections_are_asked_to_come_again(library: Engine) -> None:
     url = library.url.render_as_string(hide_password=False)
     small = create_engine(url, pool_size=1, max_overflow=0, pool_timeout=0.1)
     with small.connect():
@@ -263,7 +263,7 @@ def test_the_service_can_be_mounted_in_a_starlette_application(library: Engine) 
     problem(client.get("/figures/nothing"), 404, "not-found")
 
 
-def test_a_router_takes_what_gives_an_engine_and_asks_for_it_late(library: Engine) -> None:
+def test_a_router_takes_what_returns_an_engine_and_asks_for_it_late(library: Engine) -> None:
     asked: list[int] = []
 
     def provider() -> Engine:

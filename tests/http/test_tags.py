@@ -150,7 +150,7 @@ def test_a_write_by_hand_alters_the_tag(library: Engine, client: Client) -> None
     assert again(client, tag) == 200
 
 
-def test_days_are_told_apart_in_utc_in_a_table_without_time_zones(engine: Engine) -> None:
+def test_days_are_distinguished_in_utc_in_a_table_without_time_zones(engine: Engine) -> None:
     """As it may be adopted, whatever the reader's own time zone."""
     with engine.begin() as connection:
         connection.execute(CreateSchema("media"))
@@ -186,7 +186,7 @@ def test_a_stale_tally_has_no_tag(library: Engine, client: Client) -> None:
     assert again(client, tag_of(client)) == 304
 
 
-def test_a_client_that_has_the_answer_is_told_so_without_reading_it(
+def test_a_client_that_has_the_answer_is_answered_so_without_reading_it(
     library: Engine, client: Client
 ) -> None:
     answer = client.get(DAILY)

@@ -354,7 +354,7 @@ def test_a_source_truncated_after_a_load_was_cut_off_starts_it_over(items: Engin
     settled(items)
 
 
-def test_a_second_backfill_is_refused_and_told_how_far_the_first_is(items: Engine) -> None:
+def test_a_second_backfill_is_refused_with_how_far_the_first_is(items: Engine) -> None:
     refused: list[str] = []
 
     def second() -> None:
@@ -419,7 +419,7 @@ def test_batches_grow_at_most_twofold_towards_their_target(
     assert all(100 * 2**n * 0.7 < size <= 100 * 2**n * 1.2 for n, size in enumerate(sizes[:3]))
 
 
-def test_what_has_no_such_lane_is_told(items: Engine) -> None:
+def test_what_has_no_such_lane_is_reported(items: Engine) -> None:
     with pytest.raises(BadLane, match="no lane 'manual'; it has regular, auto"):
         backfill(items, content_tags, ["regular", "manual"])
     with pytest.raises(BadLane, match="not built in batches; `tally rebuild"):

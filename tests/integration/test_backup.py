@@ -317,7 +317,7 @@ def test_rows_of_a_derived_table_restored_by_hand_are_found_and_rebuilt(
     settled_media(library)
 
 
-def test_a_dump_of_derived_tables_alone_restores_their_rows_for_whoever_only_reads(
+def test_a_dump_of_derived_tables_alone_restores_their_rows_for_roles_that_only_read(
     library: Engine, database_url: str, elsewhere: str, restored: Engine, backup: Backup
 ) -> None:
     settled_media(library)

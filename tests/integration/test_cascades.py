@@ -81,7 +81,7 @@ def test_a_user_deleted_after_a_refresh_leaves_no_count(gallery: Engine) -> None
     settle(gallery)
 
 
-def test_a_count_deleted_by_hand_is_not_taken_for_a_cascade(gallery: Engine) -> None:
+def test_a_count_deleted_by_hand_is_not_mistaken_for_a_cascade(gallery: Engine) -> None:
     execute(
         gallery, CLAIM_WRITING, f"DELETE FROM gallery.gen_source_stats WHERE user_id = '{BERT}'"
     )

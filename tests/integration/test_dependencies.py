@@ -928,7 +928,7 @@ def test_an_installation_refuses_it_in_a_sentence(name: str, any_postgres_engine
 
 
 @pytest.mark.parametrize("what", ["hand", "hand_delete", "hand_update", "log", "cascade"])
-def test_a_function_that_notes_manual_writes_is_told_from_capture(
+def test_a_function_that_notes_manual_writes_is_distinguished_from_capture(
     engine: Engine, what: str
 ) -> None:
     create(engine, gallery)

@@ -316,7 +316,9 @@ def test_an_incident_stays_open_for_what_was_written_after_a_comparison_began(
     refresh_all(built, daily_contributions)
 
 
-def test_keys_of_a_table_that_is_built_in_batches_are_written_anew_and_told(built: Engine) -> None:
+def test_keys_of_a_table_that_is_built_in_batches_are_written_anew_and_reported(
+    built: Engine,
+) -> None:
     junction = next(tally for tally in TALLIES if tally.name == "gallery.content_tags")
     links = scalar(built, "SELECT count(*) FROM gallery.content_tags")
     by_hand(built, "DELETE FROM gallery.content_tags")

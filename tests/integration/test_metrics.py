@@ -125,7 +125,7 @@ def test_counting_pending_changes_ends_somewhere(
     assert scrape(kept).of("pending_changes", DAILY) == 2
 
 
-def test_every_tally_of_a_system_is_told_of_and_every_figure_says_what_it_is(kept: Engine) -> None:
+def test_every_tally_of_a_system_is_named_and_every_figure_says_what_it_is(kept: Engine) -> None:
     figures = scrape(kept)
     assert figures.subjects("rows") == {"media.daily_contributions", "media.hourly_contributions"}
     assert all(len(family.documentation) > 20 for family in figures.families)
@@ -176,7 +176,7 @@ def test_a_system_that_was_never_migrated_is_down_and_one_without_sources_is_not
     }
 
 
-def test_a_system_that_is_wanted_is_told_of_even_without_its_sources(
+def test_a_system_that_is_wanted_is_named_even_without_its_sources(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TALLY_SYSTEMS", "media")
@@ -193,7 +193,7 @@ def test_an_unreachable_database_is_a_figure_and_no_error(
     assert "connecting failed" in caplog.text
 
 
-def test_what_waits_in_a_raw_log_is_told_of_its_system(engine: Engine) -> None:
+def test_what_waits_in_a_raw_log_is_reported_of_its_system(engine: Engine) -> None:
     from assets.fediverse.tallies import system as fediverse
 
     create(engine, fediverse)
@@ -274,7 +274,7 @@ def test_it_serves_what_is_true_at_each_scrape(
         assert _ask(url).of("pending_changes", DAILY) == 3
 
 
-def test_a_taken_port_is_a_clear_error(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_in_use_is_a_clear_error(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TALLY_DATABASE_URL", database_url)
     with exporting(("127.0.0.1", 0)) as url:
         port = int(url.rsplit(":", 1)[1].split("/")[0])

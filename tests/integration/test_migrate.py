@@ -456,7 +456,7 @@ def stranger(engine: Engine) -> Iterator[Engine]:
         connection.exec_driver_sql("DROP ROLE tally_stranger")
 
 
-def test_a_role_that_may_create_nothing_is_told_all_that_it_lacks(
+def test_a_role_that_may_create_nothing_is_shown_all_that_it_lacks(
     engine: Engine, stranger: Engine
 ) -> None:
     make(engine, SOURCE, "GRANT USAGE ON SCHEMA media TO tally_stranger")

@@ -303,7 +303,7 @@ def test_the_application_writes_as_before(divided: World) -> None:
     keep_up(divided, media)
 
 
-def test_a_deleted_user_takes_the_counts_along_whoever_deletes(divided: World) -> None:
+def test_a_deleted_user_takes_the_counts_along_whatever_role_deletes(divided: World) -> None:
     execute(
         divided.web,
         "DELETE FROM gallery.content_items",

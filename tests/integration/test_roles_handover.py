@@ -105,7 +105,7 @@ def test_what_the_next_migration_makes_is_granted_too(divided: World) -> None:
             require_exact(divided, tally)
 
 
-def test_a_role_that_is_not_on_this_server_is_told_and_stops_nothing(divided: World) -> None:
+def test_a_role_that_is_not_on_this_server_is_reported_and_stops_nothing(divided: World) -> None:
     execute(divided.admin, "UPDATE tallykeeper.roles SET role = 'gone' WHERE part = 'reader'")
     assert migrate(divided.deploy, [media, gallery]).done == [
         "granted nothing to gone, which tallykeeper.roles names: there is no such role on this"

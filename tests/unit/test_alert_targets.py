@@ -43,7 +43,7 @@ def test_addresses_stand_between_blanks_or_commas_and_each_counts_once(
         ("mailto://secret-word", "1 of 1"),
     ],
 )
-def test_a_malformed_address_is_told_by_its_place_and_never_shown(
+def test_a_malformed_address_is_reported_by_its_place_and_never_shown(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, value: str, place: str
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -62,7 +62,7 @@ def test_a_target_is_known_by_its_kind_and_a_digest() -> None:
     assert not any(piece in repr(target) for piece in PIECES)
 
 
-def test_why_nothing_was_sent_is_told_without_the_address(
+def test_why_nothing_was_sent_is_reported_without_the_address(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -123,7 +123,7 @@ def test_what_is_no_address_of_a_page_is_refused(
         settings.ui_url()
 
 
-def test_what_is_still_wrong_is_told_again_after_six_hours_or_as_many_as_wished(
+def test_what_is_still_wrong_is_reported_again_after_six_hours_or_as_many_as_wished(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert settings.alert_repeat_hours() == 6

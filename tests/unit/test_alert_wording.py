@@ -73,7 +73,7 @@ def test_of_several_measures_those_are_shown_that_differ() -> None:
     assert text.body.splitlines()[0] == "4, 2025-11-20: runs stored no row, expected 1"
 
 
-def test_the_cause_the_remedy_and_the_links_are_told() -> None:
+def test_the_cause_the_remedy_and_the_links_are_reported() -> None:
     found = incident(
         "capture",
         what="Changes may be missed.",
@@ -114,7 +114,7 @@ def test_a_recovery_says_when_by_what_and_after_how_many_repairs() -> None:
     )
 
 
-def test_what_was_resolved_before_anybody_was_told_is_one_message() -> None:
+def test_what_was_resolved_before_anybody_was_notified_is_one_message() -> None:
     resolved = incident(differing=1, resolved_at=AT, resolved_by="the check matches_source")
     text = message_templates.message(resolved, message_templates.RESOLVED, is_first=True)
     assert (

@@ -204,7 +204,7 @@ def test_below_the_table_stands_what_wants_doing() -> None:
     )
 
 
-def test_a_log_that_was_not_cleared_is_told_below_the_table() -> None:
+def test_a_log_that_was_not_cleared_is_reported_below_the_table() -> None:
     long = replace(STATUS, log_bytes=900_000_000, pending=1_000)
     assert shown_status((daily_contributions, long))[-1] == (
         "media.daily_contributions: its change log takes 858 MB for 1,000 pending changes, which"
@@ -218,7 +218,7 @@ def test_a_log_that_was_not_cleared_is_told_below_the_table() -> None:
         assert len(shown_status((daily_contributions, short))) == quiet
 
 
-def test_what_waits_in_a_raw_log_is_told_below_the_table() -> None:
+def test_what_waits_in_a_raw_log_is_reported_below_the_table() -> None:
     now = datetime.now(UTC)
     row = (daily_contributions, STATUS)
     lines = shown_status(row, waiting={"fediverse": Waiting(1_339, now - timedelta(minutes=3))})
@@ -244,7 +244,7 @@ def test_status_in_json_says_what_is_not_installed() -> None:
     assert unknown == {"tally": "media.hourly_contributions", "installed": False}
 
 
-def test_a_refresh_is_told_in_one_line() -> None:
+def test_a_refresh_is_reported_in_one_line() -> None:
     result = Refreshed(
         tally="media.daily_contributions",
         how="refresh",

@@ -244,6 +244,6 @@ def test_a_right_declaration_is_accepted() -> None:
     )
 
 
-def test_what_has_nothing_to_do_with_columns_is_not_taken_for_a_slip() -> None:
+def test_what_has_nothing_to_do_with_columns_is_not_mistaken_for_a_slip() -> None:
     with pytest.raises(AttributeError, match="nothing"):
         additive(key=lambda row: {"customer": object().nothing})  # type: ignore[attr-defined]

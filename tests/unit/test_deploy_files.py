@@ -220,7 +220,7 @@ def test_a_package_that_the_lock_lacks_is_named() -> None:
 
 
 @pytest.mark.parametrize("content", [None, ""], ids=["missing", "empty"])
-def test_a_password_file_that_is_none_is_told(tmp_path: Path, content: str | None) -> None:
+def test_a_password_file_that_is_none_is_reported(tmp_path: Path, content: str | None) -> None:
     secret = tmp_path / "password"
     if content is not None:
         secret.write_text(content)

@@ -117,7 +117,7 @@ def test_a_very_long_text_is_shown_shortened() -> None:
         ("a" * 2693, "2,693 bytes"),
     ],
 )
-def test_text_that_an_indexed_column_cannot_hold_is_told(text: str, fault: str | None) -> None:
+def test_text_that_an_indexed_column_cannot_hold_is_reported(text: str, fault: str | None) -> None:
     found = indexed_text_fault(text)
     assert found is None if fault is None else found is not None and fault in found
 
@@ -273,22 +273,22 @@ def test_a_gzip_file_that_breaks_off_stops_the_load_with_one_sentence(tmp_path: 
         rows_of(tmp_path / "in.csv.gz", whole[: len(whole) // 2])
 
 
-def test_a_file_that_only_claims_to_be_gzipped_is_told(tmp_path: Path) -> None:
+def test_a_file_that_only_claims_to_be_gzipped_is_reported(tmp_path: Path) -> None:
     with pytest.raises(LoadError, match="Not a gzipped file"):
         rows_of(tmp_path / "in.csv.gz", b"path\na\n")
 
 
-def test_an_empty_file_is_told(tmp_path: Path) -> None:
+def test_an_empty_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(LoadError, match="is empty: expected a header line"):
         rows_of(tmp_path / "in.csv", b"")
 
 
-def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_not_there_is_reported(tmp_path: Path) -> None:
     with pytest.raises(LoadError, match="cannot be opened: No such file"):
         CsvFile(tmp_path / "in.csv")
 
 
-def test_a_header_with_a_broken_quote_is_told(tmp_path: Path) -> None:
+def test_a_header_with_a_broken_quote_is_reported(tmp_path: Path) -> None:
     with pytest.raises(LoadError, match="which is no CSV header"):
         rows_of(tmp_path / "in.csv", b'"path,note\n')
 
@@ -304,7 +304,7 @@ def test_a_header_with_a_broken_quote_is_told(tmp_path: Path) -> None:
         (b"path,date,path\n", "has the column path more than once"),
     ],
 )
-def test_a_header_without_the_column_or_with_it_twice_is_told(
+def test_a_header_without_the_column_or_with_it_twice_is_reported(
     tmp_path: Path, header: bytes, message: str
 ) -> None:
     path = tmp_path / "in.csv"

@@ -48,7 +48,7 @@ def test_another_one_of_the_same_home_is_refused_and_of_another_is_not(tmp_path:
         pass
 
 
-def test_who_does_not_end_is_told_of_and_goes_on(tmp_path: Path) -> None:
+def test_who_does_not_end_is_named_and_goes_on(tmp_path: Path) -> None:
     stopping = threading.Event()
     with only_one(tmp_path, stopping):
         with pytest.raises(click.ClickException, match="asked to end, and has not within 0 s"):

@@ -121,7 +121,7 @@ FEEDBACK_CASES = {
 }
 
 
-def test_errors_are_told_by_category_label_and_result(classroom: Engine) -> None:
+def test_errors_are_reported_by_category_label_and_result(classroom: Engine) -> None:
     for case, expected in FEEDBACK_CASES.items():
         execute(classroom, "DELETE FROM classroom.submission_log")
         log(classroom, ("10:00", *case))

@@ -161,6 +161,6 @@ def test_changing_and_summing_up_a_classroom_without_anything_made_up(classroom:
 
 
 @pytest.mark.parametrize(("events", "seed"), [(-1, 0.0), (60_000_000, 0.0), (1, 1.5)])
-def test_a_demo_of_impossible_size_is_told(classroom: Engine, events: int, seed: float) -> None:
+def test_a_demo_of_impossible_size_is_reported(classroom: Engine, events: int, seed: float) -> None:
     with pytest.raises(ValueError, match="Expected 0 to 50,000,000 events and a seed"):
         create_demo(classroom, events, seed)

@@ -81,7 +81,7 @@ def test_a_zone_that_says_two_things_or_nothing_is_no_zone(zone: str) -> None:
         moment("2024-09-02T12:00:00", zone)
 
 
-def test_a_time_outside_the_years_of_the_calendar_is_told() -> None:
+def test_a_time_outside_the_years_of_the_calendar_is_reported() -> None:
     with pytest.raises(ValueError, match="outside the years"):
         moment("0001-01-01T00:00:00", "+0200")
 
@@ -91,7 +91,7 @@ def test_the_cheat_sheet_of_the_standard_has_no_times_and_is_refused(csv: Reader
         csv("EventID,SubjectID,EventType,ToolInstances,CodeStateID,Score", "1,12,Submit,x,0,1")
 
 
-def test_the_least_main_table_gives_events_under_unknown_names(csv: Reader) -> None:
+def test_the_least_main_table_makes_events_under_unknown_names(csv: Reader) -> None:
     found = csv(MAIN, "Submit,1,ann,Python;IDE,7,2024-09-02T12:00:00")
     assert found.events == [
         Event(
@@ -249,7 +249,7 @@ def test_an_order_that_is_no_number_is_left_out_and_counted(csv: Reader) -> None
     assert found.notes == ("values of Order that are no integers, left out: 1",)
 
 
-def test_an_unknown_version_and_a_malformed_line_of_the_metadata_are_told(csv: Reader) -> None:
+def test_an_unknown_version_and_a_malformed_line_of_the_metadata_are_reported(csv: Reader) -> None:
     found = csv(MAIN, metadata="Property,Value\nVersion,9.1\nDescription,one, two\n")
     assert found.notes == (
         "DatasetMetadata.csv line 3 was passed over: expected 2 columns, found 3",
@@ -338,7 +338,7 @@ def test_an_error_of_the_compiler_is_numbered_in_its_snapshot_whatever_the_order
     assert snapshot.events[0].event_id == found.events[0].event_id
 
 
-def test_snapshots_without_a_time_or_with_a_malformed_number_are_told(csv: Reader) -> None:
+def test_snapshots_without_a_time_or_with_a_malformed_number_are_reported(csv: Reader) -> None:
     found = csv(
         SNAPSHOTS + ",datetime_raw",
         "hw1,a,None,0,0,0,1,2024-09-02 12:00:00",

@@ -113,7 +113,7 @@ def test_what_is_no_id_is_refused(classroom: Engine, bad: Any) -> None:
                 function(connection, bad)
 
 
-def test_a_database_without_the_classroom_is_told_so(engine: Engine) -> None:
+def test_a_database_without_the_classroom_is_reported(engine: Engine) -> None:
     for statement in ("SELECT 1", "CREATE SCHEMA classroom"):
         execute(engine, statement)
         for function in READS.values():

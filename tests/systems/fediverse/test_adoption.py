@@ -278,9 +278,7 @@ adoption.adopt(open_engine(sys.argv[1]), "theirs", sys.argv[2],
 """
 
 
-def test_a_run_that_was_killed_is_gone_on_with(
-    empty: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_was_killed_is_continued(empty: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adoption, "BATCH_POSTS", 100)
     build(empty, POSTS, MANY)
     adopt(empty, "theirs", HERE)

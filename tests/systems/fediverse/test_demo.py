@@ -134,7 +134,7 @@ def test_changing_streams_that_are_not_made_up_changes_nothing(fediverse: Engine
 
 
 @pytest.mark.parametrize(("events", "seed"), [(-1, 0.0), (200_000_000, 0.0), (1, 1.5)])
-def test_a_demo_of_impossible_size_is_told(fediverse: Engine, events: int, seed: float) -> None:
+def test_a_demo_of_impossible_size_is_reported(fediverse: Engine, events: int, seed: float) -> None:
     with pytest.raises(ValueError, match="Expected 0 to 100,000,000 events and a seed"):
         create_demo(fediverse, events, seed)
 

@@ -116,7 +116,7 @@ def test_a_text_that_is_written_alters_the_tags_of_its_day(
     assert (summary["summary_text"], summary["text_is_current"]) == ("A quiet day.", False)
 
 
-def test_what_posts_gained_is_told_with_ids_as_text(fediverse: Engine, client: Client) -> None:
+def test_what_posts_gained_is_reported_with_ids_as_text(fediverse: Engine, client: Client) -> None:
     post = scalar(fediverse, "SELECT max(id) FROM fediverse.mastodon_posts")
     for minutes, favourites in ((0, 1), (30, 11)):
         execute(
@@ -149,7 +149,9 @@ def test_what_posts_gained_is_told_with_ids_as_text(fediverse: Engine, client: C
     assert client.get("/api/posts/1/counts?instance=1").status_code == 404
 
 
-def test_edits_that_changed_what_a_model_says_are_told(fediverse: Engine, client: Client) -> None:
+def test_edits_that_changed_what_a_model_says_are_reported(
+    fediverse: Engine, client: Client
+) -> None:
     post = scalar(fediverse, "SELECT max(id) FROM fediverse.mastodon_posts")
     for seq, label in ((1, "good"), (2, "bad")):
         execute(
@@ -183,7 +185,7 @@ def test_growing_and_spiking_hashtags_are_worked_out_from_the_posts(client: Clie
     assert (cats["posts"], cats["baseline_posts"], cats["rise"]) == (5, 1, 4.0)
 
 
-def test_hashtags_used_together_are_told(fediverse: Engine, client: Client) -> None:
+def test_hashtags_used_together_are_reported(fediverse: Engine, client: Client) -> None:
     add_post(fediverse, 1, NOON, tags=["dogs", "cats"])
     add_post(fediverse, 1, NOON, tags=["dogs", "fish"])
     pairs = client.get("/api/hashtags/cooccurrence", params=SPAN).json()["pairs"]
@@ -255,7 +257,7 @@ def test_instances_are_listed(client: Client) -> None:
     assert body["instances"] == [{"id": 1, "base_url": "https://m.social"}]
 
 
-def test_without_a_span_the_last_day_is_told(client: Client) -> None:
+def test_without_a_span_the_last_day_is_reported(client: Client) -> None:
     body = client.get("/api/stats/hourly?instance=1").json()
     assert len(body["hours"]) in (24, 25)
     assert body["as_of"].endswith("Z"), "moments are UTC, whatever the server's zone"

@@ -95,7 +95,7 @@ def test_each_kind_of_line_becomes_an_event_with_its_payload_as_it_stands(
     assert scalar(fediverse, unprocessed) == 13
 
 
-def test_lines_that_cannot_be_taken_are_rejected_with_the_reason(
+def test_lines_that_cannot_be_used_are_rejected_with_the_reason(
     fediverse: Engine, tmp_path: Path
 ) -> None:
     wrong = {
@@ -180,7 +180,7 @@ def test_loading_again_appends_the_events_again(fediverse: Engine, tmp_path: Pat
     assert scalar(fediverse, "SELECT count(*) FROM fediverse.instances") == 1
 
 
-def test_hosts_are_told_apart_only_where_that_is_asked_for(
+def test_hosts_are_distinguished_only_where_that_is_asked_for(
     fediverse: Engine, tmp_path: Path
 ) -> None:
     lines = ['{"host": "B.Example", "status": {"id": 1}}', '{"status": {"id": 2}}']

@@ -98,7 +98,7 @@ def arrive(engine: Engine, rng: random.Random, events: Sequence[Event], batch: i
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(3))
-def test_any_order_that_keeps_each_posts_own_gives_the_same_in_batches_of_any_size(
+def test_any_order_that_keeps_each_posts_own_makes_the_same_in_batches_of_any_size(
     fediverse: Engine, part: int
 ) -> None:
     for number in range(2):
@@ -158,7 +158,7 @@ def test_old_snapshots_are_verified_and_replayed_whether_thinned_or_not(fedivers
     assert verify_log(fediverse).ok
 
 
-def test_contents_of_deleted_posts_are_gone_in_whatever_order_and_batches(
+def test_contents_of_deleted_posts_are_deleted_in_whatever_order_and_batches(
     fediverse: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TALLY_FEDIVERSE_REDACT", "1")

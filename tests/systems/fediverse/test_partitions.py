@@ -286,7 +286,9 @@ def test_months_of_an_application_get_no_days_within(any_postgres_engine: Engine
     }
 
 
-def test_a_table_that_only_has_a_partitions_name_is_left_alone_and_told(fediverse: Engine) -> None:
+def test_a_table_that_only_has_a_partitions_name_is_left_alone_and_reported(
+    fediverse: Engine,
+) -> None:
     execute(fediverse, "CREATE TABLE fediverse.stream_events_20251120 (x int)")
     (sentence,) = make(fediverse, DAY)
     assert "left fediverse.stream_events_20251120 alone: it is there, but" in sentence

@@ -440,7 +440,7 @@ def test_a_status_with_few_fields_is_a_post_too(log: Log) -> None:
     ]
 
 
-def test_events_are_taken_in_order_of_receipt_in_batches(log: Log) -> None:
+def test_events_are_processed_in_order_of_receipt_in_batches(log: Log) -> None:
     for minute in (3, 1, 2):
         log.write("status", status(1, favourites_count=minute), at=minute)
     seen: list[int] = []
@@ -467,7 +467,7 @@ def test_an_event_that_was_received_before_processed_ones_takes_its_place(log: L
     assert log.snapshots() == [(10, 1), (20, 2), (21, 0), (30, 3)]
 
 
-def test_it_stops_after_as_many_batches_as_told(log: Log) -> None:
+def test_it_stops_after_as_many_batches_as_wanted(log: Log) -> None:
     for number in range(3):
         log.write("update", status(number))
     assert process(log.engine, batch_events=1, stop_after=2).events == 2

@@ -51,7 +51,7 @@ def test_a_cursor_can_stand_in_an_address_as_it_is() -> None:
         assert cursor.replace("-", "").replace("_", "").isalnum()
 
 
-def test_a_cursor_of_another_question_is_told() -> None:
+def test_a_cursor_of_another_question_is_reported() -> None:
     cursor = encode(PLACE, question())
     others: list[dict[str, Any]] = [
         {"tags": ["red"]},
@@ -80,7 +80,7 @@ def test_the_same_question_put_otherwise_takes_the_cursor() -> None:
         assert decode(cursor, question(**changed)) == PLACE
 
 
-def test_a_cursor_with_any_character_changed_or_cut_off_is_told() -> None:
+def test_a_cursor_with_any_character_changed_or_cut_off_is_reported() -> None:
     cursor = encode(PLACE, "red")
     for position in range(len(cursor)):
         other = "A" if cursor[position] != "A" else "B"
@@ -119,7 +119,7 @@ def test_what_has_another_form_is_no_cursor(content: object) -> None:
 
 
 @pytest.mark.parametrize("cursor", ["", "é", "a b", "====", "A" * 5_000, "W1tb", 7, b"abcd"])
-def test_what_is_no_text_of_a_cursor_is_told(cursor: object) -> None:
+def test_what_is_no_text_of_a_cursor_is_reported(cursor: object) -> None:
     with pytest.raises(BadCursor, match="none to begin anew"):
         decode(cursor, "red")
 
@@ -140,7 +140,7 @@ def test_what_is_no_text_of_a_cursor_is_told(cursor: object) -> None:
         ({"tags": [7]}, "a UUID or a name"),
     ],
 )
-def test_what_cannot_be_asked_is_told(changed: dict[str, Any], message: str) -> None:
+def test_what_cannot_be_asked_is_reported(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         checked(**(ARGUMENTS | changed))
 

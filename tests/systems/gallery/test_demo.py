@@ -203,7 +203,7 @@ def test_changing_a_gallery_without_anything_made_up_changes_nothing(gallery: En
 
 
 @pytest.mark.parametrize(("links", "seed"), [(-1, 0.0), (2_000_000_000, 0.0), (1, 1.5)])
-def test_a_demo_of_impossible_size_is_told(gallery: Engine, links: int, seed: float) -> None:
+def test_a_demo_of_impossible_size_is_reported(gallery: Engine, links: int, seed: float) -> None:
     with pytest.raises(ValueError, match="Expected 0 to 1,000,000,000 links and a seed"):
         create_demo(gallery, links, seed)
 

@@ -531,7 +531,7 @@ def test_a_load_that_stopped_half_way_can_be_run_again(
         ("a.parquet", b"PAR1", "cannot be read as Parquet"),
     ],
 )
-def test_a_file_that_cannot_be_loaded_is_told_in_one_sentence(
+def test_a_file_that_cannot_be_loaded_is_reported_in_one_sentence(
     gallery: Engine, tmp_path: Path, name: str, content: bytes | None, message: str
 ) -> None:
     path = tmp_path / name
@@ -541,7 +541,7 @@ def test_a_file_that_cannot_be_loaded_is_told_in_one_sentence(
         load_gallery(gallery, path)
 
 
-def test_a_parquet_file_that_lacks_columns_or_is_damaged_is_told(
+def test_a_parquet_file_that_lacks_columns_or_is_damaged_is_reported(
     gallery: Engine, tmp_path: Path
 ) -> None:
     path = tmp_path / "a.parquet"
@@ -561,7 +561,7 @@ def test_a_parquet_file_that_lacks_columns_or_is_damaged_is_told(
         load_gallery(gallery, path)
 
 
-def test_a_database_without_the_tables_is_told_first(engine: Engine, write: Write) -> None:
+def test_a_database_without_the_tables_is_reported_first(engine: Engine, write: Write) -> None:
     with pytest.raises(LoadError, match=r"no table gallery\.users .*`tally migrate"):
         load_gallery(engine, write("bad\n"))
     assert not write("").with_name("items.csv.rejects.csv").exists()

@@ -109,7 +109,7 @@ def test_where_nothing_lies_there_is_no_cursor(gallery: Engine) -> None:
             assert page == {"items": [], "next_cursor": None, "prev_cursor": None}
 
 
-def test_a_cursor_whose_direction_was_altered_is_told(gallery: Engine) -> None:
+def test_a_cursor_whose_direction_was_altered_is_reported(gallery: Engine) -> None:
     with gallery.connect() as connection:
         first = content_page(connection, page_size=10)
         back = content_page(connection, page_size=10, cursor=first["next_cursor"])["prev_cursor"]

@@ -173,7 +173,7 @@ def test_every_question_is_answered_as_worked_out_by_hand(
             assert places(found) == expected, (tags, match, sources, creator, private)
 
 
-def test_any_page_size_gives_the_same_items(gallery: Engine) -> None:
+def test_any_page_size_returns_the_same_items(gallery: Engine) -> None:
     add(gallery, "regular", 12)
     add(gallery, "auto", 12, seed=2)
     expected = brute(gallery, lambda *_: True)
@@ -299,7 +299,7 @@ def test_both_creators_together_are_no_filter(gallery: Engine) -> None:
         assert content_page(connection, creator="user", user_id=UNKNOWN)["items"] == []
 
 
-def test_a_cursor_that_was_altered_or_is_another_question_s_is_told(gallery: Engine) -> None:
+def test_a_cursor_that_was_altered_or_is_another_question_s_is_reported(gallery: Engine) -> None:
     add(gallery, "regular", 20)
     with gallery.connect() as connection:
         cursor = content_page(connection, page_size=5, tags=["red"])["next_cursor"]
@@ -329,7 +329,7 @@ def test_a_cursor_that_was_altered_or_is_another_question_s_is_told(gallery: Eng
         ({"tags": "red"}, r"\['red'\]"),
     ],
 )
-def test_what_cannot_be_asked_is_told_before_anything_is_read(
+def test_what_cannot_be_asked_is_reported_before_anything_is_read(
     engine: Engine, arguments: Any, message: str
 ) -> None:
     with engine.connect() as connection, pytest.raises(ValueError, match=message):
@@ -563,14 +563,14 @@ def test_a_prefix_means_its_very_characters(gallery: Engine) -> None:
         ({"prefix": 7}, "`prefix`"),
     ],
 )
-def test_a_tag_cloud_that_cannot_be_asked_for_is_told(
+def test_a_tag_cloud_that_cannot_be_asked_for_is_reported(
     engine: Engine, arguments: Any, message: str
 ) -> None:
     with engine.connect() as connection, pytest.raises(ValueError, match=message):
         tag_counts(connection, **arguments)
 
 
-def test_a_database_without_a_gallery_is_told_to_migrate(engine: Engine) -> None:
+def test_a_database_without_a_gallery_is_asked_to_migrate(engine: Engine) -> None:
     asked: list[tuple[Callable[[Connection], Any], str]] = [
         (unified_content_stats, "gallery.gen_source_stats_live"),
         (tag_counts, "gallery.tag_cardinality_stats_live"),

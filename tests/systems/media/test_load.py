@@ -196,7 +196,7 @@ def test_a_load_that_stopped_half_way_can_be_run_again(
     assert {total for _, _, total in seen} == {path.stat().st_size}
 
 
-def test_a_gzipped_list_that_breaks_off_is_told_and_keeps_whole_chunks(
+def test_a_gzipped_list_that_breaks_off_is_reported_and_keeps_whole_chunks(
     library: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Listing, "chunk", 1000)
@@ -273,7 +273,7 @@ def test_a_value_that_the_table_refuses_stops_the_load(library: Engine, write: W
         ("a.csv", "path,path\n", "more than once"),
     ],
 )
-def test_an_input_that_cannot_be_loaded_is_told_in_one_sentence(
+def test_an_input_that_cannot_be_loaded_is_reported_in_one_sentence(
     library: Engine, tmp_path: Path, name: str, content: str | None, message: str
 ) -> None:
     path = tmp_path / name
@@ -284,7 +284,7 @@ def test_an_input_that_cannot_be_loaded_is_told_in_one_sentence(
     assert files(library) == {}
 
 
-def test_a_database_without_the_table_is_told_before_anything_is_read(
+def test_a_database_without_the_table_is_reported_before_anything_is_read(
     engine: Engine, write: Write
 ) -> None:
     with pytest.raises(LoadError, match=r"no table media\.media_files .*`tally migrate"):
@@ -362,7 +362,7 @@ def test_the_demo_library_is_made_up_once_and_alike(library: Engine) -> None:
 
 
 @pytest.mark.parametrize("numbers", [(-1, 1, 0.0), (1, 0, 0.0), (1, 1, 1.5)])
-def test_a_demo_of_impossible_size_is_told(
+def test_a_demo_of_impossible_size_is_reported(
     library: Engine, numbers: tuple[int, int, float]
 ) -> None:
     size, days, seed = numbers

@@ -171,12 +171,12 @@ def test_a_phone_s_heic_under_the_name_of_a_jpeg_is_no_broken_file(tmp_path: Pat
     assert capture_date(path) is None
 
 
-def test_a_raw_picture_that_is_tiff_inside_gives_its_date(tmp_path: Path) -> None:
+def test_a_raw_picture_that_is_tiff_inside_has_its_date(tmp_path: Path) -> None:
     path = picture(tmp_path / "a.dng", {ORIGINAL: "2020:07:29 00:29:41"}, form="TIFF")
     assert capture_date(path) == at(2020, 7, 29, 0, 29, 41)
 
 
-def test_a_huge_panorama_gives_its_date_without_being_decoded(tmp_path: Path) -> None:
+def test_a_huge_panorama_has_its_date_without_being_decoded(tmp_path: Path) -> None:
     path = picture(tmp_path / "a.jpg", {ORIGINAL: "2020:07:29 00:29:41"})
     content = path.read_bytes()
     small, huge = b"\x08\x00\x08\x00\x08", b"\x08\xff\xff\xff\xff"
@@ -460,7 +460,7 @@ def test_camtrap_dp_with_file_path_is_known_by_its_url_or_its_place_beside_the_c
     assert rejected == []
 
 
-def test_a_csv_that_is_neither_a_list_nor_camtrap_dp_is_told(tmp_path: Path) -> None:
+def test_a_csv_that_is_neither_a_list_nor_camtrap_dp_is_reported(tmp_path: Path) -> None:
     with pytest.raises(LoadError, match="has no column path"):
         listed(tmp_path / "in.csv", "mediaID,when\nm1,2020-05-30\n")
 

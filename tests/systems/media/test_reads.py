@@ -115,13 +115,13 @@ def test_both_ends_of_a_window_are_whole_utc_days_and_included(
         assert list(daily_counts(connection, start, end)["daily_counts"]) == days
 
 
-def test_a_window_that_ends_before_it_starts_is_told(library: Engine) -> None:
+def test_a_window_that_ends_before_it_starts_is_reported(library: Engine) -> None:
     message = "2025-11-20 is after 0987-11-01; exchange the two"
     with library.connect() as connection, pytest.raises(ValueError, match=message):
         daily_counts(connection, date(2025, 11, 20), date(987, 11, 1))
 
 
-def test_a_moment_beyond_python_s_years_is_told(library: Engine) -> None:
+def test_a_moment_beyond_python_s_years_is_reported(library: Engine) -> None:
     late = datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-2)))
     with library.connect() as connection:
         with pytest.raises(ValueError, match="within the years 1 to 9999"):
@@ -180,7 +180,7 @@ def test_the_answer_does_not_depend_on_the_session_s_time_zone(library: Engine, 
         ]
 
 
-def test_a_database_without_live_views_is_told_to_migrate(engine: Engine) -> None:
+def test_a_database_without_live_views_is_asked_to_migrate(engine: Engine) -> None:
     for schema_is_there in (False, True):
         if schema_is_there:
             with engine.begin() as connection:
@@ -193,7 +193,7 @@ def test_a_database_without_live_views_is_told_to_migrate(engine: Engine) -> Non
             hourly_counts(connection, date(2025, 11, 20))
 
 
-def test_any_other_failure_of_the_database_is_not_taken_for_a_missing_view(
+def test_any_other_failure_of_the_database_is_not_mistaken_for_a_missing_view(
     library: Engine,
 ) -> None:
     with library.begin() as connection:
