@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import pytest
 from sqlalchemy import Connection, Engine, MetaData
 
-from tallykeeper import System
+from tallykeeper import System, Tally
 from tallykeeper.installation import select_plans
 from tallykeeper.installation.migrate import migrate
 from tallykeeper.select.plan import Plan
@@ -59,8 +59,9 @@ def installed(engine: Engine, *names: str) -> System:
     return system
 
 
-def differences(engine: Engine, tally: SelectTally, relation: str) -> list[tuple[object, ...]]:
+def differences(engine: Engine, tally: Tally, relation: str) -> list[tuple[object, ...]]:
     """The rows in which a relation of the tally's columns and its SELECT differ."""
+    assert isinstance(tally, SelectTally)
     columns = ", ".join(c.name for c in tally.plan.columns)
     chosen = f"SELECT {columns} FROM {relation}"
     return rows(
