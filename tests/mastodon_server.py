@@ -1,6 +1,6 @@
 """A small server on loopback that speaks Mastodon's streaming API, as a test tells it to.
 
-For each connection the test gives a script: what to answer, piece by piece. Without one it holds
+For each connection the test has a script: what to answer, piece by piece. Without one it holds
 the connection open with heartbeats.
 """
 

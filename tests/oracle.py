@@ -35,7 +35,7 @@ class OracleViolation(AssertionError):
 class Oracle:
     """A derived table and, in SQL by hand, what it must hold and which keys may be wrong yet.
 
-    `truth` gives `columns` from the sources, `pending` gives `key` from the log (and what it
+    `truth` has `columns` from the sources, `pending` has `key` from the log (and what it
     takes to resolve it). `engine_pending` is the engine's own function for the latter, if any.
     """
 

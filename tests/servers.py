@@ -64,7 +64,7 @@ class Servers:
 
     @contextmanager
     def fresh_database(self, version: int) -> Iterator[str]:
-        """The address of an empty database, dropped afterwards whoever is still connected."""
+        """The address of an empty database, dropped afterwards whatever is still connected."""
         server = self.of(version)
         name = f"test_{next(self._numbers)}"
         url = server.url()

@@ -1,7 +1,7 @@
 """The service behind a real socket, in a thread of the test's own process, and data for it.
 
 A socket and uvicorn, as in life, but the application is the test's to make: a system less, another
-database, a clock. It listens on the loopback interface, at a port that the system gives.
+database, a clock. It listens on the loopback interface, at a port that the system chooses.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ START_SECONDS = 30
 
 @contextmanager
 def served(app: Any, **options: Any) -> Iterator[str]:
-    """Serve the application; gives its address, and ends it after, whoever is still connected."""
+    """Serve the application; returns its address, and ends it after, whatever is still connected."""
     listening = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2, **options)
     server = uvicorn.Server(config)

@@ -91,6 +91,6 @@ class Command:
 
     def _environment(self) -> dict[str, str]:
         home = {"TALLY_HOME": str(self.folder / "home"), "TALLY_DATABASE_URL": self.url}
-        # The size of the terminal of whoever looks at the tests is none of theirs.
+        # The size of the terminal that the tests are run in is none of theirs.
         kept = {n: v for n, v in clean(**home).items() if n not in ("COLUMNS", "LINES")}
         return kept | self.environment

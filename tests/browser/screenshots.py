@@ -46,7 +46,7 @@ JUNCTION = "/assets/gallery/content_tags"
 
 
 def running_ui(environment: dict[str, str]) -> AbstractContextManager[str]:
-    """Run `tally up` with `environment` on a free port; gives the address, and ends it after."""
+    """Run `tally up` with `environment` on a free port; returns the address, and ends it after."""
     return _running("up", "server_info", environment)
 
 

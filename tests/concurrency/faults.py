@@ -35,7 +35,7 @@ def miss_all_of(connection: Connection, source: Table) -> None:
 
 
 def miss_cascades(connection: Connection, derived: Table) -> None:
-    """Drop the derived table's trigger that gives back to the log what a cascade takes."""
+    """Drop the derived table's trigger that returns to the log what a cascade takes."""
     connection.exec_driver_sql(f"DROP TRIGGER tallykeeper_cascade ON {sql.name_of(derived)}")
 
 

@@ -43,7 +43,7 @@ def _id(number: int) -> str:
 
 
 def _any_post(rng: random.Random) -> int:
-    """Some post of late."""
+    """Some recent post."""
     return int(time.time() * POSTS_PER_SECOND) % 1_000_000 + rng.randrange(POSTS)
 
 

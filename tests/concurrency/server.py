@@ -56,7 +56,7 @@ class Server(postmaster.Server):
         return self.url(name)
 
     def drop_database(self, name: str) -> None:
-        """Drop it, whoever is connected; what is prepared there is rolled back first."""
+        """Drop it, whatever is connected; what is prepared there is rolled back first."""
         with connect(self.url(name)) as connection:
             prepared = connection.execute(
                 "SELECT gid FROM pg_prepared_xacts WHERE database = current_database()"

@@ -284,7 +284,7 @@ SUBJECTS = {
         club.system,
         create_from_metadata(club.system),
         club.ORACLES,
-        # A refresh waits for whoever changes or deletes what its rows refer to.
+        # A refresh waits for sessions that change or delete what its rows refer to.
         from_templates(club.WRITES, ["UPDATE club.members", "DELETE FROM club.members"]),
         club.AGREES,
     ),

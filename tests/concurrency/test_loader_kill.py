@@ -1,4 +1,4 @@
-"""kill -9 of each loader at random moments: loading again gives what one undisturbed load gives.
+"""kill -9 of each loader at random moments: loading again makes what one undisturbed load makes.
 
 Every kill begins with an empty database. After it the input is loaded once more, by a load that is
 let through; then sources and derived tables are those of a database that was loaded once. A few
@@ -123,7 +123,7 @@ def _load_stream(engine: Engine, path: Path, *, progress: ProgressCallback | Non
 
 @dataclass(frozen=True)
 class Input:
-    """An input of a system, what loads it, and queries that say what came of it, without ids."""
+    """An input of a system, what loads it, and queries that show the result, without ids."""
 
     system: System
     write: Callable[[Path], Path]

@@ -45,7 +45,7 @@ def command_of(name: str) -> list[str]:
 
 
 def until(condition: Callable[[], T | None], seconds: float, what: str) -> T:
-    """What the condition gives once it gives something; fails where that takes too long."""
+    """What the condition returns once it is something; fails where that takes too long."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, f"after {seconds:g} s there was still no {what}"
@@ -131,7 +131,7 @@ class Processes:
         return (self.folder / f"{name}.log").read_text(encoding="utf-8", errors="replace")
 
     def ask(self, query: str, **variables: Any) -> dict[str, Any] | None:
-        """The webserver's answer to a GraphQL query; None where it gives none."""
+        """The webserver's answer to a GraphQL query; None where there is none."""
         body = json.dumps({"query": query, "variables": variables})
         connection = HTTPConnection(LOOPBACK, self.ports["webserver"], timeout=30)
         try:

@@ -16,7 +16,7 @@ from sqlalchemy import Engine, select, text
 from tallykeeper.database.connections import dagster_storage_url, dagster_url
 from tallykeeper.settings import project_root
 
-# Dagster's name for its own connections, whoever it is that they belong to.
+# Dagster's name for its own connections, whatever process has them.
 SESSIONS = """
 SELECT count(*), (SELECT sessions FROM pg_stat_database WHERE datname = current_database())
 FROM pg_stat_activity

@@ -174,7 +174,7 @@ def test_a_repair_rebuilds_the_days_named_and_checks_again(library: Location) ->
     assert touched["2025-06-02"]["keys_updated"] == 1
     told = touched[None]
     assert (told["keys_changed"], told["dagster/row_count"]) == (1, 12)
-    assert told["incidents_open"] == 0, "whoever looks at the asset sees how it is now"
+    assert told["incidents_open"] == 0, "the asset shows how it is now"
     assert told["last_year"].startswith("![")
     for check in ("capture_intact", "fresh"):
         assert ran.checked("daily_contributions", check).passed

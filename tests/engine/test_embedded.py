@@ -80,7 +80,7 @@ def finished(process: subprocess.Popen[str]) -> str:
 
 
 def value(url: str, query: str) -> object:
-    """The first value that a query gives."""
+    """The first value that a query returns."""
     with psycopg.connect(url, autocommit=True) as connection:
         row = connection.execute(query.encode()).fetchone()
     assert row is not None

@@ -109,7 +109,7 @@ class Load:
             start = len(self.seen) + self.CLIENTS
             assert self._news.wait_for(
                 lambda: any(seen == status for seen, _ in self.seen[start:]), PATIENCE
-            ), f"there was no {status} in time; of late: {self.seen[-5:]}"
+            ), f"there was no {status} in time; recently: {self.seen[-5:]}"
 
     def _ask(self) -> None:
         with client(self._base) as connection:

@@ -86,7 +86,7 @@ class Log:
 
 
 def status(number: int | str = 1, **fields: Any) -> dict[str, Any]:
-    """A status as the API gives it."""
+    """A status as the API sends it."""
     return {
         "id": str(number),
         "created_at": "2026-11-20T11:00:00.000Z",

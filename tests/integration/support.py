@@ -90,7 +90,7 @@ Cases = Mapping[str, tuple[str, list[Any]]]
 def check_each(engine: Engine, cases: Cases, logged: str, oracles: Sequence[Oracle]) -> None:
     """Run each case's statement in a transaction of its own, look, and roll it back.
 
-    `logged` is a query of the log; what it gives, in any order, is what the case expects.
+    `logged` is a query of the log; what it returns, in any order, is what the case expects.
     """
     for name, (statement, expected) in cases.items():
         with engine.connect() as connection, connection.begin() as transaction:

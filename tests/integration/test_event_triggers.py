@@ -33,7 +33,7 @@ MARKS = "SELECT tally, reason FROM tallykeeper.stale_marks ORDER BY 1, 2"
 # Noted by hand triggers alone, which the next comparison repairs without a rebuild; or nobody can
 # read what would be wrong.
 MARKED_TOO = {"note of manual writes lost", "live view renamed", "log with a column less"}
-# Renamed away first: whoever reads in between must not read the old name's rows.
+# Renamed away first: a session that reads in between must not read the old name's rows.
 NOT_HARMLESS_BETWEEN = {"schema renamed and back"}
 
 

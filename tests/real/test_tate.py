@@ -95,7 +95,7 @@ def check_counts(tate: Collection, table: str) -> None:
 
 
 def subject_ids(tate: Collection) -> pd.Series:
-    """The published subject of each name that the guide's script gives."""
+    """The published subject of each name that the guide's script makes."""
     name, number = tate.subjects["name"], tate.subjects["subject_id"]
     times = name.map(name.value_counts())
     return pd.Series(number.values, index=name.where(times == 1, name + " (" + number + ")"))

@@ -273,7 +273,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         lambda: recomputed(key=["item_id", "shop_id"]),
         "must return the columns ('item_id', 'shop_id', 'count') in this order",
     ),
-    "a key column that no capture gives": (
+    "a key column that no capture logs": (
         lambda: recomputed(
             captures=[OF_SALES, Capture(lines, entity=lambda line: {"sale_id": line.sale_id})]
         ),

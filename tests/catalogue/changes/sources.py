@@ -727,7 +727,7 @@ TABLES_CHANGED = (
             "ALTER TABLE shop.visits_2024 ENABLE ROW LEVEL SECURITY",
             "CREATE POLICY own ON shop.visits_2024 TO web USING (true) WITH CHECK (true)",
         ),
-        # Whoever reads through the partitioned table sees all of them.
+        # A session that reads through the partitioned table sees all of them.
         "unharmed",
         bed="visits",
     ),

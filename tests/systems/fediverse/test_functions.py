@@ -34,7 +34,7 @@ def test_a_query_that_may_run_in_parallel_can_call_each(
     )
     with engine.begin() as connection:
         connection.exec_driver_sql(f"SET LOCAL {forced} = on")
-        # What it gives is tested elsewhere; here, that it gives anything and does not fail.
+        # What it returns is tested elsewhere; here, that it returns anything and does not fail.
         assert connection.exec_driver_sql(
             f"SELECT {function}({CALLED[function]}) FROM written"
         ).all()
