@@ -32,7 +32,7 @@ START_SECONDS = 30
 
 @contextmanager
 def served(app: Any, **options: Any) -> Iterator[str]:
-    """Serve the application; returns its address, and ends it after, whatever is still connected."""
+    """Serve the application; returns its address, and ends it, whatever is still connected."""
     listening = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2, **options)
     server = uvicorn.Server(config)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tallykeeper.operations.partition_windows import ONE_DAY, Span, runs_of_days, spelled_out
 
 SPAN = Span("2020-01-01", "2020-12-31")
-# Those that Python's dates hold; the engine returns the ends of time as the first and last of them.
+# Those that dates in Python hold; the engine returns the ends of time as the first and the last.
 days = st.dates(date(1, 1, 1), date(9999, 12, 31)).map(date.isoformat)
 partitions = st.dates(date(2020, 1, 1), date(2020, 12, 31)).map(date.isoformat)
 
