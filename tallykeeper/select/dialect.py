@@ -148,3 +148,18 @@ def parse(text: str) -> exp.Query:
 def to_sql(tree: exp.Expr) -> str:
     """Print a tree as SQL."""
     return str(DIALECT().generate(tree, comments=False))
+
+
+def is_equality(condition: exp.Expr) -> bool:
+    """Whether it says that two values are equal: `a = ANY (b)` says less."""
+    return isinstance(condition, exp.EQ) and not has_many(condition)
+
+
+def has_many(comparison: exp.Expr) -> bool:
+    """Whether a side of a comparison is ANY or ALL of many values."""
+    for side in (comparison.this, comparison.expression):
+        bare = side.unnest()
+        name = str(bare.this).lower() if isinstance(bare, exp.Anonymous) else ""
+        if isinstance(bare, exp.Any | exp.All) or name in ("any", "all", "some"):
+            return True
+    return False

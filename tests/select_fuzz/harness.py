@@ -259,7 +259,8 @@ def write(connection: Connection, transaction: Iterable[str]) -> str | None:
         connection.execute("COMMIT")
     except psycopg.IntegrityError:
         connection.execute("ROLLBACK")
-    except (psycopg.errors.DeadlockDetected, psycopg.errors.QueryCanceled):
+    except (psycopg.OperationalError, psycopg.errors.QueryCanceled):
+        # Deadlocks, locks that others hold, rows that moved to another partition.
         connection.execute("ROLLBACK")
     except psycopg.Error as error:
         connection.execute("ROLLBACK")

@@ -7,7 +7,7 @@ from functools import cache
 
 from sqlglot import exp, parse_one
 
-from tallykeeper.select.dialect import Dialect, to_sql
+from tallykeeper.select.dialect import Dialect, is_equality, to_sql
 
 
 def sql_of(expression: exp.Expr) -> str:
@@ -166,7 +166,7 @@ def equal_sides(
 ) -> tuple[exp.Expr, exp.Expr] | None:
     """The sides of an equality, that of `here` first."""
     condition = stripped(condition)
-    if not isinstance(condition, exp.EQ):
+    if not is_equality(condition):
         return None
     left, right = condition.this, condition.expression
     for one, other in ((left, right), (right, left)):

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from sqlglot import exp
 
 from tallykeeper.select.algebra.expressions import stripped, substituted
+from tallykeeper.select.dialect import has_many
 from tallykeeper.select.plan import Column, Strategy
 from tallykeeper.select.resolve import Source
 
@@ -174,7 +175,7 @@ def _never(condition: exp.Expr) -> bool:
     if isinstance(condition, exp.And):
         return _never(condition.this) or _never(condition.expression)
     compared = (exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE)
-    if isinstance(condition, compared):
+    if isinstance(condition, compared) and not has_many(condition):
         return any(_is_null(s) for s in (condition.this, condition.expression))
     return False
 

@@ -37,6 +37,7 @@ from tallykeeper.select.algebra.relations import (
     Product,
     is_impossible,
 )
+from tallykeeper.select.dialect import is_equality
 
 # The alias of the rows that are grouped.
 ROWS = "tally_rows"
@@ -215,7 +216,7 @@ class Rows(Groups):
         rows = [base]
         for name in needed:
             lookup = lookups[name]
-            equal = [c for c in lookup.conditions if isinstance(stripped(c), exp.EQ)]
+            equal = [c for c in lookup.conditions if is_equality(stripped(c))]
             equal = [c for c in equal if not c.find(exp.Query)]
             joined = [r.times(p) for r in rows for p in lookup.products]
             rows = [p.where(*(p.resolve(c) for c in equal)) for p in joined]

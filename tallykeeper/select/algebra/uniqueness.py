@@ -8,6 +8,7 @@ from sqlglot import exp
 
 from tallykeeper.select.algebra.expressions import stripped
 from tallykeeper.select.algebra.relations import COUNT, Arm, Leaf, Node, Product
+from tallykeeper.select.dialect import has_many, is_equality
 
 # Functions that return null for a null argument only.
 STRICT = ("date_trunc", "lower", "upper", "abs", "length", "round", "floor", "ceil")
@@ -99,17 +100,16 @@ def is_not_null(product: Product, expression: exp.Expr) -> bool:
 def _proves(condition: exp.Expr, column: exp.Column) -> bool:
     """Whether a condition that holds says that the column is not null."""
     compared = (exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE)
-    return isinstance(condition, compared) and column in (
-        stripped(condition.this),
-        stripped(condition.expression),
-    )
+    if not isinstance(condition, compared) or has_many(condition):
+        return False
+    return column in (stripped(condition.this), stripped(condition.expression))
 
 
 def _equal_columns(product: Product, columns: set[tuple[str, str]]) -> set[tuple[str, str]]:
     """The columns, and those that conditions say are equal to them or to a constant."""
     grown = set(columns)
     for condition in map(stripped, product.conditions):
-        if not isinstance(condition, exp.EQ):
+        if not is_equality(condition):
             continue
         sides = stripped(condition.this), stripped(condition.expression)
         for one, other in (sides, sides[::-1]):

@@ -18,6 +18,7 @@ from tallykeeper.database import sql
 from tallykeeper.select.algebra.expressions import sql_of, stripped, tables_of
 from tallykeeper.select.algebra.relations import Leaf, Node, Product
 from tallykeeper.select.algebra.uniqueness import unique_keys
+from tallykeeper.select.dialect import is_equality
 from tallykeeper.select.plan import Text
 from tallykeeper.select.resolve import Source
 from tallykeeper.select.statements.text import only_if, text
@@ -267,7 +268,7 @@ def lookup_columns(leaf: Leaf, done: set[str], conditions: Sequence[exp.Expr]) -
     """The columns of the leaf that conditions say are equal to what is known already."""
     found = set()
     for condition in map(stripped, conditions):
-        if not isinstance(condition, exp.EQ):
+        if not is_equality(condition):
             continue
         sides = stripped(condition.this), stripped(condition.expression)
         for one, other in (sides, sides[::-1]):

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from sqlglot import exp
 
 from tallykeeper.select.definition.sources import Source
-from tallykeeper.select.dialect import to_sql
+from tallykeeper.select.dialect import is_equality, to_sql
 from tallykeeper.select.syntax.scopes import column
 
 # Window functions whose value for a row depends on how rows that tie are ordered.
@@ -260,7 +260,7 @@ class _Rows:
                 self._equalities(conditions)
 
     def _equalities(self, conditions: Iterable[exp.Expr]) -> None:
-        self._equal += [(c.this, c.expression) for c in conditions if isinstance(c, exp.EQ)]
+        self._equal += [(c.this, c.expression) for c in conditions if is_equality(c)]
 
     def _keys_of(self, item: exp.Expr) -> list[tuple[str, ...]]:
         if isinstance(item, exp.Table):
@@ -345,7 +345,7 @@ class _Rows:
         return {
             of_key
             for on in conditions
-            if isinstance(on, exp.EQ)
+            if is_equality(on)
             for one, other in ((on.this, on.expression), (on.expression, on.this))
             if isinstance(_bare(one), exp.Column) and alias not in {t for t, _ in _columns(other)}
             for of_key in _columns(one)
