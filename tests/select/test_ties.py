@@ -62,6 +62,11 @@ select id, (select o.id from s.orders o where o.customer_id = c.id order by o.pl
   limit 1) last from s.customers c;
 select id, lag(maybe) over w from s.customers window w as (partition by region order by id);
 select max(id) from s.customers limit 1;
+select (select count(*) from s.orders o where o.customer_id = c.id) n from s.customers c
+  order by 1 limit 2;
+select distinct on (c.code) c.code, c.region from s.orders o left join
+  (s.lines l left join s.customers c on c.id = l.cents) on l.order_id = o.id
+  order by c.code, o.id, l.number, c.id;
 """
 # Each with the beginning of what is said of it.
 _LEFT_TO_CHANCE = """

@@ -224,6 +224,26 @@ def _conjuncts(node: exp.Expr | None) -> list[exp.Expr]:
     return [node]
 
 
+def _text(node: exp.Expr) -> str:
+    """A text by which equal expressions are known, whatever the tables within them are called."""
+    if node.find(exp.Query) is not None:
+        node = node.copy()
+        within = [n for q in node.find_all(exp.Select) for n in _items_of(q)]
+        names = {item.alias: f"_{number}" for number, item in enumerate(within)}
+        for each in node.find_all(exp.Column, exp.TableAlias):
+            key = "table" if isinstance(each, exp.Column) else "this"
+            name = each.args[key].name if each.args.get(key) is not None else ""
+            if name in names:
+                each.set(key, exp.to_identifier(names[name], quoted=True))
+    return to_sql(_bare(node))
+
+
+def _items_of(select: exp.Select) -> list[exp.Expr]:
+    """The items of a FROM clause."""
+    joined = [select.args.get("from_"), *(select.args.get("joins") or [])]
+    return [each.this for each in joined if each is not None]
+
+
 def _columns(node: exp.Expr) -> set[tuple[str, str]]:
     return {(c.table, c.name) for c in node.find_all(exp.Column)}
 
@@ -272,20 +292,24 @@ class _Rows:
         if isinstance(select.args.get("distinct"), exp.Distinct):
             on = select.args["distinct"].args.get("on")
             return [] if on is not None else [tuple(select.named_selects)]
-        outputs = {to_sql(p.this): p.alias for p in select.expressions}
+        outputs = {_text(p.this): p.alias for p in select.expressions}
         rows = _Rows(select, self._sources)
         if rows._has_sets:
             return []
         if rows._is_grouped:
-            names = [outputs.get(to_sql(g)) for g in rows._group]
+            names = [outputs.get(_text(g)) for g in rows._group]
             return [tuple(n for n in names if n is not None)] if all(names) else []
-        known = [p.this for p in select.expressions if isinstance(p.this, exp.Column)]
         whole = [column(a, c) for a, keys in rows._keys.items() for c in (keys or [()])[0]]
+        key = {p.alias: p.this for p in select.expressions if isinstance(p.this, exp.Column)}
         if not rows._keys or not all(rows._keys.values()):
             return []
-        if not rows.determine(known, whole):
+        if not rows.determine([*key.values()], whole):
             return []
-        return [tuple(p.alias for p in select.expressions if isinstance(p.this, exp.Column))]
+        for name in list(key):
+            fewer = {n: c for n, c in key.items() if n != name}
+            if rows.determine([*fewer.values()], whole):
+                key = fewer
+        return [tuple(key)]
 
     def determine(
         self, known: Sequence[exp.Expr], wanted: Iterable[exp.Expr], *, of_group: bool = True
@@ -295,7 +319,7 @@ class _Rows:
         `of_group`: the rows are those after GROUP BY; otherwise those before.
         """
         known = [_bare(k) for k in known]
-        texts = {to_sql(k) for k in known}
+        texts = {_text(k) for k in known}
         columns = {(k.table, k.name) for k in known if isinstance(k, exp.Column)}
         columns = self._closed(columns, texts)
         has_groups = of_group and self._is_grouped and not self._has_sets
@@ -306,7 +330,7 @@ class _Rows:
 
     def _follows(self, node: exp.Expr, texts: set[str], columns: set[tuple[str, str]]) -> bool:
         node = _bare(node)
-        if to_sql(node) in texts:
+        if _text(node) in texts:
             return True
         if isinstance(node, exp.Column):
             return self._is_known((node.table, node.name), columns)
@@ -355,4 +379,4 @@ class _Rows:
     def _are_in(self, node: exp.Expr, texts: set[str], columns: set[tuple[str, str]]) -> bool:
         if node.find(exp.Query) is not None:
             return False
-        return to_sql(node) in texts or all(self._is_known(c, columns) for c in _columns(node))
+        return _text(node) in texts or all(self._is_known(c, columns) for c in _columns(node))
