@@ -30,7 +30,7 @@ from tallykeeper.maintain.derived_rows import (
 )
 from tallykeeper.select import node_states, refresh_costs
 from tallykeeper.select.plan import PART, TOTAL, statement
-from tallykeeper.select.statements.changes_function import SETTINGS
+from tallykeeper.select.statements.changes_function import settings_of
 from tallykeeper.select.tally import SelectTally
 
 CHANGES = "pg_temp.tally_changed"
@@ -102,11 +102,12 @@ def _compute_changes(connection: Connection, tally: SelectTally, pending: Collec
     )
     if not pending:
         return True
-    names = ", ".join(f"current_setting('{name}')" for name in SETTINGS)
+    settings = settings_of(tally.plan)
+    names = ", ".join(f"current_setting('{name}')" for name in settings)
     before = sql.execute(connection, f"SELECT {names}").one()
-    _set(connection, SETTINGS)
+    _set(connection, settings)
     sql.execute(connection, statement(tally.plan, pending, into=CHANGES, apply=True))
-    _set(connection, dict(zip(SETTINGS, before, strict=True)))
+    _set(connection, dict(zip(settings, before, strict=True)))
     sql.execute(connection, f"ANALYZE {CHANGES}")
     return True
 

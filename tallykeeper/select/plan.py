@@ -10,7 +10,7 @@ view.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -50,11 +50,16 @@ def render(text: Text, pending: Collection[int]) -> str:
 
 @dataclass(frozen=True)
 class Step:
-    """A common table expression; left out where nothing of `parts` is pending."""
+    """A common table expression; left out where nothing of `parts` is pending.
+
+    With `source` it has at most as many rows as there are pending changes of that source. A LIMIT
+    tells the planner, which would not know.
+    """
 
     name: str
     text: Text
     parts: frozenset[int]
+    source: int | None = None
 
 
 @dataclass(frozen=True)
@@ -193,10 +198,15 @@ class Plan:
 
 
 def statement(
-    plan: Plan, pending: Collection[int], *, into: str | None = None, apply: bool = False
+    plan: Plan,
+    pending: Mapping[int, int] | Collection[int],
+    *,
+    into: str | None = None,
+    apply: bool = False,
 ) -> str:
     """The statement that returns what pending changes alter.
 
+    `pending` are the sources that have some; better, with the number of them.
     `into`: a table that takes the rows; `apply`: the states are brought up to date with it.
     """
     steps = [s for s in plan.steps if not s.parts.isdisjoint(pending)]
@@ -208,7 +218,10 @@ def statement(
     return f"{with_}{insert}{render(plan.changes, pending)}"
 
 
-def _cte(step: Step, pending: Collection[int], *, writes: bool) -> str:
+def _cte(step: Step, pending: Mapping[int, int] | Collection[int], *, writes: bool) -> str:
     # Computed once, however often it is read; what writes is so anyway.
     materialized = "" if writes else "MATERIALIZED "
-    return f"{step.name} AS {materialized}(\n{render(step.text, pending)}\n)"
+    limit = ""
+    if step.source is not None and isinstance(pending, Mapping):
+        limit = f" LIMIT {pending[step.source]}"
+    return f"{step.name} AS {materialized}(\n{render(step.text, pending)}{limit}\n)"

@@ -96,7 +96,8 @@ def _lookup(found: Mapping[str, Any]) -> Lookup:
 
 def _steps(found: Sequence[Mapping[str, Any]]) -> tuple[Step, ...]:
     return tuple(
-        Step(each["name"], _text(each["text"]), frozenset(each["parts"])) for each in found
+        Step(each["name"], _text(each["text"]), frozenset(each["parts"]), each.get("source"))
+        for each in found
     )
 
 

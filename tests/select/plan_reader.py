@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from tallykeeper.database import sql
 from tallykeeper.select.plan import statement
-from tallykeeper.select.statements.changes_function import SETTINGS
+from tallykeeper.select.statements.changes_function import settings_of
 from tallykeeper.select.tally import SelectTally
 
 _CONDITIONS = ("Hash Cond", "Merge Cond", "Join Filter", "Filter")
@@ -36,11 +36,11 @@ def large_scans(
     connection: Connection, tally: SelectTally, pending: Collection[int], *, above: int
 ) -> list[LargeScan]:
     """The sequential scans of tables with more rows, in the statement for these pending sources."""
-    settings = "; ".join(f"SET LOCAL {name} = {value}" for name, value in SETTINGS.items())
-    sql.execute(connection, settings)
+    settings = settings_of(tally.plan)
+    sql.execute(connection, "; ".join(f"SET LOCAL {n} = {v}" for n, v in settings.items()))
     text = statement(tally.plan, pending, apply=True)
     (plan,) = sql.execute(connection, f"EXPLAIN (FORMAT JSON, VERBOSE) {text}").scalar_one()
-    for name in SETTINGS:
+    for name in settings:
         sql.execute(connection, f"SET LOCAL {name} TO DEFAULT")
     sizes = _sizes(connection, above)
     return sorted(set(_found(plan["Plan"], sizes, "nothing")), key=str)

@@ -21,6 +21,14 @@ from tests.servers import VERSIONS, Servers
 # 1.1 M lines and 270,000 orders; all other tables have less than ABOVE.
 SCALE, ABOVE = 0.18, 150_000
 CHANGED = 100
+OTHERS = (
+    "UPDATE tpch.customer SET c_acctbal = c_acctbal + 1, c_mktsegment = 'BUILDING',"
+    " c_nationkey = 3 WHERE c_custkey < 5",
+    "UPDATE tpch.part SET p_size = 15, p_type = 'PROMO TIN', p_name = 'forest green',"
+    " p_container = 'MED BOX', p_brand = 'Brand#23' WHERE p_partkey BETWEEN 500 AND 503",
+    "UPDATE tpch.partsupp SET ps_supplycost = 1, ps_availqty = 2 WHERE ps_partkey < 3",
+    "UPDATE tpch.supplier SET s_nationkey = 7, s_comment = 'x', s_acctbal = 1 WHERE s_suppkey = 9",
+)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +41,7 @@ def world(postgres_servers: Servers) -> Iterator[tuple[Engine, System]]:
         system = System("tpch", MetaData(), tallies)
         migrate(engine, [system])
         with engine.begin() as connection:
-            for statement in (rf1(0, CHANGED, made), *rf2(0, CHANGED)):
+            for statement in (rf1(0, CHANGED, made), *rf2(0, CHANGED), *OTHERS):
                 sql.execute(connection, statement)
             sql.execute(connection, "ANALYZE tpch.orders, tpch.lineitem")
         yield engine, system

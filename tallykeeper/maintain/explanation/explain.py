@@ -27,7 +27,7 @@ from tallykeeper.maintain.explanation.lookups import (
 from tallykeeper.maintain.select_changes import pending_parts
 from tallykeeper.select import refresh_costs
 from tallykeeper.select.plan import CapturedSource, Plan, statement
-from tallykeeper.select.statements.changes_function import SETTINGS
+from tallykeeper.select.statements.changes_function import settings_of
 from tallykeeper.select.tally import SelectTally
 
 # So many rows for one change are worth a sentence.
@@ -223,7 +223,7 @@ def _analyzed(connection: Connection, tally: SelectTally, pending: Mapping[int, 
         return ["nothing is pending, so there is nothing to run"]
     else:
         query = statement(tally.plan, pending)
-    for name, value in SETTINGS.items():
+    for name, value in settings_of(tally.plan).items():
         sql.execute(connection, f"SET LOCAL {name} = {value}")
     rows = sql.execute(connection, f"EXPLAIN (ANALYZE, COSTS OFF, TIMING ON) {query}")
     return [row[0] for row in rows]

@@ -15,9 +15,11 @@ from tallykeeper.database import sql
 from tallykeeper.faults import quarantine
 from tallykeeper.select.plan import PART, TOTAL, Plan, Step, Text
 
-# The order of joins is the compiler's, as in a refresh.
 _FIXED = {"timezone": "'UTC'", "row_security": "off"}
+# The order of joins is the compiler's.
 SETTINGS = {"jit": "off", "join_collapse_limit": "1", "from_collapse_limit": "1"}
+# Groups are computed anew from the FROM of the SELECT, whose order says nothing.
+_OWN_ORDER = {"jit": "off", "join_collapse_limit": "8", "from_collapse_limit": "8"}
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,12 @@ class Compared:
     is_bag: bool
 
 
+def settings_of(plan: Plan) -> dict[str, str]:
+    """The settings with which the statement of a plan runs."""
+    anew = any(node.strategy != "delta" for node in plan.nodes)
+    return _OWN_ORDER if anew else SETTINGS
+
+
 def create_raw(name: str, log: str, plan: Plan) -> str:
     """CREATE FUNCTION for the one that may raise."""
     return sql.create_function(
@@ -40,7 +48,7 @@ def create_raw(name: str, log: str, plan: Plan) -> str:
         _returns(plan),
         _of_pending(log, plan),
         attributes="STABLE SECURITY DEFINER",
-        settings={**_FIXED, **SETTINGS},
+        settings={**_FIXED, **settings_of(plan)},
     )
 
 
@@ -66,7 +74,9 @@ def _of_pending(log: str, plan: Plan) -> str:
     return f"""
 #variable_conflict use_column
 DECLARE
-  pending smallint[] := ARRAY(SELECT DISTINCT l.{PART} FROM {log} AS l);
+  counts jsonb := (SELECT jsonb_object_agg(g.part, g.rows) FROM (
+    SELECT l.{PART} AS part, count(*) AS rows FROM {log} AS l GROUP BY l.{PART}) AS g);
+  pending smallint[] := ARRAY(SELECT k::smallint FROM jsonb_object_keys(counts) AS k);
   steps text;
 BEGIN
   IF pending = '{{}}' THEN RETURN; END IF;
@@ -113,7 +123,9 @@ def _relations(plan: Plan) -> list[str]:
 
 def _step(step: Step) -> str:
     head = sql.literal(f"{step.name} AS MATERIALIZED (\n")
-    return f"CASE WHEN {_is_pending([step.parts])} THEN {head} || {_text(step.text)} || ')' END"
+    limit = "" if step.source is None else f" || ' LIMIT ' || (counts ->> '{step.source}')"
+    body = f"{head} || {_text(step.text)}{limit} || ')'"
+    return f"CASE WHEN {_is_pending([step.parts])} THEN {body} END"
 
 
 def _text(text: Text) -> str:

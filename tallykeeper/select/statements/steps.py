@@ -74,7 +74,8 @@ def pending_step(source: CapturedSource, log: str) -> Step:
     group = f" GROUP BY {', '.join(grouped)}" if grouped else ""
     parts = frozenset({source.part})
     # The log's statistics are of what was consumed. Of this condition the planner expects that half
-    # of the rows meet it; of a bare comparison, a few, whose joins would be nested loops.
+    # of the rows meet it, and a LIMIT says how many there are at most; of a bare comparison it
+    # would expect a few, and join them by nested loops.
     own = f"CASE WHEN {PART} = {source.part} THEN true ELSE false END"
     return Step(
         f"tally_p{source.part}",
@@ -83,6 +84,7 @@ def pending_step(source: CapturedSource, log: str) -> Step:
             f"{group} HAVING sum({SIGN}) <> 0"
         ),
         parts,
+        source.part,
     )
 
 
