@@ -240,6 +240,7 @@ def test_a_folder_that_cannot_be_written_is_named(tally: Command) -> None:
     result = tally.run("new", "shop.a")
     assert result.code == 1
     assert "tallies/shop/a.sql: expected a file that can be written, but it is" in result.err
+    assert not (tally.folder / "pyproject.toml").exists()
 
 
 def piped(tally: Command, text: str, *arguments: str) -> str:

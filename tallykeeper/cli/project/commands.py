@@ -55,10 +55,12 @@ def new(name: str, sql: str | None, template: str | None) -> None:
     folder = _folder(patterns)
     path = root / folder / name.partition(".")[0] / f"{name.partition('.')[2]}.sql"
     _require_new(root, patterns, name, path)
-    added = _name_files(root, f"{folder}/**/*.sql")
+    # Nothing is written where the project's file cannot be added to.
+    named = _with_files(root, f"{folder}/**/*.sql")
     _write_new(path, content)
     click.echo(f"wrote {_shown(path)}")
-    if added:
+    if named is not None:
+        _store(root / "pyproject.toml", named)
         click.echo(f"named {folder}/**/*.sql in {_shown(root / 'pyproject.toml')}")
     change = "" if sql is not None else "change its SELECT, then "
     click.echo(f"next: {change}`tally explain {name}`, and `tally migrate`")
@@ -80,7 +82,9 @@ def init() -> None:
     if not any(pattern.endswith(".sql") for pattern in patterns):
         more = {"dagster_prefix": "tally"} if of_dagster else {}
         was_there = file.exists()
-        _name_files(root, pyproject.DEFAULT_PATTERN, **more)
+        named = _with_files(root, pyproject.DEFAULT_PATTERN, **more)
+        assert named is not None
+        _store(file, named)
         verb = "named tallies/**/*.sql in" if was_there else "wrote"
         done.append(f"{verb} {_shown(file)}")
         patterns = _patterns(root)
@@ -175,14 +179,20 @@ def _require_new(root: Path, patterns: list[str], name: str, path: Path) -> None
             )
 
 
-def _name_files(root: Path, pattern: str, **more: str) -> bool:
+def _with_files(root: Path, pattern: str, **more: str) -> str | None:
+    """The text of the project's file that names the pattern; None where it does already."""
     path = root / "pyproject.toml"
     try:
-        return pyproject.add(path, pattern, **more)
+        return pyproject.addition(path, pattern, **more)
     except pyproject.CannotEdit as error:
         raise click.ClickException(
             f"{_shown(path)} cannot be changed safely; {error}, and run the command again"
         ) from error
+
+
+def _store(path: Path, text: str) -> None:
+    try:
+        pyproject.write(path, text)
     except OSError as error:
         raise _not_written(path, error) from error
 

@@ -37,17 +37,14 @@ def is_of_dagster(path: Path) -> bool:
     return bool({"dg", "dagster"} & set(_tools(_read(path))))
 
 
-def add(path: Path, pattern: str, **more: str) -> bool:
-    """Let the file name `pattern` under `tallies`; returns whether it did not yet.
+def addition(path: Path, pattern: str, **more: str) -> str | None:
+    """The file's text with `pattern` under `tallies`; None where it is there already.
 
     `more` are keys for a table [tool.tallykeeper] that is made by it. Raises CannotEdit.
     """
     before = _read(path)
     after = with_pattern(before, pattern, **more)
-    if after == before:
-        return False
-    write(path, after)
-    return True
+    return None if after == before else after
 
 
 def with_pattern(text: str, pattern: str, **more: str) -> str:
