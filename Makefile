@@ -12,8 +12,8 @@ QUIET_DG := import pathlib, sys, sysconfig; \
     line = "import os; os.environ.setdefault({!r}, {!r})\n".format("DG_CLI_CONFIG", str(config)); \
     pathlib.Path(sysconfig.get_path("purelib"), "tallykeeper_dg.pth").write_text(line)
 
-# Three at a time, a file by one of them: most tests wait for others. ARGS="-n 0" is one by one.
-PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
+# Four at a time, a file by one of them: many tests wait for others. ARGS="-n 0" is one by one.
+PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
 PYTEST := $(BIN)/pytest $(PARALLEL)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
