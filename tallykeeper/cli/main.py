@@ -59,7 +59,7 @@ def main() -> None:
 class _InOrder(click.Group):
     """Lists its commands as they stand here, not by the alphabet; then those of the systems.
 
-    Where these cannot be told, the others are listed, and why is said at the end.
+    Where these are not known, the others are listed, and why is said at the end.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -131,7 +131,7 @@ class _Compiler:
         return describe(self.connection, sql_of(query))
 
     def plan(self, obstacle: str | None = None) -> Plan:
-        """The plan; `obstacle` says why the SELECT cannot be taken apart, where it cannot."""
+        """The plan; `obstacle` says why the SELECT cannot be followed, where it cannot."""
         tree = self.resolved.tree
         columns = tuple(Column(c.name, c.type) for c in self.resolved.columns)
         if obstacle is not None:

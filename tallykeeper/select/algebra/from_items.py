@@ -192,11 +192,11 @@ class FromItems(Laterals):
                     for (o, _), k in zip(pairs, key.outputs, strict=True)
                 ]
                 conditions = [*equal, *(product.resolve(c) for c in outer)]
-                taken = both.where(*conditions)
-                if not is_impossible(taken):
+                matching = both.where(*conditions)
+                if not is_impossible(matching):
                     rows.append(
                         replace(
-                            taken,
+                            matching,
                             sign=-product.sign * key.product.sign,
                             names={**product.names, **nulls},
                         )

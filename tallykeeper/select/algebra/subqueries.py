@@ -38,7 +38,7 @@ WITHOUT_EXTREMES = ("boolean", "uuid", "jsonb", "bytea")
 
 @dataclass(frozen=True)
 class Keyed:
-    """A subquery by the values that the outer row gives it.
+    """A subquery by the values that the outer row has for it.
 
     Rows of `bag` belong to an outer row where each of `pairs` (an expression of the outer row, a
     column's place in the bag) is equal. `outer` are conditions on the outer row alone.
