@@ -86,6 +86,8 @@ def read(connection: Connection, tally: SelectTally) -> Costs:
     row = connection.execute(
         select(columns.all_seconds, columns.row_seconds).where(columns.tally == tally.name)
     ).one_or_none()
+    if not tally.plan.captured:
+        return Costs(None, {}, {})
     parts = ", ".join(
         f"({each.part}, {sql.literal(f'{sql.quote(each.schema)}.{sql.quote(each.table)}')}"
         "::regclass::oid)"

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from threading import RLock
 from typing import Any
 
 from sqlalchemy import (
@@ -62,6 +63,8 @@ from tallykeeper.select.statements.changes_function import Compared
 from tallykeeper.select.statements.summed_rows import SummedRows
 from tallykeeper.strategies.counts_and_sums import CountsAndSums
 
+# Tallies share the tables of their metadata, whichever thread binds one of them.
+_BINDING = RLock()
 _REPLICATED = DDL("ALTER TABLE %(fullname)s REPLICA IDENTITY FULL")
 
 
@@ -189,8 +192,13 @@ class SelectTally(Tally):
             raise self._not_installed("its SELECT was not compiled for this database")
         if stored.declaration_hash != self.declaration_hash():
             raise self._not_installed("its declaration changed")
-        if stored.digest == self._digest and self._plan is not None:
-            return
+        with _BINDING:
+            # Another thread may be at it, or be done by now.
+            if stored.digest != self._digest:
+                self._bind_stored(connection)
+
+    def _bind_stored(self, connection: Connection) -> None:
+        columns = select_plans.c
         read_plan = select(columns.plan, columns.definition).where(columns.tally == self.name)
         document, definition = connection.execute(read_plan).one()
         if document.get("version") != VERSION:
@@ -202,6 +210,10 @@ class SelectTally(Tally):
 
         `definition` is the SELECT as the database has it, every name in it qualified.
         """
+        with _BINDING:
+            self._bind_to(plan, definition)
+
+    def _bind_to(self, plan: Plan, definition: str) -> None:
         self.resolved_text = definition
         digest = plan_json.digest(plan_json.to_json(plan))
         if digest == self._digest:

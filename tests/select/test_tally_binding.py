@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import BigInteger, Column, Engine, Integer, MetaData, Numeric, Table
@@ -246,3 +248,24 @@ def test_another_tally_of_the_system_is_adopted_without_the_select(orders: Engin
     refresh(orders, spent)
     assert verify(orders, spent).ok
     assert verify(orders, made.tallies[0]).ok
+
+
+def test_threads_bind_one_tally_at_once(orders: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    system, _ = shop()
+    migrate(orders, [system])
+    _, tally = shop()
+    rebuild_table = SelectTally._rebuild_table
+
+    def slowly(tally: SelectTally) -> None:
+        time.sleep(0.2)
+        rebuild_table(tally)
+
+    monkeypatch.setattr(SelectTally, "_rebuild_table", slowly)
+
+    def read() -> list[dict[str, object]]:
+        with orders.connect() as connection:
+            return tally_rows(connection, tally).rows
+
+    with ThreadPoolExecutor(4) as pool:
+        found = [each.result() for each in [pool.submit(read) for _ in range(4)]]
+    assert [len(each) for each in found] == [3] * 4
