@@ -62,6 +62,9 @@ select id, (select o.id from s.orders o where o.customer_id = c.id order by o.pl
   limit 1) last from s.customers c;
 select id, lag(maybe) over w from s.customers window w as (partition by region order by id);
 select max(id) from s.customers limit 1;
+select id, array(select o.cents from s.orders o where o.customer_id = c.id order by o.cents) a
+  from s.customers c;
+select array(select x + 1 from s.loose order by x + 1) a, array[id, maybe] b from s.customers;
 select (select count(*) from s.orders o where o.customer_id = c.id) n from s.customers c
   order by 1 limit 2;
 select distinct on (c.code) c.code, c.region from s.orders o left join
@@ -93,6 +96,12 @@ select distinct on (customer_id) customer_id, id from s.orders order by customer
 select id, row_number() over (partition by region order by maybe) n from s.customers;
 -- row_number() OVER ordered by nothing
 select id, row_number() over () n from s.customers;
+-- ARRAY(...) without ORDER BY
+select id, array(select o.cents from s.orders o where o.customer_id = c.id) a from s.customers c;
+-- ARRAY(...) ordered by o.placed
+select id, array(select o.cents from s.orders o order by o.placed) a from s.customers c;
+-- ARRAY(...) without ORDER BY
+select array(select id from s.orders union all select id from s.loose) a;
 -- sum() OVER
 select id, sum(maybe) over (order by region rows 2 preceding) n from s.customers;
 -- first_value() OVER

@@ -19,7 +19,8 @@ from tallykeeper.select.definition.routines import Call, Types, calls
 from tallykeeper.select.definition.rule_trees import Node, relations, rules
 from tallykeeper.select.definition.table_functions import reads_tables
 from tallykeeper.select.resolve import NotUnderstood, resolve
-from tallykeeper.select.syntax.ties import ORDERED, ties
+from tallykeeper.select.syntax.determined import ORDERED
+from tallykeeper.select.syntax.ties import ties
 
 _RELATIONS = text("""
 SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
