@@ -63,6 +63,21 @@ FOUND = {
         " WHERE b.t1_id <> ALL (ARRAY[]::integer[])",
         "DELETE FROM src.t2 WHERE id = 1",
     ),
+    "sums of what is no number": (
+        "SELECT b.t1_id AS c1, sum(b.weight) AS c2, avg(b.weight) AS c3, count(DISTINCT b.weight)"
+        " AS c4, max(b.weight) AS c5, variance(b.id) AS c6 FROM src.t2 AS b GROUP BY b.t1_id",
+        f"{_INTO_T2} (5, 1, 'NaN'), (6, 2, 'Infinity'), (7, 2, '-Infinity'), (8, 5, 'Infinity')",
+    ),
+    "rows of what is no number": (
+        "SELECT b.weight AS c1, a.n AS c2 FROM src.t2 AS b JOIN src.t2 AS c"
+        " ON b.weight = c.weight AND b.id < c.id LEFT JOIN src.t1 AS a ON a.id = b.t1_id",
+        f"{_INTO_T2} (5, 1, 'NaN'), (6, 2, 'NaN'), (7, 2, '-Infinity'), (8, 5, '2.00')",
+    ),
+    "a list with nulls, and without them": (
+        "SELECT a.id AS c1 FROM src.t1 AS a WHERE a.n NOT IN (SELECT b.t1_id FROM src.t2 AS b)"
+        " OR a.id IN (SELECT b.id FROM src.t2 AS b WHERE b.weight = 2)",
+        f"{_INTO_T2} (5, NULL, 1)",
+    ),
     "the first row of LATERAL": (
         "SELECT a.id AS c1, c.id AS c2, c.weight AS c3 FROM src.t1 AS a CROSS JOIN LATERAL"
         " (SELECT b.id, b.weight FROM src.t2 AS b WHERE b.t1_id = a.n"
@@ -120,7 +135,13 @@ def test_it_stays_right(database_url: str, name: str) -> None:
             f"{_INTO_T2} (1, 1, 1, 'new'), (2, 2, 1.00, 'paid'), (3, 5, 2, NULL), (4, 9, 1, 'new')",
         ),
         {"t1": select},
-        (((write,),), (("DELETE FROM src.t1",),), (("TRUNCATE src.t2",),)),
+        (
+            ((write,),),
+            (("DELETE FROM src.t2 WHERE id IN (5, 6)",),),
+            (("DELETE FROM src.t2 WHERE id > 6",),),
+            (("DELETE FROM src.t1",),),
+            (("TRUNCATE src.t2",),),
+        ),
     )
     results = Run(case, database_url, Direct).quick()
     assert (results.kept, results.wrong) == (1, [])
