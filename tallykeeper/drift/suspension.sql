@@ -65,6 +65,11 @@ BEGIN
     -- In place: what others have made over the view stays, and so do their rights.
     EXECUTE format('CREATE OR REPLACE VIEW %s AS SELECT %s WHERE tallykeeper.refuse_suspended(%L)',
       each.name, nothing, why);
+    -- That it reads nothing is no fault of the installation.
+    UPDATE tallykeeper.dependencies AS d
+    SET facts = jsonb_set(d.facts, '{text}', to_jsonb(md5(pg_get_viewdef(each.oid))))
+    WHERE d.tally = suspend.tally AND d.kind = 'relation' AND to_regclass(d.name) = each.oid
+    AND d.facts ->> 'text' = md5(each.query || ';');
     -- PostgreSQL asks who reads a view for the functions in it.
     FOR held IN
       SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC'
@@ -89,6 +94,8 @@ DECLARE
   granted text[];
   statement text;
   shown text;
+  live_was text;
+  definition_was text;
   is_other boolean := false;
   other_types text := format('resumed %s, whose columns are of other types now: run `tally'
     ' migrate`; until then its live view reads the sources', resume.tally);
@@ -98,6 +105,8 @@ BEGIN
   IF NOT FOUND THEN
     RAISE EXCEPTION '% is not suspended', coalesce(resume.tally, 'NULL');
   END IF;
+  live_was := md5(pg_get_viewdef(to_regclass(held.live)));
+  definition_was := md5(pg_get_viewdef(to_regclass(held.definition)));
   IF held.definition IS NOT NULL THEN
     BEGIN
       EXECUTE format('CREATE OR REPLACE VIEW %s AS %s', held.definition, held.definition_query);
@@ -154,10 +163,9 @@ BEGIN
   -- A view that is made of its own definition may be spelled otherwise, which is no difference.
   UPDATE tallykeeper.dependencies AS d
   SET facts = jsonb_set(d.facts, '{text}', to_jsonb(md5(pg_get_viewdef(to_regclass(d.name)))))
-  FROM (VALUES (held.live, held.live_query), (held.definition, held.definition_query))
-    AS v (name, query)
+  FROM (VALUES (held.live, live_was), (held.definition, definition_was)) AS v (name, was)
   WHERE d.tally = resume.tally AND d.kind = 'relation' AND to_regclass(d.name) = to_regclass(v.name)
-  AND d.facts ->> 'text' = md5(v.query || ';') AND NOT is_other;
+  AND d.facts ->> 'text' = v.was AND NOT is_other;
   DELETE FROM tallykeeper.suspensions AS s WHERE s.tally = resume.tally;
   RETURN said;
 END$body$

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine, MetaData
 from sqlalchemy.exc import DBAPIError
 
-from tallykeeper import System, migrate, refresh, verify
+from tallykeeper import System, migrate, refresh, status, verify
 from tallykeeper.database.connections import open_engine
 from tallykeeper.drift import suspension
 from tallykeeper.select.tally import SelectTally
@@ -183,6 +183,8 @@ def test_a_suspended_tally_is_refused_and_never_wrong(engine: Engine, system: Sy
     with pytest.raises(DBAPIError, match=r"shop\.revenue is suspended since"):
         refresh(engine, system.tallies[0])
     assert not verify(engine, system.tallies[0]).ok
+    known = status(engine, system.tallies[0])
+    assert (known.stale, known.faults) == ((f"suspended by {user}",), ())
     assert str(in_one(engine, SUSPEND)[0]).startswith("shop.revenue is suspended since ")
     execute(engine, "INSERT INTO shop.orders VALUES (4, 'it', 1)")
     in_one(engine, RESUME)
