@@ -135,7 +135,8 @@ def _term(
         else:
             read[leaf.alias] = text(f"{name_of(leaf.relation)} AS {quoted(leaf.alias)}")
     first = text(f"{images.name(driver.relation)} AS {quoted(driver.alias)}")
-    source = from_clause(product, driver, first, read)
+    changed = frozenset(leaf.alias for leaf in (driver, *chosen))
+    source = from_clause(product, driver, first, read, changed)
     weight = " * ".join(f"{quoted(leaf.alias)}.{M}" for leaf in factors)
     needs = tuple(dict.fromkeys(images.parts(leaf.relation) for leaf in (driver, *chosen)))
     return Term(driver, needs, source, f"-({weight})" if sign < 0 else weight)
@@ -170,9 +171,16 @@ def _adjusted(leaf: Leaf, images: Images) -> Text:
 
 
 def from_clause(
-    product: Product, driver: Leaf | None, first: Text, read: Mapping[str, Text]
+    product: Product,
+    driver: Leaf | None,
+    first: Text,
+    read: Mapping[str, Text],
+    changed: frozenset[str],
 ) -> Text:
-    """FROM and WHERE with the leaves in the order in which they are best looked up."""
+    """FROM and WHERE with the leaves in the order in which they are best looked up.
+
+    Of those in `changed`, by their aliases, changes are read.
+    """
     done: set[str] = {driver.alias} if driver is not None else set()
     waiting = list(product.conditions)
     where = [c for c in waiting if tables_of(c) <= done]
@@ -205,18 +213,30 @@ def from_clause(
         done.add(best.alias)
         on = [c for c in waiting if tables_of(c) <= done]
         waiting = [c for c in waiting if c not in on]
-        conditions = " AND ".join(f"({sql_of(c)})" for c in on)
         join = (
-            text("\n  JOIN ", read[best.alias], f" ON {conditions}")
+            text("\n  JOIN ", read[best.alias], f" ON {_all_of(on, changed)}")
             if on
             else text("\n  CROSS JOIN ", read[best.alias])
         )
         parts.append(join)
         expand()
     if where or waiting:
-        conditions = " AND ".join(f"({sql_of(c)})" for c in (*where, *waiting))
-        parts.append(f"\n  WHERE {conditions}")
+        parts.append(f"\n  WHERE {_all_of((*where, *waiting), changed)}")
     return text(*parts)
+
+
+def _all_of(conditions: Sequence[exp.Expr], changed: frozenset[str]) -> str:
+    """The conditions, with AND between them.
+
+    Of changes the planner has no statistics: it expects that next to none meet a comparison, and
+    would join those by nested loops. It expects that half of them meet a CASE.
+    """
+    of_changes = [c for c in conditions if len(tables_of(c)) == 1 and tables_of(c) <= changed]
+    found = [f"({sql_of(c)})" for c in conditions if c not in of_changes]
+    if of_changes:
+        every = " AND ".join(f"({sql_of(c)})" for c in of_changes)
+        found.append(f"CASE WHEN {every} THEN true ELSE false END")
+    return " AND ".join(found)
 
 
 def lookup_order(
