@@ -96,6 +96,9 @@ select distinct on (customer_id) customer_id, id from s.orders order by customer
 select id, row_number() over (partition by region order by maybe) n from s.customers;
 -- row_number() OVER ordered by nothing
 select id, row_number() over () n from s.customers;
+-- LIMIT ordered by o.id
+select o.id, c.region from s.orders o join s.lines l on l.order_id = o.id
+  left join s.customers c on c.id = l.cents order by o.id limit 3;
 -- ARRAY(...) without ORDER BY
 select id, array(select o.cents from s.orders o where o.customer_id = c.id) a from s.customers c;
 -- ARRAY(...) ordered by o.placed
