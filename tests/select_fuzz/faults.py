@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
 from sqlglot import exp
 
-from tallykeeper.select import compiler
 from tallykeeper.select.algebra import aggregates, conditions, expressions, uniqueness
 from tallykeeper.select.algebra.relations import Leaf, Node
 from tallykeeper.select.algebra.translation import Translation
@@ -77,7 +77,10 @@ def signs_of_products_are_ignored() -> Iterator[None]:
     def made(product: Any, images: Images) -> Any:
         return original(replace(product, sign=1), images)
 
-    with patch.object(steps, "terms", made), patch.object(compiler, "terms", made):
+    with ExitStack() as stack:
+        for name, module in list(sys.modules.items()):
+            if name.startswith("tallykeeper.select") and vars(module).get("terms") is original:
+                stack.enter_context(patch.object(module, "terms", made))
         yield
 
 
