@@ -234,6 +234,8 @@ class _Compiler:
                     indexes=tuple(indexes_of(node)),
                 )
             )
+        # Of the node whose state is the derived table itself nothing else is planned.
+        last_reason = [last.node.reason] if last is not None else []
         if last is not None:
             made = NodeSteps(last.node, images, derived.stored_columns(last, self.derived))
             more = made.unstored_steps()
@@ -253,7 +255,7 @@ class _Compiler:
             nodes=tuple(planned),
             steps=(*steps, *more),
             changes=changes,
-            reasons=tuple(dict.fromkeys(self.translation.reasons)),
+            reasons=tuple(dict.fromkeys([*self.translation.reasons, *last_reason])),
             lookups=self._lookups(bag, nodes, numbers, images),
         )
         if len(statement(made_plan, numbers.values())) > LONGEST:

@@ -90,7 +90,7 @@ def test_groups_that_are_recomputed_are_looked_up(engine: Engine) -> None:
     found = explain(engine, installed(engine, "latest"))
     assert found.strategy == "group"
     assert "CREATE INDEX CONCURRENTLY ON shop.orders (customer_id)" in statements(found)
-    assert found.nodes[-1].reason == "max does not follow from sums"
+    assert found.reasons == ("max does not follow from sums",)
 
 
 def test_what_one_change_costs_follows_from_the_statistics(engine: Engine) -> None:
@@ -178,7 +178,8 @@ def test_counts_of_one_table_are_added_without_reading_it(engine: Engine) -> Non
 def test_it_is_printed_within_80_columns_but_for_statements(engine: Engine) -> None:
     found = explain(engine, installed(engine, "revenue"))
     lines = list(in_words(found))
-    assert lines[:3] == ["shop.revenue: delta", "  key: region", "  installed: as declared"]
+    assert lines[:2] == ["shop.revenue: delta", "  key: region"]
+    assert "  installed: as declared" in lines
     assert "  shop.customers, about 50 rows, 0 pending" in lines
     assert [line for line in lines if len(line) > 80 and "CREATE INDEX" not in line] == []
     assert json.loads(as_json(found))["missing_indexes"][0]["table"] == "shop.lines"
