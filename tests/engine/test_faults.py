@@ -31,6 +31,7 @@ from tests.integration.support import (
 )
 from tests.library import system as media
 from tests.oracle import DAILY, HOURLY, TAG_HOURS, OracleViolation
+from tests.templates import fill
 
 DAILY_TALLY, HOURLY_TALLY = media.tallies
 ADD = "INSERT INTO media.media_files (path, original_created_at) VALUES"
@@ -53,12 +54,16 @@ def resolve(engine: Engine) -> list[str]:
 
 @pytest.fixture
 def library(any_postgres_engine: Engine) -> Engine:
-    create(any_postgres_engine, media)
-    execute(any_postgres_engine, f"{ADD} ('a', '2024-03-01Z'), ('b', '2024-03-02Z')")
-    for tally in media.tallies:
-        refresh(any_postgres_engine, tally)
-    assert faults(any_postgres_engine) == []
+    fill(any_postgres_engine, "library_without_faults", _build)
     return any_postgres_engine
+
+
+def _build(engine: Engine) -> None:
+    create(engine, media)
+    execute(engine, f"{ADD} ('a', '2024-03-01Z'), ('b', '2024-03-02Z')")
+    for tally in media.tallies:
+        refresh(engine, tally)
+    assert faults(engine) == []
 
 
 # By name: what was done, a write that then goes unnoticed, and what is said of it.

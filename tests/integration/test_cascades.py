@@ -20,6 +20,7 @@ from tallykeeper import TallyBusy, capture_faults, install, rebuild, refresh, st
 from tallykeeper.catalog import transactions as engine_transactions
 from tallykeeper.database.sql import CLAIM_WRITING
 from tests.integration.support import create, execute, rows, scalar, stale_reasons
+from tests.templates import fill
 
 ANNA = "00000000-0000-0000-0000-00000000000a"
 BERT = "00000000-0000-0000-0000-00000000000b"
@@ -36,17 +37,21 @@ LOG = "tallykeeper.gallery_gen_source_stats_log"
 @pytest.fixture
 def gallery(any_postgres_engine: Engine) -> Engine:
     """Three items of Anna's, two of Bert's, all red; everything built."""
-    create(any_postgres_engine, system)
+    fill(any_postgres_engine, "gallery_of_two", _build)
+    return any_postgres_engine
+
+
+def _build(engine: Engine) -> None:
+    create(engine, system)
     execute(
-        any_postgres_engine,
+        engine,
         f"INSERT INTO gallery.users VALUES ('{ANNA}', 'Anna'), ('{BERT}', 'Bert')",
         f"INSERT INTO gallery.tags VALUES ('{RED}', 'red'), ('{BLUE}', 'blue')",
         "INSERT INTO gallery.content_items (creator_id, tags)"
         f" SELECT uuid '{ANNA}', '{{{RED}}}'::uuid[] FROM generate_series(1, 3)"
         f" UNION ALL SELECT '{BERT}', '{{{RED}}}' FROM generate_series(1, 2)",
     )
-    settle(any_postgres_engine)
-    return any_postgres_engine
+    settle(engine)
 
 
 def settle(engine: Engine) -> None:

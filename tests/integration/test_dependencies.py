@@ -43,6 +43,7 @@ from tallykeeper.database.sql import quote
 from tallykeeper.drift import catalog_rows, dependencies, facts
 from tallykeeper.drift.differences import Consequence
 from tests.integration.support import create, execute, rows, scalar, stale_reasons
+from tests.templates import fill
 
 INFORMATION, STALE, REINSTALL, REFUSE = Consequence
 
@@ -112,7 +113,8 @@ def build(engine: Engine) -> Engine:
 
 @pytest.fixture
 def market(any_postgres_engine: Engine) -> Engine:
-    return build(any_postgres_engine)
+    fill(any_postgres_engine, "market", build)
+    return any_postgres_engine
 
 
 @pytest.fixture
