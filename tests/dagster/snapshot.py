@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,11 @@ def described(definitions: dg.Definitions) -> str:
     return json.dumps(whole, indent=2, sort_keys=True) + "\n"
 
 
+def _without_start(partitions: str) -> str:
+    # Tests let their partitions begin with their rows.
+    return re.sub(r"starting \d{4}-\d\d-\d\d", "starting on the first day", partitions)
+
+
 def _asset(node: Any) -> dict[str, Any]:
     metadata = dict(node.metadata)
     schema = metadata.pop("dagster/column_schema", None)
@@ -43,7 +49,7 @@ def _asset(node: Any) -> dict[str, Any]:
         "group": node.group_name,
         "kinds": sorted(node.kinds),
         "metadata": metadata,
-        "partitions": str(partitions) if partitions else None,
+        "partitions": _without_start(str(partitions)) if partitions else None,
         "parents": sorted(_name(key) for key in node.parent_keys),
         "tags": {k: v for k, v in node.tags.items() if not k.startswith("dagster/kind/")},
     }
@@ -67,7 +73,7 @@ def _job(definitions: dg.Definitions, name: str) -> dict[str, Any]:
         "config": job.run_config,
         "description": job.description,
         "executor": job.executor_def.name,
-        "partitions": str(job.partitions_def) if job.partitions_def else None,
+        "partitions": _without_start(str(job.partitions_def)) if job.partitions_def else None,
         "steps": sorted(node.name for node in job.nodes),
     }
 

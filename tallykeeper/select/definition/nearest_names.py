@@ -8,10 +8,13 @@ from difflib import get_close_matches
 
 from sqlalchemy import Connection, text
 
-from tallykeeper.database.sqlstates import INVALID_SCHEMA_NAME, UNDEFINED_TABLE
+from tallykeeper.database.sqlstates import (
+    INVALID_SCHEMA_NAME,
+    UNDEFINED_COLUMN,
+    UNDEFINED_FUNCTION,
+    UNDEFINED_TABLE,
+)
 
-_MISSING_FUNCTION = "42883"
-_MISSING_COLUMN = "42703"
 _QUOTED = re.compile(r'"((?:[^"]|"")+)"')
 _RELATIONS = text("""
 SELECT n.nspname || '.' || c.relname FROM pg_class AS c
@@ -41,14 +44,14 @@ def nearest_name(connection: Connection, sqlstate: str, message: str, select: st
         return _said(quoted[0], tables) or _said(quoted[0].rpartition(".")[2], bare, bare)
     if sqlstate == INVALID_SCHEMA_NAME and quoted:
         return _said(quoted[0], connection.execute(_SCHEMAS).scalars())
-    if sqlstate == _MISSING_COLUMN:
+    if sqlstate == UNDEFINED_COLUMN:
         # column o.amont does not exist; column "amont" does not exist
         named = re.search(r"column (?:\"((?:[^\"]|\"\")+)\"|(\S+)) ", message)
         if named is not None:
             names = list(dict.fromkeys(re.findall(r"\w+", select.lower())))
             columns = connection.execute(_COLUMNS, {"names": names}).scalars()
             return _said((named[1] or named[2]).rpartition(".")[2], columns)
-    if sqlstate == _MISSING_FUNCTION:
+    if sqlstate == UNDEFINED_FUNCTION:
         called = re.search(r"function ([^( ]+)\(", message)
         if called is not None:
             return _function(connection, called[1].rpartition(".")[2].strip('"'))
