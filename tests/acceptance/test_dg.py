@@ -27,6 +27,12 @@ PROGRAMS = ("dg", "dagster", "dagster-webserver", "dagster-daemon", "tally")
 SITE = Path(sysconfig.get_path("purelib"))
 QUIET = SITE / "tallykeeper_dg.pth"
 START_SECONDS = 120
+# Runs a program that heeds SIGINT: a script started in the background ignores it, and so do all
+# that it starts.
+INTERRUPTIBLE = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL);"
+    " os.execv(sys.argv[1], sys.argv[1:])"
+)
 # Of the year in which the first partition is by default.
 DAY = f"{datetime.now(UTC).year - 1}-01-02"
 
@@ -118,9 +124,10 @@ def test_dev_serves_the_ui_and_ends_with_all_it_started(clone: Clone) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    command = clone.command("dg", "dev", "--port", str(port), "--host", "127.0.0.1")
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
-            clone.command("dg", "dev", "--port", str(port), "--host", "127.0.0.1"),
+            [sys.executable, "-c", INTERRUPTIBLE, *command],
             cwd=clone.root,
             env=clone.environment,
             stdout=output,

@@ -12,7 +12,7 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,7 +71,7 @@ def keep(
     seed: str,
     seconds: float = 240,
 ) -> Kept:
-    """Refresh all tallies so many rounds, and on until each was changed by some refresh.
+    """Refresh all tallies so many rounds, and on until each was changed and read while pending.
 
     Raises Different for a wrong snapshot; AssertionError where `seconds` are not enough.
     """
@@ -81,10 +81,10 @@ def keep(
     tallies = [t for t in system.tallies if isinstance(t, SelectTally)]
     with _writing(url, operations, seed, seen) as writers:
         done = 0
-        while done < rounds or any(not seen.changed[t.name] for t in tallies):
-            assert time.monotonic() < deadline, (
-                f"after {seconds} s still without a change:"
-                f" {[t.name for t in tallies if not seen.changed[t.name]]}; seed {seed}; {seen}"
+        while done < rounds or (missing := _missing(seen, tallies)):
+            assert time.monotonic() < deadline or done < rounds, (
+                f"after {seconds} s not yet changed, or read with changes pending:"
+                f" {missing}; seed {seed}; {seen}"
             )
             rng.shuffle(tallies)
             for tally in tallies:
@@ -98,6 +98,11 @@ def keep(
         assert not found.differing, (found, seed)
         assert not found.stale, (found, seed)
     return seen
+
+
+def _missing(seen: Kept, tallies: Sequence[SelectTally]) -> list[str]:
+    """The tallies that no refresh changed, or whose live view was not read with changes pending."""
+    return [t.name for t in tallies if not (seen.changed[t.name] and seen.live_pending[t.name])]
 
 
 def all_was_seen(seen: Kept, system: System, operations: Operations) -> None:
