@@ -13,9 +13,11 @@ from collections.abc import Collection, Mapping
 from typing import TypeGuard
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from tallykeeper.catalog import state
 from tallykeeper.database import sql
+from tallykeeper.database.sqlstates import QUERY_CANCELED, sqlstate_of
 from tallykeeper.declarations.tally import Everything, Keys, Tally
 from tallykeeper.faults import quarantine
 from tallykeeper.maintain.derived_rows import (
@@ -30,6 +32,7 @@ from tallykeeper.maintain.derived_rows import (
 )
 from tallykeeper.select import node_states, refresh_costs
 from tallykeeper.select.plan import PART, TOTAL, statement
+from tallykeeper.select.refresh_costs import Costs
 from tallykeeper.select.statements.changes_function import settings_of
 from tallykeeper.select.tally import SelectTally
 
@@ -52,8 +55,7 @@ def consume(connection: Connection, tally: SelectTally) -> Outcome:
     costs = refresh_costs.read(connection, tally)
     if not tally.plan.changes or costs.is_less_for_all(pending):
         return _write_all(connection, tally) if pending else Outcome(0, None, ())
-    if not quarantine.attempt(connection, lambda: _compute_changes(connection, tally, pending)):
-        # It can raise for rows that were never there together, where the SELECT does not.
+    if not _try_changes(connection, tally, pending, costs):
         return _write_all(connection, tally)
     consumed, oldest = forget(connection, tally, "true")
     groups = tally.touched_groups(CHANGES)
@@ -92,8 +94,37 @@ def pending_parts(connection: Connection, tally: SelectTally) -> Mapping[int, in
     return {row[0]: row.rows for row in rows}
 
 
-def _compute_changes(connection: Connection, tally: SelectTally, pending: Collection[int]) -> bool:
-    """Put what pending changes alter into CHANGES, and bring the states up to date."""
+def _try_changes(
+    connection: Connection, tally: SelectTally, pending: Mapping[int, int], costs: Costs
+) -> bool:
+    """Compute what pending changes alter; False, with nothing done, where that is no good.
+
+    It can raise for rows that were never there together, where the SELECT does not. And it is ended
+    where it takes longer than computing everything did: the planner may have been wrong about it.
+    """
+    started = time.perf_counter()
+    most = costs.most_seconds
+
+    def work() -> bool:
+        return _compute_changes(connection, tally, pending, most)
+
+    try:
+        return bool(quarantine.attempt(connection, work))
+    except DBAPIError as error:
+        took = time.perf_counter() - started
+        if sqlstate_of(error) != QUERY_CANCELED or most is None or took < most:
+            raise
+        refresh_costs.record_changes(connection, tally, pending, took)
+        return False
+
+
+def _compute_changes(
+    connection: Connection, tally: SelectTally, pending: Collection[int], most: float | None
+) -> bool:
+    """Put what pending changes alter into CHANGES, and bring the states up to date.
+
+    `most`: PostgreSQL ends the statement after so many seconds.
+    """
     columns = "".join(f"{sql.quote(c.name)} {c.type}, " for c in tally.plan.columns)
     sql.execute(
         connection,
@@ -102,7 +133,9 @@ def _compute_changes(connection: Connection, tally: SelectTally, pending: Collec
     )
     if not pending:
         return True
-    settings = settings_of(tally.plan)
+    settings = dict(settings_of(tally.plan))
+    if most is not None:
+        settings["statement_timeout"] = str(_milliseconds(connection, most))
     names = ", ".join(f"current_setting('{name}')" for name in settings)
     before = sql.execute(connection, f"SELECT {names}").one()
     _set(connection, settings)
@@ -112,8 +145,17 @@ def _compute_changes(connection: Connection, tally: SelectTally, pending: Collec
     return True
 
 
+def _milliseconds(connection: Connection, most: float) -> int:
+    """The time limit of a statement, no longer than the one that there is already."""
+    query = "SELECT setting::bigint FROM pg_catalog.pg_settings WHERE name = 'statement_timeout'"
+    before = int(sql.execute(connection, query).scalar_one())
+    wanted = max(1, int(most * 1000))
+    return min(before, wanted) if before else wanted
+
+
 def _set(connection: Connection, settings: Mapping[str, str]) -> None:
-    sql.execute(connection, "; ".join(f"SET LOCAL {n} = {v}" for n, v in settings.items()))
+    listed = (f"SET LOCAL {n} = {sql.literal(v)}" for n, v in settings.items())
+    sql.execute(connection, "; ".join(listed))
 
 
 def _write_all(connection: Connection, tally: SelectTally) -> Outcome:

@@ -33,6 +33,8 @@ LIVE_SHARE = 0.1
 # What a refresh may take however few the changes. It is better too long: the next refresh of many
 # changes then measures what they take, instead of computing everything for ever.
 REFRESH_SECONDS = 0.1
+# Changes may take so long however quickly everything was computed.
+LEAST_SECONDS = 1.0
 # So many changes are measured well enough to forget what was measured before.
 MANY = 10_000
 
@@ -67,6 +69,13 @@ class Costs:
         if sum(pending.values()) <= FEWEST:
             pending = {part: rows for part, rows in pending.items() if part in self.row_seconds}
         return self.expected(pending) > self.all_seconds
+
+    @property
+    def most_seconds(self) -> float | None:
+        """How long the computation of changes may take before everything is computed instead."""
+        if self.all_seconds is None:
+            return None
+        return max(LEAST_SECONDS, self.all_seconds)
 
     @property
     def most_pending(self) -> int:
