@@ -59,7 +59,9 @@ def test_a_limit_of_the_role_is_an_error_as_ever(
     monkeypatch.setattr(
         select_changes,
         "statement",
-        lambda *a, **more: f"SET LOCAL statement_timeout = 50; {usual(*a, **more)}",
+        lambda *a, **more: (
+            f"SET LOCAL statement_timeout = 50; SELECT pg_sleep(2); {usual(*a, **more)}"
+        ),
     )
     with pytest.raises(OperationalError, match="statement timeout"):
         refresh(engine, slow)
