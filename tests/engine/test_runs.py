@@ -30,7 +30,7 @@ from tallykeeper import (
     verify,
 )
 from tests import tag_hours
-from tests.integration.support import create, execute, judge, rows, scalar
+from tests.integration.support import create, create_anew, execute, judge, rows, scalar
 from tests.oracle import TAG_HOURS
 
 # Hours next to each other, a few apart, days apart, and at the ends of time.
@@ -61,7 +61,8 @@ def test_any_number_of_runs_makes_the_same_rows(
     any_postgres_engine: Engine, monkeypatch: pytest.MonkeyPatch, most_runs: int
 ) -> None:
     monkeypatch.setattr(tallykeeper.strategies.key_ranges, "MOST_RUNS", most_runs)
-    create(any_postgres_engine, tag_hours.system)
+    # Anew, for a template of it would hand the number of runs on to the tests that follow.
+    create_anew(any_postgres_engine, tag_hours.system)
     rebuild(any_postgres_engine, tag_hours.tally)
     execute(any_postgres_engine, written(INSTANTS * 2), TAGGED)
     judge(any_postgres_engine, [TAG_HOURS])
