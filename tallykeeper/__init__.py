@@ -1,9 +1,10 @@
 """Incremental view maintenance in PostgreSQL: derived tables that equal what their sources say.
 
 The names of this module are the library's interface: what declares tallies (`System`,
-`SelectTally`, `AdditiveTally`, `RecomputedTally`), installs them (`migrate`), maintains them
-(`refresh`, `rebuild`, `backfill`), proves them (`verify`, `audit`) and watches them (`status`,
-`Incident`). They need no extra; the packages `dagster`, `http` and others beside them do.
+`SelectTally`, `AdditiveTally`, `RecomputedTally`), installs and removes them (`migrate`, `drop`),
+maintains them (`refresh`, `rebuild`, `backfill`), proves them (`verify`, `audit`) and watches them
+(`status`, `Incident`). They need no extra; the packages `dagster`, `http` and others beside them
+do.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ from tallykeeper.system import System, Waiting
 
 if TYPE_CHECKING:
     from tallykeeper.installation.migrate import migrate
+    from tallykeeper.installation.removal.drop import drop
 
 __all__ = [
     "MAY_BE_NULL",
@@ -89,6 +91,7 @@ __all__ = [
     "audit",
     "backfill",
     "capture_faults",
+    "drop",
     "incidents_ever",
     "install",
     "likely_cause",
@@ -110,4 +113,8 @@ def __getattr__(name: str) -> Any:
         from tallykeeper.installation.migrate import migrate
 
         return migrate
+    if name == "drop":
+        from tallykeeper.installation.removal.drop import drop
+
+        return drop
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,9 +15,9 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import Connection, Engine, MetaData, Table
+from sqlalchemy import Connection, Engine, MetaData, Table, select
 
-from tallykeeper.catalog import presence
+from tallykeeper.catalog import presence, state
 from tallykeeper.declarations.tally import Tally
 from tallykeeper.select.files import SUFFIX, read_files, tally_of
 from tallykeeper.settings import (
@@ -212,6 +212,15 @@ def is_kept(connection: Connection, system: System) -> bool:
 def left_out(connection: Connection, system: System) -> dict[Tally, list[str]]:
     """The system's tallies that lack a source table, or one that they refer to, with which."""
     return presence.left_out(connection, system.tallies, system.derived)
+
+
+def undeclared(connection: Connection) -> list[str]:
+    """The tallies that are installed in the database and declared nowhere, by name."""
+    if not state.is_there(connection, state.tally_state):
+        return []
+    declared = {tally.name for system in all_systems() for tally in system.tallies}
+    installed = connection.scalars(select(state.tally_state.c.tally))
+    return sorted(set(installed) - declared)
 
 
 def why_left_out(engine: Engine, system: System, tally: Tally) -> str:

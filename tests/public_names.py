@@ -38,6 +38,7 @@ PARTS = {
     ),
     "Install, and process tables of your own": (
         "tallykeeper.installation.migrate",
+        "tallykeeper.installation.removal.drop",
         "tallykeeper.catalog.privileges",
         "tallykeeper.catalog.state",
         "tallykeeper.catalog.transactions",

@@ -12,6 +12,7 @@ from tallykeeper.cli.common import (
     FAILED,
     INTERRUPTED,
     as_json,
+    check_settings,
     complain,
     console,
     example,
@@ -21,6 +22,8 @@ from tallykeeper.cli.common import (
 )
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
     from tallykeeper import Status, Tally
     from tallykeeper.maintain.verify import Progress as VerifyProgress
 
@@ -48,7 +51,8 @@ def migrate(with_sources: bool, move_aside: bool) -> None:
     """
     from tallykeeper.installation.migrate import migrate as run
 
-    result = run(open_database(), with_sources=with_sources, move_aside=move_aside)
+    engine = open_database()
+    result = run(engine, with_sources=with_sources, move_aside=move_aside)
     for sentence in result.done:
         click.echo(sentence)
     for system, missing in result.skipped.items():
@@ -63,6 +67,60 @@ def migrate(with_sources: bool, move_aside: bool) -> None:
         )
     if not result.done:
         click.echo("nothing to do")
+    _name_undeclared(engine)
+
+
+def _name_undeclared(engine: Engine) -> None:
+    """Name the tallies of the database whose declaration is missing, and what to do about it."""
+    from tallykeeper.discovery import undeclared
+
+    with engine.connect() as connection:
+        for name in undeclared(connection):
+            click.echo(
+                f"{name} is installed here and declared nowhere: its changes are captured and never"
+                f" consumed; declare it again, or take it out with `tally drop {name}`"
+            )
+
+
+@click.command(
+    epilog=example("tally drop shop.revenue_daily", "tally drop shop.revenue_daily --dry-run")
+)
+@click.argument("names", nargs=-1, required=True, metavar="NAME ...")
+@click.option("--with-table", is_flag=True, help="Drop the derived tables, too.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be dropped.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def drop(names: Sequence[str], with_table: bool, dry_run: bool, yes: bool) -> None:
+    """Take tallies out of the database: triggers, change log, views, functions, records.
+
+    The derived table stays as it was refreshed last, unless --with-table. Works without the
+    declaration, too; a tally that is still declared is installed again by `tally migrate`. Refused
+    while another tally reads the derived table, or something of others stands on what would go.
+    """
+    from tallykeeper import drop as run
+    from tallykeeper.cli.selection import UnknownTally, find_tally
+    from tallykeeper.database.connections import open_engine
+
+    check_settings(needs_tallies=False)
+    engine = open_engine()
+    wanted, declared = [], []
+    for name in names:
+        try:
+            declared.append(find_tally(name).name)
+            wanted.append(declared[-1])
+        except UnknownTally:
+            wanted.append(name.replace("/", ".", 1))
+    if not yes or dry_run:
+        found = run(engine, *wanted, with_table=with_table, dry_run=True)
+        for verb, items in (("drops", found.removed), ("keeps", found.kept)):
+            for item in items:
+                click.echo(f"{verb} {item}")
+        if dry_run:
+            return
+        click.confirm("Go on?", abort=True)
+    done = run(engine, *wanted, with_table=with_table)
+    click.echo(f"dropped {', '.join(done.tallies)}")
+    for name in dict.fromkeys(declared):
+        click.echo(f"{name} is still declared: the next `tally migrate` installs it again")
 
 
 @click.command(
@@ -110,6 +168,7 @@ def status(as_json: bool) -> int:
                 )
         for fault in triggers:
             click.echo(f"{fault}: changes are found at the next comparison; run `tally migrate`")
+        _name_undeclared(engine)
         hint = open_hint(number_open(engine))
         if hint:
             click.echo(hint)

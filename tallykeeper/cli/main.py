@@ -16,7 +16,16 @@ import click
 from tallykeeper import extras
 from tallykeeper.cli.common import FAILED, INTERRUPTED, complain
 from tallykeeper.cli.export import export
-from tallykeeper.cli.keep import backfill, incidents, migrate, rebuild, refresh, status, verify
+from tallykeeper.cli.keep import (
+    backfill,
+    drop,
+    incidents,
+    migrate,
+    rebuild,
+    refresh,
+    status,
+    verify,
+)
 from tallykeeper.cli.load import load
 from tallykeeper.cli.project.commands import init, new
 from tallykeeper.cli.run import demo, env, metrics, roles, serve, stop, test_alert, up
@@ -119,6 +128,7 @@ for command in (
     incidents,
     suspend,
     resume,
+    drop,
     load,
     export,
     roles,

@@ -71,15 +71,19 @@ def is_recorded(connection: Connection, tally: Tally) -> bool:
 
 def recorded_among(connection: Connection, tallies: Sequence[Tally]) -> list[Tally]:
     """Those of the tallies of which it is."""
+    known = _recorded(connection, [tally.name for tally in tallies])
+    return [tally for tally in tallies if tally.name in known]
+
+
+def _recorded(connection: Connection, names: Sequence[str]) -> set[str]:
     if not connection.scalar(select(state.may_read(dependencies, stands_on))):
-        return []
+        return set()
     found = connection.exec_driver_sql(
         f"SELECT tally FROM {sql.name_of(dependencies)} WHERE tally = ANY (%s)"
         " AND kind = 'database' AND (facts ->> 'format')::int = %s",
-        ([tally.name for tally in tallies], facts.FORMAT),
+        (list(names), facts.FORMAT),
     )
-    known = set(found.scalars())
-    return [tally for tally in tallies if tally.name in known]
+    return set(found.scalars())
 
 
 def record(connection: Connection, tallies: Sequence[Tally]) -> None:
@@ -95,9 +99,11 @@ def drifts(connection: Connection, tallies: Sequence[Tally]) -> dict[str, list[D
 
     A tally of which nothing is recorded has no entry.
     """
-    if not tallies:
-        return {}
-    rows = facts.compare(connection, [tally.name for tally in tallies])
+    return _drifts(connection, [tally.name for tally in tallies])
+
+
+def _drifts(connection: Connection, names: Sequence[str]) -> dict[str, list[Drift]]:
+    rows = facts.compare(connection, names) if names else []
     by_tally: dict[str, list[object]] = {}
     for row in rows:
         by_tally.setdefault(row.tally, []).append(row)
@@ -105,12 +111,12 @@ def drifts(connection: Connection, tallies: Sequence[Tally]) -> dict[str, list[D
 
 
 @contextmanager
-def unchanged(connection: Connection, tallies: Sequence[Tally]) -> Iterator[None]:
-    """Let what is altered meanwhile be no difference of the tallies that had none before."""
-    recorded = recorded_among(connection, tallies)
-    found = drifts(connection, recorded)
+def unchanged(connection: Connection, names: Sequence[str]) -> Iterator[None]:
+    """Let what is altered meanwhile be no difference of the named tallies that had none before."""
+    recorded = sorted(_recorded(connection, names))
+    found = _drifts(connection, recorded)
     yield
-    if same := [tally.name for tally in recorded if not found.get(tally.name)]:
+    if same := [name for name in recorded if not found.get(name)]:
         facts.record(connection, same)
 
 

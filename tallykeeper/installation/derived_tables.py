@@ -112,7 +112,7 @@ def complete(
     if not steps:
         return []
     done: dict[Table, list[str]] = {}
-    with dependencies.unchanged(connection, tallies):
+    with dependencies.unchanged(connection, [tally.name for tally in tallies]):
         # A live view that is made anew may read any column that is added.
         for table, step in sorted(steps, key=lambda each: each[1].retyped is not None):
             with where_possible(connection):

@@ -218,7 +218,7 @@ def _bring_up(
         if unexplained and known:
             broken.update(known)
             done += [f"repaired {fault}" for fault in unexplained]
-        _install_capture(connection, source, over)
+        install_capture(connection, source, over)
     for tally, found in own.items():
         if tally.name in known_before:
             upgraded = any(w.tally is tally for w in changed)
@@ -298,7 +298,7 @@ def _install_tally(
     return f"installed {tally.name}" + (f" ({reason})" if reason else "")
 
 
-def _drop_trigger_function(connection: Connection, function: str) -> None:
+def drop_trigger_function(connection: Connection, function: str) -> None:
     """Drop a function, and before it the triggers that call it, wherever they are."""
     calling = connection.execute(
         text(
@@ -322,18 +322,19 @@ def _drop_outgrown(connection: Connection, tally: Tally) -> None:
     """
     for source, functions in trigger_names.of_former_sources(connection, tally).items():
         for function in functions:
-            _drop_trigger_function(connection, function)
+            drop_trigger_function(connection, function)
         recorded = state.captured_relations
         connection.execute(recorded.delete().where(recorded.c.source == source))
 
 
-def _install_capture(connection: Connection, source: Table, tallies: Sequence[Tally]) -> None:
+def install_capture(connection: Connection, source: Table, tallies: Sequence[Tally]) -> None:
+    """Write the source's capture for these tallies, and for no others of their system."""
     wanted = triggers.hooks(connection, source, tallies)
     for relation in triggers.left_behind(connection, source, wanted):
         triggers.drop_triggers(connection, source, tallies, relation)
     relations = list(dict.fromkeys(hook.relation for hook in wanted))
     for function in trigger_names.outgrown(connection, source, tallies, relations):
-        _drop_trigger_function(connection, function)
+        drop_trigger_function(connection, function)
     for function in trigger_bodies.asked_when_planned():
         sql.execute(connection, function)
     _install_hooks(connection, wanted)

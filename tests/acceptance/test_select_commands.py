@@ -152,3 +152,46 @@ def test_resume_fails_where_a_used_column_is_missing(built: Command, engine: Eng
     built.ok("migrate")
     built.ok("refresh")
     assert built.ok("verify").out.startswith("shop.revenue: ok, 1 key compared")
+
+
+def test_a_tally_whose_file_is_deleted_is_named_and_dropped(built: Command, engine: Engine) -> None:
+    write(built, "shop/total", "-- All orders.\nSELECT count(*) AS n FROM shop.orders AS o")
+    built.ok("migrate")
+    (built.folder / "tallies/shop/revenue.sql").unlink()
+    named = (
+        "shop.revenue is installed here and declared nowhere: its changes are captured and never"
+        " consumed; declare it again, or take it out with `tally drop shop.revenue`\n"
+    )
+    assert named in built.ok("status").out
+    assert named in built.ok("migrate").out
+    planned = built.ok("drop", "shop.revenue", "--dry-run").out.splitlines()
+    assert planned[0] == (
+        "drops shop.revenue: the view shop.revenue_live"
+        " and the view tallykeeper.shop_revenue_definition"
+    )
+    assert planned[-1].startswith("keeps ")
+    assert "keeps shop.revenue: the derived table shop.revenue, as of the last refresh" in planned
+    asked = built.run("drop", "shop.revenue")
+    assert (asked.code, "Go on?" in asked.out) == (130, True), "nobody answers"
+    assert built.ok("drop", "shop/revenue", "--yes").out == "dropped shop.revenue\n"
+    assert "shop.revenue" not in built.ok("status").out
+    assert rows(engine, "SELECT count(*) FROM shop.revenue") == [(3,)]
+    built.ok("refresh")
+    assert built.ok("verify").out.startswith("shop.total: ok")
+
+
+def test_a_tally_that_is_dropped_and_declared_says_so(built: Command, engine: Engine) -> None:
+    assert built.ok("drop", "revenue", "--yes", "--with-table").out.splitlines() == [
+        "dropped shop.revenue",
+        "shop.revenue is still declared: the next `tally migrate` installs it again",
+    ]
+    assert rows(engine, "SELECT to_regclass('shop.revenue')::text") == [(None,)]
+    result = built.run("drop", "shop.revenues", "--yes")
+    assert (result.code, "no tally called 'shop.revenues' is installed" in result.err) == (1, True)
+    (built.folder / "tallies/shop/revenue.sql").unlink()
+    assert built.run("drop", "shop.revenue", "--yes").code == 1
+
+
+def test_the_last_file_of_all_may_be_deleted(built: Command) -> None:
+    (built.folder / "tallies/shop/revenue.sql").unlink()
+    assert built.ok("drop", "shop.revenue", "--yes").out == "dropped shop.revenue\n"

@@ -39,7 +39,7 @@ def convert(connection: Connection) -> list[str]:
     for table in numbers:
         execute(connection, f"LOCK TABLE {name_of(table)} IN ACCESS EXCLUSIVE MODE")
     kept = [t for t in system.tallies if _is_there(connection, t.live_name)]
-    with dependencies.unchanged(connection, kept):
+    with dependencies.unchanged(connection, [tally.name for tally in kept]):
         _convert(connection, kept, numbers)
     return [f"ids in {name_of(table)} became text" for table in numbers]
 

@@ -1,0 +1,1 @@
+"""Taking a tally out of a database."""
