@@ -8,7 +8,7 @@ belongs to the system that its name begins with. Nothing is read from a database
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -19,7 +19,8 @@ from sqlalchemy import Connection, Engine, MetaData, Table, select
 
 from tallykeeper.catalog import presence, state
 from tallykeeper.declarations.tally import Tally
-from tallykeeper.select.files import SUFFIX, read_files, tally_of
+from tallykeeper.select.files import SUFFIX, Declared, read_files, tally_of
+from tallykeeper.select.files.components import COMPONENT_SUFFIXES, read_components
 from tallykeeper.settings import (
     SettingError,
     project_root,
@@ -30,6 +31,7 @@ from tallykeeper.settings import (
 from tallykeeper.system import System
 from tallykeeper.table_names import require_systems
 
+SUFFIXES = (SUFFIX, *COMPONENT_SUFFIXES)
 ENTRY_POINTS = "tallykeeper.systems"
 KEYS = ("systems", "tallies", "page", "dagster_prefix")
 Found = TypeVar("Found", System, Tally)
@@ -62,11 +64,25 @@ def _systems_of(root: Path) -> tuple[System, ...]:
             raise SettingError(
                 where, "systems of different names", system.name, "rename one, or leave it out"
             )
-    for name, tallies in _in_files(root, declared).items():
+    return tuple(systems_of_files(_in_files(root, declared), found).values())
+
+
+def systems_of_files(
+    declared: Sequence[Declared], known: Mapping[str, System] | None = None
+) -> dict[str, System]:
+    """The systems `known`, by their names, with the tallies that files declare, and new ones.
+
+    Raises DeclarationError, or SettingError where two systems could not be kept side by side.
+    """
+    tallies: dict[str, list[Tally]] = {}
+    for each in declared:
+        tallies.setdefault(each.system, []).append(tally_of(each))
+    found = dict(known or {})
+    for name, of_system in tallies.items():
         system = found.get(name) or System(name, MetaData(schema=schema_of(name)), ())
-        found[name] = system.with_tallies(tallies)
+        found[name] = system.with_tallies(of_system)
     require_systems({name: system.metadata for name, system in found.items()})
-    return tuple(found.values())
+    return found
 
 
 def find_modules_in(root: Path) -> None:
@@ -85,7 +101,7 @@ def _declared(root: Path, table: dict[str, object]) -> Iterator[tuple[str, Syste
         yield f"{place}: systems", _load(f"{place}: systems", name, System)
     alone: dict[str, list[Tally]] = {}
     for name in _names(place, table, "tallies"):
-        if name.endswith(SUFFIX):
+        if name.endswith(SUFFIXES):
             continue
         tally = _load(f"{place}: tallies", name, Tally)  # type: ignore[type-abstract]
         alone.setdefault(tally.system, []).append(tally)
@@ -93,19 +109,18 @@ def _declared(root: Path, table: dict[str, object]) -> Iterator[tuple[str, Syste
         yield f"{place}: tallies", System(system, tallies[0].table.metadata, tallies)
 
 
-def _in_files(root: Path, table: dict[str, object]) -> dict[str, list[Tally]]:
-    """The tallies that files declare, by the system of each. Raises SettingError, BadFile."""
+def _in_files(root: Path, table: dict[str, object]) -> list[Declared]:
+    """The tallies that files declare. Raises SettingError, BadFile."""
     place = f"[tool.tallykeeper] of {root / 'pyproject.toml'}"
-    patterns = [name for name in _names(place, table, "tallies") if name.endswith(SUFFIX)]
+    patterns = [name for name in _names(place, table, "tallies") if name.endswith(SUFFIXES)]
     for pattern in patterns:
         if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
             todo = 'write it as in "tallies/**/*.sql"'
             expected = "files within the project's folder"
             raise SettingError(f"{place}: tallies", expected, pattern, todo)
-    found: dict[str, list[Tally]] = {}
-    for declared in read_files(root, patterns):
-        found.setdefault(declared.system, []).append(tally_of(declared))
-    return found
+    found = read_files(root, [name for name in patterns if name.endswith(SUFFIX)])
+    components = [name for name in patterns if not name.endswith(SUFFIX)]
+    return [*found, *read_components(root, components)] if components else found
 
 
 def _names(place: str, table: dict[str, object], key: str) -> list[str]:

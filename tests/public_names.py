@@ -70,6 +70,7 @@ PARTS = {
         "tallykeeper.dagster.code_location",
         "tallykeeper.dagster.assets",
         "tallykeeper.dagster.checks",
+        "tallykeeper.dagster.component.tallies",
         "tallykeeper.dagster.database",
         "tallykeeper.dagster.materialization",
         "tallykeeper.dagster.project_database",

@@ -63,6 +63,7 @@ class SystemAssets:
     sources: list[dg.AssetSpec]
     assets: list[dg.AssetsDefinition]
     checks: list[dg.AssetChecksDefinition]
+    partitions: dg.DailyPartitionsDefinition
     housekeeping: list[dg.AssetsDefinition] = field(default_factory=list)
     daily_checks: list[dg.AssetChecksDefinition] = field(default_factory=list)
     extras: Mapping[Tally, Extra] = field(default_factory=dict)
@@ -102,6 +103,7 @@ def build_assets(
     ]
     return SystemAssets(
         system=system,
+        partitions=partitions,
         sources=[_source(system, source) for source in system.sources],
         assets=[*more, *tallies],
         checks=[

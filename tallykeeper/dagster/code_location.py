@@ -38,7 +38,8 @@ def definitions(
     """
     chosen = chosen_systems() if systems is None else systems
     daily = partitions.daily()
-    return assemble([assets_of(system, daily) for system in chosen], database)
+    built = [assets_of(system, daily) for system in chosen]
+    return assemble(built, database, shared=bool(dagster_prefix()))
 
 
 def assets_of(system: System, daily: dg.DailyPartitionsDefinition) -> SystemAssets:
@@ -48,14 +49,25 @@ def assets_of(system: System, daily: dg.DailyPartitionsDefinition) -> SystemAsse
     return built
 
 
-def assemble(built: Sequence[SystemAssets], database: Database | None = None) -> dg.Definitions:
-    """The systems' assets and checks, with the jobs, schedules and sensors that run them."""
+def assemble(
+    built: Sequence[SystemAssets],
+    database: Database | None = None,
+    *,
+    shared: bool = False,
+    cron: str = schedules.EVERY_HOUR,
+    with_alerts: bool = True,
+) -> dg.Definitions:
+    """The systems' assets and checks, with the jobs, schedules and sensors that run them.
+
+    Those that are `shared` are merged with others: they have no executor, and delete no runs.
+    `cron` is when the hourly jobs run; without `with_alerts` nothing is reported, nor repaired.
+    """
     hourly = [jobs.hourly(s) for s in built]
     checks = [
         *(check for s in built for check in s.checks),
         inventory_check([s.system for s in built]),
     ]
-    nightly = housekeeping()
+    nightly = housekeeping(shared=shared)
     tidied = [s for s in built if s.housekeeping]
     assets: list[dg.AssetSpec | dg.AssetsDefinition] = [incidents_asset()]
     for system in built:
@@ -72,14 +84,17 @@ def assemble(built: Sequence[SystemAssets], database: Database | None = None) ->
             repair_job(built),
         ],
         schedules=[
-            *(schedules.hourly_schedule(s) for s in built),
+            *(schedules.hourly_schedule(s, cron) for s in built),
             *(schedules.daily_schedule(s) for s in tidied),
             schedules.inventory_schedule(built),
             housekeeping_schedule(nightly),
         ],
-        sensors=[pressure_sensor.pending_pressure(built, hourly), alerts(built)],
+        sensors=[
+            pressure_sensor.pending_pressure(built, hourly),
+            *([alerts(built)] if with_alerts else []),
+        ],
         resources={RESOURCE: database or ProjectDatabase()},
         # A process for each step would cost seconds, for steps that take milliseconds. Definitions
         # can be merged with others where these have an executor of their own.
-        executor=None if dagster_prefix() else dg.in_process_executor,
+        executor=None if shared else dg.in_process_executor,
     )

@@ -6,7 +6,7 @@ of them. UTC, because elsewhere a day may have 23 or 25 hours.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import dagster as dg
 
@@ -15,14 +15,13 @@ from tallykeeper.settings import start_date
 DAY = "%Y-%m-%d"
 
 
-def daily() -> dg.DailyPartitionsDefinition:
-    """One partition per UTC day, from TALLY_START_DATE up to and including today.
+def daily(start: date | None = None) -> dg.DailyPartitionsDefinition:
+    """One partition per UTC day, from `start` (TALLY_START_DATE) up to and including today.
 
     Raises SettingError.
     """
-    start = start_date()
     return dg.DailyPartitionsDefinition(
-        start_date=start.isoformat(), end_offset=1, timezone="UTC", fmt=DAY
+        start_date=(start or start_date()).isoformat(), end_offset=1, timezone="UTC", fmt=DAY
     )
 
 

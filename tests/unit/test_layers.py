@@ -19,6 +19,7 @@ LAYERS = (
     "errors",
     "extras",
     "settings",
+    "project_file",
     "dagster_names",
     "table_names",
     "charts",

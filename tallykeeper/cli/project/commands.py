@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
+from tallykeeper import project_file
 from tallykeeper.cli.common import example
-from tallykeeper.cli.project import pyproject
 from tallykeeper.settings import SettingError, project_table, read
 
 IGNORED = ".tally/"
@@ -78,11 +78,11 @@ def init() -> None:
     file = root / "pyproject.toml"
     done = []
     patterns = _patterns(root)
-    of_dagster = pyproject.is_of_dagster(file)
+    of_dagster = project_file.is_of_dagster(file)
     if not any(pattern.endswith(".sql") for pattern in patterns):
         more = {"dagster_prefix": "tally"} if of_dagster else {}
         was_there = file.exists()
-        named = _with_files(root, pyproject.DEFAULT_PATTERN, **more)
+        named = _with_files(root, project_file.DEFAULT_PATTERN, **more)
         assert named is not None
         _store(file, named)
         verb = "named tallies/**/*.sql in" if was_there else "wrote"
@@ -150,7 +150,7 @@ def _project_above() -> Path:
 def _patterns(root: Path) -> list[str]:
     """What the project names as tallies. Raises SettingError where its file is malformed."""
     project_table(root)
-    return pyproject.named_patterns(root / "pyproject.toml")
+    return project_file.named_patterns(root / "pyproject.toml")
 
 
 def _folder(patterns: list[str]) -> str:
@@ -159,7 +159,7 @@ def _folder(patterns: list[str]) -> str:
         folder, found, _ = pattern.partition("/**/*.sql")
         if found and not set(folder) & set("*?[") and pattern == f"{folder}/**/*.sql":
             return folder
-    return pyproject.DEFAULT_PATTERN.partition("/")[0]
+    return project_file.DEFAULT_PATTERN.partition("/")[0]
 
 
 def _require_new(root: Path, patterns: list[str], name: str, path: Path) -> None:
@@ -183,8 +183,8 @@ def _with_files(root: Path, pattern: str, **more: str) -> str | None:
     """The text of the project's file that names the pattern; None where it does already."""
     path = root / "pyproject.toml"
     try:
-        return pyproject.addition(path, pattern, **more)
-    except pyproject.CannotEdit as error:
+        return project_file.addition(path, pattern, **more)
+    except project_file.CannotEdit as error:
         raise click.ClickException(
             f"{_shown(path)} cannot be changed safely; {error}, and run the command again"
         ) from error
@@ -192,7 +192,7 @@ def _with_files(root: Path, pattern: str, **more: str) -> str | None:
 
 def _store(path: Path, text: str) -> None:
     try:
-        pyproject.write(path, text)
+        project_file.write(path, text)
     except OSError as error:
         raise _not_written(path, error) from error
 

@@ -9,7 +9,8 @@ in `storage.py`, for they take long to import.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from itertools import islice, pairwise
 from typing import Any, cast
 
 import dagster as dg
@@ -46,7 +47,7 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._grpc.client import DagsterGrpcClient
 from dagster._grpc.types import GetCurrentRunsResult
 from dagster._serdes import ConfigurableClassData
-from dagster._utils.schedules import schedule_execution_time_iterator
+from dagster._utils.schedules import is_valid_cron_string, schedule_execution_time_iterator
 from dagster_shared.record import copy
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -71,6 +72,7 @@ __all__ = [
     "WorkerStatus",
     "keep_checking_for_orphans",
     "latest_moment",
+    "longest_pause",
     "most_tick_retries",
     "open_backfills",
     "report_materializations",
@@ -166,6 +168,17 @@ def most_tick_retries(instance: dg.DagsterInstance) -> int:
     """Return how often the scheduler tries a failed tick again."""
     scheduler = instance.scheduler
     return scheduler.max_tick_retries if isinstance(scheduler, DagsterDaemonScheduler) else 0
+
+
+def longest_pause(cron: str) -> timedelta | None:
+    """Return the longest time between two moments of a cron expression; None if it is none.
+
+    That of the next thousand moments, in UTC.
+    """
+    if not is_valid_cron_string(cron):
+        return None
+    moments = schedule_execution_time_iterator(datetime.now(UTC).timestamp(), cron, "UTC")
+    return max(after - before for before, after in pairwise(islice(moments, 1_000)))
 
 
 def latest_moment(schedule: dg.ScheduleDefinition, before: float) -> datetime | None:

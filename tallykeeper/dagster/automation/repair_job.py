@@ -27,7 +27,6 @@ from tallykeeper.dagster.automation.repair_requests import REPAIR_OP
 from tallykeeper.dagster.checks import MATCHES_SOURCE, compare, verdict
 from tallykeeper.dagster.database import Database
 from tallykeeper.dagster.metadata import materializations
-from tallykeeper.dagster.partitions import daily
 from tallykeeper.dagster_names import REPAIR, prefixed
 from tallykeeper.declarations.tally import FIRST_DAY, LAST_DAY
 from tallykeeper.faults import incidents
@@ -76,7 +75,7 @@ def repair_job(built: Sequence[SystemAssets]) -> dg.JobDefinition:
                 incidents.resolve(
                     connection, tally.name, incidents.DIFFERS, f"the check {MATCHES_SOURCE}"
                 )
-        _report(context, tally, done, _reason(config), assets.more(engine, tally))
+        _report(context, assets, tally, done, _reason(config), assets.more(engine, tally))
         _evaluate(context, tally, MATCHES_SOURCE, result)
         for check in assets.checks_of(tally):
             (key,) = check.check_keys
@@ -137,6 +136,7 @@ def _reason(config: RepairConfig) -> str:
 
 def _report(
     context: dg.OpExecutionContext,
+    assets: SystemAssets,
     tally: Tally,
     done: Sequence[Refreshed],
     reason: str,
@@ -146,7 +146,7 @@ def _report(
     of_run = materializations.of_run(done, reason)
     touched: dict[str | None, Mapping[str, dg.MetadataValue]] = {}
     if tally.time_key is not None:
-        touched.update(materializations.by_partition(done, span_of(daily()), reason))
+        touched.update(materializations.by_partition(done, span_of(assets.partitions), reason))
     elif tally.batches is not None:
         touched.update(lanes.each_lane(tally, of_run["reason"]))
     touched[None] = {**of_run, **more}

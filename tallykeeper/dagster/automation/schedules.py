@@ -26,17 +26,20 @@ AFTER_THE_REFRESHES = "20 * * * *"
 EVERY_NIGHT = "30 1 * * *"
 
 
-def hourly_schedule(built: SystemAssets) -> dg.ScheduleDefinition:
-    """The hourly refresh of one system."""
+def hourly_schedule(built: SystemAssets, cron: str = EVERY_HOUR) -> dg.ScheduleDefinition:
+    """The refresh of one system, by default every hour."""
     system = built.system
 
     @dg.schedule(
         name=hourly_name(system.name),
         job_name=hourly_name(system.name),
-        cron_schedule=EVERY_HOUR,
+        cron_schedule=cron,
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description=f"Every hour: refresh the tallies of {system.name}, and check them.",
+        description=(
+            f"{'Every hour' if cron == EVERY_HOUR else cron}: refresh the tallies of {system.name},"
+            " and check them."
+        ),
     )
     def every_hour(tally_database: Database) -> dg.RunRequest | dg.SkipReason:
         why_not = why_passed_over(tally_database.engine(), system)

@@ -14,7 +14,7 @@ import dagster as dg
 from tallykeeper import prune_incidents
 from tallykeeper.dagster.database import Database
 from tallykeeper.dagster_names import prefixed
-from tallykeeper.settings import dagster_prefix, keep_incidents_days, keep_runs_days
+from tallykeeper.settings import keep_incidents_days, keep_runs_days
 
 HOUSEKEEPING = "housekeeping"
 # After the housekeeping of the systems.
@@ -87,8 +87,8 @@ def delete_old_incidents(context: dg.OpExecutionContext, tally_database: Databas
     context.add_output_metadata({"resolved_before_days": days, "incidents_deleted": deleted})
 
 
-def housekeeping() -> dg.JobDefinition:
-    """The job. Runs are deleted where Dagster is ours alone, which a prefix says it is not."""
+def housekeeping(*, shared: bool) -> dg.JobDefinition:
+    """The job. Runs are deleted unless the code location is `shared` with definitions of others."""
 
     @dg.job(
         name=prefixed(HOUSEKEEPING),
@@ -96,7 +96,7 @@ def housekeeping() -> dg.JobDefinition:
         executor_def=dg.in_process_executor,
     )
     def as_job() -> None:
-        if not dagster_prefix():
+        if not shared:
             delete_old_runs()
         delete_old_incidents()
 

@@ -94,7 +94,7 @@ def read_files(root: Path, patterns: Iterable[str]) -> list[Declared]:
     What begins with a point is passed over. Raises BadFile where a file is malformed, two have
     one name, or a pattern without a wildcard names no file.
     """
-    paths = dict.fromkeys(path for pattern in patterns for path in _matching(root, pattern))
+    paths = dict.fromkeys(path for pattern in patterns for path in matching(root, pattern))
     found: dict[str, Declared] = {}
     for path in sorted(paths):
         declared = read_file(path, shown=path.relative_to(root))
@@ -106,7 +106,8 @@ def read_files(root: Path, patterns: Iterable[str]) -> list[Declared]:
     return list(found.values())
 
 
-def _matching(root: Path, pattern: str) -> list[Path]:
+def matching(root: Path, pattern: str) -> list[Path]:
+    """The files that a pattern names. Raises BadFile where it has no wildcard and names none."""
     has_wildcard = re.search(r"[*?\[]", pattern) is not None
     found = [
         path
