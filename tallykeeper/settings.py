@@ -192,6 +192,19 @@ def _dagster_prefix(root: Path) -> str:
     return prefix
 
 
+def owners() -> list[str]:
+    """Who owns the assets in Dagster: `owners` in [tool.tallykeeper], addresses or `team:<name>`.
+
+    Raises SettingError where that is no list of texts.
+    """
+    root = project_root()
+    found = (project_table(root) or {}).get("owners", [])
+    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+        place = f"[tool.tallykeeper] of {root / 'pyproject.toml'}: owners"
+        raise SettingError(place, "a list of texts", str(found), 'write it as in ["team:sales"]')
+    return found
+
+
 def database_url() -> str | None:
     """The address of one's own database, TALLY_DATABASE_URL; None means the embedded server."""
     return read("TALLY_DATABASE_URL")

@@ -13,20 +13,22 @@ What a materialization does is in `materialization.py` and `lanes.py`, the check
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import dagster as dg
 from pydantic import Field
 from sqlalchemy import Engine, Table
 
-from tallykeeper import System, Tally
+from tallykeeper import System, Tally, settings
 from tallykeeper.dagster import lanes, materialization
 from tallykeeper.dagster.checks import checks_of
 from tallykeeper.dagster.database import Database
-from tallykeeper.dagster.metadata import columns, incident_summary
+from tallykeeper.dagster.metadata import code_references, columns, incident_summary
 from tallykeeper.dagster.metadata.sql_layout import laid_out
 from tallykeeper.dagster_names import asset_path
 from tallykeeper.discovery import why_left_out
 from tallykeeper.operations.partition_windows import Span
+from tallykeeper.settings import fresh_seconds
 
 Materialized = Iterator[dg.MaterializeResult[None]]
 Extra = Callable[[Engine], Mapping[str, dg.MetadataValue]]
@@ -95,10 +97,11 @@ def build_assets(
     assets besides the tallies that the hourly run materializes too, in the order of the lineage:
     tables that the system processes itself (`processed_specs`), reports. `housekeeping` are those
     that run once a day, and not with it; `daily_checks` are those of `checks` that compare more
-    when they run alone, once a day too.
+    when they run alone, once a day too. `owners` are those of the project's settings by default.
     """
+    who = owners or settings.owners()
     tallies = [
-        _asset(system, tally, partitions, (extras or {}).get(tally), owners)
+        _asset(system, tally, partitions, (extras or {}).get(tally), who)
         for tally in system.tallies
     ]
     return SystemAssets(
@@ -132,7 +135,7 @@ def processed_specs(system: System, owners: Sequence[str] = ()) -> list[dg.Asset
             deps=raw,
             description=table.comment,
             group_name=system.name,
-            owners=list(owners),
+            owners=list(owners or settings.owners()),
             kinds={"postgres", "table"},
             tags={"tallykeeper/role": "derived", "tallykeeper/kept": "processed"},
             metadata=_metadata(table),
@@ -191,7 +194,11 @@ def _asset(
                 **_metadata(tally.table),
                 "key": ", ".join(tally.key),
                 "live_view": tally.live_name,
+                **code_references.of_tally(tally),
             },
+            # Of another SELECT everything is computed anew by the next run.
+            code_version=tally.declaration_hash(),
+            freshness_policy=_freshness(),
             partitions_def=partitions if tally.time_key is not None else lanes_of(tally),
             # One run whatever the range: the rebuild is one statement, or one row of batches.
             backfill_policy=(dg.BackfillPolicy.single_run() if is_partitioned(tally) else None),
@@ -286,6 +293,11 @@ def _more(tally: Tally, extra: Extra | None, engine: Engine) -> Mapping[str, dg.
         **incident_summary.of_tally(engine, tally),
         **(extra(engine) if extra else {}),
     }
+
+
+def _freshness() -> dg.FreshnessPolicy:
+    """A run for as long as a change may wait; Dagster takes a minute at least."""
+    return dg.FreshnessPolicy.time_window(fail_window=timedelta(seconds=max(60, fresh_seconds())))
 
 
 def _description(tally: Tally) -> str:

@@ -38,8 +38,7 @@ def definitions(
     """
     chosen = chosen_systems() if systems is None else systems
     daily = partitions.daily()
-    built = [assets_of(system, daily) for system in chosen]
-    return assemble(built, database, shared=bool(dagster_prefix()))
+    return assemble([assets_of(system, daily) for system in chosen], database)
 
 
 def assets_of(system: System, daily: dg.DailyPartitionsDefinition) -> SystemAssets:
@@ -53,15 +52,18 @@ def assemble(
     built: Sequence[SystemAssets],
     database: Database | None = None,
     *,
-    shared: bool = False,
+    shared: bool | None = None,
     cron: str = schedules.EVERY_HOUR,
     with_alerts: bool = True,
 ) -> dg.Definitions:
     """The systems' assets and checks, with the jobs, schedules and sensors that run them.
 
-    Those that are `shared` are merged with others: they have no executor, and delete no runs.
-    `cron` is when the hourly jobs run; without `with_alerts` nothing is reported, nor repaired.
+    Those that are `shared` are merged with others: they have no executor, and delete no runs. They
+    are by default if names have a prefix. `cron` is when the hourly jobs run; without
+    `with_alerts` nothing is reported, nor repaired.
     """
+    if shared is None:
+        shared = bool(dagster_prefix())
     hourly = [jobs.hourly(s) for s in built]
     checks = [
         *(check for s in built for check in s.checks),

@@ -143,4 +143,4 @@ def test_a_component_from_the_scaffold_to_the_first_run(theirs: Theirs) -> None:
         counted = database.execute("SELECT orders FROM shop.orders_daily").fetchall()
     assert counted == [(3,)]
     (known,) = json.loads(theirs.run("tally", "status", "--json"))["tallies"]
-    assert known["last_verify"] is not None, "its checks ran"
+    assert known["verified_at"] is not None, "its checks ran"

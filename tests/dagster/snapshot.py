@@ -13,6 +13,8 @@ from typing import Any
 
 import dagster as dg
 
+from tallykeeper.dagster.metadata.code_references import CODE_REFERENCES
+
 FILE = Path(__file__).with_name("definitions.json")
 
 
@@ -40,17 +42,21 @@ def _without_start(partitions: str) -> str:
 def _asset(node: Any) -> dict[str, Any]:
     metadata = dict(node.metadata)
     schema = metadata.pop("dagster/column_schema", None)
+    # A path of this machine.
+    metadata.pop(CODE_REFERENCES, None)
     partitions = node.partitions_def
     return {
         "backfill": str(node.backfill_policy) if node.backfill_policy else None,
         "columns": {c.name: _column(c) for c in schema.columns} if schema else None,
         "description": node.description,
         "external": not node.is_executable,
+        "fresh": str(node.freshness_policy) if node.freshness_policy else None,
         "group": node.group_name,
         "kinds": sorted(node.kinds),
         "metadata": metadata,
         "partitions": _without_start(str(partitions)) if partitions else None,
         "parents": sorted(_name(key) for key in node.parent_keys),
+        "versioned": node.code_version is not None,
         "tags": {k: v for k, v in node.tags.items() if not k.startswith("dagster/kind/")},
     }
 

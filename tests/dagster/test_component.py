@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,27 @@ def test_the_command_line_finds_the_same_tallies(project: MakeProject) -> None:
     assert keys == {"orders", "orders_daily", "orders_monthly", "incidents"}
     (system,) = all_systems()
     assert [tally.name for tally in system.tallies] == ["shop.orders_daily", "shop.orders_monthly"]
+
+
+def test_an_asset_follows_conventions_of_dagster(
+    project: MakeProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = project(' {files: ["*.sql"]}')
+    with (folder.parents[2] / "pyproject.toml").open("a") as file:
+        file.write('owners = ["team:data"]\n')
+    path = folder / "orders_daily.sql"
+    path.write_text(f"{textwrap.dedent(DAILY)}\n")
+    monkeypatch.setenv("TALLY_FRESH_SECONDS", "10800")
+    node = load(folder).resolve_asset_graph().get(dg.AssetKey(["tally", "shop", "orders_daily"]))
+    (system,) = all_systems()
+    assert node.code_version == system.tallies[0].declaration_hash()
+    assert node.freshness_policy == dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=3))
+    assert node.owners == ["team:data"]
+    assert node.kinds == {"postgres", "table"}
+    references = node.metadata["dagster/code_references"].code_references
+    found = {(r.file_path, r.line_number) for r in references}
+    # Dagster itself adds the defs.yaml.
+    assert found == {(str(path), 3), (str(folder / "defs.yaml"), 1)}
 
 
 def test_two_databases_in_one_workspace(

@@ -13,7 +13,7 @@ from sqlalchemy import Column, Integer, MetaData, Table
 from tallykeeper import AdditiveTally, Contribution, Tally, discovery
 from tallykeeper.errors import BadFile
 from tallykeeper.select.files import Declared
-from tallykeeper.settings import SettingError, dagster_prefix, project_root, project_table
+from tallykeeper.settings import SettingError, dagster_prefix, owners, project_root, project_table
 from tests.stranger import DECLARED
 
 
@@ -149,7 +149,7 @@ def test_an_installed_distribution_brings_systems(project: Path) -> None:
     [
         (
             'system = ["own_shop:system"]',
-            "expected systems or tallies or page or dagster_prefix, but",
+            "expected systems or tallies or page or dagster_prefix or owners, but",
         ),
         ('systems = "own_shop:system"', "expected a list of texts, but it is 'own_shop:system'"),
         ('systems = ["own_shop"]', r"expected module:attribute, as in \"shop.tallies:system\""),
@@ -255,6 +255,13 @@ def test_a_malformed_pyproject_is_refused(project: Path, content: str, message: 
     (project / "pyproject.toml").write_text(content)
     with pytest.raises(SettingError, match=message):
         project_table(project)
+
+
+@pytest.mark.parametrize("found", ['"team:x"', "[1]"])
+def test_owners_that_are_no_list_of_texts_are_refused(project: Path, found: str) -> None:
+    write(project, f"owners = {found}")
+    with pytest.raises(SettingError, match="owners: expected a list of texts"):
+        owners()
 
 
 @pytest.mark.parametrize("prefix", ["3", '"a b"', '"Tk"', '"3x"'])

@@ -88,16 +88,18 @@ class Declared:
         return f"{self.path}:{self.line + lines}:{column}"
 
 
-def read_files(root: Path, patterns: Iterable[str]) -> list[Declared]:
+def read_files(root: Path, patterns: Iterable[str], shown: Path = Path()) -> list[Declared]:
     """The tallies of the files that match patterns like `tallies/**/*.sql`, ordered by their paths.
 
-    What begins with a point is passed over. Raises BadFile where a file is malformed, two have
-    one name, or a pattern without a wildcard names no file.
+    What begins with a point is passed over. `shown` is how messages call the folder `root`.
+
+    Raises BadFile where a file is malformed, two have one name, or a pattern without a wildcard
+    names no file.
     """
     paths = dict.fromkeys(path for pattern in patterns for path in matching(root, pattern))
     found: dict[str, Declared] = {}
     for path in sorted(paths):
-        declared = read_file(path, shown=path.relative_to(root))
+        declared = read_file(path, shown=shown / path.relative_to(root))
         first = found.setdefault(declared.name, declared)
         if first is not declared:
             found_name = f"`{first.name}`, which {first.path} has"

@@ -75,7 +75,7 @@ def declared_in(
         if declared.name != name:
             todo = "use one name, or leave the line `-- tally:` out"
             raise BadFile(declared.path, 1, 1, f"the name `{name}`", f"`{declared.name}`", todo)
-    in_files = read_files(folder, files)
+    in_files = read_files(folder, files, shown.parent)
     for declared in in_files:
         if declared.name in selects:
             todo = "leave one of them out"
