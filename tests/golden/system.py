@@ -1,4 +1,8 @@
-"""A shop with a tally of each kind: added up, recomputed, and recomputed in batches."""
+"""A shop with a tally of each kind.
+
+By hand: added up, recomputed, and recomputed in batches. By a SELECT: added up in triggers, by
+deltas through a chain, by groups, as a whole, and of a source with partitions.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +33,7 @@ from tallykeeper import (
     KeyFilter,
     Lane,
     RecomputedTally,
+    SelectTally,
     System,
     TimeKey,
 )
@@ -51,6 +56,14 @@ products = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("words", ARRAY(Text), nullable=False),
+)
+
+# Read by a SELECT alone, so that no tally needs it declared.
+CREATE_VISITS = (
+    "CREATE TABLE golden.visits (id bigint, day date, page text NOT NULL, PRIMARY KEY (id, day))"
+    " PARTITION BY RANGE (day)",
+    "CREATE TABLE golden.visits_2026 PARTITION OF golden.visits"
+    " FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')",
 )
 
 revenue_daily = Table(
@@ -140,5 +153,34 @@ batched = RecomputedTally(
     ),
 )
 
+selected = [
+    SelectTally(
+        "summed.sales_daily",
+        select="SELECT date_trunc('day', s.sold_at, 'UTC') AS day, s.product, count(*) AS lines,"
+        " sum(s.cents) AS cents FROM golden.sales AS s GROUP BY 1, 2",
+    ),
+    SelectTally(
+        "chain.words_by_sales",
+        select="SELECT d.lines, count(*) AS products, sum(d.cents) AS cents FROM (SELECT s.product,"
+        " count(*) AS lines, sum(s.cents) AS cents FROM golden.sales AS s"
+        " JOIN golden.products AS p ON p.id = s.product GROUP BY s.product) AS d GROUP BY d.lines",
+    ),
+    SelectTally(
+        "grouped.sale_extremes",
+        select="SELECT s.product, min(s.cents) AS least, max(s.cents) AS most"
+        " FROM golden.sales AS s GROUP BY s.product",
+    ),
+    SelectTally(
+        "whole.first_sales",
+        select="SELECT s.id, s.cents FROM golden.sales AS s ORDER BY s.cents DESC, s.id LIMIT 3",
+    ),
+    SelectTally(
+        "partitioned.visit_pages",
+        select="SELECT v.page, count(*) AS visits, max(v.day) AS latest FROM golden.visits AS v"
+        " GROUP BY v.page",
+    ),
+]
+
 # Each of its own, so that none of their capture functions serves two.
 systems = [System(tally.system, metadata, [tally]) for tally in (additive, recomputed, batched)]
+select_systems = [System(tally.system, MetaData(), [tally]) for tally in selected]

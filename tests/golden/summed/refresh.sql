@@ -1,0 +1,25 @@
+
+WITH consumed AS (
+  DELETE FROM tallykeeper.summed_sales_daily_log RETURNING day, product, lines, cents, logged_at
+), changed AS MATERIALIZED (
+  SELECT day, product, sum(lines) AS lines, sum(cents) AS cents FROM consumed GROUP BY day, product HAVING sum(lines) <> 0 OR sum(cents) <> 0
+), deleted AS (
+  DELETE FROM summed.sales_daily AS d USING changed AS c WHERE d.day = c.day AND d.product = c.product AND d.lines + c.lines = 0
+  RETURNING to_char(least(greatest(d.day, '0001-01-01Z'::timestamptz), '9999-12-31Z'::timestamptz) AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day
+), updated AS (
+  UPDATE summed.sales_daily AS d SET lines = d.lines + c.lines, cents = d.cents + c.cents FROM changed AS c WHERE d.day = c.day AND d.product = c.product AND d.lines + c.lines <> 0
+  RETURNING to_char(least(greatest(d.day, '0001-01-01Z'::timestamptz), '9999-12-31Z'::timestamptz) AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day
+), inserted AS (
+  INSERT INTO summed.sales_daily AS d (day, product, lines, cents)
+  SELECT c.day, c.product, c.lines, c.cents FROM changed AS c
+  WHERE c.lines <> 0 AND NOT EXISTS (SELECT FROM summed.sales_daily AS d WHERE d.day = c.day AND d.product = c.product)
+  RETURNING to_char(least(greatest(d.day, '0001-01-01Z'::timestamptz), '9999-12-31Z'::timestamptz) AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day
+)
+SELECT NULL AS day, count(*) AS consumed, 0 AS inserted, 0 AS updated, 0 AS deleted,
+       min(logged_at) AS oldest FROM consumed
+UNION ALL
+SELECT day, NULL, sum(i), sum(u), sum(r), NULL FROM (
+  SELECT day, 1 AS i, 0 AS u, 0 AS r FROM inserted
+  UNION ALL SELECT day, 0, 1, 0 FROM updated
+  UNION ALL SELECT day, 0, 0, 1 FROM deleted
+) AS written GROUP BY day ORDER BY 1;

@@ -1,0 +1,1 @@
+SELECT * FROM tallykeeper.whole_first_sales_definition;

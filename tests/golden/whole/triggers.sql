@@ -1,0 +1,31 @@
+CREATE OR REPLACE TRIGGER tallykeeper_insert_9138aa7a AFTER INSERT ON golden.sales REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION tallykeeper.capture_golden_sales_insert_9138aa7a();
+
+ALTER TABLE ONLY golden.sales ENABLE ALWAYS TRIGGER tallykeeper_insert_9138aa7a;
+
+CREATE OR REPLACE TRIGGER tallykeeper_update_9138aa7a AFTER UPDATE ON golden.sales REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION tallykeeper.capture_golden_sales_update_9138aa7a();
+
+ALTER TABLE ONLY golden.sales ENABLE ALWAYS TRIGGER tallykeeper_update_9138aa7a;
+
+CREATE OR REPLACE TRIGGER tallykeeper_delete_9138aa7a AFTER DELETE ON golden.sales REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION tallykeeper.capture_golden_sales_delete_9138aa7a();
+
+ALTER TABLE ONLY golden.sales ENABLE ALWAYS TRIGGER tallykeeper_delete_9138aa7a;
+
+CREATE OR REPLACE TRIGGER tallykeeper_truncate_9138aa7a AFTER TRUNCATE ON golden.sales FOR EACH STATEMENT EXECUTE FUNCTION tallykeeper.capture_golden_sales_truncate_9138aa7a();
+
+ALTER TABLE ONLY golden.sales ENABLE ALWAYS TRIGGER tallykeeper_truncate_9138aa7a;
+
+CREATE OR REPLACE TRIGGER tallykeeper_hand AFTER INSERT OR TRUNCATE OR DELETE OR UPDATE OF id, cents, tally_copy ON whole.first_sales FOR EACH STATEMENT WHEN (pg_trigger_depth() % 2 = 0 AND (pg_trigger_depth() > 0 OR current_setting('tallykeeper.transaction', true) IS DISTINCT FROM pg_backend_pid() || ' ' || extract(epoch FROM transaction_timestamp()))) EXECUTE FUNCTION tallykeeper.capture_whole_first_sales_hand(0);
+
+ALTER TABLE ONLY whole.first_sales ENABLE ALWAYS TRIGGER tallykeeper_hand;
+
+CREATE OR REPLACE TRIGGER tallykeeper_hand_nested AFTER INSERT OR TRUNCATE OR DELETE OR UPDATE OF id, cents, tally_copy ON whole.first_sales FOR EACH STATEMENT WHEN (pg_trigger_depth() % 2 = 1 AND (pg_trigger_depth() > 0 OR current_setting('tallykeeper.transaction', true) IS DISTINCT FROM pg_backend_pid() || ' ' || extract(epoch FROM transaction_timestamp()))) EXECUTE FUNCTION tallykeeper.capture_whole_first_sales_hand(1);
+
+ALTER TABLE ONLY whole.first_sales ENABLE ALWAYS TRIGGER tallykeeper_hand_nested;
+
+CREATE OR REPLACE TRIGGER tallykeeper_log AFTER DELETE OR UPDATE OR TRUNCATE ON tallykeeper.whole_first_sales_log FOR EACH STATEMENT WHEN (pg_trigger_depth() % 2 = 0 AND (pg_trigger_depth() > 0 OR current_setting('tallykeeper.transaction', true) IS DISTINCT FROM pg_backend_pid() || ' ' || extract(epoch FROM transaction_timestamp()))) EXECUTE FUNCTION tallykeeper.capture_whole_first_sales_log(0);
+
+ALTER TABLE ONLY tallykeeper.whole_first_sales_log ENABLE ALWAYS TRIGGER tallykeeper_log;
+
+CREATE OR REPLACE TRIGGER tallykeeper_log_nested AFTER DELETE OR UPDATE OR TRUNCATE ON tallykeeper.whole_first_sales_log FOR EACH STATEMENT WHEN (pg_trigger_depth() % 2 = 1 AND (pg_trigger_depth() > 0 OR current_setting('tallykeeper.transaction', true) IS DISTINCT FROM pg_backend_pid() || ' ' || extract(epoch FROM transaction_timestamp()))) EXECUTE FUNCTION tallykeeper.capture_whole_first_sales_log(1);
+
+ALTER TABLE ONLY tallykeeper.whole_first_sales_log ENABLE ALWAYS TRIGGER tallykeeper_log_nested;
