@@ -373,7 +373,10 @@ class _Compiler:
 
     def _key(self, bag: Bag) -> tuple[str, ...] | None:
         """The columns that make a row of the result unique; None: there may be equal rows."""
-        places = uniqueness.key_places(bag.arms) if bag.is_one else None
+        places = uniqueness.key_places(bag.arms)
+        if places is not None and not bag.is_one:
+            place = uniqueness.distinguishing_place(bag.arms)
+            places = sorted({place, *places}) if place is not None else None
         if places is None:
             return None
         return tuple(bag.names[i] for i in places)

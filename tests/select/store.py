@@ -150,6 +150,24 @@ GROUP BY o.status""",
 SELECT count(*) AS lines, sum(qty * cents) AS revenue, avg(cents) AS average_cents,
     count(DISTINCT product_id) AS products
 FROM store.lines""",
+    # A key that is null in some rows of its own, beside sets that leave it out.
+    "region_totals": """
+SELECT c.region, p.category, grouping(c.region, p.category) AS level, count(*) AS lines,
+    sum(l.cents) AS cents, count(DISTINCT c.id) AS buyers
+FROM store.customers AS c JOIN store.orders AS o ON o.customer_id = c.id
+JOIN store.lines AS l ON l.order_id = o.id JOIN store.products AS p ON p.id = l.product_id
+GROUP BY ROLLUP (c.region, p.category)""",
+    "status_cube": f"""
+SELECT {DAY} AS day, o.status, o.is_test, count(*) AS orders, max(o.id) AS last_id
+FROM store.orders AS o GROUP BY CUBE ({DAY}, (o.status, o.is_test)) HAVING count(*) > 1""",
+    "customer_sets": """
+SELECT coalesce(o.customer_id, -1) AS customer_id, o.status, sum(o.customer_id) AS sum_of_ids,
+    grouping(o.status) AS is_all
+FROM store.orders AS o WHERE o.id % 3 = 0
+GROUP BY GROUPING SETS ((o.customer_id), (o.customer_id, o.status), (o.status), (), ())""",
+    "only_keys": """
+SELECT o.status, o.is_test FROM store.orders AS o WHERE o.id % 5 = 0
+GROUP BY o.is_test, ROLLUP (o.status)""",
     "vip_shares": """
 SELECT c.region, sum(l.cents) FILTER (WHERE c.vip) AS vip_cents, sum(l.cents) AS cents,
     bool_or(c.vip) AS any_vip

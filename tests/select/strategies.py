@@ -86,6 +86,10 @@ STORE = {
     "best_sellers": "delta group",
     "never_refunded": " ".join(["delta"] * 10),
     "totals": "delta delta",
+    "region_totals": "delta delta delta delta delta delta",
+    "status_cube": "group group group group",
+    "customer_sets": "delta delta delta delta",
+    "only_keys": "delta delta",
     "vip_shares": "delta",
 }
 """By SELECT, the strategies of the nodes in their order, those of LIMIT left out.

@@ -19,6 +19,7 @@ from tallykeeper.select.statements import terms as terms_module
 from tallykeeper.select.statements.steps import NodeSteps
 from tallykeeper.select.statements.terms import Images, M, name_of, quoted
 from tallykeeper.select.statements.text import text
+from tallykeeper.select.syntax import grouping_sets
 from tests.select_fuzz import direct
 
 Fault = Callable[[], AbstractContextManager[object]]
@@ -102,6 +103,26 @@ def a_join_condition_is_dropped() -> Iterator[None]:
 def rows_without_a_match_are_left_out() -> Iterator[None]:
     """An outer join has no row of nulls."""
     with patch.object(Translation, "_unmatched", lambda *_: []):
+        yield
+
+
+@fault
+def a_grouping_set_is_left_out() -> Iterator[None]:
+    """The rows of the last of several grouping sets are not there."""
+    original = grouping_sets.sets_of
+    with patch.object(grouping_sets, "sets_of", lambda query: original(query)[:-1]):
+        yield
+
+
+@fault
+def keys_of_other_sets_are_kept() -> Iterator[None]:
+    """A key that is not of a grouping set has its value there, and more groups for it."""
+    original = grouping_sets.of_one_set
+
+    def made(query: Any, keys: Any, _: Any, is_call: Any) -> Any:
+        return original(query, keys, lambda _: None, is_call)
+
+    with patch.object(grouping_sets, "of_one_set", made):
         yield
 
 

@@ -455,7 +455,11 @@ class Queries:
         items, having = self._aggregates(source, depth)
         by = ", ".join(text for text, _ in groups)
         if len(groups) > 1 and self._chance(0.04):
-            by = self.rng.choice((f"ROLLUP ({by})", f"GROUPING SETS (({by}), ({groups[0][0]}))"))
+            first = groups[0][0]
+            sets = (f"ROLLUP ({by})", f"CUBE ({by})", f"GROUPING SETS (({by}), ({first}), ())")
+            if self._chance(0.5):
+                items = [(f"grouping({by})", "int"), *items]
+            by = self.rng.choice(sets)
         else:
             items = self._dependent(source, groups) + items
             if shown is groups and self._chance(0.3):

@@ -104,6 +104,36 @@ FOUND = {
         " LEFT JOIN src.t1 AS c ON c.n = b.t1_id AND c.id > b.weight",
         "UPDATE src.t2 SET weight = 3 - weight",
     ),
+    "a set of no keys, of no rows": (
+        "SELECT a.n AS c1, grouping(a.n) AS c2, count(*) AS c3, sum(a.id) AS c4 FROM src.t1 AS a"
+        " GROUP BY ROLLUP (a.n)",
+        "DELETE FROM src.t1",
+    ),
+    "sets without an aggregate": (
+        "SELECT a.n AS c1, a.flag AS c2 FROM src.t1 AS a GROUP BY GROUPING SETS ((a.n), (a.flag),"
+        " ())",
+        "UPDATE src.t1 SET n = NULL WHERE id = 2",
+    ),
+    "sets of which one is there twice": (
+        "SELECT a.n + 1 AS c1, max(a.n) AS c2, grouping(a.flag, a.n + 1) AS c3 FROM src.t1 AS a"
+        " GROUP BY a.n + 1, GROUPING SETS ((a.flag), (a.flag), ()) HAVING count(*) > 0",
+        f"{_INTO_T1} (4, 1), (5, 2), (6, 2)",
+    ),
+    "sets made by DISTINCT": (
+        "SELECT DISTINCT a.flag AS c1, count(*) AS c2 FROM src.t1 AS a"
+        " GROUP BY DISTINCT CUBE (a.flag), ROLLUP (a.n, a.flag)",
+        f"{_INTO_T1} (4, 1, true), (5, 2, false)",
+    ),
+    "a key within an aggregate, and beside it": (
+        "SELECT coalesce(a.n, -1) * 2 AS c1, sum(a.n) AS c2 FROM src.t1 AS a"
+        " JOIN src.t2 AS b ON b.t1_id = a.id GROUP BY ROLLUP (a.n) HAVING sum(a.n) IS NOT NULL",
+        "UPDATE src.t2 SET t1_id = 3 - t1_id",
+    ),
+    "groups over sets": (
+        "SELECT s.c2 AS c1, count(*) AS c2 FROM (SELECT a.n AS c1, count(*) AS c2 FROM src.t1 AS a"
+        " GROUP BY CUBE (a.n, a.flag)) AS s GROUP BY s.c2",
+        "DELETE FROM src.t1 WHERE id = 1",
+    ),
     "groups of several sets, the first of them": (
         "SELECT a.n AS c1, a.flag AS c2, count(*) AS c3 FROM src.t1 AS a"
         " GROUP BY ROLLUP (a.n, a.flag) ORDER BY 1, 2, 3 LIMIT 3",

@@ -116,6 +116,7 @@ def finders(name: str) -> Iterator[cases.Case]:
         case = cases.make(seed)
         yield replace(case, selects={tally: case.selects[tally]})
     yield TWO_STATES
+    yield GROUPING_SETS
     yield from (cases.make(seed) for seed in range(1, 31))
 
 
@@ -146,6 +147,15 @@ TWO_STATES = cases.Case(
         (("UPDATE src.t1 SET n = 4, m = 4 WHERE id < 3",),),
         (("DELETE FROM src.t1 WHERE id < 3",),),
     ),
+)
+
+
+GROUPING_SETS = replace(
+    TWO_STATES,
+    selects={
+        "t1": "SELECT a.n AS c1, a.m AS c2, grouping(a.n, a.m) AS c3, sum(a.id) AS c4"
+        " FROM src.t1 AS a GROUP BY CUBE (a.n, a.m)"
+    },
 )
 
 

@@ -19,7 +19,7 @@ from tallykeeper.select.algebra.expressions import (
     stripped,
     template,
 )
-from tallykeeper.select.algebra.nodes import ONE, WRAPPED
+from tallykeeper.select.algebra.nodes import MOST_PRODUCTS, ONE, WRAPPED
 from tallykeeper.select.algebra.relations import (
     COUNT,
     Arm,
@@ -32,6 +32,7 @@ from tallykeeper.select.algebra.relations import (
     Product,
 )
 from tallykeeper.select.algebra.rows import Rows, row_keys
+from tallykeeper.select.syntax import grouping_sets
 
 
 class Translation(Rows):
@@ -73,6 +74,8 @@ class Translation(Rows):
 
     def _plain(self, query: exp.Select) -> Bag:
         """A SELECT without windows: as sums of products, or else row by row."""
+        if grouping_sets.has_sets(query):
+            return self._by_sets(query)
         before = len(self.nodes)
         try:
             return self._as_products(query)
@@ -82,6 +85,47 @@ class Translation(Rows):
             del self.nodes[before:]
             rows = self._over_rows if self.is_grouped(query) else self._by_row
             return rows(query, str(error))
+
+    def _by_sets(self, query: exp.Select) -> Bag:
+        """GROUPING SETS, ROLLUP, CUBE: the rows of each set of keys."""
+        sets = grouping_sets.sets_of(query)
+        if len(sets) > MOST_PRODUCTS:
+            raise NotLinear("so many grouping sets that statements would be too long")
+        having = query.args.get("having")
+        read = [*query.selects, *([having] if having is not None else [])]
+        if any(first_subquery(e) is not None for e in read):
+            raise NotLinear("a subquery beside grouping sets")
+        tree = query.copy()
+        for clause in ("group", "having", "order", "distinct"):
+            tree.set(clause, None)
+        types = self._types(tree, [key for keys in sets for key in keys])
+
+        def null_of(key: exp.Expr) -> exp.Expr | None:
+            type_ = types.get(key_of(key))
+            return None if type_ is None else as_type(exp.null(), type_)
+
+        branches = [
+            grouping_sets.of_one_set(
+                query, keys, null_of, lambda n: aggregates.is_call(n, self.is_aggregate)
+            )
+            for keys in sets
+        ]
+        arms = [a for b in branches for a in self._typed_arms(self._plain(b), b, query)]
+        return Bag(tuple(o.alias_or_name for o in query.selects), tuple(arms), len(sets) == 1)
+
+    def _typed_arms(self, bag: Bag, side: exp.Expr, whole: exp.Query) -> list[Arm]:
+        """The rows of one side of a query, with the types of the whole."""
+        pairs = list(zip(self.describe(selected(side)), self.describe(whole), strict=True))
+        return [
+            Arm(
+                a.product,
+                tuple(
+                    o if t == w else as_type(o, w)
+                    for o, (t, w) in zip(a.outputs, pairs, strict=True)
+                ),
+            )
+            for a in bag.arms
+        ]
 
     def _as_products(self, query: exp.Select) -> Bag:
         products = self._where(query, self._tables(query))
@@ -118,22 +162,10 @@ class Translation(Rows):
 
     def _set_operation(self, query: exp.SetOperation) -> Bag:
         left, right = self.query(query.this), self.query(query.expression)
-        types = self.describe(query)
-        sides = []
-        for bag, side in ((left, query.this), (right, query.expression)):
-            own = self.describe(side)
-            sides.append(
-                [
-                    Arm(
-                        a.product,
-                        tuple(
-                            o if t == w else as_type(o, w)
-                            for o, t, w in zip(a.outputs, own, types, strict=True)
-                        ),
-                    )
-                    for a in bag.arms
-                ]
-            )
+        sides = [
+            self._typed_arms(bag, side, query)
+            for bag, side in ((left, query.this), (right, query.expression))
+        ]
         names = tuple(o.alias_or_name for o in query.selects)
         everything = bool(query.args.get("distinct")) is False
         plain = query.copy()

@@ -69,6 +69,15 @@ def key_places(arms: Sequence[Arm]) -> list[int] | None:
     return places
 
 
+def distinguishing_place(arms: Sequence[Arm]) -> int | None:
+    """The place of an output that is another whole number in each arm, as grouping() is."""
+    for place, outputs in enumerate(zip(*(a.outputs for a in arms), strict=True)):
+        numbers = {o.this for o in outputs if isinstance(o, exp.Literal) and o.is_int}
+        if len(numbers) == len(arms):
+            return place
+    return None
+
+
 def is_not_null(product: Product, expression: exp.Expr) -> bool:
     """Whether the expression is not null in any row of the product."""
     expression = stripped(expression)
