@@ -40,6 +40,7 @@ AT_ONCE, SECONDS, REPETITIONS = 8, 5.0, 3
 RAW_REPETITIONS = 5
 CHANGES = 10_000
 REFRESH_SECONDS, REFRESHES, SHARE = 10.0, 3, 0.25
+REFRESHED_AFTER_SECONDS = 2.0
 AT_MOST_LATER = 1.5
 # From so many files on.
 CHEAPER, PROMISED_AT = 1_000, 10_000_000
@@ -101,7 +102,8 @@ def measure(bench: Bench) -> Section:
         f" answered, {REPETITIONS} times {SECONDS:g} s; medians of the runs. Ratio: an answer from"
         " the raw tables against the time that an answer takes at that rate. Under a refresh"
         f" questions come at a quarter of the rate that was reached, for {REFRESH_SECONDS:g} s, and"
-        f" {REFRESHES} times in turns; `tally refresh` is started after two seconds of it."
+        f" {REFRESHES} times in turns; `tally refresh` is started after"
+        f" {REFRESHED_AFTER_SECONDS:g} s of it."
     )
     tables_ = [HEAD + "\n".join(lines), REFRESH_HEAD.format(count(CHANGES)) + "\n".join(later)]
     return Section("http", notes=[*tables_, *notes])
@@ -169,7 +171,7 @@ def _refreshed(port: int, place: Place, question: Question) -> str:
             place.change()
         client = asking.started(load)
         if name == "refreshed":
-            time.sleep(2)
+            time.sleep(REFRESHED_AFTER_SECONDS)
             refreshed(place)
         found[name].append(asking.finished(client))
     refreshed(place)

@@ -35,6 +35,7 @@ from benchmarks import (
     trending,
 )
 from benchmarks.tpch import costs as tpch_costs
+from benchmarks.tpch import data as tpch_data
 from benchmarks.tpch import refreshes as tpch_refreshes
 
 FILES, LINKS, EVENTS, HOUR_SECONDS = (1_000,), (1_000,), 400, 1.0
@@ -82,6 +83,7 @@ _SIZES: dict[ModuleType, dict[str, object]] = {
         "RAW_REPETITIONS": 1,
         "CHANGES": 100,
         "REFRESH_SECONDS": 0.5,
+        "REFRESHED_AFTER_SECONDS": 0.1,
         "REFRESHES": 1,
         "QUESTIONS": 3,
     },
@@ -94,7 +96,15 @@ _SIZES: dict[ModuleType, dict[str, object]] = {
         "READS": 10,
     },
     tags: {"CHANGES": 100, "PENDING": (0, 10), "REPETITIONS": 1, "RECOUNTS": 1, "READS": 1},
-    tpch_costs: {"TRANSACTIONS": 10, "WARM_UP": 2, "PENDING": (0, 100), "READS": 1},
+    # All of them are kept in `tests/select/test_tpch.py`.
+    tpch_data: {"NAMES": ("q01", "q03", "q13", "q15")},
+    tpch_costs: {
+        "TALLIES": (1, 2),
+        "TRANSACTIONS": 10,
+        "WARM_UP": 2,
+        "PENDING": (0, 100),
+        "READS": 1,
+    },
     tpch_refreshes: {"REPETITIONS": 1, "BULK_REPETITIONS": 1},
     trending: {"MOMENTS": 2, "HOURS_LIVED": 2, "COUNT_CHANGES": (0, 100)},
 }

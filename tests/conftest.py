@@ -25,6 +25,11 @@ from tallykeeper.database.connections import open_engine  # noqa: E402
 from tallykeeper.embedded import shared_server  # noqa: E402 -- after the environment was cleared
 from tests.servers import VERSIONS, Servers, in_memory  # noqa: E402
 
+# Servers of a test's own write with fsync, as users' do: on a disk that takes longer than the test.
+if _memory := in_memory():
+    os.environ["TMPDIR"] = str(_memory)
+    tempfile.tempdir = None
+
 # Files with the longest tests first: begun last they would keep one worker busy when all others are
 # done. Within a folder the order stays as it is.
 _LONGEST_FIRST = ("browser", "concurrency", "dagster", "catalogue", "acceptance")

@@ -13,7 +13,7 @@ import random
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -58,7 +58,8 @@ class Plan:
     """How many of whom, and when it is enough.
 
     That is after so many snapshots and refreshes, when everything in `kinds` was written at least
-    once. `seconds` is a limit that must not be reached.
+    once, and everything in `at_least` counted so often. `seconds` is a limit that must not be
+    reached.
     """
 
     subject: str
@@ -68,6 +69,7 @@ class Plan:
     refreshes: int
     seconds: float
     kinds: tuple[str, ...] = ()
+    at_least: Mapping[str, int] = field(default_factory=dict)
     writers: int = 4
     refreshers: int = 2
     onlookers: int = 2
@@ -86,7 +88,7 @@ class Seen:
 
     def missing(self, plan: Plan) -> list[str]:
         """What was not seen often enough yet."""
-        wanted = {"snapshots": plan.snapshots, "refreshes": plan.refreshes}
+        wanted = {"snapshots": plan.snapshots, "refreshes": plan.refreshes, **plan.at_least}
         found = [
             f"{self.counts[what]} of {count} {what}"
             for what, count in wanted.items()
@@ -309,7 +311,7 @@ def _look_on(plan: Plan, number: int, stop: Any, tell: Callable[[str, Counter[st
                 {
                     "snapshots": 1,
                     "snapshots with settled and pending keys": bool(seen.settled and seen.pending),
-                    "snapshots while stale": seen.stale,
+                    "snapshots while nothing is stale": not seen.stale,
                     "settled keys": seen.settled,
                     "live keys": seen.keys,
                 }

@@ -13,30 +13,30 @@ from sqlalchemy import create_engine
 
 from tests.concurrency.conftest import new_seed
 from tests.concurrency.fediverse_writes import PROCESSED, REPLAYED, VERIFIED
-from tests.concurrency.harness import INTERRUPTED, NotEnough, Plan, Seen, run
+from tests.concurrency.harness import INTERRUPTED, NotEnough, Plan, run
 from tests.concurrency.server import for_sqlalchemy
 from tests.concurrency.subjects import SUBJECTS
 from tests.oracle import OracleViolation
 
 SNAPSHOTS = {
-    "media": 300,
-    "partitioned media": 300,
-    "tag hours": 300,
-    "shelf": 150,
-    "desk": 150,
-    "bank": 200,
-    "club": 200,
-    "crossing": 200,
-    "mart": 150,
-    "gallery": 250,
-    "partitioned gallery": 250,
-    "fediverse": 250,
-    "fediverse by hand": 150,
-    "classroom": 250,
+    "media": 200,
+    "partitioned media": 200,
+    "tag hours": 200,
+    "shelf": 120,
+    "desk": 120,
+    "bank": 150,
+    "club": 150,
+    "crossing": 150,
+    "mart": 120,
+    "gallery": 150,
+    "partitioned gallery": 150,
+    "fediverse": 150,
+    "fediverse by hand": 120,
+    "classroom": 150,
 }
-REFRESHES = 100
+REFRESHES = 60
 # Of a subject that has more to do than that.
-FEWER_REFRESHES = 40
+FEWER_REFRESHES = 30
 # Far more than it takes; that a slow machine sees enough matters more than when.
 SECONDS = 120.0
 # Sooner or later a wrong capture shows; a run that saw so much without noticing is blind.
@@ -72,21 +72,23 @@ def test_no_snapshot_is_wrong_while_writers_refreshes_and_verifies_work(
             refreshes=FEWER_REFRESHES if SUBJECTS[subject].keep_up else REFRESHES,
             seconds=SECONDS,
             kinds=_all_kinds(subject),
+            at_least=_what_matters(SNAPSHOTS[subject]),
         )
     )
-    assert seen.snapshots >= SNAPSHOTS[subject]
-    _saw_what_matters(seen)
-
-
-def _saw_what_matters(seen: Seen) -> None:
-    """Snapshots prove little where nothing is pending, or nothing settled, or nothing refreshed."""
-    assert seen.counts["snapshots with settled and pending keys"] >= seen.snapshots / 20, seen
-    assert seen.counts["snapshots while stale"] <= seen.snapshots / 2, seen
-    # On a busy machine much is pending, and little settled, for most of the time.
-    assert seen.counts["settled keys"] >= seen.snapshots / 4, seen
     assert seen.counts["given up"] <= seen.counts["refreshes"] / 20, seen
-    for what in ("refreshes", "window rebuilds", "rebuilds", "verifies", "keys changed"):
-        assert seen.counts[what], f"no {what}: {seen}"
+
+
+def _what_matters(snapshots: int) -> dict[str, int]:
+    """Snapshots prove little where nothing is pending, or nothing settled, or nothing refreshed.
+
+    On a busy machine much is pending, and little settled, for most of the time: it goes on longer.
+    """
+    return {
+        "snapshots with settled and pending keys": snapshots // 20,
+        "snapshots while nothing is stale": snapshots // 2,
+        "settled keys": snapshots // 4,
+        **dict.fromkeys(("window rebuilds", "rebuilds", "verifies", "keys changed"), 1),
+    }
 
 
 def _all_kinds(subject: str) -> tuple[str, ...]:
