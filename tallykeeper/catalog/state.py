@@ -531,20 +531,27 @@ def record_touched(connection: Connection, tally: Tally, relation: str) -> None:
     `relation` has the group columns of the keys that a refresh is about to bring up to date. With
     very many, comparing everything is no more work than looking each of them up.
     """
+    clauses = touched_clauses(tally, relation)
+    if clauses:
+        sql.execute(connection, f"WITH {', '.join(clauses)} SELECT")
+
+
+def touched_clauses(tally: Tally, relation: str) -> list[str]:
+    """The same as common table expressions, of a statement that may have others."""
     if tally.time_key is not None:
-        return
+        return []
     group = sql.columns(tally.group, "k")
     fields = ", ".join(f"{sql.literal(n)}, k.{sql.quote(n)}" for n in tally.group)
-    sql.execute(
-        connection,
-        f"WITH touched AS MATERIALIZED (SELECT DISTINCT {group} FROM {relation} AS k),"
-        " counted AS (SELECT count(*) AS keys FROM touched),"
-        f" all_of_them AS (INSERT INTO {sql.name_of(unverified)} (tally, windows)"
-        f" SELECT {sql.literal(tally.name)}, '{{(,)}}' FROM counted WHERE keys > {MOST_KEYS})"
-        f" INSERT INTO {sql.name_of(unverified_keys)} (tally, keys)"
-        f" SELECT {sql.literal(tally.name)}, jsonb_agg(jsonb_build_object({fields}))"
-        f" FROM touched AS k, counted WHERE keys <= {MOST_KEYS} HAVING count(*) > 0",
-    )
+    name = sql.literal(tally.name)
+    return [
+        f"tally_touched AS MATERIALIZED (SELECT DISTINCT {group} FROM {relation} AS k)",
+        "tally_counted AS (SELECT count(*) AS keys FROM tally_touched)",
+        f"tally_all_touched AS (INSERT INTO {sql.name_of(unverified)} (tally, windows)"
+        f" SELECT {name}, '{{(,)}}' FROM tally_counted WHERE keys > {MOST_KEYS})",
+        f"tally_single_touched AS (INSERT INTO {sql.name_of(unverified_keys)} (tally, keys)"
+        f" SELECT {name}, jsonb_agg(jsonb_build_object({fields}))"
+        f" FROM tally_touched AS k, tally_counted WHERE keys <= {MOST_KEYS} HAVING count(*) > 0)",
+    ]
 
 
 def record_keys(connection: Connection, tally: Tally, keys: Sequence[Mapping[str, Any]]) -> None:

@@ -140,6 +140,11 @@ def any_held(tally: Tally) -> str:
     return f"EXISTS (SELECT FROM {TABLE} AS q WHERE q.tally = {sql.literal(tally.name)})"
 
 
+def number_held(tally: Tally) -> str:
+    """A scalar subquery: how many keys of the tally are in quarantine."""
+    return f"(SELECT count(*) FROM {TABLE} AS q WHERE q.tally = {sql.literal(tally.name)})"
+
+
 def lift(connection: Connection, tally: Tally, scope: KeyFilter) -> None:
     """Remove from quarantine the keys in `scope` that this transaction did not put there."""
     if not held(connection, tally):

@@ -7,9 +7,11 @@ the caller's transaction and snapshot (see `transactions.py`) and commits nothin
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
+from itertools import combinations
 from typing import Any
 
 from sqlalchemy import Connection, Engine, func, select, update
@@ -31,6 +33,8 @@ SMALL_BYTES = 128 * 1024
 VACUUM_AFTER_ROWS = 1_000
 # In so many ways keys may have nulls, to be searched for separately.
 MOST_WAYS = 16
+# The same within one statement, which has them all.
+MOST_NULLABLE = 3
 
 
 @dataclass(frozen=True)
@@ -221,17 +225,15 @@ def write_differences(
     missing = f"NOT EXISTS (SELECT FROM {CURRENT_ROWS} AS h WHERE {tally.matches('h', 'f')})"
     lock_referenced(connection, tally, f"(SELECT f.* FROM {DESIRED_ROWS} AS f WHERE {missing})")
 
-    def differences(fresh: str, stored: str) -> tuple[str, str]:
-        return _differences(tally, fresh, stored)
-
     def run(statement: str) -> list[Written]:
         return list(outcome_of(connection, statement).changes_by_day)
 
-    whole = "\n".join(differences(DESIRED_ROWS, CURRENT_ROWS))
+    write = partial(differences, tally)
+    whole = "\n".join(write(DESIRED_ROWS, CURRENT_ROWS))
     windows = attempt(connection, lambda: run(whole))
     if windows is None:
         windows = quarantine.write_in_parts(
-            connection, tally, DESIRED_ROWS, CURRENT_ROWS, differences, run
+            connection, tally, DESIRED_ROWS, CURRENT_ROWS, write, run
         )
     quarantine.lift(connection, tally, scope)
     return added(windows)
@@ -254,53 +256,90 @@ def _held(connection: Connection, tally: Tally, scope: KeyFilter) -> str:
     ways = [{n for n, absent in zip(nullable, way, strict=True) if absent} for way in found]
     if len(ways) > MOST_WAYS:
         return scope.condition(tally, "d")
-    searches = []
-    for absent in ways:
-        same = " AND ".join(
-            f"x.{sql.quote(n)} IS NULL AND k.{sql.quote(n)} IS NULL"
-            if n in absent
-            else f"x.{sql.quote(n)} = k.{sql.quote(n)}"
-            for n in tally.group
-        )
-        searches.append(
-            f"SELECT x.ctid FROM {sql.name_of(tally.table)} AS x, {scope.relation} AS k"
-            f" WHERE {same}"
-        )
+    searches = [
+        f"SELECT x.ctid FROM {sql.name_of(tally.table)} AS x, {scope.relation} AS k"
+        f" WHERE {_same_way(tally.group, absent, 'x')}"
+        for absent in ways
+    ]
     places = " UNION ALL ".join(searches) or "SELECT NULL::tid"
     return f"d.ctid = ANY (ARRAY({places}))"
 
 
-def _differences(tally: Tally, fresh: str, stored: str) -> tuple[str, str]:
-    """A WITH clause that writes the rows of `fresh` over those of `stored`, and what to select."""
+def current_rows(tally: Tally, keys: str) -> str:
+    """A SELECT of the derived table's rows of single keys, with their places.
+
+    `keys` has each group once. Each is looked up by the index of the key: from a part of a
+    statement the planner cannot tell how many there are, and might read the derived table instead.
+    """
+    listed = (
+        f"d.ctid AS tally_place, d.tableoid AS tally_relation, {sql.columns(tally.columns, 'd')}"
+    )
     derived = sql.name_of(tally.table)
-    place = "d.ctid = h.tally_place AND d.tableoid = h.tally_relation"
-    same = tally.matches("h", "f")
-    assigned = ", ".join(f"{sql.quote(n)} = f.{sql.quote(n)}" for n in tally.measures)
+    nullable = [n for n in tally.group if tally.table.c[n].nullable]
+    ways = [tally.matches("k", "d", tally.group)]
+    if nullable and tally.has_unique_index:
+        if len(nullable) > MOST_NULLABLE or not tally.has_plain_table:
+            return f"SELECT {listed} FROM {keys} AS k JOIN {derived} AS d ON {ways[0]}"
+        absent = (set(c) for n in range(len(nullable) + 1) for c in combinations(nullable, n))
+        ways = [_same_way(tally.group, each, "d") for each in absent]
+    return "\nUNION ALL ".join(
+        f"SELECT d.* FROM {keys} AS k CROSS JOIN LATERAL"
+        f" (SELECT {listed} FROM {derived} AS d WHERE {way} OFFSET 0) AS d"
+        for way in ways
+    )
+
+
+def _same_way(group: Sequence[str], absent: Collection[str], alias: str) -> str:
+    """A condition: the same key as that of `k`, of which these columns are null."""
+    return " AND ".join(
+        f"{alias}.{sql.quote(n)} IS NULL AND k.{sql.quote(n)} IS NULL"
+        if n in absent
+        else f"{alias}.{sql.quote(n)} = k.{sql.quote(n)}"
+        for n in group
+    )
+
+
+def differences(tally: Tally, fresh: str, stored: str) -> tuple[str, str]:
+    """A WITH clause that writes the rows of `fresh` over those of `stored`, and what to select.
+
+    Both relations are joined once, and fully: that is done by hashing or sorting, whatever the
+    planner believes about how many rows they have.
+    """
+    derived = sql.name_of(tally.table)
+    place = "d.ctid = m.tally_place AND d.tableoid = m.tally_relation"
+    names = sql.columns(tally.columns, "f")
+    differs = f" OR {tally.differ('h', 'f')}" if tally.measures else ""
+    assigned = ", ".join(f"{sql.quote(n)} = m.{sql.quote(n)}" for n in tally.measures)
     touch = ", updated_at = now()" if tally.has_updated_at else ""
     into = ", updated_at" if tally.has_updated_at else ""
     value = ", now()" if tally.has_updated_at else ""
     updated = f"""
-), updated AS (
-  UPDATE {derived} AS d SET {assigned}{touch} FROM {stored} AS h, {fresh} AS f
-  WHERE {place} AND {same} AND {tally.differ("h", "f")}
+), tally_updated AS (
+  UPDATE {derived} AS d SET {assigned}{touch} FROM tally_merged AS m
+  WHERE {place} AND m.tally_fresh
   RETURNING {tally.day_of("d")} AS day"""
-    changed = "\n  UNION ALL SELECT day, 0, 1, 0 FROM updated"
+    changed = "\n  UNION ALL SELECT day, 0, 1, 0 FROM tally_updated"
     return (
-        f"""WITH deleted AS (
-  DELETE FROM {derived} AS d USING {stored} AS h
-  WHERE {place} AND NOT EXISTS (SELECT FROM {fresh} AS f WHERE {same})
+        f"""WITH tally_merged AS MATERIALIZED (
+  SELECT h.tally_place, h.tally_relation, f.tally_fresh, {names}
+  FROM (SELECT g.*, true AS tally_fresh FROM {fresh} AS g) AS f
+  FULL JOIN {stored} AS h ON {tally.matches("h", "f")}
+  WHERE h.tally_place IS NULL OR f.tally_fresh IS NULL{differs}
+), tally_deleted AS (
+  DELETE FROM {derived} AS d USING tally_merged AS m
+  WHERE {place} AND m.tally_fresh IS NULL
   RETURNING {tally.day_of("d")} AS day{updated if tally.measures else ""}
-), inserted AS (
+), tally_inserted AS (
   INSERT INTO {derived} AS d ({sql.columns(tally.columns)}{into})
-  SELECT {sql.columns(tally.columns, "f")}{value} FROM {fresh} AS f
-  WHERE NOT EXISTS (SELECT FROM {stored} AS h WHERE {same})
+  SELECT {sql.columns(tally.columns, "m")}{value} FROM tally_merged AS m
+  WHERE m.tally_place IS NULL
   RETURNING {tally.day_of("d")} AS day
 )""",
         f"""SELECT day, NULL::bigint AS consumed, sum(i) AS inserted, sum(u) AS updated,
   sum(r) AS deleted, NULL::timestamptz AS oldest
 FROM (
-  SELECT day, 1 AS i, 0 AS u, 0 AS r FROM inserted{changed if tally.measures else ""}
-  UNION ALL SELECT day, 0, 0, 1 FROM deleted
+  SELECT day, 1 AS i, 0 AS u, 0 AS r FROM tally_inserted{changed if tally.measures else ""}
+  UNION ALL SELECT day, 0, 0, 1 FROM tally_deleted
 ) AS written GROUP BY day ORDER BY day""",
     )
 

@@ -9,8 +9,8 @@ instead. Nothing is committed here.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
-from typing import TypeGuard
+from collections.abc import Callable, Collection, Mapping
+from typing import TypeGuard, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -18,23 +18,28 @@ from sqlalchemy.exc import DBAPIError
 from tallykeeper.catalog import state
 from tallykeeper.database import sql
 from tallykeeper.database.sqlstates import QUERY_CANCELED, sqlstate_of
-from tallykeeper.declarations.tally import Everything, Keys, Tally
+from tallykeeper.declarations.tally import LOGGED_AT, Everything, Keys, Tally
 from tallykeeper.faults import quarantine
 from tallykeeper.maintain.derived_rows import (
     CURRENT_ROWS,
     DESIRED_ROWS,
     Outcome,
     compute,
+    current_rows,
+    differences,
     forget,
+    outcome_of,
     rewrite,
     temporary,
     write_differences,
 )
 from tallykeeper.select import node_states, refresh_costs
-from tallykeeper.select.plan import PART, TOTAL, statement
+from tallykeeper.select.plan import PART, TOTAL, clauses, render, statement
 from tallykeeper.select.refresh_costs import Costs
 from tallykeeper.select.statements.changes_function import settings_of
 from tallykeeper.select.tally import SelectTally
+
+T = TypeVar("T")
 
 CHANGES = "pg_temp.tally_changed"
 KEYS = "pg_temp.tally_keys"
@@ -48,25 +53,23 @@ def concern(tally: Tally) -> TypeGuard[SelectTally]:
 def consume(connection: Connection, tally: SelectTally) -> Outcome:
     """Consume the pending changes, and write what they alter."""
     started = time.perf_counter()
-    pending = pending_parts(connection, tally)
-    held = quarantine.held(connection, tally)
-    if not pending and not held:
+    row = sql.execute(
+        connection,
+        f"SELECT (SELECT jsonb_object_agg(p.{PART}, p.rows) FROM ({_counted(tally)}) AS p)"
+        f" AS pending, {quarantine.number_held(tally)} AS held, {refresh_costs.columns(tally)}",
+    ).one()
+    pending = {int(part): int(rows) for part, rows in (row.pending or {}).items()}
+    costs = refresh_costs.known(row)
+    if not pending and not row.held:
         return Outcome(0, None, ())
-    costs = refresh_costs.read(connection, tally)
     if not tally.plan.changes or costs.is_less_for_all(pending):
         return _write_all(connection, tally) if pending else Outcome(0, None, ())
-    if not _try_changes(connection, tally, pending, costs):
+    outcome = _try_changes(connection, tally, pending, costs, bool(row.held))
+    if outcome is None:
         return _write_all(connection, tally)
-    consumed, oldest = forget(connection, tally, "true")
-    groups = tally.touched_groups(CHANGES)
-    if held:
-        groups = f"({groups})\nUNION {quarantine.keys(tally)}"
-    temporary(connection, KEYS, groups)
-    state.record_touched(connection, tally, KEYS)
-    compute(connection, tally, tally.desired_rows(KEYS, CHANGES), KEYS)
-    written = write_differences(connection, tally, Keys(tally, KEYS))
-    refresh_costs.record_changes(connection, tally, pending, time.perf_counter() - started)
-    return Outcome(consumed, oldest, written)
+    took = time.perf_counter() - started
+    refresh_costs.record_changes(connection, tally, pending, took, costs)
+    return outcome
 
 
 def consume_before_scope(connection: Connection, tally: SelectTally) -> Outcome:
@@ -88,16 +91,21 @@ def consume_before_scope(connection: Connection, tally: SelectTally) -> Outcome:
 
 def pending_parts(connection: Connection, tally: SelectTally) -> Mapping[int, int]:
     """How many changes are pending of each source, by its number."""
-    rows = sql.execute(
-        connection, f"SELECT {PART}, count(*) AS rows FROM {tally.log_name} GROUP BY {PART}"
-    )
-    return {row[0]: row.rows for row in rows}
+    return {row[0]: row.rows for row in sql.execute(connection, _counted(tally))}
+
+
+def _counted(tally: SelectTally) -> str:
+    return f"SELECT {PART}, count(*) AS rows FROM {tally.log_name} GROUP BY {PART}"
 
 
 def _try_changes(
-    connection: Connection, tally: SelectTally, pending: Mapping[int, int], costs: Costs
-) -> bool:
-    """Compute what pending changes alter; False, with nothing done, where that is no good.
+    connection: Connection,
+    tally: SelectTally,
+    pending: Mapping[int, int],
+    costs: Costs,
+    is_held: bool,
+) -> Outcome | None:
+    """Write what pending changes alter; None, with nothing done, where that is no good.
 
     It can raise for rows that were never there together, where the SELECT does not. And it is ended
     where it takes longer than computing everything did: the planner may have been wrong about it.
@@ -105,26 +113,65 @@ def _try_changes(
     started = time.perf_counter()
     most = costs.most_seconds
 
-    def work() -> bool:
+    def at_once() -> Outcome:
+        return _write_changes(connection, tally, pending, most)
+
+    def in_parts() -> bool:
         return _compute_changes(connection, tally, pending, most)
 
     try:
-        return bool(quarantine.attempt(connection, work))
+        # Keys in quarantine are tried again by themselves, and what a derived table refers to is
+        # locked before its rows are written.
+        if not is_held and not tally.table.foreign_key_constraints:
+            outcome = quarantine.attempt(connection, at_once)
+            if outcome is not None:
+                return outcome
+        if not quarantine.attempt(connection, in_parts):
+            return None
     except DBAPIError as error:
         took = time.perf_counter() - started
         if sqlstate_of(error) != QUERY_CANCELED or most is None or took < most:
             raise
-        refresh_costs.record_changes(connection, tally, pending, took)
-        return False
+        refresh_costs.record_changes(connection, tally, pending, took, costs)
+        return None
+    return _write_computed(connection, tally, is_held)
+
+
+def _write_changes(
+    connection: Connection, tally: SelectTally, pending: Mapping[int, int], most: float | None
+) -> Outcome:
+    """Do all of it in one statement.
+
+    `most`: PostgreSQL ends the statement after so many seconds.
+    """
+    writes, written = differences(tally, "tally_desired", "tally_current")
+    steps = ",\n".join(
+        [
+            *clauses(tally.plan, pending, apply=True),
+            f"tally_altered AS MATERIALIZED (\n{render(tally.plan.changes, pending)}\n)",
+            f"tally_keys AS MATERIALIZED ({tally.touched_groups('tally_altered')})",
+            *state.touched_clauses(tally, "tally_keys"),
+            f"tally_desired AS MATERIALIZED (\n{tally.changed_rows('tally_altered')}\n)",
+            f"tally_current AS MATERIALIZED (\n{current_rows(tally, 'tally_keys')}\n)",
+            f"tally_consumed AS (DELETE FROM {tally.log_name} RETURNING {LOGGED_AT})",
+        ]
+    )
+    return _under_settings(
+        connection,
+        tally,
+        most,
+        lambda: outcome_of(
+            connection,
+            f"WITH {steps},\n{writes.removeprefix('WITH ')}\n({written})\nUNION ALL SELECT NULL,"
+            f" count(*), 0, 0, 0, min({LOGGED_AT}) FROM tally_consumed",
+        ),
+    )
 
 
 def _compute_changes(
     connection: Connection, tally: SelectTally, pending: Collection[int], most: float | None
 ) -> bool:
-    """Put what pending changes alter into CHANGES, and bring the states up to date.
-
-    `most`: PostgreSQL ends the statement after so many seconds.
-    """
+    """Put what pending changes alter into CHANGES, and bring the states up to date."""
     columns = "".join(f"{sql.quote(c.name)} {c.type}, " for c in tally.plan.columns)
     sql.execute(
         connection,
@@ -133,29 +180,38 @@ def _compute_changes(
     )
     if not pending:
         return True
-    settings = dict(settings_of(tally.plan))
-    if most is not None:
-        settings["statement_timeout"] = str(_milliseconds(connection, most))
-    names = ", ".join(f"current_setting('{name}')" for name in settings)
-    before = sql.execute(connection, f"SELECT {names}").one()
-    _set(connection, settings)
-    sql.execute(connection, statement(tally.plan, pending, into=CHANGES, apply=True))
-    _set(connection, dict(zip(settings, before, strict=True)))
+    compute_them = statement(tally.plan, pending, into=CHANGES, apply=True)
+    _under_settings(connection, tally, most, lambda: sql.execute(connection, compute_them))
     sql.execute(connection, f"ANALYZE {CHANGES}")
     return True
 
 
-def _milliseconds(connection: Connection, most: float) -> int:
-    """The time limit of a statement, no longer than the one that there is already."""
-    query = "SELECT setting::bigint FROM pg_catalog.pg_settings WHERE name = 'statement_timeout'"
-    before = int(sql.execute(connection, query).scalar_one())
-    wanted = max(1, int(most * 1000))
-    return min(before, wanted) if before else wanted
+def _under_settings(
+    connection: Connection, tally: SelectTally, most: float | None, work: Callable[[], T]
+) -> T:
+    """Do `work` with the settings that the plan's statement needs, and reset them."""
+    settings = dict(settings_of(tally.plan))
+    if most is not None:
+        settings["statement_timeout"] = str(max(1, int(most * 1000)))
+    listed = (f"{name} = {sql.literal(value)}" for name, value in settings.items())
+    sql.execute(connection, "; ".join(f"SET LOCAL {each}" for each in listed))
+    result = work()
+    # Without a time limit, as every transaction of the engine begins.
+    limits = "join_collapse_limit = DEFAULT; SET LOCAL from_collapse_limit = DEFAULT"
+    sql.execute(connection, f"SET LOCAL {limits}; SET LOCAL statement_timeout = 0")
+    return result
 
 
-def _set(connection: Connection, settings: Mapping[str, str]) -> None:
-    listed = (f"SET LOCAL {n} = {sql.literal(v)}" for n, v in settings.items())
-    sql.execute(connection, "; ".join(listed))
+def _write_computed(connection: Connection, tally: SelectTally, is_held: bool) -> Outcome:
+    """Write what CHANGES has, and the keys in quarantine."""
+    consumed, oldest = forget(connection, tally, "true")
+    groups = tally.touched_groups(CHANGES)
+    if is_held:
+        groups = f"({groups})\nUNION {quarantine.keys(tally)}"
+    temporary(connection, KEYS, groups)
+    state.record_touched(connection, tally, KEYS)
+    compute(connection, tally, tally.desired_rows(KEYS, CHANGES), KEYS)
+    return Outcome(consumed, oldest, write_differences(connection, tally, Keys(tally, KEYS)))
 
 
 def _write_all(connection: Connection, tally: SelectTally) -> Outcome:

@@ -209,13 +209,20 @@ def statement(
     `pending` are the sources that have some; better, with the number of them.
     `into`: a table that takes the rows; `apply`: the states are brought up to date with it.
     """
+    found = clauses(plan, pending, apply=apply)
+    with_ = f"WITH {', '.join(found)}\n" if found else ""
+    insert = f"INSERT INTO {into}\n" if into is not None else ""
+    return f"{with_}{insert}{render(plan.changes, pending)}"
+
+
+def clauses(
+    plan: Plan, pending: Mapping[int, int] | Collection[int], *, apply: bool = False
+) -> list[str]:
+    """The common table expressions of `statement`."""
     steps = [s for s in plan.steps if not s.parts.isdisjoint(pending)]
     written = [step for node in plan.nodes for step in node.apply] if apply else []
     steps += [s for s in written if not s.parts.isdisjoint(pending)]
-    ctes = [_cte(s, pending, writes=s in written) for s in steps]
-    with_ = f"WITH {', '.join(ctes)}\n" if ctes else ""
-    insert = f"INSERT INTO {into}\n" if into is not None else ""
-    return f"{with_}{insert}{render(plan.changes, pending)}"
+    return [_cte(s, pending, writes=s in written) for s in steps]
 
 
 def _cte(step: Step, pending: Mapping[int, int] | Collection[int], *, writes: bool) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Row, func
 from sqlalchemy.dialects.postgresql import insert
 
 from tallykeeper.catalog.state import refresh_costs
@@ -91,43 +91,59 @@ class Costs:
 
 def read(connection: Connection, tally: SelectTally) -> Costs:
     """What is known."""
-    columns = refresh_costs.c
-    row = connection.execute(
-        select(columns.all_seconds, columns.row_seconds).where(columns.tally == tally.name)
-    ).one_or_none()
-    if not tally.plan.captured:
-        return Costs(None, {}, {})
+    return known(sql.execute(connection, f"SELECT {columns(tally)}").one())
+
+
+def columns(tally: SelectTally) -> str:
+    """The columns of a SELECT that `known` reads."""
     parts = ", ".join(
         f"({each.part}, {sql.literal(f'{sql.quote(each.schema)}.{sql.quote(each.table)}')}"
         "::regclass::oid)"
         for each in tally.plan.captured
     )
-    rows = sql.execute(
-        connection,
-        f"WITH RECURSIVE tree (part, oid) AS (VALUES {parts}"
-        " UNION SELECT tree.part, i.inhrelid FROM pg_inherits AS i JOIN tree ON"
-        " i.inhparent = tree.oid)"
-        " SELECT part, coalesce(sum(greatest(c.reltuples, 0)) FILTER (WHERE c.relkind = 'r'), 0)"
-        " AS rows FROM tree JOIN pg_class AS c ON c.oid = tree.oid GROUP BY part",
+    source_rows = "NULL::jsonb"
+    if parts:
+        source_rows = (
+            f"(WITH RECURSIVE tree (part, oid) AS (VALUES {parts}"
+            " UNION SELECT tree.part, i.inhrelid FROM pg_inherits AS i JOIN tree ON"
+            " i.inhparent = tree.oid)"
+            " SELECT jsonb_object_agg(part, rows) FROM (SELECT part, coalesce(sum(greatest("
+            "c.reltuples, 0)) FILTER (WHERE c.relkind = 'r'), 0) AS rows"
+            " FROM tree JOIN pg_class AS c ON c.oid = tree.oid GROUP BY part) AS r)"
+        )
+    return (
+        f"(SELECT to_jsonb(c) FROM {sql.name_of(refresh_costs)} AS c"
+        f" WHERE c.tally = {sql.literal(tally.name)}) AS costs, {source_rows} AS source_rows"
     )
-    source_rows = {row.part: float(row.rows) for row in rows}
-    if row is None:
-        return Costs(None, {}, source_rows)
-    by_part = {int(part): float(seconds) for part, seconds in (row.row_seconds or {}).items()}
-    return Costs(row.all_seconds, by_part, source_rows)
+
+
+def known(row: Row[Any]) -> Costs:
+    """What is known, from the row of such a SELECT."""
+    costs = row.costs or {}
+    return Costs(
+        costs.get("all_seconds"),
+        {int(part): float(seconds) for part, seconds in (costs.get("row_seconds") or {}).items()},
+        {int(part): float(rows) for part, rows in (row.source_rows or {}).items()},
+    )
 
 
 def record_all(connection: Connection, tally: SelectTally, seconds: float) -> None:
     """Remember how long computing everything took."""
-    known = read(connection, tally)
-    _write(connection, tally, Costs(seconds, known.row_seconds, known.source_rows))
+    before = read(connection, tally)
+    _write(connection, tally, Costs(seconds, before.row_seconds, before.source_rows))
 
 
 def record_changes(
-    connection: Connection, tally: SelectTally, pending: Mapping[int, int], seconds: float
+    connection: Connection,
+    tally: SelectTally,
+    pending: Mapping[int, int],
+    seconds: float,
+    known: Costs,
 ) -> None:
-    """Remember how long these pending changes took, if they were many, or took long."""
-    known = read(connection, tally)
+    """Remember how long these pending changes took, if they were many, or took long.
+
+    `known` is what was known before.
+    """
     took_long = known.all_seconds is not None and seconds > known.all_seconds * MEASURED_SHARE
     measured = dict(pending)
     if not took_long:

@@ -355,6 +355,10 @@ class SelectTally(Tally):
         held = Keys(self, f"({quarantine.keys(self)})")
         return f"{rows}\nUNION ALL {self.rows(held)} AND {quarantine.any_held(self)}"
 
+    def changed_rows(self, changes: str) -> str:
+        """The same where no key is in quarantine."""
+        return self._changed_rows(self._numbered(changes))
+
     def log_has_whole_keys(self) -> bool:
         return self.summed is not None
 

@@ -8,8 +8,8 @@ from sqlalchemy.exc import OperationalError
 
 from tallykeeper import System, migrate, refresh, verify
 from tallykeeper.maintain import select_changes
+from tallykeeper.maintain.derived_rows import outcome_of
 from tallykeeper.select import refresh_costs
-from tallykeeper.select.plan import statement as usual
 from tallykeeper.select.tally import SelectTally
 from tests.integration.support import execute, rows, scalar
 from tests.select.support import differences
@@ -32,8 +32,8 @@ def slow(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> SelectTally:
     monkeypatch.setattr(refresh_costs, "LEAST_SECONDS", 0.2)
     monkeypatch.setattr(
         select_changes,
-        "statement",
-        lambda plan, pending, **more: f"SELECT pg_sleep(2); {usual(plan, pending, **more)}",
+        "outcome_of",
+        lambda connection, text: outcome_of(connection, f"SELECT pg_sleep(2); {text}"),
     )
     execute(engine, "INSERT INTO store.orders VALUES (11, 1, 99)")
     return tally
@@ -58,9 +58,9 @@ def test_a_limit_of_the_role_is_an_error_as_ever(
     monkeypatch.setattr(refresh_costs, "LEAST_SECONDS", 60.0)
     monkeypatch.setattr(
         select_changes,
-        "statement",
-        lambda *a, **more: (
-            f"SET LOCAL statement_timeout = 50; SELECT pg_sleep(2); {usual(*a, **more)}"
+        "outcome_of",
+        lambda connection, text: outcome_of(
+            connection, f"SET LOCAL statement_timeout = 50; SELECT pg_sleep(2); {text}"
         ),
     )
     with pytest.raises(OperationalError, match="statement timeout"):
