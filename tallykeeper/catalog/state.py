@@ -514,15 +514,24 @@ def record_written(connection: Connection, tally: Tally, days: list[str], everyt
     )
 
 
-def take_cascaded(connection: Connection, tally: Tally) -> int:
-    """How many rows cascades deleted since this was last asked, as far as the snapshot sees."""
-    return int(
-        connection.exec_driver_sql(
-            f"WITH counted AS (DELETE FROM {sql.name_of(cascaded)} WHERE tally = %s RETURNING rows)"
-            " SELECT coalesce(sum(rows), 0) FROM counted",
-            (tally.name,),
-        ).scalar_one()
+def rows_without_cascaded(tally: Tally, grown: int) -> ColumnElement[int]:
+    """For an UPDATE of `tally_state`: how many rows there are after the derived table has grown.
+
+    What cascades deleted since this was last asked is taken off, as far as the snapshot sees.
+    """
+    counted = (
+        delete(cascaded)
+        .where(cascaded.c.tally == tally.name)
+        .returning(cascaded.c.rows)
+        .cte("counted")
     )
+    deleted = select(func.coalesce(func.sum(counted.c.rows), 0)).scalar_subquery()
+    return func.coalesce(tally_state.c.rows, 0) + grown - deleted
+
+
+def forget_cascaded(connection: Connection, tally: Tally) -> None:
+    """After the rows were counted: cascades that the snapshot sees are in the figure."""
+    connection.execute(delete(cascaded).where(cascaded.c.tally == tally.name))
 
 
 def record_touched(connection: Connection, tally: Tally, relation: str) -> None:

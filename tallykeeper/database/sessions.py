@@ -69,16 +69,19 @@ def set_local(settings: Mapping[str, str]) -> str:
 
 def begin_work(connection: Connection) -> None:
     """Set what a transaction of the engine needs; no snapshot is taken by it."""
-    settings = dict(WORKING)
-    if (connection.dialect.server_version_info or ())[:1] >= (17,):
-        settings["transaction_timeout"] = "0"
-    sql.execute(connection, f"{set_local(settings)}; {lock_timeout_of()}")
+    _begin(connection, {})
 
 
 def begin_computing(connection: Connection) -> None:
     """The same for a transaction that computes figures."""
-    begin_work(connection)
-    sql.execute(connection, set_local(COMPUTING))
+    _begin(connection, COMPUTING)
+
+
+def _begin(connection: Connection, more: Mapping[str, str]) -> None:
+    settings = {**WORKING, **more}
+    if (connection.dialect.server_version_info or ())[:1] >= (17,):
+        settings["transaction_timeout"] = "0"
+    sql.execute(connection, f"{set_local(settings)}; {lock_timeout_of()}")
 
 
 def is_pooled(connection: Connection) -> bool:

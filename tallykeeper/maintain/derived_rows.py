@@ -369,8 +369,9 @@ def record(
     changed = sum(w.keys for w in outcome.changes_by_day)
     grown = sum(w.inserted - w.deleted for w in outcome.changes_by_day)
     columns = state.tally_state.c
-    rows: Any = func.coalesce(columns.rows, 0) + grown - state.take_cascaded(connection, tally)
+    rows: Any = state.rows_without_cascaded(tally, grown)
     if everything:
+        state.forget_cascaded(connection, tally)
         rows = select(func.count()).select_from(tally.table).scalar_subquery()
     seconds = time.perf_counter() - started
     values: dict[str, Any] = {
@@ -413,9 +414,7 @@ def record_batch(connection: Connection, tally: Tally, written: tuple[Written, .
     connection.execute(
         update(state.tally_state)
         .where(columns.tally == tally.name)
-        .values(
-            rows=func.coalesce(columns.rows, 0) + grown - state.take_cascaded(connection, tally)
-        )
+        .values(rows=state.rows_without_cascaded(tally, grown))
     )
     days = [w.day for w in written if w.day is not None]
     state.record_written(connection, tally, days, not days)
