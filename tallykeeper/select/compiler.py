@@ -231,6 +231,7 @@ class _Compiler:
                     apply=tuple(made.apply()),
                     parts=images.node_parts[node.name],
                     unique=node.strategy == "delta",
+                    rebuild=made.rebuild(),
                     indexes=tuple(indexes_of(node)),
                 )
             )

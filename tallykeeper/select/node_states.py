@@ -16,7 +16,8 @@ from tallykeeper.select.tally import SelectTally
 
 # How the comment on a state's table begins; the tally's name follows.
 COMMENT = "intermediate result of "
-BUILT = "pg_temp.tally_built"
+# After so large a share of its rows came or went, a state is analyzed.
+ANALYZED_SHARE = 0.1
 
 
 def ddl(tally: SelectTally, node: Node) -> list[str]:
@@ -60,30 +61,59 @@ def bring_up(connection: Connection, tally: SelectTally) -> bool:
 def build(connection: Connection, tally: SelectTally) -> None:
     """Compute all states anew from the sources, and write what differs."""
     for node in tally.plan.nodes:
-        names = [column.name for column in node.columns]
-        columns = sql.columns(names)
-        build = f"SELECT {columns} FROM (\n{node.build}\n) AS b"
+        columns = sql.columns([column.name for column in node.columns])
+        rows = f"SELECT {columns} FROM (\n{node.rebuild or node.build}\n) AS b"
         is_empty = sql.execute(connection, f"SELECT FROM {node.state} LIMIT 1").first() is None
         if is_empty or not _is_comparable(node):
             sql.execute(connection, f"DELETE FROM {node.state}")
-            sql.execute(connection, f"INSERT INTO {node.state} ({columns})\n{build}")
-        else:
-            temporary = f"CREATE TEMPORARY TABLE {BUILT.partition('.')[2]} ON COMMIT DROP AS"
-            sql.execute(connection, f"{temporary}\n{build}")
-            sql.execute(connection, f"ANALYZE {BUILT}")
-            same = _same(node, "s", "b")
-            sql.execute(
-                connection,
-                f"DELETE FROM {node.state} AS s"
-                f" WHERE NOT EXISTS (SELECT FROM {BUILT} AS b WHERE {same})",
-            )
-            sql.execute(
-                connection,
-                f"INSERT INTO {node.state} ({columns}) SELECT {columns} FROM {BUILT} AS b"
-                f" WHERE NOT EXISTS (SELECT FROM {node.state} AS s WHERE {same})",
-            )
-            sql.execute(connection, f"DROP TABLE {BUILT}")
-        sql.execute(connection, f"ANALYZE {node.state}")
+            sql.execute(connection, f"INSERT INTO {node.state} ({columns})\n{rows}")
+            sql.execute(connection, f"ANALYZE {node.state}")
+        elif sql.execute(connection, _differences(node, rows)).scalar_one():
+            sql.execute(connection, f"ANALYZE {node.state}")
+
+
+def _differences(node: Node, rows: str) -> str:
+    """A statement that writes those of the rows that differ; whether many came or went.
+
+    Both sides are joined once: that is done by hashing or sorting, however many rows there are.
+    """
+    names = [sql.quote(column.name) for column in node.columns]
+    listed = ", ".join(names)
+    assigned = ", ".join(f"{name} = m.{name}" for name in names)
+    differs = "ROW({})::record *<> ROW({})::record".format(
+        *(", ".join(f"{alias}.{name}" for name in names) for alias in "sb")
+    )
+    return f"""WITH built AS MATERIALIZED (
+SELECT g.*, true AS tally_fresh FROM (
+{rows}
+) AS g), merged AS MATERIALIZED (
+SELECT s.ctid AS tally_place, b.* FROM built AS b FULL JOIN {node.state} AS s
+ON {_same_key(node)} WHERE s.ctid IS NULL OR b.tally_fresh IS NULL OR {differs}
+), deleted AS (
+DELETE FROM {node.state} AS s USING merged AS m
+WHERE s.ctid = m.tally_place AND m.tally_fresh IS NULL RETURNING 1
+), updated AS (
+UPDATE {node.state} AS s SET {assigned} FROM merged AS m
+WHERE s.ctid = m.tally_place AND m.tally_fresh
+), inserted AS (
+INSERT INTO {node.state} ({listed})
+SELECT {listed} FROM merged WHERE tally_place IS NULL RETURNING 1
+)
+SELECT (SELECT count(*) FROM deleted) + (SELECT count(*) FROM inserted)
+  > greatest(c.reltuples, 0) * {ANALYZED_SHARE} FROM pg_class AS c
+WHERE c.oid = {sql.literal(node.state)}::regclass"""
+
+
+def _same_key(node: Node) -> str:
+    """A condition: the same key, nulls being equal, which can be hashed or sorted by."""
+    nullable = {column.name for column in node.columns if column.nullable}
+    same = []
+    for name in node.key:
+        left, right = f"s.{sql.quote(name)}", f"b.{sql.quote(name)}"
+        if name in nullable:
+            left, right = (f"ROW({side}, 0)::record" for side in (left, right))
+        same.append(f"{left} = {right}")
+    return " AND ".join(same) or "true"
 
 
 def faults(connection: Connection, tally: SelectTally) -> list[str]:
@@ -125,13 +155,6 @@ def _is_comparable(node: Node) -> bool:
 def _comparably(column: Column) -> str:
     name = f"r.{sql.quote(column.name)}"
     return f"{name}::text" if column.type in INCOMPARABLE else name
-
-
-def _same(node: Node, left: str, right: str) -> str:
-    """A condition: equal rows, nulls being equal, which can be hashed."""
-    names = [column.name for column in node.columns]
-    sides = (f"ROW({sql.columns(names, alias)}, 0)::record" for alias in (left, right))
-    return "{} = {}".format(*sides)
 
 
 def _column(column: Column) -> str:

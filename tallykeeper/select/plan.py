@@ -166,6 +166,8 @@ class Node:
     apply: tuple[Step, ...]
     parts: frozenset[int]
     unique: bool = True
+    # The same rows as `build`, from the sources and the states of nodes before this one.
+    rebuild: str = ""
     # What stands between the parentheses of CREATE INDEX, for each index.
     indexes: tuple[str, ...] = ()
 

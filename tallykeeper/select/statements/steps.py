@@ -14,7 +14,7 @@ from tallykeeper.database import sql
 from tallykeeper.select.algebra.expressions import enclosed, sql_of
 from tallykeeper.select.algebra.relations import COUNT, Input, Node
 from tallykeeper.select.column_types import INCOMPARABLE
-from tallykeeper.select.plan import PART, SIGN, CapturedSource, Step, Text
+from tallykeeper.select.plan import PART, SIGN, CapturedSource, Step, Text, render
 from tallykeeper.select.statements.terms import Images, M, Term, terms
 from tallykeeper.select.statements.text import only_if, text
 
@@ -131,6 +131,12 @@ class NodeSteps:
     def apply(self) -> list[Step]:
         """What brings the state up to date, after the steps."""
         return self._apply_sums() if self.node.strategy == "delta" else self._apply_rows()
+
+    def rebuild(self) -> str:
+        """A SELECT of its rows from the nodes that it reads, as they are stored."""
+        if self.node.restricted is None or not self.node.reads:
+            return ""
+        return render(self._anew(), ())
 
     def as_it_will_be(self) -> Text:
         """A SELECT of the state's columns after the refresh, every row once."""
