@@ -20,24 +20,29 @@ CREATE TEMPORARY TABLE tally_current ON COMMIT DROP AS
 SELECT d.ctid AS tally_place, d.tableoid AS tally_relation, d.day, d.customers
 FROM golden.customers_daily AS d WHERE EXISTS (SELECT FROM pg_temp.tally_keys AS k WHERE k.day = d.day);
 
-WITH deleted AS (
-  DELETE FROM golden.customers_daily AS d USING pg_temp.tally_current AS h
-  WHERE d.ctid = h.tally_place AND d.tableoid = h.tally_relation AND NOT EXISTS (SELECT FROM pg_temp.tally_desired AS f WHERE h.day = f.day)
+WITH tally_merged AS MATERIALIZED (
+  SELECT h.tally_place, h.tally_relation, f.tally_fresh, f.day, f.customers
+  FROM (SELECT g.*, true AS tally_fresh FROM pg_temp.tally_desired AS g) AS f
+  FULL JOIN pg_temp.tally_current AS h ON h.day = f.day
+  WHERE h.tally_place IS NULL OR f.tally_fresh IS NULL OR ROW(h.customers) IS DISTINCT FROM ROW(f.customers)
+), tally_deleted AS (
+  DELETE FROM golden.customers_daily AS d USING tally_merged AS m
+  WHERE d.ctid = m.tally_place AND d.tableoid = m.tally_relation AND m.tally_fresh IS NULL
   RETURNING to_char(least(greatest(d.day, '0001-01-01Z'::timestamptz), '9999-12-31Z'::timestamptz) AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day
-), updated AS (
-  UPDATE golden.customers_daily AS d SET customers = f.customers FROM pg_temp.tally_current AS h, pg_temp.tally_desired AS f
-  WHERE d.ctid = h.tally_place AND d.tableoid = h.tally_relation AND h.day = f.day AND ROW(h.customers) IS DISTINCT FROM ROW(f.customers)
+), tally_updated AS (
+  UPDATE golden.customers_daily AS d SET customers = m.customers FROM tally_merged AS m
+  WHERE d.ctid = m.tally_place AND d.tableoid = m.tally_relation AND m.tally_fresh
   RETURNING to_char(least(greatest(d.day, '0001-01-01Z'::timestamptz), '9999-12-31Z'::timestamptz) AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day
-), inserted AS (
+), tally_inserted AS (
   INSERT INTO golden.customers_daily AS d (day, customers)
-  SELECT f.day, f.customers FROM pg_temp.tally_desired AS f
-  WHERE NOT EXISTS (SELECT FROM pg_temp.tally_current AS h WHERE h.day = f.day)
+  SELECT m.day, m.customers FROM tally_merged AS m
+  WHERE m.tally_place IS NULL
   RETURNING to_char(least(greatest(d.day, '0001-01-01Z'::timestamptz), '9999-12-31Z'::timestamptz) AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day
 )
 SELECT day, NULL::bigint AS consumed, sum(i) AS inserted, sum(u) AS updated,
   sum(r) AS deleted, NULL::timestamptz AS oldest
 FROM (
-  SELECT day, 1 AS i, 0 AS u, 0 AS r FROM inserted
-  UNION ALL SELECT day, 0, 1, 0 FROM updated
-  UNION ALL SELECT day, 0, 0, 1 FROM deleted
+  SELECT day, 1 AS i, 0 AS u, 0 AS r FROM tally_inserted
+  UNION ALL SELECT day, 0, 1, 0 FROM tally_updated
+  UNION ALL SELECT day, 0, 0, 1 FROM tally_deleted
 ) AS written GROUP BY day ORDER BY day;
