@@ -17,6 +17,7 @@ from tallykeeper.declarations.tally import MAY_BE_NULL, Everything, KeyFilter, T
 from tallykeeper.errors import (
     BadLane,
     BadWindow,
+    CannotPrune,
     DeclarationError,
     DoesNotFit,
     HasDependents,
@@ -32,6 +33,7 @@ from tallykeeper.installation.install import install
 from tallykeeper.maintain.audit import Audit, Audited, audit
 from tallykeeper.maintain.backfill.run import Backfilled, BackfillRunning, Progress, backfill
 from tallykeeper.maintain.derived_rows import Refreshed, Written
+from tallykeeper.maintain.prune import Pruned, PruneProgress, prune
 from tallykeeper.maintain.refresh import rebuild, rebuild_keys, refresh
 from tallykeeper.maintain.status import (
     Status,
@@ -61,6 +63,7 @@ __all__ = [
     "BadLane",
     "BadWindow",
     "Batches",
+    "CannotPrune",
     "Capture",
     "Contribution",
     "DeclarationError",
@@ -74,6 +77,8 @@ __all__ = [
     "NotInstalled",
     "NotPermitted",
     "Progress",
+    "PruneProgress",
+    "Pruned",
     "Quarantined",
     "RecomputedTally",
     "Refreshed",
@@ -98,6 +103,7 @@ __all__ = [
     "migrate",
     "open_engine",
     "pending_up_to",
+    "prune",
     "prune_incidents",
     "rebuild",
     "rebuild_keys",

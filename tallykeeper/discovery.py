@@ -33,7 +33,7 @@ from tallykeeper.table_names import require_systems
 
 SUFFIXES = (SUFFIX, *COMPONENT_SUFFIXES)
 ENTRY_POINTS = "tallykeeper.systems"
-KEYS = ("systems", "tallies", "page", "dagster_prefix", "owners")
+KEYS = ("systems", "tallies", "page", "dagster_prefix", "owners", "prune")
 Found = TypeVar("Found", System, Tally)
 
 WRITTEN_AS = 'module:attribute, as in "shop.tallies:system"'

@@ -50,3 +50,7 @@ class BadWindow(TallyError):
 
 class BadLane(TallyError):
     """A backfill of lanes that the tally does not have, or of a tally that has none."""
+
+
+class CannotPrune(TallyError):
+    """Rows of a source cannot be deleted so that what they count stays; says why."""

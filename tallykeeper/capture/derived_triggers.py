@@ -120,7 +120,13 @@ def own_hooks(tally: Tally) -> list[Hook]:
     # Capture inserts into the log, and only a refresh deletes from it.
     of_log = _by_hand(tally, [], of=" of its change log")
     rewriting = "DELETE OR UPDATE OR TRUNCATE"
-    return wanted + _pair(tally, HandHook, rewriting, "log", of_log, by_hand, tally.log_name)
+    wanted += _pair(tally, HandHook, rewriting, "log", of_log, by_hand, tally.log_name)
+    if ("pruned", tally.pruned_name) in tally.own_relations():
+        # Nothing can compute these again.
+        of_pruned = _by_hand(tally, [], of=" of what pruned rows had added")
+        events = f"INSERT OR {rewriting}"
+        wanted += _pair(tally, HandHook, events, "pruned", of_pruned, by_hand, tally.pruned_name)
+    return wanted
 
 
 def _marks_keys(tally: Tally) -> bool:

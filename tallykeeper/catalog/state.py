@@ -329,6 +329,19 @@ refresh_costs = Table(
     comment="When computing a SELECT anew takes less than its pending changes.",
 )
 
+prunings = Table(
+    "prunings",
+    metadata,
+    Column("tally", Text, primary_key=True),
+    Column("source", Text, primary_key=True, comment="whose rows were deleted, as it is called"),
+    Column("by_column", Text, nullable=False, comment="the column of the source that decides"),
+    Column("before", DateTime(timezone=True), nullable=False, comment="rows older than that"),
+    Column("rows", BigInteger, nullable=False, comment="how many were deleted so far"),
+    Column("summing_hash", String(16), nullable=False, comment="what each had added"),
+    Column("pruned_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    comment="Sources of which rows were deleted while what they count stays.",
+)
+
 schema_version = Table(
     "schema_version",
     metadata,

@@ -28,6 +28,7 @@ from tallykeeper.cli.keep import (
 )
 from tallykeeper.cli.load import load
 from tallykeeper.cli.project.commands import init, new
+from tallykeeper.cli.retention.commands import prune
 from tallykeeper.cli.run import demo, env, metrics, roles, serve, stop, test_alert, up
 from tallykeeper.cli.select.commands import check, explain, resume, suspend
 from tallykeeper.settings import SettingError
@@ -125,6 +126,7 @@ def tally() -> None:
 _COMMANDS = (init, new, explain, migrate, status, refresh, rebuild, backfill, verify, check)
 for command in (
     *_COMMANDS,
+    prune,
     incidents,
     suspend,
     resume,

@@ -283,6 +283,8 @@ class Tally(ABC):
         self.description = description or table.comment or ""
         self.name = f"{system}.{table.name}"
         self.log_name = sql.in_engine_schema(f"{system}_{table.name}_log")
+        # What pruned rows of sources had added, where it has such a table.
+        self.pruned_name = sql.in_engine_schema(f"{system}_{table.name}_pruned")
         self.aggregate_function = sql.in_engine_schema(f"{system}_{table.name}_from_sources")
         # What the live view calls while the tally is stale.
         self.stale_function = self.aggregate_function
@@ -455,6 +457,10 @@ class Tally(ABC):
         """What the derived table must hold as of the last commit, pending changes upstream too."""
         return self.aggregate(Everything())
 
+    def with_pruned(self, rows: str) -> str:
+        """`rows`, a SELECT of `columns` for all keys, and what pruned rows of sources added."""
+        return rows
+
     @abstractmethod
     def live_rows(self, naive: frozenset[str] = frozenset()) -> str:
         """A SELECT of `columns` that is exact while the tally is not stale.
@@ -495,7 +501,8 @@ class Tally(ABC):
     def own_relations(self) -> list[tuple[str, str]]:
         """What the engine made for it beside its log and live view, as pairs of a role and a name.
 
-        The roles are `definition`, a view, and `state`, a table that the engine writes.
+        The roles are `definition`, a view, `state`, a table that the engine writes, and `pruned`,
+        a table that pruning alone writes.
         """
         return []
 
@@ -582,6 +589,10 @@ class Tally(ABC):
             sql.render(self.aggregate(Everything())),
         ]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+    def summing_hash(self) -> str:
+        """Changes when a row of a source would add something else than before."""
+        return self.declaration_hash()
 
     def _check(self) -> None:
         if not self.key or not self.sources:

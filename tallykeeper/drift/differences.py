@@ -17,7 +17,7 @@ MOVED = "another database"
 GRANTS = "function grants"
 OWNER = "function owner"
 # How the triggers are called that a derived table itself and its log have.
-OF_HAND = ("tallykeeper_hand", "tallykeeper_log")
+OF_HAND = ("tallykeeper_hand", "tallykeeper_log", "tallykeeper_pruned")
 OWN = (*OF_HAND, "tallykeeper_cascade")
 ROW_SECURITY = "row security"
 # The role of a function that only notes what is done by hand.

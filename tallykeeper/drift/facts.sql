@@ -86,7 +86,7 @@ WITH RECURSIVE root AS MATERIALIZED (
   FROM hook AS h LEFT JOIN relation AS r ON r.oid = h.tgrelid
   LEFT JOIN recorded AS w ON (w.kind, w.name, w.part) = ('trigger', r.name, h.tgname)
   WHERE h.ours OR h.tgname LIKE 'tallykeeper\_%%'
-    OR h.tgrelid IN (SELECT oid FROM member WHERE role IN ('log', 'state', 'derived'))
+    OR h.tgrelid IN (SELECT oid FROM member WHERE role IN ('log', 'state', 'pruned', 'derived'))
 ), own AS MATERIALIZED (
   SELECT r.tally, p.oid, r.role FROM root AS r JOIN pg_namespace AS n ON r.kind = 'function'
   AND n.nspname = r.columns[2] JOIN pg_proc AS p ON p.pronamespace = n.oid
@@ -94,7 +94,7 @@ WITH RECURSIVE root AS MATERIALIZED (
 ), member_trigger AS MATERIALIZED (
   -- Another system's capture of the same source is no matter of the tally.
   SELECT DISTINCT m.tally, m.role, t.* FROM member AS m JOIN trigger AS t ON t.tgrelid = m.oid
-  WHERE NOT t.ours OR m.role IN ('log', 'state')
+  WHERE NOT t.ours OR m.role IN ('log', 'state', 'pruned')
     OR EXISTS (SELECT FROM own AS o WHERE o.tally = m.tally AND o.oid = t.tgfoid)
     OR EXISTS (SELECT FROM tallykeeper.dependencies AS d JOIN relation AS r ON r.name = d.name
       WHERE r.oid = t.tgrelid AND (d.tally, d.kind, d.part) = (m.tally, 'trigger', t.tgname))

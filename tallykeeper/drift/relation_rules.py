@@ -14,6 +14,7 @@ _THING = {
     "log": "installed",
     "live": "installed",
     "state": "installed",
+    "pruned": "installed",
     "definition": "installed",
 }
 _VIEWS = {"live": "live view", "definition": "definition view"}
@@ -137,7 +138,7 @@ def _unfit(each: Found) -> Iterator[Drift]:
 
 
 def _unlogged(each: Found) -> Drift:
-    if each.role in {"log", "state"}:
+    if each.role in {"log", "state", "pruned"}:
         return each.drift(
             "unlogged",
             "is UNLOGGED now: a crash would empty it",
@@ -187,7 +188,7 @@ def _logged_again(each: Found) -> Iterator[Drift]:
 
 def _owner_changed(each: Found) -> Iterator[Drift]:
     said = f"belongs to {each.now['owner']} now"
-    if each.role not in {"log", "state"} or each.is_handed_over:
+    if each.role not in {"log", "state", "pruned"} or each.is_handed_over:
         yield each.drift("owner", said, Consequence.INFORMATION)
         return
     yield each.drift(

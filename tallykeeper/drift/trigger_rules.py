@@ -11,7 +11,7 @@ from tallykeeper.drift.differences import OF_HAND, OWN, Consequence, Drift, Foun
 def _event_of(trigger: str) -> str:
     """What messages call one of our triggers."""
     word = trigger.removeprefix("tallykeeper_").partition("_")[0]
-    return "hand edit" if word in {"hand", "log"} else word
+    return "hand edit" if word in {"hand", "log", "pruned"} else word
 
 
 def of_trigger(each: Found) -> Iterator[Drift]:
@@ -61,7 +61,7 @@ def _trigger_changed(each: Found) -> tuple[str, str, Consequence] | None:
 def _new_trigger(each: Found) -> Iterator[Drift]:
     if each.name in each.context.new or each.now["cloned"]:
         return
-    if each.role in {"log", "state"}:
+    if each.role in {"log", "state", "pruned"}:
         yield each.drift(
             "trigger on the log",
             f"has a trigger that is not Tallykeeper's ({each.part}) and may keep changes from it;"

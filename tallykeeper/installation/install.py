@@ -28,6 +28,7 @@ from tallykeeper.drift.reinstallation import Drifted
 from tallykeeper.installation import live_views, view_replacement
 from tallykeeper.select import node_states
 from tallykeeper.select.tally import SelectTally
+from tallykeeper.strategies import pruned_sums
 
 NEVER_BUILT = "never built"
 INSTALL_KEY = "hashtext('tallykeeper.install')"
@@ -139,6 +140,7 @@ class _Wanted:
         self.states_differ = isinstance(tally, SelectTally) and bool(
             node_states.missing(connection, tally)
         )
+        self.sums_missing = pruned_sums.is_missing(connection, tally)
         self.capture_hash = self._capture_hash(beside)
         self.declaration_hash = tally.declaration_hash()
         self.present = state.installed(connection, tally)
@@ -175,6 +177,7 @@ class _Wanted:
             or self.present.capture_hash != self.capture_hash
             or bool(self.missing)
             or self.states_differ
+            or self.sums_missing
             or bool(self.misread)
             or self.log_replaced
             or self.drifted
@@ -269,6 +272,7 @@ def _install_tally(
         change_log.create(connection, tally)
     if isinstance(tally, SelectTally):
         node_states.bring_up(connection, tally)
+    pruned_sums.bring_up(connection, tally)
     view_replacement.replace(
         connection,
         wanted.live,

@@ -100,7 +100,5 @@ def _typed(tally: Tally) -> str:
         f"{sql.fitted(f's.{sql.quote(n)}', tally.table.c[n].type)} AS {sql.quote(n)}"
         for n in tally.columns
     )
-    return (
-        f"SELECT {columns} FROM (\n{sql.render(tally.live_sources())}\n) AS s"
-        f" WHERE {sql.unbroken(tally.sources)}"
-    )
+    rows = tally.with_pruned(sql.render(tally.live_sources()))
+    return f"SELECT {columns} FROM (\n{rows}\n) AS s WHERE {sql.unbroken(tally.sources)}"

@@ -51,6 +51,7 @@ KEPT = {
     "suspensions": READ,
     "refresh_costs": ("SELECT", "INSERT", "UPDATE"),
     "schema_version": READ,
+    "prunings": READ,
 }
 # What tells readers how things stand.
 SHOWN_TO_READERS = (
@@ -66,6 +67,7 @@ SHOWN_TO_READERS = (
     "dependencies",
     "incidents",
     "pruned_incidents",
+    "prunings",
 )
 
 

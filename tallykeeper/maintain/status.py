@@ -19,6 +19,8 @@ from tallykeeper.errors import NotInstalled
 from tallykeeper.faults import quarantine
 from tallykeeper.maintain.audit import Audit, audit_of
 from tallykeeper.maintain.backfill.lock import holder
+from tallykeeper.strategies import pruned_sums
+from tallykeeper.strategies.pruned_sums import Pruning
 
 # How long to wait for a table that another session has to itself, before saying nothing of it.
 PATIENCE_MILLISECONDS = 200
@@ -49,7 +51,7 @@ class Status:
     the derived table cannot hold.
     `faults` are sentences of what is not as it was when the tally was installed, so that its
     figures are not proven. `audit` tells since when every key has been compared; None before
-    `tally migrate` made a place for it.
+    `tally migrate` made a place for it. `pruned` are the sources whose deleted rows count still.
     """
 
     tally: str
@@ -72,6 +74,7 @@ class Status:
     quarantined: int = 0
     faults: tuple[str, ...] = ()
     audit: Audit | None = None
+    pruned: tuple[Pruning, ...] = ()
 
 
 def status(engine: Engine, tally: Tally) -> Status:
@@ -117,6 +120,7 @@ def status(engine: Engine, tally: Tally) -> Status:
             quarantined=quarantine.held(connection, tally),
             faults=faults,
             audit=audit_of(connection, tally),
+            pruned=tuple(pruned_sums.pruned(connection, tally)),
         )
 
 

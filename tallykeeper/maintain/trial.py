@@ -216,7 +216,9 @@ class _Trying:
     def _differing(self, relation: str) -> int:
         """How many rows a relation and the SELECT differ in."""
         there = f"SELECT {self._shown} FROM {relation}"
-        wanted = f"SELECT {self._shown} FROM {self._tally.definition_name}"
+        names = sql.columns([column.name for column in self._tally.plan.columns])
+        rows = self._tally.with_pruned(f"SELECT {names} FROM {self._tally.definition_name}")
+        wanted = f"SELECT {self._shown} FROM (\n{rows}\n) AS w"
         query = (
             f"SELECT count(*) FROM (({there} EXCEPT ALL {wanted}) UNION ALL"
             f" ({wanted} EXCEPT ALL {there})) AS d"

@@ -47,6 +47,7 @@ from tallykeeper.declarations.combining import SUM, Combine, Membership
 from tallykeeper.declarations.tally import (
     WHERE_FRESH,
     Event,
+    Everything,
     KeyFilter,
     Keys,
     Tally,
@@ -250,6 +251,11 @@ class SelectTally(Tally):
         parts = [self.kind, self.text, repr(self.given_key), repr(self._given_time_key)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
+    def summing_hash(self) -> str:
+        if self.summed is None:
+            return super().summing_hash()
+        return hashlib.sha256(repr(self.summed.summed).encode()).hexdigest()[:16]
+
     def aggregate(self, scope: KeyFilter) -> Select[Any]:
         columns = [self.table.c[n] for n in self.columns]
         rows = sql.relation(self._definition(), columns).alias("s")
@@ -257,10 +263,14 @@ class SelectTally(Tally):
         return select(*(rows.c[n] for n in self.columns)).where(*scope(**keys))
 
     def rows(self, scope: KeyFilter) -> str:
-        return (
+        rows = (
             f"SELECT {sql.columns(self.columns, 's')} FROM {self._definition()} AS s"
             f" WHERE {self._reached(scope)}{scope.condition(self, 's')}"
         )
+        return rows if self.summed is None else self.summed.sums.with_pruned(rows, scope)
+
+    def with_pruned(self, rows: str) -> str:
+        return rows if self.summed is None else self.summed.sums.with_pruned(rows, Everything())
 
     def log_columns(self) -> list[Column[Any]]:
         if self.summed is not None:
@@ -411,8 +421,10 @@ class SelectTally(Tally):
         return [*super().queries(), self.resolved_text, *builds]
 
     def own_relations(self) -> list[tuple[str, str]]:
-        states = [("state", node.state) for node in self.plan.nodes]
-        return [("definition", self.definition_name), *states]
+        own = [("state", node.state) for node in self.plan.nodes]
+        if self.summed is not None:
+            own.append(("pruned", self.pruned_name))
+        return [("definition", self.definition_name), *own]
 
     def function_names(self) -> list[str]:
         if self.summed is not None:

@@ -146,6 +146,10 @@ class AdditiveTally(Tally):
         return pairs
 
     def capture_many(self, source: Table, event: Event) -> list[str]:
+        return [self.sums.insert_summed(self.amounts(source, event))]
+
+    def amounts(self, source: Table, event: Event) -> list[str]:
+        """SELECTs of the columns: what the rows of a statement on `source` add and take off."""
         parts: list[str] = []
         start = sql.utc_start_of_many
         for contribution in self._contributions_of(source):
@@ -153,7 +157,7 @@ class AdditiveTally(Tally):
                 parts.append(sql.render(self._signed(contribution, source, "old_rows", -1, start)))
             if event != "delete":
                 parts.append(sql.render(self._signed(contribution, source, "new_rows", 1, start)))
-        return [self.sums.insert_summed(parts)]
+        return parts
 
     def captured_values(self, source: Table) -> list[Any]:
         values: list[Any] = []
@@ -176,6 +180,15 @@ class AdditiveTally(Tally):
 
     def expected(self, scope: KeyFilter) -> str:
         return self.rows(scope)
+
+    def rows(self, scope: KeyFilter) -> str:
+        return self.sums.with_pruned(super().rows(scope), scope)
+
+    def with_pruned(self, rows: str) -> str:
+        return self.sums.with_pruned(rows, Everything())
+
+    def own_relations(self) -> list[tuple[str, str]]:
+        return [("pruned", self.pruned_name)]
 
     def function_names(self) -> list[str]:
         return [self.sums.held_function, self.aggregate_function]

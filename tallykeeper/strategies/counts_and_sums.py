@@ -2,6 +2,9 @@
 
 The change log has signed amounts by key. A refresh adds up what is pending, and adds that to the
 derived table; the live view adds it on the fly. A key whose count becomes zero is deleted.
+
+What pruned rows had added is in a table of its own, by key (`pruned_sums.py`). What the derived
+table must hold is the SELECT over the rows that are there, plus those sums.
 """
 
 from __future__ import annotations
@@ -63,12 +66,55 @@ class CountsAndSums:
 
     def insert_summed(self, parts: list[str]) -> str:
         """An INSERT of the rows of several SELECTs into the log, added up by key."""
+        return self.insert_into_log(self._summed(parts))
+
+    def _summed(self, parts: list[str]) -> str:
+        """A SELECT of the rows of several SELECTs, added up by key."""
         key = sql.columns(self.tally.key)
         changed = " OR ".join(f"sum({sql.quote(n)}) <> 0" for n in self.tally.measures)
         union = "\n    UNION ALL ".join(parts)
-        return self.insert_into_log(
+        return (
             f"SELECT {self._listed('deltas', _plainly)} FROM (\n    {union}\n  ) AS deltas"
             f" GROUP BY {key} HAVING {changed}"
+        )
+
+    def with_pruned(self, rows: str, scope: KeyFilter) -> str:
+        """A SELECT of the columns: `rows`, a SELECT for the scope, and what pruned rows added."""
+        tally = self.tally
+        pruned = (
+            f"SELECT {sql.columns(tally.columns, 'p')} FROM {tally.pruned_name} AS p"
+            f" WHERE {scope.condition(tally, 'p')}"
+        )
+        return (
+            f"SELECT {self._listed('rows', _plainly)} FROM (\n"
+            f"  SELECT {sql.columns(tally.columns, 's')} FROM (\n{rows}\n  ) AS s\n"
+            f"  UNION ALL {pruned}\n"
+            f") AS rows GROUP BY {sql.columns(tally.key, 'rows')}"
+            f" HAVING sum(rows.{sql.quote(self.counter)}) <> 0"
+        )
+
+    def prune(self, number: int, parts: list[str]) -> str:
+        """Common table expressions that keep what the rows of `old_rows` had added.
+
+        `parts` are SELECTs of what their deletion takes off, as capture logs it. The log gets the
+        opposite, so that both together alter nothing, and the table of pruned rows gets it too.
+        """
+        tally = self.tally
+        amounts = f"tally_amounts_{number}"
+        given_back = ", ".join(
+            f"a.{sql.quote(n)}" if n in tally.key else f"-a.{sql.quote(n)}" for n in tally.columns
+        )
+        added = ", ".join(
+            f"{sql.quote(n)} = p.{sql.quote(n)} + excluded.{sql.quote(n)}" for n in tally.measures
+        )
+        return (
+            f"{amounts} AS MATERIALIZED (\n  {self._summed(parts)}\n),"
+            f" tally_logged_{number} AS (\n"
+            f"  {self.insert_into_log(f'SELECT {given_back} FROM {amounts} AS a')}\n),"
+            f" tally_kept_{number} AS (\n"
+            f"  INSERT INTO {tally.pruned_name} AS p ({sql.columns(tally.columns)})\n"
+            f"  SELECT {given_back} FROM {amounts} AS a\n"
+            f"  ON CONFLICT ({sql.columns(tally.key)}) DO UPDATE SET {added}\n)"
         )
 
     def stored(self, scope: KeyFilter, *, wide: bool = False) -> str:

@@ -12,6 +12,8 @@ from dagster._core.events import AssetMaterializationPlannedData, DagsterEvent
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._core.test_utils import create_run_for_test
 
+from assets.media import system as media
+from tallykeeper import verify
 from tallykeeper.dagster.instance import housekeeping
 from tallykeeper.dagster.instance.run_retention import (
     FINISHED,
@@ -22,6 +24,8 @@ from tallykeeper.dagster.instance.run_retention import (
 )
 from tallykeeper.dagster.partitions import daily
 from tallykeeper.faults import incidents
+from tallykeeper.maintain import retention
+from tallykeeper.maintain.retention import Retention
 from tallykeeper.settings import keep_runs_days
 from tests.dagster.location import Location, Ran, days_ago
 
@@ -281,6 +285,40 @@ def test_a_database_that_was_never_migrated_has_no_incidents_to_delete(
 ) -> None:
     said = _said(unmigrated.run(housekeeping.HOUSEKEEPING), "delete_old_incidents")
     assert said["incidents_deleted"] == 0
+
+
+def test_sources_are_pruned_where_the_project_says_so(
+    location: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not _has(housekeeping.prune_sources.name)
+    kept = [Retention("media.media_files", 30, "original_created_at")]
+    for module in (housekeeping, retention):
+        monkeypatch.setattr(module, "retentions", lambda: kept)
+    assert _has(housekeeping.prune_sources.name)
+    location.build()
+    counted = "SELECT count(*) FROM media.media_files"
+    with location.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO media.media_files (path, original_created_at)"
+            " VALUES ('of/long/ago.jpg', now() - interval '90 days')"
+        )
+        before = connection.exec_driver_sql(counted).scalar_one()
+    done = housekeeping.housekeeping(shared=False).execute_in_process(
+        resources={"tally_database": location.database},
+        op_selection=[housekeeping.prune_sources.name],
+    )
+    assert done.success
+    (output,) = done.filter_events(lambda e: e.event_type is dg.DagsterEventType.STEP_OUTPUT)
+    deleted = int(str(output.step_output_data.metadata["media.media_files_rows_deleted"].value))
+    with location.engine.begin() as connection:
+        assert deleted >= 1
+        assert connection.exec_driver_sql(counted).scalar_one() == before - deleted
+    for tally in media.tallies:
+        assert verify(location.engine, tally).ok
+
+
+def _has(op: str) -> bool:
+    return op in {node.name for node in housekeeping.housekeeping(shared=False).nodes}
 
 
 def test_it_runs_every_night_by_itself(location: Location) -> None:

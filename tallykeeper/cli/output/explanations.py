@@ -45,6 +45,8 @@ def _tally(found: Explanation) -> Iterator[str]:
         )
     if found.seconds is not None:
         yield from _filled(f"all of it computed anew: {_seconds(found.seconds)}")
+    for each in found.pruned:
+        yield from _filled(each.in_words)
 
 
 def _advice(found: Explanation) -> Iterator[str]:

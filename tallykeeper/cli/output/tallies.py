@@ -161,6 +161,7 @@ def _advice(tally: Tally, status: Status | None) -> list[str]:
     if status.quarantined:
         advice.append(quarantine_line(tally, status.quarantined))
     advice += _audit_advice(status)
+    advice += [f"{tally.name} {each.in_words}" for each in status.pruned]
     if (status.log_bytes or 0) > max(LONG_LOG_BYTES, BYTES_A_CHANGE * status.pending):
         advice.append(
             f"{tally.name}: its change log takes {size(status.log_bytes)} for"

@@ -14,6 +14,7 @@ import dagster as dg
 from tallykeeper import prune_incidents
 from tallykeeper.dagster.database import Database
 from tallykeeper.dagster_names import prefixed
+from tallykeeper.maintain.retention import prune_due, retentions
 from tallykeeper.settings import keep_incidents_days, keep_runs_days
 
 HOUSEKEEPING = "housekeeping"
@@ -87,8 +88,23 @@ def delete_old_incidents(context: dg.OpExecutionContext, tally_database: Databas
     context.add_output_metadata({"resolved_before_days": days, "incidents_deleted": deleted})
 
 
+@dg.op(
+    out=dg.Out(dg.Nothing),
+    description="Delete rows of sources that [tool.tallykeeper.prune] keeps no longer; what they"
+    " count stays.",
+)
+def prune_sources(context: dg.OpExecutionContext, tally_database: Database) -> None:
+    """Prune the sources that the project names, and say of how many rows."""
+    engine = tally_database.engine()
+    deleted = {f"{done.source}_rows_deleted": done.rows for done in prune_due(engine)}
+    context.add_output_metadata(deleted)
+
+
 def housekeeping(*, shared: bool) -> dg.JobDefinition:
-    """The job. Runs are deleted unless the code location is `shared` with definitions of others."""
+    """The job. Runs are deleted unless the code location is `shared` with definitions of others.
+
+    Sources are pruned where the project says so.
+    """
 
     @dg.job(
         name=prefixed(HOUSEKEEPING),
@@ -99,6 +115,8 @@ def housekeeping(*, shared: bool) -> dg.JobDefinition:
         if not shared:
             delete_old_runs()
         delete_old_incidents()
+        if retentions():
+            prune_sources()
 
     return as_job
 

@@ -28,9 +28,9 @@ _OF_ALL = (COLUMNS_ARE, LOG_AT, GUARD, sql.in_engine_schema("require_unbroken"))
 class Footprint:
     """What belongs to one tally; all names are quoted.
 
-    `states` are intermediate results. `functions` have their arguments. `capturing` are trigger
-    functions, each with the other tallies that it serves. `sources` are the tables that are read,
-    with the other tallies that read them.
+    `states` are intermediate results, and what pruned rows had added. `functions` have their
+    arguments. `capturing` are trigger functions, each with the other tallies that it serves.
+    `sources` are the tables that are read, with the other tallies that read them.
     """
 
     tally: str
@@ -81,6 +81,7 @@ def footprint(connection: Connection, tally: str) -> Footprint:
         )
     (derived,), (live,), (log,) = roles["derived"], roles["live"], roles["log"]
     states = [name for name in roles.get("state", ()) if name != sql.name_of(stale_marks)]
+    states += roles.get("pruned", ())
     others = {o: _reading(connection, o, tally) for o in (*roles.get("source", ()), derived)}
     readers = others.pop(derived)
     return Footprint(

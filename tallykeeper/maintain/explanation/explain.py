@@ -29,6 +29,8 @@ from tallykeeper.select import refresh_costs
 from tallykeeper.select.plan import CapturedSource, Plan, statement
 from tallykeeper.select.statements.changes_function import settings_of
 from tallykeeper.select.tally import SelectTally
+from tallykeeper.strategies import pruned_sums
+from tallykeeper.strategies.pruned_sums import Pruning
 
 # So many rows for one change are worth a sentence.
 MANY_ROWS = 1_000
@@ -69,7 +71,7 @@ class Explanation:
     """How a tally is maintained. What there is in no database yet is None.
 
     `seconds` is what the last computation of everything took, `analysis` the plan of the statement
-    that computes pending changes, as it ran.
+    that computes pending changes, as it ran, `pruned` the sources whose deleted rows count still.
     """
 
     tally: str
@@ -88,6 +90,7 @@ class Explanation:
     missing_indexes: tuple[MissingIndex, ...]
     advice: tuple[str, ...]
     analysis: tuple[str, ...]
+    pruned: tuple[Pruning, ...] = ()
 
 
 def explain(engine: Engine, tally: SelectTally, *, analyze: bool = False) -> Explanation:
@@ -141,6 +144,7 @@ def _explain(connection: Connection, tally: SelectTally, analyze: bool) -> Expla
         missing_indexes=tuple(missing),
         advice=tuple(_advice(plan, sources, missing)),
         analysis=tuple(_analyzed(connection, tally, pending or {})) if analyze else (),
+        pruned=tuple(pruned_sums.pruned(connection, tally)) if is_there else (),
     )
 
 

@@ -46,12 +46,15 @@ class SummedRows:
 
     def many(self, source: Table, event: Event) -> list[str]:
         """For any statement."""
-        parts = [
+        return [self.sums.insert_summed(self.amounts(source, event))]
+
+    def amounts(self, source: Table, event: Event) -> list[str]:
+        """SELECTs of the columns: what the rows of a statement on `source` add and take off."""
+        return [
             self._amounts(each, side, many=True)
             for each in self.of(source)
             for side in SIDES[event]
         ]
-        return [self.sums.insert_summed(parts)]
 
     def _amounts(self, each: SummedSource, side: str, *, many: bool = False) -> str:
         sign = _SIGNS[side]

@@ -6,12 +6,21 @@ CREATE TABLE tallykeeper.additive_revenue_daily_log (
 	logged_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL
 );
 
+CREATE TABLE tallykeeper.additive_revenue_daily_pruned (day TIMESTAMP WITH TIME ZONE, product INTEGER, lines numeric NOT NULL, cents numeric NOT NULL);
+
+CREATE UNIQUE INDEX ON tallykeeper.additive_revenue_daily_pruned (day, product) NULLS NOT DISTINCT;
+
 CREATE OR REPLACE FUNCTION tallykeeper.additive_revenue_daily_from_sources() RETURNS TABLE (day TIMESTAMP WITH TIME ZONE, product INTEGER, lines BIGINT, cents BIGINT)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path TO pg_catalog, pg_temp SET timezone TO 'UTC' SET jit TO off SET row_security TO off
 AS $body$
 SELECT (s.day)::TIMESTAMP WITH TIME ZONE AS day, CASE WHEN s.product BETWEEN -2147483648 AND 2147483647 THEN (s.product)::INTEGER END AS product, CASE WHEN s.lines BETWEEN -9223372036854775808 AND 9223372036854775807 THEN (s.lines)::BIGINT END AS lines, CASE WHEN s.cents BETWEEN -9223372036854775808 AND 9223372036854775807 THEN (s.cents)::BIGINT END AS cents FROM (
+SELECT rows.day, rows.product, sum(rows.lines) AS lines, sum(rows.cents) AS cents FROM (
+  SELECT s.day, s.product, s.lines, s.cents FROM (
 SELECT date_trunc('day', golden.sales.sold_at, 'UTC') AS day, golden.sales.product AS product, count(*) AS lines, coalesce(sum(golden.sales.cents), 0) AS cents
 FROM golden.sales GROUP BY date_trunc('day', golden.sales.sold_at, 'UTC'), golden.sales.product
+  ) AS s
+  UNION ALL SELECT p.day, p.product, p.lines, p.cents FROM tallykeeper.additive_revenue_daily_pruned AS p WHERE true
+) AS rows GROUP BY rows.day, rows.product HAVING sum(rows.lines) <> 0
 ) AS s WHERE ((SELECT count(*) = 1 AND bool_and(f.relkind = 'r' AND NOT f.relhassubclass AND f.relfilenode IS NOT DISTINCT FROM pg_catalog.pg_relation_filenode(f.oid)) FROM pg_catalog.pg_class AS f WHERE f.oid IN ('golden.sales'::regclass)) OR tallykeeper.require_unbroken('golden.sales'::regclass))
 $body$;
 

@@ -9,10 +9,15 @@ SELECT FROM golden.revenue_daily LIMIT 1;
 WITH inserted AS (
   INSERT INTO golden.revenue_daily AS d (day, product, lines, cents)
   SELECT f.day, f.product, f.lines, f.cents FROM (
+SELECT rows.day, rows.product, sum(rows.lines) AS lines, sum(rows.cents) AS cents FROM (
+  SELECT s.day, s.product, s.lines, s.cents FROM (
 SELECT s.day, s.product, s.lines, s.cents FROM (
 SELECT date_trunc('day', golden.sales.sold_at, 'UTC') AS day, golden.sales.product AS product, count(*) AS lines, coalesce(sum(golden.sales.cents), 0) AS cents
 FROM golden.sales GROUP BY date_trunc('day', golden.sales.sold_at, 'UTC'), golden.sales.product
 ) AS s WHERE true
+  ) AS s
+  UNION ALL SELECT p.day, p.product, p.lines, p.cents FROM tallykeeper.additive_revenue_daily_pruned AS p WHERE true
+) AS rows GROUP BY rows.day, rows.product HAVING sum(rows.lines) <> 0
   ) AS f RETURNING date_trunc('day', d.day, 'UTC') AS day
 ), d AS (
   SELECT day, count(*) AS keys FROM inserted GROUP BY day

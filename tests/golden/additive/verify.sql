@@ -12,10 +12,15 @@ SELECT rows.day, rows.product, (sum(rows.lines))::BIGINT AS lines, (sum(rows.cen
 HAVING sum(rows.lines) <> 0 OR bool_or(rows.tally_is_stored AND rows.lines = 0)
     ) AS stored
     UNION ALL SELECT day, product, lines, cents, -1 FROM (
+SELECT rows.day, rows.product, sum(rows.lines) AS lines, sum(rows.cents) AS cents FROM (
+  SELECT s.day, s.product, s.lines, s.cents FROM (
 SELECT s.day, s.product, s.lines, s.cents FROM (
 SELECT date_trunc('day', golden.sales.sold_at, 'UTC') AS day, golden.sales.product AS product, count(*) AS lines, coalesce(sum(golden.sales.cents), 0) AS cents
 FROM golden.sales GROUP BY date_trunc('day', golden.sales.sold_at, 'UTC'), golden.sales.product
 ) AS s WHERE true
+  ) AS s
+  UNION ALL SELECT p.day, p.product, p.lines, p.cents FROM tallykeeper.additive_revenue_daily_pruned AS p WHERE true
+) AS rows GROUP BY rows.day, rows.product HAVING sum(rows.lines) <> 0
     ) AS expected
   ) AS rows GROUP BY day, product, lines, cents
 ), differing AS (

@@ -1,0 +1,1 @@
+"""The command that deletes old rows of sources."""

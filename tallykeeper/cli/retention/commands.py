@@ -1,0 +1,113 @@
+"""The command that deletes old rows of a source while what they count stays."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from tallykeeper.cli.common import INTERRUPTED, complain, example, named, open_database
+
+if TYPE_CHECKING:
+    from tallykeeper import Pruned, PruneProgress
+
+day = click.DateTime(formats=["%Y-%m-%d"])
+
+
+@click.command(
+    epilog=example(
+        "tally prune shop.orders --before 2025-01-01 --dry-run",
+        "tally prune shop.orders --before 2025-01-01 --by placed_at",
+        "tally prune --due",
+    )
+)
+@click.argument("source", required=False)
+@click.option("--before", type=day, metavar="D", help="Delete what is older than this day, UTC.")
+@click.option("--by", metavar="COLUMN", help="What says how old a row is, where several could.")
+@click.option("--dry-run", is_flag=True, help="Say how many rows would go; change nothing.")
+@click.option(
+    "--batch-rows",
+    type=click.IntRange(min=1),
+    default=20_000,
+    show_default=True,
+    help="How many rows are deleted together.",
+)
+@click.option("--due", is_flag=True, help="What pyproject.toml says is kept no longer.")
+@click.option(
+    "--forget",
+    metavar="NAME",
+    help="Instead: give up what pruned rows count in this tally, which is then built anew.",
+)
+def prune(
+    source: str | None,
+    before: datetime | None,
+    by: str | None,
+    dry_run: bool,
+    batch_rows: int,
+    due: bool,
+    forget: str | None,
+) -> int:
+    """Delete old rows of a source table; what they count stays.
+
+    SOURCE is a table with its schema. Its tallies have to be counts and sums over its single rows:
+    what deleted rows had added is kept beside each. Run again, an interrupted one goes on. Needs a
+    role that may delete from the source and owns what is installed.
+    """
+    named_one = source is not None and before is not None
+    if ((source or before) and not named_one) or [named_one, due, bool(forget)].count(True) != 1:
+        raise click.UsageError(
+            "a source and a day are needed, as in `tally prune shop.orders --before 2025-01-01`; or"
+            " --due, or --forget, alone",
+            ctx=click.get_current_context(),
+        )
+    if forget:
+        return _forget(forget)
+    from tallykeeper import prune as run
+    from tallykeeper.discovery import all_systems
+    from tallykeeper.maintain.retention import prune_due
+
+    engine = open_database()
+    try:
+        if source is None or before is None:
+            for result in prune_due(engine, dry_run=dry_run, on_progress=_show):
+                click.echo(_line(result))
+            return 0
+        result = run(
+            engine,
+            source,
+            before.replace(tzinfo=UTC),
+            tallies=[tally for system in all_systems() for tally in system.tallies],
+            by=by,
+            dry_run=dry_run,
+            batch_rows=batch_rows,
+            on_progress=_show,
+        )
+    except KeyboardInterrupt:
+        complain("interrupted; the batches so far stay, and the same command goes on from there")
+        return INTERRUPTED
+    click.echo(_line(result))
+    return 0
+
+
+def _show(done: PruneProgress) -> None:
+    click.echo(f"{done.source}: {done.rows:,} of {done.total:,} rows deleted", err=True)
+
+
+def _line(result: Pruned) -> str:
+    did, stay = ("would be deleted", "would stay") if result.dry_run else ("deleted", "stay")
+    return (
+        f"{result.source}: {result.rows:,} rows with {result.by} before {result.before:%Y-%m-%d}"
+        f" {did}; they {stay} counted in {', '.join(result.tallies)}"
+    )
+
+
+def _forget(name: str) -> int:
+    from tallykeeper.strategies import pruned_sums
+
+    engine = open_database()
+    (tally,) = named(engine, [name])
+    with engine.begin() as connection:
+        rows = pruned_sums.forget(connection, tally)
+    click.echo(f"{tally.name} counts {rows:,} pruned rows no more; its next refresh builds it anew")
+    return 0

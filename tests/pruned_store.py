@@ -1,0 +1,126 @@
+"""A store whose sales are pruned, and what its tallies must hold all the same.
+
+What is pruned is kept elsewhere, in `public.shadow`, by a trigger that the tallies know nothing of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlalchemy import BigInteger, Column, DateTime, Engine, Index, Integer, MetaData, Table, Text
+
+from tallykeeper import (
+    AdditiveTally,
+    Contribution,
+    SelectTally,
+    System,
+    Tally,
+    TimeKey,
+    migrate,
+    refresh,
+)
+
+SCHEMA = """
+CREATE SCHEMA store;
+CREATE TABLE store.sales (
+  id bigint PRIMARY KEY, shop int, kind text, cents int NOT NULL, at timestamptz NOT NULL
+);
+CREATE TABLE store.returns (id int PRIMARY KEY, shop int, cents int NOT NULL);
+CREATE TABLE public.shadow (LIKE store.sales);
+CREATE FUNCTION public.keep() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF current_setting('application_name') LIKE '%pruner%' THEN
+    INSERT INTO public.shadow VALUES (old.id, old.shop, old.kind, old.cents, old.at);
+  END IF;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER keep AFTER DELETE ON store.sales FOR EACH ROW EXECUTE FUNCTION public.keep()
+"""
+SALES = (
+    "INSERT INTO store.sales SELECT n, nullif(n % 4, 3), (ARRAY['a', 'test', NULL])[1 + n % 3],"
+    " n % 11, timestamptz '2026-01-01 00:00Z' + n * interval '43 minutes'"
+    " FROM generate_series(1, 1000) AS n"
+)
+SELECTS = {
+    "daily": (
+        "SELECT date_trunc('day', at, 'UTC') AS day, shop, count(*) AS n,"
+        " count(*) FILTER (WHERE cents > 5) AS dear"
+        " FROM store.sales WHERE kind IS DISTINCT FROM 'test' GROUP BY 1, 2"
+    ),
+    "by_kind": "SELECT kind, count(*) AS n, sum(cents) AS cents FROM store.sales GROUP BY kind",
+    "both": (
+        "SELECT shop, count(*) AS n, coalesce(sum(cents), 0) AS cents FROM (SELECT shop, cents"
+        " FROM store.sales UNION ALL SELECT shop, -cents FROM store.returns) AS u GROUP BY shop"
+    ),
+}
+HOURLY = (
+    "SELECT date_trunc('hour', at, 'UTC') AS hour, kind, count(*) AS n, sum(cents) AS cents"
+    " FROM store.sales GROUP BY 1, 2"
+)
+# What a tally counts: the rows that are there, and those that were pruned.
+EVER = "(SELECT * FROM store.sales UNION ALL SELECT * FROM public.shadow) AS s"
+
+
+def system() -> System:
+    """Three tallies that are SELECTs, and one that is declared by hand."""
+    metadata = MetaData(schema="store")
+    moment = DateTime(timezone=True)
+    sales = Table(
+        "sales",
+        metadata,
+        Column("id", BigInteger, primary_key=True),
+        Column("shop", Integer),
+        Column("kind", Text),
+        Column("cents", Integer, nullable=False),
+        Column("at", moment, nullable=False),
+    )
+    hourly = Table(
+        "hourly",
+        metadata,
+        Column("hour", moment, nullable=False),
+        Column("kind", Text),
+        Column("n", BigInteger, nullable=False),
+        Column("cents", BigInteger, nullable=False),
+    )
+    Index(
+        "hourly_key", hourly.c.hour, hourly.c.kind, unique=True, postgresql_nulls_not_distinct=True
+    )
+    by_hand = AdditiveTally(
+        system="store",
+        table=hourly,
+        contributions=[
+            Contribution(
+                source=sales,
+                key=lambda sale: {"hour": sale.at, "kind": sale.kind},
+                measures=lambda sale: {"n": 1, "cents": sale.cents},
+            )
+        ],
+        time_key=TimeKey("hour", "hour"),
+    )
+    selects = [SelectTally(f"store.{name}", select=text) for name, text in SELECTS.items()]
+    return System("store", metadata, [*selects, by_hand])
+
+
+def install(engine: Engine, execute: Callable[..., None]) -> System:
+    """The store with its sales of thirty days, its tallies installed and built."""
+    execute(
+        engine,
+        SCHEMA,
+        SALES,
+        "INSERT INTO store.returns SELECT n, n % 4, n FROM generate_series(1, 20) AS n",
+    )
+    store = system()
+    migrate(engine, [store])
+    for tally in store.tallies:
+        refresh(engine, tally)
+    return store
+
+
+def wrong(tally: Tally) -> str:
+    """A query of the rows in which the live view is not what the SELECT returns of all rows ever.
+
+    The derived table with what is pending is what the live view shows.
+    """
+    wanted = SELECTS.get(tally.table.name, HOURLY).replace("store.sales", EVER)
+    there = f"SELECT {', '.join(tally.columns)} FROM {tally.live_name}"
+    return f"(({there}) EXCEPT ALL ({wanted})) UNION ALL (({wanted}) EXCEPT ALL ({there}))"
