@@ -63,7 +63,7 @@ def consume(connection: Connection, tally: SelectTally) -> Outcome:
     if not pending and not row.held:
         return Outcome(0, None, ())
     if not tally.plan.changes or costs.is_less_for_all(pending):
-        return _write_all(connection, tally) if pending else Outcome(0, None, ())
+        return _write_all(connection, tally, pending) if pending else Outcome(0, None, ())
     outcome = _try_changes(connection, tally, pending, costs, bool(row.held))
     if outcome is None:
         return _write_all(connection, tally)
@@ -214,12 +214,17 @@ def _write_computed(connection: Connection, tally: SelectTally, is_held: bool) -
     return Outcome(consumed, oldest, write_differences(connection, tally, Keys(tally, KEYS)))
 
 
-def _write_all(connection: Connection, tally: SelectTally) -> Outcome:
-    """Compute the SELECT anew, and write what differs."""
+def _write_all(
+    connection: Connection, tally: SelectTally, untried: Collection[int] = ()
+) -> Outcome:
+    """Compute the SELECT anew, and write what differs.
+
+    `untried` are the sources whose pending changes were expected to take longer.
+    """
     started = time.perf_counter()
     consumed, oldest = forget(connection, tally, "true")
     node_states.build(connection, tally)
     state.record_written(connection, tally, [], True)
     written = rewrite(connection, tally, Everything())
-    refresh_costs.record_all(connection, tally, time.perf_counter() - started)
+    refresh_costs.record_all(connection, tally, time.perf_counter() - started, untried)
     return Outcome(consumed, oldest, written)

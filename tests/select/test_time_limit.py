@@ -52,6 +52,33 @@ def test_it_is_ended_and_remembered(engine: Engine, slow: SelectTally) -> None:
     assert verify(engine, slow).ok
 
 
+def test_what_was_measured_once_is_not_believed_for_ever(
+    engine: Engine, slow: SelectTally, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refresh(engine, slow)
+    monkeypatch.undo()
+    # As if the machine had been busy, and is no longer.
+    execute(
+        engine, "UPDATE tallykeeper.refresh_costs SET all_seconds = 1, row_seconds = '{\"1\": 3}'"
+    )
+    believed = []
+    for number in range(100):
+        execute(engine, f"INSERT INTO store.orders VALUES ({number + 20}, 1, 99)")
+        refresh(engine, slow)
+        execute(engine, "UPDATE tallykeeper.refresh_costs SET all_seconds = 1")
+        took = scalar(engine, "SELECT row_seconds ->> '1' FROM tallykeeper.refresh_costs")
+        believed.append(float(str(took)))
+        if believed[-1] <= 1:
+            break
+    assert believed == sorted(believed, reverse=True)
+    # From here on changes are tried.
+    assert 20 < len(believed) < 25
+    monkeypatch.setattr(select_changes, "_write_all", None)
+    execute(engine, "INSERT INTO store.orders VALUES (200, 1, 100)")
+    refresh(engine, slow)
+    assert differences(engine, slow, "store.most") == []
+
+
 def test_a_limit_of_the_role_is_an_error_as_ever(
     engine: Engine, slow: SelectTally, monkeypatch: pytest.MonkeyPatch
 ) -> None:
