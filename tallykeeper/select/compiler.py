@@ -35,6 +35,7 @@ from tallykeeper.select.plan import (
 from tallykeeper.select.plan import Node as PlannedNode
 from tallykeeper.select.resolve import Resolved, Source
 from tallykeeper.select.statements import derived
+from tallykeeper.select.statements.containment import column_of_elements
 from tallykeeper.select.statements.steps import (
     NodeSteps,
     indexes_of,
@@ -267,29 +268,38 @@ class _Compiler:
         self, bag: Bag, nodes: Sequence[Node], numbers: Mapping[int, int], images: Images
     ) -> tuple[Lookup, ...]:
         """By which columns rows of sources are found while changes are applied."""
-        found: dict[tuple[str, str, tuple[str, ...]], set[int]] = {}
+        found: dict[tuple[str, str, tuple[str, ...], bool], set[int]] = {}
 
-        def add(leaf: Leaf, names: set[str], parts: Collection[int]) -> None:
+        def add(leaf: Leaf, names: set[str], held: set[str], parts: Collection[int]) -> None:
             source = leaf.relation
             if isinstance(source, Source):
+                is_held = bool(held) and not names
+                names = names or held
                 # Those that tell most rows apart first, as an index has them best.
                 columns = sorted(names, key=lambda n: (-source.distinct.get(n, 0), n))
-                found.setdefault((source.schema, source.name, tuple(columns)), set()).update(parts)
+                key = source.schema, source.name, tuple(columns), is_held
+                found.setdefault(key, set()).update(parts)
 
         joined = [arm.product for arm in bag.arms]
         joined += [i.product for node in nodes if node.strategy != "whole" for i in node.inputs]
         for product in joined:
             for driver in product.leaves:
-                for leaf, names in lookup_order(product, driver):
-                    add(leaf, names, images.parts(driver.relation))
+                for leaf, names, held in lookup_order(product, driver):
+                    add(leaf, names, held, images.parts(driver.relation))
         for node in nodes:
             for each in node.inputs if node.strategy == "group" else ():
                 given: dict[str, set[str]] = {}
+                arrays = [column_of_elements(each.product, k) for k in each.key]
+                holding = {a[0].alias: {a[1]} for a in arrays if a is not None}
                 for column in (c for c in map(stripped, each.key) if isinstance(c, exp.Column)):
                     given.setdefault(column.table, set()).add(column.name)
-                for leaf, names in lookup_order(each.product, None, given):
-                    add(leaf, names, images.node_parts[node.name])
-        return tuple(Lookup(*key, frozenset(parts)) for key, parts in found.items())
+                for leaf, names, held in lookup_order(each.product, None, given):
+                    more = holding.get(leaf.alias, set())
+                    add(leaf, names, held | more, images.node_parts[node.name])
+        return tuple(
+            Lookup(schema, table, columns, frozenset(parts), is_held)
+            for (schema, table, columns, is_held), parts in found.items()
+        )
 
     def _with_nulls(self, columns: tuple[Column, ...], bag: Bag) -> tuple[Column, ...]:
         """The columns, with whether they may be null."""

@@ -137,13 +137,15 @@ class Lookup:
     """Rows of a source that are found by `columns` while changes of other sources are applied.
 
     `asked_by` are the parts whose changes ask for them; of a source that is read without any
-    column, all of its rows are.
+    column, all of its rows are. With `is_held` the column is an array or jsonb
+    that holds a known value.
     """
 
     schema: str
     table: str
     columns: tuple[str, ...]
     asked_by: frozenset[int]
+    is_held: bool = False
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from tallykeeper.select.plan import Lookup, Plan
 
 # Of fewer rows all are read as fast as some are found.
 FEW_ROWS = 1_000
+# How many of all arrays hold a value is not known; PostgreSQL expects so many.
+HELD_SHARE = 0.005
 
 _TABLES = text("""
 WITH RECURSIVE named AS (
@@ -34,7 +36,11 @@ SELECT n.name, c.relkind = 'p' AS is_partitioned,
        WHERE k.place <= i.indnkeyatts)))
     FROM pg_index AS i JOIN pg_class AS x ON x.oid = i.indexrelid JOIN pg_am AS m ON m.oid = x.relam
     WHERE i.indrelid = c.oid AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
-    AND m.amname IN ('btree', 'hash')), '[]') AS indexes
+    AND m.amname IN ('btree', 'hash')), '[]') AS indexes,
+  ARRAY(SELECT a.attname::text FROM pg_index AS i JOIN pg_class AS x ON x.oid = i.indexrelid
+    JOIN pg_am AS m ON m.oid = x.relam JOIN pg_attribute AS a ON a.attrelid = c.oid
+    AND a.attnum = ANY (i.indkey) WHERE i.indrelid = c.oid AND i.indisvalid AND i.indpred IS NULL
+    AND m.amname = 'gin') AS held
 FROM named AS n JOIN pg_class AS c ON c.oid = n.oid
 """)
 
@@ -44,7 +50,7 @@ class TableFigures:
     """What the database knows of a table: about how many rows, its size, values and indexes.
 
     `distinct` is about how many values a column has. An index is its columns, and whether they are
-    unique.
+    unique. `held` are columns by whose elements a GIN index finds rows.
     """
 
     name: str
@@ -53,6 +59,7 @@ class TableFigures:
     is_partitioned: bool
     distinct: dict[str, float]
     indexes: tuple[tuple[tuple[str, ...], bool], ...]
+    held: frozenset[str] = frozenset()
 
     def rows_by(self, columns: tuple[str, ...]) -> float:
         """About how many rows have the same values of these columns."""
@@ -61,9 +68,11 @@ class TableFigures:
         most = max((self.distinct.get(name, 0.0) for name in columns), default=1.0)
         return max(self.rows / most, 1.0) if most else float(self.rows)
 
-    def is_found_by(self, columns: tuple[str, ...]) -> bool:
-        """Whether an index begins with one of these columns."""
-        return any(found[:1] and found[0] in columns for found, _ in self.indexes)
+    def finds(self, lookup: Lookup) -> bool:
+        """Whether an index begins with one of the columns, or has their elements."""
+        if lookup.is_held:
+            return bool(self.held & set(lookup.columns))
+        return any(found[:1] and found[0] in lookup.columns for found, _ in self.indexes)
 
 
 @dataclass(frozen=True)
@@ -90,7 +99,7 @@ def figures(connection: Connection, names: list[str]) -> dict[str, TableFigures]
         distinct = {n: d if d >= 0 else -d * rows for n, d in row.distinct.items()}
         indexes = tuple((tuple(i["columns"] or ()), i["unique"]) for i in row.indexes)
         found[row.name] = TableFigures(
-            row.name, rows, row.bytes, row.is_partitioned, distinct, indexes
+            row.name, rows, row.bytes, row.is_partitioned, distinct, indexes, frozenset(row.held)
         )
     return found
 
@@ -106,11 +115,13 @@ def missing_indexes(plan: Plan, tables: dict[str, TableFigures]) -> list[Missing
     for lookup in plan.lookups:
         name = table_of(lookup)
         table = tables.get(name)
-        if table is None or not lookup.columns or table.is_found_by(lookup.columns):
+        if table is None or not lookup.columns or table.finds(lookup):
             continue
         # Of a partitioned table an index cannot be built beside its writers.
         concurrently = "" if table.is_partitioned else "CONCURRENTLY "
-        statement = f"CREATE INDEX {concurrently}ON {name} ({sql.columns(lookup.columns)})"
+        method = "USING gin " if lookup.is_held else ""
+        columns = sql.columns(lookup.columns)
+        statement = f"CREATE INDEX {concurrently}ON {name} {method}({columns})"
         missing = MissingIndex(name, lookup.columns, table.rows, statement)
         found[name, lookup.columns] = missing
     return sorted(found.values(), key=lambda m: (-m.rows, m.statement))
@@ -123,6 +134,8 @@ def rows_touched(plan: Plan, part: int, tables: dict[str, TableFigures]) -> floa
         table = tables.get(table_of(lookup))
         if part in lookup.asked_by and table is not None:
             rows = table.rows_by(lookup.columns) if lookup.columns else float(table.rows)
+            if lookup.is_held:
+                rows = max(table.rows * HELD_SHARE, 1.0)
             most[table.name] = max(most.get(table.name, 1.0), rows)
     touched = 1.0
     for rows in most.values():

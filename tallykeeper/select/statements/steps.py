@@ -6,7 +6,7 @@ what is stored of them; and `tally_d_n1`, its old rows with the sign -1 and its 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlglot import exp
 
@@ -15,6 +15,7 @@ from tallykeeper.select.algebra.expressions import enclosed, sql_of
 from tallykeeper.select.algebra.relations import COUNT, Input, Node
 from tallykeeper.select.column_types import INCOMPARABLE
 from tallykeeper.select.plan import PART, SIGN, CapturedSource, Step, Text, render
+from tallykeeper.select.statements.containment import column_of_elements
 from tallykeeper.select.statements.terms import Images, M, Term, terms
 from tallykeeper.select.statements.text import only_if, text
 
@@ -312,6 +313,7 @@ class NodeSteps:
         names = ", ".join(f"{KEYS}.{k}" for k in node.key)
         chosen = f" WHERE {none_null}" if nullable else ""
         condition = f"({plain}) IN (SELECT {names} FROM {self.x} AS {KEYS}{chosen})"
+        condition += self._holding(keyed, chosen)
         body = self._reading(_restricted(query, condition))
         if not nullable:
             return body
@@ -334,6 +336,20 @@ class NodeSteps:
             self._reading(_restricted(query, unknown)),
             "\n) AS q",
         )
+
+    def _holding(self, keyed: Mapping[str, exp.Expr], chosen: str) -> str:
+        """That an array, of which a key is an element, has one of the touched keys."""
+        if len(self.node.inputs) != 1:
+            return ""
+        found = ""
+        for key, expression in keyed.items():
+            array = column_of_elements(self.node.inputs[0].product, expression)
+            if array is not None and array[2] == f"{self.node.column(key).type}[]":
+                column = sql_of(exp.column(array[1], array[0].alias, quoted=True))
+                found += (
+                    f" AND {column} && ARRAY(SELECT {KEYS}.{key} FROM {self.x} AS {KEYS}{chosen})"
+                )
+        return found
 
     def _reading(self, query: str) -> Text:
         """A query that reads nodes as they will be, by the names that it has for them."""

@@ -21,6 +21,7 @@ from tallykeeper.select.algebra.uniqueness import unique_keys
 from tallykeeper.select.dialect import is_equality
 from tallykeeper.select.plan import Text
 from tallykeeper.select.resolve import Source
+from tallykeeper.select.statements.containment import columns_held, with_held
 from tallykeeper.select.statements.text import only_if, text
 
 M = "tally_m"
@@ -136,7 +137,7 @@ def _term(
             read[leaf.alias] = text(f"{name_of(leaf.relation)} AS {quoted(leaf.alias)}")
     first = text(f"{images.name(driver.relation)} AS {quoted(driver.alias)}")
     changed = frozenset(leaf.alias for leaf in (driver, *chosen))
-    source = from_clause(product, driver, first, read, changed)
+    source = from_clause(with_held(product, driver), driver, first, read, changed)
     weight = " * ".join(f"{quoted(leaf.alias)}.{M}" for leaf in factors)
     needs = tuple(dict.fromkeys(images.parts(leaf.relation) for leaf in (driver, *chosen)))
     return Term(driver, needs, source, f"-({weight})" if sign < 0 else weight)
@@ -241,9 +242,10 @@ def _all_of(conditions: Sequence[exp.Expr], changed: frozenset[str]) -> str:
 
 def lookup_order(
     product: Product, driver: Leaf | None, given: Mapping[str, set[str]] | None = None
-) -> Iterator[tuple[Leaf, set[str]]]:
+) -> Iterator[tuple[Leaf, set[str], set[str]]]:
     """Each other leaf in the order in which it is joined, with the columns it is looked up by.
 
+    Those that are compared, and those of arrays or jsonb that hold a known value.
     `given` are columns, by alias, whose values are known before: those of groups to be computed.
     """
     done: set[str] = {driver.alias} if driver is not None else set()
@@ -255,7 +257,7 @@ def lookup_order(
             best = next((leaf for leaf in left if leaf.alias in known), best)
         left.remove(best)
         found = lookup_columns(best, done, product.conditions)
-        yield best, found | known.get(best.alias, set())
+        yield best, found | known.get(best.alias, set()), columns_held(best, done, product)
         done.add(best.alias)
 
 
