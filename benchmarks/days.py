@@ -41,7 +41,7 @@ def measure(bench: Bench) -> Section:
             day = _lived(server, Path(folder), bench.hour_seconds)
         finally:
             server.stop()
-    return Section("day", notes=[_table(day), *_told(day, bench.hour_seconds)])
+    return Section("day", notes=[_table(day), *_notes_of(day, bench.hour_seconds)])
 
 
 def _lived(server: Server, folder: Path, seconds: float) -> Day:
@@ -81,7 +81,7 @@ def _table(day: Day) -> str:
     return "\n".join(lines)
 
 
-def _told(day: Day, seconds: float) -> list[str]:
+def _notes_of(day: Day, seconds: float) -> list[str]:
     # The first hour takes what was written while everything was built.
     early, late = day.hours[1:9], day.hours[-8:]
     ratios = {

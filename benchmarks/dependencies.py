@@ -1,4 +1,4 @@
-"""What it takes to compare all that tallies stand on with the record, where nothing differs."""
+"""What it takes to compare all that tallies depend on with the record, where nothing differs."""
 
 from __future__ import annotations
 

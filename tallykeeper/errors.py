@@ -33,7 +33,7 @@ class DoesNotFit(TallyError):
 
 
 class HasDependents(TallyError):
-    """Something of others stands on what would have to be dropped; says how to go on."""
+    """Something of others depends on what would have to be dropped; says how to go on."""
 
 
 class NotPermitted(TallyError):

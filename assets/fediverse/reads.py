@@ -1,6 +1,6 @@
 """What an application asks of the fediverse, in one place.
 
-Each question stands in the file of its subject; none of them changes a setting, and those that
+Each question is in the file of its subject; none of them changes a setting, and those that
 write (`record_sentiment`, `write_summary_text`) leave the commit to the caller.
 """
 

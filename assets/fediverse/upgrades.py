@@ -15,7 +15,7 @@ from tallykeeper.database.sql import execute, name_of
 def upgrade(connection: Connection) -> list[str]:
     """Bring the tables up as far as that is more than adding to them; what was done.
 
-    Raises HasDependents where something of others stands on a column that changes.
+    Raises HasDependents where something of others depends on a column that changes.
     """
     return [
         *id_conversion.convert(connection),

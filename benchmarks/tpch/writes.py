@@ -156,7 +156,7 @@ class Writes:
             cursor.execute(f"DELETE FROM tpch.{table} WHERE {column} = {key}")
 
     def change_part(self, cursor: Cursor, rng: random.Random) -> None:
-        """Gives it name, brand, kind, size and container of another."""
+        """Sets its name, brand, kind, size and container of another."""
         other = rng.choice((rng.randint(1, 60), self._part(rng)))
         cursor.execute(
             "UPDATE tpch.part SET (p_name, p_brand, p_type, p_size, p_container) ="

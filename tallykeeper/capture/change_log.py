@@ -37,7 +37,7 @@ def fits(connection: Connection, tally: Tally) -> bool:
 def alter(connection: Connection, tally: Tally) -> None:
     """Empty the log and give it the columns that it should have. No live view may read it now.
 
-    Raises HasDependents where something of others stands on a column that would go.
+    Raises HasDependents where something of others depends on a column that would go.
     """
     present, wanted = _present(connection, tally), _wanted(connection, tally)
     surplus = [name for name, type_ in present.items() if wanted.get(name) != type_]

@@ -21,7 +21,7 @@ _HUNG = sql_file(__name__, "dependents")
 
 @dataclass(frozen=True)
 class Dependent:
-    """An object that stands on one of ours, and how to create it again.
+    """An object that depends on one of ours, and how to create it again.
 
     `creation` is empty where only its owner knows.
     """
@@ -44,12 +44,12 @@ class Dependent:
 def on_relation(
     connection: Connection, oid: int, columns: Sequence[str] | None = None
 ) -> list[Dependent]:
-    """What stands on a view or table, or on some of its columns, in the order of its creation."""
+    """What depends on a view or table, or on some of its columns, in the order of its creation."""
     return _find(connection, "pg_class", oid, columns)
 
 
 def on_function(connection: Connection, oid: int) -> list[Dependent]:
-    """What stands on a function."""
+    """What depends on a function."""
     return _find(connection, "pg_proc", oid, None)
 
 
@@ -61,7 +61,7 @@ def require_none(found: Sequence[Dependent], what: str) -> None:
     drops = "\n".join(each.drop for each in reversed(found))
     creations = "\n".join(each.creation for each in found if each.creation)
     raise HasDependents(
-        f"{what}, and this stands on it: {names}. Nothing was changed. Drop it, run"
+        f"{what}, and this depends on it: {names}. Nothing was changed. Drop it, run"
         " `tally migrate`, and create it again as far as it still holds:\n"
         f"{drops}\n-- run `tally migrate` here\n{creations}".rstrip()
     )

@@ -1,4 +1,4 @@
--- What stands on an object, and on that, with how it is dropped and created again. Views stand on
+-- What depends on an object, and on that, with how it is dropped and created again. Views depend on
 -- a relation by their rule, and on each other; a row type stands for its relation.
 WITH RECURSIVE hung (classid, objid, subid, level) AS (
   SELECT CAST(CAST(:catalog AS regclass) AS oid), CAST(:oid AS oid), 0, 0

@@ -355,7 +355,7 @@ schema_version = Table(
 class Installed:
     """What the database says of a tally's installation.
 
-    `shows_record` is whether this role may see what tallies stand on, which an older version did
+    `shows_record` is whether this role may see what tallies depend on, which an older version did
     not record.
     """
 

@@ -66,7 +66,7 @@ def writing_on(
     """The same on a connection that the caller keeps: with SNAPSHOT, and in no transaction.
 
     `work` is also passed for how many seconds the locks were waited for. `patience`, in seconds,
-    stands in for that of the engine.
+    replaces that of the engine.
     """
 
     def attempt() -> T:

@@ -94,7 +94,7 @@ def drop(names: Sequence[str], with_table: bool, dry_run: bool, yes: bool) -> No
 
     The derived table stays as it was refreshed last, unless --with-table. Works without the
     declaration, too; a tally that is still declared is installed again by `tally migrate`. Refused
-    while another tally reads the derived table, or something of others stands on what would go.
+    while another tally reads the derived table, or something of others depends on what would go.
     """
     from tallykeeper import drop as run
     from tallykeeper.cli.selection import UnknownTally, find_tally
@@ -132,7 +132,7 @@ def status(as_json: bool) -> int:
 
     Rows, the size on disk of the table with its indexes and its change log, when it was last
     refreshed, its pending changes, the age of the oldest, what the last verify found, and since
-    when every key has been compared. Exits with 1 where something that a tally stands on is not as
+    when every key has been compared. Exits with 1 where something that a tally depends on is not as
     it was when it was installed.
     """
     from tallykeeper import NotInstalled

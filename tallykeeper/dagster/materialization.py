@@ -3,7 +3,7 @@
 A run with partitions rebuilds these, and Dagster reports each of them once. A run without takes the
 pending changes: each partition that they touched gets an event of its own, so that late data shows
 on its own day, and so does each that never had one, for a day without rows is not missing. What
-concerns the whole table (rows, seconds, a picture) stands on the run's last event only: copied to
+concerns the whole table (rows, seconds, a picture) is on the run's last event only: copied to
 each of thousands of partitions it would fill the storage.
 """
 
@@ -31,7 +31,7 @@ Metadata = Mapping[str, dg.MetadataValue]
 Result = dg.MaterializeResult[None]
 
 MoreMetadata = Callable[[], Metadata]
-"""What else is to stand on the run's last event, computed when the engine is done."""
+"""What else is to be on the run's last event, computed when the engine is done."""
 
 
 def refresh_windowed(

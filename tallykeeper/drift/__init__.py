@@ -1,1 +1,1 @@
-"""What each tally stands on, and what it means when that has changed."""
+"""What each tally depends on, and what it means when that has changed."""

@@ -1,4 +1,4 @@
-"""Whether any catalog row of what a tally stands on was written since it was last compared.
+"""Whether any catalog row of what a tally depends on was written since it was last compared.
 
 The comparison (`facts.py`) costs a refresh some milliseconds, mostly of planning. Here
 only the rows of the catalog are looked up from which its facts are made, each as its number and
@@ -52,7 +52,7 @@ class Looked:
 
 
 def look(connection: Connection, tally: Tally, record_format: int) -> Looked | None:
-    """Both digests; None where what the tally stands on is not recorded in this format."""
+    """Both digests; None where what the tally depends on is not recorded in this format."""
     row = connection.exec_driver_sql(_LOOK, {"tally": tally.name}).one_or_none()
     if row is None or row.format != str(record_format):
         return None

@@ -1,4 +1,4 @@
--- The digest of the catalog rows that a tally stands on: each row's number and the transaction
+-- The digest of the catalog rows that a tally depends on: each row's number and the transaction
 -- that wrote it. Row security depends on the role that asks: there is no digest where a table has
 -- it.
 -- Numbers from 16384 on are those of objects that users made.

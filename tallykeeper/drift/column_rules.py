@@ -1,4 +1,4 @@
-"""What a difference of a column means to the tallies that stand on it."""
+"""What a difference of a column means to the tallies that depend on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each tally stands on: recorded when it is installed, compared whenever figures are asked.
+"""What each tally depends on: recorded when it is installed, compared whenever figures are asked.
 
 A tally names some objects itself (sources, derived table, change log, live view, functions);
 partitions, triggers and functions that these call are found from them. The record is in the
@@ -65,7 +65,7 @@ class Standing:
 
 
 def is_recorded(connection: Connection, tally: Tally) -> bool:
-    """Whether this version of the code recorded what the tally stands on, for this role to see."""
+    """Whether this version of the code recorded what the tally depends on, for this role to see."""
     return bool(recorded_among(connection, [tally]))
 
 
@@ -239,7 +239,7 @@ def explaining(engine: Engine, tallies: Sequence[Tally]) -> Iterator[None]:
         said = str(error.orig).splitlines()[0]
         more = f"; and {len(faults) - _MOST_NAMED} more" if len(faults) > _MOST_NAMED else ""
         raise DoesNotFit(
-            f"the SELECT of a tally cannot be run any more ({said}), for what it stands on has"
+            f"the SELECT of a tally cannot be run any more ({said}), for what it depends on has"
             f" changed: {'; '.join(faults[:_MOST_NAMED])}{more}. Nothing was changed; put that"
             " back, or change the declaration, and run `tally migrate`"
         ) from error

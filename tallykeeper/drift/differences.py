@@ -130,7 +130,7 @@ class Context:
     keeper: str
     # Functions were handed to that owner, so what they belonged to before is not to have them back.
     is_handed_over: bool
-    # Its plan stands on unique keys of the sources, and on columns that are never null.
+    # Its plan depends on unique keys of the sources, and on columns that are never null.
     has_plan: bool = False
 
 

@@ -1,4 +1,4 @@
-"""The query of what tallies stand on: facts of each object as the catalog has them now.
+"""The query of what tallies depend on: facts of each object as the catalog has them now.
 
 Nothing is judged here (`rules.py` does that), and nothing is written but the record. Facts that a
 restored dump keeps are in `facts`; `identity` has those that it does not: numbers in the catalog,

@@ -1,4 +1,4 @@
--- What the tallies named by the parameter stand on, as the catalog has it now: a WITH clause that
+-- What the tallies named by the parameter depend on, as the catalog has it now: a WITH clause that
 -- ends with `now`, one row for each object and tally. What is done with it follows in facts.py,
 -- which also says in which :format it is recorded.
 -- guard_merge is the function of a trigger that each system replaces, on every table of a kind.

@@ -37,7 +37,7 @@ class Drifted:
         for tally in self._tallies:
             found = [d for d in self._found.get(tally.name, ()) if d.is_fault]
             if found:
-                # What is recorded as it is now has to be something that the SELECT can stand on.
+                # What is recorded as it is now has to be something that the SELECT can depend on.
                 sql.execute(connection, f"EXPLAIN {sql.render(tally.aggregate(Everything()))}")
             for drift in found:
                 for statement in drift.repairs:
@@ -81,5 +81,5 @@ class Drifted:
         if refused:
             said = "; ".join(dict.fromkeys(str(drift) for drift in refused))
             raise DoesNotFit(
-                f"what tallies stand on cannot be kept exact: {said}. Nothing was changed"
+                f"what tallies depend on cannot be kept exact: {said}. Nothing was changed"
             )

@@ -1,9 +1,9 @@
 """Suspending tallies while an application migrates its own tables.
 
 A definition view keeps PostgreSQL from dropping the columns that it uses, and from changing their
-types. `tallykeeper.suspend(tally)` has it, and the live view, stand on nothing; it is called in the
-application's own transaction, before its DDL. `tallykeeper.resume(tally)` puts them back, and where
-a column is missing that the SELECT uses it fails, and with it the whole migration.
+types. `tallykeeper.suspend(tally)` has it, and the live view, depend on nothing; it is called in
+the application's own transaction, before its DDL. `tallykeeper.resume(tally)` puts them back, and
+where a column is missing that the SELECT uses it fails, and with it the whole migration.
 
 Invariants: a suspended tally is stale, and reading its views is an error, never a wrong row. Both
 functions run with the rights of the engine's owner, and nobody else may call them who was not

@@ -132,7 +132,7 @@ def remake(connection: Connection, tally: Tally) -> list[str]:
 
     Where its columns, their types or its key are others. It is altered in place, so that grants
     on it stay, and the tally is stale: all that was in it can be computed. Returns what was done.
-    Raises HasDependents where something of others stands on a column that would go.
+    Raises HasDependents where something of others depends on a column that would go.
     """
     table, name = tally.table, sql.name_of(tally.table)
     kind, columns = columns_of(connection, table)

@@ -61,7 +61,7 @@ def install_all(connection: Connection, groups: Sequence[Sequence[Tally]]) -> li
     found = [_Needed(connection, tallies) for tallies in groups]
     done = [said for needed in found for said in needed.bring_up(connection)]
     done += function_rights.close(connection)
-    # Recorded last: what one system installs, another may stand on too.
+    # Recorded last: what one system installs, another may depend on too.
     done += [said for needed in found for said in needed.record(connection)]
     return list(dict.fromkeys(done))
 

@@ -161,7 +161,7 @@ def grants(
     connection: Connection, names: Names, tallies: Sequence[Tally], systems: Sequence[System] = ()
 ) -> list[Grant]:
     """What the roles are to have on what there is of these tallies and systems."""
-    # What a SELECT stands on is known once it is installed, and granted then.
+    # What a SELECT depends on is known once it is installed, and granted then.
     tallies = state.bound(connection, tallies)
     wanted: list[Grant] = []
     if names.refresher is not None:

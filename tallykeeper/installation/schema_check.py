@@ -47,7 +47,7 @@ UPDATED_AT = "updated_at"
 JSONS = {"json", "jsonb"}
 # PostgreSQL's names for its own types, by how they are written: alike in every database.
 _BUILT_IN: dict[str, str] = {}
-# What stands in parentheses behind the name of a type.
+# What is in parentheses behind the name of a type.
 _LIMITS = re.compile(r"\(([0-9,]+)\)")
 
 

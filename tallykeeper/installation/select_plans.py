@@ -160,7 +160,7 @@ def _create_view(connection: Connection, tally: SelectTally) -> None:
 
 
 def _said_of(error: DBAPIError, tally: SelectTally, before: int) -> str:
-    """What PostgreSQL says of the SELECT, with the place in the file that it stands in."""
+    """What PostgreSQL says of the SELECT, with the place in its file."""
     said = getattr(error.orig, "diag", None)
     message = getattr(said, "message_primary", None) or str(error.orig).splitlines()[0]
     hint = getattr(said, "message_hint", None)

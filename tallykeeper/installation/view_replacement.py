@@ -4,7 +4,7 @@ In place wherever PostgreSQL allows it, so that what hangs on them stays: other 
 materialized views with their rows, and grants. Where a function or the change log has to have other
 columns, the live view stands meanwhile on nothing: it keeps its columns, without a row, until its
 new query comes in the same transaction. Only a live view whose own columns change has to be
-dropped, which is refused while anything of others stands on it.
+dropped, which is refused while anything of others depends on it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def replace(
 
     `downstream` are those of the tallies that count the derived table: they call its functions.
     Of them those `afterwards` are replaced in their turn, with functions that are not there yet.
-    Raises HasDependents where something of others stands on what would have to be dropped.
+    Raises HasDependents where something of others depends on what would have to be dropped.
     """
     tally = wanted.tally
     standing = [each for each in (wanted, *downstream) if _oid(connection, each.tally.live_name)]

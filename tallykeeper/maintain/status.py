@@ -172,7 +172,7 @@ def pending_up_to(connection: Connection, tally: Tally, most: int) -> int:
 
 
 def capture_faults(connection: Connection, tally: Tally) -> list[str]:
-    """What the tally stands on and is not as it was installed, a sentence each.
+    """What the tally depends on and is not as it was installed, a sentence each.
 
     Of what an older release installed, only capture is compared, with the declarations.
     """

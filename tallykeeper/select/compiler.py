@@ -323,7 +323,7 @@ class _Compiler:
     # ---- which nodes there are, and what is read of them
 
     def _needed(self, bag: Bag) -> list[Node]:
-        """The nodes that the result stands on, each after those that it reads."""
+        """The nodes that the result depends on, each after those that it reads."""
         found: dict[str, Node] = {}
 
         def add(node: Node) -> None:

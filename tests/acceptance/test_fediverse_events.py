@@ -32,7 +32,7 @@ def fediverse(engine: Engine) -> Engine:
 
 @pytest.fixture
 def mastodon() -> Iterator[MastodonServer]:
-    """A server that waits to be told what to answer."""
+    """A server that answers what the test asks it to."""
     with serving() as server:
         yield server
 

@@ -1,4 +1,4 @@
-"""`tally serve` as it is run: it listens on this machine alone, answers, and ends when told to."""
+"""`tally serve` as it is run: it listens on this machine alone, answers, and ends on request."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def follow(reader: Stranger, *, until: str) -> str:
 
 
 def in_shell(reader: Stranger, commands: list[str]) -> str:
-    """As in the reader's shell, in which `eval` has told where the database is."""
+    """As in the reader's shell, in which `eval` has set where the database is."""
     known = 'eval "$(tally env)"\n' if (reader.project / "pyproject.toml").exists() else ""
     done = subprocess.run(
         ["bash", "-e", "-o", "pipefail", "-c", known + "\n".join(commands)],

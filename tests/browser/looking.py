@@ -10,7 +10,7 @@ STOP = """() => {
   return at.localName + (at.id ? '#' + at.id : '');
 }"""
 
-# Controls that nobody is told the name of.
+# Controls that no name is shown of.
 _CONTROLS = 'input, select, button, summary, a, [tabindex="0"]'
 UNNAMED = (
     f"""() => [...document.querySelectorAll('{_CONTROLS}')]"""

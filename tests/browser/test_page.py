@@ -162,12 +162,12 @@ def test_the_table_says_the_same_as_the_graph(page: Page, base: str) -> None:
     opened(page, base)
     page.get_by_text("The same as a table").click()
     lines = page.locator("#files tbody tr")
-    told = lines.evaluate_all("all => all.map(r => [...r.cells].map(c => c.textContent))")
+    shown = lines.evaluate_all("all => all.map(r => [...r.cells].map(c => c.textContent))")
     labels = page.locator("rect:not([data-level='0'])").evaluate_all(
         "all => all.sort((a, b) => b.dataset.day.localeCompare(a.dataset.day))"
         ".map(r => r.getAttribute('aria-label'))"
     )
-    assert [f"{n} file{'' if n == '1' else 's'} on {day}" for day, n in told] == labels
+    assert [f"{n} file{'' if n == '1' else 's'} on {day}" for day, n in shown] == labels
 
 
 def test_the_gallery_shows_its_four_counts(page: Page, base: str, database: Engine) -> None:
@@ -220,9 +220,9 @@ def test_what_is_trending_is_counted_from_the_posts(
         opened(page, base)
     at = answered.value.json()["at"]
     lines = page.locator("#trending tbody tr")
-    told = lines.evaluate_all("all => all.map(r => [...r.cells].map(c => c.textContent))")
-    assert told
-    for name, posts, accounts, rise in told:
+    shown = lines.evaluate_all("all => all.map(r => [...r.cells].map(c => c.textContent))")
+    assert shown
+    for name, posts, accounts, rise in shown:
         expected = rows(
             database,
             "SELECT count(*), count(DISTINCT p.account_id) FROM fediverse.mastodon_posts AS p"

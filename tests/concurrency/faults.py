@@ -40,7 +40,7 @@ def miss_cascades(connection: Connection, derived: Table) -> None:
 
 
 def unnoticed(connection: Connection) -> None:
-    """Delete the record of what tallies stand on, by which a fault makes them stale at once."""
+    """Delete the record of what tallies depend on, by which a fault makes them stale at once."""
     for table in ("dependencies", "stands_on"):
         connection.exec_driver_sql(f"DELETE FROM {sql.in_engine_schema(table)}")
 

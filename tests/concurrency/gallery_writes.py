@@ -1,7 +1,7 @@
 """Every way to write users, tags and items, few enough of each that writers meet.
 
 Where items are leaves of a partitioned table, statements name the leaf or the table above it, and
-items move from one leaf to the other. Invariants: whoever gives an item a creator holds
+items move from one leaf to the other. Invariants: a transaction that sets an item's creator holds
 the creator's row, as PostgreSQL does by itself but not for a replica; so no item ever names a user
 that is not there, which its foreign key forbids.
 """
@@ -43,7 +43,7 @@ class Target:
 
     name: str
     source: str
-    # The table has a column for it, which a table above the leaves needs to be told.
+    # The table has a column for it, which a table above the leaves has to be given.
     split: bool = False
 
     @property

@@ -1,4 +1,4 @@
-"""A writer that keeps its own account of what it was told is committed.
+"""A writer that keeps its own account of what the server said is committed.
 
 After any crash the database must hold exactly what the account says. One transaction may be in
 doubt, the one whose COMMIT got no answer: reading back decides it, all of it or nothing.

@@ -1,6 +1,6 @@
 """What is put to the test under concurrency: tables, tallies, their oracles, and what is written.
 
-Each subject lives in a database of its own, and is known by name, so that a process that is told
+Each subject lives in a database of its own, and is known by name, so that a process that knows
 the name finds the rest here.
 """
 

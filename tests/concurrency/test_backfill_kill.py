@@ -60,7 +60,7 @@ pytestmark = [pytest.mark.concurrency, pytest.mark.slow]
 
 
 class Editor(threading.Thread):
-    """Edits tags until it is told to stop, whatever becomes of the server."""
+    """Edits tags until it is asked to stop, whatever becomes of the server."""
 
     def __init__(self, url: str, seed: str, stop: threading.Event) -> None:
         super().__init__(daemon=True)

@@ -54,7 +54,7 @@ KEEP_HISTORY = (
     "CREATE TRIGGER note AFTER UPDATE ON fediverse.stream_events FOR EACH ROW"
     " WHEN (NEW.processed_at IS DISTINCT FROM OLD.processed_at) EXECUTE FUNCTION public.note()",
 )
-# With its own number, so that a client that was not told of the commit can simply say it again.
+# With its own number, so that a client that does not know of the commit can simply send it again.
 APPEND = (
     "INSERT INTO fediverse.stream_events (id, instance_id, received_at, event_type, payload)"
     " VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"

@@ -1,6 +1,6 @@
 """kill -9, of the process that refreshes and of PostgreSQL itself, at random moments, 100 times.
 
-Meanwhile writers work, some keeping a ledger of what they were told is committed. After every kill
+Meanwhile writers work, some keeping a ledger of what the server said is committed. After every kill
 the oracle holds; at the end the derived tables are what the ledgers add up to.
 """
 

@@ -142,7 +142,7 @@ def test_a_cascade_that_is_not_made_good_makes_the_same_run_fail(
         refreshes=REFRESHES,
         seconds=SECONDS,
     )
-    # Seen by an onlooker, or by a refresh that has to take a count from a user who is gone.
+    # Seen by an onlooker, or by a refresh that has to take a count from a user who is deleted.
     with pytest.raises(AssertionError, match="gen_source_stats") as failure:
         run(plan)
     assert not isinstance(failure.value, NotEnough)

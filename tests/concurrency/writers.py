@@ -51,7 +51,7 @@ class Operation:
 
 
 class Writer:
-    """One connection that writes until it is told to stop, and counts what it committed."""
+    """One connection that writes until it is asked to stop, and counts what it committed."""
 
     def __init__(self, url: str, name: str, seed: str, operations: Sequence[Operation]) -> None:
         self.name = name

@@ -133,7 +133,7 @@ class Deployment:
                 found.to_string() for found in turned if isinstance(found, SerializableErrorInfo)
             ]
 
-    def told_of_schedules(self) -> str:
+    def schedules_described(self) -> str:
         """What the scheduler wrote down of each schedule: since when it is on, and its ticks."""
         lines = []
         for state in self.instance.all_instigator_state(instigator_type=InstigatorType.SCHEDULE):

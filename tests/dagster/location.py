@@ -196,7 +196,7 @@ class Location:
                 connection.execute(text(statement))
 
     def add(self, *moments: str) -> None:
-        """Files taken at those moments; as SQL takes them: `2023-05-01 12:00Z`, `now()`."""
+        """Files of those moments; as SQL writes them: `2023-05-01 12:00Z`, `now()`."""
         for moment in moments:
             taken = moment if moment.endswith(")") else f"'{moment}'"
             self.execute(

@@ -1,4 +1,4 @@
-"""The sensor `alerts`: which checks and runs it makes incidents of, once each, and what is told."""
+"""The sensor `alerts`: which checks and runs it makes incidents of, once each, and what is sent."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ def test_a_failed_check_is_reported_with_keys_and_values_and_so_is_its_recovery(
     library.execute(CLAIM_WRITING, BREAK)
     ran = library.audit()
     look(library)
-    (told,) = hook.received
-    assert told["title"] == DIFFERS
-    lines = told["body"].splitlines()
+    (sent,) = hook.received
+    assert sent["title"] == DIFFERS
+    lines = sent["body"].splitlines()
     assert lines[0] == "2025-06-02: stored 7, expected 1"
     assert lines[1].startswith("Found at 20")
     assert "A repair was requested" in lines[2]

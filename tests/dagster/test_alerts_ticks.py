@@ -195,14 +195,14 @@ def test_a_tick_that_failed_is_reported_without_passwords_and_resolved_by_the_ne
     assert open_ones(quiet) == []
 
 
-@pytest.mark.parametrize(("minutes", "told"), [(5, 0), (12, 1)])
+@pytest.mark.parametrize(("minutes", "opened"), [(5, 0), (12, 1)])
 def test_a_tick_that_is_tried_again_is_reported_after_ten_minutes(
-    quiet: Location, schedule: Daemon, minutes: int, told: int
+    quiet: Location, schedule: Daemon, minutes: int, opened: int
 ) -> None:
     at = now() - timedelta(minutes=minutes)
     schedule.ticked(at, TickStatus.FAILURE, "Error: away", failures=1)
     look(quiet, long_since())
-    assert len(open_ones(quiet)) == told
+    assert len(open_ones(quiet)) == opened
 
 
 def test_schedules_of_other_code_locations_are_theirs(quiet: Location) -> None:

@@ -224,12 +224,12 @@ def test_the_activity_of_eight_weeks_is_drawn_with_each_run(built: Location) -> 
     work(built, days_ago(DAYS))
     ran = built.hourly(NAME)
     days = ran.materialized(ACTIVITY, NAME)
-    (told,) = [m for m in days.values() if "activity_per_day" in m]
+    (shown,) = [m for m in days.values() if "activity_per_day" in m]
     first = span_of(datetime.now(UTC).date())[0]
-    assert told["activity_per_day"].startswith(f"![693 events from {first} to {today()}]")
-    with drawn(told, "activity_per_day") as chart:
+    assert shown["activity_per_day"].startswith(f"![693 events from {first} to {today()}]")
+    with drawn(shown, "activity_per_day") as chart:
         assert (chart.format, chart.size) == ("PNG", (900, 290))
-    assert len(told["last_weeks"]) < 1000, "the UI shows it in place"
+    assert len(shown["last_weeks"]) < 1000, "the UI shows it in place"
     assert not any("last_weeks" in m for m in ran.materialized("course_counts", NAME).values())
 
 

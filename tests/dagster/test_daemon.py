@@ -77,12 +77,12 @@ def test_both_lanes_are_backfilled_by_one_run_which_tells_its_progress(
     (run,) = deployment.runs_after(deployment.turn_backfills)
     ran = deployment.finish(run)
     assert ran.succeeded
-    told = ran.observed("content_tags", "gallery")
-    assert {lane for lane, _ in told} == {"regular", "auto"}
-    percents = [metadata["percent"] for _, metadata in told]
+    observed = ran.observed("content_tags", "gallery")
+    assert {lane for lane, _ in observed} == {"regular", "auto"}
+    percents = [metadata["percent"] for _, metadata in observed]
     assert percents == sorted(percents)
     assert (percents[0] < 100, percents[-1]) == (True, 100)
-    assert all(metadata["rows_per_second"] > 0 for _, metadata in told)
+    assert all(metadata["rows_per_second"] > 0 for _, metadata in observed)
     ended = max(e.timestamp for e in deployment.instance.all_logs(run.run_id))
     first = min(
         e.timestamp
@@ -108,7 +108,7 @@ def test_the_hourly_schedules_launch_runs_that_refresh(deployment: Deployment) -
     at = hour + timedelta(minutes=1)
     launched = deployment.runs_after(lambda: deployment.turn_schedules(seen, at))
     jobs = sorted(run.job_name for run in launched)
-    assert jobs == ["gallery_hourly", "media_hourly"], deployment.told_of_schedules()
+    assert jobs == ["gallery_hourly", "media_hourly"], deployment.schedules_described()
     (other,) = [run for run in launched if run.job_name == "gallery_hourly"]
     assert "dagster/partition" not in other.tags
     gone = deployment.finish(other)

@@ -1,4 +1,4 @@
-"""What goes wrong with such tables, each end to end: found, told, resolved, and written down.
+"""What goes wrong with such tables, each end to end: found, reported, resolved, and written down.
 
 Runs, the sensor and its repairs go as the daemon has them go, in this process; `tally migrate` is
 called as a function. In each test a change slips by, or a figure is wrong, before anything is done
@@ -60,18 +60,18 @@ with dg.DagsterInstance.get() as instance:
 
 @dataclass
 class Kept:
-    """A code location that is kept: its runs, its sensor, and who is told by it."""
+    """A code location that is kept: its runs, its sensor, and where it reports."""
 
     location: Location
     hook: Webhook
 
     def hour(self) -> list[str]:
-        """An hourly run, and what follows from it by itself; the titles of what was told."""
+        """An hourly run, and what follows from it by itself; the titles of what was reported."""
         self.location.hourly()
         return self.attend()
 
     def attend(self) -> list[str]:
-        """What the sensor does, with the repairs it asks for; the titles of what was told."""
+        """What the sensor does, with the repairs it asks for; the titles of what was reported."""
         before = len(self.hook.received)
         for request in self.location.look("alerts").run_requests or ():
             self.location.run(request.job_name, request.run_config, tags=request.tags)
@@ -326,7 +326,7 @@ def held(engine: Engine) -> Iterator[Callable[[], bool]]:
             )
 
         yield waits
-        # The server may be gone; if not, the end of the session lets go.
+        # The server may have ended; if not, the end of the session lets go.
         holder.invalidate()
         watcher.invalidate()
 
@@ -340,7 +340,7 @@ def until(true: Callable[[], bool]) -> None:
 
 
 def notice_its_end(instance: dg.DagsterInstance) -> None:
-    """What the daemon does every few seconds: a run whose process is gone is marked as failed."""
+    """What the daemon does every few seconds: a run whose process has ended is marked as failed."""
     (record,) = instance.get_run_records(
         dg.RunsFilter(job_name="media_hourly", statuses=[dg.DagsterRunStatus.STARTED])
     )

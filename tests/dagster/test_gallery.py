@@ -58,8 +58,8 @@ def built(gallery: Location) -> Location:
 
 
 @pytest.fixture
-def every_batch_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small batches, each told."""
+def every_batch_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small batches, each reported."""
     monkeypatch.setattr("tallykeeper.dagster.lanes.TELL_EVERY_SECONDS", 0)
     monkeypatch.setattr(ENGINE, "FIRST_ROWS", 100)
     monkeypatch.setattr(ENGINE, "MOST_ROWS", 100)
@@ -121,7 +121,7 @@ def test_many_pending_changes_ask_for_a_refresh_without_a_partition(
     assert (request.job_name, request.partition_key) == ("gallery_hourly", None)
 
 
-@pytest.mark.usefixtures("every_batch_is_told")
+@pytest.mark.usefixtures("every_batch_is_reported")
 def test_a_backfill_tells_of_its_progress_while_it_goes_on(gallery: Location) -> None:
     ran = gallery.backfill("content_tags", *LANES)
     assert ran.succeeded

@@ -183,7 +183,7 @@ class Deployment:
 
 
 class Traffic:
-    """A writer and a reader at work until told to stop, whatever the server does."""
+    """A writer and a reader at work until asked to stop, whatever the server does."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -282,7 +282,7 @@ def _always_right(deployment: Deployment) -> Iterator[None]:
 
 @contextmanager
 def held(deployment: Deployment) -> Iterator[None]:
-    """No refresh gets past one day's row: in mid-transaction, its changes taken from the log."""
+    """No refresh gets past one day's row: in mid-transaction, its changes deleted from the log."""
     with connect(deployment.server.url("deployed")) as holder:
         holder.execute("BEGIN")
         holder.execute(

@@ -1,4 +1,4 @@
-"""Repair of what a failed check named: requested once per evaluation, so often a day, and told."""
+"""Repair of what a failed check named: requested once per evaluation, so often a day, reported."""
 
 from __future__ import annotations
 
@@ -172,10 +172,10 @@ def test_a_repair_rebuilds_the_days_named_and_checks_again(library: Location) ->
     assert not resolved.is_open
     assert touched["2025-06-02"]["reason"] == f"repair of incident {resolved.id}"
     assert touched["2025-06-02"]["keys_updated"] == 1
-    told = touched[None]
-    assert (told["keys_changed"], told["dagster/row_count"]) == (1, 12)
-    assert told["incidents_open"] == 0, "the asset shows how it is now"
-    assert told["last_year"].startswith("![")
+    shown = touched[None]
+    assert (shown["keys_changed"], shown["dagster/row_count"]) == (1, 12)
+    assert shown["incidents_open"] == 0, "the asset shows how it is now"
+    assert shown["last_year"].startswith("![")
     for check in ("capture_intact", "fresh"):
         assert ran.checked("daily_contributions", check).passed
     again = ran.checked("daily_contributions", "matches_source")
@@ -318,7 +318,7 @@ def test_single_keys_of_a_tally_without_windows_are_repaired(
     assert (len(repair["keys"]), repair["days"], repair["everything"]) == (2, None, False)
     ran = items.run("repair", {"ops": {"rebuild": {"config": repair}}})
     lanes = ran.materialized("content_tags", "gallery")
-    assert {told["reason"] for told in lanes.values()} == {"repair on request"}
+    assert {shown["reason"] for shown in lanes.values()} == {"repair on request"}
     assert ran.checked("content_tags", "nothing_left_out", "gallery").passed
     assert list(lanes.values())[-1]["keys_changed"] == 2
     assert ran.checked("content_tags", "matches_source", "gallery").passed
@@ -338,11 +338,11 @@ def test_materializations_tell_of_incidents_on_the_last_event_only(library: Loca
         "INSERT INTO tallykeeper.incidents (subject, kind, what, resolved_at, resolved_by) VALUES"
         f" ('{NAME}', 'differs', 'long ago', now() - interval '31 days', 'verify')"
     )
-    told = library.hourly().materialized("daily_contributions")[None]
-    assert told["incidents_open"] == 1
+    shown = library.hourly().materialized("daily_contributions")[None]
+    assert shown["incidents_open"] == 1
     assert [
         (r.data["what"], r.data["cause"], r.data["differing"], r.data["resolved"][-16:])
-        for r in told["incidents"].records
+        for r in shown["incidents"].records
     ] == [
         ("1 key", "a hand", "1,234", "not yet"),
         ("1 key", "a hand", "1,234", "(matches_source)"),

@@ -74,7 +74,7 @@ def dagster_ui(instance: dg.DagsterInstance, postgres_servers: Servers) -> Itera
             thread.join()
             server.server_close()
             started = [c for c in psutil.Process().children() if "grpc" in c.cmdline()]
-        # They are told to end, and have the storage open until they have.
+        # They are asked to end, and have the storage open until they have.
         psutil.wait_procs(started, timeout=30)
 
 

@@ -132,7 +132,7 @@ def test_when_one_part_ends_by_itself_all_of_it_ends_and_says_so(
 
 @pytest.mark.slow
 def test_stop_ends_it_with_all_it_started(home: Path, port: int) -> None:
-    """With the embedded database, which would be gone under it otherwise."""
+    """With the embedded database, which would end under it otherwise."""
     environment = clean(TALLY_HOME=str(home), TALLY_SYSTEMS="media")
     with running(environment, port) as process:
         started = psutil.Process(process.pid).children(recursive=True)

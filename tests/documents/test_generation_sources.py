@@ -1,7 +1,7 @@
 """Counts by generation source: a row for each point of the document that asks for them.
 
 The tests share one database, in which two users have made five items of each kind, three and two.
-What they write they roll back, or it belongs to a user who is gone when they end.
+What they write they roll back, or it belongs to a user who is deleted when they end.
 """
 
 from __future__ import annotations

@@ -86,16 +86,16 @@ def later(engine: Engine, interval: str = "2 hours") -> None:
 
 def test_a_webhook_gets_the_text_once(database: Engine, hook: Webhook) -> None:
     find(database)
-    told_to = targets_of([hook.url])
-    assert tell(database, told_to) == [TITLE]
+    targets = targets_of([hook.url])
+    assert tell(database, targets) == [TITLE]
     assert hook.titles == [TITLE]
     assert hook.received[0]["body"].splitlines()[0] == "2025-11-20: stored 9, expected 2"
-    assert tell(database, told_to) == []
+    assert tell(database, targets) == []
     later(database)
-    tell(database, told_to)
+    tell(database, targets)
     assert len(hook.received) == 1
     (row,) = rows(database, "SELECT target, attempts, error FROM tallykeeper.deliveries")
-    assert tuple(row) == (told_to[0].name, 1, None)
+    assert tuple(row) == (targets[0].name, 1, None)
     assert "hook-secret" not in str(rows(database, "SELECT * FROM tallykeeper.deliveries"))
 
 
@@ -251,24 +251,24 @@ def test_without_targets_messages_are_written_and_none_waits(database: Engine) -
 def test_what_is_still_wrong_is_reported_again_after_hours_with_a_count(
     database: Engine, hook: Webhook
 ) -> None:
-    told_to = targets_of([hook.url])
-    tell(database, told_to, find(database))
-    assert tell(database, told_to, find(database)) == []
+    targets = targets_of([hook.url])
+    tell(database, targets, find(database))
+    assert tell(database, targets, find(database)) == []
     later(database, "5 hours")
-    assert tell(database, told_to, find(database)) == []
+    assert tell(database, targets, find(database)) == []
     later(database, "1 hour")
-    tell(database, told_to, find(database))
+    tell(database, targets, find(database))
     assert hook.titles[1:] == [
         "media.daily_contributions: still wrong, 1 key differs from the sources"
     ]
     assert "Found 4 times since " in hook.received[1]["body"]
     later(database, "7 hours")
-    assert tell(database, told_to) == [], "nobody found it again since"
+    assert tell(database, targets) == [], "nobody found it again since"
 
 
 def test_a_repair_that_did_not_help_is_reported_at_once(database: Engine, hook: Webhook) -> None:
-    told_to = targets_of([hook.url])
-    tell(database, told_to, find(database))
+    targets = targets_of([hook.url])
+    tell(database, targets, find(database))
     with database.begin() as connection:
         again = incidents.report(
             connection,
@@ -278,18 +278,18 @@ def test_a_repair_that_did_not_help_is_reported_at_once(database: Engine, hook: 
             differing=1,
             details=DETAILS | {"job": "repair"},
         )
-    tell(database, told_to, again.id)
+    tell(database, targets, again.id)
     assert hook.titles[1:] == [
         "media.daily_contributions: not resolved, 1 key differs from the sources"
     ]
     assert "The repair did not resolve it." in hook.received[1]["body"]
-    assert tell(database, told_to) == []
+    assert tell(database, targets) == []
 
 
 def test_what_the_engine_resolved_by_itself_is_reported_once(
     database: Engine, hook: Webhook
 ) -> None:
-    told_to = targets_of([hook.url])
+    targets = targets_of([hook.url])
     with database.begin() as connection:
         now = connection.exec_driver_sql("SELECT now()").scalar_one()
         incidents.record_resolved(
@@ -300,8 +300,8 @@ def test_what_the_engine_resolved_by_itself_is_reported_once(
             "rebuilt",
             found_at=now,
         )
-    tell(database, told_to)
-    tell(database, told_to)
+    tell(database, targets)
+    tell(database, targets)
     assert hook.titles == ["media.daily_contributions: was rebuilt: its declaration changed"]
 
 
@@ -319,18 +319,18 @@ def test_old_incidents_that_nobody_was_notified_of_are_history(database: Engine)
 
 
 def test_a_bad_night_is_one_message_and_so_is_its_end(database: Engine, hook: Webhook) -> None:
-    told_to = targets_of([hook.url])
+    targets = targets_of([hook.url])
     names = [f"media.table_{n}" for n in range(7)]
-    tell(database, told_to, *(find(database, name) for name in names))
+    tell(database, targets, *(find(database, name) for name in names))
     assert hook.titles == ["7 things are wrong"]
     listed = hook.received[0]["body"].splitlines()
     assert listed[:7] == [f"{name}: 1 key differs from the sources" for name in names]
     with database.begin() as connection:
         for name in names:
             incidents.resolve(connection, name, "differs", "the check")
-    tell(database, told_to)
+    tell(database, targets)
     assert hook.titles[1:] == ["7 things recovered"]
-    assert tell(database, told_to) == []
+    assert tell(database, targets) == []
 
 
 def undelivered(engine: Engine, target: Target) -> Sequence[Any]:

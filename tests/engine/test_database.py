@@ -36,8 +36,8 @@ def failure(url: str) -> DatabaseUnavailable:
     """What is said of an address that leads nowhere."""
     with pytest.raises(DatabaseUnavailable) as caught:
         _use(url)
-    told = "".join(traceback.format_exception(caught.value))
-    assert SECRET not in told
+    shown = "".join(traceback.format_exception(caught.value))
+    assert SECRET not in shown
     sentence = str(caught.value)
     assert "\n" not in sentence
     assert "; " in sentence
@@ -70,7 +70,7 @@ def guarded_url(postgres_servers: Servers, postgres_version: int, engine: Engine
 
 
 def wait_until_guarded(url: str) -> None:
-    """The server reads changed rules a moment after it is told to."""
+    """The server reads changed rules a moment after it is asked to."""
     without = make_url(url).set(password=None).render_as_string()
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:

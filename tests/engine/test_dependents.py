@@ -85,7 +85,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_what_stands_on_a_live_view_survives_columns_that_are_added(
+def test_what_depends_on_a_live_view_survives_columns_that_are_added(
     any_postgres_engine: Engine, change: str
 ) -> None:
     engine = any_postgres_engine
@@ -199,7 +199,7 @@ DEPENDENTS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
 
 
 @pytest.mark.parametrize("name", DEPENDENTS)
-def test_columns_are_not_changed_under_what_stands_on_them(engine: Engine, name: str) -> None:
+def test_columns_are_not_changed_under_what_depends_on_them(engine: Engine, name: str) -> None:
     made, named = DEPENDENTS[name]
     built(engine, shop.stock(), *made)
     state = "SELECT declaration_hash, capture_hash FROM tallykeeper.tally_state"

@@ -202,7 +202,7 @@ def test_indexes_that_a_backfill_dropped_are_left_to_it(opened: Engine) -> None:
     assert migrate(opened, [shop(index="regions_count")]).done == []
 
 
-def test_what_somebody_stands_on_stays_as_it_is_and_is_refused(opened: Engine) -> None:
+def test_what_somebody_depends_on_stays_as_it_is_and_is_refused(opened: Engine) -> None:
     execute(opened, "CREATE VIEW shop.mine AS SELECT count FROM shop.regions")
     with pytest.raises(DoesNotFit, match="count is smallint, expected bigint"):
         migrate(opened, [shop(BigInteger())])

@@ -2,7 +2,7 @@
 
 A change of a statement is a change of its file, seen in review. `make golden` writes them anew.
 Left out is what is no tally's own: settings of transactions, what is read and recorded in the
-schema `tallykeeper`, and the comparison of what tallies stand on.
+schema `tallykeeper`, and the comparison of what tallies depend on.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ START = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
 class Log:
-    """A stream written to the log, an event a minute, processed at once or when told to."""
+    """A stream written to the log, an event a minute, processed at once or on request."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine

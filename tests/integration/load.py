@@ -52,7 +52,7 @@ def operations(subject: str) -> Sequence[Operation]:
 
 @dataclass
 class Load:
-    """Writers of every system and an onlooker, at work until told to stop."""
+    """Writers of every system and an onlooker, at work until asked to stop."""
 
     url: str
     stop: threading.Event = field(default_factory=threading.Event)

@@ -333,7 +333,7 @@ def test_a_dump_of_derived_tables_alone_restores_their_rows_for_roles_that_only_
 def test_a_dump_without_the_rows_of_derived_tables_is_found_wrong_by_a_whole_verify(
     library: Engine, database_url: str, elsewhere: str, restored: Engine, backup: Backup
 ) -> None:
-    """The dump says that they are built: an empty table is taken at its word until the audit."""
+    """The dump says that they are built: an empty table is trusted until the audit."""
     settled_media(library)
     backup.dump(database_url, "--exclude-table-data=media.*_contributions")
     assert backup.restore(elsewhere) == []

@@ -1,4 +1,4 @@
-"""What tallies stand on: each kind of difference is named, and what matters to no figure is not.
+"""What tallies depend on: each kind of difference is named, and what matters to no figure is not.
 
 Each case changes the database in a transaction, asks, and rolls back; the transaction is the
 `tally`'s record against the catalog as that transaction sees it.
@@ -130,7 +130,7 @@ def say(connection: Connection, tally: Tally) -> list[tuple[str, Consequence]]:
 
 
 def is_same(connection: Connection, tally: Tally) -> bool:
-    """Whether a refresh would not compare what the tally stands on."""
+    """Whether a refresh would not compare what the tally depends on."""
     looked = catalog_rows.look(connection, tally, facts.FORMAT)
     return looked is not None and looked.is_same
 

@@ -209,7 +209,7 @@ def test_what_others_made_on_it_is_named_and_stays(
 ) -> None:
     execute(engine, ddl)
     before = objects(engine)
-    with pytest.raises(HasDependents, match=f"stands on what would be dropped: {named}. Nothing"):
+    with pytest.raises(HasDependents, match=f"depends on what would be dropped: {named}. Nothing"):
         drop(engine, "shop.revenue", with_table=with_table)
     assert objects(engine) == before
     exact(engine, shop)

@@ -50,7 +50,7 @@ def scans_of(
 
 @pytest.fixture
 def known_to_be_empty(engine: Engine) -> Engine:
-    """Both tallies built while there was no file, and the planner told how small they are."""
+    """Both tallies built while there was no file, and the planner knows how small they are."""
     create(engine, media)
     rebuild(engine, daily)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:

@@ -52,7 +52,7 @@ class Figures:
         return found[0] if found else None
 
     def subjects(self, name: str) -> set[str]:
-        """Of which tallies a figure is told."""
+        """Of which tallies a figure is shown."""
         return {s.labels["tally"] for s in self._samples if s.name == f"tallykeeper_{name}"}
 
 

@@ -148,7 +148,7 @@ def test_a_gallery_under_other_names(oldest_engine: Engine, tmp_path: Path) -> N
                 [(item["id"], item["source"]) for item in own["items"]],
             )
 
-        # Times without zone are in UTC, and an item without one stands on no page.
+        # Times without zone are in UTC, and an item without one is on no page.
         execute(
             engine,
             "UPDATE gallery.picture SET \"when\" = '2025-03-01 12:00' WHERE no = 1",

@@ -36,7 +36,7 @@ def csv(tmp_path: Path) -> Path:
 
 
 def expected_times(csv: Path) -> tuple[pd.Series, int]:
-    """When each medium was taken, in UTC, by its last well-formed row; and how many are not."""
+    """The time of each medium, in UTC, by its last well-formed row; and how many are not."""
     rows = pd.read_csv(csv, dtype=str)
     rows["taken"] = pd.to_datetime(rows["timestamp"], format="ISO8601", utc=True, errors="coerce")
     good = rows.dropna(subset="taken")

@@ -1,4 +1,4 @@
-"""What a plan stands on: unique keys, columns that are never null, and keys that are named."""
+"""What a plan depends on: unique keys, columns that are never null, and keys that are named."""
 
 from __future__ import annotations
 

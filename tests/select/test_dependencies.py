@@ -1,4 +1,4 @@
-"""What a definition view stands on, and what is captured where its SELECT is not understood."""
+"""What a definition view depends on, and what is captured where its SELECT is not understood."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a SELECT's tally has around it: roles, what it stands on, indexes, costs, other clients."""
+"""What a SELECT's tally has around it: roles, what it depends on, indexes, costs, other clients."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_a_state_that_was_dropped_is_made_again(orders: Engine, spent: SelectTal
     assert verify(orders, tally).ok
 
 
-def test_the_functions_of_the_select_are_among_what_it_stands_on(orders: Engine) -> None:
+def test_the_functions_of_the_select_are_among_what_it_depends_on(orders: Engine) -> None:
     execute(
         orders,
         "CREATE FUNCTION shop.twice(n numeric) RETURNS numeric IMMUTABLE STRICT"

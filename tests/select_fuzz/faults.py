@@ -172,14 +172,14 @@ def null_keys_do_not_match() -> Iterator[None]:
 
 @fault
 def everything_is_unique() -> Iterator[None]:
-    """Rows are taken to be unique whatever they are made of."""
+    """Rows are assumed to be unique whatever they are made of."""
     with patch.object(uniqueness, "is_determined", lambda *_: True):
         yield
 
 
 @fault
 def nothing_is_null() -> Iterator[None]:
-    """Values are taken to be there, as for NOT IN."""
+    """Values are assumed to be there, as for NOT IN."""
     with patch.object(uniqueness, "is_not_null", lambda *_: True):
         yield
 

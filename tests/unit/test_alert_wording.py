@@ -151,7 +151,7 @@ def test_of_very_many_at_once_fifty_are_listed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("said", "line"),
     [
         ("\n\n  it failed\nat line 3", "it failed"),
         ("no postgresql://app:secret@db:5432/x", "no postgresql://***@db:5432/x"),
@@ -161,8 +161,8 @@ def test_of_very_many_at_once_fifty_are_listed() -> None:
         ("", "without a word"),
     ],
 )
-def test_an_error_is_one_line_without_passwords(said: str, told: str) -> None:
-    assert one_line(said) == told
+def test_an_error_is_one_line_without_passwords(said: str, line: str) -> None:
+    assert one_line(said) == line
 
 
 def test_memory_is_read_as_it_was_written_and_nothing_of_what_is_not() -> None:

@@ -1,4 +1,4 @@
-"""A tally that cannot be kept exactly is refused where it is declared, and told why."""
+"""A tally that cannot be kept exactly is refused where it is declared, with the reason."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ SUFFIX = {"counter": "_total", "info": "_info"}
 
 @pytest.fixture(scope="module")
 def figures() -> set[str]:
-    """The names of all figures; they are told of whether or not there is a database."""
+    """The names of all figures; they are shown whether or not there is a database."""
     engine = open_engine("postgresql://nobody@127.0.0.1:1/nowhere")
     families = text_string_to_metric_families(exposition(engine, [])[0].decode())
     # The text format has no type for what OpenMetrics calls info.

@@ -54,7 +54,7 @@ def test_a_file_says_all_that_the_select_cannot() -> None:
     assert header.indexes == (("Product Id", "day"), ("revenue",))
 
 
-def test_the_select_is_what_stands_in_the_file() -> None:
+def test_the_select_is_the_text_of_the_file() -> None:
     declared = parsed(WHOLE)
     assert declared.select == WHOLE[WHOLE.index("SELECT") : WHOLE.index(";\n-- The end")]
     assert (declared.line, declared.column) == (12, 1)
@@ -133,7 +133,7 @@ def test_what_is_a_select_is_accepted(text: str) -> None:
         ("SELECT “a”", ":1:8: expected SQL, found the character U+201C (LEFT DOUBLE QUOTATION"),
         ("SELECT\u00a01", ":1:7: expected SQL, found the character U+00A0 (NO-BREAK SPACE); writ"),
         ("SELECT \u200b1", ":1:8: expected SQL, found the character U+200B (ZERO WIDTH SPACE)"),
-        ("SELECT €", "the character U+20AC (EURO SIGN); a name that has it stands in double quo"),
+        ("SELECT €", "the character U+20AC (EURO SIGN); a name that has it is written in double quo"),
     ],
 )
 def test_what_is_no_select_is_refused_with_its_place(text: str, message: str) -> None:

@@ -28,7 +28,7 @@ _TEXT = f'{type_name(tables.ID)} COLLATE "{tables.ID.collation}"'
 def convert(connection: Connection) -> list[str]:
     """Make text of ids that are numbers; what was done, a sentence a table. Idempotent.
 
-    Raises HasDependents where something of others stands on such a column.
+    Raises HasDependents where something of others depends on such a column.
     """
     known = (*tables.RAW, *tables.PROCESSED, tables.post_sentiments)
     numbers = {t: found for t in known if (found := _numbers(connection, name_of(t), t.c))}

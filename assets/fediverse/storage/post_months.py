@@ -110,7 +110,7 @@ def _look(connection: Connection) -> _Table | None:
 
 
 def _require(connection: Connection) -> _Table:
-    """The table of posts, plain or by month; checks that nobody's objects stand on a plain one."""
+    """The table of posts, plain or by month; checks that nobody's objects depend on a plain one."""
     found = _look(connection)
     if found is None:
         raise NotInstalled(f"fediverse: there is no {POSTS}; run `tally migrate` first")
@@ -138,7 +138,7 @@ def _require(connection: Connection) -> _Table:
 
 
 def _others_on(connection: Connection, oid: int) -> Sequence[str]:
-    """What stands on the table and does not go along: constraints, unique indexes, settings."""
+    """What depends on the table and does not go along: constraints, unique indexes, settings."""
     return connection.scalars(
         text(
             "SELECT 'the foreign key ' || conname || ' of ' || conrelid::regclass"

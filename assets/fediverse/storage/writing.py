@@ -27,7 +27,7 @@ _REFUSED = (psycopg.DataError, errors.StatementTooComplex, errors.ProgramLimitEx
 class Event:
     """An event to be written: `payload` is JSON, as it came; None where there is none.
 
-    `line` is where it stands in a file, `raw` what stood there.
+    `line` is its line in a file, `raw` that line's text.
     """
 
     instance_id: int

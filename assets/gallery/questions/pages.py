@@ -362,7 +362,7 @@ class _Search:
         key, first = "created_at, id", ""
         if own:
             key, first = f"creator_id, {key}", f"{self._user}, "
-        # In a table that is adopted an item may have no moment: it stands on no page.
+        # In a table that is adopted an item may have no moment: it is on no page.
         conditions = ["created_at IS NOT NULL"]
         for bound, sign in stretch.bounds:
             if bound is not None:

@@ -83,7 +83,7 @@ def check(name: str, rows: int, seconds: float, as_json: bool) -> int:
 def suspend(names: Sequence[str]) -> None:
     """Have tallies stand aside while an application migrates its tables.
 
-    Their views stand on nothing then, so that the columns which they use can be altered; reading
+    Their views depend on nothing then, so that the columns which they use can be altered; reading
     them is an error until `tally resume`. In the migration's own transaction call the SQL function
     tallykeeper.suspend(tally) instead.
     """

@@ -279,7 +279,7 @@ class _Removal:
         )
         if in_the_way:
             raise HasDependents(
-                f"{found.tally}: this stands on what would be dropped: {', '.join(in_the_way)}."
+                f"{found.tally}: this depends on what would be dropped: {', '.join(in_the_way)}."
                 " Nothing was changed; drop that first"
             )
 

@@ -1,4 +1,4 @@
-"""What a definition view stands on, by the dependencies that PostgreSQL keeps of views.
+"""What a definition view depends on, by the dependencies that PostgreSQL keeps of views.
 
 Views that it reads are followed to their tables. Built-in objects are not among them: nothing can
 happen to those but a new version of the server.
@@ -63,7 +63,7 @@ class Dependency:
 
 
 def dependencies_of(connection: Connection, view: str) -> list[Dependency]:
-    """What the view, named as SQL writes it, and the views below it stand on."""
+    """What the view, named as SQL writes it, and the views below it depend on."""
     return [
         Dependency(
             d.kind,

@@ -79,7 +79,7 @@ class Call:
 
     @property
     def word(self) -> str:
-        """What stands in the SELECT where it is called; empty for a cast that is not written."""
+        """How the SELECT calls it; empty for a cast that is not written."""
         how = self.node.fields.get("funcformat")
         if self.operator is not None or how not in ("1", "2"):
             return self.operator or self.routine.name

@@ -4,7 +4,7 @@ A file holds one SELECT. The comment above it is the description of the tally, a
 lines. Nothing here asks a database: whether the SELECT is right, `tally migrate` finds out, and
 `Declared.place` then says where in the file PostgreSQL found a fault.
 
-Invariants: the SELECT is what stands in the file, but for the ends of lines, which are line feeds.
+Invariants: the SELECT is the text of the file, but for the ends of lines, which are line feeds.
 """
 
 from __future__ import annotations

@@ -158,9 +158,7 @@ def _columns(line: Line, at: int, key: str) -> tuple[str, ...]:
             expected = (
                 f"a column's name after `{key}:`" if not columns else "a name after the comma"
             )
-            todo = (
-                f"write it as in `-- {key}: {_EXAMPLES[key]}`; an odd name stands in double quotes"
-            )
+            todo = f"write it as in `-- {key}: {_EXAMPLES[key]}`; put an odd name in double quotes"
             raise BadHeader(line, position, expected, found, todo)
         quoted = match["quoted"]
         name = match["bare"].lower() if quoted is None else quoted.replace('""', '"')

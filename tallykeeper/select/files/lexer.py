@@ -125,4 +125,4 @@ def _odd(character: str, position: int) -> BadToken:
         return BadToken(position, said, f"write {_QUOTES[character]}")
     if character.isspace() or unicodedata.category(character) in ("Cf", "Zs"):
         return BadToken(position, said, "write a plain blank, or remove it")
-    return BadToken(position, said, "a name that has it stands in double quotes")
+    return BadToken(position, said, "a name that has it is written in double quotes")

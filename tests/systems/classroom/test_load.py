@@ -382,7 +382,7 @@ def test_a_load_that_was_killed_left_whole_chunks_and_goes_on_when_run_again(
         load_classroom(classroom, folder, progress=die)
     assert scalar(classroom, "SELECT count(*) FROM classroom.submission_log") == 4
     seen: list[tuple[int, int, int | None]] = []
-    loaded = load_classroom(classroom, folder, progress=lambda *told: seen.append(told))
+    loaded = load_classroom(classroom, folder, progress=lambda *done: seen.append(done))
     assert counts(loaded) == (3, 0, 4, 0)
     assert [row[6] for row in rows(classroom, LOG)] == [f"12:00:0{n}" for n in range(7)]
     assert seen[-1][0] == 7

@@ -52,7 +52,7 @@ def test_counts_that_are_there_are_adopted_and_made_right(engine: Engine) -> Non
     execute(
         engine,
         *WORK,
-        # Wider counts, instants without time zone, a column more, and a user who is gone.
+        # Wider counts, instants without time zone, a column more, and a user who is deleted.
         "CREATE TABLE classroom.user_counts (user_id bigint NOT NULL UNIQUE, total_courses_in int8"
         " NOT NULL DEFAULT 0, total_assignments bigint NOT NULL, total_assignment_groups bigint"
         " NOT NULL, total_submissions bigint NOT NULL, total_reports bigint NOT NULL,"

@@ -42,7 +42,7 @@ def test_every_statement_is_seen_at_once_and_stays_right_over_refreshes(
             try:
                 with driver.transaction(), driver.cursor() as cursor:
                     if rng.random() < 0.1:
-                        # References are not looked after then, and leave rows of what is gone.
+                        # References are not looked after then, and leave rows of what is deleted.
                         cursor.execute("SET LOCAL session_replication_role = replica")
                     operation.run(cursor, rng)
             except COLLISIONS:

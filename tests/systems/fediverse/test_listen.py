@@ -37,7 +37,7 @@ def fediverse(engine: Engine) -> Engine:
 
 @pytest.fixture
 def mastodon() -> Iterator[MastodonServer]:
-    """A server that waits to be told what to answer."""
+    """A server that answers what the test asks it to."""
     with serving() as server:
         yield server
 
@@ -203,10 +203,10 @@ def test_a_connection_that_ends_is_made_again(fediverse: Engine, mastodon: Masto
     # What breaks off in the middle is no event.
     assert [p for _, p in rows(fediverse, EVENTS)] == ["1", "2", "3", "4"]
     assert received.connections == 4
-    told = "\n".join(listener.said)
-    assert "disconnected: the server ended the stream; connecting again in 0.0 s" in told
-    assert "the server answered 503 Service Unavailable" in told
-    assert "the server answered 429 Too Many Requests" in told
+    messages = "\n".join(listener.said)
+    assert "disconnected: the server ended the stream; connecting again in 0.0 s" in messages
+    assert "the server answered 503 Service Unavailable" in messages
+    assert "the server answered 429 Too Many Requests" in messages
 
 
 def test_a_server_that_asks_to_wait_is_waited_for(

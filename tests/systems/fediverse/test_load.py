@@ -155,9 +155,9 @@ def test_lines_are_received_when_they_say_and_else_now_in_the_files_order(
 ) -> None:
     monkeypatch.setattr(loading, "CHUNK_LINES", 3)
     lines = [f'{{"event": "delete", "payload": {n}}}' for n in range(10)]
-    told = '{"event": "delete", "payload": 99, "received_at": "2025-11-20T23:30:00-03:00"}'
+    deletion = '{"event": "delete", "payload": 99, "received_at": "2025-11-20T23:30:00-03:00"}'
     before = datetime.now(UTC)
-    load(fediverse, write(tmp_path, told, *lines))
+    load(fediverse, write(tmp_path, deletion, *lines))
     order = "SELECT payload::int FROM fediverse.stream_events ORDER BY received_at, id"
     assert [n for (n,) in rows(fediverse, order)] == [99, *range(10)]
     received = "SELECT received_at FROM fediverse.stream_events ORDER BY received_at"
@@ -168,7 +168,7 @@ def test_lines_are_received_when_they_say_and_else_now_in_the_files_order(
     assert scalar(fediverse, "SELECT count(*) FROM fediverse.stream_events_default") == 0
     last_seen = "SELECT last_seen_at FROM fediverse.instances"
     assert scalar(fediverse, last_seen) == found[-1]
-    load(fediverse, write(tmp_path, told))
+    load(fediverse, write(tmp_path, deletion))
     assert scalar(fediverse, last_seen) == found[-1]
 
 
@@ -213,10 +213,10 @@ def test_a_chunk_with_many_wrong_lines_keeps_the_order_of_the_others(
 def test_a_compressed_file_and_progress(fediverse: Engine, tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl.gz"
     path.write_bytes(gzip.compress(f"{STATUS}\n".encode() * 3))
-    told: list[tuple[int, int, int | None]] = []
-    load(fediverse, path, progress=lambda rows, done, total: told.append((rows, done, total)))
+    seen: list[tuple[int, int, int | None]] = []
+    load(fediverse, path, progress=lambda rows, done, total: seen.append((rows, done, total)))
     size = path.stat().st_size
-    assert told == [(3, size, size)]
+    assert seen == [(3, size, size)]
 
 
 def test_what_is_no_file_of_events_is_refused(fediverse: Engine, tmp_path: Path) -> None:

@@ -211,7 +211,7 @@ BUILT = {
 @pytest.mark.parametrize(
     "built",
     [
-        {f"CREATE VIEW public.x AS SELECT id FROM {POSTS}": "this stands on it: view public.x"},
+        {f"CREATE VIEW public.x AS SELECT id FROM {POSTS}": "this depends on it: view public.x"},
         BUILT,
     ],
     ids=["a view", "all else"],

@@ -97,10 +97,14 @@ def test_a_text_is_current_until_the_figures_change(fediverse: Engine) -> None:
     refresh(fediverse, daily_summaries)
     (day,) = of_days(fediverse)
     write(fediverse, DAY + 5 * HOUR, input_hash=day.input_hash)
-    (told,) = of_days(fediverse)
-    assert (told.model, told.prompt_version, told.summary_text) == ("m", "1", "A quiet day.")
-    assert told.text_is_current
-    assert latest(fediverse) == told
+    (summary,) = of_days(fediverse)
+    assert (summary.model, summary.prompt_version, summary.summary_text) == (
+        "m",
+        "1",
+        "A quiet day.",
+    )
+    assert summary.text_is_current
+    assert latest(fediverse) == summary
     late = add_post(fediverse, 1, DAY + HOUR)
     for _ in range(2):
         (changed,) = of_days(fediverse)
@@ -110,9 +114,9 @@ def test_a_text_is_current_until_the_figures_change(fediverse: Engine) -> None:
     execute(
         fediverse, f"UPDATE fediverse.mastodon_posts SET deleted_at = now() WHERE id = '{late}'"
     )
-    assert of_days(fediverse) == [told]
+    assert of_days(fediverse) == [summary]
     refresh(fediverse, daily_summaries)
-    assert of_days(fediverse) == [told]
+    assert of_days(fediverse) == [summary]
 
 
 def test_a_text_survives_refresh_and_rebuild_and_verify_has_no_objection(
@@ -124,8 +128,8 @@ def test_a_text_survives_refresh_and_rebuild_and_verify_has_no_objection(
     write(fediverse, DAY.date(), input_hash=day.input_hash)
     rebuild(fediverse, daily_summaries)
     assert verify(fediverse, daily_summaries).ok
-    (told,) = of_days(fediverse)
-    assert told.text_is_current
+    (summary,) = of_days(fediverse)
+    assert summary.text_is_current
 
 
 def test_a_text_of_figures_that_changed_while_it_was_written_is_not_current(

@@ -1,4 +1,4 @@
-"""Cursors and questions of the gallery: what is told apart, and what is refused."""
+"""Cursors and questions of the gallery: what is distinguished, and what is refused."""
 
 from __future__ import annotations
 

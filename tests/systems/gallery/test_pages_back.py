@@ -1,4 +1,4 @@
-"""Pages of the gallery gone through backwards, and for different creators of each source."""
+"""Pages of the gallery read backwards, and for different creators of each source."""
 
 from __future__ import annotations
 
