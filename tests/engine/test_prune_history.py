@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from rich.console import Console
 from sqlalchemy import Engine, MetaData
 
 from tallykeeper import (
@@ -22,6 +23,8 @@ from tallykeeper import (
     status,
     verify,
 )
+from tallykeeper.cli.output.explanations import in_words
+from tallykeeper.cli.output.tallies import show_status
 from tallykeeper.database.connections import open_engine
 from tallykeeper.maintain.explanation.explain import explain
 from tallykeeper.maintain.trial import trial
@@ -127,7 +130,12 @@ def test_it_is_shown(engine: Engine, store: System) -> None:
     (found,) = status(engine, daily).pruned
     said = "counts 669 pruned rows of store.sales, with at before 2026-01-21"
     assert found.in_words == said
-    assert explain(engine, daily).pruned == (found,)
+    explained = explain(engine, daily)
+    assert explained.pruned == (found,)
+    assert said in " ".join(" ".join(in_words(explained)).split())
+    console = Console(record=True, width=80)
+    show_status([(daily, status(engine, daily))], {}, console)
+    assert f"store.daily {said}" in console.export_text()
     assert trial(engine, daily, rows=1).ok
 
 
