@@ -29,7 +29,6 @@ from tallykeeper.maintain.derived_rows import (
     differences,
     forget,
     outcome_of,
-    rewrite,
     temporary,
     write_differences,
 )
@@ -217,7 +216,7 @@ def _write_computed(connection: Connection, tally: SelectTally, is_held: bool) -
 def _write_all(
     connection: Connection, tally: SelectTally, untried: Collection[int] = ()
 ) -> Outcome:
-    """Compute the SELECT anew, and write what differs.
+    """Compute the states anew, from them the SELECT, and write what differs.
 
     `untried` are the sources whose pending changes were expected to take longer.
     """
@@ -225,6 +224,7 @@ def _write_all(
     consumed, oldest = forget(connection, tally, "true")
     node_states.build(connection, tally)
     state.record_written(connection, tally, [], True)
-    written = rewrite(connection, tally, Everything())
+    compute(connection, tally, tally.built_rows())
+    written = write_differences(connection, tally, Everything())
     refresh_costs.record_all(connection, tally, time.perf_counter() - started, untried)
     return Outcome(consumed, oldest, written)

@@ -238,12 +238,14 @@ class _Compiler:
             )
         # Of the node whose state is the derived table itself nothing else is planned.
         last_reason = [last.node.reason] if last is not None else []
+        from_states = ""
         if last is not None:
             made = NodeSteps(last.node, images, derived.stored_columns(last, self.derived))
             more = made.unstored_steps()
             changes = derived.last_changes(last, columns, made, self.derived)
         else:
             more, changes = derived.changes(bag, columns, images, key, self.derived)
+            from_states = derived.from_states(bag, columns)
         strategies = {n.strategy for n in nodes}
         strategy = (
             "whole" if "whole" in strategies else "group" if "group" in strategies else "delta"
@@ -259,6 +261,7 @@ class _Compiler:
             changes=changes,
             reasons=tuple(dict.fromkeys([*self.translation.reasons, *last_reason])),
             lookups=self._lookups(bag, nodes, numbers, images),
+            from_states=from_states,
         )
         if len(statement(made_plan, numbers.values())) > LONGEST:
             return self._whole(columns, "its statements would be too long to be planned")

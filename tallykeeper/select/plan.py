@@ -184,7 +184,8 @@ class Plan:
     the columns and `TOTAL`. They are empty where the strategy of the whole is `whole`: then any
     pending change has the SELECT run anew; and where `summed` says how single rows add to the
     derived table, which has no other state then. `reasons` says why strategies are what they are,
-    `lookups` by which columns the statement finds rows of sources.
+    `lookups` by which columns the statement finds rows of sources. `from_states` is a SELECT of the
+    rows from the states alone, where they are enough.
     """
 
     columns: tuple[Column, ...]
@@ -198,6 +199,7 @@ class Plan:
     summed: Summed | None = None
     reasons: tuple[str, ...] = ()
     lookups: tuple[Lookup, ...] = ()
+    from_states: str = ""
     version: int = VERSION
 
 

@@ -272,6 +272,11 @@ class SelectTally(Tally):
     def with_pruned(self, rows: str) -> str:
         return rows if self.summed is None else self.summed.sums.with_pruned(rows, Everything())
 
+    def built_rows(self) -> str:
+        """All rows, read from the states where these are enough; they have to be up to date."""
+        relation = f"({self.plan.from_states})" if self.plan.from_states else None
+        return f"SELECT {sql.columns(self.columns, 's')} FROM {self._definition(relation)} AS s"
+
     def log_columns(self) -> list[Column[Any]]:
         if self.summed is not None:
             return self.summed.sums.log_columns()
@@ -458,15 +463,16 @@ class SelectTally(Tally):
         """A number for the output columns of a row."""
         return f"hash_record_extended(ROW({sql.columns(self._output, alias)}), 0)"
 
-    def _definition(self) -> str:
-        """The SELECT's rows as the derived table has them: a relation."""
+    def _definition(self, relation: str | None = None) -> str:
+        """The SELECT's rows, those of `relation` or of its view, as the derived table has them."""
+        relation = relation or self.definition_name
         if not self.is_numbered:
-            return self.definition_name
+            return relation
         copy = "1"
         if self.plan.is_bag:
             equal = sql.columns(self._output, "v")
             copy = f"(row_number() OVER (PARTITION BY {equal}))::integer"
-        return f"(SELECT v.*, {copy} AS {COPY} FROM {self.definition_name} AS v)"
+        return f"(SELECT v.*, {copy} AS {COPY} FROM {relation} AS v)"
 
     def _numbered(self, changes: str) -> str:
         """Changed rows with the columns of the group: a relation."""

@@ -8,6 +8,7 @@ from sqlalchemy import Engine, MetaData, event
 from tallykeeper import System, migrate, rebuild, refresh, verify
 from tallykeeper.maintain import select_changes
 from tallykeeper.maintain.derived_rows import MOST_NULLABLE
+from tallykeeper.select.refresh_costs import Costs
 from tallykeeper.select.tally import SelectTally
 from tests.integration.support import execute, rows, scalar
 from tests.select.support import differences
@@ -155,3 +156,33 @@ def test_a_plan_of_an_earlier_release_builds_from_the_sources(engine: Engine) ->
     assert rebuild(engine, earlier).how == "rebuild"
     assert [node.rebuild for node in earlier.plan.nodes] == [""] * len(tally.plan.nodes)
     assert verify(engine, earlier).ok
+
+
+WHOLE = (
+    CHAIN,
+    f"SELECT o.a, o.b, count(*) AS n, sum(o.cents) AS cents {JOINED} GROUP BY o.a, o.b"
+    " HAVING sum(o.cents) > 50",
+    f"SELECT avg(o.cents) AS cents, count(w.word) AS words {JOINED} WHERE o.b > 0",
+    f"SELECT o.b, count(DISTINCT w.word) AS words, max(o.cents) AS most {JOINED} GROUP BY o.b",
+    f"SELECT DISTINCT o.a, w.word {JOINED}",
+)
+
+
+@pytest.mark.parametrize("select", WHOLE)
+def test_everything_comes_from_the_states_and_is_what_the_select_returns(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, select: str
+) -> None:
+    tally = store(engine, select)
+    assert tally.plan.from_states
+    monkeypatch.setattr(Costs, "is_less_for_all", lambda _, pending: bool(pending))
+    for change in (
+        "UPDATE store.orders SET a = NULL, cents = cents * 2 WHERE id % 4 = 0",
+        "UPDATE store.words SET word = NULL WHERE word = 'uno'",
+        "DELETE FROM store.orders WHERE a IS NULL AND id % 3 = 0",
+        "DELETE FROM store.orders",
+        "INSERT INTO store.orders VALUES (100, NULL, NULL, NULL, 1, 5), (101, 1, 3, 0, 1, 700)",
+    ):
+        execute(engine, change)
+        refresh(engine, tally)
+        assert differences(engine, tally, "store.made") == []
+        assert verify(engine, tally).ok

@@ -12,7 +12,7 @@ from tallykeeper.select.algebra.expressions import sql_of, stripped
 from tallykeeper.select.algebra.relations import COUNT, Bag, Node
 from tallykeeper.select.plan import TOTAL, Column, Step, Text
 from tallykeeper.select.statements.steps import NodeSteps, by_value, is_identical, of_value
-from tallykeeper.select.statements.terms import Images, M, terms
+from tallykeeper.select.statements.terms import Images, M, quoted, terms
 from tallykeeper.select.statements.text import only_if, text
 
 _INTEGERS = ("smallint", "integer", "bigint")
@@ -104,6 +104,27 @@ def last_changes(last: Unstored, columns: Sequence[Column], made: NodeSteps, der
             f" WHERE NOT EXISTS (SELECT 1 FROM {made.new} AS c WHERE {again})"
         )
     return text(f"SELECT {nothing}, 0 AS {TOTAL} WHERE false", only_if(made.parts, text(rows)))
+
+
+def from_states(bag: Bag, columns: Sequence[Column]) -> str:
+    """A SELECT of all rows from the state of the last node; empty where others are needed."""
+    arm = bag.single
+    if (
+        arm is None
+        or arm.product.sign < 0
+        or arm.product.expansions
+        or len(arm.product.leaves) != 1
+    ):
+        return ""
+    leaf = arm.product.leaves[0]
+    if not isinstance(leaf.relation, Node):
+        return ""
+    listed = ", ".join(
+        f"CAST({sql_of(o)} AS {c.type}) AS {sql.quote(c.name)}"
+        for o, c in zip(arm.outputs, columns, strict=True)
+    )
+    where = " AND ".join(f"({sql_of(c)})" for c in arm.product.conditions) or "true"
+    return f"SELECT {listed} FROM {leaf.relation.state} AS {quoted(leaf.alias)} WHERE {where}"
 
 
 def _of(expression: exp.Expr, alias: str) -> exp.Expr:
