@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from tallykeeper import extras
-from tallykeeper.cli.common import example, named, open_database
+from tallykeeper.cli.common import as_json, example, name_given, named, open_database
 
 FORMS = ("parquet", "csv", "xlsx")
 
@@ -18,14 +19,15 @@ FORMS = ("parquet", "csv", "xlsx")
         "tally export user_counts --to xlsx --output counts.xlsx",
     )
 )
-@click.argument("name")
+@name_given
 @click.option("--to", "form", type=click.Choice(FORMS), required=True, help="The kind of file.")
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
     help="The file, which is replaced if it is there  [default: the table's name, in this folder]",
 )
-def export(name: str, form: str, output: Path | None) -> None:
+@as_json
+def export(name: str, form: str, output: Path | None, as_json: bool) -> None:
     """Write the rows of a tally to a Parquet, CSV or Excel file.
 
     They are those of its live view, in one snapshot: exact as of that moment, whatever is pending.
@@ -42,6 +44,11 @@ def export(name: str, form: str, output: Path | None) -> None:
         done = write(engine, tally, form, path)
     except ExportError as error:
         raise click.ClickException(str(error)) from error
+    if as_json:
+        from tallykeeper.cli.output.documents import emit
+
+        emit(tally=tally.name, file=str(path), **asdict(done))
+        return
     click.echo(f"{path}: {done.rows:,} rows of {tally.name}, exact as of {done.as_of.isoformat()}")
     if done.outside:
         click.echo(f"  times outside the years 1 to 9999, left empty: {done.outside:,}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -12,13 +13,16 @@ from tallykeeper.cli.common import (
     FAILED,
     INTERRUPTED,
     as_json,
+    changed_given,
     check_settings,
     complain,
     console,
     example,
+    name_given,
     named,
     names_given,
     open_database,
+    say,
 )
 
 if TYPE_CHECKING:
@@ -42,31 +46,46 @@ day = click.DateTime(formats=["%Y-%m-%d"])
     is_flag=True,
     help="Move derived tables that do not fit to a schema of their own, and make others.",
 )
-def migrate(with_sources: bool, move_aside: bool) -> None:
+@click.option("--dry-run", is_flag=True, help="Only say what would be done; roll it back.")
+@as_json
+def migrate(with_sources: bool, move_aside: bool, dry_run: bool, as_json: bool) -> None:
     """Create or adopt the derived tables, and install capture.
 
     All of it happens, or nothing. An existing derived table is adopted where its columns fit or
     can be made to. A source table is never moved or dropped, and none but a raw log altered. A
-    tally whose source tables are missing is left out.
+    tally whose source tables are missing is left out. With --dry-run all of it is done, and rolled
+    back: what would be refused is refused, and locks are held as long.
     """
+    from tallykeeper.cli.output.documents import emit
     from tallykeeper.installation.migrate import migrate as run
 
     engine = open_database()
-    result = run(engine, with_sources=with_sources, move_aside=move_aside)
+    result = run(engine, with_sources=with_sources, move_aside=move_aside, dry_run=dry_run)
     for sentence in result.done:
-        click.echo(sentence)
+        say(sentence)
     for system, missing in result.skipped.items():
-        click.echo(f"skipped {system}: there is no {', '.join(missing)}")
+        say(f"skipped {system}: there is no {', '.join(missing)}")
     for tally, missing in result.left_out.items():
-        click.echo(f"left out {tally}: there is no {', '.join(missing)}")
+        say(f"left out {tally}: there is no {', '.join(missing)}")
     if not result.systems:
         raise click.ClickException(
             "no system has its source tables here, so nothing was changed; make them with"
             " `tally migrate --with-sources`, or name the schema that has them in"
             " TALLY_SCHEMA_<SYSTEM>"
         )
+    if as_json:
+        emit(
+            dry_run=dry_run,
+            done=result.done,
+            systems=[system.name for system in result.systems],
+            skipped=result.skipped,
+            left_out=result.left_out,
+        )
+        return
     if not result.done:
-        click.echo("nothing to do")
+        say("nothing to do")
+    elif dry_run:
+        say("rolled back: nothing was changed")
     _name_undeclared(engine)
 
 
@@ -177,7 +196,9 @@ def status(as_json: bool) -> int:
 
 @click.command(epilog=example("tally refresh", "tally refresh daily_contributions"))
 @names_given
-def refresh(names: Sequence[str]) -> int:
+@changed_given
+@as_json
+def refresh(names: Sequence[str], changed: bool, as_json: bool) -> int:
     """Bring the named tallies, or all, up to date.
 
     Consumes all pending changes; the cost follows them, not the history. A tally that was never
@@ -187,36 +208,43 @@ def refresh(names: Sequence[str]) -> int:
     """
     from tallykeeper import refresh as run
     from tallykeeper.cli.failures import explain_one
+    from tallykeeper.cli.output.documents import emit
     from tallykeeper.cli.output.tallies import fault_lines, quarantine_line, refreshed_line
     from tallykeeper.cli.selection import systems_of
     from tallykeeper.faults import quarantine
 
     engine = open_database()
-    wanted = named(engine, names)
+    wanted = named(engine, names, changed=changed)
     failed = 0
+    refreshed, errors = [], {}
     for system in systems_of(wanted):
         try:
             done = system.process(engine) if system.process else None
         except Exception as error:  # noqa: BLE001 -- raised again where it is a bug
-            complain(explain_one(error, system.name))
+            errors[system.name] = explain_one(error, system.name)
+            complain(errors[system.name])
             failed += 1
             continue
         if done:
-            click.echo(f"{system.name}: {done}")
+            say(f"{system.name}: {done}")
     for each in wanted:
         try:
             result = run(engine, each)
             with engine.connect() as connection:
                 held = quarantine.held(connection, each)
         except Exception as error:  # noqa: BLE001 -- raised again where it is a bug
-            complain(explain_one(error, each.name))
+            errors[each.name] = explain_one(error, each.name)
+            complain(errors[each.name])
             failed += 1
             continue
         failed += bool(result.faults)
+        refreshed.append(asdict(result) | {"quarantined": held})
         for line in (refreshed_line(result), *fault_lines(each.name, result.faults)):
-            click.echo(line)
+            say(line)
         if held:
-            click.echo(quarantine_line(each, held))
+            say(quarantine_line(each, held))
+    if as_json:
+        emit(ok=not failed, tallies=refreshed, errors=errors)
     return FAILED if failed else 0
 
 
@@ -226,7 +254,7 @@ def refresh(names: Sequence[str]) -> int:
         "tally rebuild classroom.submission_counts --key 7 --key 8",
     )
 )
-@click.argument("name")
+@name_given
 @click.option("--from", "start", type=day, metavar="D", help="First day, UTC, as in 2025-11-01.")
 @click.option("--to", "end", type=day, metavar="D", help="Day after the last, UTC: not included.")
 @click.option(
@@ -236,7 +264,14 @@ def refresh(names: Sequence[str]) -> int:
     metavar="KEY",
     help="Only this key: 7, or column=value with commas between; may be repeated.",
 )
-def rebuild(name: str, start: datetime | None, end: datetime | None, keys: Sequence[str]) -> None:
+@as_json
+def rebuild(
+    name: str,
+    start: datetime | None,
+    end: datetime | None,
+    keys: Sequence[str],
+    as_json: bool,
+) -> None:
     """Compute a tally, or some days or keys of it, anew.
 
     The days are those from --from up to, but not including, --to. Without --from the window has
@@ -244,6 +279,7 @@ def rebuild(name: str, start: datetime | None, end: datetime | None, keys: Seque
     """
     from tallykeeper import rebuild as run
     from tallykeeper import rebuild_keys
+    from tallykeeper.cli.output.documents import emit
     from tallykeeper.cli.output.tallies import refreshed_line
     from tallykeeper.reads.keys import key_of
 
@@ -265,10 +301,13 @@ def rebuild(name: str, start: datetime | None, end: datetime | None, keys: Seque
             wanted = [key_of(each, key) for key in keys]
         except ValueError as error:
             raise click.UsageError(str(error), ctx=click.get_current_context()) from error
-        click.echo(refreshed_line(rebuild_keys(engine, each, wanted)))
-        return
-    result = run(engine, each, _midnight(start), _midnight(end))
-    click.echo(refreshed_line(result))
+        result = rebuild_keys(engine, each, wanted)
+    else:
+        result = run(engine, each, _midnight(start), _midnight(end))
+    if as_json:
+        emit(tallies=[result])
+    else:
+        click.echo(refreshed_line(result))
 
 
 @click.command(
@@ -277,7 +316,7 @@ def rebuild(name: str, start: datetime | None, end: datetime | None, keys: Seque
         "tally backfill gallery.content_tags --lane auto --restart",
     )
 )
-@click.argument("name")
+@name_given
 @click.option("--lane", "lanes", multiple=True, metavar="LANE", help="Only this; may be repeated.")
 @click.option("--restart", is_flag=True, help="From the start, even if one was interrupted.")
 @click.option(
@@ -287,7 +326,10 @@ def rebuild(name: str, start: datetime | None, end: datetime | None, keys: Seque
     show_default=True,
     help="How long a batch is meant to take.",
 )
-def backfill(name: str, lanes: Sequence[str], restart: bool, target_seconds: float) -> int:
+@as_json
+def backfill(
+    name: str, lanes: Sequence[str], restart: bool, target_seconds: float, as_json: bool
+) -> int:
     """Build a big tally in batches, which can be interrupted.
 
     Run again, it resumes where it stopped. What is finished is processed again, and only rows that
@@ -298,11 +340,12 @@ def backfill(name: str, lanes: Sequence[str], restart: bool, target_seconds: flo
     from tallykeeper import backfill as run
     from tallykeeper import status as status_of
     from tallykeeper.cli.output.backfills import backfilled_line, showing
+    from tallykeeper.cli.output.documents import emit
 
     engine = open_database()
     (each,) = named(engine, [name])
     try:
-        with showing(click.echo) as show:
+        with showing(say) as show:
             done = run(
                 engine,
                 each,
@@ -316,14 +359,19 @@ def backfill(name: str, lanes: Sequence[str], restart: bool, target_seconds: flo
     except KeyboardInterrupt:
         complain("interrupted; the batches so far stay, and the same command goes on from there")
         return INTERRUPTED
-    click.echo(backfilled_line(done, status_of(engine, each)))
+    known = status_of(engine, each)
+    if as_json:
+        emit(tallies=[done], pending=known.pending, stale=known.stale)
+    else:
+        click.echo(backfilled_line(done, known))
     return 0
 
 
 @click.command(epilog=example("tally verify", "tally verify daily_contributions --json"))
 @names_given
+@changed_given
 @as_json
-def verify(names: Sequence[str], as_json: bool) -> int:
+def verify(names: Sequence[str], changed: bool, as_json: bool) -> int:
     """Compare the named tallies, or all, with their sources.
 
     Names every key that differs, with what is stored and what the sources say. Exact while writers
@@ -345,7 +393,7 @@ def verify(names: Sequence[str], as_json: bool) -> int:
     def show(progress: VerifyProgress) -> None:
         click.echo(verifying_line(progress), err=True)
 
-    for each in named(engine, names):
+    for each in named(engine, names, changed=changed):
         results.append(run(engine, each, on_progress=show))
         with engine.begin() as connection:
             record(connection, each, results[-1])

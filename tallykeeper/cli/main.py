@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from tallykeeper import extras
-from tallykeeper.cli.common import FAILED, INTERRUPTED, complain
+from tallykeeper.cli.common import FAILED, INTERRUPTED, QUIET, complain, with_verbosity
 from tallykeeper.cli.export import export
 from tallykeeper.cli.keep import (
     backfill,
@@ -27,6 +27,7 @@ from tallykeeper.cli.keep import (
     verify,
 )
 from tallykeeper.cli.load import load
+from tallykeeper.cli.overview.commands import doctor, list_, show
 from tallykeeper.cli.project.commands import init, new
 from tallykeeper.cli.retention.commands import prune
 from tallykeeper.cli.run import demo, env, metrics, roles, serve, stop, test_alert, up
@@ -91,13 +92,17 @@ class _InOrder(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            code = super().invoke(ctx)
         except ModuleNotFoundError as error:
             extra = extras.extra_of(error)
             if extra is None:
                 raise
             command = f"`{ctx.command_path} {ctx.invoked_subcommand}`"
             raise click.ClickException(extras.needed_by(command, extra, error.name)) from error
+        if code == FAILED and ctx.meta.get(QUIET):
+            command = f"{ctx.command_path} {ctx.invoked_subcommand}"
+            complain(f"found something wrong; without --quiet `{command}` says what")
+        return code
 
 
 def _of_systems() -> dict[str, click.Command]:
@@ -119,13 +124,15 @@ def tally() -> None:
 
     The database is the one that TALLY_DATABASE_URL names; without it an embedded PostgreSQL is
     started. NAME is a tally: daily_contributions, media.daily_contributions or
-    media/daily_contributions.
+    media/daily_contributions; several are media.* or tag:TAG.
     """
 
 
-_COMMANDS = (init, new, explain, migrate, status, refresh, rebuild, backfill, verify, check)
+_FIRST = (init, new, list_, show, explain, migrate, status, doctor)
+_KEEPING = (refresh, rebuild, backfill, verify, check)
 for command in (
-    *_COMMANDS,
+    *_FIRST,
+    *_KEEPING,
     prune,
     incidents,
     suspend,
@@ -142,4 +149,4 @@ for command in (
     serve,
     demo,
 ):
-    tally.add_command(command)
+    tally.add_command(with_verbosity(command))

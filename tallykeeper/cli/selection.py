@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 
 from sqlalchemy import Engine, select
 
@@ -11,6 +12,8 @@ from tallykeeper.catalog import state
 from tallykeeper.discovery import active_systems, all_systems, chosen_systems, is_kept, left_out
 from tallykeeper.faults import incidents as written
 
+# What a tag begins with, where tallies are named.
+TAG = "tag:"
 MOST_OPEN = 1_000
 MOST_RESOLVED = 100
 
@@ -22,10 +25,11 @@ class UnknownTally(ValueError):
 def named_tallies(engine: Engine, names: Sequence[str]) -> list[Tally]:
     """The tallies that `names` mean, each once; without names all that have their sources.
 
-    Raises UnknownTally, SettingError, or NotInstalled where no system is active.
+    Those that a pattern or a tag means have their sources, too, if any of them has. Raises
+    UnknownTally, SettingError, or NotInstalled where no system is active.
     """
     if names:
-        return list(dict.fromkeys(find_tally(name) for name in names))
+        return list(dict.fromkeys(t for name in names for t in _present(engine, name)))
     tallies = [tally for tally, lacking in kept_tallies(engine).items() if not lacking]
     if not tallies:
         known = ", ".join(system.name for system in chosen_systems())
@@ -51,6 +55,65 @@ def kept_tallies(engine: Engine) -> dict[Tally, list[str]]:
 def systems_of(tallies: Sequence[Tally]) -> list[System]:
     """The systems that have any of the tallies, in their own order."""
     return [system for system in all_systems() if set(system.tallies) & set(tallies)]
+
+
+def is_pattern(name: str) -> bool:
+    """Whether it may mean several tallies: `media.*`, `tag:finance`."""
+    return name.startswith(TAG) or bool(set(name) & set("*?["))
+
+
+def matching(name: str) -> list[Tally]:
+    """The tallies that a name, a pattern or a tag means, whatever the database has.
+
+    A pattern without a point or slash is one for tables. Raises UnknownTally where it means none.
+    """
+    if not is_pattern(name):
+        return [find_tally(name)]
+    tallies = [tally for system in all_systems() for tally in system.tallies]
+    if name.startswith(TAG):
+        found = [tally for tally in tallies if name.removeprefix(TAG) in tally.tags]
+        known = sorted({tag for tally in tallies for tag in tally.tags})
+        if not found:
+            raise UnknownTally(f"no tally has the {name!r}; there are {_listed(known)}")
+        return found
+    wanted = name.replace("/", ".", 1)
+    found = [
+        tally
+        for tally in tallies
+        if fnmatchcase(tally.name if "." in wanted else tally.table.name, wanted)
+    ]
+    if not found:
+        names = _listed([tally.name for tally in tallies])
+        raise UnknownTally(f"no tally matches {name!r}; there are {names}")
+    return found
+
+
+def changed_among(engine: Engine, tallies: Sequence[Tally]) -> list[Tally]:
+    """Those that are not installed, or declared otherwise than when they were."""
+    found = []
+    with engine.connect() as connection:
+        for tally in tallies:
+            try:
+                known = state.installed(connection, tally)
+            except NotInstalled:
+                connection.rollback()
+                known = None
+            if known is None or known.declaration_hash != tally.declaration_hash():
+                found.append(tally)
+    return found
+
+
+def _present(engine: Engine, name: str) -> list[Tally]:
+    """Those of a pattern that have their sources; where none has, all, which then say so."""
+    found = matching(name)
+    if not is_pattern(name):
+        return found
+    kept = kept_tallies(engine)
+    return [tally for tally in found if tally in kept and not kept[tally]] or found
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) or "none"
 
 
 def find_tally(name: str) -> Tally:
@@ -90,7 +153,11 @@ def incidents_of(engine: Engine, names: Sequence[str], *, open_only: bool) -> li
         if names:
             columns = written.incidents.c
             known = set(connection.scalars(select(columns.subject).distinct()))
-            subjects = [name if name in known else find_tally(name).name for name in names]
+            subjects = [
+                subject
+                for name in names
+                for subject in ([name] if name in known else [t.name for t in matching(name)])
+            ]
         found = [
             incident
             for subject in dict.fromkeys(subjects)

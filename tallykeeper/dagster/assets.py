@@ -189,7 +189,11 @@ def _asset(
             group_name=tally.system,
             owners=list(owners),
             kinds={"postgres", "table"},
-            tags={"tallykeeper/role": "derived", "tallykeeper/kept": tally.kind},
+            tags={
+                "tallykeeper/role": "derived",
+                "tallykeeper/kept": tally.kind,
+                **dict.fromkeys(tally.tags, ""),
+            },
             metadata={
                 **_metadata(tally.table),
                 "key": ", ".join(tally.key),

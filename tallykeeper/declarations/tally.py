@@ -231,6 +231,8 @@ class Tally(ABC):
     """
 
     kind: Literal["additive", "recomputed", "select"]
+    tags: tuple[str, ...] = ()
+    """Words by which commands select it, and which its asset in Dagster has."""
     batches: Batches | None = None
     """How it is built in batches; None: in one transaction."""
     log_has_deltas = False

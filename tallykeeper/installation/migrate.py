@@ -58,12 +58,14 @@ def migrate(
     *,
     with_sources: bool = False,
     move_aside: bool = False,
+    dry_run: bool = False,
 ) -> Migrated:
     """Bring the database in line with the declarations of `systems`, by default the chosen ones.
 
     A tally whose source tables are missing is left out, a system of which none has its own is
     skipped; `with_sources` they are made. A derived table that does not fit is refused; with
-    `move_aside` it is moved to a schema of its own, and another is made. Idempotent.
+    `move_aside` it is moved to a schema of its own, and another is made. Idempotent. A `dry_run` is
+    rolled back; what it says was done is what would be done.
 
     Raises SettingError, NotPermitted, DoesNotFit, TallyBusy, or SQLAlchemy's errors; nothing is
     changed then.
@@ -77,7 +79,10 @@ def migrate(
             connection.exec_driver_sql(CLAIM_WRITING)
             connection.exec_driver_sql(INSTALL_LOCK)
             act_as_owner(connection)
-            return _migrate(connection, chosen, with_sources, move_aside)
+            result = _migrate(connection, chosen, with_sources, move_aside)
+            if dry_run:
+                connection.rollback()
+            return result
 
     tallies = [tally for system in chosen for tally in system.tallies]
     wanted = [w for tally in tallies for w in wanted_for_installing(tally)]

@@ -77,7 +77,8 @@ class SelectTally(Tally):
     `key` names the columns that make a row unique, where the SELECT does not say it by GROUP BY;
     `time_key` the one that windows go by, where it is not the start of each day or hour in UTC.
     Without `windows` there are none. `indexes` are columns that the derived table has an index
-    over. `place` says where a character of the SELECT stands, by its number from 1.
+    over. By `tags` commands select it, and Dagster's assets have them. `place` says where a
+    character of the SELECT stands, by its number from 1.
     The tables that the SELECT names are found in the metadata of the System, or made there.
     """
 
@@ -97,6 +98,7 @@ class SelectTally(Tally):
         memberships: Mapping[str, Membership] | None = None,
         windows: bool = True,
         indexes: Sequence[Sequence[str]] = (),
+        tags: Sequence[str] = (),
         place: Callable[[int], str] | None = None,
     ) -> None:
         system, dot, table_name = name.partition(".")
@@ -111,6 +113,7 @@ class SelectTally(Tally):
         self._given_time_key = time_key
         self._has_windows = windows
         self._indexes = tuple(tuple(each) for each in indexes)
+        self.tags = tuple(tags)
         self.place = place
         self._own_table = table
         self.has_plain_table = table is None

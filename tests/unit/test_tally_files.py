@@ -149,7 +149,7 @@ def test_what_is_no_select_is_refused_with_its_place(text: str, message: str) ->
         (
             "-- kye: day",
             ":1:4: expected one of tally, description, key, window, partitions, index,"
-            " found `kye:`; did you mean 'key'?",
+            " tags, found `kye:`; did you mean 'key'?",
         ),
         ("--  windows: day", ":1:5: expected one of tally, description, key, window, partitions"),
         ("-- owner: me", "found `owner:`; begin a description with a capital letter."),
@@ -177,6 +177,7 @@ def test_what_is_no_select_is_refused_with_its_place(text: str, message: str) ->
         (f"-- tally: shop.{'x' * 60}", "expected schema and table of 51 characters together, for"),
         ("/* Text.\n * kye: day */", ":2:4: expected one of tally"),
         ("/* kye: day */", ":1:4: expected one of tally"),
+        ("-- tags: a, b c", ":1:10: expected words of letters, digits, _, - and points, with"),
         ("-- A.\n-- index: a,,b", ":2:13: expected a name after the comma, found `,b`"),
     ],
 )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict
 
+from tallykeeper.cli.output.documents import document
 from tallykeeper.cli.output.tallies import size
 from tallykeeper.maintain.explanation.explain import Explanation, SourceCost, StoredNode
 
@@ -107,4 +107,4 @@ def _filled(text: str, indent: int = 2) -> list[str]:
 
 def as_json(found: Explanation) -> str:
     """The same for programs."""
-    return json.dumps(asdict(found), indent=2)
+    return document("explain", **asdict(found))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 
 from tallykeeper import Incident
+from tallykeeper.cli.output.documents import document
 from tallykeeper.operations.repair_answers import doing
 
 WIDTH = 80
@@ -30,8 +30,7 @@ def incidents_in_words(found: Sequence[Incident], width: int = WIDTH) -> Iterato
 def incidents_as_json(found: Sequence[Incident]) -> str:
     """An object with `open`, a number, and `incidents`: their columns, times in ISO 8601."""
     listed = [asdict(i) | {"open": i.is_open, "doing": _doing(i)} for i in found]
-    whole = {"open": sum(i.is_open for i in found), "incidents": listed}
-    return json.dumps(whole, indent=2, default=_plain, ensure_ascii=False)
+    return document("incidents", open=sum(i.is_open for i in found), incidents=listed)
 
 
 def open_hint(opened: int) -> str | None:
@@ -80,9 +79,3 @@ def _wrapped(label: str, what: str, width: int) -> list[str]:
 
 def _moment(at: datetime | None) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M}" if at else "-"
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat()
-    raise TypeError(f"{type(value).__name__} has no place in JSON")

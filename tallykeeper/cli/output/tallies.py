@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tallykeeper import Difference, Refreshed, Status, Tally, Verification, Waiting
+from tallykeeper.cli.output.documents import document
 from tallykeeper.maintain.audit import LATEST
 from tallykeeper.maintain.verify import Progress as VerifyProgress
 
@@ -196,9 +196,7 @@ def status_as_json(
             oldest = status.oldest_pending
             entry["pending_seconds"] = (status.as_of - oldest).total_seconds() if oldest else None
         listed.append(entry)
-    return _as_json(
-        {"tallies": listed, "waiting": {name: asdict(each) for name, each in waiting.items()}}
-    )
+    return document("status", tallies=listed, waiting=dict(waiting))
 
 
 def refreshed_line(result: Refreshed) -> str:
@@ -296,7 +294,7 @@ def verified_line(result: Verification) -> str:
 def verifications_as_json(results: Sequence[Verification]) -> str:
     """An object with `ok` and `tallies`: each verification with its differing keys."""
     listed = [asdict(result) | {"ok": result.ok} for result in results]
-    return _as_json({"ok": all(result.ok for result in results), "tallies": listed})
+    return document("verify", ok=all(result.ok for result in results), tallies=listed)
 
 
 def _sides(difference: Difference) -> tuple[str, str, str]:
@@ -317,13 +315,3 @@ def _days(days: Sequence[str]) -> str:
 
 def _counted(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
-def _as_json(value: object) -> str:
-    return json.dumps(value, indent=2, default=_plain, ensure_ascii=False)
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    raise TypeError(f"{type(value).__name__} has no place in JSON")

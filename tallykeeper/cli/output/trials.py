@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 
+from tallykeeper.cli.output.documents import document
 from tallykeeper.maintain.trial import Outcome, Trial, Try, summary
 
 
@@ -39,4 +39,4 @@ def _different(found: Trial) -> bool:
 
 def as_json(found: Trial) -> str:
     """The same for programs."""
-    return json.dumps({**asdict(found), "ok": found.ok}, indent=2)
+    return document("check", **asdict(found), ok=found.ok)

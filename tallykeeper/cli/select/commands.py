@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tallykeeper.cli.common import FAILED, as_json, example, named, open_database
+from tallykeeper.cli.common import (
+    FAILED,
+    as_json,
+    example,
+    name_given,
+    named,
+    open_database,
+    say,
+    some_names_given,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -18,7 +27,7 @@ if TYPE_CHECKING:
 @click.command(
     epilog=example("tally explain shop.revenue_daily", "tally explain revenue_daily --analyze")
 )
-@click.argument("name")
+@name_given
 @click.option("--analyze", is_flag=True, help="Run the statement that computes pending changes.")
 @as_json
 def explain(name: str, analyze: bool, as_json: bool) -> None:
@@ -41,7 +50,7 @@ def explain(name: str, analyze: bool, as_json: bool) -> None:
 
 
 @click.command(epilog=example("tally check shop.revenue_daily"))
-@click.argument("name")
+@name_given
 @click.option(
     "--rows",
     type=click.IntRange(min=1),
@@ -79,8 +88,9 @@ def check(name: str, rows: int, seconds: float, as_json: bool) -> int:
 
 
 @click.command(epilog=example("tally suspend shop.revenue_daily"))
-@click.argument("names", nargs=-1, required=True, metavar="NAME ...")
-def suspend(names: Sequence[str]) -> None:
+@some_names_given
+@as_json
+def suspend(names: Sequence[str], as_json: bool) -> None:
     """Have tallies stand aside while an application migrates its tables.
 
     Their views depend on nothing then, so that the columns which they use can be altered; reading
@@ -89,12 +99,13 @@ def suspend(names: Sequence[str]) -> None:
     """
     from tallykeeper.drift.suspension import suspend as run
 
-    _each(names, run)
+    _each(names, run, as_json)
 
 
 @click.command(epilog=example("tally resume shop.revenue_daily"))
-@click.argument("names", nargs=-1, required=True, metavar="NAME ...")
-def resume(names: Sequence[str]) -> None:
+@some_names_given
+@as_json
+def resume(names: Sequence[str], as_json: bool) -> None:
     """Put back tallies that were suspended; the next refresh rebuilds them.
 
     Fails where a column is missing that the SELECT uses. In the migration's own transaction call
@@ -102,7 +113,7 @@ def resume(names: Sequence[str]) -> None:
     """
     from tallykeeper.drift.suspension import resume as run
 
-    _each(names, run)
+    _each(names, run, as_json)
 
 
 def _select_tally(name: str) -> SelectTally:
@@ -116,7 +127,13 @@ def _select_tally(name: str) -> SelectTally:
         raise click.UsageError(str(error), ctx=click.get_current_context()) from error
 
 
-def _each(names: Sequence[str], run: Callable[[Engine, str], str]) -> None:
+def _each(names: Sequence[str], run: Callable[[Engine, str], str], as_json: bool) -> None:
+    from tallykeeper.cli.output.documents import emit
+
     engine = open_database()
+    done = {}
     for tally in dict.fromkeys(tally.name for tally in named(engine, names)):
-        click.echo(run(engine, tally))
+        done[tally] = run(engine, tally)
+        say(done[tally])
+    if as_json:
+        emit(done=done)

@@ -334,5 +334,6 @@ def tally_of(declared: Declared) -> SelectTally:
         description=header.description,
         windows=header.partitions != "none",
         indexes=header.indexes,
+        tags=header.tags,
         place=declared.place,
     )

@@ -16,10 +16,11 @@ from tallykeeper.declarations.validation import nearest
 
 Partitions = Literal["daily", "none"]
 PARTITIONS: tuple[Partitions, ...] = ("daily", "none")
-KEYS = ("tally", "description", "key", "window", "partitions", "index")
+KEYS = ("tally", "description", "key", "window", "partitions", "index", "tags")
 
 _LINE = re.compile(r"(?P<key>[A-Za-z][A-Za-z_-]*)[ \t]*(?P<sign>[:=])(?=\s|$)[ \t]*(?P<value>.*)")
 _COLUMN = re.compile(r'\s*(?:(?P<bare>[^\W\d][\w$]*)|"(?P<quoted>(?:[^"]|"")+)")\s*')
+TAG = re.compile(r"[A-Za-z0-9_.-]{1,63}")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _RESERVED = ("tallykeeper", "information_schema")
 _LONGEST = 63
@@ -49,7 +50,7 @@ class Header:
 
     `key` are the columns that make a row unique, `window` is the column of the time that a row
     belongs to, `partitions` whether it has windows, and Dagster a partition for each; `indexes` are
-    columns that the derived table has an index over.
+    columns that the derived table has an index over; `tags` are what it is selected by.
     """
 
     name: str | None = None
@@ -58,6 +59,7 @@ class Header:
     window: str | None = None
     partitions: Partitions | None = None
     indexes: tuple[tuple[str, ...], ...] = ()
+    tags: tuple[str, ...] = ()
 
 
 def parse_header(lines: Sequence[Line]) -> Header:
@@ -125,6 +127,8 @@ def _with(header: Header, line: Line, key: str, at: int) -> Header:
             todo = hint.removeprefix("; ") or "correct it, or leave the line out"
             raise BadHeader(line, at, expected, f"`{value}`", todo)
         return replace(header, partitions=value)
+    if key == "tags":
+        return replace(header, tags=_tags(line, at, value))
     columns = _columns(line, at, key)
     if key == "key":
         return replace(header, key=columns)
@@ -143,7 +147,18 @@ _EXAMPLES = {
     "window": "day",
     "partitions": "daily",
     "index": "product_id, day",
+    "tags": "finance, daily",
 }
+
+
+def _tags(line: Line, at: int, value: str) -> tuple[str, ...]:
+    tags = tuple(tag.strip() for tag in value.split(","))
+    for tag in tags:
+        if not TAG.fullmatch(tag):
+            expected = "words of letters, digits, _, - and points, with commas between them"
+            todo = f"write it as in `-- tags: {_EXAMPLES['tags']}`"
+            raise BadHeader(line, at, expected, f"`{tag}`", todo)
+    return tags
 
 
 def _columns(line: Line, at: int, key: str) -> tuple[str, ...]:

@@ -1,0 +1,1 @@
+"""`tally doctor`: whether everything that tallies need is there, and what to do where it is not."""
