@@ -6,6 +6,7 @@ That `dg` scaffolds, lists, checks and launches it is shown in tests/acceptance/
 from __future__ import annotations
 
 import textwrap
+import tomllib
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ from sqlalchemy import Engine, text
 
 from tallykeeper import migrate, open_engine
 from tallykeeper.dagster import Tallies
+from tallykeeper.dagster.component.scaffold import TalliesScaffolder
 from tallykeeper.dagster_names import RESOURCE
 from tallykeeper.discovery import all_systems
 from tallykeeper.settings import project_root
@@ -295,6 +297,51 @@ def test_a_name_in_two_components_is_refused_by_the_command_line(project: MakePr
     (folder.parent / "defs.yaml").write_text("type: dagster.DefsFolderComponent\n")
     with pytest.raises(Exception, match="expected a name of its own"):
         all_systems()
+
+
+def scaffolded(
+    folder: Path, root: Path | None, form: str = "yaml", *, append: bool = False
+) -> None:
+    target = folder / "defs.yaml" if append else folder
+    request = dg.ScaffoldRequest(
+        "tallykeeper.dagster.Tallies",
+        target,
+        "python" if form == "python" else "yaml",
+        root,
+        params=TalliesScaffolder.get_scaffold_params()(),
+        append=append,
+    )
+    TalliesScaffolder().scaffold(request)
+
+
+def test_what_is_scaffolded_can_be_loaded_and_is_named_once(
+    project: MakeProject, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = project(ATTRIBUTES)
+    root = folder.parents[2]
+    scaffolded(folder, root)
+    path = (folder / "defs.yaml").relative_to(root).as_posix()
+    assert f"Named {path} in {root / 'pyproject.toml'}" in capsys.readouterr().out
+    named = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["tallykeeper"]
+    assert named == {"tallies": [path, "**/defs.yaml"], "dagster_prefix": "tally"}
+    keys = load(folder).resolve_asset_graph().get_all_asset_keys()
+    assert dg.AssetKey(["tally", "shop", "orders_daily"]) in keys
+    before = (folder / "defs.yaml").read_text()
+    scaffolded(folder, None, append=True)
+    assert (folder / "defs.yaml").read_text() == f"{before}---\n{before}"
+    scaffolded(folder, None, "python")
+    assert "-> Tallies: ..." in (folder / "component.py").read_text()
+
+
+def test_a_pyproject_that_cannot_be_changed_is_said(
+    project: MakeProject, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = project(ATTRIBUTES)
+    file = folder.parents[2] / "pyproject.toml"
+    file.write_text('tool.tallykeeper = {tallies = ["x.sql"]}\n')
+    scaffolded(folder, file.parent)
+    assert "was not changed: write `tallies = " in capsys.readouterr().out
+    assert file.read_text() == 'tool.tallykeeper = {tallies = ["x.sql"]}\n'
 
 
 def test_the_page_has_every_attribute() -> None:

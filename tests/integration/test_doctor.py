@@ -168,7 +168,7 @@ def test_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, le
 def test_versions_that_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     (well,) = machine.examine_versions()
     assert (well.level, "tallykeeper" in well.found) == ("ok", True)
-    monkeypatch.setattr(machine.metadata, "requires", lambda _: ["click>=99", "nothing-such>=1"])
+    monkeypatch.setattr("importlib.metadata.requires", lambda _: ["click>=99", "no-such>=1"])
     (wrong,) = machine.examine_versions()
     assert wrong.level == "warn"
     assert "click" in wrong.found

@@ -149,7 +149,7 @@ def test_an_installed_distribution_brings_systems(project: Path) -> None:
     [
         (
             'system = ["own_shop:system"]',
-            "expected systems or tallies or page or dagster_prefix or owners, but",
+            "expected systems or tallies or page or dagster_prefix or owners or prune, but",
         ),
         ('systems = "own_shop:system"', "expected a list of texts, but it is 'own_shop:system'"),
         ('systems = ["own_shop"]', r"expected module:attribute, as in \"shop.tallies:system\""),
