@@ -176,7 +176,7 @@ def _capture(connection: Connection, tallies: Sequence[Tally]) -> Iterator[Findi
     if any(dependencies.is_recorded(connection, tally) for tally in installed):
         return
     if installed:
-        yield warn("capture", "what tallies stand on was not recorded", MIGRATE)
+        yield warn("capture", "what tallies depend on was not recorded", MIGRATE)
 
 
 def _sessions(connection: Connection, _: Sequence[Tally]) -> Iterator[Finding]:
