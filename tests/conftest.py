@@ -23,7 +23,7 @@ for _name in list(os.environ):
 
 from tallykeeper.database.connections import open_engine  # noqa: E402
 from tallykeeper.embedded import shared_server  # noqa: E402 -- after the environment was cleared
-from tests.servers import VERSIONS, Servers, in_memory  # noqa: E402
+from tests.servers import NEWEST_AND_OLDEST, VERSIONS, Servers, in_memory  # noqa: E402
 
 # Servers of a test's own write with fsync, as users' do: on a disk that takes longer than the test.
 if _memory := in_memory():
@@ -32,7 +32,7 @@ if _memory := in_memory():
 
 # Files with the longest tests first: begun last they would keep one worker busy when all others are
 # done. Within a folder the order stays as it is.
-_LONGEST_FIRST = ("browser", "concurrency", "dagster", "catalogue", "acceptance")
+_LONGEST_FIRST = ("browser", "catalogue", "concurrency", "dagster", "acceptance")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -82,11 +82,11 @@ def engine(database_url: str) -> Iterator[Engine]:
     engine.dispose()
 
 
-@pytest.fixture(params=VERSIONS)
+@pytest.fixture(params=NEWEST_AND_OLDEST)
 def any_postgres_engine(
     request: pytest.FixtureRequest, postgres_servers: Servers
 ) -> Iterator[Engine]:
-    """An engine on an empty database, once on each supported version that the machine has."""
+    """An engine on an empty database, once on the newest and once on the oldest version."""
     with postgres_servers.fresh_database(request.param) as url:
         engine = open_engine(url)
         yield engine

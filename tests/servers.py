@@ -26,6 +26,8 @@ VERSIONS = (18, 16, 15)
 _MEMORY = Path("/dev/shm")  # noqa: S108 -- a folder with a name of its own is made in it
 _ROOM_BYTES = 6 * 2**30
 _DEBIAN_PROGRAMS = Path("/usr/lib/postgresql/15/bin")
+# The newest, and the oldest that the machine has: what depends on the version changes once between.
+NEWEST_AND_OLDEST = (VERSIONS[0], VERSIONS[-1 if (_DEBIAN_PROGRAMS / "initdb").exists() else -2])
 _SETTINGS = {
     "shared_buffers": "128MB",
     "max_wal_size": "512MB",
