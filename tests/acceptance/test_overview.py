@@ -206,7 +206,7 @@ def test_verbose_shows_statements_without_values(built: Command) -> None:
     assert "shop.revenue: refreshed" in shown.out
 
 
-def test_what_changes_something_is_told_to_programs_too(built: Command, engine: Engine) -> None:
+def test_what_changes_something_is_named_to_programs_too(built: Command, engine: Engine) -> None:
     execute(engine, "INSERT INTO shop.orders (country, cents) VALUES ('c1', 7)")
     refreshed = document(built, "refresh")
     assert refreshed["ok"] is True
