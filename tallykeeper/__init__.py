@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tallykeeper.database.connections import open_engine
 from tallykeeper.declarations.batches import Batches, Lane
 from tallykeeper.declarations.tally import MAY_BE_NULL, Everything, KeyFilter, Tally, TimeKey
+from tallykeeper.declarations.windows import Windows
 from tallykeeper.errors import (
     BadLane,
     BadWindow,
@@ -92,6 +93,7 @@ __all__ = [
     "UnfinishedLane",
     "Verification",
     "Waiting",
+    "Windows",
     "Written",
     "audit",
     "backfill",

@@ -45,7 +45,7 @@ class TallyBusy(TallyError):
 
 
 class BadWindow(TallyError):
-    """A window that ends before it starts, or one on a tally that has no windows."""
+    """Bounds that begin no window of the tally, or an end before the start."""
 
 
 class BadLane(TallyError):

@@ -46,7 +46,8 @@ from sqlalchemy.exc import ProgrammingError
 
 from tallykeeper.database import sql
 from tallykeeper.database.sqlstates import MISSING_RELATION, sqlstate_of
-from tallykeeper.declarations.tally import FIRST_DAY, LAST_DAY, Tally
+from tallykeeper.declarations.tally import Tally
+from tallykeeper.declarations.windows import FIRST_DAY, LAST_DAY
 from tallykeeper.errors import NotInstalled
 
 MOST_KEYS = 20_000
@@ -514,11 +515,10 @@ def record_written(connection: Connection, tally: Tally, days: list[str], everyt
         windows = "'{(,)}'::tstzmultirange"
         parameters: tuple[Any, ...] = (tally.name,)
     else:
+        of = tally.stored_windows
         windows = (
-            # In any session's time zone, with daylight saving or without.
-            "(SELECT range_agg(tstzrange(start, start + interval '24 hours'))"
-            " FROM unnest(%s::text[]) AS day CROSS JOIN"
-            " LATERAL (SELECT (day || ' 00:00Z')::timestamptz) AS s (start))"
+            f"(SELECT range_agg(tstzrange({of.sql_start('day')}, {of.sql_end('day')}))"
+            " FROM unnest(%s::text[]) AS day)"
         )
         parameters = (tally.name, days)
     connection.exec_driver_sql(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from tallykeeper import Status, Tally
     from tallykeeper.maintain.verify import Progress as VerifyProgress
 
-day = click.DateTime(formats=["%Y-%m-%d"])
+# An hour is named in UTC, as `tally verify` names it.
+day = click.DateTime(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M%z"])
 
 
 @click.command(
@@ -255,8 +256,8 @@ def refresh(names: Sequence[str], changed: bool, as_json: bool) -> int:
     )
 )
 @name_given
-@click.option("--from", "start", type=day, metavar="D", help="First day, UTC, as in 2025-11-01.")
-@click.option("--to", "end", type=day, metavar="D", help="Day after the last, UTC: not included.")
+@click.option("--from", "start", type=day, metavar="D", help="First day, as in 2025-11-01.")
+@click.option("--to", "end", type=day, metavar="D", help="Day after the last: not included.")
 @click.option(
     "--key",
     "keys",
@@ -274,8 +275,9 @@ def rebuild(
 ) -> None:
     """Compute a tally, or some days or keys of it, anew.
 
-    The days are those from --from up to, but not including, --to. Without --from the window has
-    no beginning, without --to no end. Only rows that differ are written.
+    The days are those from --from up to, but not including, --to, in the time zone of the tally's
+    windows, UTC by default; each begins a window of it. Without --from there is no beginning,
+    without --to no end. Only rows that differ are written.
     """
     from tallykeeper import rebuild as run
     from tallykeeper import rebuild_keys
@@ -283,7 +285,7 @@ def rebuild(
     from tallykeeper.cli.output.tallies import refreshed_line
     from tallykeeper.reads.keys import key_of
 
-    if start is not None and end is not None and end <= start:
+    if start and end and (start.tzinfo is None) == (end.tzinfo is None) and end <= start:
         raise click.UsageError(
             f"the window ends ({end:%Y-%m-%d}) at or before it starts ({start:%Y-%m-%d});"
             " the end is exclusive and must be later",
@@ -303,7 +305,7 @@ def rebuild(
             raise click.UsageError(str(error), ctx=click.get_current_context()) from error
         result = rebuild_keys(engine, each, wanted)
     else:
-        result = run(engine, each, _midnight(start), _midnight(end))
+        result = run(engine, each, _moment(each, start), _moment(each, end))
     if as_json:
         emit(tallies=[result])
     else:
@@ -431,5 +433,7 @@ def incidents(names: Sequence[str], open_only: bool, as_json: bool) -> int:
     return FAILED if open_only and found else 0
 
 
-def _midnight(day: datetime | None) -> datetime | None:
-    return day.replace(tzinfo=UTC) if day is not None else None
+def _moment(tally: Tally, day: datetime | None) -> datetime | None:
+    if day is None or day.tzinfo is not None:
+        return day
+    return tally.windows.start_of_day(day.date())

@@ -1,7 +1,8 @@
 """From a system's declarations to its Dagster assets and checks; it knows no particular system.
 
 Source tables become external assets, so that the lineage begins at the raw data; each tally an
-asset, with daily partitions where it has windows, and with its lanes where it is built in batches.
+asset, with a partition for each window where it has them, and with its lanes where it is built in
+batches.
 What only one system has (tables that it processes itself, reports, housekeeping) it brings along.
 What a materialization does is in `materialization.py` and `lanes.py`, the checks are in
 `checks.py`. Building all this touches no database.
@@ -25,7 +26,9 @@ from tallykeeper.dagster.checks import checks_of
 from tallykeeper.dagster.database import Database
 from tallykeeper.dagster.metadata import code_references, columns, incident_summary
 from tallykeeper.dagster.metadata.sql_layout import laid_out
+from tallykeeper.dagster.partitions import of_windows
 from tallykeeper.dagster_names import asset_path
+from tallykeeper.declarations.windows import DAYS, Windows
 from tallykeeper.discovery import why_left_out
 from tallykeeper.operations.partition_windows import Span
 from tallykeeper.settings import fresh_seconds
@@ -91,7 +94,7 @@ def build_assets(
     daily_checks: Sequence[dg.AssetChecksDefinition] = (),
     owners: Sequence[str] = (),
 ) -> SystemAssets:
-    """The assets and checks of `system`.
+    """The assets and checks of `system`; `partitions` are those of tallies by days in UTC.
 
     `extras` adds metadata of a tally's own, `checks` those that only this system has. `more` are
     assets besides the tallies that the hourly run materializes too, in the order of the lineage:
@@ -145,7 +148,7 @@ def processed_specs(system: System, owners: Sequence[str] = ()) -> list[dg.Asset
 
 
 def is_partitioned(tally: Tally) -> bool:
-    """Whether its asset has partitions: days, or the lanes of its batches."""
+    """Whether its asset has partitions: its windows, or the lanes of its batches."""
     return tally.time_key is not None or lanes_of(tally) is not None
 
 
@@ -179,6 +182,7 @@ def _asset(
     extra: Extra | None,
     owners: Sequence[str],
 ) -> dg.AssetsDefinition:
+    windowed = partitions_of(tally, partitions) if tally.time_key is not None else None
     with warnings.catch_warnings():
         # Backfill policies may change between minor versions of Dagster, of which we admit one.
         warnings.simplefilter("ignore", dg.BetaWarning)
@@ -203,14 +207,14 @@ def _asset(
             # Of another SELECT everything is computed anew by the next run.
             code_version=tally.declaration_hash(),
             freshness_policy=_freshness(),
-            partitions_def=partitions if tally.time_key is not None else lanes_of(tally),
+            partitions_def=windowed or lanes_of(tally),
             # One run whatever the range: the rebuild is one statement, or one row of batches.
             backfill_policy=(dg.BackfillPolicy.single_run() if is_partitioned(tally) else None),
             # One that is left out materializes nothing, and its checks are passed over with it.
             output_required=False,
         )
-    if tally.time_key is not None:
-        return as_asset(_windowed(system, tally, partitions, extra))
+    if windowed is not None:
+        return as_asset(_windowed(system, tally, windowed, extra))
     if tally.batches is not None:
         return as_asset(_batched(system, tally, extra))
     return as_asset(_whole(system, tally, extra))
@@ -230,8 +234,10 @@ def _is_left_out(
 
 
 def _windowed(
-    system: System, tally: Tally, partitions: dg.DailyPartitionsDefinition, extra: Extra | None
+    system: System, tally: Tally, partitions: dg.TimeWindowPartitionsDefinition, extra: Extra | None
 ) -> Callable[..., Materialized]:
+    windows = tally.windows
+
     def materialize(context: dg.AssetExecutionContext, tally_database: Database) -> Materialized:
         engine = tally_database.engine()
         if _is_left_out(context, engine, system, tally):
@@ -239,7 +245,8 @@ def _windowed(
         # What Materialize means in the UI, on the asset's page as on a job's, follows from the run.
         rebuilds = bool(materialization.own_partitions(context))
         act = materialization.rebuild_windowed if rebuilds else materialization.refresh_windowed
-        yield act(context, engine, tally, span_of(partitions), lambda: _more(tally, extra, engine))
+        span = span_of(partitions, windows)
+        yield act(context, engine, tally, span, lambda: _more(tally, extra, engine))
 
     return materialize
 
@@ -277,12 +284,19 @@ def _whole(system: System, tally: Tally, extra: Extra | None) -> Callable[..., M
     return materialize
 
 
-def span_of(partitions: dg.DailyPartitionsDefinition) -> Span:
+def partitions_of(
+    tally: Tally, daily: dg.TimeWindowPartitionsDefinition
+) -> dg.TimeWindowPartitionsDefinition:
+    """The partitions of a tally that has windows; `daily` are those of days in UTC."""
+    return daily if tally.windows == DAYS else of_windows(tally.windows)
+
+
+def span_of(partitions: dg.TimeWindowPartitionsDefinition, windows: Windows) -> Span:
     """The partitions that there are now. Raises dagster.Failure where there is none."""
     first, last = partitions.get_first_partition_key(), partitions.get_last_partition_key()
     if first is None or last is None:
         raise dg.Failure(f"{partitions} has no partition: its first day is still to come")
-    return Span(first, last)
+    return Span(first, last, windows)
 
 
 def _more(tally: Tally, extra: Extra | None, engine: Engine) -> Mapping[str, dg.MetadataValue]:

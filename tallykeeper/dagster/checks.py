@@ -33,7 +33,7 @@ from tallykeeper.operations.differences import (
     repair_of,
     sentence,
 )
-from tallykeeper.operations.partition_windows import runs_of_days, spelled_out
+from tallykeeper.operations.partition_windows import spelled_out
 from tallykeeper.settings import fresh_seconds
 
 MATCHES_SOURCE = "matches_source"
@@ -227,10 +227,10 @@ def verdict(
         return dg.AssetCheckResult(
             passed=False,
             severity=dg.AssetCheckSeverity.ERROR,
-            description=sentence(found),
+            description=sentence(tally, found),
             metadata=metadata,
         )
-    runs = runs_of_days(found.days)
+    runs = tally.windows.runs(found.days)
     if runs:
         metadata["windows"] = dg.MetadataValue.text(spelled_out(runs))
     metadata["keys"] = differences_table(tally, found.differences[:MOST_SHOWN])
@@ -240,7 +240,7 @@ def verdict(
     return dg.AssetCheckResult(
         passed=False,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=sentence(found),
+        description=sentence(tally, found),
         metadata=metadata,
     )
 

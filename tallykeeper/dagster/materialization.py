@@ -20,7 +20,7 @@ import tallykeeper
 from tallykeeper import BackfillRunning, Tally, TallyBusy
 from tallykeeper.dagster._internals import report_materializations
 from tallykeeper.dagster.metadata import materializations
-from tallykeeper.operations.partition_windows import Span, runs_of_days, spelled_out
+from tallykeeper.operations.partition_windows import Span, spelled_out
 
 # Another refresh or a long rebuild holds the tally: worth waiting for, not for ever.
 BUSY_RETRIES = 5
@@ -42,7 +42,7 @@ def refresh_windowed(
     done = retry_while_busy(lambda: tallykeeper.refresh(engine, tally))
     reported = context.instance.get_materialized_partitions(context.asset_key)
     touched: dict[str, Metadata] = {
-        **{day: materializations.UNTOUCHED for day in span.days() if day not in reported},
+        **{each: materializations.UNTOUCHED for each in span.partitions() if each not in reported},
         **materializations.by_partition([done], span, materializations.why_rebuilt(done)),
     }
     return report(
@@ -58,7 +58,7 @@ def rebuild_windowed(
 ) -> Result:
     """Compute the run's partitions anew; neighbours in one go."""
     own = own_partitions(context)
-    days = spelled_out(runs_of_days(own))
+    days = spelled_out(span.of.runs(own))
     context.log.info("%s: rebuilding %s", tally.name, days)
     reason = f"{materializations.REQUESTED}: {days}"
     done = [

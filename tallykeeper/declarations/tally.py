@@ -37,7 +37,8 @@ from tallykeeper.declarations import combining, validation
 from tallykeeper.declarations.batches import Batches
 from tallykeeper.declarations.combining import Combine, Membership
 from tallykeeper.declarations.expression_risks import may_raise
-from tallykeeper.errors import DeclarationError
+from tallykeeper.declarations.windows import DAYS, Unit, Windows
+from tallykeeper.errors import BadWindow, DeclarationError
 
 Event = Literal["insert", "update", "delete"]
 
@@ -46,7 +47,6 @@ LOGGED_AT = "logged_at"
 PART = "part"
 # Of columns that statements have beside them.
 RESERVED_PREFIX = "tally_"
-UNITS = ("day", "hour")
 
 # The transition tables of a statement.
 SIDES: dict[Event, tuple[str, ...]] = {
@@ -65,8 +65,6 @@ adopted: the declarations over it are right with nulls."""
 
 # Stands for a condition in the text of a SELECT; no name can have this character.
 WHERE_FRESH = "\0fresh\0"
-FIRST_DAY = "0001-01-01"
-LAST_DAY = "9999-12-31"
 
 
 def may_be_null(column: Column[Any]) -> bool:
@@ -76,13 +74,23 @@ def may_be_null(column: Column[Any]) -> bool:
 
 @dataclass(frozen=True)
 class TimeKey:
-    """The time column of a tally's key: the start of each `unit`, UTC.
+    """The time column of a tally's key: the start of each `unit` in a time zone.
 
-    Windows for rebuilds are days whatever the unit, half-open.
+    `partitions` are the windows of rebuilds and of Dagster's partitions, where they are others than
+    the unit's; those of hours are days.
     """
 
     column: str
-    unit: Literal["day", "hour"]
+    unit: Unit
+    zone: str = "UTC"
+    partitions: Windows | None = None
+
+    @property
+    def windows(self) -> Windows:
+        """The half-open windows of rebuilds."""
+        if self.partitions is not None:
+            return self.partitions
+        return Windows("day" if self.unit == "hour" else self.unit, self.zone)
 
 
 class KeyFilter(ABC):
@@ -114,20 +122,42 @@ class Everything(KeyFilter):
 
 @dataclass(frozen=True)
 class Between(KeyFilter):
-    """The keys of one window, half-open; None is an open end."""
+    """The keys from the start of a window up to that of another; None is an open end.
+
+    Before the first there are also the nulls.
+    """
 
     time_key: TimeKey
     start: datetime | None
     end: datetime | None
 
+    def __post_init__(self) -> None:
+        """Raise BadWindow where a bound is none of the windows', or the end not after the start."""
+        for moment in (self.start, self.end):
+            why = self.time_key.windows.why_no_bound(moment) if moment is not None else ""
+            if why:
+                raise BadWindow(f"{moment} {why}")
+        if self.start is not None and self.end is not None and self.start >= self.end:
+            first, last = (self.time_key.windows.label(at) for at in (self.start, self.end))
+            raise BadWindow(
+                f"the window ends ({last}) at or before it starts ({first});"
+                " the end is exclusive and must be later"
+            )
+
     def condition(self, tally: Tally, alias: str) -> str:
         at = f"{alias}.{sql.quote(self.time_key.column)}"
         conditions = []
         if self.start is not None:
-            conditions.append(f"{at} >= {sql.literal(self.start.isoformat())}::timestamptz")
+            conditions.append(f"{at} >= {self._bound(tally, self.start)}")
         if self.end is not None:
-            conditions.append(f"{at} < {sql.literal(self.end.isoformat())}::timestamptz")
+            conditions.append(f"{at} < {self._bound(tally, self.end)}")
+            if self.start is None and tally.table.c[self.time_key.column].nullable:
+                conditions = [f"({conditions[0]} OR {at} IS NULL)"]
         return " AND ".join(conditions) or "true"
+
+    def _bound(self, tally: Tally, moment: datetime) -> str:
+        label = self.time_key.windows.label(moment)
+        return tally.stored_windows.sql_start(sql.literal(label))
 
     def __call__(self, **expressions: ColumnElement[Any]) -> list[ColumnElement[bool]]:
         instant = expressions.get(self.time_key.column)
@@ -531,19 +561,28 @@ class Tally(ABC):
         stored = f"{alias}.{sql.quote(name)}"
         return f"{stored} AT TIME ZONE 'UTC' AS {sql.quote(name)}" if name in naive else stored
 
+    @property
+    def windows(self) -> Windows:
+        """The windows that it is rebuilt by; without a time key it has none, and those are days."""
+        return DAYS if self.time_key is None else self.time_key.windows
+
+    @property
+    def stored_windows(self) -> Windows:
+        """The same for the values of the time column, which without time zone are read as UTC."""
+        time_key = self.time_key
+        if time_key is None or getattr(self.table.c[time_key.column].type, "timezone", False):
+            return self.windows
+        return Windows(self.windows.unit)
+
     def day_of(self, alias: str) -> str:
-        """The day (`2025-11-20`) of a row's window; null for a tally without windows.
+        """The label of a row's window, its first day; null for a tally without windows.
 
         PostgreSQL's times reach beyond the years that Python's dates can hold: those are the
         first and the last day.
         """
         if self.time_key is None:
             return "NULL::text"
-        at = f"{alias}.{sql.quote(self.time_key.column)}"
-        return (
-            f"to_char(least(greatest({at}, '{FIRST_DAY}Z'::timestamptz),"
-            f" '{LAST_DAY}Z'::timestamptz) AT TIME ZONE 'UTC', 'YYYY-MM-DD')"
-        )
+        return self.stored_windows.sql_label(f"{alias}.{sql.quote(self.time_key.column)}")
 
     def lenient_rows(self, relation: str) -> str | None:
         """A SELECT of `columns` and of why a key cannot be computed, for the keys in `relation`.
@@ -628,10 +667,11 @@ class Tally(ABC):
                 f"{self.name}: the time key's column {time_key.column!r} must be part of the key"
                 f" ({', '.join(self.key)})"
             )
-        if time_key.unit not in UNITS:
+        if time_key.unit not in ("day", "hour") or time_key.zone != "UTC":
+            zone = "" if time_key.zone == "UTC" else f" in {time_key.zone}"
             raise DeclarationError(
-                f"{self.name}: the time key's unit is {time_key.unit!r}; expected one of"
-                f" {', '.join(UNITS)}"
+                f"{self.name}: the time key's unit is {time_key.unit!r}{zone}; expected one of day,"
+                " hour in UTC; others need a SELECT, or `partitions`"
             )
         at = self.table.c[time_key.column].type
         if not isinstance(at, DateTime) or not at.timezone:

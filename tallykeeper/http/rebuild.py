@@ -101,8 +101,8 @@ def router(systems: Sequence[System]) -> APIRouter:
     def rebuild(
         request: Request,
         name: str,
-        start: Annotated[Day | None, Query(description="First day, UTC.")] = None,
-        end: Annotated[Day | None, Query(description="Last day, UTC, included.")] = None,
+        start: Annotated[Day | None, Query(description="First day, in their time zone.")] = None,
+        end: Annotated[Day | None, Query(description="Last day, included.")] = None,
         key: Annotated[
             list[str] | None,
             Query(
@@ -200,7 +200,7 @@ def _requested(
     asset = _asset(dagster, tally)
     partitions = asset["partitionKeys"]
     if partitions:
-        wanted = partitions if tally.time_key is None else _within(partitions, start, end)
+        wanted = _within(tally, partitions, start, end)
         params: dict[str, Any] = {"assetSelection": [key], "partitionNames": wanted}
         launched = dagster.ask(_BACKFILL, params=params | {"title": f"rebuild {tally.name}"})
         number = _launched(launched, "LaunchBackfillSuccess")["backfillId"]
@@ -210,12 +210,15 @@ def _requested(
     return _answer(dagster, tally, None, run_id=number)
 
 
-def _within(partitions: list[str], start: date | None, end: date | None) -> list[str]:
-    """The days asked for; the first is open to the past, and the last to the future."""
+def _within(tally: Tally, partitions: list[str], start: date | None, end: date | None) -> list[str]:
+    """The windows of the days asked for; the first is open to the past, the last to the future."""
+    if tally.time_key is None:
+        return partitions
     first, last = partitions[0], partitions[-1]
-    lowest = first if start is None else min(max(start.isoformat(), first), last)
-    highest = last if end is None else max(min(end.isoformat(), last), first)
-    return [day for day in partitions if lowest <= day <= highest]
+    windows = tally.windows
+    lowest = first if start is None else min(max(windows.of_day(start), first), last)
+    highest = last if end is None else max(min(windows.last_of_day(end), last), first)
+    return [each for each in partitions if lowest <= each <= highest]
 
 
 def _whole(asset: dict[str, Any], key: dict[str, Any]) -> dict[str, Any]:

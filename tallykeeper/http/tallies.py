@@ -6,7 +6,7 @@ No SQL over tallies here: rows and groups are the library's reads.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query
@@ -20,6 +20,7 @@ from tallykeeper import NotInstalled, System, Tally
 from tallykeeper.catalog import privileges
 from tallykeeper.database import sql
 from tallykeeper.declarations.validation import nearest
+from tallykeeper.declarations.windows import Unit
 from tallykeeper.http.answers import Answer
 from tallykeeper.http.database import Provider, Snapshots
 from tallykeeper.http.parameters import Day, Moment
@@ -66,12 +67,17 @@ class KeyColumn(BaseModel):
 
 
 class TimeColumn(BaseModel):
-    """The column of the key that `start` and `end` are about, and what its values begin."""
+    """The column of the key that `start` and `end` are about, and what its values begin.
+
+    Days are those of the time zone `zone`. A rebuild computes whole windows.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     column: str
-    unit: Literal["day", "hour"]
+    unit: Unit
+    zone: str
+    windows: Unit
 
 
 class Described(BaseModel):
@@ -148,8 +154,8 @@ def router(provider: Provider, systems: Sequence[System]) -> APIRouter:
         group_by: Names = None,
         measures: Names = None,
         where: Where = None,
-        start: Annotated[Day | None, Query(description="First day, UTC.")] = None,
-        end: Annotated[Day | None, Query(description="The day after the last, UTC.")] = None,
+        start: Annotated[Day | None, Query(description="First day, in the time zone.")] = None,
+        end: Annotated[Day | None, Query(description="The day after the last.")] = None,
         limit: Annotated[int, Query(ge=1, le=MOST_GROUPS)] = 1_000,
     ) -> Response:
         """A tally's rows put together by columns of its key: `group_by=course_id,day:week`."""
@@ -184,8 +190,12 @@ def router(provider: Provider, systems: Sequence[System]) -> APIRouter:
         table: str,
         where: Where = None,
         null: Names = None,
-        start: Annotated[Moment | None, Query(description="The first moment, or day.")] = None,
-        end: Annotated[Moment | None, Query(description="The first that is left out.")] = None,
+        start: Annotated[
+            Day | Moment | None, Query(description="The first moment, or day.")
+        ] = None,
+        end: Annotated[
+            Day | Moment | None, Query(description="The first that is left out.")
+        ] = None,
         order: Names = None,
         columns: Names = None,
         limit: Annotated[int, Query(ge=1, le=MOST_ROWS)] = 1_000,
@@ -238,7 +248,12 @@ def _described(connection: Connection, tallies: Sequence[Tally]) -> list[dict[st
             "key": _columns(tally, tally.key),
             "measures": _columns(tally, [n for n in readable(tally) if n not in tally.key]),
             "time_key": tally.time_key
-            and {"column": tally.time_key.column, "unit": tally.time_key.unit},
+            and {
+                "column": tally.time_key.column,
+                "unit": tally.time_key.unit,
+                "zone": tally.time_key.zone,
+                "windows": tally.windows.unit,
+            },
             "address": f"/api/tallies/{quote(tally.system, '')}/{quote(tally.table.name, '')}",
         }
         for tally in privileges.readable(connection, tallies)

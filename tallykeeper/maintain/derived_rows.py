@@ -112,7 +112,9 @@ def _fill(connection: Connection, tally: Tally, scope: KeyFilter) -> tuple[Writt
     if tally.time_key is not None:
         at = sql.quote(tally.time_key.column)
         # Spelling a day out costs more than finding it, and there are fewer days than rows.
-        day = f"date_trunc('day', d.{at}, 'UTC')"
+        of = tally.stored_windows
+        has_days = of.zone == "UTC" and of.unit != "hour"
+        day = f"date_trunc('day', d.{at}, 'UTC')" if has_days else f"d.{at}"
     outcome = outcome_of(
         connection,
         f"""

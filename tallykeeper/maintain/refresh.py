@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Engine
@@ -94,20 +94,22 @@ def rebuild(
 ) -> Refreshed:
     """Compute the keys of a window anew from the sources, and write those rows that differ.
 
-    The window is half-open, [start, end), in aware datetimes; None is an open end, and two of
-    them are everything. The window's pending deltas are consumed with it. Marks of a recomputed
-    tally stay pending unless everything is rebuilt, for one may concern other windows too. A
-    tally that is built in batches is so here too, from the start; `on_progress` is called for them.
+    The window is half-open, [start, end), in aware datetimes that begin one of `tally.windows`
+    each; None is an open end, and two of them are everything. The window's pending deltas are
+    consumed with it. Marks of a recomputed tally stay pending unless everything is rebuilt, for one
+    may concern other windows too. A tally that is built in batches is so here too, from the start;
+    `on_progress` is called for them.
 
     Raises BadWindow, NotInstalled, TallyBusy, or SQLAlchemy's errors; nothing is changed then.
     """
-    _check_time_key(tally, start, end)
-    if tally.batches is not None:
-        return _in_batches(engine, tally, True, on_progress)
     everything = start is None and end is None
     scope: KeyFilter = Everything()
-    if not everything and tally.time_key is not None:
+    if not everything:
+        if tally.time_key is None:
+            raise BadWindow(f"{tally.name} has no windows; rebuild all of it")
         scope = Between(tally.time_key, start, end)
+    if tally.batches is not None:
+        return _in_batches(engine, tally, True, on_progress)
     started = time.perf_counter()
 
     def work(connection: Connection, _: Installed) -> Refreshed:
@@ -212,25 +214,6 @@ def _both(done: Sequence[Backfilled], after: Refreshed) -> Refreshed:
         oldest_change=min(oldest, default=None),
         changes_by_day=added([*(w for b in done for w in b.written), *after.changes_by_day]),
     )
-
-
-def _check_time_key(tally: Tally, start: datetime | None, end: datetime | None) -> None:
-    if (start or end) and tally.time_key is None:
-        raise BadWindow(f"{tally.name} has no windows; rebuild all of it")
-    for moment in (start, end):
-        if moment is not None and moment.tzinfo is None:
-            raise BadWindow(f"{moment} has no time zone; windows are in UTC")
-        if moment is not None and moment != _midnight(moment):
-            raise BadWindow(f"{moment} is not midnight UTC; windows are whole days")
-    if start is not None and end is not None and start >= end:
-        raise BadWindow(
-            f"the window ends ({end:%Y-%m-%d}) at or before it starts ({start:%Y-%m-%d});"
-            " the end is exclusive and must be later"
-        )
-
-
-def _midnight(moment: datetime) -> datetime:
-    return moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def _rebuild(connection: Connection, tally: Tally, scope: KeyFilter) -> Outcome:

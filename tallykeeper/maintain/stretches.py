@@ -175,7 +175,8 @@ def axis_of(connection: Connection, tally: Tally, before: str | None = None) -> 
     names = [tally.time_key.column] if tally.time_key is not None else list(tally.group)
     relation = sql.name_of(tally.table)
     rows = connection.exec_driver_sql(_COLUMNS, (relation, names, names)).all()
-    unit = tally.time_key.unit if tally.time_key is not None else None
+    # Stretches end with a day in UTC, whatever the windows are: any moment would do.
+    unit = None if tally.time_key is None else "hour" if tally.time_key.unit == "hour" else "day"
     kind = "timestamp with time zone"
     axes = [
         (Axis(r.name, kind if unit else r.type, None if unit else r.collation, unit), r)

@@ -20,6 +20,7 @@ from tallykeeper.catalog import state
 from tallykeeper.catalog.transactions import comparing, comparing_retried
 from tallykeeper.database import sql
 from tallykeeper.declarations.tally import Between, Everything, InWindows, KeyFilter, Keys, Tally
+from tallykeeper.declarations.windows import Bounds
 from tallykeeper.drift import dependencies
 from tallykeeper.errors import NotInstalled
 from tallykeeper.faults import manual_writes, quarantine
@@ -33,8 +34,6 @@ from tallykeeper.select.tally import SelectTally
 TOUCHED = "pg_temp.tally_windows"
 TOUCHED_KEYS = "pg_temp.tally_touched"
 SHOWN_DIFFERENCES = 100
-
-Bounds = tuple[datetime | None, datetime | None]
 
 
 @dataclass(frozen=True)
@@ -102,11 +101,12 @@ def verify(
 ) -> Verification:
     """Compare all keys, or those of `windows`, or those that were written since the last verify.
 
-    `windows` are half-open pairs of aware datetimes, None being an open end. At most `limit`
+    `windows` are half-open pairs of aware datetimes that begin one of `tally.windows` each, None
+    being an open end. At most `limit`
     differences are returned with their values; all are counted. All keys of a big tally are
     compared in stretches of a snapshot each; `on_progress` is called after each stretch.
 
-    Raises NotInstalled, or SQLAlchemy's errors.
+    Raises BadWindow, NotInstalled, or SQLAlchemy's errors.
     """
     if windows is None:
         return _everything(engine, tally, limit, on_progress)
@@ -351,6 +351,9 @@ def _scopes(
         "SELECT bool_and(starts_at IS NOT NULL AND ends_at IS NOT NULL) AS bounded,"
         f" count(*) AS windows FROM {TOUCHED}",
     ).one()
+    if _seen(connection, tally, state.unverified_keys):
+        # Of the time before the tally had windows.
+        return [Everything()]
     if not seen.windows:
         return []
     if not seen.bounded:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import date
 from typing import Any
 
 from sqlalchemy import Connection
@@ -16,9 +15,9 @@ from sqlalchemy import Connection
 from tallykeeper import Difference, Tally, Verification, capture_faults, likely_cause
 from tallykeeper.catalog.state import is_there
 from tallykeeper.dagster_names import asset_address
-from tallykeeper.declarations.tally import FIRST_DAY, LAST_DAY
+from tallykeeper.declarations.windows import FIRST_DAY, LAST_DAY, Windows
 from tallykeeper.faults import incidents, manual_writes
-from tallykeeper.operations.partition_windows import ONE_DAY, runs_of_days, spelled_out
+from tallykeeper.operations.partition_windows import spelled_out
 
 # With more runs of days than this, one command for everything is easier than one for each.
 MOST_COMMANDS = 5
@@ -33,11 +32,11 @@ SIDES = ("stored", "expected")
 VERIFY = "tally verify"
 
 
-def sentence(found: Verification) -> str:
+def sentence(tally: Tally, found: Verification) -> str:
     """What is wrong, of a comparison that found something: keys that differ, or in quarantine."""
     if not found.differing:
         return _quarantined(found)
-    runs = runs_of_days(found.days)
+    runs = tally.windows.runs(found.days)
     keys = "key differs" if found.differing == 1 else "keys differ"
     where = f", on {spelled_out(runs)}" if runs else ""
     said = f"{found.differing:,} {keys} from the sources{where}."
@@ -69,13 +68,13 @@ def record(connection: Connection, tally: Tally, found: Verification) -> None:
         details[incidents.REPAIR] = repair_of(tally, found)
         details["keys"] = records_of(tally, found.differences[:MOST_KEYS])
         if found.days:
-            details["windows"] = spelled_out(runs_of_days(found.days))
+            details["windows"] = spelled_out(tally.windows.runs(found.days))
     is_new = incidents.open_of(connection, tally.name, incidents.DIFFERS) is None
     _report(
         connection,
         tally,
         incidents.DIFFERS,
-        sentence(found),
+        sentence(tally, found),
         cause=likely_cause(connection, tally) if is_new else None,
         differing=found.differing,
         **details,
@@ -109,10 +108,10 @@ def _report(
 def repair_of(tally: Tally, found: Verification) -> dict[str, Any]:
     """What a repair has to rebuild, as JSON: the config of the job `repair`, but for the incident.
 
-    `days` are runs of days, each by its first and its last, of a tally with windows; `keys` the
-    differing keys of one without. Where they are too many, or not all known, `everything`.
+    `days` are runs of windows, each by its first and its last, by their first days; `keys` the
+    differing keys of a tally without. Where they are too many, or not all known, `everything`.
     """
-    runs = runs_of_days(found.days)
+    runs = tally.windows.runs(found.days)
     days = [[first, last] for first, last in runs] if len(runs) <= MOST_REPAIRED_RUNS else None
     keys = None
     if tally.time_key is None and len(found.differences) == found.differing:
@@ -144,16 +143,17 @@ def measures_of(tally: Tally) -> Sequence[str]:
 
 def repair_commands(tally: Tally, days: Sequence[str]) -> list[str]:
     """The commands that rebuild the windows of `days`, or the whole tally if they are many."""
-    runs = runs_of_days(days)
+    runs = tally.windows.runs(days)
     if not runs or len(runs) > MOST_COMMANDS:
         return [f"tally rebuild {tally.name}"]
-    return [f"tally rebuild {tally.name}{_bounds(first, last)}" for first, last in runs]
+    bounds = (_bounds(tally.windows, first, last) for first, last in runs)
+    return [f"tally rebuild {tally.name}{each}" for each in bounds]
 
 
-def _bounds(first: str, last: str) -> str:
+def _bounds(windows: Windows, first: str, last: str) -> str:
     # What lies beyond Python's dates is reported on the first or the last day there is.
     start = "" if first == FIRST_DAY else f" --from {first}"
-    end = "" if last == LAST_DAY else f" --to {date.fromisoformat(last) + ONE_DAY}"
+    end = "" if last == LAST_DAY else f" --to {windows.next(last)}"
     return start + end
 
 

@@ -1,68 +1,50 @@
-"""Which window a partition stands for, and on which partition a day is reported.
+"""Which windows a tally's partitions stand for, and on which partition a window is reported.
 
-One partition is one UTC day. The first is open towards the past and the last towards the future,
-so that all partitions together cover every row there is: a photograph dated 1904, a camera whose
-clock was set to 2036. Plain dates and text; no database, no Dagster.
+One partition is one window (`declarations/windows.py`), by the window's label. The first is open
+towards the past and the last towards the future, so that all partitions together cover every row
+there is: a photograph dated 1904, a camera whose clock was set to 2036. No database, no Dagster.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
 
-Bounds = tuple[datetime | None, datetime | None]
-
-ONE_DAY = timedelta(days=1)
+from tallykeeper.declarations.windows import DAYS, Bounds, Windows
 
 
 @dataclass(frozen=True)
 class Span:
-    """The first and the last partition that there are, as dates like `2025-11-20`."""
+    """The first and the last partition that there are, by their labels, like `2025-11-20`."""
 
     first: str
     last: str
+    of: Windows = DAYS
 
-    def partition_of(self, day: str) -> str:
-        """The partition on which `day` is reported.
+    def partition_of(self, label: str) -> str:
+        """The partition on which a window is reported.
 
-        Dates of four-digit years sort as text as they do in time.
+        Labels of four-digit years sort as text as they do in time.
         """
-        return max(self.first, min(day, self.last))
+        return max(self.first, min(label, self.last))
 
-    def days(self) -> list[str]:
+    def partitions(self) -> list[str]:
         """All partitions, in order."""
-        first, last = date.fromisoformat(self.first), date.fromisoformat(self.last)
-        return [(first + n * ONE_DAY).isoformat() for n in range((last - first).days + 1)]
+        return self.of.between(self.first, self.last)
 
     def windows(self, partitions: Iterable[str]) -> list[Bounds]:
         """The half-open windows of `partitions`, in order; neighbours are one window."""
-        return [
-            (
-                None if first <= self.first else _midnight(date.fromisoformat(first)),
-                None if last >= self.last else _midnight(date.fromisoformat(last) + ONE_DAY),
+        found = []
+        for first, last in self.of.runs(partitions):
+            start, end = self.of.bounds(first, last)
+            found.append(
+                (None if first <= self.first else start, None if last >= self.last else end)
             )
-            for first, last in runs_of_days(partitions)
-        ]
-
-
-def runs_of_days(days: Iterable[str]) -> list[tuple[str, str]]:
-    """The days as unbroken runs, each by its first and its last day, in order."""
-    runs: list[tuple[str, str]] = []
-    for day in sorted(set(days)):
-        if runs and date.fromisoformat(day) - date.fromisoformat(runs[-1][1]) == ONE_DAY:
-            runs[-1] = (runs[-1][0], day)
-        else:
-            runs.append((day, day))
-    return runs
+        return found
 
 
 def spelled_out(runs: Sequence[tuple[str, str]], most: int = 10) -> str:
-    """Runs of days for a reader: `2025-01-01, 2025-02-01 to 2025-02-14 and 3 more`."""
+    """Runs of windows for a reader: `2025-01-01, 2025-02-01 to 2025-02-14 and 3 more`."""
     words = [first if first == last else f"{first} to {last}" for first, last in runs[:most]]
     left = len(runs) - len(words)
     return ", ".join(words) + (f" and {left} more" if left > 0 else "")
-
-
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, time(), UTC)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -38,6 +38,7 @@ from tallykeeper.database.sqlstates import (
     sqlstate_of,
 )
 from tallykeeper.declarations.validation import nearest
+from tallykeeper.declarations.windows import DAYS, Windows
 from tallykeeper.input.loading import parse_time, text_fault
 from tallykeeper.reads.keys import INFINITE, value_of
 from tallykeeper.reads.live_reads import read
@@ -88,10 +89,11 @@ class Conditions:
     def within(self, start: date | None, end: date | None) -> None:
         """Keep rows of the time column from `start` up to `end`, not included.
 
-        Raises ValueError.
+        A date is the day in the time zone of the column. Raises ValueError.
         """
         at = self._tally.time_key
-        first, last = _moment(start), _moment(end)
+        days = Windows("day", at.zone) if at is not None else DAYS
+        first, last = _moment(start, days), _moment(end, days)
         for name, bound, sign in (("start", first, ">="), ("end", last, "<")):
             if bound is None:
                 continue
@@ -99,13 +101,15 @@ class Conditions:
                 raise ValueError(
                     f"Expected no {name}, for {self._tally.name} has no days; leave it out."
                 )
-            is_midnight = bound == END or bound.astimezone(UTC).time() == time()
-            if at.unit == "day" and not is_midnight:
+            if at.unit == "day" and bound != END and days.why_no_bound(bound):
                 raise ValueError(
-                    f"Expected a day as {name}, for {at.column} is a day in UTC, but it is"
+                    f"Expected a day as {name}, for {at.column} is a {days}, but it is"
                     f" {bound.isoformat()}."
                 )
-            self.sql.append(f"v.{sql.quote(at.column)} {sign} {self.parameter(bound)}")
+            zoned = getattr(self._tally.table.c[at.column].type, "timezone", False)
+            local = bound if zoned or bound == END else bound.astimezone(days.tzinfo)
+            value = self.parameter(local if zoned else local.replace(tzinfo=None))
+            self.sql.append(f"v.{sql.quote(at.column)} {sign} {value}")
         if first is not None and last is not None and first > last:
             raise ValueError(
                 f"Expected a start that is not after the end, but {first.isoformat()} is after"
@@ -195,9 +199,9 @@ def shown(column: Column[Any], expression: str, form: str = INSTANT) -> str:
     return f"to_jsonb({expression})"
 
 
-def written(moment: str, form: str) -> str:
+def written(moment: str, form: str, zone: str = "UTC") -> str:
     """A time as text, as it may lie before the year 1, after 9999, or at infinity."""
-    said = f"to_char({moment} AT TIME ZONE 'UTC', '{form}')"
+    said = f"to_char({moment} AT TIME ZONE {sql.literal(zone)}, '{form}')"
     return (
         f"CASE WHEN NOT isfinite({moment}) THEN ({moment})::text"
         f" WHEN {moment} < {FIRST} THEN {said} || ' BC' ELSE {said} END"
@@ -211,9 +215,9 @@ def _moment_named(name: str, given: str) -> datetime:
         raise ValueError(f"Expected a time in {name}: {error}.") from error
 
 
-def _moment(given: date | None) -> Any:
+def _moment(given: date | None, days: Windows = DAYS) -> Any:
     if given is None:
         return None
     if not isinstance(given, datetime):
-        return datetime.combine(given, time(), UTC)
+        return days.start_of_day(given)
     return given if given.tzinfo is not None else given.replace(tzinfo=UTC)

@@ -15,12 +15,13 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Column, Connection, DateTime, Integer
+from sqlalchemy import Column, Connection, Date, DateTime, Integer
 
 from tallykeeper import Tally
 from tallykeeper.database import sql
 from tallykeeper.declarations.combining import Membership
 from tallykeeper.declarations.validation import nearest
+from tallykeeper.declarations.windows import UNITS, Unit
 from tallykeeper.reads.conditions import (
     DAY,
     END,
@@ -38,7 +39,6 @@ ROWS = "rows"
 """How many rows of the tally are in a group; not there where a column has that name."""
 
 PERIODS = ("week", "month", "year")
-UNITS = ("hour", "day", "week", "month", "year")
 MOST_GROUPS = 100_000
 _FORMS = dict.fromkeys(UNITS, DAY) | {"hour": HOUR}
 _LARGEST = 2**63 - 1
@@ -58,11 +58,12 @@ class Groups:
 
 @dataclass(frozen=True)
 class _By:
-    """A column by which rows are put together; of a time, the unit that it is cut to."""
+    """A column by which rows are put together; of a time, the unit and zone that it is cut to."""
 
     column: Column[Any]
-    unit: str | None = None
+    unit: Unit | None = None
     members: Membership | None = None
+    zone: str = "UTC"
 
     @property
     def name(self) -> str:
@@ -73,7 +74,13 @@ class _By:
         if self.members is not None:
             return f"{self.join_name}.{sql.quote(self.column.name)}"
         at = f"v.{sql.quote(self.column.name)}"
-        return at if self.unit is None else f"date_trunc('{self.unit}', {at}, 'UTC')"
+        if self.unit is None:
+            return at
+        if isinstance(self.column.type, Date):
+            return f"CAST(date_trunc('{self.unit}', CAST({at} AS timestamp)) AS date)"
+        if not getattr(self.column.type, "timezone", False):
+            return f"date_trunc('{self.unit}', {at})"
+        return f"date_trunc('{self.unit}', {at}, {sql.literal(self.zone)})"
 
     @property
     def join_name(self) -> str:
@@ -94,7 +101,11 @@ class _By:
         name = f"g.{sql.quote(self.name)}"
         if not isinstance(self.column.type, DateTime):
             return name
-        return written(name, _FORMS[self.unit] if self.unit else INSTANT)
+        if not self.column.type.timezone:
+            return written(f"({name} AT TIME ZONE 'UTC')", _FORMS[self.unit or "hour"])
+        if self.unit is None or self.unit == "hour":
+            return written(name, _FORMS[self.unit] if self.unit else INSTANT)
+        return written(name, _FORMS[self.unit], self.zone)
 
 
 def grouped(
@@ -112,7 +123,8 @@ def grouped(
 
     Where rows belong to groups by another table (`tally.memberships`), `by` may name these: a row
     that is in several counts in each. A time is cut to a unit by `hour:week` (hour, day, week from
-    its Monday, month, year; UTC), and named by its first day or hour. `where` keeps rows with these
+    its Monday, month, quarter, year; in the time zone of the tally's windows, else UTC), and named
+    by its first day or hour. `where` keeps rows with these
     values, `start` and `end` those of the time key's column from the one up to the other, not
     included. `measures` are those wanted; without them all that have a value for a group, and
     `rows`.
@@ -171,16 +183,19 @@ def _by(tally: Tally, given: str) -> _By:
         by = _By(column)
     if not colon:
         return by
-    finest = tally.time_key.unit if tally.time_key and tally.time_key.column == name else UNITS[0]
-    units = UNITS[UNITS.index(finest) :]
-    if not isinstance(column.type, DateTime):
+    at = tally.time_key if tally.time_key and tally.time_key.column == name else None
+    is_day = isinstance(column.type, Date)
+    finest = at.unit if at is not None else "day" if is_day else UNITS[0]
+    units = UNITS[UNITS.index("day" if is_day and finest == "hour" else finest) :]
+    if not isinstance(column.type, (Date, DateTime)):
         raise ValueError(f"Expected {name} without a unit, for it is no time; leave out {unit!r}.")
-    if unit not in units:
+    known_unit = next((each for each in units if each == unit), None)
+    if known_unit is None:
         raise ValueError(
             f"Expected a unit of {name}, of {', '.join(units)}, but there is {unit!r}"
             f"{nearest(unit, units)}."
         )
-    return _By(column, unit)
+    return _By(column, known_unit, zone=at.zone if at is not None else "UTC")
 
 
 def _values(

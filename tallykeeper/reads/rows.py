@@ -205,7 +205,7 @@ def _form(tally: Tally, name: str) -> str:
     time = tally.time_key
     if time is None or time.column != name:
         return INSTANT
-    return DAY if time.unit == "day" else HOUR
+    return DAY if (time.unit, time.zone) == ("day", "UTC") else HOUR
 
 
 def _where(conditions: Sequence[str]) -> str:

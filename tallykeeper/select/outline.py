@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tallykeeper.declarations.tally import UNITS, TimeKey
+from tallykeeper.declarations.tally import TimeKey
+from tallykeeper.declarations.windows import UNITS, Unit, known_zone
 
 if TYPE_CHECKING:
     from sqlglot import exp
@@ -20,13 +21,19 @@ if TYPE_CHECKING:
 class Outline:
     """The names of the output columns, those of the tables (schema or None, table), key and time.
 
-    `columns` is empty where the text does not name them all, `key` where no GROUP BY does.
+    `columns` is empty where the text does not name them all, `key` where no GROUP BY does. `times`
+    are the columns that are plainly the start of a unit in a time zone.
     """
 
     columns: tuple[str, ...] = ()
     sources: tuple[tuple[str | None, str], ...] = ()
     key: tuple[str, ...] = ()
-    time_key: TimeKey | None = None
+    times: tuple[TimeKey, ...] = ()
+
+    @property
+    def time_key(self) -> TimeKey | None:
+        """The first of the times that is part of the key."""
+        return next((each for each in self.times if each.column in self.key), None)
 
 
 def outline(select: str) -> Outline:
@@ -44,7 +51,7 @@ def outline(select: str) -> Outline:
         return Outline()
     columns = _columns(parsed)
     key = _key(parsed, columns) if columns and isinstance(parsed, exp.Select) else ()
-    return Outline(columns, tuple(dict.fromkeys(_sources(parsed))), key, _time_key(parsed, key))
+    return Outline(columns, tuple(dict.fromkeys(_sources(parsed))), key, tuple(_times(parsed)))
 
 
 def _columns(query: exp.Query) -> tuple[str, ...]:
@@ -98,18 +105,43 @@ def _key(select: exp.Select, columns: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _time_key(query: exp.Query, key: tuple[str, ...]) -> TimeKey | None:
-    """The first key column that is the start of each day or hour, UTC."""
+def _times(query: exp.Query) -> Iterator[TimeKey]:
+    for each in query.selects:
+        found = _period(each.unalias())
+        if found is not None:
+            yield TimeKey(each.alias_or_name, *found)
+
+
+def _period(computed: exp.Expr) -> tuple[Unit, str] | None:
+    """The unit and the zone that a value is plainly the start of."""
     from sqlglot import exp
 
-    for each in query.selects:
-        computed = each.unalias()
-        if each.alias_or_name not in key or not isinstance(computed, exp.TimestampTrunc):
-            continue
-        zone = computed.args.get("zone")
-        unit = computed.text("unit").lower()
-        if isinstance(zone, exp.Literal) and zone.this.upper() == "UTC":
-            for known in UNITS:
-                if unit == known:
-                    return TimeKey(each.alias_or_name, known)  # type: ignore[arg-type]
+    if isinstance(computed, exp.Paren):
+        return _period(computed.this)
+    if isinstance(computed, exp.TimestampTrunc):
+        unit = next((u for u in UNITS if u == computed.text("unit").lower()), None)
+        given = computed.args.get("zone")
+        zone = _zone_of_local(computed.this) if given is None else _zone(given)
+        return (unit, zone) if unit and zone else None
+    if isinstance(computed, exp.Cast) and computed.is_type("date"):
+        zone = _zone_of_local(computed.this)
+        return ("day", zone) if zone else _period(computed.this)
+    if isinstance(computed, exp.AtTimeZone):
+        found = _period(computed.this)
+        return found if found and found[1] == _zone(computed.args["zone"]) else None
     return None
+
+
+def _zone_of_local(value: exp.Expr) -> str | None:
+    """The zone of `moment AT TIME ZONE 'Europe/Berlin'`."""
+    from sqlglot import exp
+
+    if isinstance(value, exp.Paren):
+        return _zone_of_local(value.this)
+    return _zone(value.args["zone"]) if isinstance(value, exp.AtTimeZone) else None
+
+
+def _zone(value: exp.Expr) -> str | None:
+    from sqlglot import exp
+
+    return known_zone(value.this) if isinstance(value, exp.Literal) else None

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from threading import RLock
 from typing import Any
 
@@ -24,6 +25,8 @@ from sqlalchemy import (
     DDL,
     Column,
     Connection,
+    Date,
+    DateTime,
     Index,
     Integer,
     MetaData,
@@ -53,6 +56,7 @@ from tallykeeper.declarations.tally import (
     Tally,
     TimeKey,
 )
+from tallykeeper.declarations.windows import Windows
 from tallykeeper.errors import DeclarationError, NotInstalled
 from tallykeeper.faults import quarantine
 from tallykeeper.select import plan_json
@@ -75,8 +79,9 @@ class SelectTally(Tally):
     `name` is `<system>.<table>`; the derived table lies in the schema of the system's name, unless
     `schema` says another or `table` is the table itself. `select` is text or SQLAlchemy's.
     `key` names the columns that make a row unique, where the SELECT does not say it by GROUP BY;
-    `time_key` the one that windows go by, where it is not the start of each day or hour in UTC.
-    Without `windows` there are none. `indexes` are columns that the derived table has an index
+    `time_key` the one that windows go by, where it is not plainly the start of a unit in a zone.
+    `windows` are those of rebuilds and of Dagster's partitions, where they are others than the time
+    column's own; False: there are none. `indexes` are columns that the derived table has an index
     over. By `tags` commands select it, and Dagster's assets have them. `place` says where a
     character of the SELECT stands, by its number from 1.
     The tables that the SELECT names are found in the metadata of the System, or made there.
@@ -96,7 +101,7 @@ class SelectTally(Tally):
         table: Table | None = None,
         combine: Mapping[str, Combine] | None = None,
         memberships: Mapping[str, Membership] | None = None,
-        windows: bool = True,
+        windows: bool | Windows = True,
         indexes: Sequence[Sequence[str]] = (),
         tags: Sequence[str] = (),
         place: Callable[[int], str] | None = None,
@@ -111,7 +116,7 @@ class SelectTally(Tally):
         self.text = text.strip().rstrip(";").strip()
         self.given_key = tuple(key) if key is not None else None
         self._given_time_key = time_key
-        self._has_windows = windows
+        self._windows = windows
         self._indexes = tuple(tuple(each) for each in indexes)
         self.tags = tuple(tags)
         self.place = place
@@ -137,7 +142,7 @@ class SelectTally(Tally):
             key=key,
             measures=[n for n in self._output if n not in key],
             sources=[_source(metadata, *named) for named in self._outline.sources],
-            time_key=(time_key or self._outline.time_key) if windows else None,
+            time_key=self._with_windows(time_key or self._outline.time_key) if windows else None,
             description=description,
             combine=combine,
             memberships=memberships,
@@ -251,7 +256,14 @@ class SelectTally(Tally):
             self.combine = dict.fromkeys(self.measures, SUM) | dict(self.combine)
 
     def declaration_hash(self) -> str:
-        parts = [self.kind, self.text, repr(self.given_key), repr(self._given_time_key)]
+        at = None
+        if self._given_time_key is not None:
+            # As it was when there were days and hours in UTC alone: what a table holds does not
+            # depend on its windows.
+            given = self._given_time_key
+            unit = "day" if (given.unit, given.zone) == ("day", "UTC") else "hour"
+            at = f"TimeKey(column={given.column!r}, unit={unit!r})"
+        parts = [self.kind, self.text, repr(self.given_key), str(at)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
     def summing_hash(self) -> str:
@@ -569,13 +581,50 @@ class SelectTally(Tally):
         self._require_free(self._output, [n for n in self._output if n.startswith("tally_")])
         if self.time_key is not None:
             self._check_time_key(self.time_key)
+        elif isinstance(self._windows, Windows):
+            raise DeclarationError(
+                f"{self.name}: it is to have a window for each {self._windows}, but none of its key"
+                f" ({', '.join(self.key)}) is plainly a time; name the column by `window`"
+            )
+
+    def _check_time_key(self, time_key: TimeKey) -> None:
+        named = f"{self.name}: the time key's column {time_key.column!r}"
+        if time_key.column not in self.key:
+            raise DeclarationError(f"{named} must be part of the key ({', '.join(self.key)})")
+        type_ = self.table.c[time_key.column].type
+        if not isinstance(type_, (Date, DateTime)):
+            raise DeclarationError(
+                f"{named} is {type_!r}; expected a date or a time, as"
+                " date_trunc('year', placed_at, 'Europe/Berlin') is"
+            )
+        try:
+            windows = time_key.windows
+        except ValueError as error:
+            raise DeclarationError(f"{named}: {error}") from None
+        zoned = getattr(type_, "timezone", False)
+        if windows.unit == "hour" and windows.zone != "UTC" and not zoned:
+            raise DeclarationError(
+                f"{named} has no time zone, so that an hour in {windows.zone} may be two; expected"
+                " a timestamptz, as date_trunc('hour', placed_at, 'Europe/Berlin') is"
+            )
+
+    def _with_windows(self, time_key: TimeKey | None) -> TimeKey | None:
+        if time_key is None or isinstance(self._windows, bool):
+            return time_key
+        if time_key.windows == self._windows:
+            return time_key
+        return replace(time_key, partitions=self._windows)
+
+    def _is_time(self, column: str) -> bool:
+        """Whether it is a column of the key that is a time."""
+        return column in self.key and isinstance(self.table.c[column].type, (Date, DateTime))
 
     def _find_time_key(self) -> None:
-        self.time_key = self._given_time_key
-        found = self._outline.time_key if self._has_windows else None
-        if self.time_key is None and found is not None and found.column in self.key:
-            zoned = getattr(self.table.c[found.column].type, "timezone", False)
-            self.time_key = found if zoned and not self.is_numbered else None
+        found = self._given_time_key
+        if found is None and self._windows and not self.is_numbered:
+            found = self._outline.time_key
+            found = found if found is not None and self._is_time(found.column) else None
+        self.time_key = self._with_windows(found)
 
     def _derived_table(self, metadata: MetaData, name: str) -> Table:
         if self._own_table is not None:

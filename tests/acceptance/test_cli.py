@@ -213,7 +213,7 @@ def test_verify_names_what_differs_and_rebuild_repairs_it(built: Command, engine
     lines = found.out.splitlines()
     assert lines[0].startswith("media.daily_contributions: 2 keys WRONG, 3 keys compared in")
     assert lines[0].endswith(
-        ", on 2 days from 1999-01-01 to 2025-11-20;"
+        ", on 2 windows from 1999-01-01 to 2025-11-20;"
         " `tally rebuild media.daily_contributions` repairs it"
     )
     assert lines[1].split() == ["key", "stored", "expected"]

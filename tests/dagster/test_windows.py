@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallykeeper.operations.partition_windows import ONE_DAY, Span, runs_of_days, spelled_out
+from tallykeeper.declarations.windows import DAYS
+from tallykeeper.operations.partition_windows import Span, spelled_out
 
 SPAN = Span("2020-01-01", "2020-12-31")
 # Those that dates in Python hold; the engine returns the ends of time as the first and the last.
@@ -62,11 +63,11 @@ def test_a_day_lies_in_the_windows_exactly_if_its_partition_was_asked_for(
 @given(st.lists(days))
 def test_runs_of_days_hold_the_days_and_nothing_else(given_days: list[str]) -> None:
     found: list[str] = []
-    for first, last in runs_of_days(given_days):
+    for first, last in DAYS.runs(given_days):
         day = date.fromisoformat(first)
         found.append(day.isoformat())
         while day.isoformat() != last:
-            day += ONE_DAY
+            day += timedelta(days=1)
             found.append(day.isoformat())
     assert found == sorted(set(given_days))
 

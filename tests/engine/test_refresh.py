@@ -409,7 +409,11 @@ def test_windows_that_make_no_sense_are_refused(library: Engine) -> None:
         (day(3), day(2), "must be later"),
         (day(3), day(3), "must be later"),
         (datetime(2024, 3, 1), None, "has no time zone"),  # noqa: DTZ001 -- that is the point
-        (datetime(2024, 3, 1, 12, tzinfo=UTC), None, "is not midnight UTC"),
+        (
+            datetime(2024, 3, 1, 12, tzinfo=UTC),
+            None,
+            "begins no day in UTC; the nearest that do are 2024-03-01 and 2024-03-02",
+        ),
     ):
         with pytest.raises(BadWindow, match=sentence):
             rebuild(library, DAILY_TALLY, start, end)

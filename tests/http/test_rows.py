@@ -491,7 +491,12 @@ def test_over_http_rows_are_found_by_the_columns_of_the_key(client: Client) -> N
             {"name": "hour", "type": "timestamp with time zone", "nullable": False},
         ],
         "measures": [{"name": "visits", "type": "integer", "nullable": False}],
-        "time_key": {"column": "hour", "unit": "hour"},
+        "time_key": {
+            "column": "hour",
+            "unit": "hour",
+            "zone": "UTC",
+            "windows": "day",
+        },
         "address": "/api/tallies/well/hours",
     }
     address = "/api/tallies/well/hours?place=5&place=6&start=2026-01-01&end=2026-01-01T01:00Z"

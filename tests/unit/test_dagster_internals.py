@@ -32,6 +32,27 @@ CALLS: list[tuple[Callable[..., Any], tuple[object, ...], dict[str, object]]] = 
     (_internals.generate_event_batch_id, (), {}),
     (dg.DagsterEvent.asset_materialization, (SELF, SELF, SELF), {}),
     (_internals.copy, (SELF,), {"partitions_subset": None}),
+    (
+        _internals.get_asset_graph_for_job,
+        (SELF, SELF),
+        {"allow_different_partitions_defs": True},
+    ),
+    (
+        _internals.build_asset_job,
+        ("name",),
+        {
+            "asset_graph": SELF,
+            "allow_different_partitions_defs": True,
+            "description": "",
+            "executor_def": SELF,
+            "resource_defs": {},
+        },
+    ),
+    (
+        _internals.AssetJob.resolve,
+        (SELF, SELF),
+        {"default_executor_def": None, "resource_defs": None},
+    ),
     (_internals.BulkActionsFilter, (), {"statuses": []}),
     (_storage.SqlEventLogStorage.index_connection, (SELF,), {}),
     (

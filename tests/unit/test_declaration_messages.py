@@ -177,8 +177,9 @@ SLIPS: dict[str, tuple[Callable[[], object], str]] = {
         "shop.stock: RecomputedTally has no argument 'contributions'",
     ),
     "a month": (
-        lambda: recomputed(time_key=TimeKey("customer", "month")),  # type: ignore[arg-type]
-        "shop.stock: the time key's unit is 'month'; expected one of day, hour",
+        lambda: recomputed(time_key=TimeKey("customer", "month")),
+        "shop.stock: the time key's unit is 'month'; expected one of day, hour in UTC; others need"
+        " a SELECT, or `partitions`",
     ),
     "a name of the log's": (
         lambda: additive(key=lambda row: {"logged_at": row.customer}, table=named("logged_at")),

@@ -50,7 +50,7 @@ def test_a_file_says_all_that_the_select_cannot() -> None:
         "\n\nA second paragraph."
     )
     assert header.key == ("day", "Product Id")
-    assert (header.window, header.partitions) == ("day", "daily")
+    assert (header.window, header.partitions) == ("day", ("day", None))
     assert header.indexes == (("Product Id", "day"), ("revenue",))
 
 
@@ -167,8 +167,19 @@ def test_what_is_no_select_is_refused_with_its_place(text: str, message: str) ->
             "-- partitions: none\n-- window: a",
             ":2:4: expected a window, or `partitions: none`, found both; leave one of them out.",
         ),
-        ("-- partitions: day", ":1:16: expected one of daily, none, found `day`; did you mean"),
+        (
+            "-- partitions: day",
+            ":1:16: expected one of hourly, daily, weekly, monthly, quarterly, yearly, none, found",
+        ),
+        ("-- partitions: day", "found `day`; did you mean 'daily'?"),
         ("-- partitions: never", "found `never`; correct it, or leave the line out."),
+        ("-- partitions: none UTC", ":1:16: expected nothing after `none`, found `none UTC`"),
+        (
+            "-- partitions: monthly Europe/Berlni",
+            ":1:24: expected a time zone, or nothing, found `Europe/Berlni`; did you mean"
+            " 'Europe/Berlin'?",
+        ),
+        ("-- partitions: monthly MEZ", "found `MEZ`; "),
         ("-- tally: orders", ":1:11: expected a schema and a table with a point between them"),
         ("-- tally: Shop.orders", "found `Shop.orders`; write it as in `-- tally: shop.revenue_"),
         ("-- tally: a.b.c", "expected a schema and a table with a point between them"),

@@ -34,6 +34,8 @@ def in_words(found: Explanation) -> Iterator[str]:
 def _tally(found: Explanation) -> Iterator[str]:
     key = ", ".join(found.key) or "none: it has one row"
     yield from _filled(f"key: {key}{' (all columns: rows may be equal)' if found.is_bag else ''}")
+    if found.windows is not None:
+        yield from _filled(f"windows: each {found.windows}")
     for reason in found.reasons:
         yield from _filled(f"reason: {reason}")
     yield from _filled(f"installed: {found.installed}")

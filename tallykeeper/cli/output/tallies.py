@@ -310,7 +310,7 @@ def _values(values: Mapping[str, Any]) -> str:
 
 
 def _days(days: Sequence[str]) -> str:
-    return days[0] if len(days) == 1 else f"{len(days)} days from {days[0]} to {days[-1]}"
+    return days[0] if len(days) == 1 else f"{len(days)} windows from {days[0]} to {days[-1]}"
 
 
 def _counted(number: int, what: str) -> str:

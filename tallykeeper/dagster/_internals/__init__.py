@@ -8,13 +8,15 @@ in `storage.py`, for they take long to import.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice, pairwise
 from typing import Any, cast
 
 import dagster as dg
 from dagster._config.config_schema import UserConfigSchema
+from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
+from dagster._core.definitions.assets.job.asset_job import build_asset_job, get_asset_graph_for_job
 from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster._core.errors import DagsterUserCodeUnreachableError
@@ -74,6 +76,7 @@ __all__ = [
     "latest_moment",
     "longest_pause",
     "most_tick_retries",
+    "of_any_partitions",
     "open_backfills",
     "report_materializations",
     "run_command_line",
@@ -114,6 +117,43 @@ def without_partitions(event: dg.EventLogEntry) -> dg.EventLogEntry:
     planned = event.get_dagster_event()
     whole = copy(planned.asset_check_planned_data, partitions_subset=None)
     return event._replace(dagster_event=planned._replace(event_specific_data=whole))
+
+
+class _OfAnyPartitions(UnresolvedAssetJobDefinition):
+    """A job over assets of different partitions, as Dagster's own job of all assets is one."""
+
+    def resolve(
+        self,
+        asset_graph: AssetGraph,
+        default_executor_def: dg.ExecutorDefinition | None = None,
+        resource_defs: Mapping[str, dg.ResourceDefinition] | None = None,
+    ) -> dg.JobDefinition:
+        graph = get_asset_graph_for_job(
+            asset_graph, self.selection, allow_different_partitions_defs=True
+        )
+        return build_asset_job(
+            self.name,
+            asset_graph=graph,
+            allow_different_partitions_defs=True,
+            description=self.description,
+            executor_def=self.executor_def or default_executor_def,
+            resource_defs=resource_defs,
+        )
+
+
+def of_any_partitions(
+    name: str,
+    selection: dg.AssetSelection,
+    description: str,
+    executor: dg.ExecutorDefinition,
+) -> AssetJob:
+    """Return a job over assets each of which may have partitions of its own.
+
+    It has partitions itself where all that have any have the same.
+    """
+    return _OfAnyPartitions(
+        name=name, selection=selection, description=description, executor_def=executor
+    )
 
 
 def open_backfills(instance: dg.DagsterInstance) -> list[str]:

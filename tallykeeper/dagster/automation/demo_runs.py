@@ -15,6 +15,7 @@ from tallykeeper.dagster.automation.jobs import AUDIT, hourly_name
 from tallykeeper.dagster.code_location import definitions
 from tallykeeper.dagster.workspace import code_location
 from tallykeeper.dagster_names import prefixed
+from tallykeeper.declarations.windows import DAYS
 from tallykeeper.settings import start_date
 
 REBUILT_DAYS = 90
@@ -36,7 +37,7 @@ class Runs:
 
     def rebuilds(self, system: System) -> Iterator[tuple[str, Rebuild]]:
         """What clicks on Materialize run: for the last days, and for all lanes; by what it is."""
-        windowed = [t for t in system.tallies if t.time_key is not None]
+        windowed = [t for t in system.tallies if t.time_key is not None and t.windows == DAYS]
         if windowed:
             last = datetime.now(UTC).date()
             first = max(last - timedelta(days=REBUILT_DAYS - 1), start_date())

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from tallykeeper.dagster._internals import AssetJob
+from tallykeeper.dagster._internals import AssetJob, of_any_partitions
 from tallykeeper.dagster.assets import SystemAssets
 from tallykeeper.dagster.inventory import inventory_key
 from tallykeeper.dagster_names import prefixed
@@ -35,15 +35,13 @@ def daily_name(system: str) -> str:
 def hourly(built: SystemAssets) -> AssetJob:
     """Take all pending changes of a system's tallies, and check them."""
     name = built.system.name
-    return dg.define_asset_job(
+    return of_any_partitions(
         hourly_name(name),
-        selection=dg.AssetSelection.assets(*(key for each in built.assets for key in each.keys)),
-        description=(
-            f"Bring the tallies of {name} up to date: the cost follows the changes, wherever they"
-            " are. Then check what was touched. It runs without a partition; partitions that are"
-            " chosen are rebuilt, as on the assets' own pages."
-        ),
-        executor_def=dg.in_process_executor,
+        dg.AssetSelection.assets(*(key for each in built.assets for key in each.keys)),
+        f"Bring the tallies of {name} up to date: the cost follows the changes, wherever they are."
+        " Then check what was touched. It runs without a partition; partitions that are chosen are"
+        " rebuilt, as on the assets' own pages.",
+        dg.in_process_executor,
     )
 
 

@@ -9,7 +9,6 @@ incident is closed before that is reported.
 # config from the annotations as they stand.
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, time
 from enum import Enum
 from functools import partial
 from typing import Any
@@ -22,15 +21,13 @@ import tallykeeper
 from tallykeeper import Refreshed, Tally
 from tallykeeper.dagster import lanes, materialization
 from tallykeeper.dagster._internals import report_materializations
-from tallykeeper.dagster.assets import SystemAssets, key_of, span_of
+from tallykeeper.dagster.assets import SystemAssets, key_of, partitions_of, span_of
 from tallykeeper.dagster.automation.repair_requests import REPAIR_OP
 from tallykeeper.dagster.checks import MATCHES_SOURCE, compare, verdict
 from tallykeeper.dagster.database import Database
 from tallykeeper.dagster.metadata import materializations
 from tallykeeper.dagster_names import REPAIR, prefixed
-from tallykeeper.declarations.tally import FIRST_DAY, LAST_DAY
 from tallykeeper.faults import incidents
-from tallykeeper.operations.partition_windows import ONE_DAY, Bounds
 
 CAPTURE_BROKEN = "capture_broken"
 
@@ -39,7 +36,7 @@ class RepairConfig(dg.Config):
     """What to compute anew: as the metadata `repair` of a failed `matches_source` has it."""
 
     days: list[list[str]] | None = Field(
-        default=None, description="Runs of days, each by its first and its last, UTC."
+        default=None, description="Runs of windows, each by its first and last, as partitions are."
     )
     keys: list[dict[str, Any]] | None = Field(
         default=None, description="Single keys, of a tally without windows."
@@ -113,19 +110,8 @@ def _rebuild(engine: Engine, tally: Tally, config: RepairConfig) -> list[Refresh
         )
     return [
         materialization.retry_while_busy(partial(tallykeeper.rebuild, engine, tally, start, end))
-        for start, end in (_window(first, last) for first, last in config.days)
+        for start, end in (tally.windows.bounds(first, last) for first, last in config.days)
     ]
-
-
-def _window(first: str, last: str) -> Bounds:
-    # What lies beyond Python's dates is reported on the first or the last day there is.
-    start = None if first == FIRST_DAY else date.fromisoformat(first)
-    end = None if last == LAST_DAY else date.fromisoformat(last) + ONE_DAY
-    return (_midnight(start), _midnight(end))
-
-
-def _midnight(day: date | None) -> datetime | None:
-    return None if day is None else datetime.combine(day, time(), UTC)
 
 
 def _reason(config: RepairConfig) -> str:
@@ -146,7 +132,9 @@ def _report(
     of_run = materializations.of_run(done, reason)
     touched: dict[str | None, Mapping[str, dg.MetadataValue]] = {}
     if tally.time_key is not None:
-        touched.update(materializations.by_partition(done, span_of(assets.partitions), reason))
+        partitions = partitions_of(tally, assets.partitions)
+        span = span_of(partitions, tally.windows)
+        touched.update(materializations.by_partition(done, span, reason))
     elif tally.batches is not None:
         touched.update(lanes.each_lane(tally, of_run["reason"]))
     touched[None] = {**of_run, **more}

@@ -7,11 +7,12 @@ it is what the engine returned.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 
 import dagster as dg
 
 from tallykeeper import Backfilled, Progress, Refreshed, Status, Written
+from tallykeeper.declarations.windows import Windows
 from tallykeeper.operations.partition_windows import Span
 
 REQUESTED = "rebuild on request"
@@ -100,15 +101,18 @@ def percent(done: int, total: int) -> float:
 
 
 def of_partition(
-    partition: str, written: Sequence[Written], reason: str | None, today: date
+    partition: str, written: Sequence[Written], reason: str | None, span: Span, today: str
 ) -> Metadata:
-    """What was written on one partition, and why; without a `reason`, how late the data was."""
+    """What was written on one partition, and why; without a `reason`, how late the data was.
+
+    `today` is the label of the present window.
+    """
     days = sorted({w.day for w in written if w.day is not None})
     metadata: Metadata = {
         "keys_inserted": dg.MetadataValue.int(sum(w.inserted for w in written)),
         "keys_updated": dg.MetadataValue.int(sum(w.updated for w in written)),
         "keys_deleted": dg.MetadataValue.int(sum(w.deleted for w in written)),
-        "reason": dg.MetadataValue.text(reason or _lateness(days[0], today)),
+        "reason": dg.MetadataValue.text(reason or _lateness(span.of, days[0], today)),
     }
     if days != [partition]:
         shown = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
@@ -117,7 +121,7 @@ def of_partition(
 
 
 def by_partition(
-    done: Iterable[Refreshed], span: Span, reason: str | None, today: date | None = None
+    done: Iterable[Refreshed], span: Span, reason: str | None, now: datetime | None = None
 ) -> dict[str, Metadata]:
     """`of_partition` for every partition on which anything was written, in order."""
     written: dict[str, list[Written]] = {}
@@ -125,8 +129,8 @@ def by_partition(
         for window in result.changes_by_day:
             if window.day is not None:
                 written.setdefault(span.partition_of(window.day), []).append(window)
-    today = today or datetime.now(UTC).date()
-    return {p: of_partition(p, written[p], reason, today) for p in sorted(written)}
+    today = span.of.label(now or datetime.now(UTC))
+    return {p: of_partition(p, written[p], reason, span, today) for p in sorted(written)}
 
 
 def why_refreshed(done: Refreshed) -> str:
@@ -144,14 +148,11 @@ def why_rebuilt(done: Refreshed) -> str | None:
     return f"rebuild: {'; '.join(dict.fromkeys(done.reason.split('; ')))}"
 
 
-def _lateness(day: str, today: date) -> str:
-    late = (today - date.fromisoformat(day)).days
-    if late == 0:
-        return "changes to today"
-    if late < 0:
-        return f"dated {-late:,} {_days(-late)} ahead"
-    return f"late data: {late:,} {_days(late)} late"
-
-
-def _days(count: int) -> str:
-    return "day" if count == 1 else "days"
+def _lateness(windows: Windows, label: str, today: str) -> str:
+    if label == today:
+        return "changes to today" if windows.unit == "day" else f"changes to this {windows.unit}"
+    apart = windows.count(*sorted((label, today)))
+    apart_in_words = f"{apart:,} {windows.unit}{'' if apart == 1 else 's'}"
+    if label > today:
+        return f"dated {apart_in_words} ahead"
+    return f"late data: {apart_in_words} late"

@@ -70,6 +70,7 @@ class StoredNode:
 class Explanation:
     """How a tally is maintained. What there is in no database yet is None.
 
+    `windows` are the unit and zone by which it is rebuilt, and has partitions in Dagster.
     `seconds` is what the last computation of everything took, `analysis` the plan of the statement
     that computes pending changes, as it ran, `pruned` the sources whose deleted rows count still.
     """
@@ -80,6 +81,7 @@ class Explanation:
     reasons: tuple[str, ...]
     key: tuple[str, ...]
     is_bag: bool
+    windows: str | None
     sources: tuple[SourceCost, ...]
     nodes: tuple[StoredNode, ...]
     rows: int | None
@@ -134,6 +136,7 @@ def _explain(connection: Connection, tally: SelectTally, analyze: bool) -> Expla
         reasons=plan.reasons,
         key=plan.key,
         is_bag=plan.is_bag,
+        windows=str(tally.windows) if tally.time_key is not None else None,
         sources=sources,
         nodes=tuple(_nodes(plan, tables)),
         rows=table.rows if table is not None else None,

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tallykeeper.declarations.tally import TimeKey
 from tallykeeper.declarations.validation import nearest
+from tallykeeper.declarations.windows import Windows
 from tallykeeper.errors import BadFile
 from tallykeeper.select.files.header import (
     BadHeader,
@@ -321,18 +322,25 @@ def _require_no_header_line(file: _Text, comments: Sequence[Token]) -> None:
 def tally_of(declared: Declared) -> SelectTally:
     """The tally that a file declares."""
     header, at = declared.header, None
-    if header.window is not None:
-        found = outline(declared.select).time_key
-        # A day in another time zone begins with an hour in UTC.
-        unit = found.unit if found is not None and found.column == header.window else "hour"
-        at = TimeKey(header.window, unit)
+    windows: bool | Windows = header.windows
+    if header.window is not None or header.partitions is not None:
+        read = outline(declared.select)
+        found = read.time_key
+        if header.window is not None:
+            # Of any other time nothing is known but that it lies in one of the windows.
+            known = (each for each in read.times if each.column == header.window)
+            zone = header.partitions[1] if header.partitions is not None else None
+            at = found = next(known, TimeKey(header.window, "hour", zone or "UTC"))
+        if header.partitions is not None:
+            unit, zone = header.partitions
+            windows = Windows(unit, zone or (found.zone if found is not None else "UTC"))
     return SelectTally(
         declared.name,
         select=declared.select,
         key=header.key or None,
         time_key=at,
         description=header.description,
-        windows=header.partitions != "none",
+        windows=windows,
         indexes=header.indexes,
         tags=header.tags,
         place=declared.place,

@@ -10,12 +10,19 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from tallykeeper.declarations.validation import nearest
+from tallykeeper.declarations.windows import Unit, require_zone
 
-Partitions = Literal["daily", "none"]
-PARTITIONS: tuple[Partitions, ...] = ("daily", "none")
+PARTITIONS: dict[str, Unit] = {
+    "hourly": "hour",
+    "daily": "day",
+    "weekly": "week",
+    "monthly": "month",
+    "quarterly": "quarter",
+    "yearly": "year",
+}
+NONE = "none"
 KEYS = ("tally", "description", "key", "window", "partitions", "index", "tags")
 
 _LINE = re.compile(r"(?P<key>[A-Za-z][A-Za-z_-]*)[ \t]*(?P<sign>[:=])(?=\s|$)[ \t]*(?P<value>.*)")
@@ -49,15 +56,17 @@ class Header:
     """What header lines say; None or empty: they do not, and it follows from the SELECT.
 
     `key` are the columns that make a row unique, `window` is the column of the time that a row
-    belongs to, `partitions` whether it has windows, and Dagster a partition for each; `indexes` are
-    columns that the derived table has an index over; `tags` are what it is selected by.
+    belongs to; `partitions` are the unit of its windows, for each of which Dagster has a partition,
+    and their zone, which may be missing; without `windows` there are none. `indexes` are columns
+    that the derived table has an index over; `tags` are what it is selected by.
     """
 
     name: str | None = None
     description: str = ""
     key: tuple[str, ...] = ()
     window: str | None = None
-    partitions: Partitions | None = None
+    partitions: tuple[Unit, str | None] | None = None
+    windows: bool = True
     indexes: tuple[tuple[str, ...], ...] = ()
     tags: tuple[str, ...] = ()
 
@@ -80,7 +89,7 @@ def parse_header(lines: Sequence[Line]) -> Header:
             raise BadHeader(line, 0, f"one line `{key}`", found, "leave one of them out")
         seen[key] = line.line
         header = _with(header, line, key, match.start("value"))
-        if header.window is not None and header.partitions == "none":
+        if header.window is not None and not header.windows:
             both = "a window, or `partitions: none`"
             raise BadHeader(line, 0, both, "both", "leave one of them out")
     return replace(header, description=header.description or _description(prose))
@@ -122,11 +131,7 @@ def _with(header: Header, line: Line, key: str, at: int) -> Header:
     if key == "description":
         return replace(header, description=value)
     if key == "partitions":
-        if value not in PARTITIONS:
-            expected, hint = f"one of {', '.join(PARTITIONS)}", nearest(value, PARTITIONS)
-            todo = hint.removeprefix("; ") or "correct it, or leave the line out"
-            raise BadHeader(line, at, expected, f"`{value}`", todo)
-        return replace(header, partitions=value)
+        return _with_partitions(header, line, at, value)
     if key == "tags":
         return replace(header, tags=_tags(line, at, value))
     columns = _columns(line, at, key)
@@ -140,12 +145,31 @@ def _with(header: Header, line: Line, key: str, at: int) -> Header:
     return replace(header, window=columns[0])
 
 
+def _with_partitions(header: Header, line: Line, at: int, value: str) -> Header:
+    word, _, zone = value.partition(" ")
+    known = (*PARTITIONS, NONE)
+    if word not in known or (word == NONE and zone):
+        expected = f"one of {', '.join(known)}" if word not in known else "nothing after `none`"
+        todo = nearest(word, known).removeprefix("; ") or "correct it, or leave the line out"
+        raise BadHeader(line, at, expected, f"`{value}`", todo)
+    if word == NONE:
+        return replace(header, windows=False)
+    zone = zone.strip()
+    try:
+        require_zone(zone or "UTC")
+    except ValueError as error:
+        _, _, todo = str(error).partition("; ")
+        where = at + line.text[at:].index(zone)
+        raise BadHeader(line, where, "a time zone, or nothing", f"`{zone}`", todo) from None
+    return replace(header, partitions=(PARTITIONS[word], zone or None))
+
+
 _EXAMPLES = {
     "tally": "shop.revenue_daily",
     "description": "Revenue by day and product.",
     "key": "day, product_id",
     "window": "day",
-    "partitions": "daily",
+    "partitions": "monthly Europe/Berlin",
     "index": "product_id, day",
     "tags": "finance, daily",
 }

@@ -10,15 +10,15 @@ WITH consumed AS (
   SELECT day, product, sum(lines) AS lines, sum(cents) AS cents FROM consumed GROUP BY day, product HAVING sum(lines) <> 0 OR sum(cents) <> 0
 ), deleted AS (
   DELETE FROM golden.revenue_daily AS d USING changed AS c WHERE d.day = c.day AND d.product = c.product AND d.lines + c.lines = 0
-  RETURNING to_char(least(greatest(d.day, '0001-01-01Z'::timestamptz), '9999-12-31Z'::timestamptz) AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day
+  RETURNING CASE WHEN d.day IS NULL OR d.day < '0001-01-03Z'::timestamptz THEN '0001-01-01' WHEN d.day >= '9999-12-29Z'::timestamptz THEN '9999-12-31' ELSE to_char((d.day)::timestamptz AT TIME ZONE 'UTC', 'YYYY-MM-DD') END AS day
 ), updated AS (
   UPDATE golden.revenue_daily AS d SET lines = d.lines + c.lines, cents = d.cents + c.cents FROM changed AS c WHERE d.day = c.day AND d.product = c.product AND d.lines + c.lines <> 0
-  RETURNING to_char(least(greatest(d.day, '0001-01-01Z'::timestamptz), '9999-12-31Z'::timestamptz) AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day
+  RETURNING CASE WHEN d.day IS NULL OR d.day < '0001-01-03Z'::timestamptz THEN '0001-01-01' WHEN d.day >= '9999-12-29Z'::timestamptz THEN '9999-12-31' ELSE to_char((d.day)::timestamptz AT TIME ZONE 'UTC', 'YYYY-MM-DD') END AS day
 ), inserted AS (
   INSERT INTO golden.revenue_daily AS d (day, product, lines, cents)
   SELECT c.day, c.product, c.lines, c.cents FROM changed AS c
   WHERE c.lines <> 0 AND NOT EXISTS (SELECT FROM golden.revenue_daily AS d WHERE d.day = c.day AND d.product = c.product)
-  RETURNING to_char(least(greatest(d.day, '0001-01-01Z'::timestamptz), '9999-12-31Z'::timestamptz) AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day
+  RETURNING CASE WHEN d.day IS NULL OR d.day < '0001-01-03Z'::timestamptz THEN '0001-01-01' WHEN d.day >= '9999-12-29Z'::timestamptz THEN '9999-12-31' ELSE to_char((d.day)::timestamptz AT TIME ZONE 'UTC', 'YYYY-MM-DD') END AS day
 )
 SELECT NULL AS day, count(*) AS consumed, 0 AS inserted, 0 AS updated, 0 AS deleted,
        min(logged_at) AS oldest FROM consumed

@@ -24,7 +24,7 @@ FROM golden.sales GROUP BY date_trunc('day', golden.sales.sold_at, 'UTC'), golde
     ) AS expected
   ) AS rows GROUP BY day, product, lines, cents
 ), differing AS (
-  SELECT to_char(least(greatest(b.day, '0001-01-01Z'::timestamptz), '9999-12-31Z'::timestamptz) AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day, jsonb_build_object('day', b.day, 'product', b.product) AS key,
+  SELECT CASE WHEN b.day IS NULL OR b.day < '0001-01-03Z'::timestamptz THEN '0001-01-01' WHEN b.day >= '9999-12-29Z'::timestamptz THEN '9999-12-31' ELSE to_char((b.day)::timestamptz AT TIME ZONE 'UTC', 'YYYY-MM-DD') END AS day, jsonb_build_object('day', b.day, 'product', b.product) AS key,
          jsonb_agg(jsonb_build_object('lines', b.lines, 'cents', b.cents)) FILTER (WHERE tally_surplus > 0) -> 0 AS stored,
          jsonb_agg(jsonb_build_object('lines', b.lines, 'cents', b.cents)) FILTER (WHERE tally_surplus < 0) -> 0 AS expected,
          row_number() OVER (ORDER BY b.day, b.product) AS place

@@ -17,7 +17,7 @@ FROM golden.sales GROUP BY date_trunc('day', golden.sales.sold_at, 'UTC')
 ), d AS (
   SELECT day, count(*) AS keys FROM inserted GROUP BY day
 )
-SELECT to_char(least(greatest(d.day, '0001-01-01Z'::timestamptz), '9999-12-31Z'::timestamptz) AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day, NULL AS consumed, sum(keys) AS inserted, 0 AS updated,
+SELECT CASE WHEN d.day IS NULL OR d.day < '0001-01-03Z'::timestamptz THEN '0001-01-01' WHEN d.day >= '9999-12-29Z'::timestamptz THEN '9999-12-31' ELSE to_char((d.day)::timestamptz AT TIME ZONE 'UTC', 'YYYY-MM-DD') END AS day, NULL AS consumed, sum(keys) AS inserted, 0 AS updated,
        0 AS deleted, NULL AS oldest FROM d GROUP BY 1 ORDER BY 1;
 
 UPDATE tallykeeper.tally_state SET rows=(SELECT count(*) AS count_1

@@ -28,16 +28,16 @@ WITH tally_merged AS MATERIALIZED (
 ), tally_deleted AS (
   DELETE FROM golden.customers_daily AS d USING tally_merged AS m
   WHERE d.ctid = m.tally_place AND d.tableoid = m.tally_relation AND m.tally_fresh IS NULL
-  RETURNING to_char(least(greatest(d.day, '0001-01-01Z'::timestamptz), '9999-12-31Z'::timestamptz) AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day
+  RETURNING CASE WHEN d.day IS NULL OR d.day < '0001-01-03Z'::timestamptz THEN '0001-01-01' WHEN d.day >= '9999-12-29Z'::timestamptz THEN '9999-12-31' ELSE to_char((d.day)::timestamptz AT TIME ZONE 'UTC', 'YYYY-MM-DD') END AS day
 ), tally_updated AS (
   UPDATE golden.customers_daily AS d SET customers = m.customers FROM tally_merged AS m
   WHERE d.ctid = m.tally_place AND d.tableoid = m.tally_relation AND m.tally_fresh
-  RETURNING to_char(least(greatest(d.day, '0001-01-01Z'::timestamptz), '9999-12-31Z'::timestamptz) AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day
+  RETURNING CASE WHEN d.day IS NULL OR d.day < '0001-01-03Z'::timestamptz THEN '0001-01-01' WHEN d.day >= '9999-12-29Z'::timestamptz THEN '9999-12-31' ELSE to_char((d.day)::timestamptz AT TIME ZONE 'UTC', 'YYYY-MM-DD') END AS day
 ), tally_inserted AS (
   INSERT INTO golden.customers_daily AS d (day, customers)
   SELECT m.day, m.customers FROM tally_merged AS m
   WHERE m.tally_place IS NULL
-  RETURNING to_char(least(greatest(d.day, '0001-01-01Z'::timestamptz), '9999-12-31Z'::timestamptz) AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day
+  RETURNING CASE WHEN d.day IS NULL OR d.day < '0001-01-03Z'::timestamptz THEN '0001-01-01' WHEN d.day >= '9999-12-29Z'::timestamptz THEN '9999-12-31' ELSE to_char((d.day)::timestamptz AT TIME ZONE 'UTC', 'YYYY-MM-DD') END AS day
 )
 SELECT day, NULL::bigint AS consumed, sum(i) AS inserted, sum(u) AS updated,
   sum(r) AS deleted, NULL::timestamptz AS oldest

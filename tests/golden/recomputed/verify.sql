@@ -19,7 +19,7 @@ WHERE NOT EXISTS (SELECT FROM tallykeeper.recomputed_customers_daily_pending_key
     ) AS expected
   ) AS rows GROUP BY day, customers
 ), differing AS (
-  SELECT to_char(least(greatest(b.day, '0001-01-01Z'::timestamptz), '9999-12-31Z'::timestamptz) AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day, jsonb_build_object('day', b.day) AS key,
+  SELECT CASE WHEN b.day IS NULL OR b.day < '0001-01-03Z'::timestamptz THEN '0001-01-01' WHEN b.day >= '9999-12-29Z'::timestamptz THEN '9999-12-31' ELSE to_char((b.day)::timestamptz AT TIME ZONE 'UTC', 'YYYY-MM-DD') END AS day, jsonb_build_object('day', b.day) AS key,
          jsonb_agg(jsonb_build_object('customers', b.customers)) FILTER (WHERE tally_surplus > 0) -> 0 AS stored,
          jsonb_agg(jsonb_build_object('customers', b.customers)) FILTER (WHERE tally_surplus < 0) -> 0 AS expected,
          row_number() OVER (ORDER BY b.day) AS place
