@@ -57,7 +57,7 @@ def test_keys_are_found_whichever_of_them_are_null(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, number: int, what: str
 ) -> None:
     # Written in parts, what was not found would be found after all.
-    monkeypatch.delattr(select_changes, "write_differences")
+    monkeypatch.delattr(select_changes, "_write_computed")
     key = ", ".join(["o.a", "o.b", "o.c", "w.word"][:number])
     tally = store(engine, f"SELECT {key}, count(*) AS n, {what} AS x {JOINED} GROUP BY {key}")
     for change in (
@@ -138,7 +138,7 @@ def test_everything_is_written_by_one_statement(
 ) -> None:
     """Were it in parts, it would be so for every refresh, and nobody would notice."""
     tally = store(engine, CHAIN)
-    monkeypatch.delattr(select_changes, "write_differences")
+    monkeypatch.delattr(select_changes, "_write_computed")
     execute(engine, "UPDATE store.orders SET a = 1 WHERE id % 2 = 0")
     assert refresh(engine, tally).keys_changed
     assert differences(engine, tally, "store.made") == []
