@@ -47,6 +47,16 @@ LOGGED_AT = "logged_at"
 PART = "part"
 # Of columns that statements have beside them.
 RESERVED_PREFIX = "tally_"
+# No unit is longer, in any zone.
+LONGEST: dict[Unit, str] = {
+    "hour": "2 hours",
+    "day": "2 days",
+    "week": "9 days",
+    "month": "33 days",
+    "quarter": "95 days",
+    "year": "369 days",
+}
+_FAR = "200000-01-01Z"
 
 # The transition tables of a statement.
 SIDES: dict[Event, tuple[str, ...]] = {
@@ -93,6 +103,26 @@ class TimeKey:
         return Windows("day" if self.unit == "hour" else self.unit, self.zone)
 
 
+def reaching(
+    unit: Unit, instant: str, start: str | None, end: str | None, *, with_nulls: bool = False
+) -> str | None:
+    """A condition in SQL that keeps all instants of the units that begin from `start` to `end`.
+
+    It keeps some later ones too; without bounds it is None.
+    """
+    conditions = []
+    if start is not None:
+        conditions.append(f"{instant} >= {start}")
+    if end is not None:
+        # What begins near the end of time has no end that could be computed.
+        is_near = f"{end} < {sql.literal(_FAR)}::timestamptz"
+        last = f"CASE WHEN {is_near} THEN {end} + interval '{LONGEST[unit]}' ELSE 'infinity' END"
+        conditions.append(f"{instant} <= {last}")
+    if conditions and with_nulls:
+        return f"({' AND '.join(conditions)} OR {instant} IS NULL)"
+    return " AND ".join(conditions) or None
+
+
 class KeyFilter(ABC):
     """Which keys a tally's SELECT is asked for; an aggregate applies it to its own sources.
 
@@ -108,6 +138,14 @@ class KeyFilter(ABC):
     @abstractmethod
     def __call__(self, **expressions: ColumnElement[Any]) -> list[ColumnElement[bool]]:
         """Conditions that keep the rows of this scope, and may keep others too."""
+
+    def span(self, tally: Tally, unit: Unit, instant: str) -> str | None:
+        """A condition on instants, SQL for which is given, that an index on them serves.
+
+        Of an instant the tally's time column has the start of the `unit` that it lies in. Those of
+        this scope are kept, and others may be too. None: it would keep all of them.
+        """
+        return None
 
 
 class Everything(KeyFilter):
@@ -159,6 +197,13 @@ class Between(KeyFilter):
         label = self.time_key.windows.label(moment)
         return tally.stored_windows.sql_start(sql.literal(label))
 
+    def span(self, tally: Tally, unit: Unit, instant: str) -> str | None:
+        start, end = (
+            self._bound(tally, moment) if moment is not None else None
+            for moment in (self.start, self.end)
+        )
+        return reaching(unit, instant, start, end, with_nulls=start is None)
+
     def __call__(self, **expressions: ColumnElement[Any]) -> list[ColumnElement[bool]]:
         instant = expressions.get(self.time_key.column)
         if instant is None:
@@ -184,6 +229,14 @@ class InWindows(KeyFilter):
         return (
             f"EXISTS (SELECT FROM {self.relation} AS w"
             f" WHERE {at} >= w.starts_at AND {at} < w.ends_at)"
+        )
+
+    def span(self, tally: Tally, unit: Unit, instant: str) -> str | None:
+        return reaching(
+            unit,
+            instant,
+            f"(SELECT min(w.starts_at) FROM {self.relation} AS w)",
+            f"(SELECT max(w.ends_at) FROM {self.relation} AS w)",
         )
 
     def __call__(self, **expressions: ColumnElement[Any]) -> list[ColumnElement[bool]]:
@@ -216,6 +269,20 @@ class Keys(KeyFilter):
         return (
             f"EXISTS (SELECT FROM {self.relation} AS k"
             f" WHERE {tally.matches('k', alias, tally.group)})"
+        )
+
+    def span(self, tally: Tally, unit: Unit, instant: str) -> str | None:
+        time_key = tally.time_key
+        if time_key is None or time_key.column not in tally.group:
+            return None
+        start = f"k.{sql.quote(time_key.column)}"
+        nulls = tally.table.c[time_key.column].nullable
+        return reaching(
+            unit,
+            instant,
+            f"(SELECT min({start}) FROM {self.relation} AS k)",
+            f"(SELECT max({start}) FROM {self.relation} AS k)",
+            with_nulls=nulls,
         )
 
     def __call__(self, **expressions: ColumnElement[Any]) -> list[ColumnElement[bool]]:

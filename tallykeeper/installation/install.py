@@ -25,7 +25,7 @@ from tallykeeper.catalog.table_kinds import require_keepable
 from tallykeeper.database import sessions, sql
 from tallykeeper.declarations.tally import Tally
 from tallykeeper.drift.reinstallation import Drifted
-from tallykeeper.installation import live_views, view_replacement
+from tallykeeper.installation import live_views, select_plans, view_replacement
 from tallykeeper.select import node_states
 from tallykeeper.select.tally import SelectTally
 from tallykeeper.strategies import pruned_sums
@@ -39,12 +39,14 @@ def install(connection: Connection, tallies: Sequence[Tally]) -> list[str]:
     """Bring the database's capture, logs and live views in line with the declarations.
 
     `tallies` are all tallies over their sources: capture is one function per source. The
-    connection's transaction is left open, so that all of it happens or nothing. Returns what was
-    done, a sentence each.
+    connection's transaction is left open, so that all of it happens or nothing. SELECTs are
+    compiled first. Returns what was done, a sentence each.
 
     Raises NotInstalled where a source or derived table is missing.
     """
-    return install_all(connection, [tallies])
+    sql.execute(connection, INSTALL_LOCK)
+    schema_version.bring_up(connection)
+    return [*select_plans.prepare(connection, tallies), *install_all(connection, [tallies])]
 
 
 def install_all(connection: Connection, groups: Sequence[Sequence[Tally]]) -> list[str]:

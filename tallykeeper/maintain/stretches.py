@@ -20,7 +20,8 @@ from sqlalchemy.sql.elements import ColumnElement
 from tallykeeper.database import sql
 from tallykeeper.database.sql_files import sql_file
 from tallykeeper.database.sqlstates import DATA_EXCEPTION, sqlstate_of
-from tallykeeper.declarations.tally import Everything, KeyFilter, Tally
+from tallykeeper.declarations.tally import Everything, KeyFilter, Tally, reaching
+from tallykeeper.declarations.windows import Unit
 
 FIRST_ROWS = 100_000
 FEWEST_ROWS = 1_000
@@ -109,6 +110,14 @@ class KeyRange(KeyFilter):
         elif conditions:
             conditions = [f"({conditions[0]} OR {value} IS NULL)"]
         return " AND ".join(conditions) or "true"
+
+    def span(self, tally: Tally, unit: Unit, instant: str) -> str | None:
+        if tally.time_key is None or self.axis.column != tally.time_key.column:
+            return None
+        after, upto = (
+            self.axis.value(each) if each is not None else None for each in (self.after, self.upto)
+        )
+        return reaching(unit, instant, after, upto, with_nulls=upto is None)
 
     def _bound(self, position: str) -> ColumnElement[Any]:
         return literal_column(self.axis.value(position))

@@ -42,6 +42,7 @@ from tallykeeper.select.statements.steps import (
     pending_step,
 )
 from tallykeeper.select.statements.terms import Images, lookup_order
+from tallykeeper.select.statements.windows import windowed
 from tallykeeper.select.summed import summed
 from tallykeeper.select.syntax.gate import understood
 
@@ -82,7 +83,8 @@ def compile_select(
     resolved, obstacle = understood(connection, view)
     compiler = _Compiler(connection, resolved, log, derived, state_of, key)
     compiler.sums = sums
-    return compiler.plan(obstacle)
+    plan = compiler.plan(obstacle)
+    return plan if obstacle is not None else replace(plan, windowed=windowed(resolved.parsed))
 
 
 if TYPE_CHECKING:

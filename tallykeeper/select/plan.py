@@ -14,6 +14,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from tallykeeper.declarations.windows import Unit
+
 Strategy = Literal["delta", "group", "whole"]
 
 VERSION = 1
@@ -149,6 +151,21 @@ class Lookup:
 
 
 @dataclass(frozen=True)
+class Windowed:
+    """The SELECT, to be asked for the rows of some windows of `column` alone.
+
+    A condition on `instant` goes between `before` and `after`. The column is the start of the
+    `unit` that it lies in, in whatever time zone.
+    """
+
+    column: str
+    unit: Unit
+    instant: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
 class Node:
     """A stored intermediate result.
 
@@ -185,7 +202,8 @@ class Plan:
     pending change has the SELECT run anew; and where `summed` says how single rows add to the
     derived table, which has no other state then. `reasons` says why strategies are what they are,
     `lookups` by which columns the statement finds rows of sources. `from_states` is a SELECT of the
-    rows from the states alone, where they are enough.
+    rows from the states alone, where they are enough. `windowed` is how the SELECT is asked for
+    single windows.
     """
 
     columns: tuple[Column, ...]
@@ -200,6 +218,7 @@ class Plan:
     reasons: tuple[str, ...] = ()
     lookups: tuple[Lookup, ...] = ()
     from_states: str = ""
+    windowed: tuple[Windowed, ...] = ()
     version: int = VERSION
 
 

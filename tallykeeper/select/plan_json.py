@@ -23,6 +23,7 @@ from tallykeeper.select.plan import (
     Summed,
     SummedSource,
     Text,
+    Windowed,
 )
 
 
@@ -51,6 +52,7 @@ def from_json(document: Mapping[str, Any]) -> Plan:
             "summed": _summed(document["summed"]),
             "reasons": tuple(document["reasons"]),
             "lookups": tuple(_lookup(each) for each in document.get("lookups", ())),
+            "windowed": tuple(Windowed(**each) for each in document.get("windowed", ())),
         }
     )
 

@@ -278,8 +278,9 @@ class SelectTally(Tally):
         return select(*(rows.c[n] for n in self.columns)).where(*scope(**keys))
 
     def rows(self, scope: KeyFilter) -> str:
+        relation = self._definition(self._of_windows(scope))
         rows = (
-            f"SELECT {sql.columns(self.columns, 's')} FROM {self._definition()} AS s"
+            f"SELECT {sql.columns(self.columns, 's')} FROM {relation} AS s"
             f" WHERE {self._reached(scope)}{scope.condition(self, 's')}"
         )
         return rows if self.summed is None else self.summed.sums.with_pruned(rows, scope)
@@ -488,6 +489,16 @@ class SelectTally(Tally):
             equal = sql.columns(self._output, "v")
             copy = f"(row_number() OVER (PARTITION BY {equal}))::integer"
         return f"(SELECT v.*, {copy} AS {COPY} FROM {relation} AS v)"
+
+    def _of_windows(self, scope: KeyFilter) -> str | None:
+        """The SELECT for the windows of the scope, a relation; None where it cannot be asked so."""
+        for each in self.plan.windowed:
+            if self.time_key is None or each.column != self.time_key.column:
+                continue
+            span = scope.span(self, each.unit, f"({each.instant})")
+            if span is not None:
+                return f"({each.before}{span}{each.after})"
+        return None
 
     def _numbered(self, changes: str) -> str:
         """Changed rows with the columns of the group: a relation."""
