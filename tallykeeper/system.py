@@ -147,8 +147,8 @@ class System:
                 )
             if upstream.pending_functions is None or not tally.may_count_derived:
                 raise DeclarationError(
-                    f"{tally.name} counts {upstream.name}; only an additive tally can count a"
-                    " derived table, and only a recomputed one"
+                    f"{tally.name} counts {upstream.name}; only counts and sums can be taken of a"
+                    " derived table, and only of a recomputed one"
                 )
             if upstream.upstream:
                 raise DeclarationError(

@@ -276,7 +276,7 @@ class Keys(KeyFilter):
         if time_key is None or time_key.column not in tally.group:
             return None
         start = f"k.{sql.quote(time_key.column)}"
-        nulls = tally.table.c[time_key.column].nullable
+        nulls = bool(tally.table.c[time_key.column].nullable)
         return reaching(
             unit,
             instant,

@@ -45,6 +45,8 @@ def install(connection: Connection, tallies: Sequence[Tally]) -> list[str]:
     Raises NotInstalled where a source or derived table is missing.
     """
     sql.execute(connection, INSTALL_LOCK)
+    for tally in tallies:
+        _require_tables(connection, tally)
     schema_version.bring_up(connection)
     return [*select_plans.prepare(connection, tallies), *install_all(connection, [tallies])]
 

@@ -13,6 +13,7 @@ from tallykeeper.catalog import fk_locks
 from tallykeeper.catalog.state import stale_marks
 from tallykeeper.database import sql
 from tallykeeper.declarations.tally import WHERE_FRESH, Tally
+from tallykeeper.installation.schema_check import naive_of
 
 
 def create_functions(tally: Tally) -> list[str]:
@@ -61,15 +62,8 @@ def _as_declared(tally: Tally) -> str:
 
 def naive_columns(connection: Connection, tally: Tally) -> frozenset[str]:
     """The derived table's computed columns that lack the time zone that they are declared with."""
-    rows = connection.execute(
-        text(
-            "SELECT attname FROM pg_attribute WHERE attrelid = CAST(:relation AS regclass)"
-            " AND attnum > 0 AND NOT attisdropped AND atttypid = 'timestamp'::regtype"
-        ),
-        {"relation": sql.name_of(tally.table)},
-    )
-    zoned = (n for n in tally.columns if getattr(tally.table.c[n].type, "timezone", False))
-    return frozenset(row[0] for row in rows) & frozenset(zoned)
+    computed = [tally.table.c[n] for n in tally.columns]
+    return frozenset(c.name for c in naive_of(connection, tally.table, computed))
 
 
 def misread(connection: Connection, tally: Tally, view: str) -> list[str]:

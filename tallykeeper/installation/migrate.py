@@ -111,10 +111,12 @@ def _migrate(
     suspension.install(connection)
     if with_sources:
         result.done += _create_read_sources(connection, result.systems)
-    result.done += select_plans.prepare(connection, kept)
     tables = [_Tables(connection, system, without) for system in result.systems]
     for each in tables:
-        result.done += each.upgrade() + each.adapt(aside)
+        result.done += each.upgrade() + each.adapt(aside) + each.create_counted()
+    result.done += select_plans.prepare(connection, kept)
+    for each in tables:
+        result.done += each.adapt_plain(aside)
     _require_fit(connection, result.systems, kept)
     created = [said for each in tables for said in each.create(with_sources)]
     if created:
@@ -150,16 +152,37 @@ class _Tables:
         self._connection = connection
         self._system = system
         self._kept = [tally for tally in system.tallies if tally not in without]
-        derived = (*system.processed, *(tally.table for tally in self._kept))
         names = [tally.name for tally in system.tallies]
         state_of = state.tally_state.c.tally
-        installed = set(connection.scalars(select(state_of).where(state_of.in_(names))))
+        self._installed = set(connection.scalars(select(state_of).where(state_of.in_(names))))
         # Whether Tallykeeper has written the tables that the system processes.
-        self._has_begun = bool(installed)
-        known = {tally.table for tally in self._kept if tally.name in installed}
-        known |= {*(system.processed if self._has_begun else ())}
-        self._derived = derived
-        self._new = [table for table in derived if table not in known]
+        self._has_begun = bool(self._installed)
+        self._made: list[Table] = []
+
+    @property
+    def _derived(self) -> tuple[Table, ...]:
+        # Of a SELECT it is another object once the SELECT is compiled.
+        return (*self._system.processed, *(tally.table for tally in self._kept))
+
+    @property
+    def _new(self) -> list[Table]:
+        """The derived tables that Tallykeeper has not written yet."""
+        known = {tally.table for tally in self._kept if tally.name in self._installed}
+        known |= {*(self._system.processed if self._has_begun else ()), *self._made}
+        return [table for table in self._derived if table not in known]
+
+    def create_counted(self) -> list[str]:
+        """Create what is missing of the derived tables that SELECTs read, before they are compiled.
+
+        As far as their columns are declared; what was created, a sentence each.
+        """
+        if not any(tally.kind == "select" for tally in self._kept):
+            return []
+        own = [t.table for t in self._kept if not t.has_plain_table]
+        wanted = [*self._system.processed, *own]
+        there = derived_tables.existing(self._connection, wanted)
+        self._made = [table for table in wanted if table not in there]
+        return derived_tables.create(self._connection, wanted, "derived")
 
     def upgrade(self) -> list[str]:
         """Change what is in the tables of an earlier release as the system itself says."""
@@ -167,27 +190,45 @@ class _Tables:
         return upgrades.upgrade(self._connection) if upgrades is not None else []
 
     def adapt(self, aside: bool) -> list[str]:
-        """Let existing tables fit as far as they can, or move derived ones out of the way."""
+        """Let existing tables fit as far as they can, or move derived ones out of the way.
+
+        Those whose columns are declared: others are known once the SELECTs are compiled.
+        """
         connection, system = self._connection, self._system
         done = []
         for raw in system.raw:
             done += complete(connection, raw, system.access.marked.get(raw, ()))
-        # Who declares no table has not said that one of that name may be written.
-        strange = [t.table for t in self._kept if t.has_plain_table and t.table in self._new]
-        for tally in self._kept:
-            if tally.has_plain_table and tally.table not in self._new:
-                done += derived_tables.remake(connection, tally)
-            if tally.table not in strange:
-                done += convert(connection, tally)
+        declared = [tally for tally in self._kept if not tally.has_plain_table]
+        for tally in declared:
+            done += convert(connection, tally)
         adopted = [table for table in system.processed if table in self._new]
-        completed = [table for table in self._derived if table not in strange]
-        done += derived_tables.complete(connection, completed, self._kept, adopted)
+        completed = [*system.processed, *(tally.table for tally in declared)]
+        done += derived_tables.complete(connection, completed, declared, adopted)
         if aside:
             done += self._move_processed_aside()
-            for tally in self._kept:
-                if derived_mismatches(connection, tally):
-                    done.append(move_aside(connection, tally.table, own=self._live_names))
+            done += self._move_aside(declared)
         return done
+
+    def adapt_plain(self, aside: bool) -> list[str]:
+        """The same for tables whose columns follow from compiled SELECTs."""
+        connection = self._connection
+        done = []
+        plain = [tally for tally in self._kept if tally.has_plain_table]
+        # Who declares no table has not said that one of that name may be written.
+        own = [tally for tally in plain if tally.table not in self._new]
+        for tally in own:
+            done += derived_tables.remake(connection, tally) + convert(connection, tally)
+        done += derived_tables.complete(connection, [t.table for t in own], self._kept)
+        if aside:
+            done += self._move_aside(plain)
+        return done
+
+    def _move_aside(self, tallies: Sequence[Tally]) -> list[str]:
+        return [
+            move_aside(self._connection, tally.table, own=self._live_names)
+            for tally in tallies
+            if derived_mismatches(self._connection, tally)
+        ]
 
     def create(self, with_sources: bool) -> list[str]:
         """Create the tables that are missing; what was created and adopted, a sentence each."""

@@ -356,6 +356,21 @@ def declared_type(connection: Connection, column: Column[Any]) -> Type:
     return Type(name, limits)
 
 
+def naive_of(
+    connection: Connection, table: Table, columns: Iterable[Column[Any]]
+) -> list[Column[Any]]:
+    """Those of a table's columns that lack the time zone that they are declared with."""
+    rows = connection.execute(
+        text(
+            "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(:relation)"
+            " AND attnum > 0 AND NOT attisdropped AND atttypid = 'timestamp'::regtype"
+        ),
+        {"relation": sql.name_of(table)},
+    )
+    found = set(rows.scalars())
+    return [c for c in columns if c.name in found and getattr(c.type, "timezone", False)]
+
+
 def columns_of(connection: Connection, table: Table) -> tuple[str | None, dict[str, Found]]:
     """The relation's kind, None where there is none, and its columns by name."""
     rows = connection.execute(

@@ -28,7 +28,7 @@ from tallykeeper.declarations.column_types import holds
 from tallykeeper.declarations.tally import Tally
 from tallykeeper.errors import DeclarationError, DoesNotFit
 from tallykeeper.installation import view_replacement
-from tallykeeper.installation.schema_check import declared_type
+from tallykeeper.installation.schema_check import declared_type, naive_of
 from tallykeeper.select import plan_json
 from tallykeeper.select.column_types import column_type
 from tallykeeper.select.definition.nearest_names import nearest_name
@@ -76,7 +76,7 @@ def try_plan(connection: Connection, tally: SelectTally) -> Plan:
     """The plan that `prepare` would make; nothing stays of it but a temporary view."""
     create = f"CREATE TEMPORARY VIEW {_TRIED} AS\n"
     with _explained(connection, tally, create):
-        sql.execute(connection, f"{create}{tally.text}")
+        sql.execute(connection, f"{create}{_text(connection, tally)}")
     _require_maintainable(connection, tally, f"pg_temp.{_TRIED}")
     return compile_plan(connection, tally, f"pg_temp.{_TRIED}")
 
@@ -148,15 +148,22 @@ def _create_view(connection: Connection, tally: SelectTally) -> None:
     if oid is not None and known is not None and tuple(known) == as_it_was:
         return
     create = f"CREATE OR REPLACE VIEW {name} AS\n"
+    text = _text(connection, tally)
     with _explained(connection, tally, create):
-        if view_replacement.try_view(connection, name, f"{create}{tally.text}") or oid is None:
+        if view_replacement.try_view(connection, name, f"{create}{text}") or oid is None:
             return
         dependents.require_none(
             dependents.on_relation(connection, oid),
             f"{tally.name}: the columns of its definition view {name} change",
         )
         sql.execute(connection, f"DROP VIEW {name}")
-        sql.execute(connection, f"{create}{tally.text}")
+        sql.execute(connection, f"{create}{text}")
+
+
+def _text(connection: Connection, tally: SelectTally) -> str:
+    """The SELECT's text, with what the tables' times lack of the declared ones added."""
+    naive = [c for source in tally.sources for c in naive_of(connection, source, source.c)]
+    return tally.text_over(naive)
 
 
 def _said_of(error: DBAPIError, tally: SelectTally, before: int) -> str:

@@ -15,7 +15,7 @@ column `tally_copy` besides: equal rows are numbered by it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from threading import RLock
 from typing import Any
@@ -35,11 +35,13 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     event,
+    func,
     literal_column,
     select,
 )
 from sqlalchemy import Text as TextType
 from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.sql import visitors
 from sqlalchemy.types import NullType
 
 from tallykeeper.catalog.state import refresh_costs, select_plans
@@ -82,12 +84,14 @@ class SelectTally(Tally):
     `time_key` the one that windows go by, where it is not plainly the start of a unit in a zone.
     `windows` are those of rebuilds and of Dagster's partitions, where they are others than the time
     column's own; False: there are none. `indexes` are columns that the derived table has an index
-    over. By `tags` commands select it, and Dagster's assets have them. `place` says where a
+    over. `totals` are key columns whose null stands for all values: those rows are the sum of the
+    others. By `tags` commands select it, and Dagster's assets have them. `place` says where a
     character of the SELECT stands, by its number from 1.
     The tables that the SELECT names are found in the metadata of the System, or made there.
     """
 
     kind = "select"
+    may_count_derived = True
 
     def __init__(
         self,
@@ -101,6 +105,7 @@ class SelectTally(Tally):
         table: Table | None = None,
         combine: Mapping[str, Combine] | None = None,
         memberships: Mapping[str, Membership] | None = None,
+        totals: Sequence[str] = (),
         windows: bool | Windows = True,
         indexes: Sequence[Sequence[str]] = (),
         tags: Sequence[str] = (),
@@ -112,10 +117,12 @@ class SelectTally(Tally):
                 f"{name!r} is no name of a tally; expected a system and a table, as in"
                 " 'shop.revenue_daily'"
             )
+        self._select = None if isinstance(select, str) else select
         text = select if isinstance(select, str) else sql.render(select)
         self.text = text.strip().rstrip(";").strip()
         self.given_key = tuple(key) if key is not None else None
         self._given_time_key = time_key
+        self._totals = tuple(totals)
         self._windows = windows
         self._indexes = tuple(tuple(each) for each in indexes)
         self.tags = tuple(tags)
@@ -173,6 +180,22 @@ class SelectTally(Tally):
     def group(self) -> tuple[str, ...]:
         # Equal rows are written together; of the only row there is, its number is the key.
         return self._output if self._plan is not None and self._plan.is_bag else self.key
+
+    def text_over(self, naive: Collection[Column[Any]]) -> str:
+        """The text, with the columns `naive`, which lack the time zone they are declared with, UTC.
+
+        Of a SELECT that was given as text nothing is known of how its columns are declared.
+        """
+        if self._select is None or not naive:
+            return self.text
+
+        def in_utc(element: Any, **_: Any) -> Any:
+            if isinstance(element, Column) and element in naive:
+                zoned = func.timezone("UTC", element, type_=DateTime(timezone=True))
+                return zoned.label(element.name)
+            return None
+
+        return sql.render(visitors.replacement_traverse(self._select, {}, in_utc))
 
     def enter(self, metadata: MetaData) -> None:
         if self.table.metadata is not metadata and self._own_table is None:
@@ -251,7 +274,7 @@ class SelectTally(Tally):
     def _sum_up(self, plan: Plan) -> None:
         self.log_has_deltas = plan.summed is not None
         if plan.summed is not None:
-            sums = CountsAndSums(self, plan.summed.counter)
+            sums = CountsAndSums(self, plan.summed.counter, self._pending_upstream)
             self.summed = SummedRows(plan.summed, sums)
             self.combine = dict.fromkeys(self.measures, SUM) | dict(self.combine)
 
@@ -391,7 +414,35 @@ class SelectTally(Tally):
         return self._changed_rows(self._numbered(changes))
 
     def log_has_whole_keys(self) -> bool:
-        return self.summed is not None
+        return self.summed is not None and not self.upstream
+
+    def totals(self) -> list[str]:
+        return list(self._totals)
+
+    def live_sources(self) -> Select[Any]:
+        if self.summed is None or not self.upstream:
+            return self.aggregate(Everything())
+        live = {(t.table.schema or "public", t.table.name): t.live_name for t in self.upstream}
+        columns = [self.table.c[n] for n in self.columns]
+        rows = sql.relation(f"({self.summed.rows(live)})", columns).alias("s")
+        return select(*(rows.c[n] for n in self.columns))
+
+    def _pending_upstream(self) -> str:
+        """What counted derived tables change by when their own pending changes are consumed."""
+        assert self.summed is not None
+        parts = []
+        for upstream in self.upstream:
+            pending = upstream.pending_functions
+            assert pending is not None
+            keys = f"SELECT FROM {pending.groups}() AS k"
+            going = (
+                f"(SELECT * FROM {sql.name_of(upstream.table)} AS d"
+                f" WHERE EXISTS ({keys} WHERE {upstream.matches('k', 'd', upstream.group)}))"
+            )
+            for each in self.summed.of(upstream.table):
+                parts.append(self.summed.added(each, f"{pending.rows}()", 1))
+                parts.append(self.summed.added(each, going, -1))
+        return "".join(f"  UNION ALL {part}\n" for part in parts)
 
     def consume_at_once(self) -> str | None:
         return self.summed.sums.consume_at_once() if self.summed is not None else None
@@ -574,7 +625,8 @@ class SelectTally(Tally):
         """Raise DeclarationError where the declaration names a column that there is not."""
         at = (self._given_time_key.column,) if self._given_time_key is not None else ()
         indexed = [name for each in self._indexes for name in each]
-        for what, names in (("key", self.given_key), ("window", at), ("index", indexed)):
+        named = (("key", self.given_key), ("window", at), ("index", indexed))
+        for what, names in (*named, ("totals", self._totals)):
             for name in names or ():
                 if name not in self._output:
                     known = ", ".join(self._output)
@@ -596,6 +648,11 @@ class SelectTally(Tally):
             raise DeclarationError(
                 f"{self.name}: it is to have a window for each {self._windows}, but none of its key"
                 f" ({', '.join(self.key)}) is plainly a time; name the column by `window`"
+            )
+        if self.upstream and self.plan.summed is None:
+            raise DeclarationError(
+                f"{self.name} counts {self.upstream[0].name}; a derived table can be counted only"
+                " by a SELECT of counts and sums over its single rows, grouped by its columns"
             )
 
     def _check_time_key(self, time_key: TimeKey) -> None:

@@ -164,6 +164,14 @@ class CountsAndSums:
         )
         return [sql.stable_function(self.held_function, self.row_type(), rows)]
 
+    def added_up(self, rows: str) -> str:
+        """A SELECT of the columns: the rows of a SELECT added up by key."""
+        return (
+            f"SELECT {self._listed('rows', sql.fitted)} FROM (\n    {rows}\n  ) AS rows"
+            f" GROUP BY {sql.columns(self.tally.key, 'rows')}"
+            f" HAVING sum(rows.{sql.quote(self.counter)}) <> 0"
+        )
+
     def make_good(self, event: Event) -> list[str]:
         """What is logged of rows that a foreign key deletes or changes.
 
