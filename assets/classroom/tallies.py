@@ -249,6 +249,7 @@ user_time_spent = SelectTally(
     .where(_spent.user_id.is_not(None))
     .group_by(_spent.user_id),
     table=tables.user_time_spent,
+    formerly=["a74ee2c9042a287c"],
 )
 
 
@@ -268,13 +269,14 @@ submission_daily_activity = SelectTally(
         _day,
         cast(func.count(), Integer).label("events"),
         *(
-            cast(func.sum(case((what, 1), else_=0)), Integer).label(name)
+            cast(func.count().filter(what), Integer).label(name)
             for name, what in events.happened(log.c).items()
         ),
     )
     .where(log.c.course_id.is_not(None), log.c.date_created.is_not(None))
     .group_by(log.c.course_id, _day.element),
     table=tables.submission_daily_activity,
+    formerly=["8f40d94756a7380b"],
 )
 
 _reported = _day_of(tables.reports.c.date_created)
@@ -285,6 +287,7 @@ report_daily_counts = SelectTally(
     .where(tables.reports.c.user_id.is_not(None), tables.reports.c.date_created.is_not(None))
     .group_by(tables.reports.c.user_id, _reported.element),
     table=tables.report_daily_counts,
+    formerly=["06ff71840b84dcaa"],
 )
 
 _looked_up = [

@@ -181,6 +181,7 @@ hourly_domain_stats = SelectTally(
     .where(*_counts(posts.c), _is_post(posts.c))
     .group_by(posts.c.instance_id, _hour.element, posts.c.domain),
     table=tables.hourly_domain_stats,
+    formerly=["26127e83e7437724"],
 )
 
 

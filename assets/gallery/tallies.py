@@ -62,6 +62,7 @@ gen_source_stats = SelectTally(
         cast(func.count(), Integer).label("count"),
     ).group_by(_creators.c.user_id, _creators.c.source_type),
     table=tables.gen_source_stats,
+    formerly=["7231ba8d036fb414"],
     totals=["user_id"],
 )
 
@@ -179,15 +180,18 @@ content_tags_left_out = RecomputedTally(
 )
 
 _pair = tables.content_tags.c
+# A junction that is adopted may have it as text.
+_source = cast(_pair.content_source, tables.tag_cardinality_stats.c.content_source.type)
 
 tag_cardinality_stats = SelectTally(
     "gallery.tag_cardinality_stats",
     select=select(
         _pair.tag_id,
-        _pair.content_source,
+        _source.label("content_source"),
         cast(func.count(), Integer).label("cardinality"),
-    ).group_by(_pair.tag_id, _pair.content_source),
+    ).group_by(_pair.tag_id, _source),
     table=tables.tag_cardinality_stats,
+    formerly=["1633831e98f036a3"],
 )
 
 system = System(

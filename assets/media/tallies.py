@@ -29,12 +29,14 @@ daily_contributions = SelectTally(
     "media.daily_contributions",
     select=_files_by("day", "date"),
     table=tables.daily_contributions,
+    formerly=["a7236bf1b463ffb5"],
 )
 
 hourly_contributions = SelectTally(
     "media.hourly_contributions",
     select=_files_by("hour", "hour"),
     table=tables.hourly_contributions,
+    formerly=["3ebeaf0572b43822"],
 )
 
 system = System(

@@ -702,6 +702,10 @@ class Tally(ABC):
         """Changes when a row of a source would add something else than before."""
         return self.declaration_hash()
 
+    def continues(self, declaration_hash: str) -> bool:
+        """Whether what was kept under that declaration is right under this one."""
+        return declaration_hash == self.declaration_hash()
+
     def _check(self) -> None:
         if not self.key or not self.sources:
             raise DeclarationError(f"{self.name}: a tally needs a key and at least one source")

@@ -267,8 +267,8 @@ def _install_tally(
     afterwards: Sequence[Tally],
 ) -> str:
     tally = wanted.tally
-    fresh_declaration = (
-        wanted.present is None or wanted.present.declaration_hash != wanted.declaration_hash
+    fresh_declaration = wanted.present is None or not tally.continues(
+        wanted.present.declaration_hash
     )
     log_is_there = tally.log_name not in wanted.missing
     log_differs = not log_is_there or not change_log.fits(connection, tally)

@@ -114,6 +114,8 @@ def _migrate(
     tables = [_Tables(connection, system, without) for system in result.systems]
     for each in tables:
         result.done += each.upgrade() + each.adapt(aside) + each.create_counted()
+    # Before the SELECTs are compiled, which says less of what is wrong with a table.
+    _require_fit(connection, result.systems, [t for t in kept if not t.has_plain_table])
     result.done += select_plans.prepare(connection, kept)
     for each in tables:
         result.done += each.adapt_plain(aside)

@@ -85,8 +85,9 @@ class SelectTally(Tally):
     `windows` are those of rebuilds and of Dagster's partitions, where they are others than the time
     column's own; False: there are none. `indexes` are columns that the derived table has an index
     over. `totals` are key columns whose null stands for all values: those rows are the sum of the
-    others. By `tags` commands select it, and Dagster's assets have them. `place` says where a
-    character of the SELECT stands, by its number from 1.
+    others. `formerly` are hashes of declarations that meant the same: a derived table that was kept
+    by one of them is right, and is not built anew. By `tags` commands select it, and Dagster's
+    assets have them. `place` says where a character of the SELECT stands, by its number from 1.
     The tables that the SELECT names are found in the metadata of the System, or made there.
     """
 
@@ -106,6 +107,7 @@ class SelectTally(Tally):
         combine: Mapping[str, Combine] | None = None,
         memberships: Mapping[str, Membership] | None = None,
         totals: Sequence[str] = (),
+        formerly: Collection[str] = (),
         windows: bool | Windows = True,
         indexes: Sequence[Sequence[str]] = (),
         tags: Sequence[str] = (),
@@ -123,6 +125,7 @@ class SelectTally(Tally):
         self.given_key = tuple(key) if key is not None else None
         self._given_time_key = time_key
         self._totals = tuple(totals)
+        self._formerly = frozenset(formerly)
         self._windows = windows
         self._indexes = tuple(tuple(each) for each in indexes)
         self.tags = tuple(tags)
@@ -293,6 +296,11 @@ class SelectTally(Tally):
         if self.summed is None:
             return super().summing_hash()
         return hashlib.sha256(repr(self.summed.summed).encode()).hexdigest()[:16]
+
+    def continues(self, declaration_hash: str) -> bool:
+        # What else is stored than the derived table would have to be built.
+        known = self.summed is not None and declaration_hash in self._formerly
+        return known or super().continues(declaration_hash)
 
     def aggregate(self, scope: KeyFilter) -> Select[Any]:
         columns = [self.table.c[n] for n in self.columns]
@@ -616,6 +624,11 @@ class SelectTally(Tally):
         return [c for c in self.plan.captured if (c.schema, c.table) == named]
 
     def _find_relevant(self, source: Table) -> list[str]:
+        if self._plan is None:
+            # As far as it is declared: nothing is known of a text before it is compiled.
+            read = visitors.iterate(self._select) if self._select is not None else ()
+            used = {each.name for each in read if getattr(each, "table", None) is source}
+            return [column.name for column in source.c if column.name in used]
         return [column.name for column in self.captured_values(source)]
 
     def _check(self) -> None:
