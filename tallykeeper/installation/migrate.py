@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine, Table, select
 
 from tallykeeper.catalog import schema_version, state
 from tallykeeper.catalog.privileges import act_as_owner, require_privileges

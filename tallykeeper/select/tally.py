@@ -298,9 +298,7 @@ class SelectTally(Tally):
         return hashlib.sha256(repr(self.summed.summed).encode()).hexdigest()[:16]
 
     def continues(self, declaration_hash: str) -> bool:
-        # What else is stored than the derived table would have to be built.
-        known = self.summed is not None and declaration_hash in self._formerly
-        return known or super().continues(declaration_hash)
+        return declaration_hash in self._formerly or super().continues(declaration_hash)
 
     def aggregate(self, scope: KeyFilter) -> Select[Any]:
         columns = [self.table.c[n] for n in self.columns]
@@ -770,11 +768,12 @@ class SelectTally(Tally):
         """Give the sources those of the captured columns that nobody declared."""
         for source in self.sources:
             named = (source.schema or "public", source.name)
+            known = {column.name for column in source.c}
             for each in plan.captured:
                 if (each.schema, each.table) != named:
                     continue
                 for column in each.columns:
-                    if column.name not in source.c:
+                    if column.name not in known:
                         source.append_column(Column(column.name, column_type(column.type)))
 
     def _not_installed(self, why: str) -> NotInstalled:

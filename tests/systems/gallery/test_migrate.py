@@ -11,9 +11,7 @@ from tallykeeper.installation.migrate import migrate
 from tests.integration.support import execute, rows, scalar
 
 CREATED = [f"created the derived table {tally.name}" for tally in system.tallies]
-COMPILED = [
-    f"compiled {tally.name}: delta" for tally in system.tallies if tally.kind == "select"
-]
+COMPILED = [f"compiled {tally.name}: delta" for tally in system.tallies if tally.kind == "select"]
 INSTALLED = [
     *COMPILED,
     *(f"installed {tally.name} (never built)" for tally in system.tallies),
