@@ -198,7 +198,8 @@ class SelectTally(Tally):
                 return zoned.label(element.name)
             return None
 
-        return sql.render(visitors.replacement_traverse(self._select, {}, in_utc))
+        replaced: Any = visitors.replacement_traverse(self._select, {}, in_utc)
+        return sql.render(replaced)
 
     def enter(self, metadata: MetaData) -> None:
         if self.table.metadata is not metadata and self._own_table is None:
@@ -625,7 +626,9 @@ class SelectTally(Tally):
         if self._plan is None:
             # As far as it is declared: nothing is known of a text before it is compiled.
             read = visitors.iterate(self._select) if self._select is not None else ()
-            used = {each.name for each in read if getattr(each, "table", None) is source}
+            used = {
+                getattr(each, "name", "") for each in read if getattr(each, "table", None) is source
+            }
             return [column.name for column in source.c if column.name in used]
         return [column.name for column in self.captured_values(source)]
 

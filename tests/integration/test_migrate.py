@@ -118,7 +118,7 @@ def test_a_second_migration_has_nothing_to_do(engine: Engine) -> None:
 def test_a_system_without_its_sources_is_skipped_and_nothing_is_made(engine: Engine) -> None:
     with engine.connect() as connection:
         before = everything(connection)
-        missing = {each.name: list(missing_sources(connection, each)) for each in all_systems()}
+        missing = {each.name: missing_sources(connection, each) for each in all_systems()}
     assert missing["media"] == ["media.media_files"]
     gallery = ["content_items", "content_items_auto", "tags", "users"]
     assert sorted(missing["gallery"]) == [f"gallery.{table}" for table in gallery]
