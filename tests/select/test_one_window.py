@@ -68,7 +68,7 @@ def test_one_day_is_found_by_the_index_and_is_right(engine: Engine, figures: str
     tally = keep(engine, BY_HOUR.format(figures=FIGURES[figures]))
     assert tally.time_key == TimeKey("hour", "hour")
     day = tally.rows(Between(tally.time_key, START, END))
-    (scan,) = scans(engine, day)
+    (scan,) = (scan for scan in scans(engine, day) if "readings" in scan)
     assert "Index" in scan
     whole = f"SELECT * FROM {tally.definition_name} WHERE hour >= '{START}' AND hour < '{END}'"
     assert scalar(engine, f"SELECT count(*) FROM ({day}) AS d") == 24 * 7
@@ -95,7 +95,7 @@ def test_several_windows_and_single_keys_are_found_by_the_index(engine: Engine) 
     )
     for scope, found in zip(scopes, (24 * 7, 1), strict=True):
         query = tally.rows(scope)
-        assert not any("Seq Scan" in line for line in scans(engine, query))
+        assert not any("Seq Scan on readings" in line for line in scans(engine, query))
         assert scalar(engine, f"SELECT count(*) FROM ({query}) AS q") == found
 
 
