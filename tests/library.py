@@ -52,7 +52,7 @@ taken_at = func.coalesce(media_files.c.original_created_at, media_files.c.create
 
 
 def _counted(window: Literal["day", "hour"], column: str) -> SelectTally:
-    """Files by when they were taken: by their metadata, else when the library got them."""
+    """Files by the time in their metadata, else by when the library got them."""
     table = Table(
         f"{'daily' if window == 'day' else 'hourly'}_contributions",
         metadata,
