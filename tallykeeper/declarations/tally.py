@@ -543,6 +543,13 @@ class Tally(ABC):
         """A condition: more is pending than a live view adds, so that it reads the sources."""
         return None
 
+    def instants(self) -> list[tuple[Table, str]]:
+        """SQL for what the time column is the window of, with the source that has it.
+
+        As far as that does not show in what `aggregate` asks of its scope.
+        """
+        return []
+
     def totals(self) -> list[str]:
         """Key columns whose null stands for all values: those rows are the sum of the others."""
         return []

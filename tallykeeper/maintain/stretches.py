@@ -353,6 +353,8 @@ def _source_values(tally: Tally, axis: Axis) -> list[tuple[Table, str]]:
         if isinstance(table, Table):
             value = sql.render(expression)
             found.setdefault(value, (table, value))
+    if axis.unit:
+        found |= {value: (table, value) for table, value in tally.instants()}
     return list(found.values())
 
 

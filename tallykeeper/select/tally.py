@@ -423,6 +423,13 @@ class SelectTally(Tally):
     def log_has_whole_keys(self) -> bool:
         return self.summed is not None and not self.upstream
 
+    def instants(self) -> list[tuple[Table, str]]:
+        if self.time_key is None or len(self.sources) != 1:
+            return []
+        column = self.time_key.column
+        found = (each.instant for each in self.plan.windowed if each.column == column)
+        return [(self.sources[0], instant) for instant in found]
+
     def totals(self) -> list[str]:
         return list(self._totals)
 
