@@ -400,6 +400,10 @@ class Tally(ABC):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
 
+    def as_declared(self) -> Select[Any]:
+        """The SELECT as it is declared, over the columns of the sources where these are known."""
+        return self.aggregate(Everything())
+
     @property
     def definition(self) -> str:
         """The SELECT that says what the derived table must hold, for people."""

@@ -201,6 +201,9 @@ class SelectTally(Tally):
         replaced: Any = visitors.replacement_traverse(self._select, {}, in_utc)
         return sql.render(replaced)
 
+    def as_declared(self) -> Select[Any]:
+        return self._select if self._select is not None else super().as_declared()
+
     def enter(self, metadata: MetaData) -> None:
         if self.table.metadata is not metadata and self._own_table is None:
             self.table = self._derived_table(metadata, self.table.name)

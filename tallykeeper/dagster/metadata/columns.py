@@ -13,7 +13,7 @@ from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.types import NullType
 
-from tallykeeper import Everything, Tally
+from tallykeeper import Tally
 from tallykeeper.dagster.metadata.column_descriptions import BY_NAME
 from tallykeeper.dagster_names import asset_path
 from tallykeeper.database.sql import type_name
@@ -51,7 +51,7 @@ def lineage(tally: Tally) -> dg.TableColumnLineage:
     A column that depends on no source column (a count of rows) is left out.
     """
     origins: dict[str, list[dg.TableColumnDep]] = {}
-    for computed in tally.aggregate(Everything()).selected_columns:
+    for computed in tally.as_declared().selected_columns:
         under = set(_origins(computed))
         found = [
             dg.TableColumnDep(key_of_table(tally.siblings, source), column.name)
