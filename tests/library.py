@@ -1,4 +1,4 @@
-"""A system of the tests' own: files of a library, counted by day and by hour, by counting rows.
+"""A system of the tests' own: files of a library, counted by day and by hour, by the additive way.
 
 Tables and names are those that the oracles `DAILY` and `HOURLY` look at. The engine's tests use it,
 so that nothing in them depends on a system of the reference project.
@@ -6,7 +6,7 @@ so that nothing in them depends on a system of the reference project.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import (
     BigInteger,
@@ -18,12 +18,11 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
-    cast,
     func,
-    select,
 )
+from sqlalchemy.sql.elements import ColumnElement
 
-from tallykeeper import MAY_BE_NULL, SelectTally, System
+from tallykeeper import MAY_BE_NULL, AdditiveTally, Contribution, System, TimeKey
 
 metadata = MetaData(schema="media")
 
@@ -48,11 +47,12 @@ Index(
 )
 
 
-taken_at = func.coalesce(media_files.c.original_created_at, media_files.c.created_at)
+def taken_at(file: Any) -> ColumnElement[Any]:
+    """When a file was taken: by its metadata, else when the library got it."""
+    return func.coalesce(file.original_created_at, file.created_at)
 
 
-def _counted(window: Literal["day", "hour"], column: str) -> SelectTally:
-    """Files by the time in their metadata, else by when the library got them."""
+def _counted(window: Literal["day", "hour"], column: str) -> AdditiveTally:
     table = Table(
         f"{'daily' if window == 'day' else 'hourly'}_contributions",
         metadata,
@@ -62,10 +62,18 @@ def _counted(window: Literal["day", "hour"], column: str) -> SelectTally:
         Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
         Column("updated_at", DateTime(timezone=True)),
     )
-    start = func.date_trunc(window, taken_at, "UTC").label(column)
-    files = select(start, cast(func.count(), Integer).label("count"))
-    files = files.where(taken_at.is_not(None)).group_by(start)
-    return SelectTally(f"media.{table.name}", select=files, table=table)
+    return AdditiveTally(
+        system="media",
+        table=table,
+        time_key=TimeKey(column, window),
+        contributions=[
+            Contribution(
+                media_files,
+                key=lambda file: {column: taken_at(file)},
+                measures=lambda file: {"count": 1},
+            )
+        ],
+    )
 
 
 daily_contributions = _counted("day", "date")

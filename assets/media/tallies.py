@@ -2,41 +2,44 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, Integer, Select, cast, func, select
+from typing import Any
+
+from sqlalchemy import func
+from sqlalchemy.sql.elements import ColumnElement
 
 from assets.media import tables
-from tallykeeper import SelectTally, System
-
-files = tables.media_files
+from tallykeeper import AdditiveTally, Contribution, System, TimeKey
 
 
-def taken_at() -> ColumnElement[object]:
+def taken_at(file: Any) -> ColumnElement[Any]:
     """When a file was taken: by its metadata, else when the library got it."""
-    return func.coalesce(files.c.original_created_at, files.c.created_at)
+    return func.coalesce(file.original_created_at, file.created_at)
 
 
-def _files_by(unit: str, name: str) -> Select[tuple[object, int]]:
-    """How many files were taken in each day or hour, UTC; those of no known time count nowhere."""
-    start = func.date_trunc(unit, taken_at(), "UTC").label(name)
-    return (
-        select(start, cast(func.count(), Integer).label("count"))
-        .where(taken_at().is_not(None))
-        .group_by(start)
-    )
-
-
-daily_contributions = SelectTally(
-    "media.daily_contributions",
-    select=_files_by("day", "date"),
+daily_contributions = AdditiveTally(
+    system="media",
     table=tables.daily_contributions,
-    formerly=["a7236bf1b463ffb5"],
+    time_key=TimeKey("date", "day"),
+    contributions=[
+        Contribution(
+            tables.media_files,
+            key=lambda file: {"date": taken_at(file)},
+            measures=lambda file: {"count": 1},
+        )
+    ],
 )
 
-hourly_contributions = SelectTally(
-    "media.hourly_contributions",
-    select=_files_by("hour", "hour"),
+hourly_contributions = AdditiveTally(
+    system="media",
     table=tables.hourly_contributions,
-    formerly=["3ebeaf0572b43822"],
+    time_key=TimeKey("hour", "hour"),
+    contributions=[
+        Contribution(
+            tables.media_files,
+            key=lambda file: {"hour": taken_at(file)},
+            measures=lambda file: {"count": 1},
+        )
+    ],
 )
 
 system = System(
