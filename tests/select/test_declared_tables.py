@@ -1,0 +1,170 @@
+"""A SELECT of SQLAlchemy over declared tables: naive times, counted derived tables, adoption."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Engine,
+    Identity,
+    Integer,
+    MetaData,
+    Table,
+    cast,
+    func,
+    select,
+)
+from sqlalchemy.schema import CreateSchema
+
+from tallykeeper import (
+    AdditiveTally,
+    Capture,
+    Contribution,
+    KeyFilter,
+    RecomputedTally,
+    SelectTally,
+    System,
+    TimeKey,
+    install,
+    refresh,
+    status,
+    verify,
+)
+from tallykeeper.installation.migrate import migrate
+from tests.integration.support import execute, rows, scalar
+
+metadata = MetaData(schema="shop")
+readings = Table(
+    "readings",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("taken", DateTime(timezone=True), nullable=False),
+    Column("sensor", Integer, nullable=False),
+)
+days = Table(
+    "days",
+    metadata,
+    Column("day", DateTime(timezone=True), primary_key=True),
+    Column("n", Integer, nullable=False),
+)
+largest = Table(
+    "largest",
+    metadata,
+    Column("sensor", Integer, primary_key=True, autoincrement=False),
+    Column("latest", BigInteger, nullable=False),
+)
+by_latest = Table(
+    "by_latest",
+    metadata,
+    Column("latest", BigInteger, primary_key=True, autoincrement=False),
+    Column("sensors", Integer, nullable=False),
+)
+_day = func.date_trunc("day", readings.c.taken, "UTC").label("day")
+OF_DAYS = select(_day, cast(func.count(), Integer).label("n")).group_by(_day)
+
+
+def latest_of(scope: KeyFilter) -> object:
+    return (
+        select(readings.c.sensor, (func.max(readings.c.id) % 3).label("latest"))
+        .where(*scope(sensor=readings.c.sensor))
+        .group_by(readings.c.sensor)
+    )
+
+
+def add(engine: Engine, taken: str, sensor: int) -> None:
+    execute(engine, f"INSERT INTO shop.readings (taken, sensor) VALUES ('{taken}', {sensor})")
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "America/Anchorage"])
+def test_times_without_a_zone_are_read_as_utc(engine: Engine, zone: str) -> None:
+    tally = SelectTally("shop.days", select=OF_DAYS, table=days)
+    with engine.begin() as connection:
+        connection.execute(CreateSchema("shop"))
+        readings.create(connection)
+        days.create(connection)
+        for table, column in (("readings", "taken"), ("days", "day")):
+            change = f"ALTER TABLE shop.{table} ALTER {column} TYPE timestamp USING NULL"
+            connection.exec_driver_sql(change)
+    system = System("shop", metadata, [tally])
+    with engine.begin() as connection:
+        install(connection, system.tallies)
+    refresh(engine, tally)
+    in_zone = f"SET LOCAL timezone = '{zone}'"
+    execute(
+        engine,
+        in_zone,
+        "INSERT INTO shop.readings (taken, sensor) VALUES ('2024-03-01 00:00', 1),"
+        " ('2024-03-01 23:59', 1)",
+    )
+    shown = "SELECT (day AT TIME ZONE 'UTC')::text, n FROM shop.days_live"
+    with engine.begin() as connection:
+        connection.exec_driver_sql(in_zone)
+        found = connection.exec_driver_sql(shown).all()
+    assert [tuple(row) for row in found] == [("2024-03-01 00:00:00", 2)]
+    refresh(engine, tally)
+    assert rows(engine, "SELECT day::text, n FROM shop.days") == [("2024-03-01 00:00:00", 2)]
+    assert verify(engine, tally).ok
+
+
+def test_a_counted_derived_table_is_live_with_what_is_pending_there(engine: Engine) -> None:
+    recomputed = RecomputedTally(
+        system="shop",
+        table=largest,
+        key=["sensor"],
+        measures=["latest"],
+        captures=[Capture(readings, key=lambda row: {"sensor": row.sensor})],
+        aggregate=latest_of,  # type: ignore[arg-type]
+    )
+    counted = SelectTally(
+        "shop.by_latest",
+        select=select(largest.c.latest, cast(func.count(), Integer).label("sensors")).group_by(
+            largest.c.latest
+        ),
+        table=by_latest,
+    )
+    migrate(engine, [System("shop", metadata, [recomputed, counted])], with_sources=True)
+    truth = (
+        "SELECT latest, count(*) FROM (SELECT max(id) % 3 AS latest FROM shop.readings"
+        " GROUP BY sensor) AS s GROUP BY 1 ORDER BY 1"
+    )
+    live = "SELECT latest, sensors FROM shop.by_latest_live ORDER BY 1"
+    for step in range(12):
+        add(engine, "2024-03-01 12:00Z", step % 5)
+        if step % 4 == 3:
+            execute(engine, f"DELETE FROM shop.readings WHERE sensor = {step % 5}")
+        # Stale at first, then with changes pending in the one, the other, and both.
+        assert rows(engine, live) == rows(engine, truth)
+        if step in (2, 5, 6):
+            refresh(engine, recomputed)
+            assert rows(engine, live) == rows(engine, truth)
+        if step in (3, 6, 8):
+            refresh(engine, counted)
+            assert rows(engine, live) == rows(engine, truth)
+    refresh(engine, recomputed)
+    refresh(engine, counted)
+    assert rows(engine, live.replace("_live", "")) == rows(engine, truth)
+    assert verify(engine, counted).ok
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_what_another_declaration_kept_is_adopted_where_it_meant_the_same(
+    engine: Engine, is_known: bool
+) -> None:
+    by_day = Contribution(readings, lambda row: {"day": row.taken}, lambda _: {"n": 1})
+    before = AdditiveTally(
+        system="shop", table=days, time_key=TimeKey("day", "day"), contributions=[by_day]
+    )
+    migrate(engine, [System("shop", metadata, [before])], with_sources=True)
+    add(engine, "2024-03-01 12:00Z", 1)
+    refresh(engine, before)
+    add(engine, "2024-03-02 12:00Z", 1)
+    known = [before.declaration_hash()] if is_known else []
+    after = SelectTally("shop.days", select=OF_DAYS, table=days, formerly=known)
+    migrate(engine, [System("shop", metadata, [after])])
+    stale = status(engine, after).stale
+    assert (stale == ()) is is_known
+    assert scalar(engine, "SELECT count(*) FROM shop.days_live") == 2
+    assert refresh(engine, after).how == ("refresh" if is_known else "rebuild")
+    assert verify(engine, after).ok
