@@ -295,7 +295,9 @@ def _roots(connection: Connection, tally: Tally) -> Iterator[dict[str, object]]:
     for role, name in tally.own_relations():
         yield relation(role, name)
     names = [*tally.function_names(), *(s.partition("(")[0] for s in fk_locks.signatures(tally))]
-    hooks = [h for s in tally.sources for h in triggers.hooks(connection, s, _over(s, tally))]
+    # A SELECT that was left out for want of a table was not compiled, and captures nothing.
+    beside = state.bound(connection, tally.siblings)
+    hooks = [h for s in tally.sources for h in triggers.hooks(connection, s, _over(s, beside))]
     own = derived_triggers.own_hooks(tally)
     names += [hook.function for hook in (*hooks, *own)]
     of_hand = {h.function for h in own} - {h.function for h in own if not h.of_hand}
@@ -314,8 +316,8 @@ def _unquoted(name: str) -> str:
     return name[1:-1].replace('""', '"') if name.startswith('"') else name
 
 
-def _over(source: Table, tally: Tally) -> list[Tally]:
-    return [t for t in tally.siblings if source in t.sources]
+def _over(source: Table, tallies: Sequence[Tally]) -> list[Tally]:
+    return [t for t in tallies if source in t.sources]
 
 
 def _called(connection: Connection, tally: Tally) -> Iterator[tuple[str, str]]:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import random
+import threading
+import time
+from collections import Counter
+
 import pytest
 from sqlalchemy import (
     BigInteger,
@@ -108,7 +113,8 @@ def test_times_without_a_zone_are_read_as_utc(engine: Engine, zone: str) -> None
     assert verify(engine, tally).ok
 
 
-def test_a_counted_derived_table_is_live_with_what_is_pending_there(engine: Engine) -> None:
+def counting(engine: Engine) -> tuple[RecomputedTally, SelectTally]:
+    """A recomputed tally, and a SELECT that counts its derived table."""
     recomputed = RecomputedTally(
         system="shop",
         table=largest,
@@ -125,10 +131,18 @@ def test_a_counted_derived_table_is_live_with_what_is_pending_there(engine: Engi
         table=by_latest,
     )
     migrate(engine, [System("shop", metadata, [recomputed, counted])], with_sources=True)
-    truth = (
-        "SELECT latest, count(*) FROM (SELECT max(id) % 3 AS latest FROM shop.readings"
-        " GROUP BY sensor) AS s GROUP BY 1 ORDER BY 1"
-    )
+    return recomputed, counted
+
+
+OF_LATEST = (
+    "SELECT latest, count(*) FROM (SELECT max(id) % 3 AS latest FROM shop.readings"
+    " GROUP BY sensor) AS s GROUP BY 1 ORDER BY 1"
+)
+
+
+def test_a_counted_derived_table_is_live_with_what_is_pending_there(engine: Engine) -> None:
+    recomputed, counted = counting(engine)
+    truth = OF_LATEST
     live = "SELECT latest, sensors FROM shop.by_latest_live ORDER BY 1"
     for step in range(12):
         add(engine, "2024-03-01 12:00Z", step % 5)
@@ -146,6 +160,61 @@ def test_a_counted_derived_table_is_live_with_what_is_pending_there(engine: Engi
     refresh(engine, counted)
     assert rows(engine, live.replace("_live", "")) == rows(engine, truth)
     assert verify(engine, counted).ok
+
+
+def test_no_snapshot_of_a_counted_derived_table_is_wrong_among_writers(engine: Engine) -> None:
+    recomputed, counted = counting(engine)
+    truth = OF_LATEST.removesuffix(" ORDER BY 1")
+    live = "SELECT latest, sensors::bigint FROM shop.by_latest_live"
+    wrong = f"(({truth}) EXCEPT ALL ({live})) UNION ALL (({live}) EXCEPT ALL ({truth}))"
+    pending = (
+        "SELECT EXISTS (SELECT FROM tallykeeper.shop_largest_log),"
+        " EXISTS (SELECT FROM tallykeeper.shop_by_latest_log)"
+    )
+    stop, failures = threading.Event(), list[BaseException]()
+
+    def write(seed: int) -> None:
+        rng = random.Random(seed)
+        try:
+            while not stop.is_set():
+                sensor, other = rng.randrange(12), rng.randrange(12)
+                # One statement each: of several, two writers could wait for each other.
+                statements = (
+                    "INSERT INTO shop.readings (taken, sensor)"
+                    f" SELECT now(), {sensor} FROM generate_series(1, {other})",
+                    f"DELETE FROM shop.readings WHERE sensor = {sensor} AND id % 3 = 0",
+                    f"UPDATE shop.readings SET sensor = {other} WHERE id ="
+                    f" (SELECT max(id) FROM shop.readings WHERE sensor = {sensor})",
+                )
+                execute(engine, rng.choice(statements))
+                time.sleep(rng.uniform(0, 0.01))
+        except BaseException as error:  # noqa: BLE001 - raised by the thread that runs the test
+            failures.append(error)
+
+    threads = [threading.Thread(target=write, args=(seed,)) for seed in range(3)]
+    for thread in threads:
+        thread.start()
+    seen: Counter[tuple[bool, bool]] = Counter()
+    rng = random.Random(7)
+    try:
+        deadline = time.monotonic() + 120
+        # With changes pending in the one, the other, both.
+        while sum(seen.values()) < 150 or {(True, True), (True, False)} - seen.keys():
+            assert time.monotonic() < deadline, seen
+            if rng.random() < 0.4:
+                refresh(engine, rng.choice((recomputed, counted)))
+            with engine.begin() as connection:
+                connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+                seen[tuple(connection.exec_driver_sql(pending).one())] += 1
+                assert connection.exec_driver_sql(wrong.replace("%", "%%")).all() == []
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+    for tally in (recomputed, counted):
+        refresh(engine, tally)
+        assert verify(engine, tally).ok
 
 
 @pytest.mark.parametrize("is_known", [True, False])
@@ -168,3 +237,46 @@ def test_what_another_declaration_kept_is_adopted_where_it_meant_the_same(
     assert scalar(engine, "SELECT count(*) FROM shop.days_live") == 2
     assert refresh(engine, after).how == ("refresh" if is_known else "rebuild")
     assert verify(engine, after).ok
+
+
+def test_one_whose_source_is_missing_is_left_out_until_it_comes(engine: Engine) -> None:
+    other = Table("others", metadata, Column("sensor", Integer), extend_existing=True)
+    per_sensor = Table(
+        "per_sensor",
+        metadata,
+        Column("sensor", Integer, primary_key=True, autoincrement=False),
+        Column("n", BigInteger, nullable=False),
+        extend_existing=True,
+    )
+    of_days = SelectTally("shop.days", select=OF_DAYS, table=days)
+    of_others = SelectTally(
+        "shop.per_sensor",
+        select=select(other.c.sensor, func.count().label("n"))
+        .select_from(other.join(readings, readings.c.sensor == other.c.sensor))
+        .group_by(other.c.sensor),
+        table=per_sensor,
+    )
+    joined = "SELECT id FROM shop.readings AS r JOIN shop.others AS o ON o.sensor = r.sensor"
+    plain = SelectTally("shop.plain", select=joined)
+    system = System("shop", metadata, [of_days, of_others, plain])
+    with engine.begin() as connection:
+        connection.execute(CreateSchema("shop"))
+        readings.create(connection)
+    result = migrate(engine, [system])
+    assert result.left_out == {
+        "shop.per_sensor": ["shop.others"],
+        "shop.plain": ["shop.others"],
+    }
+    add(engine, "2024-03-01 12:00Z", 1)
+    refresh(engine, of_days)
+    assert verify(engine, of_days).ok
+    assert status(engine, of_days).faults == ()
+    assert migrate(engine, [system]).done == []
+    with engine.begin() as connection:
+        other.create(connection)
+    assert migrate(engine, [system]).left_out == {}
+    execute(engine, "INSERT INTO shop.others VALUES (1), (1), (NULL)")
+    for tally in system.tallies:
+        refresh(engine, tally)
+        assert verify(engine, tally).ok
+    assert rows(engine, "SELECT sensor, n FROM shop.per_sensor") == [(1, 2)]

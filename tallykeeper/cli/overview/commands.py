@@ -62,7 +62,8 @@ def list_(names: Sequence[str], changed: bool, as_json: bool) -> None:
         table.add_column(heading, overflow="fold", no_wrap=heading == "tally")
     for tally in found:
         known = _declared(tally)
-        cells = (", ".join(known[column]) for column in ("sources", "key", "tags"))
+        # One a line: 80 columns are too few for them side by side.
+        cells = ("\n".join(known[column]) for column in ("sources", "key", "tags"))
         table.add_row(tally.name, *cells)
     if found:
         console().print(table)
@@ -194,6 +195,9 @@ def _shown(tally: Tally, known: dict[str, Any]) -> Iterator[str]:
     from tallykeeper.cli.output.tallies import age
 
     yield f"{tally.name}: {tally.description.splitlines()[0] if tally.description else 'a tally'}"
+    if tally.time_key is not None:
+        windows = tally.time_key.windows
+        known = known | {"window": f"{known['window']}, each {windows.unit} in {windows.zone}"}
     for label in ("declared_at", "sources", "key", "window", "tags", "live_view", "asset"):
         value = known[label]
         if value:

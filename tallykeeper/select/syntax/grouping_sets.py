@@ -103,7 +103,7 @@ def _alternatives(item: exp.Expr) -> list[Keys]:
 
 
 def _keys(item: exp.Expr) -> Keys:
-    """What stands in parentheses together, or one key alone."""
+    """The keys of one pair of parentheses, or one key alone."""
     if isinstance(item, exp.Tuple):
         return tuple(stripped(e) for e in item.expressions)
     return (stripped(item),)
