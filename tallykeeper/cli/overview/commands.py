@@ -37,7 +37,8 @@ ROWS = 5
 def list_(names: Sequence[str], changed: bool, as_json: bool) -> None:
     """List the tallies that are declared.
 
-    With the tables that each reads, its key and its tags. Needs no database, but for --changed.
+    With the tables that each reads, with their schema where it is another one's; its key and its
+    tags. Needs no database, but for --changed.
     """
     from tallykeeper.cli.output.documents import emit
     from tallykeeper.cli.selection import UnknownTally, matching
@@ -62,6 +63,8 @@ def list_(names: Sequence[str], changed: bool, as_json: bool) -> None:
         table.add_column(heading, overflow="fold", no_wrap=heading == "tally")
     for tally in found:
         known = _declared(tally)
+        own = f"{tally.table.schema}."
+        known["sources"] = [name.removeprefix(own) for name in known["sources"]]
         # One a line: 80 columns are too few for them side by side.
         cells = ("\n".join(known[column]) for column in ("sources", "key", "tags"))
         table.add_row(tally.name, *cells)
