@@ -38,7 +38,7 @@ up: $(READY) ## the Dagster UI and daemon, hourly schedules on; Ctrl-C ends it
 down: $(READY) ## stop what still runs
 	@$(BIN)/tally stop $(ARGS)
 
-test: $(READY) ## all tests: 25 minutes on two cores
+test: $(READY) ## all tests: half an hour on two cores
 	@$(PYTEST) --durations 30 $(ARGS)
 
 test-unit: $(READY) ## tests that need no database: a minute
