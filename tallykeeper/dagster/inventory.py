@@ -30,7 +30,6 @@ GROUP = "tallykeeper"
 INVENTORY = "inventory"
 # The sensor `alerts` reads from this how much of what is found is none yet.
 NEWS = "news"
-SUBJECT = f"{GROUP}.{incidents.incidents.name}"
 
 STUCK_AFTER = timedelta(hours=1)
 MOST_SHOWN = 10
@@ -240,11 +239,11 @@ def _stuck(connection: Connection, tally: Tally, now: datetime) -> list[Undone]:
 
 
 def _open_incidents(connection: Connection) -> list[incidents.Incident]:
-    """All but the inventory's own: it would never find itself clear."""
+    """All but those of an inventory: it would never find itself clear."""
     if not state.is_there(connection, incidents.incidents):
         return []
     found = incidents.listed(connection, open_only=True, limit=MOST_INCIDENTS)
-    return [i for i in found if (i.subject, i.kind) != (SUBJECT, INVENTORY)]
+    return [incident for incident in found if incident.kind != INVENTORY]
 
 
 def _next_step(incident: incidents.Incident) -> str:

@@ -105,11 +105,15 @@ class Ran:
 
 @dataclass(frozen=True)
 class Location:
-    """Systems in Dagster's terms over the database of `engine`, run in this process."""
+    """Systems in Dagster's terms over the database of `engine`, run in this process.
+
+    `name` is that of the code location, where a sensor is to know it.
+    """
 
     instance: dg.DagsterInstance
     engine: Engine
     built: Sequence[SystemAssets]
+    name: str | None = None
 
     @property
     def database(self) -> Database:

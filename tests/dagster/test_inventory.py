@@ -12,7 +12,6 @@ from assets.gallery.tallies import content_tags
 from assets.gallery.tallies import system as gallery
 from tallykeeper.catalog import state
 from tallykeeper.dagster.code_location import assets_of
-from tallykeeper.dagster.inventory import SUBJECT
 from tallykeeper.dagster.partitions import daily
 from tallykeeper.faults import incidents
 from tallykeeper.installation.migrate import migrate
@@ -125,8 +124,9 @@ def test_an_open_incident_is_found_and_is_no_news(library: Location) -> None:
     assert taken(library).passed
 
 
-def test_the_inventory_does_not_find_itself(library: Location) -> None:
-    report(library, SUBJECT, "inventory")
+@pytest.mark.parametrize("subject", ["tallykeeper.incidents", "prefix.tallykeeper.incidents"])
+def test_the_inventory_does_not_find_itself(library: Location, subject: str) -> None:
+    report(library, subject, "inventory")
     assert taken(library).passed
 
 

@@ -52,7 +52,7 @@ def found(library: Location, evaluation: str, **other: Any) -> None:
 def requests(library: Location) -> list[dg.RunRequest]:
     """What the sensor asks for."""
     with library.engine.begin() as connection:
-        return repair_requests(library.instance, connection)
+        return repair_requests(library.instance, connection, {NAME})
 
 
 def repair_in(failed: dg.AssetCheckEvaluation) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.sensor_definition import SensorExecutionData
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin
 from sqlalchemy import text
 
 from tallykeeper.dagster.checks import MATCHES_SOURCE
@@ -31,6 +32,8 @@ def look(
         repository_def=definitions.get_repository_def(),
         resources={RESOURCE: database or location.database},
     ) as context:
+        if location.name is not None:
+            context._code_location_origin = RegisteredCodeLocationOrigin(location.name)
         ticked: SensorExecutionData = definitions.resolve_sensor_def(
             prefixed(SENSOR)
         ).evaluate_tick(context)

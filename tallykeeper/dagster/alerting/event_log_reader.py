@@ -16,7 +16,7 @@ from typing import Any
 
 import dagster as dg
 from dagster import DagsterEventType, EventLogRecord, EventRecordsFilter
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from tallykeeper.faults.incidents import processed_events
 
@@ -49,13 +49,16 @@ class NewEvents:
         return max((record.storage_id for record in self.fresh), default=None)
 
 
-def listen(instance: dg.DagsterInstance, connection: Connection) -> NewEvents:
+def listen(
+    instance: dg.DagsterInstance, connection: Connection, location: str | None = None
+) -> NewEvents:
     """The events not processed yet, `MOST_AT_ONCE` at most; from now on they count as processed.
 
-    Of a log that is listened to for the first time those are the latest evaluation of each check,
-    and no runs: what is wrong now is found, and the past is not reported.
+    Each code location on the database processes all of them, and acts on its own. Of a log that
+    `location` listens to for the first time those are the latest evaluation of each check, and no
+    runs: what is wrong now is found, and the past is not reported.
     """
-    log: str = instance.run_storage.get_run_storage_id()  # type: ignore[attr-defined]
+    log = _log_of(instance, connection, location)
     watermark = _watermark(connection, log)
     if watermark is None:
         return _first(instance, connection, log)
@@ -84,6 +87,21 @@ def listen(instance: dg.DagsterInstance, connection: Connection) -> NewEvents:
         )
     )
     return NewEvents(fresh, known)
+
+
+def _log_of(instance: dg.DagsterInstance, connection: Connection, location: str | None) -> str:
+    """The name under which the events that this code location has processed are recorded."""
+    log: str = instance.run_storage.get_run_storage_id()  # type: ignore[attr-defined]
+    if location is None:
+        return log
+    own = f"{log} {location}"
+    columns = processed_events.c
+    # Release 0.2 kept one record for all code locations: the first one to look goes on with it.
+    is_known = select(columns.event).where(columns.log == own).exists()
+    connection.execute(
+        update(processed_events).where(columns.log == log, ~is_known).values(log=own)
+    )
+    return own
 
 
 def _first(instance: dg.DagsterInstance, connection: Connection, log: str) -> NewEvents:

@@ -72,7 +72,7 @@ def alerts(systems: Sequence[SystemAssets]) -> dg.SensorDefinition:
                     return dg.SensorResult(skip_reason=why_not, cursor=context.cursor)
                 place = incident_rules.place_of(context, prefixed(ALERTS), own)
                 memory = _absence(connection, memory, now)
-                events = event_log_reader.listen(context.instance, connection)
+                events = event_log_reader.listen(context.instance, connection, place.name)
                 found_now = incident_rules.find(context.instance, connection, place, events)
                 found_now |= tick_monitor.pending(connection, found)
                 found_now |= tick_monitor.uncompared(connection, found.looked_at)
@@ -80,9 +80,10 @@ def alerts(systems: Sequence[SystemAssets]) -> dg.SensorDefinition:
                 found_now |= tick_monitor.ticks(
                     context.instance, connection, place, memory.since(now)
                 )
+                kept = {tally.name for tally in own.tallies.values()}
                 requests = [
-                    *lost_requests(context.instance, connection),
-                    *repair_requests(context.instance, connection),
+                    *lost_requests(context.instance, connection, kept),
+                    *repair_requests(context.instance, connection, kept),
                 ]
                 texts = outbox.write(connection, found_now, recipients, repeat_hours)
                 lost = delivery.give_up_removed(connection, recipients)

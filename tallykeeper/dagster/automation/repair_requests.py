@@ -7,7 +7,7 @@ so often within a day that doing it again would only hide what is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -47,15 +47,19 @@ UNFINISHED = [
 ]
 
 
-def repair_requests(instance: dg.DagsterInstance, connection: Connection) -> list[dg.RunRequest]:
+def repair_requests(
+    instance: dg.DagsterInstance, connection: Connection, tallies: Collection[str]
+) -> list[dg.RunRequest]:
     """Answer the failed evaluations that nobody answered yet: the runs of `repair` to start.
+
+    `tallies` are the names of those that this code location keeps; others have a job of their own.
 
     What was decided is written down with the incident, in the caller's transaction; `doing` tells
     it. An incident whose repair is still under way is left for later. Raises SettingError.
     """
     most = repairs_per_day()
     requests = []
-    for incident in incidents.listed(connection, open_only=True, limit=MOST_OPEN):
+    for incident in _open(connection, tallies):
         if incident.kind != incidents.DIFFERS or is_answered(incident):
             continue
         if most == 0:
@@ -69,7 +73,9 @@ def repair_requests(instance: dg.DagsterInstance, connection: Connection) -> lis
     return requests
 
 
-def lost_requests(instance: dg.DagsterInstance, connection: Connection) -> list[dg.RunRequest]:
+def lost_requests(
+    instance: dg.DagsterInstance, connection: Connection, tallies: Collection[str]
+) -> list[dg.RunRequest]:
     """Recorded requests of which no run came, since the process that made them died.
 
     Dagster starts no second run for the same key, so that asking again does no harm.
@@ -77,13 +83,18 @@ def lost_requests(instance: dg.DagsterInstance, connection: Connection) -> list[
     now = connection.execute(select(func.now())).scalar_one()
     return [
         request_of(incident)
-        for incident in incidents.listed(connection, open_only=True, limit=MOST_OPEN)
+        for incident in _open(connection, tallies)
         if incident.details.get(ANSWER) == REQUESTED
         and is_answered(incident)
         and incident.repair_requested_at is not None
         and LOST_AFTER <= now - incident.repair_requested_at <= A_DAY
         and not _has_run(instance, incident)
     ]
+
+
+def _open(connection: Connection, tallies: Collection[str]) -> list[Incident]:
+    found = incidents.listed(connection, open_only=True, limit=MOST_OPEN)
+    return [incident for incident in found if incident.subject in tallies]
 
 
 def _has_run(instance: dg.DagsterInstance, incident: Incident) -> bool:
