@@ -11,7 +11,7 @@ import os
 import re
 import tomllib
 from datetime import UTC, date, datetime
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 DEFAULT_FRESH_SECONDS = 2 * 60 * 60
@@ -147,6 +147,13 @@ def project_table(folder: Path) -> dict[str, object] | None:
     path = folder / "pyproject.toml"
     if not path.is_file():
         return None
+    now = path.stat()
+    return _table_in(path, (now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns))
+
+
+@lru_cache(maxsize=16)
+def _table_in(path: Path, _as_written: tuple[int, ...]) -> dict[str, object] | None:
+    """The table of a file that was written then: what names a thing in Dagster asks for it."""
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {}).get("tallykeeper")
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -47,6 +48,28 @@ def test_home_is_in_the_project_by_default(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.delenv("TALLY_HOME")
     assert settings.home() == settings.project_root() / ".tally"
     assert (settings.project_root() / "pyproject.toml").is_file()
+
+
+def test_the_projects_file_is_parsed_once_and_again_when_it_changed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    parsed: list[str] = []
+    loads = tomllib.loads
+
+    def noting(text: str) -> dict[str, object]:
+        parsed.append(text)
+        return loads(text)
+
+    monkeypatch.setattr(tomllib, "loads", noting)
+    file = tmp_path / "pyproject.toml"
+    file.write_text('[tool.tallykeeper]\npage = "shop.page"\n')
+    monkeypatch.chdir(tmp_path)
+    assert [settings.project_page() for _ in range(3)] == ["shop.page"] * 3
+    assert len(parsed) == 1
+    file.write_text('[tool.tallykeeper]\npage = "mart.page"\n')
+    assert settings.project_page() == "mart.page"
+    file.unlink()
+    assert settings.project_root() != tmp_path
 
 
 def test_home_is_absolute_and_need_not_exist(
