@@ -53,44 +53,56 @@ def assemble(
     database: Database | None = None,
     *,
     shared: bool | None = None,
-    cron: str = schedules.EVERY_HOUR,
-    with_alerts: bool = True,
 ) -> dg.Definitions:
     """The systems' assets and checks, with the jobs, schedules and sensors that run them.
 
     Those that are `shared` are merged with others: they have no executor, and delete no runs. They
-    are by default if names have a prefix. `cron` is when the hourly jobs run; without
-    `with_alerts` nothing is reported, nor repaired.
+    are by default if names have a prefix.
     """
     if shared is None:
         shared = bool(dagster_prefix())
-    hourly = [jobs.hourly(s) for s in built]
-    checks = [
-        *(check for s in built for check in s.checks),
-        inventory_check([s.system for s in built]),
-    ]
-    nightly = housekeeping(shared=shared)
-    tidied = [s for s in built if s.housekeeping]
-    assets: list[dg.AssetSpec | dg.AssetsDefinition] = [incidents_asset()]
+    return dg.Definitions.merge(of_systems(built), of_location(built, database, shared=shared))
+
+
+def of_systems(
+    built: Sequence[SystemAssets], *, cron: str = schedules.EVERY_HOUR
+) -> dg.Definitions:
+    """What each system has for itself, but its hourly job; `cron` is when that runs."""
+    assets: list[dg.AssetSpec | dg.AssetsDefinition] = []
     for system in built:
         assets += [*system.sources, *system.assets, *system.housekeeping]
+    tidied = [system for system in built if system.housekeeping]
     return dg.Definitions(
         assets=assets,
-        asset_checks=checks,
-        jobs=[
-            *hourly,
-            *(jobs.daily(s) for s in tidied),
-            jobs.audit(checks),
-            jobs.inventory(),
-            nightly,
-            repair_job(built),
-        ],
+        asset_checks=[check for system in built for check in system.checks],
+        jobs=[jobs.daily(system) for system in tidied],
         schedules=[
-            *(schedules.hourly_schedule(s, cron) for s in built),
-            *(schedules.daily_schedule(s) for s in tidied),
-            schedules.inventory_schedule(built),
-            housekeeping_schedule(nightly),
+            *(schedules.hourly_schedule(system, cron) for system in built),
+            *(schedules.daily_schedule(system) for system in tidied),
         ],
+    )
+
+
+def of_location(
+    built: Sequence[SystemAssets],
+    database: Database | None,
+    *,
+    shared: bool,
+    with_alerts: bool = True,
+) -> dg.Definitions:
+    """What a code location has once, for all its systems, with the jobs that its sensor starts.
+
+    Without `with_alerts` nothing is reported, nor repaired.
+    """
+    hourly = [jobs.hourly(system) for system in built]
+    inventory = inventory_check([system.system for system in built])
+    nightly = housekeeping(shared=shared)
+    checks = [*(check for system in built for check in system.checks), inventory]
+    return dg.Definitions(
+        assets=[incidents_asset()],
+        asset_checks=[inventory],
+        jobs=[*hourly, jobs.audit(checks), jobs.inventory(), nightly, repair_job(built)],
+        schedules=[schedules.inventory_schedule(built), housekeeping_schedule(nightly)],
         sensors=[
             pressure_sensor.pending_pressure(built, hourly),
             *([alerts(built)] if with_alerts else []),

@@ -5,6 +5,8 @@ That `dg` scaffolds, lists, checks and launches it is shown in tests/acceptance/
 
 from __future__ import annotations
 
+import re
+import shutil
 import textwrap
 import tomllib
 from collections.abc import Callable
@@ -200,6 +202,25 @@ def test_two_databases_in_one_workspace(
             engine.dispose()
 
 
+def test_the_workspace_of_the_page_has_a_component_for_each_database(
+    project: MakeProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (project_root() / "docs/how-to/component.md").read_text(encoding="utf-8")
+    named = {"dg.toml", "projects/depot/src/depot/defs/depot/defs.yaml"}
+    blocks = dict(re.findall(r'^```\w+ title="([^"]+)"\n(.*?)^```', page, re.DOTALL | re.MULTILINE))
+    assert set(blocks) == named
+    projects = tomllib.loads(blocks["dg.toml"])["workspace"]["projects"]
+    assert [each["path"] for each in projects] == ["projects/shop", "projects/depot"]
+    attributes = blocks["projects/depot/src/depot/defs/depot/defs.yaml"].partition("attributes:")[2]
+    monkeypatch.setenv("DEPOT_DATABASE_URL", "postgresql://nobody@localhost/depot")
+    found = load(project(attributes, "depot", "depot"))
+    dg.Definitions.validate_loadable(found)
+    assert dg.AssetKey(["depot", "depot", "orders_daily"]) in (
+        found.resolve_asset_graph().get_all_asset_keys()
+    )
+    assert "DEPOT_DATABASE_URL" in repr(found.resources)
+
+
 def test_definitions_of_others_stay_as_they_are(project: MakeProject) -> None:
     folder = project(ATTRIBUTES)
     (folder.parent / "theirs.py").write_text(THEIRS)
@@ -258,11 +279,79 @@ def test_a_name_in_a_file_and_in_the_attributes_is_refused(project: MakeProject)
     assert "orders_daily.sql:1:1: expected a name of its own" in cause(folder)
 
 
-def test_a_second_component_is_refused(project: MakeProject) -> None:
-    folder = project(ATTRIBUTES)
+def second(folder: Path, name: str, attributes: str) -> None:
+    """Another component, in a folder beside that one."""
+    (folder.with_name(name)).mkdir()
+    (folder.with_name(name) / "defs.yaml").write_text(
+        f"type: tallykeeper.dagster.Tallies\nattributes:{attributes}"
+    )
+
+
+def test_components_of_one_database_share_what_a_code_location_has_once(
+    project: MakeProject,
+) -> None:
+    folder = project(f'{ATTRIBUTES}\n  owners: ["team:sales"]')
+    depot = ATTRIBUTES.replace("shop.orders_daily", "depot.moved_daily")
+    second(folder, "depot", f'{depot}\n  owners: ["team:depot"]\n  schedule: "*/5 * * * *"')
     with (folder / "defs.yaml").open("a") as file:
-        file.write(f"\n---\ntype: tallykeeper.dagster.Tallies\nattributes:{ATTRIBUTES}")
-    assert "give another database a project of its own" in cause(folder)
+        third = ATTRIBUTES.replace("shop.orders_daily", "bank.paid_daily")
+        file.write(f"\n---\ntype: tallykeeper.dagster.Tallies\nattributes:{third}")
+    found = load(folder)
+    dg.Definitions.validate_loadable(found)
+    repository = found.get_repository_def()
+    systems = ("bank", "depot", "shop")
+    schedules = {s.name: s.cron_schedule for s in repository.schedule_defs}
+    assert schedules["tally_depot_hourly"] == "*/5 * * * *"
+    assert {f"tally_{system}_hourly" for system in systems} <= set(schedules)
+    sensors = [sensor.name for sensor in repository.sensor_defs]
+    assert sorted(sensors) == ["tally_alerts", "tally_pending_pressure"]
+    graph = repository.asset_graph
+    owners = {
+        name: graph.get(dg.AssetKey(["tally", *name.split(".")])).owners
+        for name in ("shop.orders_daily", "depot.moved_daily", "bank.paid_daily")
+    }
+    assert list(owners.values()) == [["team:sales"], ["team:depot"], []]
+    audit = repository.get_job("tally_audit").asset_layer.asset_graph.asset_check_keys
+    compared = {key.asset_key.path[1] for key in audit if key.name == "matches_source"}
+    assert compared == set(systems), "what is there once is for all of them"
+    assert {system.name for system in all_systems()} == set(systems)
+
+
+def test_components_that_cannot_be_beside_each_other_are_refused(project: MakeProject) -> None:
+    folder = project(ATTRIBUTES)
+    second(folder, "other", f"{ATTRIBUTES}\n  database_env: OTHER_DATABASE")
+    assert "another database needs a project of its own" in cause(folder)
+    second(folder, "other2", f"{ATTRIBUTES}\n  alerts: false")
+    shutil.rmtree(folder.with_name("other"))
+    assert "expected one value for all components" in cause(folder)
+    shutil.rmtree(folder.with_name("other2"))
+    second(folder, "other", ATTRIBUTES)
+    assert "expected the tallies of a schema in one component" in cause(folder)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "said"),
+    [
+        (f"{ATTRIBUTES}    shop.orders_daily: SELECT 2", "`shop.orders_daily` again, which line 4"),
+        (" {files: [a.sql], owners: [], files: [b.sql]}", "defs.yaml:2:42: expected each key once"),
+        (f"{ATTRIBUTES}\nattributes: {{}}", "`attributes` again, which line 2 has"),
+    ],
+)
+def test_a_key_that_is_there_twice_is_refused(
+    project: MakeProject, attributes: str, said: str
+) -> None:
+    folder = project(attributes)
+    assert said in cause(folder)
+    with pytest.raises(Exception, match="expected each key once") as caught:
+        all_systems()
+    assert said in str(caught.value)
+
+
+def test_an_alias_in_yaml_is_read_once(project: MakeProject) -> None:
+    folder = project("\n  files: &own [*own]")
+    with pytest.raises(Exception, match="expected `files` as a list of patterns"):
+        all_systems()
+    assert folder.exists()
 
 
 @pytest.mark.parametrize(

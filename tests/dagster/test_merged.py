@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -12,12 +13,15 @@ from sqlalchemy import Engine
 from assets.media.tallies import system as media
 from tallykeeper.dagster.code_location import assets_of
 from tallykeeper.dagster.partitions import daily
+from tallykeeper.dagster_names import RESOURCE
 from tallykeeper.database.sql import CLAIM_WRITING
+from tallykeeper.settings import project_root
 from tests.dagster.location import Location
 from tests.dagster.watching import all_incidents, look
 from tests.templates import migrated
 
 PREFIX = "tk"
+PROJECT = project_root()
 
 
 @dg.asset(group_name="media")
@@ -73,6 +77,30 @@ def merged(
 def test_without_a_prefix_the_same_names_are_refused(location: Location) -> None:
     with pytest.raises(dg.DagsterInvariantViolationError, match="executor"):
         dg.Definitions.merge(THEIRS, location.definitions)
+
+
+def test_the_example_of_the_page_keeps_resource_executor_and_partitions_of_others(
+    merged: Merged, tmp_path: Path
+) -> None:
+    declared = 'systems = ["assets.media:system"]\n'
+    with (tmp_path / "pyproject.toml").open("a") as file:
+        file.write(declared)
+    page = (PROJECT / "docs/how-to/own-project.md").read_text(encoding="utf-8")
+    example = page.partition('```python title="definitions.py"\n')[2].partition("```")[0]
+    found: dict[str, Any] = {}
+    code = compile(example, "definitions.py", "exec", dont_inherit=True)
+    exec(code, found)  # noqa: S102 -- what the page says
+    defs: dg.Definitions = found["defs"]
+    dg.Definitions.validate_loadable(defs)
+    assert defs.executor is dg.multiprocess_executor
+    assert set(defs.resources or {}) == {"database", RESOURCE}
+    report = defs.resolve_asset_graph().get(dg.AssetKey("report"))
+    assert report.partitions_def is not None
+    assert report.partitions_def.get_partition_keys() == ["de", "fr"]
+    assert report.parent_keys == {dg.AssetKey(["tk", "shop", "revenue_daily"])}
+    ours = defs.resolve_job_def(f"{PREFIX}_media_hourly")
+    assert ours.executor_def.name == dg.in_process_executor.name
+    assert merged.run(f"{PREFIX}_media_hourly").succeeded
 
 
 def test_every_name_carries_the_prefix(merged: Merged) -> None:

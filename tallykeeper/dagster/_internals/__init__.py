@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice, pairwise
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import dagster as dg
 from dagster._config.config_schema import UserConfigSchema
@@ -50,7 +51,9 @@ from dagster._grpc.client import DagsterGrpcClient
 from dagster._grpc.types import GetCurrentRunsResult
 from dagster._serdes import ConfigurableClassData
 from dagster._utils.schedules import is_valid_cron_string, schedule_execution_time_iterator
+from dagster.components.core.defs_module import ComponentPath
 from dagster_shared.record import copy
+from dagster_shared.utils import safe_is_subclass
 from sqlalchemy.exc import SQLAlchemyError
 
 __all__ = [
@@ -72,6 +75,7 @@ __all__ = [
     "TickStatus",
     "UserConfigSchema",
     "WorkerStatus",
+    "components_of",
     "keep_checking_for_orphans",
     "latest_moment",
     "longest_pause",
@@ -89,6 +93,8 @@ AssetJob = UnresolvedAssetJobDefinition
 
 ServerUnreachable = DagsterUserCodeUnreachableError
 """Raised by `runs_of_server` where the server does not answer."""
+
+_C = TypeVar("_C", bound=dg.Component)
 
 _OPEN_BACKFILLS = (
     BulkActionStatus.REQUESTED,
@@ -110,6 +116,17 @@ def report_materializations(
     for event in events:
         place = DagsterEventBatchMetadata(batch, is_end=event is events[-1])
         dg.DagsterEvent.asset_materialization(step, event, place)
+
+
+def components_of(tree: dg.ComponentTree, kind: type[_C]) -> list[tuple[Path, _C]]:
+    """Return the components of that type with the folder or file of each, in the tree's order."""
+    found = []
+    for place, declaration in tree._component_decl_tree().items():  # noqa: SLF001
+        if isinstance(place, ComponentPath) and safe_is_subclass(declaration.component_type, kind):
+            component = tree.load_component(place)
+            assert isinstance(component, kind)
+            found.append((place.file_path, component))
+    return found
 
 
 def without_partitions(event: dg.EventLogEntry) -> dg.EventLogEntry:

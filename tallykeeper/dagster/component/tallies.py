@@ -8,6 +8,8 @@ executor among them, and runs of others are not deleted.
 # No `from __future__ import annotations` here: Dagster reads the annotations as they stand.
 
 import os
+from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -17,15 +19,15 @@ from pydantic import BaseModel, Field
 
 from tallykeeper import System
 from tallykeeper.dagster import partitions
-from tallykeeper.dagster._internals import longest_pause
-from tallykeeper.dagster.assets import build_assets
+from tallykeeper.dagster._internals import components_of, longest_pause
+from tallykeeper.dagster.assets import SystemAssets, build_assets
 from tallykeeper.dagster.automation.schedules import EVERY_HOUR
-from tallykeeper.dagster.code_location import assemble
+from tallykeeper.dagster.code_location import of_location, of_systems
 from tallykeeper.dagster.component.scaffold import TalliesScaffolder
 from tallykeeper.dagster.database import Database
 from tallykeeper.dagster.project_database import ProjectDatabase
 from tallykeeper.discovery import systems_of_files
-from tallykeeper.select.files.components import declared_in
+from tallykeeper.select.files.components import declared_in, require_single_keys
 from tallykeeper.settings import SettingError, fresh_seconds
 
 DATABASE_ENV = "TALLY_DATABASE_URL"
@@ -104,23 +106,35 @@ class Tallies(dg.Component, dg.Resolvable, dg.Model):
         return dg.ComponentTypeSpec(tags=["postgres", "sql"], produces=kinds)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """The definitions. Raises SettingError, or BadFile where a SELECT is malformed."""
+        """The definitions. Raises SettingError, or BadFile where a SELECT is malformed.
+
+        What a code location has once, the first of its components brings, for all of them.
+        """
         # The code server of a workspace runs in the folder of the workspace, not in the project's.
         os.environ.setdefault("TALLY_PROJECT", str(context.project_root))
-        _require_alone(context.component_tree)
+        built = self.built_systems(context.path, context.project_root)
+        own = of_systems(built, cron=self.schedule)
+        beside = components_of(context.component_tree, Tallies)
+        if beside and self is not beside[0][1]:
+            return own
+        _require_alike([each for _, each in beside])
+        for path, each in beside[1:]:
+            built += each.built_systems(path, context.project_root)
+        _require_own_schemas(built)
+        of_all = of_location(built, self._database(), shared=True, with_alerts=self.alerts)
+        return dg.Definitions.merge(own, of_all)
+
+    def built_systems(self, path: Path, root: Path) -> list[SystemAssets]:
+        """Assets and checks of its own tallies, by their schemas. Raises as `build_defs`."""
         self._require_frequent()
         daily = partitions.daily(self._first_day())
-        built = [
-            build_assets(system, daily, owners=self.owners)
-            for system in self._systems(context.path, context.project_root)
-        ]
-        return assemble(
-            built, self._database(), shared=True, cron=self.schedule, with_alerts=self.alerts
-        )
+        systems = self._systems(path, root)
+        return [build_assets(system, daily, owners=self.owners) for system in systems]
 
     def _systems(self, path: Path, root: Path) -> list[System]:
         folder = path if path.is_dir() else path.parent
         shown = (folder / "defs.yaml").relative_to(root)
+        require_single_keys(folder / "defs.yaml", shown)
         declared = declared_in(folder, self.selects, self.files, shown)
         if not declared:
             todo = "write one under `selects`, or a file that ends in .sql beside it"
@@ -162,13 +176,26 @@ class Tallies(dg.Component, dg.Resolvable, dg.Model):
             )
 
 
-def _require_alone(tree: dg.ComponentTree) -> None:
-    """Refuse a second component: a code location has one database, and one of each job."""
-    if len(tree.get_all_components(of_type=Tallies)) > 1:
-        raise SettingError(
-            "tallykeeper.dagster.Tallies",
-            "one such component in a project",
-            "more than one",
-            "put the SELECTs of one database into one of them, and give another database a project"
-            " of its own",
-        )
+def _require_alike(components: Sequence[Tallies]) -> None:
+    """Refuse components that differ in what a code location has once."""
+    for name in ("database_env", "alerts"):
+        values = sorted({str(getattr(each, name)) for each in components})
+        if len(values) > 1:
+            raise SettingError(
+                name,
+                "one value for all components of a project",
+                " and ".join(values),
+                "write the same in each; another database needs a project of its own",
+            )
+
+
+def _require_own_schemas(built: Sequence[SystemAssets]) -> None:
+    """Refuse a schema of which two components declare tallies: its job would be there twice."""
+    for name, times in Counter(each.system.name for each in built).items():
+        if times > 1:
+            raise SettingError(
+                "selects",
+                "the tallies of a schema in one component",
+                f"{name} in {times}",
+                "put them into one of these",
+            )

@@ -41,11 +41,32 @@ def read_component(path: Path, shown: Path) -> list[Declared]:
 
     Raises BadFile, or MissingExtra.
     """
+    found = []
+    for document in _documents(path, shown):
+        if isinstance(document, Mapping) and document.get("type") == TYPE:
+            selects, files = _attributes(shown, document.get("attributes") or {})
+            found += declared_in(path.parent, selects, files, shown)
+    return found
+
+
+def require_single_keys(path: Path, shown: Path) -> None:
+    """Refuse a file in which a key is there twice; of YAML's readers most take the last.
+
+    `shown` is its name in messages. Raises BadFile, or MissingExtra.
+    """
+    if path.exists():
+        _documents(path, shown)
+
+
+def _documents(path: Path, shown: Path) -> list[Any]:
     extras.require("dagster")
     import yaml  # type: ignore[import-untyped]
 
     try:
-        documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+        text = path.read_text(encoding="utf-8")
+        for node in yaml.compose_all(text, Loader=yaml.SafeLoader):
+            _require_single_keys(node, shown)
+        return list(yaml.safe_load_all(text))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -53,12 +74,30 @@ def read_component(path: Path, shown: Path) -> list[Declared]:
         raise BadFile(shown, line, column, "YAML", found, todo) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadFile(shown, 1, 1, "YAML", str(error), "correct it") from error
-    found = []
-    for document in documents:
-        if isinstance(document, Mapping) and document.get("type") == TYPE:
-            selects, files = _attributes(shown, document.get("attributes") or {})
-            found += declared_in(path.parent, selects, files, shown)
-    return found
+
+
+def _require_single_keys(root: Any, shown: Path) -> None:
+    """Walk the nodes of a document: the `value` of each is text, nodes, or pairs of nodes."""
+    left, walked = [root], set[int]()
+    while left:
+        node = left.pop()
+        if node is None or id(node) in walked or isinstance(node.value, str):
+            continue
+        walked.add(id(node))
+        lines: dict[str, int] = {}
+        for value in node.value:
+            if not isinstance(value, tuple):
+                left.append(value)
+                continue
+            key, line = value[0], value[0].start_mark.line + 1
+            left.append(value[1])
+            if not isinstance(key.value, str):
+                continue
+            if key.value in lines:
+                what = f"`{key.value}` again, which line {lines[key.value]} has"
+                column = key.start_mark.column + 1
+                raise BadFile(shown, line, column, "each key once", what, "leave one of them out")
+            lines[key.value] = line
 
 
 def declared_in(
