@@ -149,7 +149,7 @@ def _pair(
             event=event,
             trigger=f"tallykeeper_{name}" + ("" if parity == kind.plain else "_nested"),
             function=own_function_name(tally.table, name),
-            body=body,
+            write_body=lambda: body,
             parity=parity,
             when=when,
         )

@@ -7,8 +7,9 @@ another table (see `recomputed.py` for why).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import ClassVar
 
 from sqlalchemy import Connection, Table, text
@@ -61,7 +62,8 @@ class Hook:
     event: str
     trigger: str
     function: str
-    body: str
+    # Writes the function's body, for many ask for the names alone.
+    write_body: Callable[[], str]
     # Whether it only notes what is done to the derived table by hand.
     of_hand: ClassVar[bool] = False
 
@@ -69,6 +71,11 @@ class Hook:
     def name(self) -> str:
         """What messages call it."""
         return self.event
+
+    @property
+    def body(self) -> str:
+        """The function's body."""
+        return self.write_body()
 
     def create_function(self) -> str:
         """CREATE FUNCTION; several hooks may share one."""
@@ -115,17 +122,19 @@ def hooks(connection: Connection, source: Table, tallies: Sequence[Tally]) -> li
     """
     unseen = foreign(connection, source)
     end = suffix_of(connection, source, tallies)
+    # All partitions call the same functions.
+    writers = {event: _writer(source, event, tallies) for event in (*EVENTS, TRUNCATE)}
     wanted = [
         Hook(
             relation=relation,
             event=event,
             trigger=f"tallykeeper_{event}{end}",
             function=function_name(source, event, suffix=end),
-            body=trigger_bodies.function_body(source, event, tallies),
+            write_body=write_body,
         )
         for relation in relations_below(connection, source)
         if relation not in unseen
-        for event in (*EVENTS, TRUNCATE)
+        for event, write_body in writers.items()
     ]
     for relation, belongs in _relations_above(connection, source):
         # A TRUNCATE of a parent fires the partitions' own triggers.
@@ -137,7 +146,7 @@ def hooks(connection: Connection, source: Table, tallies: Sequence[Tally]) -> li
                     event=event,
                     trigger=sql.quote(sql.shortened(f"tallykeeper_{event}_{whose}")),
                     function=function_name(source, event, through=relation, suffix=end),
-                    body=trigger_bodies.function_body(source, event, tallies, belongs),
+                    write_body=_writer(source, event, tallies, belongs),
                 )
             )
     root = _root_of_partitions(connection, source)
@@ -148,10 +157,16 @@ def hooks(connection: Connection, source: Table, tallies: Sequence[Tally]) -> li
                 event="merge",
                 trigger="tallykeeper_merge",
                 function=sql.in_engine_schema("guard_merge"),
-                body="BEGIN\n  RETURN NEW;\nEND",
+                write_body=lambda: "BEGIN\n  RETURN NEW;\nEND",
             )
         )
     return wanted
+
+
+def _writer(
+    source: Table, event: str, tallies: Sequence[Tally], belongs: str | None = None
+) -> Callable[[], str]:
+    return cache(partial(trigger_bodies.function_body, source, event, tallies, belongs))
 
 
 def is_guarded(connection: Connection, hook: Hook) -> bool:

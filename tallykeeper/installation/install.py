@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 
 from sqlalchemy import Connection, Table, select, text
 
@@ -32,6 +33,8 @@ from tallykeeper.strategies import pruned_sums
 
 NEVER_BUILT = "never built"
 INSTALL_KEY = "hashtext('tallykeeper.install')"
+# The body of a source's capture function for an event.
+Bodies = Callable[[Table, str], str]
 INSTALL_LOCK = f"SELECT pg_advisory_xact_lock({INSTALL_KEY})"
 
 
@@ -83,7 +86,9 @@ class _Needed:
             _require_tables(connection, tally)
         self.tallies = tallies
         self.beside = state.bound(connection, presence.beside(connection, tallies))
-        self.wanted = [_Wanted(connection, t, self.beside) for t in dict.fromkeys(tallies)]
+        # Tallies over one source share its functions.
+        bodies = _bodies(self.beside)
+        self.wanted = [_Wanted(connection, t, bodies) for t in dict.fromkeys(tallies)]
         self.installed = False
         self.drifted = Drifted(connection, tallies)
         sources = dict.fromkeys(s for t in tallies for s in t.sources)
@@ -138,7 +143,7 @@ def _mendable(faults: Sequence[triggers.Fault]) -> list[triggers.Fault]:
 class _Wanted:
     """What one tally's installation should be, against what it is."""
 
-    def __init__(self, connection: Connection, tally: Tally, beside: Sequence[Tally]) -> None:
+    def __init__(self, connection: Connection, tally: Tally, bodies: Bodies) -> None:
         self.tally = tally
         self.live = view_replacement.LiveView(
             tally,
@@ -149,7 +154,7 @@ class _Wanted:
             node_states.missing(connection, tally)
         )
         self.sums_missing = pruned_sums.is_missing(connection, tally)
-        self.capture_hash = self._capture_hash(beside)
+        self.capture_hash = self._capture_hash(bodies)
         self.declaration_hash = tally.declaration_hash()
         self.present = state.installed(connection, tally)
         self.missing = [
@@ -162,20 +167,19 @@ class _Wanted:
         # Something that belongs to its installation is not as it was left.
         self.drifted = False
 
-    def _capture_hash(self, beside: Sequence[Tally]) -> str:
-        bodies = [
-            trigger_bodies.function_body(source, event, _over(source, beside))
-            for source in self.tally.sources
-            for event in (*triggers.EVENTS, triggers.TRUNCATE)
-        ]
+    def _capture_hash(self, bodies: Bodies) -> str:
+        events = (*triggers.EVENTS, triggers.TRUNCATE)
+        shared = [bodies(source, event) for source in self.tally.sources for event in events]
         own = [hook.body for hook in derived_triggers.own_hooks(self.tally)]
         made = [change_log.ddl(self.tally), *self.live.functions, self.live.view]
-        parts = [*made, *trigger_bodies.asked_when_planned(), *bodies, *own]
+        parts = [*made, *trigger_bodies.asked_when_planned(), *shared, *own]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
     def was_installed_beside(self, tallies: Sequence[Tally]) -> bool:
         """Whether it differs only because others are captured with its sources now."""
-        return self.present is not None and self.present.capture_hash == self._capture_hash(tallies)
+        if self.present is None:
+            return False
+        return self.present.capture_hash == self._capture_hash(_bodies(tallies))
 
     @property
     def differs(self) -> bool:
@@ -374,6 +378,11 @@ def _install_hooks(connection: Connection, wanted: Sequence[triggers.Hook]) -> N
             continue
         for statement in hook.create_trigger():
             sql.execute(connection, statement)
+
+
+def _bodies(tallies: Sequence[Tally]) -> Bodies:
+    """The capture functions' bodies of these tallies, each written once, when first asked for."""
+    return cache(lambda s, event: trigger_bodies.function_body(s, event, _over(s, tallies)))
 
 
 def _over(source: Table, tallies: Sequence[Tally]) -> list[Tally]:
