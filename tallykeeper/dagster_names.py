@@ -19,6 +19,11 @@ def prefixed(name: str) -> str:
     return f"{prefix}_{name}" if prefix else name
 
 
+def pool() -> str:
+    """The pool of all steps that write the tallies of a database. Raises SettingError."""
+    return prefixed(RESOURCE)
+
+
 def asset_address(tally: str) -> str:
     """The asset of the tally of that name, as it stands in addresses. Raises SettingError."""
     return "/".join(asset_path(*tally.split(".")))

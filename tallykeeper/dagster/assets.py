@@ -27,7 +27,7 @@ from tallykeeper.dagster.database import Database
 from tallykeeper.dagster.metadata import code_references, columns, incident_summary
 from tallykeeper.dagster.metadata.sql_layout import laid_out
 from tallykeeper.dagster.partitions import of_windows
-from tallykeeper.dagster_names import asset_path
+from tallykeeper.dagster_names import asset_path, pool
 from tallykeeper.declarations.windows import DAYS, Windows
 from tallykeeper.discovery import why_left_out
 from tallykeeper.operations.partition_windows import Span
@@ -210,6 +210,8 @@ def _asset(
             partitions_def=windowed or lanes_of(tally),
             # One run whatever the range: the rebuild is one statement, or one row of batches.
             backfill_policy=(dg.BackfillPolicy.single_run() if is_partitioned(tally) else None),
+            # With a limit the steps that wait are seen to wait; without one it limits nothing.
+            pool=pool(),
             # One that is left out materializes nothing, and its checks are passed over with it.
             output_required=False,
         )

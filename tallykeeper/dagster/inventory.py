@@ -19,7 +19,7 @@ import tallykeeper
 from tallykeeper import NotInstalled, System, Tally
 from tallykeeper.catalog import state
 from tallykeeper.dagster.database import Database
-from tallykeeper.dagster.metadata import columns
+from tallykeeper.dagster.metadata import columns, source_rows
 from tallykeeper.dagster_names import asset_path
 from tallykeeper.discovery import kept_systems, why_left_out
 from tallykeeper.faults import incidents
@@ -112,8 +112,13 @@ def inventory_check(systems: Sequence[System]) -> dg.AssetChecksDefinition:
             " stuck, and no incident is open."
         ),
     )
-    def inventory(tally_database: Database) -> dg.AssetCheckResult:
-        return verdict(take(tally_database.engine(), systems))
+    def inventory(
+        context: dg.AssetCheckExecutionContext, tally_database: Database
+    ) -> dg.AssetCheckResult:
+        engine = tally_database.engine()
+        for observation in source_rows.observe(context.instance, engine, systems):
+            context.op_execution_context.log_event(observation)
+        return verdict(take(engine, systems))
 
     return inventory
 

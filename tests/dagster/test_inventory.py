@@ -69,6 +69,25 @@ def test_where_all_is_well_nothing_is_found(library: Location) -> None:
     assert (found.passed, shown(found)) == (True, numbers())
 
 
+def test_a_source_is_observed_when_it_was_written(library: Location) -> None:
+    now = "SELECT pg_stat_force_next_flush()"  # Sessions report what they wrote when they are idle.
+    add = (
+        "INSERT INTO media.media_files (path, original_created_at)"
+        " VALUES (gen_random_uuid(), now())"
+    )
+    library.execute("ANALYZE media.media_files", now, add)
+    before, *more = _observed(library)
+    assert (before["rows_estimated"], more) == (1, [])
+    assert _observed(library) == [], "nothing was written since"
+    library.execute(now, add, add)
+    (after,) = _observed(library)
+    assert after["rows_written"] == before["rows_written"] + 2
+
+
+def _observed(library: Location) -> list[dict[str, Any]]:
+    return [metadata for _, metadata in library.run("inventory").observed("media_files")]
+
+
 def test_a_tally_that_waits_for_long_to_be_built_is_found(library: Location) -> None:
     with library.engine.begin() as connection:
         state.mark_stale(connection, library.built[0].system.tallies[0], "never built")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -11,6 +13,7 @@ from assets.media.assets import contribution_graph
 from tallykeeper.dagster.partitions import daily, today
 from tests.dagster.location import FIRST, Location, days_ago
 
+POOL = "tally_database"
 TABLES = ("daily_contributions", "hourly_contributions")
 
 
@@ -206,3 +209,36 @@ def test_a_tally_that_is_held_by_another_is_tried_again(
     retries = ran.instance.all_logs(ran.run_id, of_type=dg.DagsterEventType.STEP_RESTARTED)
     assert len(retries) == 2
     assert "are held by the session" in ran.error()
+
+
+def test_a_step_waits_for_a_place_in_the_pool_where_it_has_a_limit(location: Location) -> None:
+    location.build()
+    location.add("now()")
+    storage, other = location.instance.event_log_storage, "a run that has the only place"
+    storage.set_concurrency_slots(POOL, 1)
+    try:
+        assert storage.claim_concurrency_slot(POOL, other, "refresh").is_claimed
+        with ThreadPoolExecutor() as threads:
+            running = threads.submit(location.hourly)
+            try:
+                until = time.monotonic() + 60
+                while not storage.get_concurrency_info(POOL).pending_step_count:
+                    assert time.monotonic() < until, "no step waits"
+                    assert not running.done()
+                    time.sleep(0.05)
+            finally:
+                storage.free_concurrency_slots_for_run(other)
+            ran = running.result()
+        assert ran.succeeded
+        assert ran.materialized("daily_contributions")[None]["pending_consumed"] == 1
+        assert storage.get_concurrency_info(POOL).active_slot_count == 0
+    finally:
+        storage.delete_concurrency_limit(POOL)
+
+
+def test_all_that_writes_tallies_is_in_one_pool(location: Location) -> None:
+    definitions = location.definitions
+    hourly = definitions.resolve_job_def("media_hourly").all_node_defs
+    tallies = {node.pool for node in hourly if node.name.split("__")[-1] in TABLES}
+    (repair,) = definitions.resolve_job_def("repair").all_node_defs
+    assert tallies | {repair.pool} == {POOL}

@@ -26,7 +26,7 @@ from tallykeeper.dagster.automation.repair_requests import REPAIR_OP
 from tallykeeper.dagster.checks import MATCHES_SOURCE, compare, verdict
 from tallykeeper.dagster.database import Database
 from tallykeeper.dagster.metadata import materializations
-from tallykeeper.dagster_names import REPAIR, prefixed
+from tallykeeper.dagster_names import REPAIR, pool, prefixed
 from tallykeeper.faults import incidents
 
 CAPTURE_BROKEN = "capture_broken"
@@ -56,7 +56,11 @@ def repair_job(built: Sequence[SystemAssets]) -> dg.JobDefinition:
     class KnownTally(RepairConfig):
         tally: known = Field(description="The tally, as in media.daily_contributions.")
 
-    @dg.op(name=REPAIR_OP, description="Compute anew what a failed check named; check it again.")
+    @dg.op(
+        name=REPAIR_OP,
+        pool=pool(),
+        description="Compute anew what a failed check named; check it again.",
+    )
     def rebuild(
         context: dg.OpExecutionContext, config: KnownTally, tally_database: Database
     ) -> None:
