@@ -239,6 +239,6 @@ def test_a_step_waits_for_a_place_in_the_pool_where_it_has_a_limit(location: Loc
 def test_all_that_writes_tallies_is_in_one_pool(location: Location) -> None:
     definitions = location.definitions
     hourly = definitions.resolve_job_def("media_hourly").all_node_defs
-    tallies = {node.pool for node in hourly if node.name.split("__")[-1] in TABLES}
+    tallies = {p for node in hourly if node.name.split("__")[-1] in TABLES for p in node.pools}
     (repair,) = definitions.resolve_job_def("repair").all_node_defs
-    assert tallies | {repair.pool} == {POOL}
+    assert (tallies, set(repair.pools)) == ({POOL}, {POOL})
