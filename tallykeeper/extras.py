@@ -16,6 +16,7 @@ MODULES = {
     "frames": ("pandas", "pyarrow"),
     "http": ("fastapi", "httpx", "orjson", "prometheus_client", "uvicorn"),
     "metrics": ("prometheus_client",),
+    "openlineage": ("openlineage",),
     "xlsx": ("pandas", "pyarrow", "xlsxwriter"),
 }
 """The modules that each extra of pyproject.toml is for, without what these need themselves."""

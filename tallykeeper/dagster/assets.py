@@ -21,7 +21,7 @@ from pydantic import Field
 from sqlalchemy import Engine, Table
 
 from tallykeeper import System, Tally, settings
-from tallykeeper.dagster import lanes, materialization
+from tallykeeper.dagster import lanes, lineage_events, materialization
 from tallykeeper.dagster.checks import checks_of
 from tallykeeper.dagster.database import Database
 from tallykeeper.dagster.metadata import code_references, columns, incident_summary
@@ -248,7 +248,9 @@ def _windowed(
         rebuilds = bool(materialization.own_partitions(context))
         act = materialization.rebuild_windowed if rebuilds else materialization.refresh_windowed
         span = span_of(partitions, windows)
-        yield act(context, engine, tally, span, lambda: _more(tally, extra, engine))
+        with lineage_events.reported(context, engine, tally) as written:
+            done = act(context, engine, tally, span, lambda: _more(tally, extra, engine))
+            yield _counted(done, written)
 
     return materialize
 
@@ -264,10 +266,12 @@ def _batched(system: System, tally: Tally, extra: Extra | None) -> Callable[...,
         def more() -> Mapping[str, dg.MetadataValue]:
             return _more(tally, extra, engine)
 
-        if materialization.own_partitions(context):
-            yield lanes.backfill_lanes(context, engine, tally, config.restart, more)
-        else:
-            yield lanes.refresh_lanes(context, engine, tally, more)
+        with lineage_events.reported(context, engine, tally) as written:
+            if materialization.own_partitions(context):
+                done = lanes.backfill_lanes(context, engine, tally, config.restart, more)
+            else:
+                done = lanes.refresh_lanes(context, engine, tally, more)
+            yield _counted(done, written)
 
     return materialize
 
@@ -279,11 +283,22 @@ def _whole(system: System, tally: Tally, extra: Extra | None) -> Callable[..., M
         engine = tally_database.engine()
         if _is_left_out(context, engine, system, tally):
             return
-        yield materialization.keep_whole(
-            context, engine, tally, config.rebuild, lambda: _more(tally, extra, engine)
-        )
+        with lineage_events.reported(context, engine, tally) as written:
+            done = materialization.keep_whole(
+                context, engine, tally, config.rebuild, lambda: _more(tally, extra, engine)
+            )
+            yield _counted(done, written)
 
     return materialize
+
+
+def _counted(
+    done: materialization.Result, written: lineage_events.Written
+) -> materialization.Result:
+    """The same result, of which the number of rows is noted."""
+    rows = (done.metadata or {}).get("dagster/row_count")
+    written.rows = rows.value if isinstance(rows, dg.IntMetadataValue) else None
+    return done
 
 
 def partitions_of(

@@ -19,7 +19,7 @@ from sqlalchemy import Engine
 
 import tallykeeper
 from tallykeeper import Refreshed, Tally
-from tallykeeper.dagster import lanes, materialization
+from tallykeeper.dagster import lanes, lineage_events, materialization
 from tallykeeper.dagster._internals import report_materializations
 from tallykeeper.dagster.assets import SystemAssets, key_of, partitions_of, span_of
 from tallykeeper.dagster.automation.repair_requests import REPAIR_OP
@@ -68,7 +68,9 @@ def repair_job(built: Sequence[SystemAssets]) -> dg.JobDefinition:
         engine = tally_database.engine()
         with engine.connect() as connection:
             faults = tallykeeper.capture_faults(connection, tally)
-        done = _rebuild(engine, tally, config)
+        with lineage_events.reported(context, engine, tally) as written:
+            done = _rebuild(engine, tally, config)
+            written.rows = done[-1].rows
         result = _with_faults(verdict(tally, compare(engine, tally, touched_only=True)), faults)
         if result.passed:
             # Before it is reported how many incidents are open.
