@@ -1,4 +1,4 @@
-"""A system of the tests' own: files of a library, counted by day and by hour, by the additive way.
+"""A system of the tests' own: files of a library, counted by day and by hour, by counting rows.
 
 Tables and names are those that the oracles `DAILY` and `HOURLY` look at. The engine's tests use it,
 so that nothing in them depends on a system of the reference project.
@@ -6,7 +6,7 @@ so that nothing in them depends on a system of the reference project.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from sqlalchemy import (
     BigInteger,
@@ -18,11 +18,12 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    cast,
     func,
+    select,
 )
-from sqlalchemy.sql.elements import ColumnElement
 
-from tallykeeper import MAY_BE_NULL, AdditiveTally, Contribution, System, TimeKey
+from tallykeeper import MAY_BE_NULL, SelectTally, System
 
 metadata = MetaData(schema="media")
 
@@ -47,12 +48,11 @@ Index(
 )
 
 
-def taken_at(file: Any) -> ColumnElement[Any]:
-    """When a file was taken: by its metadata, else when the library got it."""
-    return func.coalesce(file.original_created_at, file.created_at)
+taken_at = func.coalesce(media_files.c.original_created_at, media_files.c.created_at)
 
 
-def _counted(window: Literal["day", "hour"], column: str) -> AdditiveTally:
+def _counted(window: Literal["day", "hour"], column: str) -> SelectTally:
+    """Files by the time in their metadata, else by when the library got them."""
     table = Table(
         f"{'daily' if window == 'day' else 'hourly'}_contributions",
         metadata,
@@ -62,18 +62,10 @@ def _counted(window: Literal["day", "hour"], column: str) -> AdditiveTally:
         Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
         Column("updated_at", DateTime(timezone=True)),
     )
-    return AdditiveTally(
-        system="media",
-        table=table,
-        time_key=TimeKey(column, window),
-        contributions=[
-            Contribution(
-                media_files,
-                key=lambda file: {column: taken_at(file)},
-                measures=lambda file: {"count": 1},
-            )
-        ],
-    )
+    start = func.date_trunc(window, taken_at, "UTC").label(column)
+    files = select(start, cast(func.count(), Integer).label("count"))
+    files = files.where(taken_at.is_not(None)).group_by(start)
+    return SelectTally(f"media.{table.name}", select=files, table=table)
 
 
 daily_contributions = _counted("day", "date")

@@ -11,13 +11,18 @@ log.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Connection,
+    Integer,
+    Label,
     Select,
     case,
+    cast,
     func,
     select,
 )
@@ -36,13 +41,11 @@ from assets.classroom.counting.gaps import PERCENTILES, totals_of
 from assets.classroom.counting.lookups import USER_TIME, create_lookups, lookup_of
 from assets.classroom.settings import idle_seconds
 from tallykeeper import (
-    AdditiveTally,
     Capture,
-    Contribution,
     KeyFilter,
     RecomputedTally,
+    SelectTally,
     System,
-    TimeKey,
 )
 from tallykeeper.declarations.combining import ATTRIBUTE, MAX, SUM, Membership
 from tallykeeper.system import Access
@@ -53,10 +56,6 @@ log, roles, submissions = tables.submission_log, tables.roles, tables.submission
 _in_groups = {
     "assignment_group_id": Membership(tables.assignment_group_memberships, "assignment_id")
 }
-
-
-def _number(condition: ColumnElement[bool]) -> ColumnElement[int]:
-    return case((condition, 1), else_=0)
 
 
 def _of(entity: str, column: str) -> Callable[[Any], dict[str, Any]]:
@@ -238,48 +237,57 @@ user_counts = RecomputedTally(
 
 # Apart from `user_counts`, because it is a sum over a derived table, which costs no more than the
 # submissions that changed: from the log it would be all events of all of the user's submissions.
-user_time_spent = AdditiveTally(
-    system="classroom",
+_spent = tables.submission_counts.c
+
+user_time_spent = SelectTally(
+    "classroom.user_time_spent",
+    select=select(
+        _spent.user_id,
+        cast(func.count(), Integer).label("submissions"),
+        cast(func.sum(_spent.time_spent_ms), BigInteger).label("time_spent_ms"),
+    )
+    .where(_spent.user_id.is_not(None))
+    .group_by(_spent.user_id),
     table=tables.user_time_spent,
-    contributions=[
-        Contribution(
-            tables.submission_counts,
-            key=lambda counts: {"user_id": counts.user_id},
-            measures=lambda counts: {"submissions": 1, "time_spent_ms": counts.time_spent_ms},
-        )
-    ],
+    formerly=["a74ee2c9042a287c"],
 )
 
 
 # Days.
 
-submission_daily_activity = AdditiveTally(
-    system="classroom",
+
+def _day_of(instant: ColumnElement[datetime]) -> Label[datetime]:
+    return func.date_trunc("day", instant, "UTC").label("day")
+
+
+_day = _day_of(log.c.date_created)
+
+submission_daily_activity = SelectTally(
+    "classroom.submission_daily_activity",
+    select=select(
+        log.c.course_id,
+        _day,
+        cast(func.count(), Integer).label("events"),
+        *(
+            cast(func.count().filter(what), Integer).label(name)
+            for name, what in events.happened(log.c).items()
+        ),
+    )
+    .where(log.c.course_id.is_not(None), log.c.date_created.is_not(None))
+    .group_by(log.c.course_id, _day.element),
     table=tables.submission_daily_activity,
-    time_key=TimeKey("day", "day"),
-    contributions=[
-        Contribution(
-            log,
-            key=lambda event: {"course_id": event.course_id, "day": event.date_created},
-            measures=lambda event: {
-                "events": 1,
-                **{name: _number(what) for name, what in events.happened(event).items()},
-            },
-        )
-    ],
+    formerly=["8f40d94756a7380b"],
 )
 
-report_daily_counts = AdditiveTally(
-    system="classroom",
+_reported = _day_of(tables.reports.c.date_created)
+
+report_daily_counts = SelectTally(
+    "classroom.report_daily_counts",
+    select=select(tables.reports.c.user_id, _reported, cast(func.count(), Integer).label("reports"))
+    .where(tables.reports.c.user_id.is_not(None), tables.reports.c.date_created.is_not(None))
+    .group_by(tables.reports.c.user_id, _reported.element),
     table=tables.report_daily_counts,
-    time_key=TimeKey("day", "day"),
-    contributions=[
-        Contribution(
-            tables.reports,
-            key=lambda report: {"user_id": report.user_id, "day": report.date_created},
-            measures=lambda _report: {"reports": 1},
-        )
-    ],
+    formerly=["06ff71840b84dcaa"],
 )
 
 _looked_up = [

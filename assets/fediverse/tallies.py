@@ -13,6 +13,7 @@ from sqlalchemy import (
     ColumnElement,
     DateTime,
     FromClause,
+    Integer,
     Select,
     Text,
     and_,
@@ -32,11 +33,10 @@ from assets.fediverse.storage import partition_functions, redaction
 from assets.fediverse.storage.bootstrap import prepare
 from assets.fediverse.storage.log import process_log, waiting
 from tallykeeper import (
-    AdditiveTally,
     Capture,
-    Contribution,
     KeyFilter,
     RecomputedTally,
+    SelectTally,
     System,
     TimeKey,
 )
@@ -167,22 +167,21 @@ hourly_stats = RecomputedTally(
     time_key=TimeKey("hour", "hour"),
 )
 
-hourly_domain_stats = AdditiveTally(
-    system="fediverse",
+_hour = func.date_trunc("hour", posts.c.created_at, "UTC").label("hour")
+
+hourly_domain_stats = SelectTally(
+    "fediverse.hourly_domain_stats",
+    select=select(
+        posts.c.instance_id,
+        _hour,
+        posts.c.domain,
+        cast(func.count(), Integer).label("post_count"),
+        _bigint(func.sum(posts.c.engagement_score)).label("total_engagement"),
+    )
+    .where(*_counts(posts.c), _is_post(posts.c))
+    .group_by(posts.c.instance_id, _hour.element, posts.c.domain),
     table=tables.hourly_domain_stats,
-    contributions=[
-        Contribution(
-            posts,
-            key=lambda post: {
-                "instance_id": post.instance_id,
-                "hour": post.created_at,
-                "domain": post.domain,
-            },
-            measures=lambda post: {"post_count": 1, "total_engagement": post.engagement_score},
-            where=lambda post: and_(*_counts(post), _is_post(post)),
-        )
-    ],
-    time_key=TimeKey("hour", "hour"),
+    formerly=["26127e83e7437724"],
 )
 
 

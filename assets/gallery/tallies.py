@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import (
     ARRAY,
     FromClause,
+    Integer,
     Select,
     Table,
     Text,
@@ -16,6 +17,7 @@ from sqlalchemy import (
     exists,
     func,
     literal,
+    null,
     select,
     true,
     union_all,
@@ -23,40 +25,45 @@ from sqlalchemy import (
 
 from assets.gallery import tables
 from tallykeeper import (
-    AdditiveTally,
     Batches,
     Capture,
-    Contribution,
     KeyFilter,
     Lane,
     RecomputedTally,
+    SelectTally,
     System,
 )
 from tallykeeper.declarations.combining import SUM
 from tallykeeper.system import Access
 
 
-def _counted(source_type: str, items: Table, everybody: bool) -> Contribution:
-    return Contribution(
-        items,
-        key=lambda item: {
-            "user_id": None if everybody else item.creator_id,
-            "source_type": source_type,
-        },
-        measures=lambda _item: {"count": 1},
-        # Without a creator an item is the community's alone, and null means the community here.
-        where=None if everybody else lambda item: item.creator_id.is_not(None),
-    )
+def _items(source_type: str, items: Table, everybody: bool) -> Select[Any]:
+    """Each item's creator, or everybody, whom null stands for here, and of what source it is."""
+    user = cast(null(), Uuid) if everybody else items.c.creator_id
+    source = cast(literal(source_type), tables.gen_source_stats.c.source_type.type)
+    found = select(user.label("user_id"), source.label("source_type"))
+    # Without a creator an item is the community's alone.
+    return found.select_from(items) if everybody else found.where(items.c.creator_id.is_not(None))
 
 
-gen_source_stats = AdditiveTally(
-    system="gallery",
-    table=tables.gen_source_stats,
-    contributions=[
-        _counted(source_type, items, everybody)
+_creators = union_all(
+    *(
+        _items(source_type, items, everybody)
         for source_type, items in tables.ITEMS.items()
         for everybody in (False, True)
-    ],
+    )
+).subquery("creators")
+
+gen_source_stats = SelectTally(
+    "gallery.gen_source_stats",
+    select=select(
+        _creators.c.user_id,
+        _creators.c.source_type,
+        cast(func.count(), Integer).label("count"),
+    ).group_by(_creators.c.user_id, _creators.c.source_type),
+    table=tables.gen_source_stats,
+    formerly=["7231ba8d036fb414"],
+    totals=["user_id"],
 )
 
 
@@ -172,16 +179,19 @@ content_tags_left_out = RecomputedTally(
     aggregate=_left_out,
 )
 
-tag_cardinality_stats = AdditiveTally(
-    system="gallery",
+_pair = tables.content_tags.c
+# A junction that is adopted may have it as text.
+_source = cast(_pair.content_source, tables.tag_cardinality_stats.c.content_source.type)
+
+tag_cardinality_stats = SelectTally(
+    "gallery.tag_cardinality_stats",
+    select=select(
+        _pair.tag_id,
+        _source.label("content_source"),
+        cast(func.count(), Integer).label("cardinality"),
+    ).group_by(_pair.tag_id, _source),
     table=tables.tag_cardinality_stats,
-    contributions=[
-        Contribution(
-            tables.content_tags,
-            key=lambda pair: {"tag_id": pair.tag_id, "content_source": pair.content_source},
-            measures=lambda _pair: {"cardinality": 1},
-        )
-    ],
+    formerly=["1633831e98f036a3"],
 )
 
 system = System(

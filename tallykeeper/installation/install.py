@@ -47,15 +47,11 @@ def install(connection: Connection, tallies: Sequence[Tally]) -> list[str]:
 
     Raises NotInstalled where a source or derived table is missing.
     """
-    done = []
-    selects = [tally for tally in tallies if isinstance(tally, SelectTally)]
-    if selects:
-        sql.execute(connection, INSTALL_LOCK)
-        for tally in selects:
-            _require_tables(connection, tally)
-        schema_version.bring_up(connection)
-        done = select_plans.prepare(connection, selects)
-    return done + install_all(connection, [tallies])
+    sql.execute(connection, INSTALL_LOCK)
+    for tally in tallies:
+        _require_tables(connection, tally)
+    schema_version.bring_up(connection)
+    return [*select_plans.prepare(connection, tallies), *install_all(connection, [tallies])]
 
 
 def install_all(connection: Connection, groups: Sequence[Sequence[Tally]]) -> list[str]:

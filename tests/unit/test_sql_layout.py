@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tallykeeper import Everything, System, Tally
+from tallykeeper import System, Tally
 from tallykeeper.dagster.metadata import columns
 from tallykeeper.dagster.metadata.sql_layout import laid_out
-from tallykeeper.database.sql import render
 from tallykeeper.discovery import all_systems
 
 TALLIES = [tally for system in all_systems() for tally in system.tallies]
@@ -49,7 +48,7 @@ def test_what_is_quoted_stays_as_it_is() -> None:
 
 @pytest.mark.parametrize("tally", TALLIES, ids=lambda tally: tally.name)
 def test_only_blanks_and_line_ends_differ(tally: Tally) -> None:
-    statement = render(tally.aggregate(Everything()))
+    statement = tally.definition
     shown = laid_out(statement)
     assert "".join(shown.split()) == "".join(statement.split())
     assert len(shown.splitlines()) > 2

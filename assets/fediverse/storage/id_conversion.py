@@ -53,7 +53,9 @@ def _convert(connection: Connection, kept: list[Tally], numbers: Mapping[Table, 
         _require_free(connection, table, names)
         _rewrite(connection, name_of(table), names)
     for tally in kept:
-        if logged := _numbers(connection, tally.log_name, tally.log_columns()):
+        # The log of a SELECT, which is not compiled yet, has the columns of its table.
+        columns = tally.table.c if tally.kind == "select" else tally.log_columns()
+        if logged := _numbers(connection, tally.log_name, columns):
             _rewrite(connection, tally.log_name, logged)
         view = f"{live_views.creating(tally)}{views[tally]}"
         assert view_replacement.try_view(connection, tally.live_name, view)

@@ -11,7 +11,11 @@ from tallykeeper.installation.migrate import migrate
 from tests.integration.support import execute, rows, scalar
 
 CREATED = [f"created the derived table {tally.name}" for tally in system.tallies]
-INSTALLED = [f"installed {tally.name} (never built)" for tally in system.tallies]
+COMPILED = [f"compiled {tally.name}: delta" for tally in system.tallies if tally.kind == "select"]
+INSTALLED = [
+    *COMPILED,
+    *(f"installed {tally.name} (never built)" for tally in system.tallies),
+]
 USER, TAG, OTHER = (f"00000000-0000-0000-0000-00000000000{n}" for n in range(3))
 COLUMNS = (
     " title text, content_type text, creator_id uuid NOT NULL REFERENCES gallery.users,"
