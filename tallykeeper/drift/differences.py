@@ -83,6 +83,8 @@ class Found:
     # What the relation that was recorded under this name is named now, or this one was before.
     elsewhere: str | None
     bytes: int | None
+    # Whether it is a tally's derived table, be it this one's or another's that this one reads.
+    is_derived: bool
     context: Context
 
     @property

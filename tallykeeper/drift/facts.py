@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from tallykeeper.catalog.state import dependencies
+from tallykeeper.catalog.state import dependencies, stands_on
 from tallykeeper.database import sql
 from tallykeeper.database.sql_files import sql_file
 from tallykeeper.drift import catalog_rows
@@ -45,6 +45,8 @@ SELECT tally, kind, name, part, coalesce(now.role, was.role) AS role, was.facts 
   (SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE oid = {_OURS}) AS keeper,
   EXISTS (SELECT FROM was AS w WHERE w.tally = coalesce(now.tally, was.tally)
     AND w.role = 'definition') AS is_select,
+  kind = 'relation' AND EXISTS (SELECT FROM {sql.name_of(stands_on)} AS d
+    WHERE d.role = 'derived' AND to_regclass(d.name) = to_regclass(name)) AS is_derived,
   CASE WHEN now.facts IS NULL AND kind = 'relation' AND was.identity ? 'oid' THEN
     (SELECT format('%%I.%%I', n.nspname, c.relname) FROM pg_class AS c
      JOIN pg_namespace AS n ON n.oid = c.relnamespace

@@ -39,6 +39,7 @@ def judge(tally: str, rows: Sequence[Any]) -> list[Drift]:
             row.filtered or (),
             None if context.is_elsewhere else row.elsewhere,
             row.bytes,
+            row.is_derived,
             context,
         )
         found += _JUDGES[row.kind](each)

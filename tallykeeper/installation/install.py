@@ -48,9 +48,11 @@ def install(connection: Connection, tallies: Sequence[Tally]) -> list[str]:
     Raises NotInstalled where a source or derived table is missing.
     """
     sql.execute(connection, INSTALL_LOCK)
+    sql.execute(connection, sql.CLAIM_WRITING)
+    schema_version.bring_up(connection)
+    trigger_names.require_own_names(connection, tallies)
     for tally in tallies:
         _require_tables(connection, tally)
-    schema_version.bring_up(connection)
     return [*select_plans.prepare(connection, tallies), *install_all(connection, [tallies])]
 
 

@@ -231,7 +231,7 @@ def test_a_migration_with_nothing_to_work_on(tally: Command, engine: Engine) -> 
         1,
         [
             "skipped media: there is no media.media_files",
-            "skipped gallery: there is no gallery.content_items, gallery.content_items_auto,"
+            "skipped gallery: there is no gallery.content_items_auto, gallery.content_items,"
             " gallery.tags, gallery.users",
             "skipped fediverse: there is no fediverse.instances, fediverse.stream_events,"
             " fediverse.post_sentiments",

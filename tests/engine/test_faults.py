@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateSchema
 
 from tallykeeper import DoesNotFit, capture_faults, install, rebuild, refresh, verify
@@ -146,12 +147,15 @@ def test_a_function_that_lost_its_rights_is_named_and_resolved(library: Engine) 
 
 
 def test_a_source_that_was_replaced_is_captured_again(library: Engine) -> None:
-    execute(library, "DROP TABLE media.media_files")
+    with pytest.raises(DBAPIError, match="other objects depend on it"):
+        execute(library, "DROP TABLE media.media_files")
+    execute(library, "DROP TABLE media.media_files CASCADE")
     with library.begin() as connection:
         tables.media_files.create(connection)
     assert faults(library) == [
         "media.media_files: is another table than the one that was captured, as after dropping and"
-        " restoring it"
+        " restoring it",
+        "tallykeeper.media_daily_contributions_definition: does not exist any more",
     ]
     execute(library, f"{ADD} ('z', '2024-03-07Z')")
     resolve(library)

@@ -57,6 +57,7 @@ def test_the_first_migration_makes_what_can_be_made(any_postgres_engine: Engine)
     assert result.left_out == {}
     assert result.done == [
         "created the derived table gallery.gen_source_stats",
+        "compiled gallery.gen_source_stats: delta",
         "installed gallery.gen_source_stats (never built)",
     ]
     assert status(engine, content_tags).stale == ()

@@ -12,7 +12,7 @@ from assets.gallery.tallies import content_tags, gen_source_stats
 from assets.gallery.tallies import system as gallery
 from assets.media.tallies import daily_contributions
 from assets.media.tallies import system as media
-from tallykeeper import NotPermitted, Progress, backfill, refresh, status
+from tallykeeper import NotInstalled, NotPermitted, Progress, backfill, refresh, status
 from tallykeeper.catalog.privileges import MAINTAIN_SINCE, may_maintain, server_version
 from tallykeeper.catalog.transactions import lock_referenced
 from tallykeeper.database.sql import quote
@@ -116,11 +116,14 @@ def test_a_role_that_is_not_on_this_server_is_reported_and_stops_nothing(divided
 def test_a_declaration_that_changed_is_for_the_owner_to_install(divided: World) -> None:
     execute(divided.admin, "UPDATE tallykeeper.tally_state SET declaration_hash = 'another'")
     with pytest.raises(NotPermitted, match=r"its declaration changed, so `tally migrate` has to"):
+        refresh(divided.runs, content_tags)
+    with pytest.raises(NotInstalled, match=r"its declaration changed; run `tally migrate`"):
         refresh(divided.runs, daily_contributions)
-    assert refresh(divided.deploy, daily_contributions).reason == (
+    migrate(divided.deploy, [media, gallery])
+    refresh(divided.runs, content_tags)
+    assert refresh(divided.runs, daily_contributions).reason == (
         "never built; its declaration changed"
     )
-    refresh(divided.runs, daily_contributions)
     owner = "SELECT DISTINCT pg_get_userbyid(proowner) FROM pg_proc WHERE proname LIKE 'capture_%'"
     assert rows(divided.admin, owner) == [(WANTED.owner,)]
 

@@ -226,11 +226,31 @@ CHANGES = (
         (
             "ALTER TABLE media.media_files RENAME TO old",
             "CREATE TABLE media.media_files (LIKE media.old INCLUDING ALL)",
-            "DROP TABLE media.old",
+            "DROP TABLE media.old CASCADE",
             "GRANT ALL ON media.media_files TO web",
         ),
         "named",
         "media.media_files",
+        bed="media",
+    ),
+    Change(
+        "another table takes the place of the source of the media system",
+        "application",
+        (
+            "ALTER TABLE media.media_files RENAME TO old",
+            "CREATE TABLE media.media_files (LIKE media.old INCLUDING ALL)",
+            "GRANT ALL ON media.media_files TO web",
+        ),
+        "named",
+        "media.media_files",
+        bed="media",
+    ),
+    Change(
+        "the source of the media system is dropped",
+        "application",
+        "DROP TABLE media.media_files",
+        "blocked",
+        "other objects depend on it",
         bed="media",
     ),
     Change(
