@@ -25,13 +25,14 @@ class Canvas:
         self._axes.set_xlim(0, width)
         self._axes.set_ylim(height, 0)
         self._axes.set_axis_off()
+        self._corners: list[list[tuple[float, float]]] = []
+        self._colours: list[str] = []
 
     def box(self, left: float, top: float, width: float, height: float, colour: str) -> None:
         """A filled box with sharp edges."""
-        from matplotlib.patches import Rectangle
-
-        box = Rectangle((left, top), width, height, facecolor=colour, antialiased=False)
-        self._axes.add_patch(box)
+        right, bottom = left + width, top + height
+        self._corners.append([(left, top), (right, top), (right, bottom), (left, bottom)])
+        self._colours.append(colour)
 
     def line(self, left: float, right: float, height: float) -> None:
         """A thin level line."""
@@ -54,8 +55,16 @@ class Canvas:
 
     def png(self) -> bytes:
         """The picture, in at most 64 colours: one is stored every hour, and is a third as long."""
+        from matplotlib.collections import PolyCollection
         from PIL import Image
 
+        # All boxes at once: a year's, one by one, take four times as long as all the rest.
+        self._axes.add_collection(
+            PolyCollection(
+                self._corners, facecolors=self._colours, edgecolors="none", antialiaseds=False
+            ),
+            autolim=False,
+        )
         drawn, png = io.BytesIO(), io.BytesIO()
         self._figure.savefig(drawn, format="png")
         colours = Image.open(drawn).convert("RGB").quantize(PALETTE_COLOURS)

@@ -27,6 +27,8 @@ EVENT_TRIGGERS = ("auto", "off", "refuse")
 LOOPBACK = "127.0.0.1"
 HIGHEST_PORT = 65_535
 
+# Where this code stands.
+_OURS = Path(__file__).resolve().parent.parent
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _SYSTEM_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _SCHEMA_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$-]*")
@@ -119,10 +121,10 @@ def project_root() -> Path:
         if not path.is_dir():
             raise SettingError("TALLY_PROJECT", "a folder", value, "name the project's folder")
         return path
-    here, ours = Path.cwd(), Path(__file__).resolve().parent.parent
-    for folder in (here, *here.parents, ours):
+    here = Path.cwd()
+    for folder in (here, *here.parents, _OURS):
         if project_table(folder) is not None:
-            if folder != ours:
+            if folder != _OURS:
                 _require_own(folder / "pyproject.toml")
             return folder
     return here
