@@ -34,7 +34,7 @@ from tallykeeper.installation.install import install
 from tallykeeper.maintain.audit import Audit, Audited, audit
 from tallykeeper.maintain.backfill.run import Backfilled, BackfillRunning, Progress, backfill
 from tallykeeper.maintain.derived_rows import Refreshed, Written
-from tallykeeper.maintain.prune import Pruned, PruneProgress, prune
+from tallykeeper.maintain.pruning.prune import Pruned, PruneProgress, prune
 from tallykeeper.maintain.refresh import rebuild, rebuild_keys, refresh
 from tallykeeper.maintain.status import (
     Status,

@@ -123,7 +123,8 @@ def own_hooks(tally: Tally) -> list[Hook]:
     wanted += _pair(tally, HandHook, rewriting, "log", of_log, by_hand, tally.log_name)
     if ("pruned", tally.pruned_name) in tally.own_relations():
         # Nothing can compute these again.
-        of_pruned = _by_hand(tally, [], of=" of what pruned rows had added")
+        of = " of its frozen groups" if tally.freezes else " of what pruned rows had added"
+        of_pruned = _by_hand(tally, [], of=of)
         events = f"INSERT OR {rewriting}"
         wanted += _pair(tally, HandHook, events, "pruned", of_pruned, by_hand, tally.pruned_name)
     return wanted

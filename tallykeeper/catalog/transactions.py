@@ -52,9 +52,24 @@ def writing(engine: Engine, tally: Tally, work: Callable[[Connection], T]) -> T:
     derived table refers to waits while the transaction lasts. Lock timeouts, deadlocks and
     serialization failures are retried with growing pauses; TallyBusy after that.
     """
-    return retried(
-        lambda: _write_once(engine, tally, work), tally.name, engine, _wanted_for_writing(tally)
-    )
+    return writing_together(engine, [tally], work, tally.name)
+
+
+def writing_together(
+    engine: Engine,
+    tallies: Sequence[Tally],
+    work: Callable[[Connection], T],
+    what: str,
+    *,
+    rows_of: Sequence[str] = (),
+) -> T:
+    """The same in a transaction that alone may write all of these derived tables.
+
+    `rows_of` are tables whose rows it deletes: who installs or alters anything over them waits.
+    """
+    wanted = [each for tally in tallies for each in _wanted_for_writing(tally)]
+    wanted += [Wanted(name, ROWS) for name in rows_of]
+    return retried(lambda: _write_once(engine, tallies, work, rows_of), what, engine, wanted)
 
 
 def writing_on(
@@ -73,7 +88,7 @@ def writing_on(
         with connection.begin():
             sessions.begin_computing(connection)
             started = time.perf_counter()
-            _lock_for_writing(connection, tally)
+            _lock_for_writing(connection, [tally])
             return work(connection, time.perf_counter() - started)
 
     engine = connection.engine
@@ -171,16 +186,25 @@ def lock_referenced(connection: Connection, tally: Tally, rows: str | None = Non
             sql.execute(connection, fk_locks.call(tally, key, rows))
 
 
-def _write_once(engine: Engine, tally: Tally, work: Callable[[Connection], T]) -> T:
+def _write_once(
+    engine: Engine,
+    tallies: Sequence[Tally],
+    work: Callable[[Connection], T],
+    rows_of: Sequence[str],
+) -> T:
     with _snapshot(engine) as connection:
-        _lock_for_writing(connection, tally)
+        if rows_of:
+            sql.execute(connection, f"LOCK TABLE {', '.join(rows_of)} IN ROW EXCLUSIVE MODE")
+        _lock_for_writing(connection, tallies)
         return work(connection)
 
 
-def _lock_for_writing(connection: Connection, tally: Tally) -> None:
+def _lock_for_writing(connection: Connection, tallies: Sequence[Tally]) -> None:
     # The sources first: while they are waited for, nobody waits for the derived table.
-    _lock_sources(connection, tally)
-    _lock(connection, tally, [sql.name_of(tally.table)], "SHARE ROW EXCLUSIVE", _MIGRATE)
+    for tally in tallies:
+        _lock_sources(connection, tally)
+    for tally in tallies:
+        _lock(connection, tally, [sql.name_of(tally.table)], "SHARE ROW EXCLUSIVE", _MIGRATE)
     # Takes the snapshot, so not before the locks are held.
     sql.execute(connection, sql.CLAIM_WRITING)
 

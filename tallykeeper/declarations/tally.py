@@ -382,7 +382,7 @@ class Tally(ABC):
         self.description = description or table.comment or ""
         self.name = f"{system}.{table.name}"
         self.log_name = sql.in_engine_schema(f"{system}_{table.name}_log")
-        # What pruned rows of sources had added, where it has such a table.
+        # What is kept of pruned rows of sources, where it has such a table.
         self.pruned_name = sql.in_engine_schema(f"{system}_{table.name}_pruned")
         self.aggregate_function = sql.in_engine_schema(f"{system}_{table.name}_from_sources")
         # What the live view calls while the tally is stale.
@@ -567,9 +567,36 @@ class Tally(ABC):
         """What the derived table must hold as of the last commit, pending changes upstream too."""
         return self.aggregate(Everything())
 
+    @property
+    def freezes(self) -> bool:
+        """Whether groups that lose rows by pruning can be frozen: kept as they were then."""
+        return False
+
+    def lost_groups(self, connection: Connection) -> str:
+        """A SELECT of the distinct group columns that pending changes concern, altered or not."""
+        raise NotImplementedError
+
+    def is_frozen(self, alias: str) -> str:
+        """A condition: the group of a row is frozen."""
+        return (
+            f"EXISTS (SELECT FROM {self.pruned_name} AS z"
+            f" WHERE {self.matches('z', alias, self.group)})"
+        )
+
+    def with_frozen(self, rows: str, scope: KeyFilter) -> str:
+        """`rows`, a SELECT of `columns` for the scope, with frozen groups as they were."""
+        if not self.freezes:
+            return rows
+        return (
+            f"SELECT {sql.columns(self.columns, 'r')} FROM (\n{rows}\n) AS r"
+            f" WHERE NOT {self.is_frozen('r')}\n"
+            f"UNION ALL SELECT {sql.columns(self.columns, 'z')} FROM {self.pruned_name} AS z"
+            f" WHERE {scope.condition(self, 'z')}"
+        )
+
     def with_pruned(self, rows: str) -> str:
-        """`rows`, a SELECT of `columns` for all keys, and what pruned rows of sources added."""
-        return rows
+        """`rows`, a SELECT of `columns` for all keys, with what is kept of pruned rows."""
+        return self.with_frozen(rows, Everything())
 
     @abstractmethod
     def live_rows(self, naive: frozenset[str] = frozenset()) -> str:
@@ -612,9 +639,9 @@ class Tally(ABC):
         """What the engine made for it beside its log and live view, as pairs of a role and a name.
 
         The roles are `definition`, a view, `state`, a table that the engine writes, and `pruned`,
-        a table that pruning alone writes.
+        a table of what is kept of pruned rows.
         """
-        return []
+        return [("pruned", self.pruned_name)] if self.freezes else []
 
     def functions(self) -> list[str]:
         """CREATE FUNCTION statements that the live view needs, beyond the aggregate's."""

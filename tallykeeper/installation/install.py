@@ -29,7 +29,7 @@ from tallykeeper.drift.reinstallation import Drifted
 from tallykeeper.installation import live_views, select_plans, view_replacement
 from tallykeeper.select import node_states
 from tallykeeper.select.tally import SelectTally
-from tallykeeper.strategies import pruned_sums
+from tallykeeper.strategies import pruned_rows
 
 NEVER_BUILT = "never built"
 INSTALL_KEY = "hashtext('tallykeeper.install')"
@@ -151,7 +151,7 @@ class _Wanted:
         self.states_differ = isinstance(tally, SelectTally) and bool(
             node_states.missing(connection, tally)
         )
-        self.sums_missing = pruned_sums.is_missing(connection, tally)
+        self.sums_missing = pruned_rows.is_missing(connection, tally)
         self.capture_hash = self._capture_hash(bodies)
         self.declaration_hash = tally.declaration_hash()
         self.present = state.installed(connection, tally)
@@ -282,7 +282,7 @@ def _install_tally(
         change_log.create(connection, tally)
     if isinstance(tally, SelectTally):
         node_states.bring_up(connection, tally)
-    pruned_sums.bring_up(connection, tally)
+    pruned_rows.bring_up(connection, tally)
     view_replacement.replace(
         connection,
         wanted.live,

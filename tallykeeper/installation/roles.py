@@ -18,6 +18,7 @@ from tallykeeper.catalog import fk_locks, function_rights, state
 from tallykeeper.catalog.privileges import MAINTAIN_SINCE, server_version
 from tallykeeper.database import sql
 from tallykeeper.declarations.tally import LOGGED_AT, Tally
+from tallykeeper.strategies.pruned_rows import CHANGED_AT, FROZEN_AT
 from tallykeeper.system import Access, System
 
 ROLES = sql.in_engine_schema("roles")
@@ -183,8 +184,7 @@ def _of_refresher(
     for tally in tallies:
         yield Grant(role, ("SELECT", "DELETE", *may_clear), "table", tally.log_name)
         yield Grant(role, READ, "table", tally.live_name)
-        for kind, name in tally.own_relations():
-            yield Grant(role, WRITE if kind == "state" else READ, "table", name)
+        yield from _of_own_relations(role, tally)
         for function in fk_locks.signatures(tally):
             yield Grant(role, ("EXECUTE",), "function", function)
     derived = [t.table for t in tallies] + [t for s in systems for t in s.processed]
@@ -198,6 +198,13 @@ def _of_refresher(
         yield Grant(role, ("USAGE",), "sequence", sequence)
     for system in systems:
         yield from _of_processing(role, system.access)
+
+
+def _of_own_relations(role: str, tally: Tally) -> Iterator[Grant]:
+    for kind, name in tally.own_relations():
+        yield Grant(role, WRITE if kind == "state" else READ, "table", name)
+    if tally.freezes:
+        yield Grant(role, ("UPDATE",), "table", tally.pruned_name, (CHANGED_AT,))
 
 
 def _of_processing(role: str, access: Access) -> Iterator[Grant]:
@@ -220,6 +227,9 @@ def _of_reader(
         # How many changes are pending, since when, and of which keys, which `fingerprint` tells
         # states by; not what they are, nor whose.
         yield Grant(role, READ, "table", tally.log_name, ("xmin", LOGGED_AT, *_shown_keys(tally)))
+        if tally.freezes:
+            shown = (FROZEN_AT, CHANGED_AT, *tally.group)
+            yield Grant(role, READ, "table", tally.pruned_name, shown)
     for table in SHOWN_TO_READERS:
         yield Grant(role, READ, "table", sql.in_engine_schema(table))
     for system in systems:

@@ -26,6 +26,8 @@ from tallykeeper.declarations.tally import LOGGED_AT, KeyFilter, Keys, Tally
 from tallykeeper.faults import quarantine
 from tallykeeper.faults.quarantine import attempt
 
+PENDING = "pg_temp.tally_pending"
+KEYS = "pg_temp.tally_keys"
 DESIRED_ROWS = "pg_temp.tally_desired"
 CURRENT_ROWS = "pg_temp.tally_current"
 TRIED = "pg_temp.tally_tried"
@@ -169,6 +171,20 @@ def temporary(connection: Connection, name: str, query: str) -> None:
     create = f"CREATE TEMPORARY TABLE {name.partition('.')[2]} ON COMMIT DROP AS"
     sql.execute(connection, f"{create}\n{query}")
     sql.execute(connection, f"ANALYZE {name}")
+
+
+def drop_temporary(connection: Connection) -> None:
+    """Drop the temporary tables of a transaction that goes on to another tally, or does it again.
+
+    Those whose rows are put aside have other names, and are made anew.
+    """
+    found = sql.execute(
+        connection,
+        "SELECT c.oid::regclass::text FROM pg_class AS c WHERE c.relkind = 'r'"
+        " AND c.relnamespace = pg_my_temp_schema() AND starts_with(c.relname, 'tally_')",
+    ).scalars()
+    for name in found.all():
+        sql.execute(connection, f"DROP TABLE {name}")
 
 
 def rewrite(

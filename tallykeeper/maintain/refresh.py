@@ -28,6 +28,8 @@ from tallykeeper.installation.declaration_version import writing_as_declared
 from tallykeeper.maintain import select_changes
 from tallykeeper.maintain.backfill.run import Backfilled, Progress, backfill
 from tallykeeper.maintain.derived_rows import (
+    KEYS,
+    PENDING,
     Outcome,
     Refreshed,
     added,
@@ -43,9 +45,8 @@ from tallykeeper.maintain.derived_rows import (
     write_differences,
 )
 from tallykeeper.select import node_states, refresh_costs
+from tallykeeper.strategies import pruned_rows
 
-PENDING = "pg_temp.tally_pending"
-KEYS = "pg_temp.tally_keys"
 # A source that is truncated meanwhile makes the tally stale again; not often, one hopes.
 BACKFILLS = 3
 
@@ -70,6 +71,7 @@ def refresh(
         standing = dependencies.noticed_since(connection, tally, known)
         faults = standing.faults
         reasons = dependencies.reasons_to_rebuild(connection, tally, standing)
+        pruned_rows.note_changes(connection, tally)
         if reasons:
             outcome = _rebuild(connection, tally, Everything())
             dependencies.stay_stale(connection, tally, faults)
@@ -114,6 +116,7 @@ def rebuild(
 
     def work(connection: Connection, _: Installed) -> Refreshed:
         faults = dependencies.noticed(connection, tally)
+        pruned_rows.note_changes(connection, tally)
         outcome = _rebuild(connection, tally, scope)
         if everything:
             dependencies.stay_stale(connection, tally, faults)
@@ -138,6 +141,7 @@ def rebuild_keys(engine: Engine, tally: Tally, keys: Sequence[Mapping[str, Any]]
     started = time.perf_counter()
 
     def work(connection: Connection, _: Installed) -> Refreshed:
+        pruned_rows.note_changes(connection, tally)
         groups = [{name: key[name] for name in tally.group} for key in keys]
         before = Outcome(0, None, ())
         if select_changes.concern(tally):

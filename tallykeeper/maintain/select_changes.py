@@ -21,12 +21,12 @@ from tallykeeper.database.sqlstates import QUERY_CANCELED, sqlstate_of
 from tallykeeper.declarations.tally import LOGGED_AT, Everything, Keys, Tally
 from tallykeeper.faults import quarantine
 from tallykeeper.maintain.derived_rows import (
-    CURRENT_ROWS,
-    DESIRED_ROWS,
+    KEYS,
     Outcome,
     compute,
     current_rows,
     differences,
+    drop_temporary,
     forget,
     outcome_of,
     temporary,
@@ -37,11 +37,11 @@ from tallykeeper.select.plan import PART, TOTAL, clauses, render, statement
 from tallykeeper.select.refresh_costs import Costs
 from tallykeeper.select.statements.changes_function import settings_of
 from tallykeeper.select.tally import SelectTally
+from tallykeeper.strategies import pruned_rows
 
 T = TypeVar("T")
 
 CHANGES = "pg_temp.tally_changed"
-KEYS = "pg_temp.tally_keys"
 
 
 def concern(tally: Tally) -> TypeGuard[SelectTally]:
@@ -55,7 +55,8 @@ def consume(connection: Connection, tally: SelectTally) -> Outcome:
     row = sql.execute(
         connection,
         f"SELECT (SELECT jsonb_object_agg(p.{PART}, p.rows) FROM ({_counted(tally)}) AS p)"
-        f" AS pending, {quarantine.number_held(tally)} AS held, {refresh_costs.columns(tally)}",
+        f" AS pending, {quarantine.number_held(tally)} AS held,"
+        f" {pruned_rows.any_frozen(tally)} AS frozen, {refresh_costs.columns(tally)}",
     ).one()
     pending = {int(part): int(rows) for part, rows in (row.pending or {}).items()}
     costs = refresh_costs.known(row)
@@ -63,7 +64,7 @@ def consume(connection: Connection, tally: SelectTally) -> Outcome:
         return Outcome(0, None, ())
     if not tally.plan.changes or costs.is_less_for_all(pending):
         return _write_all(connection, tally, pending) if pending else Outcome(0, None, ())
-    outcome = _try_changes(connection, tally, pending, costs, bool(row.held))
+    outcome = _try_changes(connection, tally, pending, costs, bool(row.held), bool(row.frozen))
     if outcome is None:
         return _write_all(connection, tally)
     took = time.perf_counter() - started
@@ -83,8 +84,7 @@ def consume_before_scope(connection: Connection, tally: SelectTally) -> Outcome:
         return Outcome(0, None, ())
     outcome = consume(connection, tally)
     node_states.build(connection, tally)
-    for name in (CHANGES, KEYS, DESIRED_ROWS, CURRENT_ROWS):
-        sql.execute(connection, f"DROP TABLE IF EXISTS {name}")
+    drop_temporary(connection)
     return outcome
 
 
@@ -103,6 +103,7 @@ def _try_changes(
     pending: Mapping[int, int],
     costs: Costs,
     is_held: bool,
+    is_frozen: bool,
 ) -> Outcome | None:
     """Write what pending changes alter; None, with nothing done, where that is no good.
 
@@ -119,9 +120,9 @@ def _try_changes(
         return _compute_changes(connection, tally, pending, most)
 
     try:
-        # Keys in quarantine are tried again by themselves, and what a derived table refers to is
-        # locked before its rows are written.
-        if not is_held and not tally.table.foreign_key_constraints:
+        # Keys in quarantine are tried again by themselves, frozen groups are left as they are, and
+        # what a derived table refers to is locked before its rows are written.
+        if not (is_held or is_frozen or tally.table.foreign_key_constraints):
             outcome = quarantine.attempt(connection, at_once)
             if outcome is not None:
                 return outcome

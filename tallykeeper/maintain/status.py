@@ -19,8 +19,8 @@ from tallykeeper.errors import NotInstalled
 from tallykeeper.faults import quarantine
 from tallykeeper.maintain.audit import Audit, audit_of
 from tallykeeper.maintain.backfill.lock import holder
-from tallykeeper.strategies import pruned_sums
-from tallykeeper.strategies.pruned_sums import Pruning
+from tallykeeper.strategies import pruned_rows
+from tallykeeper.strategies.pruned_rows import Pruning
 
 # How long to wait for a table that another session has to itself, before saying nothing of it.
 PATIENCE_MILLISECONDS = 200
@@ -120,7 +120,7 @@ def status(engine: Engine, tally: Tally) -> Status:
             quarantined=quarantine.held(connection, tally),
             faults=faults,
             audit=audit_of(connection, tally),
-            pruned=tuple(pruned_sums.pruned(connection, tally)),
+            pruned=tuple(pruned_rows.pruned(connection, tally)),
         )
 
 

@@ -264,6 +264,7 @@ class _Compiler:
             reasons=tuple(dict.fromkeys([*self.translation.reasons, *last_reason])),
             lookups=self._lookups(bag, nodes, numbers, images),
             from_states=from_states,
+            losses=derived.losses(bag, columns, images, key),
         )
         if len(statement(made_plan, numbers.values())) > LONGEST:
             return self._whole(columns, "its statements would be too long to be planned")

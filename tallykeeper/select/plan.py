@@ -17,6 +17,7 @@ from typing import Literal
 from tallykeeper.declarations.windows import Unit
 
 Strategy = Literal["delta", "group", "whole"]
+Purpose = Literal["changes", "losses"]
 
 VERSION = 1
 # Columns of a change log beside those that are captured.
@@ -32,22 +33,29 @@ COPY = "tally_copy"
 
 @dataclass(frozen=True)
 class Piece:
-    """A piece of SQL: part of the statement if of each set in `needs` something is pending."""
+    """A piece of SQL: part of the statement if of each set in `needs` something is pending.
+
+    `purpose`: it is in the statement for that alone. `changes` is what pending changes alter,
+    `losses` all that they concern, altered or not.
+    """
 
     sql: str
     needs: tuple[frozenset[int], ...] = ()
+    purpose: Purpose | None = None
 
-    def is_needed(self, pending: Collection[int]) -> bool:
+    def is_needed(self, pending: Collection[int], purpose: Purpose = "changes") -> bool:
         """Whether it belongs to the statement while the parts in `pending` are."""
+        if self.purpose not in (None, purpose):
+            return False
         return not any(parts.isdisjoint(pending) for parts in self.needs)
 
 
 Text = tuple[Piece, ...]
 
 
-def render(text: Text, pending: Collection[int]) -> str:
+def render(text: Text, pending: Collection[int], purpose: Purpose = "changes") -> str:
     """The SQL of a text while the sources in `pending`, by number, have pending changes."""
-    return "".join(piece.sql for piece in text if piece.is_needed(pending))
+    return "".join(piece.sql for piece in text if piece.is_needed(pending, purpose))
 
 
 @dataclass(frozen=True)
@@ -203,7 +211,8 @@ class Plan:
     derived table, which has no other state then. `reasons` says why strategies are what they are,
     `lookups` by which columns the statement finds rows of sources. `from_states` is a SELECT of the
     rows from the states alone, where they are enough. `windowed` is how the SELECT is asked for
-    single windows.
+    single windows. `losses` returns the keys of all groups that pending changes concern, even where
+    they alter nothing; it is empty where a row is not a group each.
     """
 
     columns: tuple[Column, ...]
@@ -219,6 +228,7 @@ class Plan:
     lookups: tuple[Lookup, ...] = ()
     from_states: str = ""
     windowed: tuple[Windowed, ...] = ()
+    losses: Text = ()
     version: int = VERSION
 
 
@@ -240,6 +250,14 @@ def statement(
     return f"{with_}{insert}{render(plan.changes, pending)}"
 
 
+def lost_groups(plan: Plan, pending: Mapping[int, int]) -> str:
+    """The statement that returns the keys of all groups that pending changes concern."""
+    steps = [s for s in plan.steps if not s.parts.isdisjoint(pending)]
+    found = ", ".join(_cte(s, pending, "losses") for s in steps)
+    with_ = f"WITH {found}\n" if found else ""
+    return f"{with_}{render(plan.losses, pending, 'losses')}"
+
+
 def clauses(
     plan: Plan, pending: Mapping[int, int] | Collection[int], *, apply: bool = False
 ) -> list[str]:
@@ -250,10 +268,16 @@ def clauses(
     return [_cte(s, pending, writes=s in written) for s in steps]
 
 
-def _cte(step: Step, pending: Mapping[int, int] | Collection[int], *, writes: bool) -> str:
+def _cte(
+    step: Step,
+    pending: Mapping[int, int] | Collection[int],
+    purpose: Purpose = "changes",
+    *,
+    writes: bool = False,
+) -> str:
     # Computed once, however often it is read; what writes is so anyway.
     materialized = "" if writes else "MATERIALIZED "
     limit = ""
     if step.source is not None and isinstance(pending, Mapping):
         limit = f" LIMIT {pending[step.source]}"
-    return f"{step.name} AS {materialized}(\n{render(step.text, pending)}{limit}\n)"
+    return f"{step.name} AS {materialized}(\n{render(step.text, pending, purpose)}{limit}\n)"

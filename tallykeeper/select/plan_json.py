@@ -49,6 +49,7 @@ def from_json(document: Mapping[str, Any]) -> Plan:
             "nodes": tuple(_node(each) for each in document["nodes"]),
             "steps": _steps(document["steps"]),
             "changes": _text(document["changes"]),
+            "losses": _text(document.get("losses", ())),
             "summed": _summed(document["summed"]),
             "reasons": tuple(document["reasons"]),
             "lookups": tuple(_lookup(each) for each in document.get("lookups", ())),
@@ -105,5 +106,10 @@ def _steps(found: Sequence[Mapping[str, Any]]) -> tuple[Step, ...]:
 
 def _text(found: Sequence[Mapping[str, Any]]) -> Text:
     return tuple(
-        Piece(each["sql"], tuple(frozenset(parts) for parts in each["needs"])) for each in found
+        Piece(
+            each["sql"],
+            tuple(frozenset(parts) for parts in each["needs"]),
+            each.get("purpose"),
+        )
+        for each in found
     )

@@ -64,7 +64,17 @@ from tallykeeper.faults import quarantine
 from tallykeeper.select import plan_json
 from tallykeeper.select.column_types import INCOMPARABLE, column_type
 from tallykeeper.select.outline import outline
-from tallykeeper.select.plan import COPY, PART, SIGN, TOTAL, VERSION, CapturedSource, Node, Plan
+from tallykeeper.select.plan import (
+    COPY,
+    PART,
+    SIGN,
+    TOTAL,
+    VERSION,
+    CapturedSource,
+    Node,
+    Plan,
+    lost_groups,
+)
 from tallykeeper.select.statements import captured_rows, changes_function
 from tallykeeper.select.statements.changes_function import Compared
 from tallykeeper.select.statements.summed_rows import SummedRows
@@ -316,15 +326,29 @@ class SelectTally(Tally):
             f"SELECT {sql.columns(self.columns, 's')} FROM {relation} AS s"
             f" WHERE {self._reached(scope)}{scope.condition(self, 's')}"
         )
-        return rows if self.summed is None else self.summed.sums.with_pruned(rows, scope)
+        if self.summed is not None:
+            return self.summed.sums.with_pruned(rows, scope)
+        return self.with_frozen(rows, scope)
 
     def with_pruned(self, rows: str) -> str:
-        return rows if self.summed is None else self.summed.sums.with_pruned(rows, Everything())
+        if self.summed is not None:
+            return self.summed.sums.with_pruned(rows, Everything())
+        return super().with_pruned(rows)
+
+    @property
+    def freezes(self) -> bool:
+        return self._plan is not None and bool(self._plan.losses)
+
+    def lost_groups(self, connection: Connection) -> str:
+        read = f"SELECT l.{PART}, count(*) AS rows FROM {self.log_name} AS l GROUP BY l.{PART}"
+        pending = {row[0]: row.rows for row in sql.execute(connection, read)}
+        return lost_groups(self.plan, pending)
 
     def built_rows(self) -> str:
         """All rows, read from the states where these are enough; they have to be up to date."""
         relation = f"({self.plan.from_states})" if self.plan.from_states else None
-        return f"SELECT {sql.columns(self.columns, 's')} FROM {self._definition(relation)} AS s"
+        rows = f"SELECT {sql.columns(self.columns, 's')} FROM {self._definition(relation)} AS s"
+        return self.with_frozen(rows, Everything())
 
     def log_columns(self) -> list[Column[Any]]:
         if self.summed is not None:
@@ -390,9 +414,8 @@ class SelectTally(Tally):
 
     def expected(self, scope: KeyFilter) -> str:
         rows = self.rows(scope)
-        if not self._has_changes:
-            rows = f"{rows} AND NOT {self._any_pending}"
-        return f"SELECT {self._comparable('e')} FROM (\n{rows}\n) AS e"
+        where = "" if self._has_changes else f" WHERE NOT {self._any_pending}"
+        return f"SELECT {self._comparable('e')} FROM (\n{rows}\n) AS e{where}"
 
     def _comparable(self, alias: str) -> str:
         """The columns; those of types that PostgreSQL does not compare as text."""
@@ -407,20 +430,26 @@ class SelectTally(Tally):
     def touched_groups(self, pending: str) -> str:
         if self.summed is not None:
             return self.summed.sums.touched_groups(pending)
-        return f"SELECT DISTINCT {sql.columns(self.group, 'c')} FROM {self._numbered(pending)} AS c"
+        return (
+            f"SELECT DISTINCT {sql.columns(self.group, 'c')} FROM {self._numbered(pending)} AS c"
+            f" WHERE {self._may_alter('c')}"
+        )
 
     def desired_rows(self, groups: str, pending: str) -> str:
         """As of all tallies; `pending` is what the statement of the changes returned."""
         if self.summed is not None:
             return self.summed.sums.desired_rows(groups, pending)
         # Keys in quarantine are computed from the sources: the derived table does not have them.
-        free = f"NOT {quarantine.is_held(self, 'c')}"
+        free = f"NOT {quarantine.is_held(self, 'c')} AND {self._may_alter('c')}"
         rows = self._changed_rows(self._numbered(pending), free)
-        held = Keys(self, f"({quarantine.keys(self)})")
-        return f"{rows}\nUNION ALL {self.rows(held)} AND {quarantine.any_held(self)}"
+        held = self.rows(Keys(self, f"({quarantine.keys(self)})"))
+        return (
+            f"{rows}\nUNION ALL SELECT {sql.columns(self.columns, 'h')} FROM (\n{held}\n) AS h"
+            f" WHERE {quarantine.any_held(self)}"
+        )
 
     def changed_rows(self, changes: str) -> str:
-        """The same where no key is in quarantine."""
+        """The same where no key is in quarantine or frozen."""
         return self._changed_rows(self._numbered(changes))
 
     def log_has_whole_keys(self) -> bool:
@@ -498,6 +527,7 @@ class SelectTally(Tally):
             sql.name_of(self.table),
             self.matches("e", "d", self.group),
             is_bag=self.plan.is_bag,
+            may_alter=self._may_alter,
         )
         raw = self.raw_changes_function
         return [
@@ -511,7 +541,7 @@ class SelectTally(Tally):
 
     def own_relations(self) -> list[tuple[str, str]]:
         own = [("state", node.state) for node in self.plan.nodes]
-        if self.summed is not None:
+        if self.summed is not None or self.freezes:
             own.append(("pruned", self.pruned_name))
         return [("definition", self.definition_name), *own]
 
@@ -538,6 +568,10 @@ class SelectTally(Tally):
     @property
     def _has_changes(self) -> bool:
         return bool(self.plan.changes) or self.summed is not None
+
+    def _may_alter(self, alias: str) -> str:
+        """A condition: pending changes may alter the group of a row."""
+        return f"NOT {self.is_frozen(alias)}" if self.freezes else "true"
 
     @property
     def _any_pending(self) -> str:

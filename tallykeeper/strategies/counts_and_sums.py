@@ -3,7 +3,7 @@
 The change log has signed amounts by key. A refresh adds up what is pending, and adds that to the
 derived table; the live view adds it on the fly. A key whose count becomes zero is deleted.
 
-What pruned rows had added is in a table of its own, by key (`pruned_sums.py`). What the derived
+What pruned rows had added is in a table of its own, by key (`pruned_rows.py`). What the derived
 table must hold is the SELECT over the rows that are there, plus those sums.
 """
 
@@ -104,17 +104,39 @@ class CountsAndSums:
         given_back = ", ".join(
             f"a.{sql.quote(n)}" if n in tally.key else f"-a.{sql.quote(n)}" for n in tally.columns
         )
-        added = ", ".join(
-            f"{sql.quote(n)} = p.{sql.quote(n)} + excluded.{sql.quote(n)}" for n in tally.measures
-        )
         return (
             f"{amounts} AS MATERIALIZED (\n  {self._summed(parts)}\n),"
             f" tally_logged_{number} AS (\n"
             f"  {self.insert_into_log(f'SELECT {given_back} FROM {amounts} AS a')}\n),"
             f" tally_kept_{number} AS (\n"
-            f"  INSERT INTO {tally.pruned_name} AS p ({sql.columns(tally.columns)})\n"
-            f"  SELECT {given_back} FROM {amounts} AS a\n"
-            f"  ON CONFLICT ({sql.columns(tally.key)}) DO UPDATE SET {added}\n)"
+            f"  {self._into_pruned(f'SELECT {given_back} FROM {amounts} AS a')}\n)"
+        )
+
+    def keep_logged(self) -> str:
+        """A statement that makes what the log takes off what pruned rows had added.
+
+        The log has to have the deletion of pruned rows, and nothing else.
+        """
+        tally = self.tally
+        columns = sql.columns(tally.columns)
+        given_back = ", ".join(
+            f"a.{sql.quote(n)}" if n in tally.key else f"-a.{sql.quote(n)}" for n in tally.columns
+        )
+        pending = self._summed([f"SELECT {sql.columns(tally.columns, 't')} FROM consumed AS t"])
+        return (
+            f"WITH consumed AS (DELETE FROM {tally.log_name} RETURNING {columns})\n"
+            f"{self._into_pruned(f'SELECT {given_back} FROM ({pending}) AS a')}"
+        )
+
+    def _into_pruned(self, rows: str) -> str:
+        """An INSERT that adds the rows of a SELECT to what pruned rows had added."""
+        tally = self.tally
+        added = ", ".join(
+            f"{sql.quote(n)} = p.{sql.quote(n)} + excluded.{sql.quote(n)}" for n in tally.measures
+        )
+        return (
+            f"INSERT INTO {tally.pruned_name} AS p ({sql.columns(tally.columns)})\n"
+            f"  {rows}\n  ON CONFLICT ({sql.columns(tally.key)}) DO UPDATE SET {added}"
         )
 
     def stored(self, scope: KeyFilter, *, wide: bool = False) -> str:

@@ -22,6 +22,7 @@ from sqlalchemy import (
     JSON,
     ClauseElement,
     Column,
+    Connection,
     FromClause,
     Select,
     SmallInteger,
@@ -206,8 +207,28 @@ class RecomputedTally(Tally):
             v for c in captures for v in (*c.entity(source.c).values(), *c.key(source.c).values())
         ]
 
+    @property
+    def freezes(self) -> bool:
+        # What is built in batches is found by rows of its sources, which are not there any more.
+        return self.batches is None
+
+    def rows(self, scope: KeyFilter) -> str:
+        return self.with_frozen(super().rows(scope), scope)
+
+    def lost_groups(self, connection: Connection) -> str:
+        return sql.render(self.pending_keys(self.log_name))
+
     def touched_groups(self, pending: str) -> str:
-        return sql.render(self.pending_keys(pending))
+        return self._unfrozen(sql.render(self.pending_keys(pending)))
+
+    def _unfrozen(self, keys: str) -> str:
+        """Those of the groups that are not frozen."""
+        if not self.freezes:
+            return keys
+        return (
+            f"SELECT {sql.columns(self.group, 'f')} FROM (\n{keys}\n) AS f"
+            f" WHERE NOT {self.is_frozen('f')}"
+        )
 
     def desired_rows(self, groups: str, pending: str) -> str:
         return self.rows_of(groups)
@@ -293,7 +314,7 @@ class RecomputedTally(Tally):
         )
         if not self._keys_are_whole() or any(c.keys for c in self.captures):
             keys = f"SELECT k.* FROM (\n{keys}\n) AS k WHERE {sql.unbroken(self.sources)}"
-        keys = f"({keys})\nUNION {quarantine.keys(self)}"
+        keys = f"({self._unfrozen(keys)})\nUNION {quarantine.keys(self)}"
         # What cannot be computed is null, where there is something that may be.
         shown = (
             "true" if self.group == self.key and self.measures else f"r.{quarantine.REASON} IS NULL"
@@ -314,7 +335,10 @@ class RecomputedTally(Tally):
     def _create_stale(self, shown: str) -> str:
         """CREATE FUNCTION for what the sources say, key by key where some cannot be computed."""
         aggregate = sql.render(self.live_sources())
-        keys = f"(SELECT DISTINCT {sql.columns(self.group, 's')} FROM (\n{aggregate}\n) AS s)"
+        keys = f"SELECT DISTINCT {sql.columns(self.group, 's')} FROM (\n{aggregate}\n) AS s"
+        if self.freezes:
+            group = sql.columns(self.group, "z")
+            keys = f"{keys}\nUNION SELECT {group} FROM {self.pruned_name} AS z"
         typed = ", ".join(f"s.{sql.quote(n)}::{self.type_of(n)}" for n in self.columns)
         body = f"""
 #variable_conflict use_column
@@ -325,7 +349,7 @@ BEGIN
   EXCEPTION WHEN {quarantine.CONDITIONS} THEN NULL;
   END;
   RETURN QUERY SELECT {sql.columns(self.columns, "r")} FROM (
-{self.lenient_rows(keys)}
+{self.lenient_rows(f"({keys})")}
 ) AS r WHERE {shown};
 END"""
         returns = ", ".join(f"{sql.quote(n)} {self.type_of(n)}" for n in self.columns)

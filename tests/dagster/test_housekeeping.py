@@ -24,8 +24,8 @@ from tallykeeper.dagster.instance.run_retention import (
 )
 from tallykeeper.dagster.partitions import daily
 from tallykeeper.faults import incidents
-from tallykeeper.maintain import retention
-from tallykeeper.maintain.retention import Retention
+from tallykeeper.maintain.pruning import retention
+from tallykeeper.maintain.pruning.retention import Retention
 from tallykeeper.settings import keep_runs_days
 from tests.dagster.location import Location, Ran, days_ago
 

@@ -28,7 +28,7 @@ from tallykeeper.cli.output.tallies import show_status
 from tallykeeper.database.connections import open_engine
 from tallykeeper.maintain.explanation.explain import explain
 from tallykeeper.maintain.trial import trial
-from tallykeeper.strategies import pruned_sums
+from tallykeeper.strategies import pruned_rows
 from tests.integration.support import execute, rows, scalar, stale_reasons
 from tests.pruned_store import install, system, wrong
 
@@ -163,7 +163,9 @@ def test_a_tally_that_needs_the_rows_refuses(engine: Engine, store: System) -> N
     migrate(engine, [more])
     refused(engine, more, "store.latest counts store.sales, and is not made of counts and sums")
     # Whether the project at hand declares it or not.
-    refused(engine, system(), "store.latest counts store.sales too, and is not declared here")
+    refused(
+        engine, system(), "store.latest counts rows of store.sales too, or what .* is not declared"
+    )
 
 
 def test_what_is_no_source_is_refused(engine: Engine, store: System) -> None:
@@ -190,24 +192,50 @@ def test_broken_capture_refuses(engine: Engine, store: System) -> None:
     refused(engine, store, "may not see every change .*tally migrate")
 
 
-@pytest.mark.parametrize(
-    ("action", "said"),
-    [("CASCADE", "deletes rows of store.notes"), ("SET NULL", "changes rows of store.notes")],
-)
-def test_a_foreign_key_that_alters_what_is_counted_refuses(
-    engine: Engine, store: System, action: str, said: str
-) -> None:
+def with_notes(engine: Engine, store: System, action: str) -> System:
+    """The store with notes that refer to sales, one to each tenth, and a tally of them."""
     execute(
         engine,
         "CREATE TABLE store.notes (id int PRIMARY KEY, sale bigint"
         f" REFERENCES store.sales ON DELETE {action})",
-        "INSERT INTO store.notes VALUES (1, 1)",
+        "CREATE INDEX ON store.notes (sale)",
+        "INSERT INTO store.notes SELECT n, n * 10 FROM generate_series(1, 100) AS n",
     )
     noted = SelectTally(
-        "store.noted", select="SELECT id, count(*) AS n FROM store.notes GROUP BY id"
+        "store.noted", select="SELECT id % 3 AS third, count(*) AS n FROM store.notes GROUP BY 1"
     )
-    migrate(engine, [store.with_tallies([noted])])
-    refused(engine, store, f"a foreign key {said} with those of store.sales, and store.noted")
+    noting = store.with_tallies([noted])
+    migrate(engine, [noting])
+    refresh(engine, noted)
+    return noting
+
+
+def test_a_foreign_key_that_changes_what_is_counted_refuses(engine: Engine, store: System) -> None:
+    noting = with_notes(engine, store, "SET NULL")
+    refused(engine, noting, "a foreign key changes rows of store.notes .*, and store.noted counts")
+
+
+def test_what_goes_with_pruned_rows_stays_counted(engine: Engine, store: System) -> None:
+    noting = with_notes(engine, store, "CASCADE")
+    refused(engine, store, "store.noted counts rows of store.sales too, or what goes with them")
+    execute(engine, "INSERT INTO store.notes VALUES (101, 1), (102, 999)")
+    was = rows(engine, "SELECT * FROM store.noted_live ORDER BY 1")
+    assert pruned(engine, noting, batch_rows=300).rows == 669
+    assert scalar(engine, "SELECT count(*) FROM store.notes") == 35
+    noted = next(tally for tally in noting.tallies if tally.table.name == "noted")
+    for step in (lambda *_: None, refresh, rebuild):
+        step(engine, noted)
+        assert rows(engine, "SELECT * FROM store.noted_live ORDER BY 1") == was
+        assert verify(engine, noted).ok
+    all_right(engine, store, refresh, rebuild)
+
+
+def test_a_derived_table_that_a_foreign_key_empties_refuses(engine: Engine, store: System) -> None:
+    execute(
+        engine,
+        "ALTER TABLE store.by_kind ADD COLUMN sale bigint REFERENCES store.sales ON DELETE CASCADE",
+    )
+    refused(engine, store, "deletes rows of store.by_kind, the derived table of store.by_kind")
 
 
 def test_rows_that_are_referred_to_stay(engine: Engine, store: System) -> None:
@@ -266,8 +294,8 @@ def test_another_declaration_is_refused_until_they_are_given_up(
         migrate(engine, [again])
     assert rows(engine, "SELECT * FROM store.by_kind_live ORDER BY 1") == was
     with engine.begin() as connection:
-        assert pruned_sums.forget(connection, other) == 669
-    assert stale_reasons(engine, other.name) == [pruned_sums.GIVEN_UP]
+        assert pruned_rows.forget(connection, other) == 669
+    assert stale_reasons(engine, other.name) == [pruned_rows.GIVEN_UP]
     migrate(engine, [again])
     refresh(engine, other)
     assert scalar(engine, "SELECT sum(n) FROM store.by_kind_live") == 331

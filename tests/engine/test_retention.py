@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 
 from tallykeeper import discovery, migrate, refresh
 from tallykeeper.cli.retention.commands import prune
-from tallykeeper.maintain.retention import Retention, retentions
+from tallykeeper.maintain.pruning.retention import Retention, retentions
 from tallykeeper.settings import SettingError
 from tests.integration.support import execute, rows, scalar
 
@@ -52,6 +52,7 @@ def test_a_project_says_how_long_rows_are_kept(project: Path) -> None:
         (f'{TABLE}"shop.orders" = {{ keep_days = 0 }}', "a whole number of days, at least 1"),
         (f'{TABLE}"shop.orders" = {{ keep_days = true }}', "a whole number of days, at least 1"),
         (f'{TABLE}"shop.orders" = {{ keep_days = 9, by = 1 }}', "the name of a column"),
+        (f'{TABLE}"shop.orders" = {{ keep_days = 9, freeze = 1 }}', "freeze as true or false"),
     ],
 )
 def test_what_is_malformed_is_refused(project: Path, written: str, said: str) -> None:
@@ -112,3 +113,40 @@ def test_what_is_due_goes_and_stays_counted(
     assert "shop.by_day counts 100 pruned rows no more" in said or "99 pruned" in said
     refresh(engine, by_day)
     assert len(rows(engine, "SELECT * FROM shop.by_day_live")) < 2
+
+
+def test_groups_are_frozen_where_the_project_allows_it(
+    engine: Engine, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TALLY_DATABASE_URL", engine.url.render_as_string(hide_password=False))
+    (project.parent / "shop.last_of.sql").write_text(
+        "-- The last order by day.\n-- tally: shop.last_of\n"
+        "SELECT date_trunc('day', at, 'UTC') AS day, max(at) AS at FROM shop.orders GROUP BY 1"
+    )
+    execute(
+        engine,
+        "CREATE SCHEMA shop",
+        "CREATE TABLE shop.orders (at timestamptz NOT NULL)",
+        "INSERT INTO shop.orders SELECT now() - n * interval '1 day'"
+        " FROM generate_series(1, 100) AS n",
+    )
+    (shop,) = discovery.all_systems()
+    migrate(engine, [shop])
+    for tally in shop.tallies:
+        refresh(engine, tally)
+    was = rows(engine, "SELECT * FROM shop.last_of_live ORDER BY 1")
+    refused = CliRunner().invoke(prune, ["--due"], standalone_mode=False)
+    assert "could only be frozen" in str(refused.exception)
+    project.write_text(KEPT.replace("}", ", freeze = true }"))
+    for arguments, said in (
+        (["--due", "--dry-run"], "70 groups of shop.last_of would be frozen\n"),
+        (
+            ["--due"],
+            "they stay counted in shop.by_day, shop.last_of; 70 groups of shop.last_of were",
+        ),
+    ):
+        done = CliRunner().invoke(prune, arguments, standalone_mode=False)
+        assert done.exception is None
+        assert said in done.output
+    assert scalar(engine, "SELECT count(*) FROM shop.orders") == 30
+    assert rows(engine, "SELECT * FROM shop.last_of_live ORDER BY 1") == was

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import Engine, MetaData
 from sqlalchemy.exc import ProgrammingError
 
-from tallykeeper import SelectTally, System, refresh, status, verify
+from tallykeeper import SelectTally, System, prune, refresh, status, verify
 from tallykeeper.database.connections import open_engine
 from tallykeeper.installation.migrate import migrate
 from tallykeeper.select import refresh_costs
@@ -93,6 +94,28 @@ def test_roles_do_their_own_work_and_no_others(divided: World) -> None:
             execute(divided.look, statement)
     with pytest.raises(ProgrammingError, match="permission denied"):
         execute(divided.web, f"DELETE FROM {tally.log_name}")
+
+
+def test_roles_see_and_note_frozen_groups(divided: World) -> None:
+    _, tally = shop()
+    owner = _quoted(LOGINS["deploy"])
+    execute(
+        divided.admin,
+        "ALTER TABLE shop.orders ADD COLUMN at date",
+        "UPDATE shop.orders SET at = '2026-01-01' WHERE customer_id = 1",
+        f"GRANT SELECT, UPDATE, DELETE ON shop.orders TO {owner}",
+    )
+    day = datetime(2026, 2, 1, tzinfo=UTC)
+    done = prune(divided.deploy, "shop.orders", day, tallies=[tally], by="at", freeze=True)
+    assert done.frozen == {"shop.spent": 1}
+    execute(divided.web, f"{ADD} (1, 10), (3, 4)")
+    refresh(divided.runs, tally)
+    assert verify(divided.runs, tally).ok
+    (found,) = status(divided.look, tally).pruned
+    assert found.frozen is not None
+    assert (found.frozen.groups, found.frozen.changed) == (1, 1)
+    with pytest.raises(ProgrammingError, match="permission denied"):
+        execute(divided.runs, f"UPDATE {tally.pruned_name} SET spent = 7")
 
 
 def test_the_definition_view_is_found_changed_and_made_again(

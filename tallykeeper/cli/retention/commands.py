@@ -19,12 +19,14 @@ day = click.DateTime(formats=["%Y-%m-%d"])
     epilog=example(
         "tally prune shop.orders --before 2025-01-01 --dry-run",
         "tally prune shop.orders --before 2025-01-01 --by placed_at",
+        "tally prune shop.orders --before 2025-01-01 --freeze --dry-run",
         "tally prune --due",
     )
 )
 @click.argument("source", required=False)
 @click.option("--before", type=day, metavar="D", help="Delete what is older than this day, UTC.")
 @click.option("--by", metavar="COLUMN", help="What says how old a row is, where several could.")
+@click.option("--freeze", is_flag=True, help="Groups that lose rows may stay what they are.")
 @click.option("--dry-run", is_flag=True, help="Say how many rows would go; change nothing.")
 @click.option(
     "--batch-rows",
@@ -43,6 +45,7 @@ def prune(
     source: str | None,
     before: datetime | None,
     by: str | None,
+    freeze: bool,
     dry_run: bool,
     batch_rows: int,
     due: bool,
@@ -50,9 +53,10 @@ def prune(
 ) -> int:
     """Delete old rows of a source table; what they count stays.
 
-    SOURCE is a table with its schema. Its tallies have to be counts and sums over its single rows:
-    what deleted rows had added is kept beside each. Run again, an interrupted one goes on. Needs a
-    role that may delete from the source and owns what is installed.
+    SOURCE is a table with its schema. Of tallies of counts and sums over its single rows, what
+    deleted rows had added is kept beside each. Of others, with --freeze, the groups that lose rows
+    stay what they are, whatever changes later. Run again, an interrupted one goes on. Needs a role
+    that may delete from the source and owns what is installed.
     """
     named_one = source is not None and before is not None
     if ((source or before) and not named_one) or [named_one, due, bool(forget)].count(True) != 1:
@@ -65,7 +69,7 @@ def prune(
         return _forget(forget)
     from tallykeeper import prune as run
     from tallykeeper.discovery import all_systems
-    from tallykeeper.maintain.retention import prune_due
+    from tallykeeper.maintain.pruning.retention import prune_due
 
     engine = open_database()
     try:
@@ -79,6 +83,7 @@ def prune(
             before.replace(tzinfo=UTC),
             tallies=[tally for system in all_systems() for tally in system.tallies],
             by=by,
+            freeze=freeze,
             dry_run=dry_run,
             batch_rows=batch_rows,
             on_progress=_show,
@@ -96,18 +101,21 @@ def _show(done: PruneProgress) -> None:
 
 def _line(result: Pruned) -> str:
     did, stay = ("would be deleted", "would stay") if result.dry_run else ("deleted", "stay")
+    groups = [f"{count:,} groups of {name}" for name, count in result.frozen.items()]
+    would = "would be frozen" if result.dry_run else "were frozen"
+    frozen = f"; {', '.join(groups)} {would}" if groups else ""
     return (
         f"{result.source}: {result.rows:,} rows with {result.by} before {result.before:%Y-%m-%d}"
-        f" {did}; they {stay} counted in {', '.join(result.tallies)}"
+        f" {did}; they {stay} counted in {', '.join(result.tallies)}{frozen}"
     )
 
 
 def _forget(name: str) -> int:
-    from tallykeeper.strategies import pruned_sums
+    from tallykeeper.strategies import pruned_rows
 
     engine = open_database()
     (tally,) = named(engine, [name])
     with engine.begin() as connection:
-        rows = pruned_sums.forget(connection, tally)
+        rows = pruned_rows.forget(connection, tally)
     click.echo(f"{tally.name} counts {rows:,} pruned rows no more; its next refresh builds it anew")
     return 0

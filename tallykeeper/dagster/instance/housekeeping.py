@@ -14,7 +14,7 @@ import dagster as dg
 from tallykeeper import prune_incidents
 from tallykeeper.dagster.database import Database
 from tallykeeper.dagster_names import prefixed
-from tallykeeper.maintain.retention import prune_due, retentions
+from tallykeeper.maintain.pruning.retention import prune_due, retentions
 from tallykeeper.settings import keep_incidents_days, keep_runs_days
 
 HOUSEKEEPING = "housekeeping"

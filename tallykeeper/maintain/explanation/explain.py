@@ -29,8 +29,8 @@ from tallykeeper.select import refresh_costs
 from tallykeeper.select.plan import CapturedSource, Plan, statement
 from tallykeeper.select.statements.changes_function import settings_of
 from tallykeeper.select.tally import SelectTally
-from tallykeeper.strategies import pruned_sums
-from tallykeeper.strategies.pruned_sums import Pruning
+from tallykeeper.strategies import pruned_rows
+from tallykeeper.strategies.pruned_rows import Pruning
 
 # So many rows for one change are worth a sentence.
 MANY_ROWS = 1_000
@@ -147,7 +147,7 @@ def _explain(connection: Connection, tally: SelectTally, analyze: bool) -> Expla
         missing_indexes=tuple(missing),
         advice=tuple(_advice(plan, sources, missing)),
         analysis=tuple(_analyzed(connection, tally, pending or {})) if analyze else (),
-        pruned=tuple(pruned_sums.pruned(connection, tally)) if is_there else (),
+        pruned=tuple(pruned_rows.pruned(connection, tally)) if is_there else (),
     )
 
 

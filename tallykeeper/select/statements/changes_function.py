@@ -8,7 +8,7 @@ other function answers, by comparing the SELECT's rows with those that are store
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from tallykeeper.database import sql
@@ -27,12 +27,14 @@ class Compared:
     """Two relations of all rows, those of the SELECT and those stored, and when keys are the same.
 
     `same` is a condition on the aliases `e` and `d`. `is_bag`: there may be equal rows.
+    `may_alter` makes a condition on an alias: other rows are left as they are.
     """
 
     expected: str
     stored: str
     same: str
     is_bag: bool
+    may_alter: Callable[[str], str]
 
 
 def settings_of(plan: Plan) -> dict[str, str]:
@@ -104,14 +106,15 @@ def _of_all(raw_name: str, plan: Plan, compared: Compared) -> str:
 #variable_conflict use_column
 BEGIN
   BEGIN
-    RETURN QUERY SELECT * FROM {raw_name}();
+    RETURN QUERY SELECT * FROM {raw_name}() AS c WHERE {compared.may_alter("c")};
     RETURN;
   EXCEPTION WHEN {quarantine.CONDITIONS} THEN NULL;
   END;
   RETURN QUERY SELECT {expected}, {copies} FROM {compared.expected} AS e
-    WHERE {sql.unbroken_names(_relations(plan))}{grouped};
+    WHERE {sql.unbroken_names(_relations(plan))} AND {compared.may_alter("e")}{grouped};
   RETURN QUERY SELECT DISTINCT {stored}, 0::bigint FROM {compared.stored} AS d
-    WHERE NOT EXISTS (SELECT FROM {compared.expected} AS e WHERE {compared.same});
+    WHERE NOT EXISTS (SELECT FROM {compared.expected} AS e WHERE {compared.same})
+    AND {compared.may_alter("d")};
 END"""
 
 
@@ -134,6 +137,7 @@ def _text(text: Text) -> str:
         if piece.needs
         else sql.literal(piece.sql)
         for piece in text
+        if piece.purpose != "losses"
     ]
     return " || ".join(pieces) or "''"
 

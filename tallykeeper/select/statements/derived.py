@@ -106,6 +106,38 @@ def last_changes(last: Unstored, columns: Sequence[Column], made: NodeSteps, der
     return text(f"SELECT {nothing}, 0 AS {TOTAL} WHERE false", only_if(made.parts, text(rows)))
 
 
+def losses(bag: Bag, columns: Sequence[Column], images: Images, key: Sequence[str] | None) -> Text:
+    """A SELECT of the keys of all groups that pending changes concern.
+
+    Empty where that cannot be known: where a row of the derived table is not one group of a node.
+    """
+    selects: list[Text] = []
+    for arm in bag.arms:
+        leaf = arm.product.leaves[0].relation if len(arm.product.leaves) == 1 else None
+        keyed = [
+            (output, column)
+            for output, column in zip(arm.outputs, columns, strict=True)
+            if column.name in (key or ())
+        ]
+        used = {c.name for output, _ in keyed for c in output.find_all(exp.Column)}
+        if (
+            not isinstance(leaf, Node)
+            or leaf.strategy == "whole"
+            or leaf.is_global
+            or arm.product.expansions
+            or not keyed
+            or used != set(leaf.key)
+        ):
+            return ()
+        listed = ", ".join(
+            f"CAST({sql_of(_of(o, 'x'))} AS {c.type}) AS {sql.quote(c.name)}" for o, c in keyed
+        )
+        chosen = text(f"\nUNION SELECT {listed} FROM tally_x_{leaf.name} AS x")
+        selects.append(only_if(images.node_parts[leaf.name], chosen))
+    nothing = _nothing([c for c in columns if c.name in (key or ())])
+    return text(f"SELECT {nothing} WHERE false", *selects) if selects else ()
+
+
 def from_states(bag: Bag, columns: Sequence[Column]) -> str:
     """A SELECT of all rows from the state of the last node; empty where others are needed."""
     arm = bag.single

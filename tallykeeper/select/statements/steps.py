@@ -17,7 +17,7 @@ from tallykeeper.select.column_types import INCOMPARABLE
 from tallykeeper.select.plan import PART, SIGN, CapturedSource, Step, Text, render
 from tallykeeper.select.statements.containment import column_of_elements
 from tallykeeper.select.statements.terms import Images, M, Term, terms
-from tallykeeper.select.statements.text import only_if, text
+from tallykeeper.select.statements.text import only_for, only_if, text
 
 PLACE = "tally_place"
 # The alias of touched groups, beside those of the SELECT.
@@ -173,7 +173,10 @@ class NodeSteps:
         group = f"\nGROUP BY {', '.join(node.key)}" if node.key else ""
         changed = " OR ".join(f"sum({c.name}) <> 0" for c in self.values)
         return text(
-            f"SELECT {listed} FROM (\n", self._all_terms(), f"\n) AS q{group}\nHAVING {changed}"
+            f"SELECT {listed} FROM (\n",
+            self._all_terms(),
+            f"\n) AS q{group}",
+            only_for("changes", f"\nHAVING {changed}"),
         )
 
     def _all_terms(self, *, only_keys: bool = False) -> Text:
@@ -233,15 +236,21 @@ class NodeSteps:
         differs = " OR ".join(f"old_{v} IS DISTINCT FROM {v}" for v in values)
         if node.is_global:
             condition = f" WHERE {differs}" if differs else " WHERE false"
+            changes = only_for("changes", condition)
             return text(
-                f"SELECT {old} FROM {self.c}{condition}\nUNION ALL SELECT {new}"
-                f" FROM {self.c}{condition}"
+                f"SELECT {old} FROM {self.c}",
+                changes,
+                f"\nUNION ALL SELECT {new} FROM {self.c}",
+                changes,
             )
         changed = f"{COUNT} = 0 OR old_{COUNT} IS NULL"
         changed = f"({changed} OR {differs})" if differs else f"({changed})"
+        changes = only_for("changes", f" AND {changed}")
         return text(
-            f"SELECT {old} FROM {self.c} WHERE old_{COUNT} IS NOT NULL AND {changed}\n"
-            f"UNION ALL SELECT {new} FROM {self.c} WHERE {COUNT} <> 0 AND {changed}"
+            f"SELECT {old} FROM {self.c} WHERE old_{COUNT} IS NOT NULL",
+            changes,
+            f"\nUNION ALL SELECT {new} FROM {self.c} WHERE {COUNT} <> 0",
+            changes,
         )
 
     def _apply_sums(self) -> list[Step]:
@@ -389,10 +398,10 @@ class NodeSteps:
         columns = [(c.name, c.type) for c in self.node.columns]
         names = ", ".join(n for n, _ in columns)
         return text(
-            f"SELECT {of_value(columns)}, sum({M})::bigint AS {M} FROM (\n"
-            f"SELECT {names}, -1 AS {M} FROM {self.c}\n"
-            f"UNION ALL SELECT {names}, 1 FROM {self.new}\n"
-            f") AS q GROUP BY {by_value(columns)} HAVING sum({M}) <> 0"
+            only_for("changes", f"SELECT {of_value(columns)}, sum({M})::bigint AS {M} FROM (\n"),
+            f"SELECT {names}, -1::bigint AS {M} FROM {self.c}\n"
+            f"UNION ALL SELECT {names}, 1 FROM {self.new}",
+            only_for("changes", f"\n) AS q GROUP BY {by_value(columns)} HAVING sum({M}) <> 0"),
         )
 
     def _apply_rows(self) -> list[Step]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
-from tallykeeper.select.plan import Piece, Text
+from tallykeeper.select.plan import Piece, Purpose, Text
 
 
 def text(*parts: str | Text) -> Text:
@@ -12,8 +13,9 @@ def text(*parts: str | Text) -> Text:
     pieces: list[Piece] = []
     for part in parts:
         for piece in (Piece(part),) if isinstance(part, str) else part:
-            if pieces and pieces[-1].needs == piece.needs:
-                pieces[-1] = Piece(pieces[-1].sql + piece.sql, piece.needs)
+            last = pieces[-1] if pieces else None
+            if last and (last.needs, last.purpose) == (piece.needs, piece.purpose):
+                pieces[-1] = replace(piece, sql=last.sql + piece.sql)
             elif piece.sql:
                 pieces.append(piece)
     return tuple(pieces)
@@ -21,7 +23,14 @@ def text(*parts: str | Text) -> Text:
 
 def only_if(parts: frozenset[int], inner: Text) -> Text:
     """A text that is there only while one of the parts is pending."""
-    return tuple(Piece(p.sql, p.needs if parts in p.needs else (parts, *p.needs)) for p in inner)
+    return tuple(
+        replace(p, needs=p.needs if parts in p.needs else (parts, *p.needs)) for p in inner
+    )
+
+
+def only_for(purpose: Purpose, sql: str) -> Text:
+    """A text that is there for that purpose alone."""
+    return (Piece(sql, purpose=purpose),) if sql else ()
 
 
 def joined(separator: str, texts: Iterable[Text]) -> Text:

@@ -18,12 +18,19 @@ CREATE TABLE tallykeeper.chain_words_by_sales_n1 (g0 integer NOT NULL, n bigint 
 
 CREATE UNIQUE INDEX ON tallykeeper.chain_words_by_sales_n1 (g0) NULLS NOT DISTINCT;
 
+CREATE TABLE tallykeeper.chain_words_by_sales_pruned (lines BIGINT, products BIGINT, cents NUMERIC, tally_frozen_at timestamptz NOT NULL DEFAULT now(), tally_changed_at timestamptz);
+
+CREATE UNIQUE INDEX ON tallykeeper.chain_words_by_sales_pruned (lines) NULLS NOT DISTINCT;
+
 CREATE OR REPLACE FUNCTION tallykeeper.chain_words_by_sales_from_sources() RETURNS TABLE (lines BIGINT, products BIGINT, cents NUMERIC)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path TO pg_catalog, pg_temp SET timezone TO 'UTC' SET jit TO off SET row_security TO off
 AS $body$
 SELECT CASE WHEN s.lines BETWEEN -9223372036854775808 AND 9223372036854775807 THEN (s.lines)::BIGINT END AS lines, CASE WHEN s.products BETWEEN -9223372036854775808 AND 9223372036854775807 THEN (s.products)::BIGINT END AS products, (s.cents)::NUMERIC AS cents FROM (
+SELECT r.lines, r.products, r.cents FROM (
 SELECT s.lines, s.products, s.cents
 FROM tallykeeper.chain_words_by_sales_definition AS s
+) AS r WHERE NOT EXISTS (SELECT FROM tallykeeper.chain_words_by_sales_pruned AS z WHERE z.lines = r.lines)
+UNION ALL SELECT z.lines, z.products, z.cents FROM tallykeeper.chain_words_by_sales_pruned AS z WHERE true
 ) AS s WHERE ((SELECT count(*) = 2 AND bool_and(f.relkind = 'r' AND NOT f.relhassubclass AND f.relfilenode IS NOT DISTINCT FROM pg_catalog.pg_relation_filenode(f.oid)) FROM pg_catalog.pg_class AS f WHERE f.oid IN ('golden.sales'::regclass, 'golden.products'::regclass)) OR tallykeeper.require_unbroken('golden.sales'::regclass, 'golden.products'::regclass))
 $body$;
 
@@ -57,20 +64,20 @@ UNION ALL SELECT "s"."product" AS g0, p.tally_m AS n, CAST("s"."cents" AS BIGINT
 FROM tally_p2 AS p
   JOIN golden.sales AS s ON ("p"."id" = "s"."product")' ELSE '' END || '
 ) AS q
-GROUP BY g0
+GROUP BY g0' || '
 HAVING sum(n) <> 0 OR sum(a0) <> 0' || ')' END,
     CASE WHEN pending && '{1, 2}' THEN 'tally_c_n1 AS MATERIALIZED (
 ' || 'SELECT x.g0, s.ctid AS tally_place, s.n AS old_n, s.a0 AS old_a0, coalesce(s.n, 0) + x.n AS n, coalesce(s.a0, 0) + x.a0 AS a0 FROM tally_x_n1 AS x LEFT JOIN tallykeeper.chain_words_by_sales_n1 AS s ON s.g0 = x.g0' || ')' END,
     CASE WHEN pending && '{1, 2}' THEN 'tally_d_n1 AS MATERIALIZED (
-' || 'SELECT old_n AS n, old_a0 AS a0, -1::bigint AS tally_m FROM tally_c_n1 WHERE old_n IS NOT NULL AND (n = 0 OR old_n IS NULL OR old_n IS DISTINCT FROM n OR old_a0 IS DISTINCT FROM a0)
-UNION ALL SELECT n, a0, 1::bigint AS tally_m FROM tally_c_n1 WHERE n <> 0 AND (n = 0 OR old_n IS NULL OR old_n IS DISTINCT FROM n OR old_a0 IS DISTINCT FROM a0)' || ')' END,
+' || 'SELECT old_n AS n, old_a0 AS a0, -1::bigint AS tally_m FROM tally_c_n1 WHERE old_n IS NOT NULL' || ' AND (n = 0 OR old_n IS NULL OR old_n IS DISTINCT FROM n OR old_a0 IS DISTINCT FROM a0)' || '
+UNION ALL SELECT n, a0, 1::bigint AS tally_m FROM tally_c_n1 WHERE n <> 0' || ' AND (n = 0 OR old_n IS NULL OR old_n IS DISTINCT FROM n OR old_a0 IS DISTINCT FROM a0)' || ')' END,
     CASE WHEN pending && '{1, 2}' THEN 'tally_x_n2 AS MATERIALIZED (
 ' || 'SELECT CAST(g0 AS bigint) AS g0, CAST(coalesce(sum(n), 0) AS bigint) AS n, CAST(coalesce(sum(a0), 0) AS numeric) AS a0 FROM (
 SELECT CAST(NULL AS bigint) AS g0, CAST(NULL AS bigint) AS n, CAST(NULL AS numeric) AS a0 WHERE false' || CASE WHEN pending && '{1, 2}' THEN '
 UNION ALL SELECT t1_.n AS g0, t1_.tally_m AS n, CAST(t1_.a0 AS DECIMAL) * t1_.tally_m AS a0
 FROM tally_d_n1 AS t1_' ELSE '' END || '
 ) AS q
-GROUP BY g0
+GROUP BY g0' || '
 HAVING sum(n) <> 0 OR sum(a0) <> 0' || ')' END,
     CASE WHEN pending && '{1, 2}' THEN 'tally_c_n2 AS MATERIALIZED (
 ' || 'SELECT x.g0, s.ctid AS tally_place, s.n AS old_n, s.a0 AS old_a0, coalesce(s.n, 0) + x.n AS n, coalesce(s.a0, 0) + x.a0 AS a0 FROM tally_x_n2 AS x LEFT JOIN (SELECT d.ctid, d.lines AS g0, d.products AS n, d.cents AS a0 FROM chain.words_by_sales AS d) AS s ON s.g0 = x.g0' || ')' END
@@ -91,14 +98,15 @@ AS $body$
 #variable_conflict use_column
 BEGIN
   BEGIN
-    RETURN QUERY SELECT * FROM tallykeeper.chain_words_by_sales_raw_changes();
+    RETURN QUERY SELECT * FROM tallykeeper.chain_words_by_sales_raw_changes() AS c WHERE NOT EXISTS (SELECT FROM tallykeeper.chain_words_by_sales_pruned AS z WHERE z.lines = c.lines);
     RETURN;
   EXCEPTION WHEN data_exception OR integrity_constraint_violation OR with_check_option_violation OR program_limit_exceeded OR raise_exception THEN NULL;
   END;
   RETURN QUERY SELECT e.lines::bigint, e.products::bigint, e.cents::numeric, 1::bigint FROM tallykeeper.chain_words_by_sales_definition AS e
-    WHERE ((SELECT count(*) = 3 AND bool_and(f.relkind = 'r' AND NOT f.relhassubclass AND f.relfilenode IS NOT DISTINCT FROM pg_catalog.pg_relation_filenode(f.oid)) FROM pg_catalog.pg_class AS f WHERE f.oid IN ('golden.sales'::regclass, 'golden.products'::regclass, 'tallykeeper.chain_words_by_sales_n1'::regclass)) OR tallykeeper.require_unbroken('golden.sales'::regclass, 'golden.products'::regclass, 'tallykeeper.chain_words_by_sales_n1'::regclass));
+    WHERE ((SELECT count(*) = 3 AND bool_and(f.relkind = 'r' AND NOT f.relhassubclass AND f.relfilenode IS NOT DISTINCT FROM pg_catalog.pg_relation_filenode(f.oid)) FROM pg_catalog.pg_class AS f WHERE f.oid IN ('golden.sales'::regclass, 'golden.products'::regclass, 'tallykeeper.chain_words_by_sales_n1'::regclass)) OR tallykeeper.require_unbroken('golden.sales'::regclass, 'golden.products'::regclass, 'tallykeeper.chain_words_by_sales_n1'::regclass)) AND NOT EXISTS (SELECT FROM tallykeeper.chain_words_by_sales_pruned AS z WHERE z.lines = e.lines);
   RETURN QUERY SELECT DISTINCT d.lines::bigint, d.products::bigint, d.cents::numeric, 0::bigint FROM chain.words_by_sales AS d
-    WHERE NOT EXISTS (SELECT FROM tallykeeper.chain_words_by_sales_definition AS e WHERE e.lines = d.lines);
+    WHERE NOT EXISTS (SELECT FROM tallykeeper.chain_words_by_sales_definition AS e WHERE e.lines = d.lines)
+    AND NOT EXISTS (SELECT FROM tallykeeper.chain_words_by_sales_pruned AS z WHERE z.lines = d.lines);
 END
 $body$;
 

@@ -13,12 +13,19 @@ CREATE TABLE tallykeeper.grouped_sale_extremes_log (
 	logged_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL
 );
 
+CREATE TABLE tallykeeper.grouped_sale_extremes_pruned (product INTEGER, "least" INTEGER, most INTEGER, tally_frozen_at timestamptz NOT NULL DEFAULT now(), tally_changed_at timestamptz);
+
+CREATE UNIQUE INDEX ON tallykeeper.grouped_sale_extremes_pruned (product) NULLS NOT DISTINCT;
+
 CREATE OR REPLACE FUNCTION tallykeeper.grouped_sale_extremes_from_sources() RETURNS TABLE (product INTEGER, "least" INTEGER, most INTEGER)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path TO pg_catalog, pg_temp SET timezone TO 'UTC' SET jit TO off SET row_security TO off
 AS $body$
 SELECT CASE WHEN s.product BETWEEN -2147483648 AND 2147483647 THEN (s.product)::INTEGER END AS product, CASE WHEN s."least" BETWEEN -2147483648 AND 2147483647 THEN (s."least")::INTEGER END AS "least", CASE WHEN s.most BETWEEN -2147483648 AND 2147483647 THEN (s.most)::INTEGER END AS most FROM (
+SELECT r.product, r."least", r.most FROM (
 SELECT s.product, s."least", s.most
 FROM tallykeeper.grouped_sale_extremes_definition AS s
+) AS r WHERE NOT EXISTS (SELECT FROM tallykeeper.grouped_sale_extremes_pruned AS z WHERE z.product = r.product)
+UNION ALL SELECT z.product, z."least", z.most FROM tallykeeper.grouped_sale_extremes_pruned AS z WHERE true
 ) AS s WHERE ((SELECT count(*) = 1 AND bool_and(f.relkind = 'r' AND NOT f.relhassubclass AND f.relfilenode IS NOT DISTINCT FROM pg_catalog.pg_relation_filenode(f.oid)) FROM pg_catalog.pg_class AS f WHERE f.oid IN ('golden.sales'::regclass)) OR tallykeeper.require_unbroken('golden.sales'::regclass))
 $body$;
 
@@ -63,14 +70,15 @@ AS $body$
 #variable_conflict use_column
 BEGIN
   BEGIN
-    RETURN QUERY SELECT * FROM tallykeeper.grouped_sale_extremes_raw_changes();
+    RETURN QUERY SELECT * FROM tallykeeper.grouped_sale_extremes_raw_changes() AS c WHERE NOT EXISTS (SELECT FROM tallykeeper.grouped_sale_extremes_pruned AS z WHERE z.product = c.product);
     RETURN;
   EXCEPTION WHEN data_exception OR integrity_constraint_violation OR with_check_option_violation OR program_limit_exceeded OR raise_exception THEN NULL;
   END;
   RETURN QUERY SELECT e.product::integer, e."least"::integer, e.most::integer, 1::bigint FROM tallykeeper.grouped_sale_extremes_definition AS e
-    WHERE ((SELECT count(*) = 1 AND bool_and(f.relkind = 'r' AND NOT f.relhassubclass AND f.relfilenode IS NOT DISTINCT FROM pg_catalog.pg_relation_filenode(f.oid)) FROM pg_catalog.pg_class AS f WHERE f.oid IN ('golden.sales'::regclass)) OR tallykeeper.require_unbroken('golden.sales'::regclass));
+    WHERE ((SELECT count(*) = 1 AND bool_and(f.relkind = 'r' AND NOT f.relhassubclass AND f.relfilenode IS NOT DISTINCT FROM pg_catalog.pg_relation_filenode(f.oid)) FROM pg_catalog.pg_class AS f WHERE f.oid IN ('golden.sales'::regclass)) OR tallykeeper.require_unbroken('golden.sales'::regclass)) AND NOT EXISTS (SELECT FROM tallykeeper.grouped_sale_extremes_pruned AS z WHERE z.product = e.product);
   RETURN QUERY SELECT DISTINCT d.product::integer, d."least"::integer, d.most::integer, 0::bigint FROM grouped.sale_extremes AS d
-    WHERE NOT EXISTS (SELECT FROM tallykeeper.grouped_sale_extremes_definition AS e WHERE e.product = d.product);
+    WHERE NOT EXISTS (SELECT FROM tallykeeper.grouped_sale_extremes_definition AS e WHERE e.product = d.product)
+    AND NOT EXISTS (SELECT FROM tallykeeper.grouped_sale_extremes_pruned AS z WHERE z.product = d.product);
 END
 $body$;
 

@@ -29,3 +29,11 @@ ALTER TABLE ONLY tallykeeper.grouped_sale_extremes_log ENABLE ALWAYS TRIGGER tal
 CREATE OR REPLACE TRIGGER tallykeeper_log_nested AFTER DELETE OR UPDATE OR TRUNCATE ON tallykeeper.grouped_sale_extremes_log FOR EACH STATEMENT WHEN (pg_trigger_depth() % 2 = 1 AND (pg_trigger_depth() > 0 OR current_setting('tallykeeper.transaction', true) IS DISTINCT FROM pg_backend_pid() || ' ' || extract(epoch FROM transaction_timestamp()))) EXECUTE FUNCTION tallykeeper.capture_grouped_sale_extremes_log(1);
 
 ALTER TABLE ONLY tallykeeper.grouped_sale_extremes_log ENABLE ALWAYS TRIGGER tallykeeper_log_nested;
+
+CREATE OR REPLACE TRIGGER tallykeeper_pruned AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON tallykeeper.grouped_sale_extremes_pruned FOR EACH STATEMENT WHEN (pg_trigger_depth() % 2 = 0 AND (pg_trigger_depth() > 0 OR current_setting('tallykeeper.transaction', true) IS DISTINCT FROM pg_backend_pid() || ' ' || extract(epoch FROM transaction_timestamp()))) EXECUTE FUNCTION tallykeeper.capture_grouped_sale_extremes_pruned(0);
+
+ALTER TABLE ONLY tallykeeper.grouped_sale_extremes_pruned ENABLE ALWAYS TRIGGER tallykeeper_pruned;
+
+CREATE OR REPLACE TRIGGER tallykeeper_pruned_nested AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON tallykeeper.grouped_sale_extremes_pruned FOR EACH STATEMENT WHEN (pg_trigger_depth() % 2 = 1 AND (pg_trigger_depth() > 0 OR current_setting('tallykeeper.transaction', true) IS DISTINCT FROM pg_backend_pid() || ' ' || extract(epoch FROM transaction_timestamp()))) EXECUTE FUNCTION tallykeeper.capture_grouped_sale_extremes_pruned(1);
+
+ALTER TABLE ONLY tallykeeper.grouped_sale_extremes_pruned ENABLE ALWAYS TRIGGER tallykeeper_pruned_nested;

@@ -13,12 +13,19 @@ CREATE TABLE tallykeeper.partitioned_visit_pages_log (
 	logged_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL
 );
 
+CREATE TABLE tallykeeper.partitioned_visit_pages_pruned (page TEXT, visits BIGINT, latest DATE, tally_frozen_at timestamptz NOT NULL DEFAULT now(), tally_changed_at timestamptz);
+
+CREATE UNIQUE INDEX ON tallykeeper.partitioned_visit_pages_pruned (page) NULLS NOT DISTINCT;
+
 CREATE OR REPLACE FUNCTION tallykeeper.partitioned_visit_pages_from_sources() RETURNS TABLE (page TEXT, visits BIGINT, latest DATE)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path TO pg_catalog, pg_temp SET timezone TO 'UTC' SET jit TO off SET row_security TO off
 AS $body$
 SELECT (s.page)::TEXT AS page, CASE WHEN s.visits BETWEEN -9223372036854775808 AND 9223372036854775807 THEN (s.visits)::BIGINT END AS visits, (s.latest)::DATE AS latest FROM (
+SELECT r.page, r.visits, r.latest FROM (
 SELECT s.page, s.visits, s.latest
 FROM tallykeeper.partitioned_visit_pages_definition AS s
+) AS r WHERE NOT EXISTS (SELECT FROM tallykeeper.partitioned_visit_pages_pruned AS z WHERE z.page = r.page)
+UNION ALL SELECT z.page, z.visits, z.latest FROM tallykeeper.partitioned_visit_pages_pruned AS z WHERE true
 ) AS s WHERE ((SELECT count(*) = 1 AND bool_and(f.relkind = 'r' AND NOT f.relhassubclass AND f.relfilenode IS NOT DISTINCT FROM pg_catalog.pg_relation_filenode(f.oid)) FROM pg_catalog.pg_class AS f WHERE f.oid IN ('golden.visits'::regclass)) OR tallykeeper.require_unbroken('golden.visits'::regclass))
 $body$;
 
@@ -63,14 +70,15 @@ AS $body$
 #variable_conflict use_column
 BEGIN
   BEGIN
-    RETURN QUERY SELECT * FROM tallykeeper.partitioned_visit_pages_raw_changes();
+    RETURN QUERY SELECT * FROM tallykeeper.partitioned_visit_pages_raw_changes() AS c WHERE NOT EXISTS (SELECT FROM tallykeeper.partitioned_visit_pages_pruned AS z WHERE z.page = c.page);
     RETURN;
   EXCEPTION WHEN data_exception OR integrity_constraint_violation OR with_check_option_violation OR program_limit_exceeded OR raise_exception THEN NULL;
   END;
   RETURN QUERY SELECT e.page::text, e.visits::bigint, e.latest::date, 1::bigint FROM tallykeeper.partitioned_visit_pages_definition AS e
-    WHERE ((SELECT count(*) = 1 AND bool_and(f.relkind = 'r' AND NOT f.relhassubclass AND f.relfilenode IS NOT DISTINCT FROM pg_catalog.pg_relation_filenode(f.oid)) FROM pg_catalog.pg_class AS f WHERE f.oid IN ('golden.visits'::regclass)) OR tallykeeper.require_unbroken('golden.visits'::regclass));
+    WHERE ((SELECT count(*) = 1 AND bool_and(f.relkind = 'r' AND NOT f.relhassubclass AND f.relfilenode IS NOT DISTINCT FROM pg_catalog.pg_relation_filenode(f.oid)) FROM pg_catalog.pg_class AS f WHERE f.oid IN ('golden.visits'::regclass)) OR tallykeeper.require_unbroken('golden.visits'::regclass)) AND NOT EXISTS (SELECT FROM tallykeeper.partitioned_visit_pages_pruned AS z WHERE z.page = e.page);
   RETURN QUERY SELECT DISTINCT d.page::text, d.visits::bigint, d.latest::date, 0::bigint FROM partitioned.visit_pages AS d
-    WHERE NOT EXISTS (SELECT FROM tallykeeper.partitioned_visit_pages_definition AS e WHERE e.page = d.page);
+    WHERE NOT EXISTS (SELECT FROM tallykeeper.partitioned_visit_pages_definition AS e WHERE e.page = d.page)
+    AND NOT EXISTS (SELECT FROM tallykeeper.partitioned_visit_pages_pruned AS z WHERE z.page = d.page);
 END
 $body$;
 

@@ -194,3 +194,34 @@ BEGIN
   RETURN NULL;
 END
 $body$;
+
+CREATE OR REPLACE FUNCTION tallykeeper.capture_golden_customers_daily_pruned() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path TO pg_catalog, pg_temp SET timezone TO 'UTC'
+AS $body$
+#variable_conflict use_column
+DECLARE
+  done text := CASE WHEN TG_OP = 'INSERT' AND current_query() ~* '^\s*copy\s' THEN 'COPY' ELSE TG_OP END || ' of its frozen groups';
+  touched bigint;
+  reason text := 'edited by hand: ' || done || ' by ' || session_user || coalesce(' through ' || nullif(current_setting('application_name'), ''), '') || to_char(now() AT TIME ZONE 'UTC', '" at "YYYY-MM-DD HH24:MI:SS" UTC"');
+BEGIN
+  IF (pg_trigger_depth() % 2 = TG_ARGV[0]::integer) AND TG_OP IN ('DELETE', 'UPDATE') THEN
+    IF TG_OP NOT IN ('') THEN
+      INSERT INTO tallykeeper.stale_marks (tally, reason) VALUES ('recomputed.customers_daily', 'edited by hand: a foreign key changed rows of golden.customers_daily');
+    END IF;
+    RETURN NULL;
+  END IF;
+  INSERT INTO tallykeeper.stale_marks (tally, reason) VALUES ('recomputed.customers_daily', reason);
+  IF TG_OP = 'TRUNCATE' THEN
+    touched := NULL;
+  ELSIF current_setting('track_counts')::boolean THEN
+    touched := CASE TG_OP WHEN 'INSERT' THEN (SELECT sum(pg_stat_get_xact_tuples_inserted(t.relation)) FROM (SELECT TG_RELID UNION SELECT p.relid::oid FROM pg_partition_tree(TG_RELID) AS p) AS t (relation)) WHEN 'UPDATE' THEN (SELECT sum(pg_stat_get_xact_tuples_updated(t.relation)) FROM (SELECT TG_RELID UNION SELECT p.relid::oid FROM pg_partition_tree(TG_RELID) AS p) AS t (relation)) WHEN 'DELETE' THEN (SELECT sum(pg_stat_get_xact_tuples_deleted(t.relation)) FROM (SELECT TG_RELID UNION SELECT p.relid::oid FROM pg_partition_tree(TG_RELID) AS p) AS t (relation)) END;
+    PERFORM pg_stat_force_next_flush();
+  END IF;
+  UPDATE tallykeeper.hand_edits AS e SET rows = touched WHERE e.tally = 'recomputed.customers_daily' AND e.at = now() AND e.operation = done;
+  IF NOT FOUND THEN
+    INSERT INTO tallykeeper.hand_edits (tally, operation, role, application, at, rows) VALUES ('recomputed.customers_daily', done, session_user, current_setting('application_name'), now(), touched);
+    INSERT INTO tallykeeper.unverified (tally, windows) VALUES ('recomputed.customers_daily', '{(,)}');
+  END IF;
+  RETURN NULL;
+END
+$body$;

@@ -4,21 +4,30 @@ CREATE TABLE tallykeeper.recomputed_customers_daily_log (
 	logged_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL
 );
 
+CREATE TABLE tallykeeper.recomputed_customers_daily_pruned (day TIMESTAMP WITH TIME ZONE, customers BIGINT, tally_frozen_at timestamptz NOT NULL DEFAULT now(), tally_changed_at timestamptz);
+
+CREATE UNIQUE INDEX ON tallykeeper.recomputed_customers_daily_pruned (day) NULLS NOT DISTINCT;
+
 CREATE OR REPLACE FUNCTION tallykeeper.recomputed_customers_daily_from_sources() RETURNS TABLE (day TIMESTAMP WITH TIME ZONE, customers BIGINT)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path TO pg_catalog, pg_temp SET timezone TO 'UTC' SET jit TO off SET row_security TO off
 AS $body$
 SELECT (s.day)::TIMESTAMP WITH TIME ZONE AS day, CASE WHEN s.customers BETWEEN -9223372036854775808 AND 9223372036854775807 THEN (s.customers)::BIGINT END AS customers FROM (
+SELECT r.day, r.customers FROM (
 SELECT date_trunc('day', golden.sales.sold_at, 'UTC') AS day, count(DISTINCT golden.sales.customer) AS customers
 FROM golden.sales GROUP BY date_trunc('day', golden.sales.sold_at, 'UTC')
+) AS r WHERE NOT EXISTS (SELECT FROM tallykeeper.recomputed_customers_daily_pruned AS z WHERE z.day = r.day)
+UNION ALL SELECT z.day, z.customers FROM tallykeeper.recomputed_customers_daily_pruned AS z WHERE true
 ) AS s WHERE ((SELECT count(*) = 1 AND bool_and(f.relkind = 'r' AND NOT f.relhassubclass AND f.relfilenode IS NOT DISTINCT FROM pg_catalog.pg_relation_filenode(f.oid)) FROM pg_catalog.pg_class AS f WHERE f.oid IN ('golden.sales'::regclass)) OR tallykeeper.require_unbroken('golden.sales'::regclass))
 $body$;
 
 CREATE OR REPLACE FUNCTION tallykeeper.recomputed_customers_daily_pending_keys() RETURNS TABLE (day TIMESTAMP WITH TIME ZONE)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path TO pg_catalog, pg_temp SET timezone TO 'UTC' SET jit TO off SET row_security TO off
 AS $body$
-(SELECT DISTINCT dirty.day
+(SELECT f.day FROM (
+SELECT DISTINCT dirty.day
 FROM tallykeeper.recomputed_customers_daily_log AS dirty
-WHERE dirty.day IS NOT NULL)
+WHERE dirty.day IS NOT NULL
+) AS f WHERE NOT EXISTS (SELECT FROM tallykeeper.recomputed_customers_daily_pruned AS z WHERE z.day = f.day))
 UNION SELECT k.day FROM tallykeeper.quarantine AS q, jsonb_to_record(q.key) AS k (day TIMESTAMP WITH TIME ZONE) WHERE q.tally = 'recomputed.customers_daily'
 $body$;
 
@@ -51,11 +60,14 @@ FROM (
 SELECT k.day FROM unnest($1[tally_run.first_place:tally_run.last_place]) AS k (day)
 )
 SELECT s.day::TIMESTAMP WITH TIME ZONE, s.customers::BIGINT FROM (
+SELECT r.day, r.customers FROM (
 SELECT s.day, s.customers FROM (
 SELECT date_trunc('day', golden.sales.sold_at, 'UTC') AS day, count(DISTINCT golden.sales.customer) AS customers
 FROM golden.sales
 WHERE golden.sales.sold_at >= tally_run.first_instant AND golden.sales.sold_at <= tally_run.last_instant GROUP BY date_trunc('day', golden.sales.sold_at, 'UTC')
 ) AS s WHERE EXISTS (SELECT FROM run_keys AS k WHERE k.day = s.day)
+) AS r WHERE NOT EXISTS (SELECT FROM tallykeeper.recomputed_customers_daily_pruned AS z WHERE z.day = r.day)
+UNION ALL SELECT z.day, z.customers FROM tallykeeper.recomputed_customers_daily_pruned AS z WHERE EXISTS (SELECT FROM run_keys AS k WHERE k.day = z.day)
 ) AS s;
   END LOOP;
   PERFORM ((SELECT count(*) = 1 AND bool_and(f.relkind = 'r' AND NOT f.relhassubclass AND f.relfilenode IS NOT DISTINCT FROM pg_catalog.pg_relation_filenode(f.oid)) FROM pg_catalog.pg_class AS f WHERE f.oid IN ('golden.sales'::regclass)) OR tallykeeper.require_unbroken('golden.sales'::regclass));
@@ -100,7 +112,8 @@ SELECT r.day, r.customers, r.tally_reason
 FROM (SELECT array_agg(k.day ORDER BY k.day) AS day FROM (SELECT DISTINCT s.day FROM (
 SELECT date_trunc('day', golden.sales.sold_at, 'UTC') AS day, count(DISTINCT golden.sales.customer) AS customers
 FROM golden.sales GROUP BY date_trunc('day', golden.sales.sold_at, 'UTC')
-) AS s) AS k) AS k, tallykeeper.recomputed_customers_daily_lenient_rows(k.day) AS r
+) AS s
+UNION SELECT z.day FROM tallykeeper.recomputed_customers_daily_pruned AS z) AS k) AS k, tallykeeper.recomputed_customers_daily_lenient_rows(k.day) AS r
 ) AS r WHERE true;
 END
 $body$;

@@ -2,15 +2,19 @@ LOCK TABLE golden.sales IN ACCESS SHARE MODE;
 
 LOCK TABLE golden.customers_daily IN SHARE ROW EXCLUSIVE MODE;
 
+SELECT EXISTS (SELECT FROM tallykeeper.recomputed_customers_daily_pruned AS z) AND EXISTS (SELECT FROM tallykeeper.recomputed_customers_daily_log AS l);
+
 CREATE TEMPORARY TABLE tally_pending ON COMMIT DROP AS
 SELECT part, day FROM tallykeeper.recomputed_customers_daily_log;
 
 WITH consumed AS (DELETE FROM tallykeeper.recomputed_customers_daily_log AS l WHERE true RETURNING logged_at) SELECT count(*) AS entries, min(logged_at) AS oldest FROM consumed;
 
 CREATE TEMPORARY TABLE tally_keys ON COMMIT DROP AS
+SELECT f.day FROM (
 SELECT DISTINCT dirty.day
 FROM pg_temp.tally_pending AS dirty
-WHERE dirty.day IS NOT NULL;
+WHERE dirty.day IS NOT NULL
+) AS f WHERE NOT EXISTS (SELECT FROM tallykeeper.recomputed_customers_daily_pruned AS z WHERE z.day = f.day);
 
 CREATE TEMPORARY TABLE tally_desired ON COMMIT DROP AS
 SELECT r.day, r.customers

@@ -10,10 +10,13 @@ WHERE true AND NOT EXISTS (SELECT FROM tallykeeper.recomputed_customers_daily_pe
     ) AS stored
     UNION ALL SELECT day, customers, -1 FROM (
 SELECT r.day, r.customers FROM (
+SELECT r.day, r.customers FROM (
 SELECT s.day, s.customers FROM (
 SELECT date_trunc('day', golden.sales.sold_at, 'UTC') AS day, count(DISTINCT golden.sales.customer) AS customers
 FROM golden.sales GROUP BY date_trunc('day', golden.sales.sold_at, 'UTC')
 ) AS s WHERE true
+) AS r WHERE NOT EXISTS (SELECT FROM tallykeeper.recomputed_customers_daily_pruned AS z WHERE z.day = r.day)
+UNION ALL SELECT z.day, z.customers FROM tallykeeper.recomputed_customers_daily_pruned AS z WHERE true
 ) AS r
 WHERE NOT EXISTS (SELECT FROM tallykeeper.recomputed_customers_daily_pending_keys() AS k WHERE k.day = r.day)
     ) AS expected

@@ -1,9 +1,10 @@
 """How long rows of sources are kept: what the project says, and pruning what is older.
 
 `[tool.tallykeeper.prune]` of pyproject.toml names each source with how many days its rows are kept,
-and the column that says how old a row is where several could:
+the column that says how old a row is where several could, and whether groups that lose rows may be
+frozen where a tally is not made of counts and sums:
 
-    "shop.orders" = { keep_days = 400, by = "placed_at" }
+    "shop.orders" = { keep_days = 400, by = "placed_at", freeze = true }
 """
 
 from __future__ import annotations
@@ -15,20 +16,24 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Engine
 
 from tallykeeper.discovery import all_systems
-from tallykeeper.maintain.prune import Pruned, PruneProgress, prune
+from tallykeeper.maintain.pruning.prune import Pruned, PruneProgress, prune
 from tallykeeper.settings import SettingError, project_root, project_table
 
-KEYS = {"keep_days", "by"}
+KEYS = {"keep_days", "by", "freeze"}
 _TODO = 'write it as in "shop.orders" = { keep_days = 400, by = "placed_at" }'
 
 
 @dataclass(frozen=True)
 class Retention:
-    """Rows of `source` are kept for so many days by its column `by`; None: its only one."""
+    """Rows of `source` are kept for so many days by its column `by`; None: its only one.
+
+    `freeze`: groups that lose rows may be frozen.
+    """
 
     source: str
     keep_days: int
     by: str | None = None
+    freeze: bool = False
 
     def before(self, now: datetime) -> datetime:
         """The start of the first day, UTC, whose rows are kept."""
@@ -48,13 +53,16 @@ def retentions() -> list[Retention]:
 
 def _retention(place: str, source: str, given: object) -> Retention:
     if not isinstance(given, dict) or "keep_days" not in given or set(given) - KEYS:
-        raise SettingError(place, "keep_days, and by where it is needed", str(given), _TODO)
-    days, by = given["keep_days"], given.get("by")
+        wanted = "keep_days, and by and freeze where they are needed"
+        raise SettingError(place, wanted, str(given), _TODO)
+    days, by, freeze = given["keep_days"], given.get("by"), given.get("freeze", False)
     if not isinstance(days, int) or isinstance(days, bool) or days < 1:
         raise SettingError(place, "a whole number of days, at least 1", str(days), _TODO)
     if by is not None and not isinstance(by, str):
         raise SettingError(place, "the name of a column", str(by), _TODO)
-    return Retention(source, days, by)
+    if not isinstance(freeze, bool):
+        raise SettingError(place, "freeze as true or false", str(freeze), _TODO)
+    return Retention(source, days, by, freeze)
 
 
 def prune_due(
@@ -75,6 +83,7 @@ def prune_due(
             each.before(datetime.now(UTC)),
             tallies=tallies,
             by=each.by,
+            freeze=each.freeze,
             dry_run=dry_run,
             on_progress=on_progress,
         )

@@ -1,0 +1,1 @@
+"""Deleting old rows of sources while what they count stays."""
