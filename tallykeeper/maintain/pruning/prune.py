@@ -275,19 +275,21 @@ def _consume_all(connection: Connection, tally: Tally) -> None:
     started = time.perf_counter()
     require_same_declaration(connection, tally)
     _require_proven(connection, tally)
-    reasons = state.stale_reasons(connection, tally)
-    held = quarantine.held(connection, tally) if tally.freezes else 0
-    if reasons or held:
-        why = "; ".join(reasons) or f"it cannot hold {held:,} keys, which are in quarantine"
+    if reasons := state.stale_reasons(connection, tally):
         raise CannotPrune(
-            f"{tally.name} is not what it should be ({why}), so what its groups hold could not"
-            " stay; run `tally refresh`, and prune again"
+            f"{tally.name} is stale ({'; '.join(reasons)}), so what it counts could not stay; run"
+            " `tally refresh`, and prune again"
         )
     pruned_rows.note_changes(connection, tally)
     outcome = consume(connection, tally)
     if outcome.consumed:
         record(connection, tally, "refresh", None, outcome, started, False)
     drop_temporary(connection)
+    if tally.freezes and (held := quarantine.held(connection, tally)):
+        raise CannotPrune(
+            f"{tally.name} cannot hold {held:,} of its keys, which are in quarantine, so what they"
+            " are could not stay; `tally verify` names them"
+        )
 
 
 def _freeze(connection: Connection, tally: Tally) -> int:
