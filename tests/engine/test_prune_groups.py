@@ -108,6 +108,18 @@ def test_other_groups_go_on(engine: Engine, store: System) -> None:
     all_right(engine, store, refresh, rebuild)
 
 
+def test_a_group_that_shows_the_same_without_deleted_rows_is_frozen(
+    engine: Engine, store: System
+) -> None:
+    noon = DAY_20 + timedelta(hours=12)
+    kinds = f"SELECT kinds FROM store.kinds_live WHERE day = '{DAY_20}'"
+    assert scalar(engine, kinds) == 2
+    assert pruned(engine, store, noon).frozen["store.kinds"] == 21
+    execute(engine, f"DELETE FROM store.sales WHERE kind = 'test' AND at < '{noon}'::date + 1")
+    all_right(engine, store, refresh)
+    assert scalar(engine, kinds) == 2
+
+
 def test_windows_and_keys_are_built_with_frozen_groups(engine: Engine, store: System) -> None:
     pruned(engine, store)
     for name in ("kinds", "hours"):
