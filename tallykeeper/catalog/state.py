@@ -340,6 +340,8 @@ prunings = Table(
     Column("rows", BigInteger, nullable=False, comment="how many were deleted so far"),
     Column("summing_hash", String(16), nullable=False, comment="what each had added"),
     Column("pruned_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("finished", DateTime(timezone=True), comment="no rows older than that were left then"),
+    Column("late", BigInteger, comment="how many of the rows were older than what was finished"),
     comment="Sources of which rows were deleted while what they count stays.",
 )
 

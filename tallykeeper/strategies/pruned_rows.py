@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection, delete, func, select
+from sqlalchemy.dialects.postgresql import JSONB
 
 from tallykeeper.catalog import state
 from tallykeeper.catalog.state import prunings
@@ -57,7 +58,8 @@ class Frozen:
 class Pruning:
     """Rows of `source` older than `before` by its column `by` were deleted, and count still.
 
-    `frozen` are the groups that keep the value they had; None for a tally of counts and sums.
+    `late` of the rows came after rows as old had been pruned: where they repeat those, they count
+    twice. `frozen` are the groups that keep what they held; None for a tally of counts and sums.
     """
 
     source: str
@@ -66,14 +68,16 @@ class Pruning:
     rows: int
     at: datetime
     frozen: Frozen | None = None
+    late: int = 0
 
     @property
     def in_words(self) -> str:
         """What follows the tally's name in a sentence."""
         frozen = f": {self.frozen.in_words}" if self.frozen is not None else ""
+        late = f", {self.late:,} of them late" if self.late else ""
         return (
             f"counts {self.rows:,} pruned row{'' if self.rows == 1 else 's'} of {self.source},"
-            f" with {self.by} before {self.before.astimezone(UTC):%Y-%m-%d}{frozen}"
+            f" with {self.by} before {self.before.astimezone(UTC):%Y-%m-%d}{late}{frozen}"
         )
 
 
@@ -135,7 +139,10 @@ def require_same(connection: Connection, tally: Tally) -> None:
     """Raise DoesNotFit where rows were pruned that the tally, as declared now, would lose."""
     if not state.is_there(connection, prunings):
         return
-    of_tally = select(prunings).where(prunings.c.tally == tally.name)
+    columns = prunings.c
+    of_tally = select(columns.source, columns.before, columns.summing_hash).where(
+        columns.tally == tally.name
+    )
     rows = connection.execute(of_tally.order_by(prunings.c.source)).all()
     if not rows:
         return
@@ -160,10 +167,17 @@ def pruned(connection: Connection, tally: Tally) -> list[Pruning]:
     """Of which sources rows were pruned that the tally counts still."""
     if not connection.scalar(select(state.may_read(prunings))):
         return []
-    of_tally = select(prunings).where(prunings.c.tally == tally.name)
+    columns = prunings.c
+    # Which a database may lack that is not migrated yet.
+    late = func.to_jsonb(prunings.table_valued(), type_=JSONB)["late"].as_integer()
+    of_tally = (
+        select(columns.source, columns.by_column, columns.before, columns.rows, columns.pruned_at)
+        .add_columns(func.coalesce(late, 0).label("late"))
+        .where(columns.tally == tally.name)
+    )
     found = [
-        Pruning(row.source, row.by_column, row.before, row.rows, row.pruned_at)
-        for row in connection.execute(of_tally.order_by(prunings.c.source))
+        Pruning(row.source, row.by_column, row.before, row.rows, row.pruned_at, late=row.late)
+        for row in connection.execute(of_tally.order_by(columns.source))
     ]
     if not found or not tally.freezes or is_missing(connection, tally):
         return found

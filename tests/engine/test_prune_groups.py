@@ -166,6 +166,13 @@ def test_late_changes_are_noted(engine: Engine, store: System) -> None:
     )
 
 
+def test_rows_that_come_late_are_reported(engine: Engine, store: System) -> None:
+    pruned(engine, store)
+    execute(engine, "INSERT INTO store.sales VALUES (5000, 1, 'z', 7, '2026-01-03 05:00Z')")
+    assert pruned(engine, store).late == 1
+    all_right(engine, store)
+
+
 def test_nothing_is_frozen_unasked(engine: Engine, store: System) -> None:
     with pytest.raises(CannotPrune, match=r"could only be frozen.*tally prune --freeze"):
         pruned(engine, store, freeze=False)

@@ -147,6 +147,31 @@ def test_sums_written_by_hand_are_noticed(engine: Engine, store: System) -> None
     assert reason.startswith("edited by hand: UPDATE of what pruned rows had added by ")
 
 
+def test_rows_that_come_late_are_reported(engine: Engine, store: System) -> None:
+    daily = store.tallies[0]
+    assert pruned(engine, store, DAY_20 - timedelta(days=5), batch_rows=100).late == 0
+    execute(
+        engine,
+        "INSERT INTO store.sales VALUES (5000, 1, 'a', 7, '2026-01-03 05:00Z'),"
+        " (5001, 1, 'a', 7, '2026-01-04 05:00Z'), (5002, 1, 'a', 7, '2026-01-18 05:00Z')",
+    )
+    assert pruned(engine, store).late == 2
+    (found,) = status(engine, daily).pruned
+    assert found.late == 2
+    assert found.in_words.endswith("with at before 2026-01-21, 2 of them late")
+    all_right(engine, store)
+    # What an interrupted pruning left is not late.
+    execute(engine, "UPDATE tallykeeper.prunings SET finished = NULL")
+    execute(engine, "INSERT INTO store.sales VALUES (5003, 1, 'a', 7, '2026-01-03 05:00Z')")
+    assert pruned(engine, store).late == 0
+    # As an earlier version made the table.
+    execute(engine, "ALTER TABLE tallykeeper.prunings DROP COLUMN late, DROP COLUMN finished")
+    assert status(engine, daily).pruned[0].late == 0
+    migrate(engine, [store])
+    assert pruned(engine, store, DAY_20 + timedelta(days=1)).rows > 0
+    all_right(engine, store)
+
+
 def refused(engine: Engine, store: System, said: str, source: str = "store.sales") -> None:
     before = scalar(engine, "SELECT count(*) FROM store.sales")
     with pytest.raises(CannotPrune, match=said):
@@ -277,6 +302,12 @@ def test_partitions_are_pruned_by_their_table_alone(engine: Engine) -> None:
         assert rows(engine, "SELECT * FROM shop.by_what_live ORDER BY 1") == was
         assert verify(engine, tally).ok
         step(engine, tally)
+    # What is empty now may be dropped.
+    execute(engine, "DROP TABLE shop.january")
+    migrate(engine, [shop])
+    refresh(engine, tally)
+    assert rows(engine, "SELECT * FROM shop.by_what_live ORDER BY 1") == was
+    assert verify(engine, tally).ok
 
 
 def test_another_declaration_is_refused_until_they_are_given_up(

@@ -101,12 +101,14 @@ def _show(done: PruneProgress) -> None:
 
 def _line(result: Pruned) -> str:
     did, stay = ("would be deleted", "would stay") if result.dry_run else ("deleted", "stay")
+    late = f", {result.late:,} of them late: they came after rows as old had been deleted, and"
+    late = f"{late} count twice where they repeat those" if result.late else ""
     groups = [f"{count:,} groups of {name}" for name, count in result.frozen.items()]
     would = "would be frozen" if result.dry_run else "were frozen"
     frozen = f"; {', '.join(groups)} {would}" if groups else ""
     return (
         f"{result.source}: {result.rows:,} rows with {result.by} before {result.before:%Y-%m-%d}"
-        f" {did}; they {stay} counted in {', '.join(result.tallies)}{frozen}"
+        f" {did}{late}; they {stay} counted in {', '.join(result.tallies)}{frozen}"
     )
 
 

@@ -23,9 +23,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-from sqlalchemy import Connection, Engine, Table, case, func
+from sqlalchemy import Connection, Engine, Table, case, func, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 
@@ -66,7 +66,8 @@ class Pruned:
 
     `rows` were deleted, in `batches`, of those of `source` whose column `by` is before `before`;
     `tallies` count them still. `frozen` says of each tally that freezes groups how many it froze.
-    With `dry_run` these are what there is to do, and nothing is done.
+    `late` of the rows came after rows as old had been pruned: where they repeat those, they count
+    twice. With `dry_run` these are what there is to do, and nothing is done.
     """
 
     source: str
@@ -78,6 +79,7 @@ class Pruned:
     dry_run: bool
     seconds: float = field(compare=False)
     frozen: Mapping[str, int] = field(default_factory=dict)
+    late: int = 0
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,11 @@ class PruneProgress:
     source: str
     rows: int
     total: int
+
+
+class _Deleted(NamedTuple):
+    rows: int
+    late: int
 
 
 class _Undone(Exception):
@@ -146,6 +153,7 @@ def prune(
                 rows, batches = rows + deleted, batches + 1
                 if on_progress is not None:
                     on_progress(PruneProgress(found.name, rows, total))
+        _finish(engine, found, before)
     return Pruned(
         found.name,
         found.by,
@@ -156,11 +164,12 @@ def prune(
         dry_run,
         time.perf_counter() - started,
         dict(work.frozen),
+        work.late,
     )
 
 
 class _Work:
-    """The batches of one pruning; `frozen` counts the groups that it froze."""
+    """The batches of one pruning; `frozen` counts the groups that it froze, `late` late rows."""
 
     def __init__(
         self,
@@ -173,6 +182,7 @@ class _Work:
         self.engine, self.found, self.look = engine, found, look
         self.before, self.most = before, most
         self.frozen: Counter[str] = Counter({tally.name: 0 for tally in found.freezing})
+        self.late = 0
 
     def batch(self, relation: str) -> int:
         """Delete some rows of a relation; how many, none where there are no more."""
@@ -182,10 +192,11 @@ class _Work:
                 refresh(self.engine, tally)
             deleted, frozen = self._explained(lambda: self._alone([relation], self.most))
             self.frozen.update(frozen)
-            return deleted
+            self.late += deleted.late
+            return deleted.rows
         wanted = [Wanted(self.found.name, ROWS)]
 
-        def attempt() -> int:
+        def attempt() -> _Deleted:
             with self.engine.connect() as connection, connection.begin():
                 begin_computing(connection)
                 sql.execute(connection, f"SELECT pg_advisory_xact_lock({_KEY})")
@@ -196,7 +207,9 @@ class _Work:
                 return _prune_batch(connection, now, self.before, relation, self.most)
 
         what = f"pruning {self.found.name}"
-        return self._explained(lambda: retried(attempt, what, self.engine, wanted, _KEY))
+        deleted = self._explained(lambda: retried(attempt, what, self.engine, wanted, _KEY))
+        self.late += deleted.late
+        return deleted.rows
 
     def try_all(self) -> None:
         """Do all of it, and undo it."""
@@ -207,14 +220,14 @@ class _Work:
 
         self._explained(tried)
 
-    def _alone(self, relations: Sequence[str], most: int | None) -> tuple[int, Counter[str]]:
+    def _alone(self, relations: Sequence[str], most: int | None) -> tuple[_Deleted, Counter[str]]:
         """Delete at most so many rows in a transaction that alone may write the derived tables.
 
         How many they were, and how many groups were frozen. Without `most` all is undone: it
         raises _Undone.
         """
 
-        def work(connection: Connection) -> tuple[int, Counter[str]]:
+        def work(connection: Connection) -> tuple[_Deleted, Counter[str]]:
             # At once, before a writer changes rows that this snapshot does not see changed.
             for number, relation in enumerate(relations):
                 rows = _old_rows(self.found, relation, most)
@@ -229,14 +242,18 @@ class _Work:
                 )
             for tally in now.tallies:
                 _consume_all(connection, tally)
-            deleted = sum(
-                sql.execute(
-                    connection,
-                    f"DELETE FROM ONLY {relation} AS r"
-                    f" WHERE r.ctid = ANY (ARRAY(SELECT o.place FROM {_OLD}{number} AS o))",
-                ).rowcount
-                for number, relation in enumerate(relations)
-            )
+            counted = []
+            for number, relation in enumerate(relations):
+                places = f"SELECT o.place FROM {_OLD}{number} AS o"
+                counted.append(
+                    _deleted(
+                        connection,
+                        f"WITH old_rows AS (\n  DELETE FROM ONLY {relation} AS r"
+                        f" WHERE r.ctid = ANY (ARRAY({places}))"
+                        f" RETURNING {now.late.format('r')} AS tally_late\n)",
+                    )
+                )
+            deleted = _Deleted(sum(each.rows for each in counted), sum(e.late for e in counted))
             frozen = Counter({tally.name: _freeze(connection, tally) for tally in now.freezing})
             for tally in now.tallies:
                 if not tally.freezes:
@@ -246,8 +263,7 @@ class _Work:
             if most is None:
                 self.frozen = frozen
                 raise _Undone
-            if deleted:
-                _record(connection, now, self.before, deleted)
+            _record(connection, now, self.before, deleted)
             return deleted, frozen
 
         found = self.found
@@ -310,7 +326,7 @@ def _old_rows(source: Source, relation: str, most: int | None) -> str:
 
 def _prune_batch(
     connection: Connection, source: Source, before: datetime, relation: str, most: int
-) -> int:
+) -> _Deleted:
     """Delete at most so many rows of a relation; how many they were."""
     for tally in source.tallies:
         require_same_declaration(connection, tally)
@@ -321,32 +337,59 @@ def _prune_batch(
         for table in sources.tables_of(connection, tally, source.name):
             used |= dict.fromkeys(tally.relevant(table))
             parts.append(sums.prune(number, amounts(table, "delete")))
-    columns = sql.columns(list(used), "r") or "true"
-    deleted = sql.execute(
+    late = f"{source.late.format('r')} AS tally_late"
+    columns = ", ".join([*(f"r.{sql.quote(name)}" for name in used), late])
+    deleted = _deleted(
         connection,
         f"WITH old_rows AS (\n  DELETE FROM ONLY {relation} AS r\n"
         f"  WHERE r.ctid = ANY (ARRAY({_old_rows(source, relation, most)}))\n"
         f"  AND {source.condition.format('r')} RETURNING {columns}\n"
-        f"), {', '.join(parts)}\nSELECT count(*) FROM old_rows",
-    ).scalar_one()
-    if deleted:
-        _record(connection, source, before, int(deleted))
-    return int(deleted)
+        f"), {', '.join(parts)}",
+    )
+    _record(connection, source, before, deleted)
+    return deleted
 
 
-def _record(connection: Connection, source: Source, before: datetime, rows: int) -> None:
+def _deleted(connection: Connection, with_: str) -> _Deleted:
+    """Run a WITH clause that deletes `old_rows`; how many they were."""
+    row = sql.execute(
+        connection,
+        f"{with_}\nSELECT count(*) AS rows, count(*) FILTER (WHERE tally_late) AS late"
+        " FROM old_rows",
+    ).one()
+    return _Deleted(row.rows, row.late)
+
+
+def _finish(engine: Engine, source: Source, before: datetime) -> None:
+    """Note that all rows older than that were pruned."""
+    columns = prunings.c
+    with engine.begin() as connection:
+        connection.execute(
+            update(prunings)
+            .where(columns.source == source.name, columns.by_column == source.by)
+            .where(columns.tally.in_([tally.name for tally in source.tallies]))
+            .values(finished=func.greatest(columns.finished, before))
+        )
+
+
+def _record(connection: Connection, source: Source, before: datetime, deleted: _Deleted) -> None:
+    if not deleted.rows:
+        return
     columns = prunings.c
     for tally in source.tallies:
         values = {"by_column": source.by, "summing_hash": tally.summing_hash()}
         statement = insert(prunings).values(
-            tally=tally.name, source=source.name, before=before, rows=rows, **values
+            tally=tally.name,
+            source=source.name,
+            before=before,
+            rows=deleted.rows,
+            late=deleted.late,
+            **values,
         )
         # An earlier day adds nothing where another column decides.
+        is_same = columns.by_column == statement.excluded.by_column
         latest = case(
-            (
-                columns.by_column == statement.excluded.by_column,
-                func.greatest(columns.before, statement.excluded.before),
-            ),
+            (is_same, func.greatest(columns.before, statement.excluded.before)),
             else_=statement.excluded.before,
         )
         connection.execute(
@@ -355,7 +398,9 @@ def _record(connection: Connection, source: Source, before: datetime, rows: int)
                 set_={
                     **values,
                     "before": latest,
+                    "finished": case((is_same, columns.finished)),
                     "rows": columns.rows + statement.excluded.rows,
+                    "late": func.coalesce(columns.late, 0) + statement.excluded.late,
                     "pruned_at": func.now(),
                 },
             )

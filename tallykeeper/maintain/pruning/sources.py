@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
-from sqlalchemy import Connection, Table, text
+from sqlalchemy import Connection, Table, case, func, select, text
 
-from tallykeeper.catalog.state import stands_on
+from tallykeeper.catalog.state import prunings, stands_on
 from tallykeeper.database import sql
 from tallykeeper.declarations.tally import Tally
 from tallykeeper.errors import CannotPrune
@@ -36,12 +36,14 @@ class Source:
 
     `tallies` count its rows, or those of the tables `cascades`, which a foreign key deletes with
     them.
-    `condition` is SQL for an alias that is to be put in: a row is old.
+    `condition` is SQL for an alias that is to be put in: a row is old; `late`: and it came after
+    rows as old had been pruned.
     """
 
     name: str
     by: str
     condition: str
+    late: str
     relations: tuple[str, ...]
     tallies: tuple[Tally, ...]
     cascades: tuple[str, ...]
@@ -69,7 +71,28 @@ def found(
     counting, cascades = _counting(connection, name)
     concerned = _concerned(connection, name, counting, tallies, freeze=freeze)
     column, condition = _age(connection, name, before, by)
-    return Source(name, column, condition, _relations(connection, name), concerned, cascades)
+    finished, late = _finished(connection, name, column, concerned), "false"
+    if finished is not None:
+        _, late = _age(connection, name, finished, column)
+    relations = _relations(connection, name)
+    return Source(name, column, condition, late, relations, concerned, cascades)
+
+
+def _finished(
+    connection: Connection, name: str, by: str, tallies: Sequence[Tally]
+) -> datetime | None:
+    """Before when all rows had been pruned that all the tallies count."""
+    columns = prunings.c
+    found: datetime | None = connection.scalar(
+        select(
+            case((func.count(columns.finished) == len(tallies), func.min(columns.finished)))
+        ).where(
+            columns.source == name,
+            columns.by_column == by,
+            columns.tally.in_([tally.name for tally in tallies]),
+        )
+    )
+    return found.astimezone(UTC) if found is not None else None
 
 
 def tables_of(connection: Connection, tally: Tally, name: str) -> list[Table]:
