@@ -20,6 +20,7 @@ from tallykeeper.database.connections import open_engine
 from tallykeeper.embedded.postmaster import Server
 from tallykeeper.http.database import Snapshots
 from tallykeeper.installation.migrate import migrate
+from tallykeeper.operations.diagnosis import database as diagnosis
 from tests.integration.support import create, execute, scalar
 from tests.library import system as media
 from tests.servers import VERSIONS, Servers, in_memory
@@ -77,6 +78,8 @@ def test_a_standby_is_read_and_refuses_what_writes_in_a_sentence(standby: Engine
     tally = media.tallies[0]
     assert scalar(standby, "SELECT pg_is_in_recovery()")
     assert status(standby, tally).pending == 1
+    found = next(f for f in diagnosis.examine(standby, media.tallies) if f.subject == "database")
+    assert (found.level, "a standby" in found.found) == ("fail", True)
     total = Snapshots(standby).read(lambda c, _at: c.exec_driver_sql(LIVE).scalar_one())
     assert total == 2
     for work in (

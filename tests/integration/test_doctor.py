@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from tallykeeper import SelectTally, System, Tally, migrate, open_engine, refresh
+from tallykeeper.drift import event_triggers
 from tallykeeper.operations.diagnosis import database, machine
 from tallykeeper.operations.diagnosis.findings import Finding
 from tests.integration.support import execute
@@ -152,6 +153,48 @@ def test_broken_capture_and_incidents(engine: Engine, tallies: Sequence[Tally]) 
             )
         )
     assert found(engine, tallies, "incidents").todo == "see `tally incidents --open`"
+
+
+def test_what_an_older_release_did_not_record(
+    engine: Engine, tallies: Sequence[Tally]
+) -> None:
+    execute(engine, "DELETE FROM tallykeeper.dependencies")
+    finding = found(engine, tallies, "capture")
+    assert (finding.level, finding.found, finding.todo) == (
+        "warn",
+        "what tallies depend on was not recorded",
+        "run `tally migrate`",
+    )
+
+
+def test_an_event_trigger_that_is_switched_off(engine: Engine, tallies: Sequence[Tally]) -> None:
+    with engine.connect() as connection:
+        if event_triggers.faults(connection):
+            pytest.skip("this server's role may not create event triggers")
+    execute(engine, "ALTER EVENT TRIGGER tallykeeper_ddl DISABLE")
+    finding = found(engine, tallies, "capture")
+    assert (finding.level, finding.todo) == ("warn", "run `tally migrate`")
+    assert "tallykeeper_ddl" in finding.found
+
+
+def test_a_prepared_transaction_that_nobody_ends(
+    engine: Engine, tallies: Sequence[Tally], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "OLD_TRANSACTION", timedelta(0))
+    with engine.connect() as connection:
+        connection.exec_driver_sql("INSERT INTO shop.orders VALUES (1, 100)")
+        connection.exec_driver_sql("PREPARE TRANSACTION 'forgotten by the tests of doctor'")
+    try:
+        (finding,) = [
+            each
+            for each in database.examine(engine, tallies)
+            if each.subject == "sessions" and "prepared" in each.found
+        ]
+        assert finding.level == "warn"
+        assert "ROLLBACK PREPARED" in finding.todo
+    finally:
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql("ROLLBACK PREPARED 'forgotten by the tests of doctor'")
 
 
 @pytest.mark.parametrize(
