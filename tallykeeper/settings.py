@@ -385,6 +385,11 @@ def ui_url() -> str:
     return value.rstrip("/")
 
 
+def shown_ui_url() -> str | None:
+    """The same for pages that anybody may see; None where TALLY_UI_URL is not set."""
+    return None if read("TALLY_UI_URL") is None else ui_url()
+
+
 def serve_database_url() -> str | None:
     """The address by which `tally serve` reads, TALLY_SERVE_DATABASE_URL; None: as all others.
 
@@ -413,6 +418,18 @@ def serve_token() -> str | None:
             "take what `openssl rand -hex 32` prints, or unset it to switch rebuilding off",
         )
     return value
+
+
+def serve_docs() -> bool:
+    """Whether the service shows its addresses at `/docs`, to be tried there: TALLY_SERVE_DOCS, 0.
+
+    Raises SettingError where it is neither 0 nor 1.
+    """
+    value = read("TALLY_SERVE_DOCS") or "0"
+    if value not in ("0", "1"):
+        todo = "write 1 to show them, or unset it"
+        raise SettingError("TALLY_SERVE_DOCS", "0 or 1", value, todo)
+    return value == "1"
 
 
 def serve_ready_seconds() -> int:

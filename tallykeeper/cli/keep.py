@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from tallykeeper import Status, Tally
     from tallykeeper.maintain.verify import Progress as VerifyProgress
 
+_tell = partial(click.echo, err=True)
 # An hour is named in UTC, as `tally verify` names it.
 day = click.DateTime(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M%z"])
 
@@ -58,10 +60,12 @@ def migrate(with_sources: bool, move_aside: bool, dry_run: bool, as_json: bool) 
     back: what would be refused is refused, and locks are held as long.
     """
     from tallykeeper.cli.output.documents import emit
+    from tallykeeper.cli.output.progress import meanwhile
     from tallykeeper.installation.migrate import migrate as run
 
     engine = open_database()
-    result = run(engine, with_sources=with_sources, move_aside=move_aside, dry_run=dry_run)
+    with meanwhile("migrate", _tell):
+        result = run(engine, with_sources=with_sources, move_aside=move_aside, dry_run=dry_run)
     for sentence in result.done:
         say(sentence)
     for system, missing in result.skipped.items():
@@ -210,6 +214,7 @@ def refresh(names: Sequence[str], changed: bool, as_json: bool) -> int:
     from tallykeeper import refresh as run
     from tallykeeper.cli.failures import explain_one
     from tallykeeper.cli.output.documents import emit
+    from tallykeeper.cli.output.progress import meanwhile
     from tallykeeper.cli.output.tallies import fault_lines, quarantine_line, refreshed_line
     from tallykeeper.cli.selection import systems_of
     from tallykeeper.faults import quarantine
@@ -230,7 +235,8 @@ def refresh(names: Sequence[str], changed: bool, as_json: bool) -> int:
             say(f"{system.name}: {done}")
     for each in wanted:
         try:
-            result = run(engine, each)
+            with meanwhile(f"{each.name}: refresh", _tell):
+                result = run(engine, each)
             with engine.connect() as connection:
                 held = quarantine.held(connection, each)
         except Exception as error:  # noqa: BLE001 -- raised again where it is a bug
@@ -282,7 +288,9 @@ def rebuild(
     from tallykeeper import rebuild as run
     from tallykeeper import rebuild_keys
     from tallykeeper.cli.output.documents import emit
+    from tallykeeper.cli.output.progress import meanwhile
     from tallykeeper.cli.output.tallies import refreshed_line
+    from tallykeeper.maintain.status import last_seconds
     from tallykeeper.reads.keys import key_of
 
     if start and end and (start.tzinfo is None) == (end.tzinfo is None) and end <= start:
@@ -305,7 +313,9 @@ def rebuild(
             raise click.UsageError(str(error), ctx=click.get_current_context()) from error
         result = rebuild_keys(engine, each, wanted)
     else:
-        result = run(engine, each, _moment(each, start), _moment(each, end))
+        whole = last_seconds(engine, each) if start is None and end is None else None
+        with meanwhile(f"{each.name}: computing it anew", _tell, whole):
+            result = run(engine, each, _moment(each, start), _moment(each, end))
     if as_json:
         emit(tallies=[result])
     else:
@@ -382,6 +392,7 @@ def verify(names: Sequence[str], changed: bool, as_json: bool) -> int:
     when it finds it right. Exits with 1 where anything differs, and where a tally was never built.
     """
     from tallykeeper import verify as run
+    from tallykeeper.cli.output.progress import Remaining
     from tallykeeper.cli.output.tallies import (
         show_verification,
         verifications_as_json,
@@ -392,10 +403,12 @@ def verify(names: Sequence[str], changed: bool, as_json: bool) -> int:
     engine = open_database()
     results = []
 
-    def show(progress: VerifyProgress) -> None:
-        click.echo(verifying_line(progress), err=True)
-
     for each in named(engine, names, changed=changed):
+        left = Remaining()
+
+        def show(progress: VerifyProgress, left: Remaining = left) -> None:
+            click.echo(verifying_line(progress, left), err=True)
+
         results.append(run(engine, each, on_progress=show))
         with engine.begin() as connection:
             record(connection, each, results[-1])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 from sqlalchemy import Connection
 from starlette.requests import Request
@@ -15,7 +15,9 @@ from starlette.responses import Response
 from tallykeeper import System
 from tallykeeper.catalog import presence
 from tallykeeper.catalog.pending_age import installed_among, oldest_pending
+from tallykeeper.catalog.state import is_there
 from tallykeeper.drift import dependencies
+from tallykeeper.faults import incidents
 from tallykeeper.http.answers import Answer, json_response
 from tallykeeper.http.database import Provider, Snapshots
 from tallykeeper.http.problems import Route, unavailable
@@ -23,6 +25,7 @@ from tallykeeper.http.routing import PROBLEMS
 from tallykeeper.operations.metrics import exposition
 from tallykeeper.settings import serve_ready_seconds
 
+MOST_INCIDENTS = 1_000
 NO_STORE = {"cache-control": "no-store"}
 
 
@@ -32,6 +35,30 @@ class Health(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     status: Literal["alive"]
+
+
+class Shown(BaseModel):
+    """Something that was found wrong; `resolved_at` is null while it still is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: int
+    subject: str
+    kind: str
+    what: str
+    cause: str | None
+    times: int
+    found_at: AwareDatetime
+    last_found_at: AwareDatetime
+    resolved_at: AwareDatetime | None
+    resolved_by: str | None
+
+
+class Incidents(Answer):
+    """Incidents, open ones first, of each the latest first; `open` counts all that are open."""
+
+    incidents: list[Shown]
+    open: int
 
 
 class Ready(Answer):
@@ -57,6 +84,21 @@ def router(provider: Provider, systems: Sequence[System]) -> APIRouter:
         """Whether the database is reachable, capture intact, and no change pending for long."""
         answer = ask.read(lambda connection, as_of: _ready(connection, as_of, systems))
         return json_response(answer, NO_STORE)
+
+    @routes.get("/api/incidents", response_model=Incidents, responses=PROBLEMS)
+    def incidents_shown(
+        request: Request, limit: Annotated[int, Query(ge=1, le=MOST_INCIDENTS)] = 20
+    ) -> Response:
+        """What was found wrong, what is still wrong first."""
+
+        def read(connection: Connection) -> dict[str, Any]:
+            if not is_there(connection, incidents.incidents):
+                return {"incidents": [], "open": 0}
+            found = incidents.listed(connection, limit=limit)
+            shown = [{name: getattr(each, name) for name in Shown.model_fields} for each in found]
+            return {"incidents": shown, "open": sum(incidents.open_counts(connection).values())}
+
+        return ask.answer(request, read)
 
     @routes.get(
         "/metrics",

@@ -1,7 +1,8 @@
 """The page `/`: a folder `static` of files that a browser loads, sent as they are.
 
-A project's own page is in the package that `page` in [tool.tallykeeper] names; another project has
-the page of this package, which lists the tallies and shows their rows. A page asks the same
+A project's own page is in the package that `page` in [tool.tallykeeper] names. `/tallies`, of this
+package, lists the tallies with a chart of each and shows their rows; it is `/` too where the
+project has no page, and `/docs` is there where TALLY_SERVE_DOCS says so. A page asks the same
 questions as any client, so nothing is computed here. Invariants: nothing comes from elsewhere, and
 the browser has to keep it so; addresses are relative, so that a page works behind a proxy that adds
 a path.
@@ -22,9 +23,11 @@ from starlette.responses import Response
 
 from tallykeeper.discovery import find_modules_in
 from tallykeeper.http.caching import is_known
-from tallykeeper.settings import SettingError, project_page, project_root
+from tallykeeper.settings import SettingError, project_page, project_root, serve_docs
 
 PAGE = "index.html"
+DOCS = "docs.html"
+OWN = files("tallykeeper.http") / "static"
 TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -46,20 +49,39 @@ _METHODS = ["GET", "HEAD"]
 
 
 def router() -> APIRouter:
-    """The page and what it is made of. Raises SettingError where the project's has no files."""
+    """The pages and what they are made of. Raises SettingError where the project's has no files."""
     routes = APIRouter(include_in_schema=False)
-    for file in _folder().iterdir():
-        kind = TYPES.get(PurePath(file.name).suffix)
-        if kind is not None:
-            address = "/" if file.name == PAGE else f"/static/{file.name}"
-            routes.add_api_route(address, _sender(file.read_bytes(), kind), methods=_METHODS)
+
+    def add(address: str, name: str, content: bytes) -> None:
+        kind = TYPES[PurePath(name).suffix]
+        routes.add_api_route(address, _sender(content, kind), methods=_METHODS)
+
+    for file in _files(OWN):
+        if not file.name.endswith(".html"):
+            add(f"/static/tallies/{file.name}", file.name, file.read_bytes())
+    listing = (OWN / PAGE).read_bytes()
+    if serve_docs():
+        add("/docs", DOCS, (OWN / DOCS).read_bytes())
+        listing = listing.replace(b'href="docs" hidden', b'href="docs"')
+    add("/tallies", PAGE, listing)
+    folder = _folder()
+    if folder is None:
+        add("/", PAGE, listing)
+        return routes
+    for file in _files(folder):
+        address = "/" if file.name == PAGE else f"/static/{file.name}"
+        add(address, file.name, file.read_bytes())
     return routes
 
 
-def _folder() -> Traversable:
+def _files(folder: Traversable) -> list[Traversable]:
+    return [file for file in folder.iterdir() if PurePath(file.name).suffix in TYPES]
+
+
+def _folder() -> Traversable | None:
     package = project_page()
     if package is None:
-        return files("tallykeeper.http") / "static"
+        return None
     find_modules_in(project_root())
     folder = files(package) / "static" if _is_there(package) else None
     if folder is None or not (folder / PAGE).is_file():

@@ -18,6 +18,7 @@ from starlette.responses import Response
 
 from tallykeeper import NotInstalled, System, Tally
 from tallykeeper.catalog import privileges
+from tallykeeper.dagster_names import asset_address
 from tallykeeper.database import sql
 from tallykeeper.declarations.validation import nearest
 from tallykeeper.declarations.windows import Unit
@@ -30,6 +31,7 @@ from tallykeeper.maintain.fingerprint import Part
 from tallykeeper.reads.conditions import filterable
 from tallykeeper.reads.grouping import grouped
 from tallykeeper.reads.rows import readable, tally_rows
+from tallykeeper.settings import shown_ui_url
 
 MOST_GROUPS = MOST_ROWS = 10_000
 _RESPONSES = {404: problem("There is no such tally."), **PROBLEMS}
@@ -91,12 +93,17 @@ class Described(BaseModel):
     measures: list[KeyColumn]
     time_key: TimeColumn | None
     address: str
+    ui_url: str | None
 
 
 class Tallies(Answer):
-    """The tallies whose rows this service may read, in the order of their systems."""
+    """The tallies whose rows this service may read, in the order of their systems.
+
+    `ui_url` is Dagster's UI, and of a tally the page of its asset; null where no setting names it.
+    """
 
     tallies: list[Described]
+    ui_url: str | None
 
 
 class Rows(Answer):
@@ -145,7 +152,7 @@ def router(provider: Provider, systems: Sequence[System]) -> APIRouter:
     @routes.get("/api/tallies", response_model=Tallies, responses=PROBLEMS)
     def tallies(request: Request) -> Response:
         """The tallies that can be read here, with the columns by which to ask for rows."""
-        return ask.answer(request, lambda c: {"tallies": _described(c, list(known.values()))})
+        return ask.answer(request, lambda c: _listing(c, list(known.values())))
 
     @routes.get("/api/tallies/{name:tally}/groups", response_model=Grouped, responses=_RESPONSES)
     def groups(
@@ -240,7 +247,14 @@ def _found(known: Mapping[str, Tally], name: str) -> Tally:
     return tally
 
 
-def _described(connection: Connection, tallies: Sequence[Tally]) -> list[dict[str, Any]]:
+def _listing(connection: Connection, tallies: Sequence[Tally]) -> dict[str, Any]:
+    ui_url = shown_ui_url()
+    return {"tallies": _described(connection, tallies, ui_url), "ui_url": ui_url}
+
+
+def _described(
+    connection: Connection, tallies: Sequence[Tally], ui_url: str | None
+) -> list[dict[str, Any]]:
     return [
         {
             "name": tally.name,
@@ -255,6 +269,7 @@ def _described(connection: Connection, tallies: Sequence[Tally]) -> list[dict[st
                 "windows": tally.windows.unit,
             },
             "address": f"/api/tallies/{quote(tally.system, '')}/{quote(tally.table.name, '')}",
+            "ui_url": ui_url and f"{ui_url}/assets/{quote(asset_address(tally.name))}",
         }
         for tally in privileges.readable(connection, tallies)
         if _is_bound(connection, tally)

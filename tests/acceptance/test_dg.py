@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.client import HTTPConnection, HTTPException
-from pathlib import Path
 
 import pytest
 
-from tallykeeper.embedded import shared_server
-from tallykeeper.settings import project_root
+from tests.clone import Clone, cloned
 
-PROGRAMS = ("dg", "dagster", "dagster-webserver", "dagster-daemon", "tally")
-SITE = Path(sysconfig.get_path("purelib"))
-QUIET = SITE / "tallykeeper_dg.pth"
 START_SECONDS = 120
 # Runs a program that heeds SIGINT: a script started in the background ignores it, and so do all
 # that it starts.
@@ -37,63 +29,10 @@ INTERRUPTIBLE = (
 DAY = f"{datetime.now(UTC).year - 1}-01-02"
 
 
-@dataclass(frozen=True)
-class Clone:
-    """A copy of the project, a virtual environment in it, and the home of a user without files."""
-
-    root: Path
-    home: Path
-
-    def command(self, *arguments: str) -> list[str]:
-        return [str(self.root / ".venv" / "bin" / arguments[0]), *arguments[1:]]
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """As little as a shell has."""
-        return {"HOME": str(self.home), "PATH": "/usr/bin:/bin"}
-
-    def dg(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command("dg", *arguments),
-            cwd=self.root,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-
 @pytest.fixture(scope="module")
 def clone() -> Iterator[Clone]:
-    # Not pytest's own folder, which is closed to the account of the embedded server.
-    with tempfile.TemporaryDirectory(prefix="tally-") as folder:
-        root, home = Path(folder, "clone"), Path(folder, "home")
-        home.mkdir()
-        names = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-        files = subprocess.run(names, cwd=project_root(), capture_output=True, check=True).stdout
-        for name in files.decode().split("\0"):
-            source = project_root() / name
-            if name and source.is_file():
-                (root / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source, root / name)
-        _make_environment(root)
-        yield Clone(root, home)
-        shared_server.stop(root / ".tally")
-
-
-def _make_environment(root: Path) -> None:
-    """The packages of this one, and the project as it is in the copy: what `make setup` makes."""
-    made = root / ".venv"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(made)], check=True)
-    site = made / SITE.relative_to(sys.prefix)
-    (site / "all.pth").write_text(f"{SITE}\n{root}\n")
-    assert QUIET.is_file(), "`make setup` was run before it had this file; run it again"
-    shutil.copyfile(QUIET, site / QUIET.name)
-    for name in PROGRAMS:
-        program = (Path(sys.executable).with_name(name)).read_text().splitlines(keepends=True)
-        program[0] = f"#!{made / 'bin' / 'python'}\n"
-        (made / "bin" / name).write_text("".join(program))
-        (made / "bin" / name).chmod(0o755)
+    with cloned() as clone:
+        yield clone
 
 
 def test_definitions_are_checked_and_listed(clone: Clone) -> None:

@@ -258,6 +258,19 @@ def page_dark(browser: Browser, base: str) -> Page:
     return page_light(browser, base, "dark")
 
 
+def _listing(size: tuple[int, int], scheme: Literal["light", "dark"]) -> Callable[..., Page]:
+    """The list of all tallies, with the beginning of the charts."""
+
+    def view(browser: Browser, base: str) -> Page:
+        page = browser.new_page(color_scheme=scheme, viewport={"width": size[0], "height": size[1]})
+        page.goto(f"{base}/tallies")
+        page.wait_for_load_state("networkidle")
+        page.locator("svg.chart").first.wait_for()
+        return page
+
+    return view
+
+
 PICTURES = {
     "ui-systems.png": systems,
     "ui-graph.png": graph,
@@ -273,7 +286,14 @@ PICTURES = {
     "ui-trending.png": trending,
     "ui-activity.png": activity,
 }
-OF_SERVICE = {"page-light.png": page_light, "page-dark.png": page_dark}
+OF_SERVICE = {
+    "page-light.png": page_light,
+    "page-dark.png": page_dark,
+    "tallies-desk-light.png": _listing((1000, 800), "light"),
+    "tallies-desk-dark.png": _listing((1000, 800), "dark"),
+    "tallies-phone-light.png": _listing((390, 844), "light"),
+    "tallies-phone-dark.png": _listing((390, 844), "dark"),
+}
 # The UI draws its plots and curves in after its texts.
 SETTLE_MILLISECONDS = 1_500
 
@@ -302,15 +322,30 @@ def _take(browser: Browser, base: str, views: Mapping[str, Callable[[Browser, st
         click.echo(f"docs/images/{name}")
 
 
+def _running(name: str, asked: str, environment: dict[str, str]) -> AbstractContextManager[str]:
+    tally = str(Path(sys.executable).with_name("tally"))
+    return running(lambda port: [tally, name, "--port", str(port)], asked, lambda _: environment)
+
+
 @contextmanager
-def _running(name: str, asked: str, environment: dict[str, str]) -> Iterator[str]:
+def running(
+    command: Callable[[int], list[str]],
+    asked: str,
+    environment: Callable[[int], dict[str, str]],
+    folder: Path | None = None,
+) -> Iterator[str]:
+    """Run a command on a free port; returns the address once it answers, and ends it after.
+
+    `asked` is what it answers to; command and environment are those for the port.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [str(Path(sys.executable).with_name("tally")), name, "--port", str(port)]
     address = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            command(port), cwd=folder, env=environment(port), stdout=output, stderr=output
+        )
         try:
             _wait_for(f"{address}/{asked}", process, output)
             yield address

@@ -484,3 +484,98 @@ def test_a_narrow_screen_shows_the_latest_days_and_scrolls_nothing_but_the_graph
     opened(page, f"{base}/?course=1")
     assert page.evaluate("document.documentElement.scrollWidth") <= 340
     expect(page.locator("rect[tabindex='0']")).to_be_in_viewport()
+
+
+LAST_DAYS = (
+    "SELECT to_char(date AT TIME ZONE 'UTC', 'YYYY-MM-DD'), count::int"
+    " FROM media.daily_contributions_live"
+    " WHERE (date AT TIME ZONE 'UTC')::date >= (now() AT TIME ZONE 'UTC')::date - 90"
+)
+SIZES = {"desk": (1200, 900), "phone": (390, 844)}
+
+
+@pytest.fixture(scope="module")
+def listing(database: Engine) -> Iterator[str]:
+    """The list of all tallies, of a service that shows its addresses and names Dagster's UI."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TALLY_SERVE_DOCS", "1")
+        patch.setenv("TALLY_UI_URL", "https://dagster.example/ui")
+        execute(
+            database,
+            "INSERT INTO tallykeeper.incidents (subject, kind, what, cause) VALUES"
+            " ('media.daily_contributions', 'differs', '<b>1 key differs</b>', 'it was edited')",
+        )
+        with serving.served(create_app(database)) as address:
+            yield f"{address}/tallies"
+        execute(database, "DELETE FROM tallykeeper.incidents")
+
+
+def bars(page: Page, tally: str) -> dict[str, int]:
+    """What the chart of a tally shows of each day."""
+    card = page.locator("#tallies li").filter(has_text=tally)
+    expect(card.locator("svg.chart")).to_be_visible()
+    titles = card.locator("rect title").all_text_contents()
+    return {
+        day: int(value.replace(",", "")) for day, _, value in (t.partition(": ") for t in titles)
+    }
+
+
+def test_every_tally_with_a_time_has_a_chart(page: Page, listing: str, database: Engine) -> None:
+    opened(page, listing)
+    described = page.request.get(f"{listing.removesuffix('/tallies')}/api/tallies").json()
+    timed = [each["name"] for each in described["tallies"] if each["time_key"]]
+    expect(page.locator("svg.chart")).to_have_count(len(timed))
+    assert len(timed) > 5
+    assert page.get_by_text("no chart").count() == 0
+    assert bars(page, "media.daily_contributions") == dict(rows(database, LAST_DAYS))
+    select = page.get_by_label("Measure of media.daily_contributions")
+    select.select_option("rows")
+    assert set(bars(page, "media.daily_contributions").values()) == {1}
+
+
+def test_the_list_shows_what_is_wrong_and_leads_to_dagster(page: Page, listing: str) -> None:
+    opened(page, listing)
+    expect(page.locator("#open")).to_have_text("1 open")
+    expect(page.locator("#incidents li")).to_contain_text("<b>1 key differs</b>")
+    ui = "https://dagster.example/ui"
+    assert page.locator("#ui").get_attribute("href") == ui
+    link = page.get_by_role("link", name="media.daily_contributions in Dagster")
+    assert link.get_attribute("href") == f"{ui}/assets/media/daily_contributions"
+    page.get_by_role("button", name="media.daily_contributions").press("Enter")
+    expect(page.locator("#rows-title")).to_be_focused()
+    days = page.locator("#rows tbody td:first-child").all_text_contents()
+    assert days == sorted(days, reverse=True), "the latest first"
+
+
+def test_the_addresses_can_be_tried(page: Page, listing: str) -> None:
+    opened(page, listing)
+    page.get_by_role("link", name="Addresses").click()
+    page.get_by_text("GET /api/tallies/{system}/{table}", exact=True).click()
+    form = page.locator("details[open] form")
+    for name, value in (("system", "media"), ("table", "daily_contributions"), ("limit", "1")):
+        form.locator(f"[name={name}]").fill(value)
+    form.get_by_role("button", name="Ask").click()
+    expect(form.locator("pre")).to_contain_text("200")
+    expect(form.locator("pre")).to_contain_text('"next_cursor"')
+    assert page.evaluate(UNNAMED) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+def test_the_list_and_the_addresses_are_read_at_a_desk_and_on_a_phone(
+    browser: Browser, listing: str, size: str, scheme: Any
+) -> None:
+    width, height = SIZES[size]
+    page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": height})
+    for address in (f"{listing}?tally=media.daily_contributions", f"{listing[:-7]}docs"):
+        opened(page, address)
+        page.evaluate("document.querySelectorAll('details').forEach((d, n) => { d.open = n < 2; })")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        texts = page.evaluate(COLOURS)
+        assert len(texts) > 30
+        assert [t for t, *pair in texts if contrast(*pair) < 4.5] == []
+        assert page.evaluate(UNNAMED) == []
+        pressed = page.locator("button, select, summary, nav a").filter(visible=True)
+        heights = pressed.evaluate_all("all => all.map(at => at.getBoundingClientRect().height)")
+        assert min(heights) >= 43.9
+    page.close()

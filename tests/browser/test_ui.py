@@ -1,13 +1,15 @@
-"""`tally demo`, and the UI over what it made: lineage, heat map, days and checks are to be seen.
+"""The first hour with a clone: `make demo`, `make up`, own photographs, a row that is broken.
 
-The demo takes longest of all, so what it says is looked at here too, without a browser.
+Every command that the README and the first tutorial print is run as it is printed, and the UI shows
+lineage, heat map, days and checks. The demo takes longest of all, so what it says is looked at here
+too, without a browser.
 """
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +19,8 @@ from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
+from PIL.ExifTags import IFD, Base
 from playwright.sync_api import Browser, Page
 from sqlalchemy import Engine, text
 
@@ -25,8 +29,9 @@ from tallykeeper.database.connections import open_engine
 from tallykeeper.database.sql import CLAIM_WRITING
 from tallykeeper.embedded import shared_server
 from tallykeeper.faults import incidents
+from tallykeeper.settings import project_root
 from tests.browser import screenshots
-from tests.environment import environment as clean
+from tests.clone import Clone, cloned
 
 View = Callable[[Browser, str], Page]
 WAIT = screenshots.RUN_SECONDS * 1000
@@ -51,30 +56,34 @@ def in_browser(test: Callable[..., None]) -> Callable[..., None]:
 
 
 @pytest.fixture(scope="module")
-def home() -> Iterator[Path]:
-    # Not pytest's own folder, which every session of pytest closes to other users anew: the
-    # server's account among them.
-    with tempfile.TemporaryDirectory(prefix="tally-") as folder:
-        yield Path(folder)
+def clone() -> Iterator[Clone]:
+    with cloned() as clone:
+        yield clone
 
 
 @pytest.fixture(scope="module")
-def ended(home: Path) -> subprocess.CompletedProcess[str]:
+def home(clone: Clone) -> Path:
+    return clone.root / ".tally"
+
+
+@pytest.fixture(scope="module")
+def ended(clone: Clone) -> subprocess.CompletedProcess[str]:
     """The demo, at its end."""
-    return subprocess.run(
-        [str(Path(sys.executable).with_name("tally")), "demo", "--size", str(SIZE)],
-        env=clean(TALLY_HOME=str(home)),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return clone.run("make", "demo", ARGS=f"--size {SIZE}")
 
 
 @pytest.fixture(scope="module")
-def ui(home: Path, ended: subprocess.CompletedProcess[str]) -> Iterator[str]:
+def ui(clone: Clone, ended: subprocess.CompletedProcess[str]) -> Iterator[str]:
     assert ended.returncode == 0, ended.stderr
-    with screenshots.running_ui(clean(TALLY_HOME=str(home))) as base:
+
+    def environment(port: int) -> dict[str, str]:
+        return {**clone.environment, "ARGS": f"--port {port}"}
+
+    with screenshots.running(
+        lambda _: ["make", "up"], "server_info", environment, clone.root
+    ) as base:
         yield base
+        assert clone.run("make", "down").returncode == 0
 
 
 @pytest.fixture(scope="module")
@@ -256,3 +265,61 @@ def _resolved_incident(engine: Engine) -> Incident:
             return found
         assert time.monotonic() < until, found
         time.sleep(1)
+
+
+@pytest.mark.usefixtures("ui")
+def test_the_readme_and_the_tutorial_are_followed_word_for_word(clone: Clone) -> None:
+    readme, tutorial = (_commands(page) for page in ("README.md", "docs/tutorial/first-graph.md"))
+    load, status, env, breaks = (tutorial[n] for n in (1, 2, 4, 5))
+    ways = ("verify", "refresh daily_contributions", "incidents")
+    verify, refresh, listing = (f".venv/bin/tally {name}" for name in ways)
+    demo, test, up, install = readme[:4]
+    assert [demo, test, up] == ["make demo", "make test", "make up"]
+    assert readme[4:] == [load, up]
+    assert tutorial == [demo, load, status, up, env, breaks, verify, refresh, verify, listing]
+    # Without what pip would download: all of that is here. To pip, "0" is what its flag says.
+    options = {
+        "PIP_NO_DEPS": "1",
+        "PIP_NO_BUILD_ISOLATION": "0",
+        "PIP_TARGET": str(clone.home / "installed"),
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+    }
+    installed = clone.run("bash", "-c", install, **options)
+    assert installed.returncode == 0, installed.stderr
+    assert (clone.home / "installed" / "tallykeeper").is_dir()
+
+    pictures = clone.home / "Pictures" / "2019"
+    pictures.mkdir(parents=True)
+    for number in range(3):
+        taken = Image.Exif()
+        taken.get_ifd(IFD.Exif)[Base.DateTimeOriginal] = f"2019:05:0{1 + number} 12:00:00"
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(pictures / f"{number}.jpg", exif=taken)
+    (pictures / "broken.jpg").write_bytes(b"no picture")
+
+    loaded = clone.run("bash", "-c", load)
+    assert loaded.returncode == 0, loaded.stderr
+    assert "3 inserted, 0 changed, 0 unchanged, 1 unreadable" in loaded.stdout
+    shown = clone.run("bash", "-c", status).stdout.splitlines()
+    (line,) = [line for line in shown if "daily_contributions " in line]
+    assert " 3 " in line, "what was loaded is pending"
+
+    # The hourly run may come between breaking it and looking.
+    for _ in range(2):
+        broken = clone.run("bash", "-c", f"{env}\n{breaks}\n{verify}")
+        if broken.returncode:
+            break
+    assert broken.returncode == 1, broken.stdout
+    assert "UPDATE 1" in broken.stdout
+    assert "edited by hand: UPDATE by postgres through psql" in broken.stdout
+    repaired = clone.run("bash", "-ec", f"{env}\n{refresh}\n{verify}\n{listing}")
+    assert repaired.returncode == 0, repaired.stderr
+    assert "media.daily_contributions: ok" in repaired.stdout
+    assert "edited" in repaired.stdout.partition("media.daily_contributions: ok")[2]
+
+
+def _commands(page: str) -> list[str]:
+    """What the blocks of a page would have one type, without comments."""
+    text = (project_root() / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"^```console\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    return [line.removeprefix("$ ").partition("  #")[0].rstrip() for line in lines]

@@ -155,9 +155,7 @@ def test_broken_capture_and_incidents(engine: Engine, tallies: Sequence[Tally]) 
     assert found(engine, tallies, "incidents").todo == "see `tally incidents --open`"
 
 
-def test_what_an_older_release_did_not_record(
-    engine: Engine, tallies: Sequence[Tally]
-) -> None:
+def test_what_an_older_release_did_not_record(engine: Engine, tallies: Sequence[Tally]) -> None:
     execute(engine, "DELETE FROM tallykeeper.dependencies")
     finding = found(engine, tallies, "capture")
     assert (finding.level, finding.found, finding.todo) == (

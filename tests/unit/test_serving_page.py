@@ -10,14 +10,17 @@ from pathlib import Path, PurePath
 import pytest
 
 from tallykeeper.http.app import create_app
-from tallykeeper.http.page import PAGE, TYPES
+from tallykeeper.http.page import DOCS, PAGE, TYPES
 from tallykeeper.settings import SettingError, project_root
 from tests.integration.serving_client import Client
 
 PAGES = ("assets.page", "tallykeeper.http")
 NAMES = {package: [f.name for f in (files(package) / "static").iterdir()] for package in PAGES}
+OF_PROJECT, OWN = PAGES
+FOLDERS = {OF_PROJECT: "/static", OWN: "/static/tallies"}
+PLACES = {PAGE: "/", DOCS: "/docs"}
 EACH = [
-    (package, "/" if name == PAGE else f"/static/{name}")
+    (package, PLACES.get(name, f"{FOLDERS[package]}/{name}"))
     for package in PAGES
     for name in NAMES[package]
 ]
@@ -30,9 +33,10 @@ def project(folder: Path, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def client(package: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Client:
-    """A client of the service of a project with that page, or with the library's own."""
-    if package == "tallykeeper.http":
+    """A client of the service of a project with that page, or with the library's own pages."""
+    if package == OWN:
         project(folder, "", monkeypatch)
+        monkeypatch.setenv("TALLY_SERVE_DOCS", "1")
     return Client(create_app(systems=[]))
 
 
@@ -51,9 +55,10 @@ def test_a_file_is_sent_once_and_then_known(
     ask = client(package, tmp_path, monkeypatch)
     first = ask.get(address)
     assert first.status_code == 200
-    name = address.rpartition("/")[2] or PAGE
+    name = {place: name for name, place in PLACES.items()}.get(address, PurePath(address).name)
     assert first.headers["content-type"] == TYPES[PurePath(name).suffix]
-    assert first.content == (files(package) / "static" / name).read_bytes()
+    content = (files(package) / "static" / name).read_bytes()
+    assert first.content == content.replace(b'href="docs" hidden', b'href="docs"')
     assert first.headers["x-content-type-options"] == "nosniff"
     assert first.headers["content-security-policy"].startswith("default-src 'self';")
     again = ask.get(address, headers={"If-None-Match": first.headers["etag"]})
@@ -99,6 +104,25 @@ def test_a_page_that_is_not_there_is_said_so(
 ) -> None:
     project(tmp_path, says, monkeypatch)
     with pytest.raises(SettingError, match=re.escape(expected)):
+        create_app(systems=[])
+
+
+def test_the_list_of_tallies_is_beside_a_page_of_the_projects_own() -> None:
+    ask = Client(create_app(systems=[]))
+    listing = ask.get("/tallies")
+    assert (listing.status_code, listing.content) == (
+        200,
+        (files(OWN) / "static" / PAGE).read_bytes(),
+    )
+    assert ask.get("/").content == (files(OF_PROJECT) / "static" / PAGE).read_bytes()
+
+
+def test_the_addresses_are_shown_where_a_setting_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Client(create_app(systems=[])).get("/docs").status_code == 404
+    monkeypatch.setenv("TALLY_SERVE_DOCS", "1")
+    assert Client(create_app(systems=[])).get("/docs").status_code == 200
+    monkeypatch.setenv("TALLY_SERVE_DOCS", "yes")
+    with pytest.raises(SettingError, match="TALLY_SERVE_DOCS: expected 0 or 1"):
         create_app(systems=[])
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from tallykeeper import Difference, Refreshed, Status, Tally, Verification, Waiting
 from tallykeeper.cli.output.documents import document
+from tallykeeper.cli.output.progress import Remaining
 from tallykeeper.maintain.audit import LATEST
 from tallykeeper.maintain.verify import Progress as VerifyProgress
 
@@ -266,10 +267,11 @@ def _shortened(text: str) -> str:
     return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}..."
 
 
-def verifying_line(progress: VerifyProgress) -> str:
-    """How far a comparison of all keys is, in one line."""
+def verifying_line(progress: VerifyProgress, left: Remaining) -> str:
+    """How far a comparison of all keys is that began when `left` was made, in one line."""
     of_all = f" of about {progress.total:,}" if progress.total else ""
-    return f"{progress.tally}: {progress.keys:,}{of_all} keys compared; {progress.stretch}"
+    rest = left(progress.keys, progress.total)
+    return f"{progress.tally}: {progress.keys:,}{of_all} keys compared; {progress.stretch}{rest}"
 
 
 def verified_line(result: Verification) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
 from tallykeeper.cli.common import INTERRUPTED, complain, example, named, open_database
+from tallykeeper.cli.output.progress import Remaining
 
 if TYPE_CHECKING:
     from tallykeeper import Pruned, PruneProgress
@@ -74,7 +76,7 @@ def prune(
     engine = open_database()
     try:
         if source is None or before is None:
-            for result in prune_due(engine, dry_run=dry_run, on_progress=_show):
+            for result in prune_due(engine, dry_run=dry_run, on_progress=_showing()):
                 click.echo(_line(result))
             return 0
         result = run(
@@ -86,7 +88,7 @@ def prune(
             freeze=freeze,
             dry_run=dry_run,
             batch_rows=batch_rows,
-            on_progress=_show,
+            on_progress=_showing(),
         )
     except KeyboardInterrupt:
         complain("interrupted; the batches so far stay, and the same command goes on from there")
@@ -95,8 +97,19 @@ def prune(
     return 0
 
 
-def _show(done: PruneProgress) -> None:
-    click.echo(f"{done.source}: {done.rows:,} of {done.total:,} rows deleted", err=True)
+def _showing() -> Callable[[PruneProgress], None]:
+    """Says how far it is, and how long the rest of a source takes, one source after another."""
+    left = Remaining()
+
+    def show(done: PruneProgress) -> None:
+        nonlocal left
+        rest = left(done.rows, done.total)
+        said = f"{done.source}: {done.rows:,} of {done.total:,} rows deleted{rest}"
+        click.echo(said, err=True)
+        if done.rows >= done.total:
+            left = Remaining()
+
+    return show
 
 
 def _line(result: Pruned) -> str:
