@@ -218,6 +218,9 @@ def verdict(
             ),
             metadata=metadata,
         )
+    if found.pruned:
+        said = "; ".join(f"{tally.name} {each.in_words}" for each in found.pruned)
+        metadata["pruned"] = dg.MetadataValue.text(said)
     if found.quarantined:
         metadata["quarantined"] = dg.MetadataValue.int(found.quarantined)
         metadata["quarantine"] = quarantine_table(found.quarantine[:MOST_SHOWN])

@@ -30,6 +30,8 @@ from tallykeeper.maintain.derived_rows import TRIED, temporary
 from tallykeeper.maintain.stretches import KeyRange, Stretch, axis_of, next_stretch
 from tallykeeper.select import node_states
 from tallykeeper.select.tally import SelectTally
+from tallykeeper.strategies import pruned_rows
+from tallykeeper.strategies.pruned_rows import Pruning
 
 TOUCHED = "pg_temp.tally_windows"
 TOUCHED_KEYS = "pg_temp.tally_touched"
@@ -59,7 +61,8 @@ class Verification:
     counts the keys that the derived table cannot hold, which are not compared; `quarantine` shows
     the first of them.
     `faults` say what is not as it was when the tally was installed: what was found equal is not
-    proven then.
+    proven then. `pruned` are the sources whose deleted rows count still, of which nothing can be
+    compared but that what was kept of them is there.
     """
 
     tally: str
@@ -74,6 +77,7 @@ class Verification:
     quarantined: int = 0
     quarantine: tuple[Quarantined, ...] = ()
     faults: tuple[str, ...] = ()
+    pruned: tuple[Pruning, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -250,6 +254,7 @@ def combined(
         quarantined=parts[-1].quarantined,
         quarantine=parts[-1].quarantine,
         faults=tuple(dict.fromkeys(fault for each in parts for fault in each.faults)),
+        pruned=parts[-1].pruned,
     )
 
 
@@ -311,6 +316,7 @@ def _verify_once(
             quarantined=held,
             quarantine=quarantine.listed(connection, tally, limit) if held else (),
             faults=faults,
+            pruned=tuple(pruned_rows.pruned(connection, tally)),
         )
 
 

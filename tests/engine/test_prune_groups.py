@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from rich.console import Console
 from sqlalchemy import Engine, MetaData
 
 from tallykeeper import (
@@ -24,6 +25,8 @@ from tallykeeper import (
     verify,
 )
 from tallykeeper.cli.output.explanations import in_words
+from tallykeeper.cli.output.tallies import show_verification
+from tallykeeper.dagster.checks import verdict
 from tallykeeper.database.connections import open_engine
 from tallykeeper.maintain.explanation.explain import explain
 from tallykeeper.maintain.trial import trial
@@ -230,6 +233,13 @@ def test_it_is_shown_and_given_up(engine: Engine, store: System) -> None:
     assert explain(engine, kinds).pruned == (found,)
     assert "20 groups are frozen" in " ".join(" ".join(in_words(explain(engine, kinds))).split())
     assert trial(engine, kinds, rows=1).ok
+    compared = verify(engine, kinds)
+    assert compared.pruned == (found,)
+    console = Console(record=True, width=200)
+    show_verification(compared, console)
+    assert f"store.kinds {found.in_words}" in console.export_text()
+    said = verdict(kinds, compared).metadata["pruned"].value
+    assert said == f"store.kinds {found.in_words}"
     with engine.begin() as connection:
         pruned_rows.forget(connection, kinds)
     assert stale_reasons(engine, kinds.name) == [pruned_rows.GIVEN_UP]

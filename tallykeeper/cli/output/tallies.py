@@ -222,7 +222,8 @@ def fault_lines(tally: str, faults: Sequence[str]) -> list[str]:
 
 def show_verification(result: Verification, console: Console) -> None:
     """One line where all is well; else the keys that differ, with both values."""
-    for line in (verified_line(result), *fault_lines(result.tally, result.faults)):
+    pruned = [f"{result.tally} {each.in_words}" for each in result.pruned]
+    for line in (verified_line(result), *fault_lines(result.tally, result.faults), *pruned):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     _show_quarantine(result, console)
     if not result.differences:
