@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -12,6 +13,7 @@ from sqlalchemy import Engine
 
 from assets.media.tallies import system as media
 from tallykeeper.dagster.code_location import assets_of
+from tallykeeper.dagster.instance.housekeeping import why_not_read
 from tallykeeper.dagster.partitions import daily
 from tallykeeper.dagster_names import RESOURCE
 from tallykeeper.database.sql import CLAIM_WRITING
@@ -163,6 +165,12 @@ def test_what_is_wrong_is_found_and_repaired(merged: Merged) -> None:
     assert merged.run("tk_repair", request.run_config).succeeded
     look(merged)
     assert not any(incident.is_open for incident in all_incidents(merged))
+
+
+def test_a_storage_that_does_not_say_which_one_it_is_is_not_read() -> None:
+    storage = SimpleNamespace(is_run_sharded=False)
+    unnamed: Any = SimpleNamespace(event_log_storage=storage, run_storage=SimpleNamespace())
+    assert "as in Dagster+" in (why_not_read(unnamed) or "")
 
 
 def test_an_instance_that_keeps_events_in_files_is_no_failure(location: Location) -> None:

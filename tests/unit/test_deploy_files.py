@@ -243,3 +243,24 @@ def test_systemd_understands_the_units(unit: Path, tmp_path: Path) -> None:
         [program, "verify", "--man=no", str(copy)], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_values_for_kubernetes_say_what_dagster_yaml_says() -> None:
+    page = (project_root() / "docs/how-to/kubernetes.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    values, job = (yaml.safe_load(block) for block in blocks)
+    ours = yaml.safe_load((project_root() / "dagster.yaml").read_text(encoding="utf-8"))
+    daemon = values["dagsterDaemon"]
+    queue = daemon["runCoordinator"]["config"]["queuedRunCoordinator"]
+    runs = ours["concurrency"]["runs"]
+    assert queue["maxConcurrentRuns"] == runs["max_concurrent_runs"]
+    assert queue["tagConcurrencyLimits"] == runs["tag_concurrency_limits"]
+    monitored, retried = daemon["runMonitoring"], daemon["runRetries"]
+    assert monitored["maxRuntimeSeconds"] == ours["run_monitoring"]["max_runtime_seconds"]
+    assert list(retried.values()) == list(ours["run_retries"].values())
+    (location,) = values["dagster-user-deployments"]["deployments"]
+    module = tomllib.loads((project_root() / "pyproject.toml").read_text())["tool"]["dagster"]
+    assert location["dagsterApiGrpcArgs"] == ["--module-name", module["module_name"]]
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["args"] == ["tally", "migrate"]
+    assert container["image"] == f"{location['image']['repository']}:{location['image']['tag']}"

@@ -26,6 +26,11 @@ MOST_RUNS = 5_000
 
 def why_not_read(instance: dg.DagsterInstance) -> str | None:
     """Why the events of all runs cannot be read in their order; None where they can."""
+    if not hasattr(instance.run_storage, "get_run_storage_id"):
+        return (
+            "Dagster's storage does not say which one it is, as in Dagster+; use alert policies of"
+            " that, and write `alerts: false` in the component, or switch this sensor off"
+        )
     if not instance.event_log_storage.is_run_sharded:
         return None
     return (
