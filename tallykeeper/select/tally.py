@@ -508,6 +508,9 @@ class SelectTally(Tally):
         return self._live(stored, WHERE_FRESH)
 
     def beyond_live(self) -> str | None:
+        if self.summed is not None:
+            # Adding up what is pending costs less than reading the sources.
+            return None
         if not self._has_changes:
             return self._any_pending
         most = f"SELECT FROM {self.log_name} AS l LIMIT c.most_pending + 1"
