@@ -11,6 +11,7 @@ from types import ModuleType
 
 from sqlalchemy import Connection, Engine, MetaData, Table
 
+from tallykeeper.database.sql import name_of
 from tallykeeper.declarations.tally import Tally
 from tallykeeper.errors import DeclarationError
 
@@ -106,8 +107,8 @@ class System:
     @property
     def sources(self) -> tuple[Table, ...]:
         """The source tables, each once; a derived table that another tally counts is none."""
-        derived = set(self.derived)
-        counted = (s for t in self.tallies for s in t.sources if s not in derived)
+        derived = {name_of(table) for table in self.derived}
+        counted = (s for t in self.tallies for s in t.sources if name_of(s) not in derived)
         return tuple(dict.fromkeys((*self.raw, *counted)))
 
     @property

@@ -1,9 +1,9 @@
 """What a tally is, apart from how it is kept.
 
 A tally declares a derived table: which columns are its key, which its measures, and one plain
-SELECT over its sources that says what the table must hold. The two ways of keeping it are in
-`additive.py` and `recomputed.py`; both answer the questions that the abstract methods here ask,
-and refresh, rebuild, verify and live views are written against those alone.
+SELECT over its sources that says what the table must hold. The ways of keeping it are
+`SelectTally`, `AdditiveTally` and `RecomputedTally`; all answer the questions that the abstract
+methods here ask, and refresh, rebuild, verify and live views are written against those alone.
 """
 
 from __future__ import annotations
@@ -561,7 +561,9 @@ class Tally(ABC):
     @property
     def upstream(self) -> tuple[Tally, ...]:
         """The tallies of the same system whose derived tables are among the sources."""
-        return tuple(t for t in self.siblings if t is not self and t.table in self.sources)
+        # By name: a SELECT is not given the tables, and may have found others of the same name.
+        names = {sql.name_of(source) for source in self.sources}
+        return tuple(t for t in self.siblings if t is not self and sql.name_of(t.table) in names)
 
     def live_sources(self) -> Select[Any]:
         """What the derived table must hold as of the last commit, pending changes upstream too."""

@@ -130,6 +130,8 @@ class SelectTally(Tally):
                 " 'shop.revenue_daily'"
             )
         self._select = None if isinstance(select, str) else select
+        tables = () if self._select is None else visitors.iterate(self._select)
+        self._declared = {(t.schema, t.name): t for t in tables if isinstance(t, Table)}
         text = select if isinstance(select, str) else sql.render(select)
         self.text = text.strip().rstrip(";").strip()
         self.given_key = tuple(key) if key is not None else None
@@ -161,7 +163,7 @@ class SelectTally(Tally):
             table=self._derived_table(metadata, table_name),
             key=key,
             measures=[n for n in self._output if n not in key],
-            sources=[_source(metadata, *named) for named in self._outline.sources],
+            sources=[self._source(metadata, *named) for named in self._outline.sources],
             time_key=self._with_windows(time_key or self._outline.time_key) if windows else None,
             description=description,
             combine=combine,
@@ -223,7 +225,7 @@ class SelectTally(Tally):
             self._add_indexes()
         if any(source.metadata is not metadata for source in self.sources):
             self.sources = tuple(
-                _source(metadata, source.schema, source.name) for source in self.sources
+                self._source(metadata, source.schema, source.name) for source in self.sources
             )
             if self._plan is not None:
                 self._complete_sources(self._plan)
@@ -283,7 +285,7 @@ class SelectTally(Tally):
         metadata = self.table.metadata
         names = dict.fromkeys((c.schema, c.table) for c in plan.captured)
         known = {(s.schema or "public", s.name): s for s in self.sources}
-        self.sources = tuple(known[n] if n in known else _source(metadata, *n) for n in names)
+        self.sources = tuple(known[n] if n in known else self._source(metadata, *n) for n in names)
         self._complete_sources(plan)
         self._check_bound()
         self._sum_up(plan)
@@ -826,6 +828,21 @@ class SelectTally(Tally):
                     if column.name not in known:
                         source.append_column(Column(column.name, column_type(column.type)))
 
+    def _source(self, metadata: MetaData, schema: str | None, name: str) -> Table:
+        """The table of that name: the SELECT's own, or the metadata's, else a new one in it."""
+        if (schema, name) in self._declared:
+            return self._declared[schema, name]
+        if schema is None:
+            alike = [table for table in metadata.tables.values() if table.name == name]
+            if len(alike) == 1:
+                return alike[0]
+            schema = metadata.schema
+        key = name if schema is None or schema == "public" else f"{schema}.{name}"
+        found = metadata.tables.get(key)
+        if found is None:
+            found = metadata.tables.get(f"{schema or 'public'}.{name}")
+        return found if found is not None else Table(name, metadata, schema=schema or "public")
+
     def _not_installed(self, why: str) -> NotInstalled:
         return NotInstalled(f"{self.name}: {why}; run `tally migrate`")
 
@@ -837,17 +854,3 @@ class SelectTally(Tally):
 
 
 Tally.select_class = SelectTally
-
-
-def _source(metadata: MetaData, schema: str | None, name: str) -> Table:
-    """The table of that name in the metadata, made there without columns where it is not."""
-    if schema is None:
-        alike = [table for table in metadata.tables.values() if table.name == name]
-        if len(alike) == 1:
-            return alike[0]
-        schema = metadata.schema
-    key = name if schema is None or schema == "public" else f"{schema}.{name}"
-    found = metadata.tables.get(key)
-    if found is None:
-        found = metadata.tables.get(f"{schema or 'public'}.{name}")
-    return found if found is not None else Table(name, metadata, schema=schema or "public")

@@ -27,6 +27,7 @@ from tallykeeper import (
     AdditiveTally,
     Capture,
     Contribution,
+    DeclarationError,
     KeyFilter,
     RecomputedTally,
     SelectTally,
@@ -280,3 +281,26 @@ def test_one_whose_source_is_missing_is_left_out_until_it_comes(engine: Engine) 
         refresh(engine, tally)
         assert verify(engine, tally).ok
     assert rows(engine, "SELECT sensor, n FROM shop.per_sensor") == [(1, 2)]
+
+
+def test_tables_of_other_metadata_are_the_sources_and_the_derived_table_is_known_by_its_name(
+    engine: Engine,
+) -> None:
+    """A SELECT of SQLAlchemy names its tables itself, whichever metadata they belong to."""
+    recomputed, _ = counting(engine)
+    elsewhere = MetaData(schema="shop")
+    copy = Table("largest", elsewhere, *(Column(c.name, c.type) for c in largest.c))
+    over_copy = SelectTally(
+        "shop.by_latest",
+        select=select(copy.c.latest, cast(func.count(), Integer).label("sensors")).group_by(
+            copy.c.latest
+        ),
+        table=Table("by_latest", elsewhere, *(Column(c.name, c.type) for c in by_latest.c)),
+    )
+    assert over_copy.sources == (copy,)
+    system = System("shop", MetaData(schema="shop"), [recomputed, over_copy])
+    assert over_copy.upstream == (recomputed,)
+    assert system.sources == (readings,)
+    assert not system.metadata.tables, "no table without columns was made in it"
+    with pytest.raises(DeclarationError, match=r"shop\.largest, which must come before it"):
+        System("shop", MetaData(schema="shop"), [over_copy, recomputed])
