@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 from sqlalchemy import Engine, MetaData
 
+from assets.gallery.tallies import system as gallery
 from tallykeeper import (
     CannotPrune,
     DoesNotFit,
@@ -32,7 +33,7 @@ from tallykeeper.maintain.explanation.explain import explain
 from tallykeeper.maintain.trial import trial
 from tallykeeper.strategies import pruned_rows
 from tests.frozen_store import install, system, wrong
-from tests.integration.support import execute, rows, scalar, stale_reasons
+from tests.integration.support import create, execute, rows, scalar, stale_reasons
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DAY_20 = START + timedelta(days=20)
@@ -288,3 +289,16 @@ def test_a_tally_that_cannot_hold_its_keys_is_not_frozen(engine: Engine, store: 
     refresh(engine, named(store, "kinds"))
     with pytest.raises(CannotPrune, match="cannot hold 1 of its keys"):
         pruned(engine, store)
+
+
+def test_a_tally_that_is_built_in_batches_is_not_frozen(engine: Engine) -> None:
+    create(engine, gallery)
+    with pytest.raises(CannotPrune, match=r"content_tags counts .* and is built in batches"):
+        prune(
+            engine,
+            "gallery.content_items",
+            DAY_20,
+            tallies=gallery.tallies,
+            by="created_at",
+            freeze=True,
+        )

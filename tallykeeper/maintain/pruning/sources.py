@@ -214,10 +214,12 @@ def _concerned(
         if tally.freezes and freeze:
             continue
         if not pruned_rows.has_table(tally):
+            why = "nor is each of its rows one group, which could be frozen"
+            if tally.batches is not None:
+                why = "and is built in batches, which go by those rows"
             raise CannotPrune(
                 f"{tally.name} counts {name}, and is not made of counts and sums over its single"
-                f" rows ({_how(tally)}), nor is each of its rows one group, which could be frozen:"
-                " without them it could not be computed any more"
+                f" rows ({_how(tally)}), {why}: without them it could not be computed any more"
             )
         if tally.freezes:
             raise CannotPrune(
