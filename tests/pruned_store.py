@@ -57,6 +57,25 @@ HOURLY = (
     "SELECT date_trunc('hour', at, 'UTC') AS hour, kind, count(*) AS n, sum(cents) AS cents"
     " FROM store.sales GROUP BY 1, 2"
 )
+# Of notes that a foreign key deletes with the sales that they are of.
+NOTED = "SELECT mark % 3 AS third, count(*) AS n, sum(mark) AS marks FROM store.notes GROUP BY 1"
+NOTES = """
+CREATE TABLE store.notes (
+  id int PRIMARY KEY, mark int NOT NULL, sale bigint REFERENCES store.sales ON DELETE CASCADE
+);
+CREATE INDEX ON store.notes (sale);
+INSERT INTO store.notes SELECT n, n, n * 10 FROM generate_series(1, 100) AS n;
+CREATE TABLE public.shadow_notes (LIKE store.notes);
+CREATE FUNCTION public.keep_note() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF current_setting('application_name') LIKE '%pruner%' THEN
+    INSERT INTO public.shadow_notes VALUES (old.id, old.mark, old.sale);
+  END IF;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER keep AFTER DELETE ON store.notes FOR EACH ROW EXECUTE FUNCTION public.keep_note()
+"""
+NOTES_EVER = "(SELECT * FROM store.notes UNION ALL SELECT * FROM public.shadow_notes) AS s"
 # What a tally counts: the rows that are there, and those that were pruned.
 EVER = "(SELECT * FROM store.sales UNION ALL SELECT * FROM public.shadow) AS s"
 
@@ -116,11 +135,28 @@ def install(engine: Engine, execute: Callable[..., None]) -> System:
     return store
 
 
+def system_with_notes() -> System:
+    """The same, and a tally of notes that go with their sales."""
+    return system().with_tallies([SelectTally("store.noted", select=NOTED)])
+
+
+def install_with_notes(engine: Engine, execute: Callable[..., None]) -> System:
+    """The same with notes of each tenth sale, which go with it."""
+    install(engine, execute)
+    execute(engine, NOTES)
+    store = system_with_notes()
+    migrate(engine, [store])
+    for tally in store.tallies:
+        refresh(engine, tally)
+    return store
+
+
 def wrong(tally: Tally) -> str:
     """A query of the rows in which the live view is not what the SELECT returns of all rows ever.
 
     The derived table with what is pending is what the live view shows.
     """
-    wanted = SELECTS.get(tally.table.name, HOURLY).replace("store.sales", EVER)
+    named = {"hourly": HOURLY, "noted": NOTED, **SELECTS}[tally.table.name]
+    wanted = named.replace("store.sales", EVER).replace("store.notes", NOTES_EVER)
     there = f"SELECT {', '.join(tally.columns)} FROM {tally.live_name}"
     return f"(({there}) EXCEPT ALL ({wanted})) UNION ALL (({wanted}) EXCEPT ALL ({there}))"

@@ -23,6 +23,18 @@ SHOPS = (
     "INSERT INTO store.shops VALUES ({few}, 'west') ON CONFLICT (shop) DO UPDATE SET region = NULL",
     "UPDATE store.shops SET region = 'east' WHERE shop = {few} % 5",
 )
+NOTES = (
+    "INSERT INTO store.notes SELECT {n}, {few}, max(id) FROM store.sales WHERE id <= {n}"
+    " ON CONFLICT (id) DO UPDATE SET mark = excluded.mark, sale = excluded.sale",
+    "UPDATE store.notes SET mark = mark + 1 WHERE id % 40 = {few}",
+    "DELETE FROM store.notes WHERE id % 40 = {few}",
+)
+CASCADES = Store(
+    pruned_store.system_with_notes,
+    pruned_store.install_with_notes,
+    pruned_store.wrong,
+    (*SALES, *RETURNS, *NOTES),
+)
 SUMS = Store(pruned_store.system, pruned_store.install, pruned_store.wrong, (*SALES, *RETURNS))
 # Groups of days that are never pruned go on.
 GROUPS = Store(
@@ -37,6 +49,8 @@ GROUPS = Store(
 pytestmark = [pytest.mark.concurrency, pytest.mark.slow]
 
 
-@pytest.mark.parametrize("store", [SUMS, GROUPS], ids=["sums", "groups"])
+@pytest.mark.parametrize(
+    "store", [SUMS, GROUPS, CASCADES], ids=["sums", "groups", "what goes with rows"]
+)
 def test_every_snapshot_is_right_whatever_is_killed(engine: Engine, store: Store) -> None:
     Scene(engine, store, SNAPSHOTS).run()
