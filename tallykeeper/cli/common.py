@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,12 @@ def say(sentence: str) -> None:
     """Print a line for people; nothing where the command prints JSON."""
     if not click.get_current_context().params.get("as_json"):
         click.echo(sentence)
+
+
+def telling() -> Callable[[str], object]:
+    """What says lines of progress, on standard error; nothing with -q. For any thread."""
+    quiet = click.get_current_context().meta.get(QUIET)
+    return (lambda _: None) if quiet else partial(click.echo, err=True)
 
 
 @contextmanager

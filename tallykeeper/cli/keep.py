@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
-from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -24,6 +23,7 @@ from tallykeeper.cli.common import (
     names_given,
     open_database,
     say,
+    telling,
 )
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from tallykeeper import Status, Tally
     from tallykeeper.maintain.verify import Progress as VerifyProgress
 
-_tell = partial(click.echo, err=True)
 # An hour is named in UTC, as `tally verify` names it.
 day = click.DateTime(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M%z"])
 
@@ -64,7 +63,7 @@ def migrate(with_sources: bool, move_aside: bool, dry_run: bool, as_json: bool) 
     from tallykeeper.installation.migrate import migrate as run
 
     engine = open_database()
-    with meanwhile("migrate", _tell):
+    with meanwhile("migrate", telling()):
         result = run(engine, with_sources=with_sources, move_aside=move_aside, dry_run=dry_run)
     for sentence in result.done:
         say(sentence)
@@ -235,7 +234,7 @@ def refresh(names: Sequence[str], changed: bool, as_json: bool) -> int:
             say(f"{system.name}: {done}")
     for each in wanted:
         try:
-            with meanwhile(f"{each.name}: refresh", _tell):
+            with meanwhile(f"{each.name}: refresh", telling()):
                 result = run(engine, each)
             with engine.connect() as connection:
                 held = quarantine.held(connection, each)
@@ -314,7 +313,7 @@ def rebuild(
         result = rebuild_keys(engine, each, wanted)
     else:
         whole = last_seconds(engine, each) if start is None and end is None else None
-        with meanwhile(f"{each.name}: computing it anew", _tell, whole):
+        with meanwhile(f"{each.name}: computing it anew", telling(), whole):
             result = run(engine, each, _moment(each, start), _moment(each, end))
     if as_json:
         emit(tallies=[result])
@@ -401,13 +400,13 @@ def verify(names: Sequence[str], changed: bool, as_json: bool) -> int:
     from tallykeeper.operations.differences import record
 
     engine = open_database()
-    results = []
+    results, tell = [], telling()
 
     for each in named(engine, names, changed=changed):
         left = Remaining()
 
         def show(progress: VerifyProgress, left: Remaining = left) -> None:
-            click.echo(verifying_line(progress, left), err=True)
+            tell(verifying_line(progress, left))
 
         results.append(run(engine, each, on_progress=show))
         with engine.begin() as connection:

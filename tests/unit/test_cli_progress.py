@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import time
 
+import click
 import pytest
+from click.testing import CliRunner
 
+from tallykeeper.cli.common import telling, with_verbosity
 from tallykeeper.cli.output.progress import Remaining, meanwhile
 
 
@@ -53,3 +56,13 @@ def test_short_work_says_nothing() -> None:
     with meanwhile("work", lines.append):
         pass
     assert lines == []
+
+
+@pytest.mark.parametrize(("options", "said"), [((), "so far\n"), (("-q",), "")])
+def test_quiet_commands_tell_nothing(options: tuple[str, ...], said: str) -> None:
+    @click.command()
+    def work() -> None:
+        telling()("so far")
+
+    done = CliRunner().invoke(with_verbosity(work), options)
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "", said)

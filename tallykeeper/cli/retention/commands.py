@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tallykeeper.cli.common import INTERRUPTED, complain, example, named, open_database
+from tallykeeper.cli.common import INTERRUPTED, complain, example, named, open_database, telling
 from tallykeeper.cli.output.progress import Remaining
 
 if TYPE_CHECKING:
@@ -99,13 +99,12 @@ def prune(
 
 def _showing() -> Callable[[PruneProgress], None]:
     """Says how far it is, and how long the rest of a source takes, one source after another."""
-    left = Remaining()
+    left, tell = Remaining(), telling()
 
     def show(done: PruneProgress) -> None:
         nonlocal left
         rest = left(done.rows, done.total)
-        said = f"{done.source}: {done.rows:,} of {done.total:,} rows deleted{rest}"
-        click.echo(said, err=True)
+        tell(f"{done.source}: {done.rows:,} of {done.total:,} rows deleted{rest}")
         if done.rows >= done.total:
             left = Remaining()
 
