@@ -58,10 +58,14 @@ def say(sentence: str) -> None:
         click.echo(sentence)
 
 
-def telling() -> Callable[[str], object]:
-    """What says lines of progress, on standard error; nothing with -q. For any thread."""
+def telling(*, in_terminal: bool = False) -> Callable[[str], object]:
+    """What says lines of progress, on standard error; nothing with -q. For any thread.
+
+    Those that are for who waits `in_terminal` stay out of logs.
+    """
     quiet = click.get_current_context().meta.get(QUIET)
-    return (lambda _: None) if quiet else partial(click.echo, err=True)
+    silent = quiet or (in_terminal and not sys.stderr.isatty())
+    return (lambda _: None) if silent else partial(click.echo, err=True)
 
 
 @contextmanager

@@ -63,7 +63,7 @@ def migrate(with_sources: bool, move_aside: bool, dry_run: bool, as_json: bool) 
     from tallykeeper.installation.migrate import migrate as run
 
     engine = open_database()
-    with meanwhile("migrate", telling()):
+    with meanwhile("migrate", telling(in_terminal=True)):
         result = run(engine, with_sources=with_sources, move_aside=move_aside, dry_run=dry_run)
     for sentence in result.done:
         say(sentence)
@@ -234,7 +234,7 @@ def refresh(names: Sequence[str], changed: bool, as_json: bool) -> int:
             say(f"{system.name}: {done}")
     for each in wanted:
         try:
-            with meanwhile(f"{each.name}: refresh", telling()):
+            with meanwhile(f"{each.name}: refresh", telling(in_terminal=True)):
                 result = run(engine, each)
             with engine.connect() as connection:
                 held = quarantine.held(connection, each)
@@ -313,7 +313,7 @@ def rebuild(
         result = rebuild_keys(engine, each, wanted)
     else:
         whole = last_seconds(engine, each) if start is None and end is None else None
-        with meanwhile(f"{each.name}: computing it anew", telling(), whole):
+        with meanwhile(f"{each.name}: computing it anew", telling(in_terminal=True), whole):
             result = run(engine, each, _moment(each, start), _moment(each, end))
     if as_json:
         emit(tallies=[result])

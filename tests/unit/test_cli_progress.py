@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 import click
@@ -58,11 +59,18 @@ def test_short_work_says_nothing() -> None:
     assert lines == []
 
 
-@pytest.mark.parametrize(("options", "said"), [((), "so far\n"), (("-q",), "")])
-def test_quiet_commands_tell_nothing(options: tuple[str, ...], said: str) -> None:
+@pytest.mark.parametrize(
+    ("options", "is_terminal", "said"),
+    [((), True, "first\nsecond\n"), ((), False, "first\n"), (("-q",), True, "")],
+)
+def test_quiet_commands_tell_nothing_and_logs_little(
+    monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], is_terminal: bool, said: str
+) -> None:
     @click.command()
     def work() -> None:
-        telling()("so far")
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
+        telling()("first")
+        telling(in_terminal=True)("second")
 
     done = CliRunner().invoke(with_verbosity(work), options)
     assert (done.exit_code, done.stdout, done.stderr) == (0, "", said)
