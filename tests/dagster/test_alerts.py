@@ -17,7 +17,7 @@ from tallykeeper.database.sql import CLAIM_WRITING
 from tallykeeper.operations import delivery
 from tallykeeper.settings import SettingError
 from tests.dagster.location import Location
-from tests.dagster.watching import Log, all_incidents, evaluated, look
+from tests.dagster.watching import Log, all_incidents, evaluated, look, look_over
 from tests.webhook import Webhook, webhook
 
 BREAK = "UPDATE media.daily_contributions SET count = 7 WHERE date = '2025-06-02Z'"
@@ -35,9 +35,7 @@ def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Webhook]:
 
 @pytest.fixture
 def quiet(location: Location) -> Location:
-    """All that other tests left in the instance's log was processed, and is forgotten."""
-    look(location)
-    location.execute("DELETE FROM tallykeeper.incidents")
+    look_over(location)
     return location
 
 

@@ -30,7 +30,7 @@ from tallykeeper.dagster.alerting.sensor_cursor import Memory
 from tallykeeper.database.sql import CLAIM_WRITING
 from tallykeeper.faults.incidents import Incident
 from tests.dagster.location import Location
-from tests.dagster.watching import all_incidents, look
+from tests.dagster.watching import all_incidents, look, look_over
 from tests.webhook import Webhook, webhook
 
 HOURLY = "media_hourly"
@@ -78,9 +78,7 @@ class Daemon:
 
 @pytest.fixture
 def quiet(location: Location) -> Location:
-    """All that other tests left in the instance's log was processed, and is forgotten."""
-    look(location)
-    location.execute("DELETE FROM tallykeeper.incidents")
+    look_over(location)
     return location
 
 

@@ -22,7 +22,7 @@ from tallykeeper.dagster.code_location import assets_of
 from tallykeeper.dagster.partitions import daily, today
 from tallykeeper.database.sql import CLAIM_WRITING
 from tests.dagster.location import Location, Metadata, Ran, days_ago
-from tests.templates import migrated
+from tests.templates import fill, migrated
 
 NAME = "fediverse"
 PROCESSED = [table.name for table in system.processed]
@@ -31,6 +31,22 @@ NOW = datetime.now(UTC)
 
 @pytest.fixture
 def fediverse(instance: dg.DagsterInstance, engine: Engine) -> Location:
+    return received(instance, engine)
+
+
+@pytest.fixture
+def built(instance: dg.DagsterInstance, engine: Engine) -> Location:
+    """The same after an hourly run, which is done once: the others copy its database."""
+
+    def build(original: Engine) -> None:
+        assert received(instance, original).hourly(NAME).failures() == []
+        original.dispose()
+
+    fill(engine, "fediverse_built", build)
+    return Location(instance, engine, [assets_of(system, daily())])
+
+
+def received(instance: dg.DagsterInstance, engine: Engine) -> Location:
     """One instance with an hour of a trending hashtag, and a day of an everyday one."""
     migrated(engine, system)
     location = Location(instance, engine, [assets_of(system, daily())])
@@ -41,12 +57,6 @@ def fediverse(instance: dg.DagsterInstance, engine: Engine) -> Location:
         minutes = timedelta(minutes=5 * n)
         say(location, "update", status(200 + n, NOW - minutes, "Everyday", "News", account=n))
     return location
-
-
-@pytest.fixture
-def built(fediverse: Location) -> Location:
-    assert fediverse.hourly(NAME).failures() == []
-    return fediverse
 
 
 def status(number: int, at: datetime, *tags: str, account: int = 1) -> dict[str, Any]:
