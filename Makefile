@@ -50,8 +50,8 @@ test-engine: $(READY) ## tests of the engine on schemas of its own: 3 minutes
 test-systems: $(READY) ## tests of the four systems: 6 minutes; SYSTEM=gallery for one
 	@$(PYTEST) tests/systems/$(SYSTEM) $(ARGS)
 
-test-slow: $(READY) ## tests that take more than about ten seconds each: 15 minutes
-	@$(PYTEST) -m slow $(ARGS)
+test-slow: $(READY) ## tests that take more than about ten seconds each, with all snapshots and kills: 20 minutes
+	@TALLY_TEST_LONG=1 $(PYTEST) -m slow $(ARGS)
 
 coverage: $(READY) ## all tests, and which lines none of them ran: half as long again as `test`
 	@rm -f .coverage .coverage.*

@@ -14,6 +14,14 @@ import pytest
 from tests.concurrency.server import Server
 
 
+def share(number: int) -> int:
+    """All of them by `make test-slow`; a third, rounded up, where all tests are run.
+
+    For numbers of snapshots and kills: each is another throw of the same dice.
+    """
+    return number if os.environ.get("TALLY_TEST_LONG") else -(-number // 3)
+
+
 def new_seed() -> str:
     """What all randomness follows from: TALLY_TEST_SEED, or another every time."""
     return os.environ.get("TALLY_TEST_SEED") or secrets.token_hex(4)

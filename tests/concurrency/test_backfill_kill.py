@@ -24,15 +24,15 @@ from sqlalchemy.pool import NullPool
 from assets.gallery.tallies import content_tags, system
 from tallykeeper import backfill, capture_faults, refresh, verify
 from tests import gallery
-from tests.concurrency.conftest import new_seed
+from tests.concurrency.conftest import new_seed, share
 from tests.concurrency.harness import processes
 from tests.concurrency.ledger import reconnected
 from tests.concurrency.server import Server, connect, for_sqlalchemy
 from tests.gallery import JUNCTION, built, differing, require_each_batch_once
 from tests.integration.support import create, execute, rows, scalar
 
-KILLED_BACKFILLS = 14
-KILLED_SERVERS = 6
+KILLED_BACKFILLS = share(14)
+KILLED_SERVERS = share(6)
 ITEMS = 2_500
 BATCH_ROWS = 150
 WRITERS = 2

@@ -26,7 +26,7 @@ from assets.fediverse.processing.batches import process
 from assets.fediverse.replay import verify_log
 from assets.fediverse.tallies import system
 from tallykeeper import refresh, verify
-from tests.concurrency.conftest import new_seed
+from tests.concurrency.conftest import new_seed, share
 from tests.concurrency.harness import processes
 from tests.concurrency.ledger import reconnected
 from tests.concurrency.server import Server, connect, for_sqlalchemy
@@ -40,8 +40,8 @@ from tests.fediverse_events import (
 )
 from tests.integration.support import create, execute, rows
 
-KILLED_PROCESSORS = 40
-KILLED_SERVERS = 10
+KILLED_PROCESSORS = share(40)
+KILLED_SERVERS = share(10)
 EVENTS = 1_500
 POSTS = 60
 APPENDERS = 2

@@ -1,7 +1,8 @@
-"""kill -9, of the process that refreshes and of PostgreSQL itself, at random moments, 100 times.
+"""kill -9, of the process that refreshes and of PostgreSQL itself, at random moments.
 
-Meanwhile writers work, some keeping a ledger of what the server said is committed. After every kill
-the oracle holds; at the end the derived tables are what the ledgers add up to.
+100 times by `make test-slow`, a third of them where all tests are run. Meanwhile writers work, some
+keeping a ledger of what the server said is committed. After every kill the oracle holds; at the end
+the derived tables are what the ledgers add up to.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from tallykeeper import Tally, rebuild, refresh, verify
-from tests.concurrency.conftest import new_seed
+from tests.concurrency.conftest import new_seed, share
 from tests.concurrency.harness import processes
 from tests.concurrency.ledger import Account, LedgerWriter, reconnected
 from tests.concurrency.server import Server, connect, for_sqlalchemy
@@ -31,8 +32,8 @@ from tests.concurrency.subjects import SUBJECTS
 from tests.concurrency.writers import Writer
 from tests.oracle import Oracle, look, settle
 
-KILLED_REFRESHERS = 70
-KILLED_SERVERS = 30
+KILLED_REFRESHERS = share(70)
+KILLED_SERVERS = share(30)
 LEDGERS = 2
 # So many files that a rebuild takes its time: a kill should hit it.
 FILES_BEFORE = 8_000

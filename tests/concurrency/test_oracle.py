@@ -1,7 +1,7 @@
 """Writers, refreshes, rebuilds, verifies and live reads at once: no snapshot may be wrong.
 
-More than 2,000 snapshots in all, over fourteen subjects. Then the same with captures that are wrong
-on purpose: the same run must notice.
+More than 2,000 snapshots in all, over fourteen subjects, by `make test-slow`; a third of them where
+all tests are run. Then the same with captures that are wrong on purpose: the same run must notice.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import create_engine
 
-from tests.concurrency.conftest import new_seed
+from tests.concurrency.conftest import new_seed, share
 from tests.concurrency.fediverse_writes import PROCESSED, REPLAYED, VERIFIED
 from tests.concurrency.harness import INTERRUPTED, NotEnough, Plan, run
 from tests.concurrency.server import for_sqlalchemy
@@ -34,9 +34,9 @@ SNAPSHOTS = {
     "fediverse by hand": 120,
     "classroom": 150,
 }
-REFRESHES = 60
+REFRESHES = share(60)
 # Of a subject that has more to do than that.
-FEWER_REFRESHES = 30
+FEWER_REFRESHES = share(30)
 # Far more than it takes; that a slow machine sees enough matters more than when.
 SECONDS = 120.0
 # Sooner or later a wrong capture shows; a run that saw so much without noticing is blind.
@@ -63,16 +63,17 @@ def test_the_subjects_together_are_seen_in_at_least_two_thousand_snapshots() -> 
 def test_no_snapshot_is_wrong_while_writers_refreshes_and_verifies_work(
     subject: str, database: Callable[[str], str]
 ) -> None:
+    snapshots = share(SNAPSHOTS[subject])
     seen = run(
         Plan(
             subject=subject,
             url=prepared(database, subject),
             seed=new_seed(),
-            snapshots=SNAPSHOTS[subject],
+            snapshots=snapshots,
             refreshes=FEWER_REFRESHES if SUBJECTS[subject].keep_up else REFRESHES,
             seconds=SECONDS,
             kinds=_all_kinds(subject),
-            at_least=_what_matters(SNAPSHOTS[subject]),
+            at_least=_what_matters(snapshots),
         )
     )
     assert seen.counts["given up"] <= seen.counts["refreshes"] / 20, seen
