@@ -22,21 +22,16 @@ from typing import Any
 
 from sqlalchemy import (
     ARRAY,
-    DDL,
     Column,
     Connection,
     Date,
     DateTime,
-    Index,
     Integer,
     MetaData,
-    PrimaryKeyConstraint,
     Select,
     SmallInteger,
     Table,
-    event,
     func,
-    literal_column,
     select,
 )
 from sqlalchemy import Text as TextType
@@ -61,7 +56,7 @@ from tallykeeper.declarations.tally import (
 from tallykeeper.declarations.windows import Windows
 from tallykeeper.errors import DeclarationError, NotInstalled
 from tallykeeper.faults import quarantine
-from tallykeeper.select import plan_json
+from tallykeeper.select import plan_json, tables
 from tallykeeper.select.column_types import INCOMPARABLE, column_type
 from tallykeeper.select.outline import outline
 from tallykeeper.select.plan import (
@@ -82,7 +77,6 @@ from tallykeeper.strategies.counts_and_sums import CountsAndSums
 
 # Tallies share the tables of their metadata, whichever thread binds one of them.
 _BINDING = RLock()
-_REPLICATED = DDL("ALTER TABLE %(fullname)s REPLICA IDENTITY FULL")
 
 
 class SelectTally(Tally):
@@ -130,8 +124,8 @@ class SelectTally(Tally):
                 " 'shop.revenue_daily'"
             )
         self._select = None if isinstance(select, str) else select
-        tables = () if self._select is None else visitors.iterate(self._select)
-        self._declared = {(t.schema, t.name): t for t in tables if isinstance(t, Table)}
+        named = () if self._select is None else visitors.iterate(self._select)
+        self._declared = {(t.schema, t.name): t for t in named if isinstance(t, Table)}
         text = select if isinstance(select, str) else sql.render(select)
         self.text = text.strip().rstrip(";").strip()
         self.given_key = tuple(key) if key is not None else None
@@ -219,16 +213,14 @@ class SelectTally(Tally):
     def enter(self, metadata: MetaData) -> None:
         if self.table.metadata is not metadata and self._own_table is None:
             self.table = self._derived_table(metadata, self.table.name)
-            for column in self._derived_columns():
-                self.table.append_column(column)
-            self._add_key()
-            self._add_indexes()
+            if self._plan is not None:
+                self._fill_table(self._plan)
         if any(source.metadata is not metadata for source in self.sources):
             self.sources = tuple(
                 self._source(metadata, source.schema, source.name) for source in self.sources
             )
             if self._plan is not None:
-                self._complete_sources(self._plan)
+                tables.complete_sources(self.sources, self._plan)
 
     def bind(self, connection: Connection) -> None:
         columns = select_plans.c
@@ -280,13 +272,15 @@ class SelectTally(Tally):
             self.key = plan.key or (COPY,)
         self.measures = tuple(n for n in self._output if n not in self.key)
         self._relevant.clear()
-        self._rebuild_table()
+        if self._own_table is None:
+            self.table = self._derived_table(self.table.metadata, self.table.name)
+        self._fill_table(plan)
         self._find_time_key()
         metadata = self.table.metadata
         names = dict.fromkeys((c.schema, c.table) for c in plan.captured)
         known = {(s.schema or "public", s.name): s for s in self.sources}
         self.sources = tuple(known[n] if n in known else self._source(metadata, *n) for n in names)
-        self._complete_sources(plan)
+        tables.complete_sources(self.sources, plan)
         self._check_bound()
         self._sum_up(plan)
 
@@ -766,82 +760,19 @@ class SelectTally(Tally):
         columns = () if self._plan is not None else (Column(n, NullType()) for n in self._output)
         return Table(name, metadata, *columns, schema=self._schema)
 
-    def _rebuild_table(self) -> None:
-        if self._own_table is None:
-            self.table = self._derived_table(self.table.metadata, self.table.name)
-        for column in self._derived_columns():
+    def _fill_table(self, plan: Plan) -> None:
+        for column in tables.columns_of(plan, numbered=self.is_numbered):
             if column.name not in self.table.c:
                 self.table.append_column(column)
         if self._own_table is None:
-            self._add_key()
-            self._add_indexes()
-
-    def _derived_columns(self) -> list[Column[Any]]:
-        if self._plan is None:
-            return []
-        columns: list[Column[Any]] = [
-            # A key of one integer would be numbered by PostgreSQL.
-            Column(c.name, column_type(c.type), nullable=c.nullable, autoincrement=False)
-            for c in self._plan.columns
-        ]
-        if self.is_numbered:
-            comment = "numbers equal rows"
-            columns.append(
-                Column(COPY, Integer, nullable=False, autoincrement=False, comment=comment)
-            )
-        return columns
-
-    def _add_key(self) -> None:
-        """A primary key, or where nulls belong in it a unique index in which they are equal."""
-        if self._plan is None:
-            return
-        columns = [self.table.c[n] for n in self.key]
-        if self._plan.is_bag:
-            # An index of whole rows has no room for long ones; the engine alone numbers them.
-            Index(sql.shortened(f"{self.table.name}_rows"), literal_column(self._hash("")))
-            event.listen(self.table, "after_create", _REPLICATED)
-            return
-        if not any(c.nullable for c in columns):
-            self.table.append_constraint(PrimaryKeyConstraint(*columns))
-            return
-        name = sql.shortened(f"{self.table.name}_key")
-        Index(name, *columns, unique=True, postgresql_nulls_not_distinct=True)
-        # Under a publication of all tables the engine's own changes of it would fail.
-        event.listen(self.table, "after_create", _REPLICATED)
-
-    def _add_indexes(self) -> None:
-        """Those that the declaration names; of columns that there are not, nothing."""
-        for names in self._indexes:
-            if self._plan is not None and set(names) <= set(self.table.c.keys()):
-                name = sql.shortened(f"{self.table.name}_{'_'.join(names)}")
-                Index(name, *(self.table.c[n] for n in names))
-
-    def _complete_sources(self, plan: Plan) -> None:
-        """Give the sources those of the captured columns that nobody declared."""
-        for source in self.sources:
-            named = (source.schema or "public", source.name)
-            known = {column.name for column in source.c}
-            for each in plan.captured:
-                if (each.schema, each.table) != named:
-                    continue
-                for column in each.columns:
-                    if column.name not in known:
-                        source.append_column(Column(column.name, column_type(column.type)))
+            tables.add_key(self.table, self.key, self._hash("") if plan.is_bag else None)
+            tables.add_indexes(self.table, self._indexes)
 
     def _source(self, metadata: MetaData, schema: str | None, name: str) -> Table:
         """The table of that name: the SELECT's own, or the metadata's, else a new one in it."""
         if (schema, name) in self._declared:
             return self._declared[schema, name]
-        if schema is None:
-            alike = [table for table in metadata.tables.values() if table.name == name]
-            if len(alike) == 1:
-                return alike[0]
-            schema = metadata.schema
-        key = name if schema is None or schema == "public" else f"{schema}.{name}"
-        found = metadata.tables.get(key)
-        if found is None:
-            found = metadata.tables.get(f"{schema or 'public'}.{name}")
-        return found if found is not None else Table(name, metadata, schema=schema or "public")
+        return tables.source_of(metadata, schema, name)
 
     def _not_installed(self, why: str) -> NotInstalled:
         return NotInstalled(f"{self.name}: {why}; run `tally migrate`")

@@ -30,6 +30,7 @@ from tallykeeper.installation.migrate import migrate
 from tallykeeper.reads.exports import tally_frame
 from tallykeeper.reads.grouping import grouped
 from tallykeeper.reads.rows import tally_rows
+from tallykeeper.select.plan import Plan
 from tests.integration.support import execute, rows, scalar
 from tests.select.support import ORDERS, differences
 
@@ -254,13 +255,13 @@ def test_threads_bind_one_tally_at_once(orders: Engine, monkeypatch: pytest.Monk
     system, _ = shop()
     migrate(orders, [system])
     _, tally = shop()
-    rebuild_table = SelectTally._rebuild_table
+    fill_table = SelectTally._fill_table
 
-    def slowly(tally: SelectTally) -> None:
+    def slowly(tally: SelectTally, plan: Plan) -> None:
         time.sleep(0.2)
-        rebuild_table(tally)
+        fill_table(tally, plan)
 
-    monkeypatch.setattr(SelectTally, "_rebuild_table", slowly)
+    monkeypatch.setattr(SelectTally, "_fill_table", slowly)
 
     def read() -> list[dict[str, object]]:
         with orders.connect() as connection:

@@ -1,0 +1,94 @@
+"""The tables of a SELECT as SQLAlchemy has them: the derived one by its plan, and its sources.
+
+They are in the metadata of the system, beside those that are declared by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import (
+    DDL,
+    Column,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    event,
+    literal_column,
+)
+
+from tallykeeper.database import sql
+from tallykeeper.select.column_types import column_type
+from tallykeeper.select.plan import COPY, Plan
+
+_REPLICATED = DDL("ALTER TABLE %(fullname)s REPLICA IDENTITY FULL")
+
+
+def columns_of(plan: Plan, *, numbered: bool) -> list[Column[Any]]:
+    """The derived table's columns; `numbered`: equal rows are told apart by a number."""
+    columns: list[Column[Any]] = [
+        # A key of one integer would be numbered by PostgreSQL.
+        Column(c.name, column_type(c.type), nullable=c.nullable, autoincrement=False)
+        for c in plan.columns
+    ]
+    if numbered:
+        comment = "numbers equal rows"
+        columns.append(Column(COPY, Integer, nullable=False, autoincrement=False, comment=comment))
+    return columns
+
+
+def add_key(table: Table, key: Sequence[str], whole_row: str | None) -> None:
+    """A primary key, or where nulls belong in it a unique index in which they are equal.
+
+    `whole_row` is SQL for the hash of a row, where whole rows are the key.
+    """
+    if whole_row is not None:
+        # An index of whole rows has no room for long ones; the engine alone numbers them.
+        Index(sql.shortened(f"{table.name}_rows"), literal_column(whole_row))
+        event.listen(table, "after_create", _REPLICATED)
+        return
+    columns = [table.c[n] for n in key]
+    if not any(c.nullable for c in columns):
+        table.append_constraint(PrimaryKeyConstraint(*columns))
+        return
+    name = sql.shortened(f"{table.name}_key")
+    Index(name, *columns, unique=True, postgresql_nulls_not_distinct=True)
+    # Under a publication of all tables the engine's own changes of it would fail.
+    event.listen(table, "after_create", _REPLICATED)
+
+
+def add_indexes(table: Table, indexes: Iterable[Sequence[str]]) -> None:
+    """Those that the declaration names; of columns that there are not, nothing."""
+    for names in indexes:
+        if set(names) <= set(table.c.keys()):
+            name = sql.shortened(f"{table.name}_{'_'.join(names)}")
+            Index(name, *(table.c[n] for n in names))
+
+
+def source_of(metadata: MetaData, schema: str | None, name: str) -> Table:
+    """The table of that name in the metadata, made there without columns where it is not."""
+    if schema is None:
+        alike = [table for table in metadata.tables.values() if table.name == name]
+        if len(alike) == 1:
+            return alike[0]
+        schema = metadata.schema
+    key = name if schema is None or schema == "public" else f"{schema}.{name}"
+    found = metadata.tables.get(key)
+    if found is None:
+        found = metadata.tables.get(f"{schema or 'public'}.{name}")
+    return found if found is not None else Table(name, metadata, schema=schema or "public")
+
+
+def complete_sources(sources: Iterable[Table], plan: Plan) -> None:
+    """Give the sources those of the captured columns that nobody declared."""
+    for source in sources:
+        named = (source.schema or "public", source.name)
+        for each in plan.captured:
+            if (each.schema, each.table) != named:
+                continue
+            for column in each.columns:
+                if column.name not in source.c:
+                    source.append_column(Column(column.name, column_type(column.type)))
