@@ -7,13 +7,25 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from sqlalchemy import Engine, MetaData
+from sqlalchemy import (
+    Column,
+    DateTime,
+    Engine,
+    ForeignKey,
+    Integer,
+    MetaData,
+    Table,
+    func,
+    select,
+)
 
 from assets.gallery.tallies import system as gallery
 from tallykeeper import (
     CannotPrune,
+    Capture,
     DoesNotFit,
     Pruned,
+    RecomputedTally,
     SelectTally,
     System,
     Tally,
@@ -302,3 +314,36 @@ def test_a_tally_that_is_built_in_batches_is_not_frozen(engine: Engine) -> None:
             by="created_at",
             freeze=True,
         )
+
+
+def test_groups_that_a_foreign_key_deletes_are_not_frozen(engine: Engine) -> None:
+    metadata = MetaData(schema="yard")
+    yards = Table("yards", metadata, Column("id", Integer, primary_key=True))
+    cars = Table(
+        "cars",
+        metadata,
+        Column("id", Integer, primary_key=True),
+        Column("yard", Integer, nullable=False),
+        Column("at", DateTime(timezone=True), nullable=False),
+    )
+    latest = Table(
+        "latest",
+        metadata,
+        Column("yard", ForeignKey(yards.c.id, ondelete="CASCADE"), primary_key=True),
+        Column("at", DateTime(timezone=True)),
+    )
+    tally = RecomputedTally(
+        system="yard",
+        table=latest,
+        key=["yard"],
+        measures=["at"],
+        captures=[Capture(source=cars, key=lambda car: {"yard": car.yard})],
+        aggregate=lambda scope: (
+            select(cars.c.yard, func.max(cars.c.at).label("at"))
+            .where(*scope(yard=cars.c.yard))
+            .group_by(cars.c.yard)
+        ),
+    )
+    create(engine, System("yard", metadata, [tally]))
+    with pytest.raises(CannotPrune, match=r"foreign key of yard.latest to yard.yards deletes"):
+        prune(engine, "yard.cars", DAY_20, tallies=[tally], freeze=True)

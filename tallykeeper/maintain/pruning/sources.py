@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Table, case, func, select, text
 
 from tallykeeper.catalog.state import prunings, stands_on
 from tallykeeper.database import sql
-from tallykeeper.declarations.tally import Tally
+from tallykeeper.declarations.tally import CHANGES, Tally
 from tallykeeper.errors import CannotPrune
 from tallykeeper.select.tally import SelectTally
 from tallykeeper.strategies import pruned_rows
@@ -107,6 +107,16 @@ def tables_of(connection: Connection, tally: Tally, name: str) -> list[Table]:
     ).scalars()
     wanted = set(is_it)
     return [source for source in tally.sources if sql.name_of(source) in wanted]
+
+
+def _require_to_stay(tally: Tally) -> None:
+    """Raise CannotPrune where a foreign key would delete or change rows of frozen groups."""
+    for key in tally.table.foreign_keys:
+        if {key.ondelete, key.onupdate} & CHANGES:
+            raise CannotPrune(
+                f"the foreign key of {tally.name} to {sql.name_of(key.column.table)} deletes or"
+                " changes its rows, so groups of it cannot be frozen; let it restrict"
+            )
 
 
 def number_of_rows(connection: Connection, source: Source) -> int:
@@ -212,6 +222,7 @@ def _concerned(
     for tally in found:
         tally.bind(connection)
         if tally.freezes and freeze:
+            _require_to_stay(tally)
             continue
         if not pruned_rows.has_table(tally):
             why = "nor is each of its rows one group, which could be frozen"
