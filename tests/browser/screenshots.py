@@ -271,6 +271,29 @@ def _listing(size: tuple[int, int], scheme: Literal["light", "dark"]) -> Callabl
     return view
 
 
+def _documentation(size: tuple[int, int], scheme: Literal["light", "dark"]) -> Callable[..., Page]:
+    """The first page of the documentation, as `make docs` builds it."""
+
+    def view(browser: Browser, base: str) -> Page:
+        page = browser.new_page(color_scheme=scheme, viewport={"width": size[0], "height": size[1]})
+        page.goto(f"{base}/index.html")
+        page.get_by_role("heading", level=1).wait_for()
+        return page
+
+    return view
+
+
+@contextmanager
+def documentation() -> Iterator[str]:
+    """Build the documentation; returns its address."""
+    with tempfile.TemporaryDirectory() as folder:
+        mkdocs = Path(sys.executable).with_name("mkdocs")
+        command = [mkdocs, "build", "--quiet", "--strict", "--site-dir", folder]
+        quiet = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+        subprocess.run(command, cwd=Path(__file__).parents[2], env=quiet, check=True)
+        yield f"file://{folder}"
+
+
 PICTURES = {
     "ui-systems.png": systems,
     "ui-graph.png": graph,
@@ -294,13 +317,25 @@ OF_SERVICE = {
     "tallies-phone-light.png": _listing((390, 844), "light"),
     "tallies-phone-dark.png": _listing((390, 844), "dark"),
 }
+OF_SITE = {
+    "site-desk-light.png": _documentation((1280, 800), "light"),
+    "site-desk-dark.png": _documentation((1280, 800), "dark"),
+    "site-phone-light.png": _documentation((390, 844), "light"),
+    "site-phone-dark.png": _documentation((390, 844), "dark"),
+}
 # The UI draws its plots and curves in after its texts.
 SETTLE_MILLISECONDS = 1_500
 
 
 def main() -> None:
     """Take all pictures anew, or those that are named."""
-    wanted = sys.argv[1:] or [*PICTURES, *OF_SERVICE]
+    wanted = sys.argv[1:] or [*PICTURES, *OF_SERVICE, *OF_SITE]
+    of_site = {name: view for name, view in OF_SITE.items() if name in wanted}
+    if of_site:
+        with documentation() as base, chromium() as browser:
+            _take(browser, base, of_site)
+    if not set(wanted) - set(OF_SITE):
+        return
     # A short name: the socket's path has a limit.
     with tempfile.TemporaryDirectory(prefix="tally-") as home:
         environment = clean(TALLY_HOME=home)

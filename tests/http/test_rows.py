@@ -498,6 +498,7 @@ def test_over_http_rows_are_found_by_the_columns_of_the_key(client: Client) -> N
             "windows": "day",
         },
         "address": "/api/tallies/well/hours",
+        "ui_url": None,
     }
     address = "/api/tallies/well/hours?place=5&place=6&start=2026-01-01&end=2026-01-01T01:00Z"
     answer = client.get(f"{address}&columns=place,visits&order=-place&limit=1")
