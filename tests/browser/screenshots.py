@@ -288,7 +288,7 @@ def documentation() -> Iterator[str]:
     """Build the documentation; returns its address."""
     with tempfile.TemporaryDirectory() as folder:
         mkdocs = Path(sys.executable).with_name("mkdocs")
-        command = [mkdocs, "build", "--quiet", "--strict", "--site-dir", folder]
+        command = [str(mkdocs), "build", "--quiet", "--strict", "--site-dir", folder]
         quiet = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
         subprocess.run(command, cwd=Path(__file__).parents[2], env=quiet, check=True)
         yield f"file://{folder}"

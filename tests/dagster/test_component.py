@@ -165,6 +165,19 @@ def test_an_asset_follows_conventions_of_dagster(
     found = {(r.file_path, r.line_number) for r in references}
     # Dagster itself adds the defs.yaml.
     assert found == {(str(path), 3), (str(folder / "defs.yaml"), 1)}
+    root = folder.parents[2]
+    in_git = dg.link_code_references_to_git(
+        list(load(folder).assets or ()),
+        "https://github.com/jo/shop",
+        "main",
+        dg.AnchorBasedFilePathMapping(root, "figures"),
+    )
+    key = dg.AssetKey(["tally", "shop", "orders_daily"])
+    (linked,) = (a for a in in_git if isinstance(a, dg.AssetsDefinition) and key in a.keys)
+    metadata = linked.metadata_by_key[key]
+    urls = {r.url for r in metadata["dagster/code_references"].code_references}
+    place = path.relative_to(root).as_posix()
+    assert f"https://github.com/jo/shop/tree/main/figures/{place}#L3" in urls
 
 
 def test_two_databases_in_one_workspace(
