@@ -16,11 +16,11 @@ from sqlalchemy.exc import DBAPIError
 
 from tallykeeper import CannotPrune, System, Tally, TallyBusy, open_engine, prune, rebuild, refresh
 from tallykeeper import verify as compare_all
-from tests.concurrency.conftest import new_seed
+from tests.concurrency.conftest import new_seed, share
 from tests.concurrency.harness import processes
 from tests.integration.support import execute, rows, scalar
 
-KILLS = 5
+KILLS = share(5)
 COMPARISONS = 5
 WRITERS = 3
 SECONDS = 240

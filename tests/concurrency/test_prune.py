@@ -12,9 +12,10 @@ import pytest
 from sqlalchemy import Engine
 
 from tests import frozen_store, pruned_store
+from tests.concurrency.conftest import share
 from tests.concurrency.prune_scene import SALES, Scene, Store
 
-SNAPSHOTS = 500
+SNAPSHOTS = share(500)
 RETURNS = (
     "INSERT INTO store.returns VALUES ({n}, {few} % 4, 3) ON CONFLICT (id) DO UPDATE SET cents = 5",
     "DELETE FROM store.returns WHERE id % 40 = {few}",
