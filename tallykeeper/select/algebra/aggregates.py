@@ -1,8 +1,9 @@
 """What a node stores of the aggregates of a SELECT, and how their values follow from that.
 
 An aggregate is *linear* if it follows from counts and sums, to which each row adds something of its
-own: count, sum and avg, of distinct values too, bool_and and bool_or. Others (min, max, array_agg,
-percentiles) are computed anew for each group that changed, and stored as they are.
+own: count, sum and avg, of distinct values too, variance and stddev, bool_and and bool_or. Others
+(min, max, array_agg, percentiles) are computed anew for each group that changed, and stored as they
+are.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from tallykeeper.select.algebra.relations import COUNT
 
 LOGICAL = ("bool_or", "bool_and", "every")
 INTEGERS = ("smallint", "integer", "bigint")
+SPREADS = ("variance", "var_samp", "var_pop", "stddev", "stddev_samp", "stddev_pop")
 # How often a sum's values were no finite numbers is counted in one column, by powers of this.
 RADIX = "1000000000000000"
 
@@ -127,9 +129,13 @@ def arguments_of(call: exp.Expr) -> list[exp.Expr]:
     if is_zero_sum(call):
         call = call.this
     inner = call.this if isinstance(call, exp.Filter) else call
-    argument = inner.this if isinstance(inner, exp.Sum | exp.Avg) else None
+    argument = inner.this if isinstance(inner, exp.Sum | exp.Avg | exp.Count) else None
+    if _name_of(inner) in SPREADS and len(inner.expressions) == 1:
+        argument = inner.expressions[0]
     if isinstance(argument, exp.Distinct):
-        argument = argument.expressions[0]
+        argument = argument.expressions[0] if len(argument.expressions) == 1 else None
+    elif isinstance(inner, exp.Count):
+        argument = None
     return [argument] if argument is not None else []
 
 
@@ -144,7 +150,7 @@ def _linear(  # noqa: C901
     inner = call.this if is_zero_sum(call) else call
     if isinstance(inner, exp.Filter):
         condition, inner = inner.expression.this, inner.this
-    name = sql_of(inner).partition("(")[0].lower()
+    name = _name_of(inner)
     argument = inner.this
     if isinstance(inner, exp.Anonymous):
         argument = inner.expressions[0] if len(inner.expressions) == 1 else None
@@ -153,6 +159,8 @@ def _linear(  # noqa: C901
         if len(argument.expressions) != 1:
             return f"{name}(DISTINCT ...) of several values"
         argument = argument.expressions[0]
+        if type_of(argument) == "record":
+            return f"{name}(DISTINCT ...) of a row"
     if isinstance(argument, exp.Order):
         argument = argument.this if isinstance(inner, exp.Sum | exp.Avg | exp.Count) else argument
     if isinstance(inner, exp.Count) and (argument is None or isinstance(argument, exp.Star)):
@@ -188,7 +196,13 @@ def _linear(  # noqa: C901
     if isinstance(inner, exp.Sum | exp.Avg):
         assert argument is not None
         return _sum(made, call, inner, argument, type_of(_bare(call)), of, always=always)
+    if name in SPREADS and argument is not None and not distinct:
+        return _spread(made, call, name, argument, type_of(_bare(call)), always=always)
     return f"{name} does not follow from sums"
+
+
+def _name_of(call: exp.Expr) -> str:
+    return sql_of(call).partition("(")[0].lower()
 
 
 def _bare(call: exp.Expr) -> exp.Expr:
@@ -210,21 +224,9 @@ def _sum(
         return f"sums of {type_} are not exact"
     if isinstance(inner, exp.Avg) and type_ == "numeric":
         return "avg of numeric without a scale has digits that depend on all values"
-    wide = "numeric" if is_numeric or type_ == "bigint" else "bigint"
-    finite = argument
+    value: exp.Expr = exp.column(_store(made, _wide(_finite(argument, type_), type_), of))
     if is_numeric:
-        finite = template(
-            "CASE WHEN :x NOT IN ('NaN', 'Infinity', '-Infinity') THEN :x END", x=argument
-        )
-    total = _store(made, template(f"CAST(:x AS {wide})", x=finite), of)
-    value: exp.Expr = exp.column(total)
-    if is_numeric:
-        strange = template(
-            f"CASE :x WHEN 'NaN' THEN 1 WHEN 'Infinity' THEN {RADIX}"
-            f" WHEN '-Infinity' THEN CAST({RADIX} AS numeric) * {RADIX} ELSE 0 END",
-            x=argument,
-        )
-        counted = exp.column(_store(made, template("CAST(:x AS numeric)", x=strange), of))
+        counted = exp.column(_store(made, _strange(argument), of))
         value = template(
             f"CASE WHEN :f = 0 THEN :s WHEN mod(:f, {RADIX}) > 0"
             f" OR (mod(div(:f, {RADIX}), {RADIX}) > 0 AND div(div(:f, {RADIX}), {RADIX}) > 0)"
@@ -243,6 +245,65 @@ def _sum(
         value = template("CASE WHEN :c > 0 THEN :v END", c=seen, v=value)
     made.values[key_of(call)] = value
     return None
+
+
+def _spread(
+    made: Decomposition,
+    call: exp.Expr,
+    name: str,
+    argument: exp.Expr,
+    type_: str,
+    *,
+    always: bool,
+) -> str | None:
+    """Variance or standard deviation, from the number of values, their sum and that of squares."""
+    if type_ not in INTEGERS and not type_.startswith("numeric("):
+        return f"{name} of {type_} has digits that depend on all values"
+    finite = _finite(argument, type_)
+    total = template("CAST(:s AS numeric)", s=exp.column(_store(made, _wide(finite, type_))))
+    squares = template("CAST(:x AS numeric) * CAST(:x AS numeric)", x=finite)
+    seen = exp.column(COUNT if always else _store(made, _present(argument)))
+    numbers = {"c": template("CAST(:c AS numeric)", c=seen), "s": total}
+    spread = template(":c * :q - :s * :s", q=exp.column(_store(made, squares)), **numbers)
+    is_of_all = name.endswith("_pop")
+    value = template(f":v / (:c * {':c' if is_of_all else '(:c - 1)'})", v=spread, **numbers)
+    if name.startswith("stddev"):
+        # The root has as many digits as the variance. It is rounded once more, so it is taken with
+        # so many that they cannot all be nines or zeros behind the last of these.
+        digits = "2 * scale(:v) + length(CAST(trunc(:v) AS text)) + 8"
+        value = template(f"round(sqrt(round(:v, {digits})), scale(:v))", v=value)
+    value = template("CASE WHEN :v > 0 THEN :d ELSE CAST(0 AS numeric) END", v=spread, d=value)
+    if type_ not in INTEGERS:
+        strange = exp.column(_store(made, _strange(argument)))
+        value = template(
+            "CASE WHEN :f = 0 THEN :v ELSE CAST('NaN' AS numeric) END", f=strange, v=value
+        )
+    least = 0 if is_of_all else 1
+    made.values[key_of(call)] = template(f"CASE WHEN :c > {least} THEN :v END", c=seen, v=value)
+    return None
+
+
+def _finite(argument: exp.Expr, type_: str) -> exp.Expr:
+    """The argument where it is a finite number, else null."""
+    if not type_.startswith("numeric"):
+        return argument
+    return template("CASE WHEN :x NOT IN ('NaN', 'Infinity', '-Infinity') THEN :x END", x=argument)
+
+
+def _wide(argument: exp.Expr, type_: str) -> exp.Expr:
+    """The argument as a type that holds sums of it."""
+    wide = "numeric" if type_.startswith("numeric") or type_ == "bigint" else "bigint"
+    return template(f"CAST(:x AS {wide})", x=argument)
+
+
+def _strange(argument: exp.Expr) -> exp.Expr:
+    """A number by whose sum it is known how many values were no finite numbers, and which."""
+    found = template(
+        f"CASE :x WHEN 'NaN' THEN 1 WHEN 'Infinity' THEN {RADIX}"
+        f" WHEN '-Infinity' THEN CAST({RADIX} AS numeric) * {RADIX} ELSE 0 END",
+        x=argument,
+    )
+    return template("CAST(:x AS numeric)", x=found)
 
 
 def _present(argument: exp.Expr) -> exp.Expr:

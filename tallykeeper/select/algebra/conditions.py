@@ -109,7 +109,7 @@ class Conditions(Subqueries):
                 without = (product, *(_negative(p) for p, _ in pairs))
                 cases += [(p, keyed.empty) for p in without]
         else:
-            raise NotLinear("a comparison with ANY or ALL rows of a subquery")
+            raise NotLinear("a subquery of which all rows are looked at: ANY, ALL, ARRAY")
         rows: list[tuple[Product, list[exp.Expr]]] = []
         for case, value in cases:
             rows += self._split(case, _with(expressions, found, value))

@@ -85,13 +85,16 @@ def own_nodes(expression: exp.Expr) -> Iterator[exp.Expr]:
 
 
 def first_subquery(expression: exp.Expr) -> exp.Expr | None:
-    """The first EXISTS, IN (SELECT ...), ANY, ALL or scalar subquery, not inside another."""
+    """The first subquery not inside another, with the EXISTS, IN, ANY or ARRAY that it is of."""
     for node in own_nodes(expression):
         if isinstance(node, exp.Exists | exp.Subquery):
             return node
         if isinstance(node, exp.In) and node.args.get("query") is not None:
             return node
         if isinstance(node, exp.Any | exp.All) and node.find(exp.Query):
+            return node.parent
+        if isinstance(node, exp.Query):
+            # As in ARRAY(SELECT ...): of these there may always be another.
             return node.parent
     return None
 

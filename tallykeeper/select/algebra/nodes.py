@@ -9,12 +9,22 @@ from sqlglot import exp
 
 from tallykeeper.select.algebra import aggregates, uniqueness
 from tallykeeper.select.algebra.expressions import defined, key_of, sql_of, tables_of
-from tallykeeper.select.algebra.relations import COUNT, Bag, Input, Node, NotLinear, Product
+from tallykeeper.select.algebra.relations import (
+    COUNT,
+    Bag,
+    Input,
+    Node,
+    NotLinear,
+    Product,
+    require_followed,
+)
 from tallykeeper.select.plan import Column
 from tallykeeper.select.resolve import Source
 
 # A SELECT with more products than this is maintained as a whole: each is a part of a statement.
 MOST_PRODUCTS = 12
+# Types that no column of a table may have.
+UNSTORED = ("record", "record[]")
 ONE = exp.Literal.number(1)
 # The alias of a query that stands alone in FROM.
 WRAPPED = "tally_q"
@@ -86,6 +96,7 @@ class NodeMaker(ABC):
             expressions = (*each.product.conditions, *each.key, *each.amounts.values())
             if any(not tables_of(e) <= each.product.aliases() for e in expressions):
                 raise NotLinear("a subquery that depends on the outer row by more than equalities")
+            require_followed([*each.key, *each.amounts.values(), *each.product.expressions()])
         names = tuple(f"g{i}" for i in range(len(keys)))
         build = tree.copy()
         build.set("order", None)
@@ -112,6 +123,8 @@ class NodeMaker(ABC):
             if known.build is not None and sql_of(known.build) == text and known.key == key:
                 return known
         types = self.describe(build)
+        if any(type_ in UNSTORED for type_ in types):
+            raise NotLinear("a row without a type of its own, which no table can hold")
         certain = {
             name
             for place, name in enumerate(key)

@@ -11,7 +11,7 @@ and a product changes by each leaf's changes times the other leaves.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sqlglot import exp
@@ -117,6 +117,10 @@ class Product:
         """All aliases that conditions may refer to."""
         return {leaf.alias for leaf in self.leaves} | {e.alias for e in self.expansions}
 
+    def expressions(self) -> list[exp.Expr]:
+        """The conditions, and the functions in FROM."""
+        return [*self.conditions, *(expansion.item for expansion in self.expansions)]
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -141,6 +145,12 @@ class Bag:
         if len(self.arms) == 1 and self.arms[0].product.sign > 0:
             return self.arms[0]
         return None
+
+
+def require_followed(expressions: Iterable[exp.Expr]) -> None:
+    """Raise NotLinear where a subquery is left: no change of its tables would be looked up."""
+    if any(expression.find(exp.Query) for expression in expressions):
+        raise NotLinear("a subquery in an expression")
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,8 @@ class Subqueries(FromItems):
 
     def _keyed(self, query: exp.Query, *, value: bool) -> Keyed:  # noqa: C901
         """A subquery by what it shares with the outer row. Raises NotLinear."""
+        if value and len(query.selects) != 1:
+            raise NotLinear("a subquery of several columns")
         if not isinstance(query, exp.Select) or not self._is_simple(query, value):
             if self._outer_aliases(query):
                 raise NotLinear("a subquery of several levels that depends on the outer row")

@@ -30,6 +30,7 @@ from tallykeeper.select.algebra.relations import (
     Node,
     NotLinear,
     Product,
+    require_followed,
 )
 from tallykeeper.select.algebra.rows import Rows, row_keys
 from tallykeeper.select.syntax import grouping_sets
@@ -43,7 +44,10 @@ class Translation(Rows):
         asked = selected(query)
         before = len(self.nodes)
         try:
-            return self._linear(asked)
+            bag = self._linear(asked)
+            for arm in bag.arms:
+                require_followed([*arm.outputs, *arm.product.expressions()])
+            return bag
         except NotLinear as error:
             del self.nodes[before:]
             if self._outer_aliases(asked):
