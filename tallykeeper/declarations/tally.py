@@ -585,6 +585,11 @@ class Tally(ABC):
             f" WHERE {self.matches('z', alias, self.group)})"
         )
 
+    def groups_of(self, scope: KeyFilter) -> str:
+        """A SELECT of the distinct groups that `rows` has, for which no measure is computed."""
+        group = sql.columns(self.group, "s")
+        return f"SELECT DISTINCT {group} FROM (\n{self.rows(scope)}\n) AS s"
+
     def with_frozen(self, rows: str, scope: KeyFilter) -> str:
         """`rows`, a SELECT of `columns` for the scope, with frozen groups as they were."""
         if not self.freezes:

@@ -7,7 +7,7 @@ the caller's transaction and snapshot (see `transactions.py`) and commits nothin
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -194,11 +194,13 @@ def rewrite(
 
     `empty`: the derived table is known to have none of them.
     """
-    compute(connection, tally, tally.rows(scope))
+    compute(connection, tally, tally.rows(scope), lambda: f"({tally.groups_of(scope)})")
     return write_differences(connection, tally, scope, empty=empty)
 
 
-def compute(connection: Connection, tally: Tally, query: str, keys: str | None = None) -> None:
+def compute(
+    connection: Connection, tally: Tally, query: str, keys: Callable[[], str] | None = None
+) -> None:
     """Put the rows of `query` into DESIRED_ROWS; keys that cannot be computed go into quarantine.
 
     `keys` is a relation of the groups that the query is about; None: those that it finds.
@@ -211,7 +213,7 @@ def compute(connection: Connection, tally: Tally, query: str, keys: str | None =
     if attempt(connection, computed):
         return
     found = f"(SELECT DISTINCT {sql.columns(tally.group, 'q')} FROM (\n{query}\n) AS q)"
-    parts = tally.lenient_rows(keys or found)
+    parts = tally.lenient_rows(keys() if keys is not None else found)
     if parts is None:
         # Its sums are those of a capture that did not fail: an expression of the key does.
         temporary(connection, DESIRED_ROWS, query)

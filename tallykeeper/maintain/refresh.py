@@ -156,7 +156,7 @@ def rebuild_keys(engine: Engine, tally: Tally, keys: Sequence[Mapping[str, Any]]
         consumed, oldest = before.consumed, before.oldest
         if tally.log_has_deltas:
             consumed, oldest = forget(connection, tally, scope.condition(tally, "l"))
-        compute(connection, tally, tally.rows_of(KEYS), KEYS)
+        compute(connection, tally, tally.rows_of(KEYS), lambda: KEYS)
         state.record_touched(connection, tally, KEYS)
         written = write_differences(connection, tally, scope)
         outcome = Outcome(consumed, oldest, added([*before.changes_by_day, *written]))
@@ -266,7 +266,7 @@ def consume(connection: Connection, tally: Tally) -> Outcome:
     temporary(connection, KEYS, groups)
     if at_once is None:
         state.record_touched(connection, tally, KEYS)
-    compute(connection, tally, tally.desired_rows(KEYS, PENDING), KEYS)
+    compute(connection, tally, tally.desired_rows(KEYS, PENDING), lambda: KEYS)
     return Outcome(consumed, oldest, write_differences(connection, tally, Keys(tally, KEYS)))
 
 

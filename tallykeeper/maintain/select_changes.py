@@ -210,7 +210,7 @@ def _write_computed(connection: Connection, tally: SelectTally, is_held: bool) -
         groups = f"({groups})\nUNION {quarantine.keys(tally)}"
     temporary(connection, KEYS, groups)
     state.record_touched(connection, tally, KEYS)
-    compute(connection, tally, tally.desired_rows(KEYS, CHANGES), KEYS)
+    compute(connection, tally, tally.desired_rows(KEYS, CHANGES), lambda: KEYS)
     return Outcome(consumed, oldest, write_differences(connection, tally, Keys(tally, KEYS)))
 
 

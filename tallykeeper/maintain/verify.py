@@ -404,8 +404,9 @@ def _compared(
     if found is not None:
         return found
     group = sql.columns(tally.group, "s")
+    groups = free.format(tally.groups_of(scope)) if held else tally.groups_of(scope)
     parts = tally.lenient_rows(
-        f"(SELECT {group} FROM (\n{stored}\n) AS s UNION SELECT {group} FROM (\n{expected}\n) AS s)"
+        f"(SELECT {group} FROM (\n{stored}\n) AS s UNION SELECT {group} FROM (\n{groups}\n) AS s)"
     )
     if parts is not None:
         temporary(connection, TRIED, parts)

@@ -215,6 +215,16 @@ class RecomputedTally(Tally):
     def rows(self, scope: KeyFilter) -> str:
         return self.with_frozen(super().rows(scope), scope)
 
+    def groups_of(self, scope: KeyFilter) -> str:
+        # Of a UNION, PostgreSQL computes also what nobody asks for.
+        if not self.freezes:
+            return super().groups_of(scope)
+        return (
+            f"SELECT {sql.columns(self.group, 's')} FROM (\n{super().rows(scope)}\n) AS s\n"
+            f"UNION SELECT {sql.columns(self.group, 'z')} FROM {self.pruned_name} AS z"
+            f" WHERE {scope.condition(self, 'z')}"
+        )
+
     def lost_groups(self, connection: Connection) -> str:
         return sql.render(self.pending_keys(self.log_name))
 
