@@ -342,6 +342,30 @@ def test_components_that_cannot_be_beside_each_other_are_refused(project: MakePr
     assert "expected the tallies of a schema in one component" in cause(folder)
 
 
+IN_PYTHON = """
+import dagster as dg
+from tallykeeper.dagster import Tallies
+
+@dg.component_instance
+def load(context) -> Tallies:
+    return Tallies(selects={"depot.moved_daily": "SELECT count(*) AS n FROM depot.moved AS m"})
+"""
+
+
+def test_a_component_in_python_stands_alone_and_beside_others(project: MakeProject) -> None:
+    folder = project(ATTRIBUTES)
+    other = folder.with_name("depot")
+    other.mkdir()
+    (other / "component.py").write_text(IN_PYTHON)
+    for systems in ({"depot", "shop"}, {"depot"}):
+        repository = load(folder).get_repository_def()
+        hourly = {name for name in repository.job_names if name.endswith("_hourly")}
+        assert hourly == {f"tally_{system}_hourly" for system in systems}
+        assert len(repository.sensor_defs) == 2
+        shutil.rmtree(folder, ignore_errors=True)
+        folder = other
+
+
 @pytest.mark.parametrize(
     ("attributes", "said"),
     [

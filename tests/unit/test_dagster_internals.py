@@ -75,6 +75,9 @@ CALLS: list[tuple[Callable[..., Any], tuple[object, ...], dict[str, object]]] = 
     (_internals.RemoteRepositoryOrigin, (SELF, "name"), {}),
     (_internals.RemoteRepositoryOrigin.get_label, (SELF,), {}),
     (_internals.RemoteJobOrigin, (SELF, "name"), {}),
+    (dg.ComponentTree._component_decl_tree, (SELF,), {}),
+    (dg.ComponentTree.load_component, (SELF, "place"), {}),
+    (_internals.safe_is_subclass, (SELF, SELF), {}),
 ]
 
 
@@ -107,6 +110,7 @@ def test_the_attributes_that_are_read_are_there() -> None:
         _internals.InstigatorTick
     )
     assert "current_runs" in fields(_internals.GetCurrentRunsResult)
+    assert "file_path" in fields(_internals.ComponentPath)
     assert "partitions_subset" in fields(AssetCheckEvaluationPlanned)
     assert "max_tick_retries" in fields(_internals.DagsterDaemonScheduler)
     assert {status.name for status in _internals.WorkerStatus} >= {"RUNNING", "NOT_FOUND"}
