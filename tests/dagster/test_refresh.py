@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from logging import getLogger
+from types import SimpleNamespace
+from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._daemon.monitoring import concurrency
 
 from assets.media.assets import contribution_graph
 from tallykeeper.dagster.partitions import daily, today
@@ -231,6 +235,23 @@ def test_a_step_waits_for_a_place_in_the_pool_where_it_has_a_limit(location: Loc
             ran = running.result()
         assert ran.succeeded
         assert ran.materialized("daily_contributions")[None]["pending_consumed"] == 1
+        assert storage.get_concurrency_info(POOL).active_slot_count == 0
+    finally:
+        storage.delete_concurrency_limit(POOL)
+
+
+def test_a_run_that_died_keeps_no_place_in_the_pool(
+    location: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    location.build()
+    ended, storage = location.hourly(), location.instance.event_log_storage
+    storage.set_concurrency_slots(POOL, 1)
+    try:
+        assert storage.claim_concurrency_slot(POOL, ended.run_id, "refresh").is_claimed
+        later = datetime.now(UTC) + timedelta(minutes=1)
+        monkeypatch.setattr(concurrency, "get_current_datetime", lambda: later)
+        daemon: Any = SimpleNamespace(instance=location.instance)
+        list(concurrency.execute_concurrency_slots_iteration(daemon, getLogger("daemon")))
         assert storage.get_concurrency_info(POOL).active_slot_count == 0
     finally:
         storage.delete_concurrency_limit(POOL)

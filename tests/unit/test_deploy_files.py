@@ -257,6 +257,8 @@ def test_the_values_for_kubernetes_say_what_dagster_yaml_says() -> None:
     assert queue["tagConcurrencyLimits"] == runs["tag_concurrency_limits"]
     monitored, retried = daemon["runMonitoring"], daemon["runRetries"]
     assert monitored["maxRuntimeSeconds"] == ours["run_monitoring"]["max_runtime_seconds"]
+    slots = ours["run_monitoring"]["free_slots_after_run_end_seconds"]
+    assert monitored["freeSlotsAfterRunEndSeconds"] == slots
     assert list(retried.values()) == list(ours["run_retries"].values())
     (location,) = values["dagster-user-deployments"]["deployments"]
     module = tomllib.loads((project_root() / "pyproject.toml").read_text())["tool"]["dagster"]
