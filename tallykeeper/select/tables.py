@@ -28,7 +28,7 @@ _REPLICATED = DDL("ALTER TABLE %(fullname)s REPLICA IDENTITY FULL")
 
 
 def columns_of(plan: Plan, *, numbered: bool) -> list[Column[Any]]:
-    """The derived table's columns; `numbered`: equal rows are told apart by a number."""
+    """The derived table's columns; `numbered`: equal rows have a number."""
     columns: list[Column[Any]] = [
         # A key of one integer would be numbered by PostgreSQL.
         Column(c.name, column_type(c.type), nullable=c.nullable, autoincrement=False)

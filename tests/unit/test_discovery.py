@@ -46,7 +46,7 @@ def test_systems_are_found_where_the_project_names_them(project: Path) -> None:
 
 def test_tallies_that_stand_alone_are_grouped_by_their_system(project: Path) -> None:
     tallies, _, _ = DECLARED.partition("system = System")
-    other = tallies.replace('system="shop"', 'system="other"')
+    other = tallies.replace('"shop.revenue_daily"', '"other.revenue_daily"')
     write(
         project,
         'systems = ["own_shop:system"]\ntallies = ["own_other:revenue_daily"]',
@@ -217,7 +217,7 @@ def test_source_tables_go_by_other_names_only_where_they_are_declared_so(
         "from tallykeeper.table_names import SourceTables\n\nmetadata = MetaData",
     )
     renamed = renamed.replace(
-        "nullable=False),\n)\n\nrevenue", "nullable=False),\n    comment='',\n)\n\nrevenue"
+        "nullable=False),\n)\n\nday", "nullable=False),\n    comment='',\n)\n\nday"
     )
     write(project, 'systems = ["own_shop:system"]', own_shop=renamed)
     file = project / "names.toml"
