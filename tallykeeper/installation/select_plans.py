@@ -42,7 +42,7 @@ _OF_A_SELECT = (
     INVALID_SCHEMA_NAME,
 )
 _TRIED = "tally_tried"
-_OF_THE_VIEW = (INSUFFICIENT_PRIVILEGE, INVALID_TABLE_DEFINITION)
+_OF_THE_VIEW = (INSUFFICIENT_PRIVILEGE,)
 
 
 def prepare(connection: Connection, tallies: Iterable[Tally]) -> list[str]:
@@ -93,6 +93,8 @@ def _explained(connection: Connection, tally: SelectTally, create: str) -> Itera
             raise
         message = _said_of(error, tally, len(create))
         meant = nearest_name(connection, code, message, tally.text)
+        if code == INVALID_TABLE_DEFINITION:
+            meant = "; no table can have it: list the fields of the row as columns"
         raise DeclarationError(message + meant) from error
 
 
@@ -150,13 +152,14 @@ def _create_view(connection: Connection, tally: SelectTally) -> None:
     create = f"CREATE OR REPLACE VIEW {name} AS\n"
     text = _text(connection, tally)
     with _explained(connection, tally, create):
-        if view_replacement.try_view(connection, name, f"{create}{text}") or oid is None:
+        if view_replacement.try_view(connection, name, f"{create}{text}"):
             return
-        dependents.require_none(
-            dependents.on_relation(connection, oid),
-            f"{tally.name}: the columns of its definition view {name} change",
-        )
-        sql.execute(connection, f"DROP VIEW {name}")
+        if oid is not None:
+            dependents.require_none(
+                dependents.on_relation(connection, oid),
+                f"{tally.name}: the columns of its definition view {name} change",
+            )
+            sql.execute(connection, f"DROP VIEW {name}")
         sql.execute(connection, f"{create}{text}")
 
 

@@ -62,7 +62,7 @@ _PLAIN: dict[str, Callable[[], TypeEngine[Any]]] = {
     "json": JSON,
     "jsonb": JSONB,
 }
-_NUMERIC = re.compile(r"numeric\((\d+),(\d+)\)")
+_NUMERIC = re.compile(r"numeric\((\d+),(-?\d+)\)")
 _VARCHAR = re.compile(r"character varying\((\d+)\)")
 
 

@@ -16,6 +16,7 @@ from sqlglot.errors import SqlglotError
 from tallykeeper.select import dialect
 from tallykeeper.select.definition import sources
 from tallykeeper.select.definition.sources import Source, SourceColumn
+from tallykeeper.select.syntax import set_returning
 from tallykeeper.select.syntax.normal_form import Normaliser, NotUnderstood
 
 __all__ = ["NotUnderstood", "OutputColumn", "Resolved", "Source", "SourceColumn", "resolve"]
@@ -95,7 +96,11 @@ def resolve(connection: Connection, view: str) -> Resolved:
     def view_query(relation: Source) -> exp.Query:
         del found[relation.schema, relation.name]
         name = exp.table_(relation.name, relation.schema, quoted=True).sql("postgres")
-        return dialect.parse(view_text(connection, name))
+        read = dialect.parse(view_text(connection, name))
+        set_returning.put_into_from(connection, name, read)
+        return read
 
-    tree = Normaliser(source, view_query).top(parsed.copy(), [c.name for c in columns])
+    changed = parsed.copy()
+    set_returning.put_into_from(connection, view, changed)
+    tree = Normaliser(source, view_query).top(changed, [c.name for c in columns])
     return Resolved(tree, columns, found, parsed, view)

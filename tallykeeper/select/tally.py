@@ -680,6 +680,8 @@ class SelectTally(Tally):
 
     def _check_names(self) -> None:
         """Raise DeclarationError where the declaration names a column that there is not."""
+        if not self._output:
+            raise DeclarationError(f"{self.name}: the SELECT returns no column")
         at = (self._given_time_key.column,) if self._given_time_key is not None else ()
         indexed = [name for each in self._indexes for name in each]
         named = (("key", self.given_key), ("window", at), ("index", indexed))
@@ -757,7 +759,9 @@ class SelectTally(Tally):
         known = metadata.tables.get(f"{self._schema}.{name}")
         if known is not None:
             metadata.remove(known)
-        columns = () if self._plan is not None else (Column(n, NullType()) for n in self._output)
+        # That two have one name, PostgreSQL says when it makes the definition view.
+        names = () if self._plan is not None else dict.fromkeys(self._output)
+        columns = (Column(name, NullType()) for name in names)
         return Table(name, metadata, *columns, schema=self._schema)
 
     def _fill_table(self, plan: Plan) -> None:

@@ -35,6 +35,9 @@ def shop(engine: Engine) -> Engine:
         ("SELECT lowr(id::text) FROM shop.orders", "did you mean lower?"),
         ("SELECT lower(id) FROM shop.orders", "there is lower("),
         ("SELECT id,, amount FROM shop.orders", "syntax error"),
+        ("SELECT id, amount AS id FROM shop.orders", 'column "id" specified more than once'),
+        ("SELECT count(*), count(*) FROM shop.orders", 'column "count" specified more than once'),
+        ("SELECT id, ROW(id, amount) AS r FROM shop.orders", "list the fields of the row"),
     ],
 )
 def test_a_name_that_is_not_there_is_said_with_one_that_is(
@@ -45,6 +48,12 @@ def test_a_name_that_is_not_there_is_said_with_one_that_is(
         select_plans.prepare(connection, [tally])
     assert said in str(caught.value)
     assert str(caught.value).startswith("days.sql:")
+
+
+def test_a_select_without_columns_is_refused(shop: Engine) -> None:
+    tally = SelectTally("shop.days", select="SELECT FROM shop.orders")
+    with shop.begin() as connection, pytest.raises(DeclarationError, match="returns no column"):
+        select_plans.prepare(connection, [tally])
 
 
 def test_what_is_refused_is_said_with_its_place(shop: Engine) -> None:

@@ -21,6 +21,7 @@ TABLES = (
     "CREATE TABLE src.a (id int PRIMARY KEY, name text, price numeric(10,2))",
     "CREATE TABLE src.b (id int PRIMARY KEY, a_id int, k int, w numeric(8,3))",
     "CREATE TABLE src.c (a_id int, k int)",
+    "CREATE TABLE src.d (id int PRIMARY KEY, tags text[], doc jsonb, n numeric(5, -1))",
 )
 OF_A = "FROM src.b AS b WHERE b.a_id = a.id"
 # By strategy: of each the changes of all tables are followed, whatever a subquery is asked by.
@@ -44,6 +45,12 @@ SELECTS = {
         "in_from": f"SELECT a.id, n FROM src.a AS a, generate_series(1, (SELECT count(*) {OF_A}))"
         " AS n",
         "groups_of_rows": "SELECT count(*) AS n FROM src.b AS b GROUP BY ROW(b.a_id, b.k)",
+        "rows_in_step": "SELECT d.id, unnest(d.tags) AS tag, generate_series(1, d.id) AS n"
+        " FROM src.d AS d",
+        "rows_of_groups": "SELECT b.a_id, generate_series(1, count(*)) AS n FROM src.b AS b"
+        " GROUP BY b.a_id",
+        "rows_beside_a_window": "SELECT d.id, unnest(d.tags) AS tag, row_number() OVER (PARTITION"
+        " BY d.n ORDER BY d.id) AS place FROM src.d AS d",
         "spread_of_any_scale": "SELECT variance(b.w * 1.0) AS v, row_number() OVER () AS n"
         " FROM src.b AS b",
     },
@@ -52,6 +59,14 @@ SELECTS = {
         " stddev_pop(b.k) AS sp, stddev_samp(b.w) AS sw, var_samp(b.w) AS vw,"
         " var_pop(b.w) FILTER (WHERE b.k > 0) AS vf, avg(b.w) AS m, count(*) AS n"
         " FROM src.b AS b GROUP BY b.a_id",
+        "rows_among_columns": "SELECT d.id, unnest(d.tags) AS tag FROM src.d AS d",
+        "groups_by_rows": "SELECT upper(unnest(d.tags)) AS tag, count(*) AS n, sum(d.n) AS s"
+        " FROM src.d AS d GROUP BY 1",
+        "rows_of_json": "SELECT d.id, jsonb_path_query(d.doc, '$.l[*]') AS v FROM src.d AS d",
+        "distinct_of_rows": "SELECT DISTINCT unnest(d.tags) AS tag FROM src.d AS d",
+        "in_rows": "SELECT a.id FROM src.a AS a WHERE a.name IN (SELECT unnest(d.tags)"
+        " FROM src.d AS d WHERE d.n > 0)",
+        "rounded_to_tens": "SELECT d.n, count(*) AS of_n FROM src.d AS d GROUP BY d.n",
         "spread_of_all": "SELECT stddev(b.k * 1000) AS s, var_pop(b.w) AS v FROM src.b AS b",
         "spread_of_few": "SELECT a.name, stddev(b.id) AS s, round(stddev_pop(a.price), 2) AS p"
         " FROM src.a AS a LEFT JOIN src.b AS b ON b.a_id = a.id GROUP BY a.name"
@@ -64,6 +79,8 @@ WEIGHTS = ("1.125", "NULL", "0", "-99999.999", "0.001", "'NaN'")
 
 def _write(rng: random.Random) -> str:
     number, of, k = rng.randint(1, 9), rng.choice([*range(1, 7), "NULL"]), rng.randint(-2, 3)
+    tags = rng.choice(("NULL", "'{}'", "'{n1,n2}'", "'{n1,n1,NULL}'"))
+    doc = rng.choice(("NULL", """'{"l": [1, 2]}'""", """'{"l": [{"x": null}]}'""", "'[]'"))
     price, weight = rng.choice(PRICES), rng.choice(WEIGHTS)
     return rng.choice(
         (
@@ -80,6 +97,10 @@ def _write(rng: random.Random) -> str:
             f"UPDATE src.b SET a_id = {of}, k = nullif({k}, 3) WHERE id % 4 = {number % 4}",
             f"INSERT INTO src.c VALUES ({of}, {k})",
             f"DELETE FROM src.c WHERE k = {k}",
+            f"INSERT INTO src.d VALUES ({number}, {tags}, {doc}, {number * 7})"
+            f" ON CONFLICT (id) DO UPDATE SET tags = {tags}, doc = {doc}",
+            f"UPDATE src.d SET n = n + 10, tags = tags || 'n1'::text WHERE id % 3 = {number % 3}",
+            f"DELETE FROM src.d WHERE id = {number}",
         )
     )
 

@@ -139,6 +139,7 @@ REFUSED = [
     ("rate", "s.rate(n)", "reads s.other"),
     ("rate2", "s.rate2(n)", "join s.other in the SELECT"),
     ("rate3", "s.rate3(n)", "reads s.other"),
+    ("overlaps", "(tz, interval '1 day') overlaps (tz, tz)", "time zone of the session"),
     ("ctid", "t.ctid", "ctid is where or when"),
     ("xmin", "xmin::text", "xmin is where or when"),
     ("t", "t is null", "the whole row t"),

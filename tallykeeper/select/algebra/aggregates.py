@@ -268,8 +268,8 @@ def _spread(
     is_of_all = name.endswith("_pop")
     value = template(f":v / (:c * {':c' if is_of_all else '(:c - 1)'})", v=spread, **numbers)
     if name.startswith("stddev"):
-        # The root has as many digits as the variance. It is rounded once more, so it is computed with
-        # so many that they cannot all be nines or zeros behind the last of these.
+        # The root has as many digits as the variance. It is rounded once more, so it is computed
+        # with so many that they cannot all be nines or zeros behind the last of these.
         digits = "2 * scale(:v) + length(CAST(trunc(:v) AS text)) + 8"
         value = template(f"round(sqrt(round(:v, {digits})), scale(:v))", v=value)
     value = template("CASE WHEN :v > 0 THEN :d ELSE CAST(0 AS numeric) END", v=spread, d=value)

@@ -30,7 +30,7 @@ class Words:
 
     def _is_sign(self, number: int, word: str) -> bool:
         signs = self._tokens[number : number + len(word)]
-        if any(t.kind != "symbol" for t in signs) or len(signs) != len(word):
+        if not signs or any(t.kind != "symbol" for t in signs) or len(signs) != len(word):
             return False
         touching = signs[-1].start - signs[0].start == len(word) - 1
         return touching and "".join(t.text for t in signs) == word
