@@ -50,12 +50,25 @@ def known(connection: Connection, expressions: str) -> list[str]:
     return [e for e in lines if accepted(connection, f"SELECT {e} AS x FROM s.e")]
 
 
+RETURN_ROWS = (
+    "regexp_matches(",
+    "unnest(",
+    "generate_series(",
+    "generate_subscripts(",
+    "jsonb_array_elements(",
+    "jsonb_object_keys(",
+)
+
+
 @pytest.mark.parametrize(("expressions", "least"), [(EXACT, 430), (EXACT_AGGREGATES, 40)])
 def test_expressions_pass_the_gate(connection: Connection, expressions: str, least: int) -> None:
     accepted_here = known(connection, expressions)
     assert len(accepted_here) >= least
-    for start in range(0, len(accepted_here), 40):
-        some = accepted_here[start : start + 40]
+    # Several functions that return rows go in step, which is not understood.
+    alone = [e for e in accepted_here if e.startswith(RETURN_ROWS)]
+    accepted_here = [e for e in accepted_here if e not in alone]
+    lists = [accepted_here[start : start + 40] for start in range(0, len(accepted_here), 40)]
+    for some in (*lists, *([e] for e in alone)):
         columns = ", ".join(f"{e} AS x{n}" for n, e in enumerate(some))
         assert verdict(connection, f"SELECT {columns} FROM s.e") is None, some
 

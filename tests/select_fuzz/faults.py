@@ -12,7 +12,7 @@ from unittest.mock import patch
 from sqlglot import exp
 
 from tallykeeper.select.algebra import aggregates, conditions, expressions, uniqueness
-from tallykeeper.select.algebra.relations import Leaf, Node
+from tallykeeper.select.algebra.relations import COUNT, Leaf, Node
 from tallykeeper.select.algebra.translation import Translation
 from tallykeeper.select.statements import steps
 from tallykeeper.select.statements import terms as terms_module
@@ -202,13 +202,14 @@ def filters_of_aggregates_are_ignored() -> Iterator[None]:
 def groups_stay_when_their_last_row_is_deleted() -> Iterator[None]:
     """The old image of a group is left out where there is no new one."""
     original = NodeSteps._images
+    before = f"WHERE old_{COUNT} IS NOT NULL"
 
     def images(self: NodeSteps) -> Any:
+        made = original(self)
+        assert self.node.is_global or any(before in piece.sql for piece in made)
         return tuple(
-            replace(
-                piece, sql=piece.sql.replace(" IS NOT NULL AND ", " IS NOT NULL AND n <> 0 AND ")
-            )
-            for piece in original(self)
+            replace(piece, sql=piece.sql.replace(before, f"{before} AND {COUNT} <> 0"))
+            for piece in made
         )
 
     with patch.object(NodeSteps, "_images", images):
