@@ -7,6 +7,8 @@ database only, and it can be run again at any time.
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -64,8 +66,8 @@ def run_demo(size: int | None = None) -> None:
     systems = [system for system in chosen_systems() if system.part("demo") is not None]
     if not systems:
         raise click.ClickException("no system of this project has made-up data (a module `demo`)")
-    demo = Demo(Console(highlight=False), systems)
-    with shared_server.serving():
+    with noting_interrupts() as interrupted, shared_server.serving():
+        demo = Demo(Console(highlight=False), systems, interrupted)
         os.environ.update(dagster_environment())
         engine = open_engine()
         demo.make_up(engine, size)
@@ -77,12 +79,39 @@ def run_demo(size: int | None = None) -> None:
         )
 
 
+@contextmanager
+def noting_interrupts() -> Iterator[Callable[[], bool]]:
+    """Note SIGINT, whoever handles it; what is yielded says whether one has come since.
+
+    Dagster's handler raises wherever Python is at that moment. In a callback of the garbage
+    collector that is printed and ignored, and the run goes on. In the main thread only.
+    """
+    reader, writer = socket.socketpair()
+    with reader, writer:
+        reader.setblocking(False)
+        writer.setblocking(False)
+
+        def has_come() -> bool:
+            try:
+                return signal.SIGINT in reader.recv(4096)
+            except BlockingIOError:
+                return False
+
+        before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        try:
+            yield has_come
+        finally:
+            signal.set_wakeup_fd(before)
+
+
 @dataclass
 class Demo:
     """What is shown, and with which result: failed checks, warnings, seconds by tally and run."""
 
     console: Console
     systems: Sequence[System]
+    # Whether an interrupt has come, which may have been lost.
+    interrupted: Callable[[], bool]
     failed: list[str] = field(default_factory=list)
     warned: list[AssetCheckEvaluation] = field(default_factory=list)
     seconds: dict[tuple[str, str], float] = field(default_factory=dict)
@@ -160,6 +189,8 @@ class Demo:
         started = time.perf_counter()
         with self.console.status(f"{what} ..."):
             yield outcome
+        if self.interrupted():
+            raise KeyboardInterrupt
         seconds = time.perf_counter() - started
         self.console.print(
             f"{what}: {', '.join(outcome)} [dim]({seconds:.1f} s)[/dim]", soft_wrap=True

@@ -46,7 +46,8 @@ SELECT tally, kind, name, part, coalesce(now.role, was.role) AS role, was.facts 
   EXISTS (SELECT FROM was AS w WHERE w.tally = coalesce(now.tally, was.tally)
     AND w.role = 'definition') AS is_select,
   kind = 'relation' AND EXISTS (SELECT FROM {sql.name_of(stands_on)} AS d
-    WHERE d.role = 'derived' AND to_regclass(d.name) = to_regclass(name)) AS is_derived,
+    WHERE d.role = 'derived'
+    AND to_regclass(d.name) = to_regclass(coalesce(now.name, was.name))) AS is_derived,
   CASE WHEN now.facts IS NULL AND kind = 'relation' AND was.identity ? 'oid' THEN
     (SELECT format('%%I.%%I', n.nspname, c.relname) FROM pg_class AS c
      JOIN pg_namespace AS n ON n.oid = c.relnamespace

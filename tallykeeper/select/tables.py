@@ -86,9 +86,11 @@ def complete_sources(sources: Iterable[Table], plan: Plan) -> None:
     """Give the sources those of the captured columns that nobody declared."""
     for source in sources:
         named = (source.schema or "public", source.name)
+        # By name: a column that is declared under another key has it still.
+        known = {column.name for column in source.c}
         for each in plan.captured:
             if (each.schema, each.table) != named:
                 continue
             for column in each.columns:
-                if column.name not in source.c:
+                if column.name not in known:
                     source.append_column(Column(column.name, column_type(column.type)))

@@ -1,0 +1,48 @@
+"""An interrupt of the demo that got lost in a callback still ends it."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from rich.console import Console
+
+from tallykeeper.cli.demo_run import Demo, noting_interrupts
+
+
+@contextmanager
+def lost_interrupts() -> Iterator[None]:
+    """Have SIGINT handled by what does nothing."""
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_step_in_which_an_interrupt_was_lost_is_the_last() -> None:
+    shown = io.StringIO()
+    with lost_interrupts(), noting_interrupts() as interrupted:
+        demo = Demo(Console(file=shown), [], interrupted)
+        with demo._step("first") as outcome:
+            outcome.append("done")
+        with pytest.raises(KeyboardInterrupt), demo._step("second"):
+            os.kill(os.getpid(), signal.SIGINT)
+        assert not interrupted(), "it is said once"
+    assert "first: done" in shown.getvalue()
+    assert "second:" not in shown.getvalue()
+
+
+def test_other_signals_are_no_interrupt() -> None:
+    before = signal.signal(signal.SIGUSR1, lambda *_: None)
+    try:
+        with noting_interrupts() as interrupted:
+            os.kill(os.getpid(), signal.SIGUSR1)
+            assert not interrupted()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert signal.set_wakeup_fd(-1) == -1
