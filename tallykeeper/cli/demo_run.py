@@ -81,7 +81,7 @@ def run_demo(size: int | None = None) -> None:
 
 @contextmanager
 def noting_interrupts() -> Iterator[Callable[[], bool]]:
-    """Note SIGINT, whoever handles it; what is yielded says whether one has come since.
+    """Note SIGINT, whichever handler it has; what is yielded says whether one has come since.
 
     Dagster's handler raises wherever Python is at that moment. In a callback of the garbage
     collector that is printed and ignored, and the run goes on. In the main thread only.

@@ -34,10 +34,12 @@ SELECT t.oid, t.typname AS name, t.typtype::text AS kind,
 FROM pg_type AS t WHERE t.oid = :oid""")
 _FUNCTIONS = ("funcid", "aggfnoid", "winfnoid")
 # Whose text follows the session's settings.
-_BY_SETTINGS = {"date", "timestamp", "timestamptz", "interval", "money", "aclitem"}
-_INPUT_BY_SETTINGS = {*_BY_SETTINGS, "time", "timetz"}
+_OF_TIMES = {"date", "timestamp", "timestamptz", "interval", "money", "aclitem"}
+_OF_BYTES = {"float4", "float8", "bytea"}
+_BY_SETTINGS = _OF_TIMES | _OF_BYTES
+_INPUT_BY_SETTINGS = {*_OF_TIMES, "time", "timetz"}
 # In JSON, dates are written in one form alone.
-_JSON_BY_SETTINGS = {"timestamptz", "money", "aclitem"}
+_JSON_BY_SETTINGS = {"timestamptz", "money", "aclitem", *_OF_BYTES}
 
 
 @dataclass(frozen=True)

@@ -121,8 +121,10 @@ def _of_settings(call: Call, types: Types) -> tuple[str, str]:
         )
     if routine.name in _OF_ARGUMENTS or _JSON.fullmatch(routine.name):
         return (
-            f"{shown} writes dates, times or money as the settings of the session say",
-            "write them by to_char() with a pattern, moments at a named time zone",
+            f"{shown} writes dates, times, money, floating-point numbers and bytea as the settings"
+            " of the session say",
+            "write times by to_char() with a pattern, moments at a named time zone, numbers as"
+            " numeric, bytea by encode()",
         )
     if routine.name.endswith(("to_tsvector", "to_tsquery")):
         return (
@@ -190,7 +192,11 @@ def cast_obstacle(node: Node, types: Types) -> Said | None:
     if source and not types.text_is_fixed(source):
         name = types.name(source)
         way_out = "write a pattern: to_char(placed_at, 'YYYY-MM-DD')"
-        if name == _ZONED:
+        if name in ("float4", "float8"):
+            way_out = "write a number as numeric: amount::numeric::text"
+        elif name == "bytea":
+            way_out = "write its bytes: encode(payload, 'hex')"
+        elif name == _ZONED:
             way_out = "to_char(placed_at AT TIME ZONE 'Europe/Berlin', 'YYYY-MM-DD HH24:MI')"
         return "::", f"the text of a {name} depends on the settings of the session", way_out
     if target and not types.input_is_fixed(target):
