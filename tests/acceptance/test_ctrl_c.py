@@ -45,4 +45,5 @@ def test_the_demo_ends_in_the_middle_of_a_run(embedded: Command) -> None:
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
-    assert err.strip() == INTERRUPTED
+    # Where Python was in a callback just then, it says that it ignored Dagster's interrupt there.
+    assert err.strip().endswith(INTERRUPTED)
