@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -97,10 +98,19 @@ def noting_interrupts() -> Iterator[Callable[[], bool]]:
             except BlockingIOError:
                 return False
 
+        report = sys.unraisablehook
+
+        def report_others(ignored: sys.UnraisableHookArgs) -> None:
+            # As Dagster calls its own; it is not loaded yet.
+            if not ignored.exc_type.__name__.endswith(("KeyboardInterrupt", "InterruptedError")):
+                report(ignored)
+
         before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        sys.unraisablehook = report_others
         try:
             yield has_come
         finally:
+            sys.unraisablehook = report
             signal.set_wakeup_fd(before)
 
 

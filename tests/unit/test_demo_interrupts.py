@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -46,3 +47,27 @@ def test_other_signals_are_no_interrupt() -> None:
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_what_python_ignores_is_reported_unless_it_is_an_interrupt(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(KeyboardInterrupt):
+        pass
+
+    Interrupted.__name__ = "DagsterExecutionInterruptedError"
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)
+
+    class Raising:
+        def __init__(self, error: BaseException) -> None:
+            self.error = error
+
+        def __del__(self) -> None:
+            raise self.error
+
+    with noting_interrupts():
+        Raising(Interrupted())
+        assert capsys.readouterr().err == ""
+        Raising(ValueError("lost"))
+        assert "lost" in capsys.readouterr().err
+    assert sys.unraisablehook is sys.__unraisablehook__
