@@ -21,6 +21,8 @@ TABLES = (
     "CREATE TABLE src.a (id int PRIMARY KEY, name text, price numeric(10,2))",
     "CREATE TABLE src.b (id int PRIMARY KEY, a_id int, k int, w numeric(8,3))",
     "CREATE TABLE src.c (a_id int, k int)",
+    'CREATE FUNCTION src."Each"(text[]) RETURNS SETOF text LANGUAGE sql IMMUTABLE'
+    " AS 'SELECT unnest($1)'",
     "CREATE TABLE src.d (id int PRIMARY KEY, tags text[], doc jsonb, n numeric(5, -1))",
 )
 OF_A = "FROM src.b AS b WHERE b.a_id = a.id"
@@ -47,6 +49,7 @@ SELECTS = {
         "groups_of_rows": "SELECT count(*) AS n FROM src.b AS b GROUP BY ROW(b.a_id, b.k)",
         "rows_in_step": "SELECT d.id, unnest(d.tags) AS tag, generate_series(1, d.id) AS n"
         " FROM src.d AS d",
+        "rows_of_a_count": "SELECT generate_series(1, count(*)) AS n FROM src.b AS b",
         "rows_of_groups": "SELECT b.a_id, generate_series(1, count(*)) AS n FROM src.b AS b"
         " GROUP BY b.a_id",
         "rows_beside_a_window": "SELECT d.id, unnest(d.tags) AS tag, row_number() OVER (PARTITION"
@@ -60,6 +63,9 @@ SELECTS = {
         " var_pop(b.w) FILTER (WHERE b.k > 0) AS vf, avg(b.w) AS m, count(*) AS n"
         " FROM src.b AS b GROUP BY b.a_id",
         "rows_among_columns": "SELECT d.id, unnest(d.tags) AS tag FROM src.d AS d",
+        "rows_beside_an_expression": "SELECT d.id * 2 AS twice, unnest(d.tags) AS tag"
+        " FROM src.d AS d",
+        "rows_of_an_own_function": 'SELECT d.id, src."Each"(d.tags) AS tag FROM src.d AS d',
         "groups_by_rows": "SELECT upper(unnest(d.tags)) AS tag, count(*) AS n, sum(d.n) AS s"
         " FROM src.d AS d GROUP BY 1",
         "rows_of_json": "SELECT d.id, jsonb_path_query(d.doc, '$.l[*]') AS v FROM src.d AS d",

@@ -47,19 +47,26 @@ def put_into_from(connection: Connection, view: str, query: exp.Query) -> None:
         raise NotUnderstood(_MIXED)
     names = {each.proname for each in found}
     aliases = (f"tally_set_{number}" for number in range(1, 1000))
-    for select in list(query.find_all(exp.Select)):
-        _change(select, names, aliases)
+    has_aggregates = ":hasAggs true" in tree
+    changed = [_change(s, names, aliases, has_aggregates) for s in list(query.find_all(exp.Select))]
+    if not any(changed):
+        # PostgreSQL found one that was not recognised here.
+        raise NotUnderstood(_MIXED)
 
 
-def _change(select: exp.Select, names: Collection[str], aliases: Iterator[str]) -> None:
+def _change(
+    select: exp.Select, names: Collection[str], aliases: Iterator[str], has_aggregates: bool
+) -> bool:
+    """Put the function that a SELECT calls into its FROM; whether it calls one."""
     places = list(select.expressions)
     for clause in ("group", "order"):
         part = select.args.get(clause)
         places += part.expressions if part is not None else []
     calls = [c for place in places for c in _calls(place, names)]
     if not calls:
-        return
-    if len({dialect.to_sql(call) for call in calls}) > 1 or not _is_row_by_row(select, names):
+        return False
+    by_row = _is_row_by_row(select, names, has_aggregates)
+    if len({dialect.to_sql(call) for call in calls}) > 1 or not by_row:
         raise NotUnderstood(_MIXED)
     alias = next(aliases)
     call = calls[0].copy()
@@ -74,9 +81,10 @@ def _change(select: exp.Select, names: Collection[str], aliases: Iterator[str]) 
         select.set("from_", exp.From(this=item))
     else:
         select.append("joins", exp.Join(this=item, kind="CROSS"))
+    return True
 
 
-def _is_row_by_row(select: exp.Select, names: Collection[str]) -> bool:
+def _is_row_by_row(select: exp.Select, names: Collection[str], has_aggregates: bool) -> bool:
     """Whether the functions are called for the rows of FROM, and not for what becomes of these."""
     distinct = select.args.get("distinct")
     has_on = distinct is not None and distinct.args.get("on")
@@ -89,8 +97,9 @@ def _is_row_by_row(select: exp.Select, names: Collection[str]) -> bool:
         keys = {dialect.to_sql(_bare(key)) for key in group.expressions}
         calling = [e for e in select.expressions if any(_calls(e, names))]
         return all(dialect.to_sql(_bare(each)) in keys for each in calling)
-    # An aggregate beside it would group all rows; nothing is certain but of columns.
-    return all(isinstance(_bare(place), exp.Column) for place in _others(select, names))
+    # An aggregate would group all rows. Beside a column there is none.
+    others = _others(select, names)
+    return not has_aggregates or any(isinstance(_bare(each), exp.Column) for each in others)
 
 
 def _others(select: exp.Select, names: Collection[str]) -> list[exp.Expr]:
@@ -120,7 +129,12 @@ def _calls_within(call: exp.Expr, names: Collection[str]) -> Iterator[exp.Expr]:
 
 
 def _is_call(expression: exp.Expr, names: Collection[str]) -> bool:
-    return isinstance(expression, exp.Anonymous) and str(expression.this).lower() in names
+    if not isinstance(expression, exp.Anonymous):
+        return False
+    name = expression.this
+    if isinstance(name, exp.Identifier):
+        name = name.name
+    return name in names or str(name).lower() in names
 
 
 def _bare(expression: exp.Expr) -> exp.Expr:
