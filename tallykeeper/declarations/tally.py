@@ -38,7 +38,7 @@ from tallykeeper.declarations.batches import Batches
 from tallykeeper.declarations.combining import Combine, Membership
 from tallykeeper.declarations.expression_risks import may_raise
 from tallykeeper.declarations.windows import DAYS, Unit, Windows
-from tallykeeper.errors import BadWindow, DeclarationError
+from tallykeeper.errors import BadWindow, CannotPrune, DeclarationError
 
 Event = Literal["insert", "update", "delete"]
 
@@ -575,8 +575,11 @@ class Tally(ABC):
         return False
 
     def lost_groups(self, connection: Connection) -> str:
-        """A SELECT of the distinct group columns that pending changes concern, altered or not."""
-        raise NotImplementedError
+        """A SELECT of the distinct group columns that pending changes concern, altered or not.
+
+        Raises CannotPrune where no groups can be frozen.
+        """
+        raise CannotPrune(f"{self.name}: none of its groups can be frozen")
 
     def is_frozen(self, alias: str) -> str:
         """A condition: the group of a row is frozen."""
