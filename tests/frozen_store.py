@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sqlalchemy import (
-    BigInteger,
     Column,
     DateTime,
     Engine,
     Integer,
     MetaData,
     Table,
-    Text,
     func,
     select,
 )
@@ -31,7 +29,7 @@ from tallykeeper import (
     migrate,
     refresh,
 )
-from tests.pruned_store import SALES
+from tests.pruned_store import SALES, sales_in
 
 # Of each tally its SELECT, where {sales} is what is sold, and the keys that {sales} concerns.
 SELECTS = {
@@ -116,15 +114,7 @@ def system() -> System:
     """Five tallies that are SELECTs, one of them of counts and sums, and one declared by hand."""
     metadata = MetaData(schema="store")
     moment = DateTime(timezone=True)
-    sales = Table(
-        "sales",
-        metadata,
-        Column("id", BigInteger, primary_key=True),
-        Column("shop", Integer),
-        Column("kind", Text),
-        Column("cents", Integer, nullable=False),
-        Column("at", moment, nullable=False),
-    )
+    sales = sales_in(metadata)
     hours = Table(
         "hours",
         metadata,

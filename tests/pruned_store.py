@@ -5,20 +5,25 @@ What is pruned is kept elsewhere, in `public.shadow`, by a trigger that the tall
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
 
 from sqlalchemy import BigInteger, Column, DateTime, Engine, Index, Integer, MetaData, Table, Text
 
 from tallykeeper import (
     AdditiveTally,
     Contribution,
+    Pruned,
     SelectTally,
     System,
     Tally,
     TimeKey,
     migrate,
+    prune,
     refresh,
 )
+from tallykeeper.database.connections import open_engine
 
 SCHEMA = """
 CREATE SCHEMA store;
@@ -80,19 +85,34 @@ NOTES_EVER = "(SELECT * FROM store.notes UNION ALL SELECT * FROM public.shadow_n
 EVER = "(SELECT * FROM store.sales UNION ALL SELECT * FROM public.shadow) AS s"
 
 
-def system() -> System:
-    """Three tallies that are SELECTs, and one that is declared by hand."""
-    metadata = MetaData(schema="store")
-    moment = DateTime(timezone=True)
-    sales = Table(
+def sales_in(metadata: MetaData) -> Table:
+    """The table of what is sold."""
+    return Table(
         "sales",
         metadata,
         Column("id", BigInteger, primary_key=True),
         Column("shop", Integer),
         Column("kind", Text),
         Column("cents", Integer, nullable=False),
-        Column("at", moment, nullable=False),
+        Column("at", DateTime(timezone=True), nullable=False),
     )
+
+
+def prune_sales(engine: Engine, tallies: Sequence[Tally], before: datetime, **given: Any) -> Pruned:
+    """Prune them by a connection whose deleted rows are kept elsewhere."""
+    url = engine.url.update_query_dict({"application_name": "pruner"})
+    own = open_engine(url.render_as_string(hide_password=False))
+    try:
+        return prune(own, "store.sales", before, tallies=tallies, **given)
+    finally:
+        own.dispose()
+
+
+def system() -> System:
+    """Three tallies that are SELECTs, and one that is declared by hand."""
+    metadata = MetaData(schema="store")
+    moment = DateTime(timezone=True)
+    sales = sales_in(metadata)
     hourly = Table(
         "hourly",
         metadata,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -40,12 +39,12 @@ from tallykeeper import (
 from tallykeeper.cli.output.explanations import in_words
 from tallykeeper.cli.output.tallies import show_verification
 from tallykeeper.dagster.checks import verdict
-from tallykeeper.database.connections import open_engine
 from tallykeeper.maintain.explanation.explain import explain
 from tallykeeper.maintain.trial import trial
 from tallykeeper.strategies import pruned_rows
 from tests.frozen_store import install, system, wrong
 from tests.integration.support import create, execute, rows, scalar, stale_reasons
+from tests.pruned_store import prune_sales
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DAY_20 = START + timedelta(days=20)
@@ -63,13 +62,7 @@ def named(store: System, name: str) -> Tally:
 
 def pruned(engine: Engine, store: System, before: datetime = DAY_20, **given: object) -> Pruned:
     """Prune the sales, by a connection whose deleted rows are kept elsewhere."""
-    url = engine.url.update_query_dict({"application_name": "pruner"})
-    own = open_engine(url.render_as_string(hide_password=False))
-    try:
-        arguments: dict[str, Any] = {"freeze": True, **given}
-        return prune(own, "store.sales", before, tallies=store.tallies, **arguments)
-    finally:
-        own.dispose()
+    return prune_sales(engine, store.tallies, before, **{"freeze": True, **given})
 
 
 def all_right(engine: Engine, store: System, *steps: object) -> None:

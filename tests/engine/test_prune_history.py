@@ -25,12 +25,11 @@ from tallykeeper import (
 )
 from tallykeeper.cli.output.explanations import in_words
 from tallykeeper.cli.output.tallies import show_status
-from tallykeeper.database.connections import open_engine
 from tallykeeper.maintain.explanation.explain import explain
 from tallykeeper.maintain.trial import trial
 from tallykeeper.strategies import pruned_rows
 from tests.integration.support import execute, rows, scalar, stale_reasons
-from tests.pruned_store import install, install_with_notes, system, wrong
+from tests.pruned_store import install, install_with_notes, prune_sales, system, wrong
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DAY_20 = START + timedelta(days=20)
@@ -43,12 +42,7 @@ def store(engine: Engine) -> System:
 
 def pruned(engine: Engine, store: System, before: datetime = DAY_20, **named: object) -> Pruned:
     """Prune the sales, by a connection whose deleted rows are kept elsewhere."""
-    url = engine.url.update_query_dict({"application_name": "pruner"})
-    own = open_engine(url.render_as_string(hide_password=False))
-    try:
-        return prune(own, "store.sales", before, tallies=store.tallies, **named)  # type: ignore[arg-type]
-    finally:
-        own.dispose()
+    return prune_sales(engine, store.tallies, before, **named)
 
 
 def all_right(engine: Engine, store: System, *steps: object) -> None:
