@@ -36,6 +36,7 @@ LAYERS = (
     "installation",
     "maintain",
     "operations",
+    "parquet",
     "input",
     "reads",
     "embedded",
