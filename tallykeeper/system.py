@@ -54,6 +54,8 @@ class System:
     it did, a sentence each. `process` processes all that waits, and says what it did, or None
     where nothing waited; `waiting` counts that. `access` is what roles are granted besides.
     `advice` is what can be done, in a few words, where existing tables are not as they should be.
+    `distribution` says by which column the rows of each source table, by its name with the schema,
+    are divided among places; None: each place has all rows of that table.
 
     `package` is the Python package that the system is declared in. Its modules `assets`, `routes`,
     `load`, `demo` and `commands`, as far as there are such, bring what Dagster, the HTTP service
@@ -77,6 +79,7 @@ class System:
         access: Access | None = None,
         advice: str = "",
         package: str | None = None,
+        distribution: Mapping[str, str | None] | None = None,
     ) -> None:
         self.name = name
         self.metadata = metadata
@@ -89,6 +92,7 @@ class System:
         self.access = access or Access()
         self.advice = advice
         self.package = package
+        self.distribution = dict(distribution or {})
         for tally in self.tallies:
             tally.enter(metadata)
         names = [t.table.name for t in self.tallies]
@@ -130,6 +134,7 @@ class System:
             access=self.access,
             advice=self.advice,
             package=self.package,
+            distribution=self.distribution,
         )
 
     def part(self, name: str) -> ModuleType | None:

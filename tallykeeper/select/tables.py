@@ -11,11 +11,13 @@ from typing import Any
 from sqlalchemy import (
     DDL,
     Column,
+    Identity,
     Index,
     Integer,
     MetaData,
     PrimaryKeyConstraint,
     Table,
+    UniqueConstraint,
     event,
     literal_column,
 )
@@ -66,6 +68,44 @@ def add_indexes(table: Table, indexes: Iterable[Sequence[str]]) -> None:
         if set(names) <= set(table.c.keys()):
             name = sql.shortened(f"{table.name}_{'_'.join(names)}")
             Index(name, *(table.c[n] for n in names))
+
+
+def renamed(table: Table, schema: str, name: str) -> Table:
+    """The table with its columns and its unique keys under another name, in metadata of its own.
+
+    Foreign keys and other indexes are left out: what they are of has other names, too.
+    """
+    columns = [
+        Column(
+            c.name,
+            c.type,
+            *([Identity(always=c.identity.always)] if c.identity is not None else []),
+            key=c.key,
+            primary_key=c.primary_key,
+            nullable=c.nullable,
+            autoincrement=False if c.primary_key and c.identity is None else "auto",
+            server_default=None if c.identity is not None else c.server_default,
+            info=c.info,
+            comment=c.comment,
+        )
+        for c in table.c
+    ]
+    made = Table(name, MetaData(schema=schema), *columns, schema=schema, comment=table.comment)
+    for index in table.indexes:
+        if index.unique:
+            Index(
+                sql.shortened(f"{name}_{index.name}"),
+                *(made.c[c.key] for c in index.columns),
+                unique=True,
+                postgresql_where=index.dialect_options["postgresql"].get("where"),
+                postgresql_nulls_not_distinct=index.dialect_options["postgresql"].get(
+                    "nulls_not_distinct"
+                ),
+            )
+    for constraint in table.constraints:
+        if isinstance(constraint, UniqueConstraint):
+            made.append_constraint(UniqueConstraint(*(made.c[c.key] for c in constraint.columns)))
+    return made
 
 
 def source_of(metadata: MetaData, schema: str | None, name: str) -> Table:

@@ -15,6 +15,7 @@ column `tally_copy` besides: equal rows are numbered by it.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from threading import RLock
@@ -77,6 +78,8 @@ from tallykeeper.strategies.counts_and_sums import CountsAndSums
 
 # Tallies share the tables of their metadata, whichever thread binds one of them.
 _BINDING = RLock()
+_IDENTIFIER = r'(?:"(?:[^"]|"")+"|[A-Za-z_][\w$]*)'
+_QUALIFIED = re.compile(rf"({_IDENTIFIER})\.({_IDENTIFIER})")
 
 
 class SelectTally(Tally):
@@ -131,6 +134,7 @@ class SelectTally(Tally):
         self.given_key = tuple(key) if key is not None else None
         self._given_time_key = time_key
         self._totals = tuple(totals)
+        self.declared_combine = dict(combine or {})
         self._formerly = frozenset(formerly)
         self._windows = windows
         self._indexes = tuple(tuple(each) for each in indexes)
@@ -221,6 +225,29 @@ class SelectTally(Tally):
             )
             if self._plan is not None:
                 tables.complete_sources(self.sources, self._plan)
+
+    def over(self, text: str, schema: str, table: str) -> SelectTally:
+        """The same tally where its SELECT is `text` and its derived table `schema.table`.
+
+        Combinations by other tables (`memberships`) are left out, which are not known there.
+        """
+        declared = None
+        if self._own_table is not None:
+            declared = tables.renamed(self._own_table, schema, table)
+        return SelectTally(
+            f"{self.system}.{table}",
+            select=text,
+            key=self.given_key,
+            time_key=self._given_time_key,
+            description=self.description,
+            schema=schema,
+            table=declared,
+            combine=self.declared_combine,
+            totals=self._totals,
+            windows=self._windows,
+            indexes=self._indexes,
+            tags=self.tags,
+        )
 
     def bind(self, connection: Connection) -> None:
         columns = select_plans.c
@@ -454,9 +481,10 @@ class SelectTally(Tally):
     def instants(self) -> list[tuple[Table, str]]:
         if self.time_key is None or len(self.sources) != 1:
             return []
-        column = self.time_key.column
+        column, source = self.time_key.column, self.sources[0]
         found = (each.instant for each in self.plan.windowed if each.column == column)
-        return [(self.sources[0], instant) for instant in found]
+        bare = (_of_source(instant, source) for instant in found)
+        return [(source, instant) for instant in bare if instant is not None]
 
     def totals(self) -> list[str]:
         return list(self._totals)
@@ -786,6 +814,18 @@ class SelectTally(Tally):
         parts = [node.state, node.build, repr(node.columns), repr(node.key)]
         parts += [repr(node.unique), repr(node.indexes)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _of_source(instant: str, source: Table) -> str | None:
+    """An instant of the SELECT for rows of the source alone, whatever the SELECT calls it.
+
+    None where it is not plainly made of the source's columns.
+    """
+    names = {sql.quote(column.name) for column in source.c}
+    qualified = _QUALIFIED.findall(instant)
+    if "'" in instant or not {name for _, name in qualified} <= names:
+        return None
+    return _QUALIFIED.sub(r"\2", instant)
 
 
 Tally.select_class = SelectTally

@@ -39,6 +39,7 @@ LAYERS = (
     "parquet",
     "input",
     "reads",
+    "places",
     "embedded",
     "dagster",
     "http",
