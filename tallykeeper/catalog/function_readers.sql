@@ -31,6 +31,17 @@ WITH RECURSIVE calling AS (
   FROM calling AS c JOIN pg_class AS v ON v.oid = c.view, aclexplode(v.relacl) AS a, pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace AND n.nspname = 'tallykeeper'
   WHERE a.privilege_type = 'SELECT' AND a.grantee <> 0 AND NOT p.prosecdef AND p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype)
   UNION
+  -- Who may read all of a live view may look up its rows by key.
+  SELECT v.oid, a.grantee, q.oid
+  FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace AND n.nspname = 'tallykeeper'
+  JOIN pg_depend AS d ON d.refclassid = 'pg_proc'::regclass
+    AND d.refobjid = p.oid AND d.classid = 'pg_rewrite'::regclass
+  JOIN pg_rewrite AS r ON r.oid = d.objid JOIN pg_class AS v ON v.oid = r.ev_class
+  JOIN pg_proc AS q ON q.pronamespace = p.pronamespace
+    AND q.proname = regexp_replace(p.proname, '_changes$', '_live_of')
+  CROSS JOIN aclexplode(coalesce(v.relacl, acldefault('r', v.relowner))) AS a
+  WHERE p.proname LIKE '%\_changes' AND a.privilege_type = 'SELECT'
+  UNION
   -- A partition created later copies the guard of its root, and its creator is asked for EXECUTE.
   SELECT r.oid, r.relowner, t.tgfoid
   FROM pg_trigger AS t JOIN pg_class AS r ON r.oid = t.tgrelid

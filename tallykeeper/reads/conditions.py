@@ -71,6 +71,8 @@ class Conditions:
         self.values: dict[str, Any] = {}
         self.fixed: set[str] = set()
         """The columns that can have one value alone."""
+        self.listed: dict[str, list[str]] = {}
+        """The values of columns that are compared with nothing else, as SQL."""
 
     def keep(self, where: Mapping[str, Any]) -> None:
         """Keep rows with these values by column: one, a list of some, None for null.
@@ -151,6 +153,8 @@ class Conditions:
             self.fixed.add(name)
         values = [self._value(name, each) for each in given if each is not None]
         either = [f"{column} IS NULL"] if None in given else []
+        if values and not either:
+            self.listed[name] = values
         if len(values) == 1:
             either.append(f"{column} = {values[0]}")
         elif values:

@@ -176,10 +176,8 @@ def _rows(connection: Connection, asked: _Question, to: Place | None) -> list[An
     arms = asked.order.between(conditions, asked.after, to)
     either = " OR ".join(f"({' AND '.join(arm) or 'true'})" for arm in arms) or "false"
     kept = [*conditions.sql, *asked.order.span(conditions, asked.after, to), f"({either})"]
-    rows = (
-        f"SELECT * FROM {tally.live_name} AS v{_where(kept)}"
-        f"{asked.order.sql} LIMIT {asked.limit + 1}"
-    )
+    relation = tally.looked_up(conditions.listed) or tally.live_name
+    rows = f"SELECT * FROM {relation} AS v{_where(kept)}{asked.order.sql} LIMIT {asked.limit + 1}"
     computed = formulas(tally)
     values = [
         shown(tally.table.c[n], f"({computed.get(n, f'v.{sql.quote(n)}')})", _form(tally, n))

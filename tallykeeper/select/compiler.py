@@ -35,6 +35,7 @@ from tallykeeper.select.plan import (
 from tallykeeper.select.plan import Node as PlannedNode
 from tallykeeper.select.resolve import Resolved, Source
 from tallykeeper.select.statements import derived
+from tallykeeper.select.statements.asked import asked, logged_as, matters
 from tallykeeper.select.statements.containment import column_of_elements
 from tallykeeper.select.statements.steps import (
     NodeSteps,
@@ -199,6 +200,7 @@ class _Compiler:
                 summed=sums,
             )
         nodes = self._needed(bag)
+        key = self.wanted_key or self._key(bag)
         self._mark_used(bag, nodes)
         captured = []
         by_oid: dict[int, list[str]] = {}
@@ -211,10 +213,11 @@ class _Compiler:
             by_oid,
             {n.name: [c.name for c in n.columns if c.name in n.used] for n in nodes},
             self._node_parts(nodes, numbers),
+            asked(bag, columns, key, nodes, numbers),
         )
-        steps = [pending_step(each, self.log) for each in captured]
+        places = {each.part: logged_as(each, images.asked) for each in captured}
+        steps = [pending_step(each, self.log, places[each.part]) for each in captured]
         planned = []
-        key = self.wanted_key or self._key(bag)
         columns = self._with_nulls(columns, bag)
         last = derived.unstored(bag, columns, key, nodes)
         for node in nodes:
@@ -265,6 +268,7 @@ class _Compiler:
             lookups=self._lookups(bag, nodes, numbers, images),
             from_states=from_states,
             losses=derived.losses(bag, columns, images, key),
+            asked=matters(places) if _can_be_asked(key, columns) else "",
         )
         if len(statement(made_plan, numbers.values())) > LONGEST:
             return self._whole(columns, "its statements would be too long to be planned")
@@ -397,6 +401,13 @@ class _Compiler:
         if places is None:
             return None
         return tuple(bag.names[i] for i in places)
+
+
+def _can_be_asked(key: Sequence[str] | None, columns: Sequence[Column]) -> bool:
+    """Whether single keys can be asked for, by an array of the values of each column."""
+    types = {column.name: column.type for column in columns}
+    names = [name for name in key or () if name in types]
+    return bool(names) and not any(types[name].endswith("[]") for name in names)
 
 
 def describe(connection: Connection, query: str) -> list[str]:

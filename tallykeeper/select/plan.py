@@ -17,7 +17,7 @@ from typing import Literal
 from tallykeeper.declarations.windows import Unit
 
 Strategy = Literal["delta", "group", "whole"]
-Purpose = Literal["changes", "losses"]
+Purpose = Literal["changes", "losses", "asked"]
 
 VERSION = 1
 # Columns of a change log beside those that are captured.
@@ -36,7 +36,8 @@ class Piece:
     """A piece of SQL: part of the statement if of each set in `needs` something is pending.
 
     `purpose`: it is in the statement for that alone. `changes` is what pending changes alter,
-    `losses` all that they concern, altered or not.
+    `losses` all that they concern, altered or not, `asked` what they alter of single keys, which
+    are given as the parameters $1, $2, ...: an array for each column of the key.
     """
 
     sql: str
@@ -45,9 +46,14 @@ class Piece:
 
     def is_needed(self, pending: Collection[int], purpose: Purpose = "changes") -> bool:
         """Whether it belongs to the statement while the parts in `pending` are."""
-        if self.purpose not in (None, purpose):
+        if not self.is_for(purpose):
             return False
         return not any(parts.isdisjoint(pending) for parts in self.needs)
+
+    def is_for(self, purpose: Purpose) -> bool:
+        """Whether a statement of that purpose has it."""
+        wanted = (None, "changes", "asked") if purpose == "asked" else (None, purpose)
+        return self.purpose in wanted
 
 
 Text = tuple[Piece, ...]
@@ -212,7 +218,8 @@ class Plan:
     `lookups` by which columns the statement finds rows of sources. `from_states` is a SELECT of the
     rows from the states alone, where they are enough. `windowed` is how the SELECT is asked for
     single windows. `losses` returns the keys of all groups that pending changes concern, even where
-    they alter nothing; it is empty where a row is not a group each.
+    they alter nothing; it is empty where a row is not a group each. `asked` is a condition on rows
+    of the change log: they may matter to the keys that are asked for; empty where none can be.
     """
 
     columns: tuple[Column, ...]
@@ -229,6 +236,7 @@ class Plan:
     from_states: str = ""
     windowed: tuple[Windowed, ...] = ()
     losses: Text = ()
+    asked: str = ""
     version: int = VERSION
 
 

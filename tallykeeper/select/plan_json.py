@@ -94,7 +94,7 @@ def _summed(found: Mapping[str, Any] | None) -> Summed | None:
 
 def _lookup(found: Mapping[str, Any]) -> Lookup:
     columns, parts = tuple(found["columns"]), frozenset(found["asked_by"])
-    return Lookup(found["schema"], found["table"], columns, parts)
+    return Lookup(found["schema"], found["table"], columns, parts, found.get("is_held", False))
 
 
 def _steps(found: Sequence[Mapping[str, Any]]) -> tuple[Step, ...]:

@@ -15,6 +15,7 @@ column `tally_copy` besides: equal rows are numbered by it.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
@@ -40,7 +41,7 @@ from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.sql import visitors
 from sqlalchemy.types import NullType
 
-from tallykeeper.catalog.state import refresh_costs, select_plans
+from tallykeeper.catalog.state import refresh_costs, select_plans, stale_marks
 from tallykeeper.database import sql
 from tallykeeper.database.sqlstates import MISSING_RELATION, sqlstate_of
 from tallykeeper.declarations import validation
@@ -76,6 +77,8 @@ from tallykeeper.select.statements.changes_function import Compared
 from tallykeeper.select.statements.summed_rows import SummedRows
 from tallykeeper.strategies.counts_and_sums import CountsAndSums
 
+# More keys than these are read from the live view.
+MOST_KEYS = 200
 # Tallies share the tables of their metadata, whichever thread binds one of them.
 _BINDING = RLock()
 _IDENTIFIER = r'(?:"(?:[^"]|"")+"|[A-Za-z_][\w$]*)'
@@ -154,6 +157,8 @@ class SelectTally(Tally):
         self.source_view = self.definition_name
         self.changes_function = sql.in_engine_schema(f"{system}_{table_name}_changes")
         self.raw_changes_function = sql.in_engine_schema(f"{system}_{table_name}_raw_changes")
+        self.asked_function = sql.in_engine_schema(f"{system}_{table_name}_changes_of")
+        self.lookup_function = sql.in_engine_schema(f"{system}_{table_name}_live_of")
         metadata = table.metadata if table is not None else MetaData()
         key = self.given_key or self._outline.key
         super().__init__(
@@ -556,11 +561,89 @@ class SelectTally(Tally):
             is_bag=self.plan.is_bag,
             may_alter=self._may_alter,
         )
-        raw = self.raw_changes_function
-        return [
+        raw, asked = self.raw_changes_function, self.asked_function
+        functions = [
             changes_function.create_raw(raw, self.log_name, self.plan),
             changes_function.create(self.changes_function, raw, self.plan, compared),
         ]
+        if self.has_lookup:
+            functions += [
+                changes_function.create_raw(asked, self.log_name, self.plan, "asked"),
+                self._create_lookup(),
+            ]
+        return functions
+
+    @property
+    def has_lookup(self) -> bool:
+        """Whether `lookup_function` returns rows of the live view by arrays of the key's columns.
+
+        Where rows are added to the derived table one by one, its live view does that as fast.
+        """
+        return self._plan is not None and bool(self._plan.asked)
+
+    def looked_up(self, values: Mapping[str, Sequence[str]]) -> str | None:
+        if not self.has_lookup or not set(self.key) <= set(values):
+            return None
+        keys = list(itertools.islice(itertools.product(*(values[n] for n in self.key)), MOST_KEYS))
+        if len(keys) == MOST_KEYS:
+            return None
+        arrays = (
+            f"ARRAY[{', '.join(column)}]::{type_}[]"
+            for column, type_ in zip(
+                zip(*keys, strict=True), changes_function.key_types(self.plan), strict=True
+            )
+        )
+        return f"{self.lookup_function}({', '.join(arrays)})"
+
+    def _create_lookup(self) -> str:
+        """CREATE FUNCTION for the live rows of single keys, at the cost of what concerns them."""
+        types = changes_function.key_types(self.plan)
+        arrays = [f"${place}" for place, _ in enumerate(types, 1)]
+        keys = " AND ".join(
+            f"{{0}}.{sql.quote(n)} = ANY ({a})" for n, a in zip(self.key, arrays, strict=True)
+        )
+        pairs = f"unnest({', '.join(arrays)}) AS k ({sql.columns(self.key)})"
+        asked = f"(SELECT DISTINCT {sql.columns(self.key, 'k')} FROM {pairs})"
+        same = self.matches("c", "d", self.group)
+        stored = ", ".join(f"d.{sql.quote(n)}::{self.type_of(n)}" for n in self.columns)
+        found = ", ".join(f"f.{sql.quote(n)}::{self.type_of(n)}" for n in self.columns)
+        mine = f"EXISTS (SELECT FROM {asked} AS k WHERE {{0}})"
+        changed = (
+            f"SELECT * FROM {self.asked_function}({', '.join(arrays)}) AS c"
+            f" WHERE {self._may_alter('c')} AND NOT {quarantine.is_held(self, 'c')}"
+        )
+        expected = self.rows(Keys(self, asked))
+        body = f"""
+#variable_conflict use_column
+BEGIN
+  IF NOT EXISTS (
+    SELECT FROM {sql.name_of(stale_marks)} AS m WHERE m.tally = {sql.literal(self.name)}
+  ) THEN
+    BEGIN
+      RETURN QUERY WITH tally_changes AS MATERIALIZED ({changed})
+        SELECT {stored} FROM {sql.name_of(self.table)} AS d WHERE {keys.format("d")}
+          AND {mine.format(self.matches("k", "d", self.key))}
+          AND NOT EXISTS (SELECT FROM tally_changes AS c WHERE {same})
+        UNION ALL SELECT {found} FROM (
+{self._changed_rows("tally_changes")}
+) AS f WHERE {mine.format(self.matches("k", "f", self.key))};
+      IF {quarantine.any_held(self)} THEN
+        RETURN QUERY SELECT {found} FROM (
+{expected}
+) AS f WHERE {quarantine.is_held(self, "f")};
+      END IF;
+      PERFORM {sql.unbroken([self.table])};
+      RETURN;
+    EXCEPTION WHEN {quarantine.CONDITIONS} THEN NULL;
+    END;
+  END IF;
+  RETURN QUERY SELECT {found} FROM (
+{expected}
+) AS f WHERE {sql.unbroken(self.sources)};
+END"""
+        returns = ", ".join(f"{sql.quote(n)} {self.type_of(n)}" for n in self.columns)
+        arguments = ", ".join(f"{type_}[]" for type_ in types)
+        return sql.stable_function(self.lookup_function, returns, body, arguments, "plpgsql")
 
     def queries(self) -> list[str]:
         builds = [node.build for node in self.plan.nodes]
@@ -576,6 +659,7 @@ class SelectTally(Tally):
         if self.summed is not None:
             return [self.summed.sums.held_function, self.aggregate_function]
         own = [self.changes_function, self.raw_changes_function] if self._has_changes else []
+        own += [self.asked_function, self.lookup_function] if self.has_lookup else []
         return [self.aggregate_function, *own]
 
     def matches(self, left: str, right: str, names: Sequence[str] | None = None) -> str:

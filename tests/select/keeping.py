@@ -26,6 +26,7 @@ from tallykeeper.installation.migrate import migrate
 from tallykeeper.select.plan import COPY
 from tallykeeper.select.tally import SelectTally
 from tests.concurrency.writers import Operation, Writer
+from tests.select.lookups import half_looked_up
 
 WRITERS = 3
 Operations = Mapping[Callable[[psycopg.Cursor[Any], random.Random], None], float]
@@ -44,6 +45,7 @@ class Kept:
     settled: Counter[str] = field(default_factory=Counter)
     live: Counter[str] = field(default_factory=Counter)
     live_pending: Counter[str] = field(default_factory=Counter)
+    looked_up: Counter[str] = field(default_factory=Counter)
     wrote: Counter[str] = field(default_factory=Counter)
 
 
@@ -138,6 +140,9 @@ def _refresh(engine: Engine, tally: SelectTally, seen: Kept) -> None:
 def _look_at_live(engine: Engine, tally: SelectTally, seen: Kept) -> None:
     with engine.begin() as connection:
         pending = _compare(connection, tally, tally.live_name, seen.live, settled=False)
+        if tally.has_lookup:
+            looked_up = half_looked_up(tally)
+            _compare(connection, tally, looked_up, seen.looked_up, settled=False)
     seen.live_pending[tally.name] += pending > 0
 
 
@@ -155,7 +160,7 @@ def _compare(
         connection,
         f"""
 WITH wanted AS MATERIALIZED (SELECT s::text FROM {tally.definition_name} AS s),
-found AS MATERIALIZED (SELECT s::text FROM (SELECT {columns} FROM {kept}) AS s)
+found AS MATERIALIZED (SELECT s::text FROM (SELECT {columns} FROM {kept} AS k) AS s)
 SELECT
   (SELECT count(*) FROM {tally.log_name}) AS pending,
   EXISTS (SELECT FROM tallykeeper.stale_marks WHERE tally = '{tally.name}') AS is_stale,

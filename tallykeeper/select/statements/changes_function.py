@@ -4,6 +4,9 @@ One looks which sources have pending changes, and runs the statement that the pl
 text of that statement is put together in the function, of the pieces that are needed. It may raise
 for rows that were never there together, as where a divisor changed with what made it fit; then the
 other function answers, by comparing the SELECT's rows with those that are stored.
+
+A third is asked for single keys, by an array for each column of the key. It is like the first, and
+reads of what is pending what may matter to these keys.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from dataclasses import dataclass
 
 from tallykeeper.database import sql
 from tallykeeper.faults import quarantine
-from tallykeeper.select.plan import PART, TOTAL, Plan, Step, Text
+from tallykeeper.select.plan import PART, TOTAL, Plan, Purpose, Step, Text
 
 _FIXED = {"timezone": "'UTC'", "row_security": "off"}
 # The order of joins is the compiler's.
@@ -43,15 +46,23 @@ def settings_of(plan: Plan) -> dict[str, str]:
     return _OWN_ORDER if anew else SETTINGS
 
 
-def create_raw(name: str, log: str, plan: Plan) -> str:
-    """CREATE FUNCTION for the one that may raise."""
+def create_raw(name: str, log: str, plan: Plan, purpose: Purpose = "changes") -> str:
+    """CREATE FUNCTION for the one that may raise; `asked` for single keys."""
+    arguments = ", ".join(f"{type_}[]" for type_ in key_types(plan)) if purpose == "asked" else ""
     return sql.create_function(
         name,
         _returns(plan),
-        _of_pending(log, plan),
+        _of_pending(log, plan, purpose),
+        arguments=arguments,
         attributes="STABLE SECURITY DEFINER",
         settings={**_FIXED, **settings_of(plan)},
     )
+
+
+def key_types(plan: Plan) -> list[str]:
+    """The types of the columns of the key, as SQL writes them."""
+    types = {column.name: column.type for column in plan.columns}
+    return [types[name] for name in plan.key]
 
 
 def create(name: str, raw_name: str, plan: Plan, compared: Compared) -> str:
@@ -70,14 +81,18 @@ def _returns(plan: Plan) -> str:
     return f"TABLE ({', '.join([*columns, f'{TOTAL} bigint'])})"
 
 
-def _of_pending(log: str, plan: Plan) -> str:
+def _of_pending(log: str, plan: Plan, purpose: Purpose) -> str:
+    is_asked = purpose == "asked"
+    matter = f" WHERE {plan.asked}" if is_asked else ""
+    given = ", ".join(f"${place}" for place, _ in enumerate(plan.key, 1)) if is_asked else ""
+    using = f" USING {given}" if given else ""
     typed = "".join(f"c.{sql.quote(c.name)}::{c.type}, " for c in plan.columns)
-    steps = ",\n    ".join(_step(step) for step in plan.steps) or "NULL"
+    steps = ",\n    ".join(_step(step, purpose) for step in plan.steps) or "NULL"
     return f"""
 #variable_conflict use_column
 DECLARE
   counts jsonb := (SELECT jsonb_object_agg(g.part, g.rows) FROM (
-    SELECT l.{PART} AS part, count(*) AS rows FROM {log} AS l GROUP BY l.{PART}) AS g);
+    SELECT l.{PART} AS part, count(*) AS rows FROM {log} AS l{matter} GROUP BY l.{PART}) AS g);
   pending smallint[] := ARRAY(SELECT k::smallint FROM jsonb_object_keys(counts) AS k);
   steps text;
 BEGIN
@@ -88,8 +103,8 @@ BEGIN
   RETURN QUERY EXECUTE
     {sql.literal(f"SELECT {typed}c.{TOTAL}::bigint FROM (")}
     || CASE WHEN steps <> '' THEN 'WITH ' || steps || ' ' ELSE '' END
-    || {_text(plan.changes)}
-    || {sql.literal(f") AS c WHERE {sql.unbroken_names(_relations(plan))}")};
+    || {_text(plan.changes, purpose)}
+    || {sql.literal(f") AS c WHERE {sql.unbroken_names(_relations(plan))}")}{using};
 END"""
 
 
@@ -124,20 +139,20 @@ def _relations(plan: Plan) -> list[str]:
     return [*sources, *(node.state for node in plan.nodes)]
 
 
-def _step(step: Step) -> str:
+def _step(step: Step, purpose: Purpose) -> str:
     head = sql.literal(f"{step.name} AS MATERIALIZED (\n")
     limit = "" if step.source is None else f" || ' LIMIT ' || (counts ->> '{step.source}')"
-    body = f"{head} || {_text(step.text)}{limit} || ')'"
+    body = f"{head} || {_text(step.text, purpose)}{limit} || ')'"
     return f"CASE WHEN {_is_pending([step.parts])} THEN {body} END"
 
 
-def _text(text: Text) -> str:
+def _text(text: Text, purpose: Purpose) -> str:
     pieces = [
         f"CASE WHEN {_is_pending(piece.needs)} THEN {sql.literal(piece.sql)} ELSE '' END"
         if piece.needs
         else sql.literal(piece.sql)
         for piece in text
-        if piece.purpose != "losses"
+        if piece.is_for(purpose)
     ]
     return " || ".join(pieces) or "''"
 

@@ -11,6 +11,7 @@ from tallykeeper.database import sql
 from tallykeeper.select.algebra.expressions import sql_of, stripped
 from tallykeeper.select.algebra.relations import COUNT, Bag, Node
 from tallykeeper.select.plan import TOTAL, Column, Step, Text
+from tallykeeper.select.statements.asked import where
 from tallykeeper.select.statements.steps import NodeSteps, by_value, is_identical, of_value
 from tallykeeper.select.statements.terms import Images, M, quoted, terms
 from tallykeeper.select.statements.text import only_if, text
@@ -199,7 +200,9 @@ def changes(
     net = text(
         f"SELECT {of_value(types)}, sum({M})::bigint AS {M} FROM (\n",
         rows,
-        f"\n) AS q GROUP BY {by_value(types)} HAVING sum({M}) <> 0",
+        "\n) AS q",
+        where({sql.quote(name): place for place, name in enumerate(key or ())}, "\nWHERE "),
+        f" GROUP BY {by_value(types)} HAVING sum({M}) <> 0",
     )
     everything = frozenset(images.numbers.values())
     step = Step("tally_changed", net, everything)

@@ -15,6 +15,7 @@ from tallykeeper.select.algebra.expressions import enclosed, sql_of
 from tallykeeper.select.algebra.relations import COUNT, Input, Node
 from tallykeeper.select.column_types import INCOMPARABLE
 from tallykeeper.select.plan import PART, SIGN, CapturedSource, Step, Text, render
+from tallykeeper.select.statements.asked import where
 from tallykeeper.select.statements.containment import column_of_elements
 from tallykeeper.select.statements.terms import Images, M, Term, terms
 from tallykeeper.select.statements.text import only_for, only_if, text
@@ -61,8 +62,11 @@ def of_value(columns: Sequence[tuple[str, str]]) -> str:
     )
 
 
-def pending_step(source: CapturedSource, log: str) -> Step:
-    """The images of a source's pending changes, those left out that cancel."""
+def pending_step(source: CapturedSource, log: str, asked: Mapping[str, int]) -> Step:
+    """The images of a source's pending changes, those left out that cancel.
+
+    `asked` are columns of the log by which single keys are asked for, and the place in the key.
+    """
     listed, grouped = [], []
     for column in source.columns:
         log_name = sql.quote(column.log_name)
@@ -81,8 +85,9 @@ def pending_step(source: CapturedSource, log: str) -> Step:
     return Step(
         f"tally_p{source.part}",
         text(
-            f"SELECT {columns}sum({SIGN})::bigint AS {M} FROM {log} WHERE {own}"
-            f"{group} HAVING sum({SIGN}) <> 0"
+            f"SELECT {columns}sum({SIGN})::bigint AS {M} FROM {log} WHERE {own}",
+            where(asked, " AND "),
+            f"{group} HAVING sum({SIGN}) <> 0",
         ),
         parts,
         source.part,
@@ -101,6 +106,7 @@ class NodeSteps:
         self.x, self.c, self.d = (f"tally_{s}_{node.name}" for s in "xcd")
         self.new = f"tally_new_{node.name}"
         self.values = [c for c in node.columns if c.name not in node.key]
+        self.asked = where(images.asked.nodes.get(node.name, {}), "\nWHERE ")
 
     def steps(self) -> list[Step]:
         """All of them, in order."""
@@ -175,7 +181,9 @@ class NodeSteps:
         return text(
             f"SELECT {listed} FROM (\n",
             self._all_terms(),
-            f"\n) AS q{group}",
+            "\n) AS q",
+            self.asked,
+            group,
             only_for("changes", f"\nHAVING {changed}"),
         )
 
@@ -296,7 +304,8 @@ class NodeSteps:
                 "SELECT 1 AS touched FROM (\n", self._all_terms(only_keys=True), "\n) AS q LIMIT 1"
             )
         keys = ", ".join(f"CAST({k} AS {node.column(k).type}) AS {k}" for k in node.key)
-        return text(f"SELECT DISTINCT {keys} FROM (\n", self._all_terms(only_keys=True), "\n) AS q")
+        touched = self._all_terms(only_keys=True)
+        return text(f"SELECT DISTINCT {keys} FROM (\n", touched, "\n) AS q", self.asked)
 
     def _changed_rows(self, each: Input, term: Term) -> Text:
         # What cancels among the terms is computed anew in vain, which is right all the same.

@@ -21,6 +21,7 @@ from tallykeeper.select.algebra.uniqueness import unique_keys
 from tallykeeper.select.dialect import is_equality
 from tallykeeper.select.plan import Text
 from tallykeeper.select.resolve import Source
+from tallykeeper.select.statements.asked import Asked
 from tallykeeper.select.statements.containment import columns_held, with_held
 from tallykeeper.select.statements.text import only_if, text
 
@@ -54,13 +55,14 @@ class Images:
     """Where the pending changes of relations are.
 
     `numbers` are the parts of sources, `columns` what is captured of them. `parts` are those that
-    a relation depends on.
+    a relation depends on, `asked` is what of it matters where single keys are asked for.
     """
 
     numbers: Mapping[int, int]
     columns: Mapping[int, Sequence[str]]
     used: Mapping[str, Sequence[str]]
     node_parts: Mapping[str, frozenset[int]]
+    asked: Asked
 
     def parts(self, relation: Source | Node) -> frozenset[int]:
         """The parts whose pending changes change the relation."""
