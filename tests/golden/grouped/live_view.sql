@@ -43,7 +43,7 @@ BEGIN
   IF pending = '{}' THEN RETURN; END IF;
   steps := array_to_string(ARRAY[
     CASE WHEN pending && '{1}' THEN 'tally_p1 AS MATERIALIZED (
-' || 'SELECT "1.product" AS product, "1.cents" AS cents, sum(tally_sign)::bigint AS tally_m FROM tallykeeper.grouped_sale_extremes_log WHERE CASE WHEN tally_part = 1 THEN true ELSE false END GROUP BY "1.product", "1.cents" HAVING sum(tally_sign) <> 0' || ' LIMIT ' || (counts ->> '1') || ')' END,
+' || 'SELECT "1.product" AS product, "1.cents" AS cents, sum(tally_sign)::bigint AS tally_m FROM tallykeeper.grouped_sale_extremes_log WHERE CASE WHEN tally_part = 1 THEN true ELSE false END' || ' GROUP BY "1.product", "1.cents" HAVING sum(tally_sign) <> 0' || ' LIMIT ' || (counts ->> '1') || ')' END,
     CASE WHEN pending && '{1}' THEN 'tally_x_n1 AS MATERIALIZED (
 ' || 'SELECT DISTINCT CAST(g0 AS integer) AS g0 FROM (
 SELECT CAST(NULL AS integer) AS g0 WHERE false' || CASE WHEN pending && '{1}' THEN '
@@ -79,6 +79,80 @@ BEGIN
   RETURN QUERY SELECT DISTINCT d.product::integer, d."least"::integer, d.most::integer, 0::bigint FROM grouped.sale_extremes AS d
     WHERE NOT EXISTS (SELECT FROM tallykeeper.grouped_sale_extremes_definition AS e WHERE e.product = d.product)
     AND NOT EXISTS (SELECT FROM tallykeeper.grouped_sale_extremes_pruned AS z WHERE z.product = d.product);
+END
+$body$;
+
+CREATE OR REPLACE FUNCTION tallykeeper.grouped_sale_extremes_changes_of(integer[]) RETURNS TABLE (product integer, "least" integer, most integer, tally_total bigint)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path TO pg_catalog, pg_temp SET timezone TO 'UTC' SET row_security TO off SET jit TO off SET join_collapse_limit TO 1 SET from_collapse_limit TO 1
+AS $body$
+
+#variable_conflict use_column
+DECLARE
+  counts jsonb := (SELECT jsonb_object_agg(g.part, g.rows) FROM (
+    SELECT l.tally_part AS part, count(*) AS rows FROM tallykeeper.grouped_sale_extremes_log AS l WHERE CASE tally_part WHEN 1 THEN "1.product" = ANY ($1) ELSE true END GROUP BY l.tally_part) AS g);
+  pending smallint[] := ARRAY(SELECT k::smallint FROM jsonb_object_keys(counts) AS k);
+  steps text;
+BEGIN
+  IF pending = '{}' THEN RETURN; END IF;
+  steps := array_to_string(ARRAY[
+    CASE WHEN pending && '{1}' THEN 'tally_p1 AS MATERIALIZED (
+' || 'SELECT "1.product" AS product, "1.cents" AS cents, sum(tally_sign)::bigint AS tally_m FROM tallykeeper.grouped_sale_extremes_log WHERE CASE WHEN tally_part = 1 THEN true ELSE false END' || ' AND "1.product" = ANY ($1)' || ' GROUP BY "1.product", "1.cents" HAVING sum(tally_sign) <> 0' || ' LIMIT ' || (counts ->> '1') || ')' END,
+    CASE WHEN pending && '{1}' THEN 'tally_x_n1 AS MATERIALIZED (
+' || 'SELECT DISTINCT CAST(g0 AS integer) AS g0 FROM (
+SELECT CAST(NULL AS integer) AS g0 WHERE false' || CASE WHEN pending && '{1}' THEN '
+UNION ALL SELECT "s"."product" AS g0
+FROM tally_p1 AS s' ELSE '' END || '
+) AS q' || '
+WHERE g0 = ANY ($1)' || ')' END,
+    CASE WHEN pending && '{1}' THEN 'tally_new_n1 AS MATERIALIZED (
+' || 'SELECT "s"."product" AS g0, COUNT(*) AS n, MIN("s"."cents") AS a0, MAX("s"."cents") AS a1 FROM "golden"."sales" AS "s" WHERE ("s"."product") IN (SELECT tally_k.g0 FROM tally_x_n1 AS tally_k) GROUP BY "s"."product"' || ')' END
+  ]::text[], ', ');
+  RETURN QUERY EXECUTE
+    'SELECT c.product::integer, c."least"::integer, c.most::integer, c.tally_total::bigint FROM ('
+    || CASE WHEN steps <> '' THEN 'WITH ' || steps || ' ' ELSE '' END
+    || 'SELECT CAST(NULL AS integer) AS product, CAST(NULL AS integer) AS "least", CAST(NULL AS integer) AS most, 0 AS tally_total WHERE false' || CASE WHEN pending && '{1}' THEN '
+UNION ALL SELECT CAST(c.g0 AS integer) AS product, CAST(c.a0 AS integer) AS "least", CAST(c.a1 AS integer) AS most, 1 FROM tally_new_n1 AS c
+UNION ALL SELECT d.product, d."least", d.most, 0 FROM tally_x_n1 AS x JOIN grouped.sale_extremes AS d ON d.product = x.g0 WHERE NOT EXISTS (SELECT 1 FROM tally_new_n1 AS c WHERE c.g0 = x.g0)' ELSE '' END
+    || ') AS c WHERE ((SELECT count(*) = 1 AND bool_and(f.relkind = ''r'' AND NOT f.relhassubclass AND f.relfilenode IS NOT DISTINCT FROM pg_catalog.pg_relation_filenode(f.oid)) FROM pg_catalog.pg_class AS f WHERE f.oid IN (''golden.sales''::regclass)) OR tallykeeper.require_unbroken(''golden.sales''::regclass))' USING $1;
+END
+$body$;
+
+CREATE OR REPLACE FUNCTION tallykeeper.grouped_sale_extremes_live_of(integer[]) RETURNS TABLE (product INTEGER, "least" INTEGER, most INTEGER)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path TO pg_catalog, pg_temp SET timezone TO 'UTC' SET jit TO off SET row_security TO off SET plan_cache_mode TO force_custom_plan
+AS $body$
+
+#variable_conflict use_column
+BEGIN
+  IF NOT EXISTS (
+    SELECT FROM tallykeeper.stale_marks AS m WHERE m.tally = 'grouped.sale_extremes'
+  ) THEN
+    BEGIN
+      RETURN QUERY WITH tally_changes AS MATERIALIZED (SELECT * FROM tallykeeper.grouped_sale_extremes_changes_of($1) AS c WHERE NOT EXISTS (SELECT FROM tallykeeper.grouped_sale_extremes_pruned AS z WHERE z.product = c.product) AND NOT EXISTS (SELECT FROM (SELECT k.product FROM tallykeeper.quarantine AS q, jsonb_to_record(q.key) AS k (product INTEGER) WHERE q.tally = 'grouped.sale_extremes') AS held_key WHERE held_key.product = c.product))
+        SELECT d.product::INTEGER, d."least"::INTEGER, d.most::INTEGER FROM grouped.sale_extremes AS d WHERE d.product = ANY ($1)
+          AND EXISTS (SELECT FROM (SELECT DISTINCT k.product FROM unnest($1) AS k (product)) AS k WHERE k.product = d.product)
+          AND NOT EXISTS (SELECT FROM tally_changes AS c WHERE c.product = d.product)
+        UNION ALL SELECT f.product::INTEGER, f."least"::INTEGER, f.most::INTEGER FROM (
+SELECT c.product, c."least", c.most FROM tally_changes AS c WHERE c.tally_total > 0 AND true
+) AS f WHERE EXISTS (SELECT FROM (SELECT DISTINCT k.product FROM unnest($1) AS k (product)) AS k WHERE k.product = f.product);
+      IF EXISTS (SELECT FROM tallykeeper.quarantine AS q WHERE q.tally = 'grouped.sale_extremes') THEN
+        RETURN QUERY SELECT f.product::INTEGER, f."least"::INTEGER, f.most::INTEGER FROM (
+SELECT r.product, r."least", r.most FROM (
+SELECT s.product, s."least", s.most FROM tallykeeper.grouped_sale_extremes_definition AS s WHERE s.product = ANY (ARRAY(SELECT k.product FROM (SELECT DISTINCT k.product FROM unnest($1) AS k (product)) AS k)) AND EXISTS (SELECT FROM (SELECT DISTINCT k.product FROM unnest($1) AS k (product)) AS k WHERE k.product = s.product)
+) AS r WHERE NOT EXISTS (SELECT FROM tallykeeper.grouped_sale_extremes_pruned AS z WHERE z.product = r.product)
+UNION ALL SELECT z.product, z."least", z.most FROM tallykeeper.grouped_sale_extremes_pruned AS z WHERE EXISTS (SELECT FROM (SELECT DISTINCT k.product FROM unnest($1) AS k (product)) AS k WHERE k.product = z.product)
+) AS f WHERE EXISTS (SELECT FROM (SELECT k.product FROM tallykeeper.quarantine AS q, jsonb_to_record(q.key) AS k (product INTEGER) WHERE q.tally = 'grouped.sale_extremes') AS held_key WHERE held_key.product = f.product);
+      END IF;
+      PERFORM ((SELECT count(*) = 1 AND bool_and(f.relkind = 'r' AND NOT f.relhassubclass AND f.relfilenode IS NOT DISTINCT FROM pg_catalog.pg_relation_filenode(f.oid)) FROM pg_catalog.pg_class AS f WHERE f.oid IN ('grouped.sale_extremes'::regclass)) OR tallykeeper.require_unbroken('grouped.sale_extremes'::regclass));
+      RETURN;
+    EXCEPTION WHEN data_exception OR integrity_constraint_violation OR with_check_option_violation OR program_limit_exceeded OR raise_exception THEN NULL;
+    END;
+  END IF;
+  RETURN QUERY SELECT f.product::INTEGER, f."least"::INTEGER, f.most::INTEGER FROM (
+SELECT r.product, r."least", r.most FROM (
+SELECT s.product, s."least", s.most FROM tallykeeper.grouped_sale_extremes_definition AS s WHERE s.product = ANY (ARRAY(SELECT k.product FROM (SELECT DISTINCT k.product FROM unnest($1) AS k (product)) AS k)) AND EXISTS (SELECT FROM (SELECT DISTINCT k.product FROM unnest($1) AS k (product)) AS k WHERE k.product = s.product)
+) AS r WHERE NOT EXISTS (SELECT FROM tallykeeper.grouped_sale_extremes_pruned AS z WHERE z.product = r.product)
+UNION ALL SELECT z.product, z."least", z.most FROM tallykeeper.grouped_sale_extremes_pruned AS z WHERE EXISTS (SELECT FROM (SELECT DISTINCT k.product FROM unnest($1) AS k (product)) AS k WHERE k.product = z.product)
+) AS f WHERE ((SELECT count(*) = 1 AND bool_and(f.relkind = 'r' AND NOT f.relhassubclass AND f.relfilenode IS NOT DISTINCT FROM pg_catalog.pg_relation_filenode(f.oid)) FROM pg_catalog.pg_class AS f WHERE f.oid IN ('golden.sales'::regclass)) OR tallykeeper.require_unbroken('golden.sales'::regclass));
 END
 $body$;
 
