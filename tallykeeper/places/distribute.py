@@ -1,0 +1,350 @@
+"""`tally migrate --distribute`: source tables, derived tables and capture put on a Citus cluster.
+
+First everything is examined, and said before anything changes: how each table is divided, which
+keys and constraints have to be others for that (they are the application's, and are left to it),
+and which tallies cannot be exact. Then tables are distributed, and capture, change logs and live
+views are installed at each place. Idempotent: after shards were moved, or workers added, it
+installs what is missing where they are now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection, Engine, MetaData, text
+from sqlalchemy.engine import Row
+
+from tallykeeper.database import sql
+from tallykeeper.database.sessions import begin_work
+from tallykeeper.database.sql import CLAIM_WRITING
+from tallykeeper.declarations.tally import Tally
+from tallykeeper.errors import DeclarationError, DoesNotFit, NotInstalled
+from tallykeeper.installation import derived_tables, select_plans
+from tallykeeper.installation.migrate import Migrated
+from tallykeeper.installation.schema_check import derived_mismatches
+from tallykeeper.places import live_reads
+from tallykeeper.places.citus import Divided, divided_tables, is_coordinator, places_of
+from tallykeeper.places.division import NotDivided, division_of
+from tallykeeper.places.renaming import Name, name_of
+from tallykeeper.places.tallies import kept_at
+from tallykeeper.places.work import Done, install_everywhere
+from tallykeeper.select.tally import SelectTally
+from tallykeeper.system import System
+
+_TRIED = "tally_divided"
+
+_COLUMN = text("""
+SELECT a.attnotnull AS is_filled FROM pg_attribute AS a
+WHERE a.attrelid = to_regclass(:table) AND a.attname = :column AND NOT a.attisdropped""")
+_KEYS = text("""
+SELECT quote_ident(i.relname) AS index, quote_ident(c.conname) AS name,
+    coalesce(c.contype::text, 'i') AS kind, pg_get_constraintdef(c.oid) AS definition
+FROM pg_index AS x JOIN pg_class AS i ON i.oid = x.indexrelid
+LEFT JOIN pg_constraint AS c ON c.conindid = x.indexrelid AND c.conrelid = x.indrelid
+WHERE x.indrelid = to_regclass(:table) AND (x.indisunique OR x.indisexclusion)
+    AND NOT EXISTS (
+        SELECT FROM pg_attribute AS a
+        WHERE a.attrelid = x.indrelid AND a.attname = :column AND a.attnum = ANY (x.indkey)
+    )
+ORDER BY 1""")
+_REFERENCES = text("""
+SELECT quote_ident(c.conname) AS name, n.nspname AS schema, t.relname AS table,
+    ARRAY(SELECT a.attname::text FROM unnest(c.conkey) WITH ORDINALITY AS k (number, place)
+        JOIN pg_attribute AS a ON a.attrelid = c.conrelid AND a.attnum = k.number
+        ORDER BY k.place) AS own,
+    ARRAY(SELECT a.attname::text FROM unnest(c.confkey) WITH ORDINALITY AS k (number, place)
+        JOIN pg_attribute AS a ON a.attrelid = c.confrelid AND a.attnum = k.number
+        ORDER BY k.place) AS theirs
+FROM pg_constraint AS c JOIN pg_class AS t ON t.oid = c.confrelid
+JOIN pg_namespace AS n ON n.oid = t.relnamespace
+WHERE c.conrelid = to_regclass(:table) AND c.contype = 'f' AND c.conparentid = 0 ORDER BY 1""")
+_TRIGGERS = text("""
+SELECT quote_ident(tgname) FROM pg_trigger
+WHERE tgrelid = to_regclass(:table) AND NOT tgisinternal ORDER BY 1""")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What distributing takes, found without a change.
+
+    `first` is what has to be done by the application's own migrations before, a statement or a
+    sentence for each; `refused` says of tallies why they cannot be kept so; `planned` is what will
+    be done. `columns` are the columns by which derived tables are divided, by the tally's name.
+    """
+
+    first: list[str] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+    planned: list[str] = field(default_factory=list)
+    columns: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether nothing stands against it."""
+        return not self.first and not self.refused
+
+
+def examine(coordinator: Engine, system: System, without: Collection[str] = ()) -> Report:
+    """What distributing the system takes. Changes nothing.
+
+    Tallies that are named in `without` are left out. Raises DoesNotFit where the database is no
+    coordinator, or the system does not say how its sources are divided.
+    """
+    with coordinator.connect() as connection:
+        begin_work(connection)
+        report = _Examined(connection, system, without).report()
+        connection.rollback()
+        return report
+
+
+def distribute(
+    coordinator: Engine, system: System, without: Collection[str] = ()
+) -> list[Done[Migrated]]:
+    """Distribute what is not yet, and install the tallies at each place; what was done at each.
+
+    Raises DoesNotFit where the report of `examine` has anything against it; nothing was changed
+    then. What was distributed stays so, whatever fails at a place.
+    """
+    with coordinator.begin() as connection:
+        begin_work(connection)
+        connection.exec_driver_sql(CLAIM_WRITING)
+        examined = _Examined(connection, system, without)
+        report = examined.report()
+        if not report.is_ready:
+            why = [*report.first, *(f"{name}: {why}" for name, why in report.refused.items())]
+            raise DoesNotFit(f"not distributed: {'; '.join(why)}. Nothing was changed")
+        examined.distribute(report)
+    tallies = kept_of(system, without)
+    family = family_of(system)
+    places = places_of(coordinator, family)
+    done = install_everywhere(tallies, places)
+    kept = kept_at(tallies, places())
+    live_reads.install(coordinator, family, examined.column, examined.tallies, kept)
+    return done
+
+
+def kept_of(system: System, without: Collection[str] = ()) -> list[Tally]:
+    """The tallies of the system but for those that are left out."""
+    return [tally for tally in system.tallies if tally.name not in without]
+
+
+def family_of(system: System) -> Name:
+    """A table that all divided ones of the system are colocated with: the first that it names.
+
+    Raises DoesNotFit where it names none.
+    """
+    found = [name for name, column in system.distribution.items() if column is not None]
+    if not found:
+        raise DoesNotFit(
+            f"the system {system.name} does not say how its sources are divided; name the column of"
+            " each in `distribution`"
+        )
+    return name_of(found[0])
+
+
+class _Examined:
+    """One system on a coordinator, its SELECTs compiled over the tables there."""
+
+    def __init__(self, connection: Connection, system: System, without: Collection[str]) -> None:
+        self._connection = connection
+        if not is_coordinator(connection):
+            raise DoesNotFit(
+                "the database is not the coordinator of a Citus cluster with workers; name that in"
+                " TALLY_DATABASE_URL"
+            )
+        self._family = family_of(system)
+        self._wanted = {name_of(n): column for n, column in system.distribution.items()}
+        self.column = self._wanted[self._family] or ""
+        self._there = divided_tables(connection)
+        self._report = Report()
+        self.tallies: list[SelectTally] = []
+        for tally in kept_of(system, without):
+            if isinstance(tally, SelectTally):
+                schema = tally.table.schema or "public"
+                self.tallies.append(tally.over(tally.text, schema, tally.table.name))
+            else:
+                self._report.refused[tally.name] = "it is not declared by a SELECT alone"
+        # As a system of their own: one may read the derived table of another.
+        System(system.name, MetaData(schema=system.metadata.schema), self.tallies)
+
+    def report(self) -> Report:
+        """What it takes."""
+        report = self._report
+        for name, column in self._wanted.items():
+            report.first.extend(self._of_source(name, column))
+            if name not in self._there:
+                report.planned.append(f"distribute {_shown(name)} {_by(column)}")
+        if report.first:
+            # What is missing from tables would be found again, as errors of the SELECTs.
+            return report
+        wanted = dict(self._wanted)
+        for tally in self.tallies:
+            name = _name(tally)
+            try:
+                column = self._column_of(tally, wanted)
+            except (DeclarationError, NotInstalled) as error:
+                report.refused[tally.name] = str(error)
+                continue
+            wanted[name] = report.columns[tally.name] = column
+            if name not in self._there:
+                report.planned.append(f"create {_shown(name)}, distributed {_by(column)}")
+            elif self._is_other(tally):
+                report.planned.append(f"create {_shown(name)} anew: it has other columns now")
+        report.planned.append(f"install {len(self.tallies)} tallies at each shard group")
+        return report
+
+    def distribute(self, report: Report) -> None:
+        """Distribute the tables that are not yet."""
+        # Foreign keys to reference tables forbid parallel changes in one transaction.
+        sql.execute(self._connection, "SET LOCAL citus.multi_shard_modify_mode = 'sequential'")
+        for name, column in self._wanted.items():
+            if column is None and name not in self._there:
+                self._call("create_reference_table", name)
+        for name, column in self._wanted.items():
+            if column is not None and name not in self._there:
+                self._create_distributed(name, column)
+        for tally in self.tallies:
+            if _name(tally) in self._there and not self._is_other(tally):
+                continue
+            if _name(tally) in self._there:
+                sql.execute(self._connection, f"DROP TABLE {sql.name_of(tally.table)} CASCADE")
+            derived_tables.create(self._connection, [tally.table], "derived")
+            self._create_distributed(_name(tally), report.columns[tally.name])
+        live_reads.create_directory(self._connection, self._family, self.column)
+
+    def _create_distributed(self, name: Name, column: str) -> None:
+        beside = "'none'" if name == self._family else _literal(self._family)
+        self._call(
+            "create_distributed_table",
+            name,
+            f", {sql.literal(column)}, colocate_with => {beside}",
+        )
+
+    def _call(self, function: str, name: Name, more: str = "") -> None:
+        sql.execute(self._connection, f"SELECT {function}({_literal(name)}{more})")
+
+    def _is_other(self, tally: SelectTally) -> bool:
+        """Whether the derived table that is there is not the one that the SELECT makes."""
+        return bool(derived_mismatches(self._connection, tally))
+
+    def _column_of(self, tally: SelectTally, wanted: Mapping[Name, str | None]) -> str:
+        """The column by which its derived table is divided.
+
+        Raises DeclarationError where it cannot be kept at places.
+        """
+        connection = self._connection
+        savepoint = connection.begin_nested()
+        try:
+            tally.bind_to(select_plans.try_plan(connection, tally), "")
+        finally:
+            savepoint.rollback()
+        savepoint = connection.begin_nested()
+        try:
+            sql.execute(connection, f"CREATE TEMPORARY VIEW {_TRIED} AS\n{tally.text}")
+            columns = division_of(connection, f"pg_temp.{_TRIED}", wanted)
+        finally:
+            savepoint.rollback()
+        usable = [name for name in columns if name in tally.key]
+        if not usable:
+            raise NotDivided(
+                f"its key ({', '.join(tally.key)}) does not contain {columns[0]}, by which rows are"
+                " divided; add it to the key"
+            )
+        return usable[0]
+
+    # What has to be otherwise in a source table.
+
+    def _of_source(self, name: Name, column: str | None) -> Iterator[str]:
+        table = {"table": _qualified(name)}
+        is_there = self._connection.scalar(text("SELECT to_regclass(:table) IS NOT NULL"), table)
+        if not is_there:
+            yield f"the table {_shown(name)} does not exist: create it"
+            return
+        there = self._there.get(name)
+        if there is not None:
+            yield from self._of_distributed(name, column, there)
+            return
+        for trigger in self._connection.scalars(_TRIGGERS, table):
+            yield (
+                f"{_shown(name)} has the trigger {trigger}, which a distributed table cannot have;"
+                " drop it, or remove the tally that it captures for with `tally drop`"
+            )
+        if column is not None:
+            yield from self._of_keys(name, column)
+        yield from self._of_references(name, column)
+
+    def _of_distributed(self, name: Name, column: str | None, there: Divided) -> Iterator[str]:
+        if there.column != column:
+            yield (
+                f"{_shown(name)} is distributed {_by(there.column)}, but is declared to be so"
+                f" {_by(column)}; correct `distribution`, or distribute the table anew"
+            )
+        family = self._there.get(self._family)
+        if column is not None and family is not None and there.colocation != family.colocation:
+            yield (
+                f"{_shown(name)} is not colocated with {_shown(self._family)}; run"
+                f" SELECT update_distributed_table_colocation({_literal(name)},"
+                f" colocate_with => {_literal(self._family)})"
+            )
+
+    def _of_keys(self, name: Name, column: str) -> Iterator[str]:
+        table = {"table": _qualified(name), "column": column}
+        found = self._connection.execute(_COLUMN, table).one_or_none()
+        if found is None:
+            yield (
+                f"{_shown(name)} has no column {column}: add it, fill it, and make it NOT NULL; or"
+                f" declare {_shown(name)} as a table of which each place has all rows (None)"
+            )
+            return
+        quoted = sql.quote(column)
+        if not found.is_filled:
+            yield f"ALTER TABLE {_qualified(name)} ALTER COLUMN {quoted} SET NOT NULL"
+        for key in self._connection.execute(_KEYS, table):
+            yield _without(name, quoted, key)
+
+    def _of_references(self, name: Name, column: str | None) -> Iterator[str]:
+        for key in self._connection.execute(_REFERENCES, {"table": _qualified(name)}):
+            to = (key.schema, key.table)
+            drop = f"ALTER TABLE {_qualified(name)} DROP CONSTRAINT {key.name}"
+            if to not in self._wanted:
+                yield f"{drop}: it refers to {_shown(to)}, of which `distribution` says nothing"
+                continue
+            theirs = self._wanted[to]
+            if theirs is None:
+                continue
+            pairs = list(zip(key.own, key.theirs, strict=True))
+            if column is None or (column, theirs) not in pairs:
+                yield f"{drop}: it refers to {_shown(to)}, which is divided, without {theirs}"
+
+
+def _without(name: Name, column: str, key: Row[tuple[object, ...]]) -> str:
+    """What to do about a unique key or an exclusion that does not have the column."""
+    table = _qualified(name)
+    if key.kind == "p" or key.kind == "u":
+        columns = str(key.definition).partition("(")[2].rpartition(")")[0]
+        word = "PRIMARY KEY" if key.kind == "p" else "UNIQUE"
+        return f"ALTER TABLE {table} DROP CONSTRAINT {key.name}, ADD {word} ({column}, {columns})"
+    if key.kind == "x":
+        return f"ALTER TABLE {table} DROP CONSTRAINT {key.name}: it excludes rows without {column}"
+    schema = sql.quote(name[0])
+    return f"DROP INDEX {schema}.{key.index}: it is unique without {column}; make it with that"
+
+
+def _name(tally: Tally) -> Name:
+    return tally.table.schema or "public", tally.table.name
+
+
+def _shown(name: Name) -> str:
+    return ".".join(name)
+
+
+def _qualified(name: Name) -> str:
+    return ".".join(map(sql.quote, name))
+
+
+def _literal(name: Name) -> str:
+    return sql.literal(_qualified(name))
+
+
+def _by(column: str | None) -> str:
+    return "as a reference table" if column is None else f"by {column}"
