@@ -111,7 +111,7 @@ def _places(
         if len(where) != 1 or len({r.shard for r in of_place}) != len(of_place):
             raise ClusterUnfit(
                 f"the shards of place {name} are not each on one worker and all on the same;"
-                " tallies are kept of shards that are there once (citus.shard_replication_factor = 1)"
+                " tallies are kept where citus.shard_replication_factor is 1"
             )
         ((host, port, is_active),) = where
         if host is None or not is_active:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -78,3 +79,44 @@ def fresh_database(shards: int) -> Iterator[str]:
         for end in ends:
             with connected(at(end, database="postgres")) as connection:
                 connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+def crash(url: str, worker: tuple[str, int]) -> None:
+    """Kill a process of the worker, so that its server stops and recovers; wait until it is up."""
+    end = at(url, host=worker[0], port=worker[1])
+    try:
+        with connected(end) as connection:
+            connection.execute("COPY (SELECT 1) TO PROGRAM 'kill -9 $PPID'")
+    except psycopg.Error:
+        pass
+    while True:
+        try:
+            with connected(end) as connection:
+                connection.execute("SELECT 1")
+        except psycopg.OperationalError:
+            time.sleep(0.05)
+        else:
+            return
+
+
+def recover(url: str) -> None:
+    """Have the coordinator finish what a worker had prepared when it crashed."""
+    with connected(url) as connection:
+        connection.execute("SELECT recover_prepared_transactions()")
+
+
+def move(url: str, table: str) -> None:
+    """Move a shard of the table, and those colocated with it, to the other worker."""
+    with connected(url) as connection:
+        found = connection.execute(
+            "SELECT shardid, nodename, nodeport FROM citus_shards WHERE table_name = %s::regclass"
+            " ORDER BY random() LIMIT 1",
+            (table,),
+        ).fetchone()
+        assert found is not None
+        shard, host, port = found
+        (to,) = [each for each in workers(url) if each != (host, port)]
+        connection.execute(
+            "SELECT citus_move_shard_placement(%s, %s, %s, %s, %s, 'block_writes')",
+            (shard, host, port, *to),
+        )

@@ -13,7 +13,7 @@ import psycopg
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from tallykeeper import Tally, open_engine, rebuild, refresh, verify
+from tallykeeper import Tally, Verification, open_engine, rebuild, refresh, verify
 from tallykeeper.catalog.transactions import SNAPSHOT
 from tallykeeper.database import sql
 from tallykeeper.database.connections import DatabaseUnavailable
@@ -83,7 +83,9 @@ class Race:
     def _refresh(self) -> None:
         rng = random.Random(7)
         while not self.ended.is_set():
-            work = rng.choices((refresh, rebuild, verify), (8, 1, 2))[0]
+            works: tuple[Callable[[Engine, Tally], object], ...] = (refresh, rebuild, verify)
+            work = rng.choices(works, (8, 1, 2))[0]
+            name = str(getattr(work, "__name__", work))
             try:
                 done = everywhere(self.tallies, self.places, work)
             except (TallyError, SQLAlchemyError, DatabaseUnavailable) as error:
@@ -92,10 +94,12 @@ class Race:
                 continue
             for each in done:
                 if each.error is not None:
-                    self.refused[f"{work.__name__}: {type(each.error).__name__}"] += 1
+                    self.refused[f"{name}: {type(each.error).__name__}"] += 1
                     continue
-                self.done[work.__name__] += 1
-                if work is verify and not (each.result.ok or each.result.stale):
+                self.done[name] += 1
+                if isinstance(each.result, Verification) and not (
+                    each.result.ok or each.result.stale
+                ):
                     self.wrong.append(f"{each.tally} at {each.place}: {each.result}")
 
     def _compare_places(self) -> None:
