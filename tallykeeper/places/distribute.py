@@ -9,7 +9,7 @@ installs what is missing where they are now.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, Engine, MetaData, text
@@ -18,21 +18,18 @@ from sqlalchemy.engine import Row
 from tallykeeper.database import sql
 from tallykeeper.database.sessions import begin_work
 from tallykeeper.database.sql import CLAIM_WRITING
-from tallykeeper.declarations.tally import Tally
-from tallykeeper.errors import DeclarationError, DoesNotFit, NotInstalled
-from tallykeeper.installation import derived_tables, select_plans
+from tallykeeper.errors import DoesNotFit
+from tallykeeper.installation import derived_tables
 from tallykeeper.installation.migrate import Migrated
 from tallykeeper.installation.schema_check import derived_mismatches
 from tallykeeper.places import live_reads
 from tallykeeper.places.citus import Divided, divided_tables, is_coordinator, places_of
-from tallykeeper.places.division import NotDivided, division_of
-from tallykeeper.places.renaming import Name, name_of
+from tallykeeper.places.columns import columns_of, kept_of, name_in, wanted_of
+from tallykeeper.places.renaming import Name
 from tallykeeper.places.tallies import kept_at
 from tallykeeper.places.work import Done, install_everywhere
 from tallykeeper.select.tally import SelectTally
 from tallykeeper.system import System
-
-_TRIED = "tally_divided"
 
 _COLUMN = text("""
 SELECT a.attnotnull AS is_filled FROM pg_attribute AS a
@@ -123,23 +120,12 @@ def distribute(
     return done
 
 
-def kept_of(system: System, without: Collection[str] = ()) -> list[Tally]:
-    """The tallies of the system but for those that are left out."""
-    return [tally for tally in system.tallies if tally.name not in without]
-
-
 def family_of(system: System) -> Name:
     """A table that all divided ones of the system are colocated with: the first that it names.
 
     Raises DoesNotFit where it names none.
     """
-    found = [name for name, column in system.distribution.items() if column is not None]
-    if not found:
-        raise DoesNotFit(
-            f"the system {system.name} does not say how its sources are divided; name the column of"
-            " each in `distribution`"
-        )
-    return name_of(found[0])
+    return next(name for name, column in wanted_of(system).items() if column is not None)
 
 
 class _Examined:
@@ -153,7 +139,7 @@ class _Examined:
                 " TALLY_DATABASE_URL"
             )
         self._family = family_of(system)
-        self._wanted = {name_of(n): column for n, column in system.distribution.items()}
+        self._wanted = wanted_of(system)
         self.column = self._wanted[self._family] or ""
         self._there = divided_tables(connection)
         self._report = Report()
@@ -177,17 +163,15 @@ class _Examined:
         if report.first:
             # What is missing from tables would be found again, as errors of the SELECTs.
             return report
-        wanted = dict(self._wanted)
-        for tally in self.tallies:
-            name = _name(tally)
-            try:
-                column = self._column_of(tally, wanted)
-            except (DeclarationError, NotInstalled) as error:
-                report.refused[tally.name] = str(error)
-                continue
-            wanted[name] = report.columns[tally.name] = column
+        columns, refused = columns_of(self._connection, self.tallies, self._wanted)
+        report.columns.update(columns)
+        report.refused.update(refused)
+        for tally in (tally for tally in self.tallies if tally.name in columns):
+            name = name_in(tally)
             if name not in self._there:
-                report.planned.append(f"create {_shown(name)}, distributed {_by(column)}")
+                report.planned.append(
+                    f"create {_shown(name)}, distributed {_by(columns[tally.name])}"
+                )
             elif self._is_other(tally):
                 report.planned.append(f"create {_shown(name)} anew: it has other columns now")
         report.planned.append(f"install {len(self.tallies)} tallies at each shard group")
@@ -204,12 +188,12 @@ class _Examined:
             if column is not None and name not in self._there:
                 self._create_distributed(name, column)
         for tally in self.tallies:
-            if _name(tally) in self._there and not self._is_other(tally):
+            if name_in(tally) in self._there and not self._is_other(tally):
                 continue
-            if _name(tally) in self._there:
+            if name_in(tally) in self._there:
                 sql.execute(self._connection, f"DROP TABLE {sql.name_of(tally.table)} CASCADE")
             derived_tables.create(self._connection, [tally.table], "derived")
-            self._create_distributed(_name(tally), report.columns[tally.name])
+            self._create_distributed(name_in(tally), report.columns[tally.name])
         live_reads.create_directory(self._connection, self._family, self.column)
 
     def _create_distributed(self, name: Name, column: str) -> None:
@@ -226,31 +210,6 @@ class _Examined:
     def _is_other(self, tally: SelectTally) -> bool:
         """Whether the derived table that is there is not the one that the SELECT makes."""
         return bool(derived_mismatches(self._connection, tally))
-
-    def _column_of(self, tally: SelectTally, wanted: Mapping[Name, str | None]) -> str:
-        """The column by which its derived table is divided.
-
-        Raises DeclarationError where it cannot be kept at places.
-        """
-        connection = self._connection
-        savepoint = connection.begin_nested()
-        try:
-            tally.bind_to(select_plans.try_plan(connection, tally), "")
-        finally:
-            savepoint.rollback()
-        savepoint = connection.begin_nested()
-        try:
-            sql.execute(connection, f"CREATE TEMPORARY VIEW {_TRIED} AS\n{tally.text}")
-            columns = division_of(connection, f"pg_temp.{_TRIED}", wanted)
-        finally:
-            savepoint.rollback()
-        usable = [name for name in columns if name in tally.key]
-        if not usable:
-            raise NotDivided(
-                f"its key ({', '.join(tally.key)}) does not contain {columns[0]}, by which rows are"
-                " divided; add it to the key"
-            )
-        return usable[0]
 
     # What has to be otherwise in a source table.
 
@@ -328,10 +287,6 @@ def _without(name: Name, column: str, key: Row[tuple[object, ...]]) -> str:
         return f"ALTER TABLE {table} DROP CONSTRAINT {key.name}: it excludes rows without {column}"
     schema = sql.quote(name[0])
     return f"DROP INDEX {schema}.{key.index}: it is unique without {column}; make it with that"
-
-
-def _name(tally: Tally) -> Name:
-    return tally.table.schema or "public", tally.table.name
 
 
 def _shown(name: Name) -> str:
