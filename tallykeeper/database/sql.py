@@ -77,6 +77,8 @@ _preparer.reserved_words = {*_preparer.reserved_words, *_MORE_WORDS.split()}
 # A star, a number, or a text with the name of its type before or behind it.
 _PLAIN = re.compile(r"\*|[0-9]+|([A-Z]+ )?'[^']*'(::\w+)?")
 
+_ARRAY_WITH_NULL = re.compile(r"'\{[^']*null", re.IGNORECASE)
+
 # Unit and instant to the start of the unit.
 Truncate = Callable[[str, ColumnElement[Any]], ColumnElement[Any]]
 
@@ -92,8 +94,9 @@ def quote(identifier: str) -> str:
 
 
 def literal(text: str) -> str:
-    """`text` as an SQL string."""
-    return "'" + text.replace("'", "''") + "'"
+    """`text` as an SQL string, which means the same under all settings of a session."""
+    escaped = text.replace("'", "''")
+    return "E'" + escaped.replace("\\", "\\\\") + "'" if "\\" in text else f"'{escaped}'"
 
 
 def name_of(table: Table) -> str:
@@ -270,6 +273,9 @@ def create_function(
     They find nothing of anybody else's by its bare name, whatever path the caller has.
     """
     fixed = {"search_path": "pg_catalog, pg_temp", **(settings or {})}
+    if _ARRAY_WITH_NULL.search(body):
+        # Without it, NULL in the text of an array may be a text.
+        fixed["array_nulls"] = "on"
     set_ = " ".join(f"SET {setting} TO {value}" for setting, value in fixed.items())
     return (
         f"CREATE OR REPLACE FUNCTION {name}({arguments}) RETURNS {returns}\n"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 from sqlalchemy import text as statement_text
+from sqlalchemy.exc import DBAPIError
 from sqlglot import exp
 
 from tallykeeper.database import sql
@@ -37,6 +38,7 @@ from tallykeeper.select.resolve import Resolved, Source
 from tallykeeper.select.statements import derived
 from tallykeeper.select.statements.asked import asked, logged_as, matters
 from tallykeeper.select.statements.containment import column_of_elements
+from tallykeeper.select.statements.row_conditions import condition_of
 from tallykeeper.select.statements.steps import (
     NodeSteps,
     indexes_of,
@@ -202,12 +204,8 @@ class _Compiler:
         nodes = self._needed(bag)
         key = self.wanted_key or self._key(bag)
         self._mark_used(bag, nodes)
-        captured = []
-        by_oid: dict[int, list[str]] = {}
-        for source in self.resolved.sources.values():
-            names = self._used_of(source, [*bag.arms, *(i for n in nodes for i in n.inputs)])
-            by_oid[source.oid] = names
-            captured.append(self._captured(numbers[source.oid], source, names))
+        readers: list[Arm | Input] = [*bag.arms, *(i for n in nodes for i in n.inputs)]
+        by_oid = {s.oid: self._used_of(s, readers) for s in self.resolved.sources.values()}
         images = Images(
             numbers,
             by_oid,
@@ -215,6 +213,24 @@ class _Compiler:
             self._node_parts(nodes, numbers),
             asked(bag, columns, key, nodes, numbers),
         )
+        # What is computed anew as a whole reads sources that are in no product.
+        read_whole = {
+            source.oid
+            for node in nodes
+            if node.strategy == "whole"
+            for source in self._read_by(node.restricted or node.build)
+        }
+        captured = [
+            self._captured(
+                numbers[source.oid],
+                source,
+                by_oid[source.oid],
+                None
+                if source.oid in read_whole
+                else condition_of(source, [each.product for each in readers], self._is_computed),
+            )
+            for source in self.resolved.sources.values()
+        ]
         places = {each.part: logged_as(each, images.asked) for each in captured}
         steps = [pending_step(each, self.log, places[each.part]) for each in captured]
         planned = []
@@ -322,13 +338,24 @@ class _Compiler:
             for place, column in enumerate(columns)
         )
 
-    def _captured(self, number: int, source: Source, names: Sequence[str]) -> CapturedSource:
+    def _is_computed(self, constant: exp.Expr) -> bool:
+        """Whether an expression without columns has a value, and is no error."""
+        try:
+            with self.connection.begin_nested():
+                sql.execute(self.connection, f"SELECT {sql_of(constant)}")
+        except DBAPIError:
+            return False
+        return True
+
+    def _captured(
+        self, number: int, source: Source, names: Sequence[str], condition: str | None = None
+    ) -> CapturedSource:
         columns = []
         for name in names:
             column = next(c for c in source.columns if c.name == name)
             log_name = sql.shortened(f"{number}.{name}")
             columns.append(CapturedColumn(name, column.type, log_name, not column.has_equality))
-        return CapturedSource(number, source.schema, source.name, tuple(columns))
+        return CapturedSource(number, source.schema, source.name, tuple(columns), condition)
 
     # ---- which nodes there are, and what is read of them
 
@@ -383,12 +410,16 @@ class _Compiler:
                     else:
                         found.add(numbers[leaf.relation.oid])
             if node.strategy != "delta" and node.build is not None:
-                for table in node.build.find_all(exp.Table):
-                    source = self.resolved.sources.get((table.db, table.name))
-                    if source is not None:
-                        found.add(numbers[source.oid])
+                found |= {numbers[source.oid] for source in self._read_by(node.build)}
             parts[node.name] = frozenset(found)
         return parts
+
+    def _read_by(self, query: exp.Query | None) -> Iterator[Source]:
+        """The sources that a query reads itself."""
+        for table in query.find_all(exp.Table) if query is not None else ():
+            source = self.resolved.sources.get((table.db, table.name))
+            if source is not None:
+                yield source
 
     # ---- the derived table
 

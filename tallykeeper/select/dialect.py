@@ -16,6 +16,8 @@ from sqlglot.generators.postgres import PostgresGenerator
 from sqlglot.parsers.postgres import PostgresParser
 from sqlglot.tokenizer_core import TokenType
 
+from tallykeeper.database.sql import literal
+
 # Recognised by the compiler, and printed under the same name with the same arguments.
 _KNOWN = (
     "ARRAY_AGG",
@@ -99,6 +101,12 @@ class Generator(PostgresGenerator):
         exp.Sqrt: lambda self, e: f"|/ {self.sql(e, 'this')}",
         exp.StartsWith: lambda self, e: self.binary(e, "^@"),
     }
+
+    def literal_sql(self, expression: exp.Literal) -> str:
+        # In the body of a function it is read by the settings of whoever calls that.
+        if expression.is_string and "\\" in str(expression.this):
+            return literal(str(expression.this))
+        return str(super().literal_sql(expression))
 
     def not_sql(self, expression: exp.Not) -> str:
         # NOT of anything is printed with parentheses by PostgreSQL; these are operators of theirs.

@@ -105,8 +105,9 @@ class CapturedSource:
     """A source table, its number in the change log, and the columns that changes are captured of.
 
     A statement leaves a row in the log for each old row (sign -1) and each new row (sign 1), but
-    none where nothing of the captured columns changed. `condition` is SQL over the alias `r` of a
-    row: others are never captured.
+    none where nothing of the captured columns changed. `condition` is SQL over one row, called ROW,
+    that no row makes an error: rows of which it is not true are never captured. It reads captured
+    columns alone.
     """
 
     part: int

@@ -13,48 +13,10 @@ from sqlglot import exp
 from tallykeeper.select.algebra.expressions import sql_of, stripped
 from tallykeeper.select.algebra.relations import COUNT, Bag, Input, Node
 from tallykeeper.select.dialect import Dialect
-from tallykeeper.select.plan import ROW, Column, Summed, SummedSource
+from tallykeeper.select.plan import Column, Summed, SummedSource
 from tallykeeper.select.resolve import Source
+from tallykeeper.select.statements.row_conditions import INTEGERS, is_risky, of_row
 
-# Expressions that are computed without an error for every row there can be.
-_HARMLESS = (
-    exp.Column,
-    exp.Identifier,
-    exp.Literal,
-    exp.Boolean,
-    exp.Null,
-    exp.Paren,
-    exp.And,
-    exp.Or,
-    exp.Not,
-    exp.EQ,
-    exp.NEQ,
-    exp.LT,
-    exp.LTE,
-    exp.GT,
-    exp.GTE,
-    exp.Is,
-    exp.In,
-    exp.Between,
-    exp.Case,
-    exp.If,
-    exp.Coalesce,
-    exp.Nullif,
-    exp.Greatest,
-    exp.Least,
-    exp.NullSafeEQ,
-    exp.NullSafeNEQ,
-    exp.Tuple,
-    exp.Array,
-    exp.DataType,
-    exp.DataTypeParam,
-    exp.Collate,
-    exp.Any,
-)
-_FUNCTIONS = {"date_trunc", "lower", "upper", "strpos", "length", "timezone"}
-# Types that hold every integer.
-_WIDER = {"bigint", "numeric", "decimal"}
-_INTEGERS = {"smallint", "integer", "bigint"}
 _FIRST = "TIMESTAMPTZ '4714-11-24 00:00:00+00 BC'"
 _FAR = "TIMESTAMPTZ '100000-01-01 00:00:00+00'"
 
@@ -83,7 +45,7 @@ def summed(bag: Bag, columns: Sequence[Column], numbers: Mapping[int, int]) -> S
         return None
     types = {c.name: c.type for c in columns}
     measures = [c.name for c in node.columns if c.name not in node.key]
-    if any(types[names[m]] not in (*_INTEGERS, "numeric") for m in measures):
+    if any(types[names[m]] not in (*INTEGERS, "numeric") for m in measures):
         return None
     return Summed(
         key=tuple(names[k] for k in node.key),
@@ -106,7 +68,7 @@ def _is_of_one_row(each: Input) -> bool:
 def _stored_column(output: exp.Expr, column: Column) -> str | None:
     """The stored column that an output is; a sum may be narrower in the derived table."""
     output = stripped(output)
-    if isinstance(output, exp.Cast) and column.type in _INTEGERS:
+    if isinstance(output, exp.Cast) and column.type in INTEGERS:
         output = stripped(output.this)
     return output.name if isinstance(output, exp.Column) else None
 
@@ -116,29 +78,18 @@ def _source(each: Input, measures: Sequence[str], numbers: Mapping[int, int]) ->
     assert isinstance(leaf.relation, Source)
     amounts = [each.amounts.get(m, exp.Literal.number(0)) for m in measures]
     expressions = (*each.key, *amounts, *each.product.conditions)
-    conditions = [f"({_of_row(c)})" for c in each.product.conditions]
+    conditions = [f"({of_row(c)})" for c in each.product.conditions]
     return SummedSource(
         part=numbers[leaf.relation.oid],
         schema=leaf.relation.schema,
         table=leaf.relation.name,
-        key=tuple(_of_row(k) for k in each.key),
-        key_of_many=tuple(_of_row(_faster(k)) for k in each.key),
-        amounts=tuple(_of_row(a) for a in amounts),
+        key=tuple(of_row(k) for k in each.key),
+        key_of_many=tuple(of_row(_faster(k)) for k in each.key),
+        amounts=tuple(of_row(a) for a in amounts),
         condition=" AND ".join(conditions) or None,
         columns=tuple(dict.fromkeys(c.name for e in expressions for c in e.find_all(exp.Column))),
-        may_raise=any(_is_risky(n, leaf.relation) for e in expressions for n in e.walk()),
+        may_raise=any(is_risky(n, leaf.relation) for e in expressions for n in e.walk()),
     )
-
-
-def _of_row(expression: exp.Expr) -> str:
-    """SQL over one row, called ROW."""
-
-    def renamed(node: exp.Expr) -> exp.Expr:
-        if isinstance(node, exp.Column):
-            node.set("table", exp.to_identifier(ROW))
-        return node
-
-    return sql_of(expression.copy().transform(renamed, copy=False))
 
 
 def _faster(expression: exp.Expr) -> exp.Expr:
@@ -159,18 +110,3 @@ def _faster(expression: exp.Expr) -> exp.Expr:
     return exp.maybe_parse(
         f"CASE WHEN {instant} < {_FAR} THEN {binned} ELSE {plain} END", dialect=Dialect
     )
-
-
-def _is_risky(node: exp.Expr, source: Source) -> bool:
-    if isinstance(node, exp.Anonymous):
-        return str(node.this).lower() not in _FUNCTIONS
-    if isinstance(node, exp.Cast):
-        given = stripped(node.this)
-        if isinstance(given, exp.Literal | exp.Null | exp.Case):
-            return False
-        types = [
-            c.type for c in source.columns if isinstance(given, exp.Column) and c.name == given.name
-        ]
-        to = node.to.sql("postgres").lower()
-        return not (to in _WIDER and types and types[0] in _INTEGERS)
-    return not isinstance(node, _HARMLESS)

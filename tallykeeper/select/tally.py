@@ -422,9 +422,7 @@ class SelectTally(Tally):
         return [column for column in source.c if column.name in names]
 
     def may_raise(self, source: Table) -> bool:
-        if self.summed is not None:
-            return any(each.may_raise for each in self.summed.of(source))
-        return any(each.condition is not None for each in self._captured(source))
+        return self.summed is not None and any(each.may_raise for each in self.summed.of(source))
 
     def stored(self, scope: KeyFilter, *, wide: bool = False) -> str:
         if self.summed is not None:

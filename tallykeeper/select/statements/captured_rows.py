@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tallykeeper.database import sql
 from tallykeeper.declarations.tally import SIDES, Event
-from tallykeeper.select.plan import PART, SIGN, CapturedSource
+from tallykeeper.select.plan import PART, ROW, SIGN, CapturedSource
 
 _SIGNS = {"old_rows": -1, "new_rows": 1}
 # Types of which equal values are the same values.
@@ -21,7 +21,7 @@ _EXACT = frozenset(
 def all_images(log: str, source: CapturedSource, event: Event) -> str:
     """An INSERT of every old row with the sign -1 and every new row with the sign 1."""
     rows = "\n  UNION ALL ".join(
-        f"SELECT {source.part}, {_SIGNS[side]}{_values(source)} FROM {side} AS r{_where(source)}"
+        f"SELECT {source.part}, {_SIGNS[side]}{_values(source)} FROM {_chosen(source, side)}"
         for side in SIDES[event]
     )
     return f"INSERT INTO {log} ({_names(source)})\n  {rows}"
@@ -35,9 +35,9 @@ def net_images(log: str, source: CapturedSource, event: Event) -> str:
         for name, column in zip(numbered, source.columns, strict=True)
     )
     alike = [c.name for c in source.columns if c.type not in _EXACT and not c.as_text]
-    image = f", record_send(ROW({sql.columns(alike, 'r')})::record) AS image" if alike else ""
+    image = f", record_send(ROW({sql.columns(alike, ROW)})::record) AS image" if alike else ""
     sides = "\n    UNION ALL ".join(
-        f"SELECT {_SIGNS[side]} AS sign{values}{image} FROM {side} AS r{_where(source)}"
+        f"SELECT {_SIGNS[side]} AS sign{values}{image} FROM {_chosen(source, side)}"
         for side in SIDES[event]
     )
     columns = "".join(f", {name}" for name in numbered)
@@ -53,15 +53,15 @@ def net_images(log: str, source: CapturedSource, event: Event) -> str:
 
 def differs(source: CapturedSource) -> str:
     """A condition on `old_rows` and `new_rows`, of one row each: they are logged."""
-    differing = []
-    if source.columns:
-        names = [column.name for column in source.columns]
-        sides = (f"ROW({sql.columns(names, side)})::record" for side in SIDES["update"])
-        differing.append("{} *<> {}".format(*sides))
-    if source.condition is not None:
-        asked = (f"(SELECT {source.condition} FROM {side} AS r)" for side in SIDES["update"])
-        differing.append("{} IS DISTINCT FROM {}".format(*asked))
-    return f"({' OR '.join(differing)})" if differing else "false"
+    if not source.columns:
+        return "false"
+    names = [column.name for column in source.columns]
+    sides = (f"ROW({sql.columns(names, side)})::record" for side in SIDES["update"])
+    differing = "{} *<> {}".format(*sides)
+    if source.condition is None:
+        return f"({differing})"
+    asked = (f"(SELECT {source.condition} FROM {side} AS {ROW})" for side in SIDES["update"])
+    return f"({differing} AND ({' OR '.join(asked)}))"
 
 
 def _names(source: CapturedSource) -> str:
@@ -73,8 +73,10 @@ def _values(source: CapturedSource) -> str:
 
 
 def _value(name: str, *, as_text: bool) -> str:
-    return f"r.{sql.quote(name)}{'::text' if as_text else ''}"
+    return f"{ROW}.{sql.quote(name)}{'::text' if as_text else ''}"
 
 
-def _where(source: CapturedSource) -> str:
-    return "" if source.condition is None else f" WHERE {source.condition}"
+def _chosen(source: CapturedSource, side: str) -> str:
+    """The rows of one side that are captured."""
+    where = "" if source.condition is None else f" WHERE {source.condition}"
+    return f"{side} AS {ROW}{where}"
