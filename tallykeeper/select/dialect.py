@@ -103,7 +103,7 @@ class Generator(PostgresGenerator):
     }
 
     def literal_sql(self, expression: exp.Literal) -> str:
-        # In the body of a function it is read by the settings of whoever calls that.
+        # In the body of a function it is read under the settings of the calling session.
         if expression.is_string and "\\" in str(expression.this):
             return literal(str(expression.this))
         return str(super().literal_sql(expression))

@@ -1,7 +1,7 @@
 """Which rows of a source matter to a SELECT at all, by conditions on the row alone.
 
-Capture looks at them in the transaction of whoever writes, so only expressions that are computed
-without an error for every row there can be are looked at there.
+Capture checks them in the application's transaction, so only expressions are used that cannot raise
+an error for any row.
 """
 
 from __future__ import annotations

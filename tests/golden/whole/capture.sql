@@ -11,7 +11,7 @@ BEGIN
   IF several IS NULL THEN
   BEGIN
   INSERT INTO tallykeeper.whole_first_sales_log (tally_part, tally_sign, "1.id", "1.cents")
-  SELECT 1, 1, r.id, r.cents FROM new_rows AS r;
+  SELECT 1, 1, tally_row.id, tally_row.cents FROM new_rows AS tally_row;
   EXCEPTION WHEN data_exception OR syntax_error_or_access_rule_violation OR integrity_constraint_violation OR program_limit_exceeded OR raise_exception OR feature_not_supported THEN
   INSERT INTO tallykeeper.stale_marks (tally, reason) VALUES
     ('whole.first_sales', 'capture of golden.sales failed: ' || CASE WHEN SQLSTATE LIKE '42%' THEN SQLERRM ELSE 'SQLSTATE ' || SQLSTATE END);
@@ -19,10 +19,10 @@ BEGIN
   ELSE
   IF several THEN
   INSERT INTO tallykeeper.whole_first_sales_log (tally_part, tally_sign, "1.id", "1.cents")
-  SELECT 1, 1, r.id, r.cents FROM new_rows AS r;
+  SELECT 1, 1, tally_row.id, tally_row.cents FROM new_rows AS tally_row;
   ELSE
   INSERT INTO tallykeeper.whole_first_sales_log (tally_part, tally_sign, "1.id", "1.cents")
-  SELECT 1, 1, r.id, r.cents FROM new_rows AS r;
+  SELECT 1, 1, tally_row.id, tally_row.cents FROM new_rows AS tally_row;
   END IF;
   END IF;
   RETURN NULL;
@@ -45,8 +45,8 @@ BEGIN
   INSERT INTO tallykeeper.whole_first_sales_log (tally_part, tally_sign, "1.id", "1.cents")
   SELECT 1, sign(total)::integer, c0, c1 FROM (
     SELECT sum(sign) AS total, c0, c1 FROM (
-    SELECT -1 AS sign, r.id AS c0, r.cents AS c1 FROM old_rows AS r
-    UNION ALL SELECT 1 AS sign, r.id AS c0, r.cents AS c1 FROM new_rows AS r
+    SELECT -1 AS sign, tally_row.id AS c0, tally_row.cents AS c1 FROM old_rows AS tally_row
+    UNION ALL SELECT 1 AS sign, tally_row.id AS c0, tally_row.cents AS c1 FROM new_rows AS tally_row
     ) AS images GROUP BY c0, c1 HAVING sum(sign) <> 0
   ) AS net CROSS JOIN generate_series(1, abs(total));
   EXCEPTION WHEN data_exception OR syntax_error_or_access_rule_violation OR integrity_constraint_violation OR program_limit_exceeded OR raise_exception OR feature_not_supported THEN
@@ -62,8 +62,8 @@ BEGIN
   ELSE
   IF differs_1 THEN
   INSERT INTO tallykeeper.whole_first_sales_log (tally_part, tally_sign, "1.id", "1.cents")
-  SELECT 1, -1, r.id, r.cents FROM old_rows AS r
-  UNION ALL SELECT 1, 1, r.id, r.cents FROM new_rows AS r;
+  SELECT 1, -1, tally_row.id, tally_row.cents FROM old_rows AS tally_row
+  UNION ALL SELECT 1, 1, tally_row.id, tally_row.cents FROM new_rows AS tally_row;
   END IF;
   END IF;
   END IF;
@@ -71,8 +71,8 @@ BEGIN
   INSERT INTO tallykeeper.whole_first_sales_log (tally_part, tally_sign, "1.id", "1.cents")
   SELECT 1, sign(total)::integer, c0, c1 FROM (
     SELECT sum(sign) AS total, c0, c1 FROM (
-    SELECT -1 AS sign, r.id AS c0, r.cents AS c1 FROM old_rows AS r
-    UNION ALL SELECT 1 AS sign, r.id AS c0, r.cents AS c1 FROM new_rows AS r
+    SELECT -1 AS sign, tally_row.id AS c0, tally_row.cents AS c1 FROM old_rows AS tally_row
+    UNION ALL SELECT 1 AS sign, tally_row.id AS c0, tally_row.cents AS c1 FROM new_rows AS tally_row
     ) AS images GROUP BY c0, c1 HAVING sum(sign) <> 0
   ) AS net CROSS JOIN generate_series(1, abs(total));
   END IF;
@@ -94,7 +94,7 @@ BEGIN
   IF several IS NULL THEN
   BEGIN
   INSERT INTO tallykeeper.whole_first_sales_log (tally_part, tally_sign, "1.id", "1.cents")
-  SELECT 1, -1, r.id, r.cents FROM old_rows AS r;
+  SELECT 1, -1, tally_row.id, tally_row.cents FROM old_rows AS tally_row;
   EXCEPTION WHEN data_exception OR syntax_error_or_access_rule_violation OR integrity_constraint_violation OR program_limit_exceeded OR raise_exception OR feature_not_supported THEN
   INSERT INTO tallykeeper.stale_marks (tally, reason) VALUES
     ('whole.first_sales', 'capture of golden.sales failed: ' || CASE WHEN SQLSTATE LIKE '42%' THEN SQLERRM ELSE 'SQLSTATE ' || SQLSTATE END);
@@ -102,10 +102,10 @@ BEGIN
   ELSE
   IF several THEN
   INSERT INTO tallykeeper.whole_first_sales_log (tally_part, tally_sign, "1.id", "1.cents")
-  SELECT 1, -1, r.id, r.cents FROM old_rows AS r;
+  SELECT 1, -1, tally_row.id, tally_row.cents FROM old_rows AS tally_row;
   ELSE
   INSERT INTO tallykeeper.whole_first_sales_log (tally_part, tally_sign, "1.id", "1.cents")
-  SELECT 1, -1, r.id, r.cents FROM old_rows AS r;
+  SELECT 1, -1, tally_row.id, tally_row.cents FROM old_rows AS tally_row;
   END IF;
   END IF;
   RETURN NULL;
