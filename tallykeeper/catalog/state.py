@@ -186,6 +186,18 @@ audits = Table(
     comment="The rolling audit of each tally: since compared_since every key has been compared.",
 )
 
+translations = Table(
+    "translations",
+    metadata,
+    Column("tally", Text, primary_key=True),
+    Column("engine", Text, primary_key=True, comment="duckdb or spark"),
+    Column("version", Text, nullable=False, comment="of the engine"),
+    Column("digest", Text, nullable=False, comment="of the statement and of what is exported"),
+    Column("rows", BigInteger, nullable=False, comment="how many keys were equal"),
+    Column("equal_at", DateTime(timezone=True), nullable=False, comment="when they were"),
+    comment="Translations of SELECTs whose rows were those of the derived table, here.",
+)
+
 backfills = Table(
     "backfills",
     metadata,

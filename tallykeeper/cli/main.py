@@ -15,6 +15,7 @@ import click
 
 from tallykeeper import extras
 from tallykeeper.cli.common import FAILED, INTERRUPTED, QUIET, complain, with_verbosity
+from tallykeeper.cli.engines.commands import audit
 from tallykeeper.cli.export import export
 from tallykeeper.cli.keep import (
     backfill,
@@ -129,7 +130,7 @@ def tally() -> None:
 
 
 _FIRST = (init, new, list_, show, explain, migrate, status, doctor)
-_KEEPING = (refresh, rebuild, backfill, verify, check)
+_KEEPING = (refresh, rebuild, backfill, verify, audit, check)
 for command in (
     *_FIRST,
     *_KEEPING,

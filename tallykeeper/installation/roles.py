@@ -53,6 +53,7 @@ KEPT = {
     "refresh_costs": ("SELECT", "INSERT", "UPDATE"),
     "schema_version": READ,
     "prunings": READ,
+    "translations": ("SELECT", "INSERT", "UPDATE"),
 }
 # What tells readers how things stand.
 SHOWN_TO_READERS = (

@@ -18,6 +18,7 @@ import hashlib
 import itertools
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from threading import RLock
 from typing import Any
@@ -279,6 +280,12 @@ class SelectTally(Tally):
         if document.get("version") != VERSION:
             raise self._not_installed("its SELECT was compiled by another release")
         self.bind_to(plan_json.from_json(document), definition or "")
+
+    def reading(self, relation: str) -> SelectTally:
+        """The same tally, whose SELECT's rows are read from a relation, named as SQL writes it."""
+        other = copy(self)
+        other.definition_name = relation
+        return other
 
     def bind_to(self, plan: Plan, definition: str) -> None:
         """Take the plan, and from it the types of all columns, the key and the sources.

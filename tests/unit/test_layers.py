@@ -37,6 +37,7 @@ LAYERS = (
     "maintain",
     "operations",
     "parquet",
+    "engines",
     "input",
     "reads",
     "places",

@@ -130,8 +130,9 @@ def arguments_of(call: exp.Expr) -> list[exp.Expr]:
         call = call.this
     inner = call.this if isinstance(call, exp.Filter) else call
     argument = inner.this if isinstance(inner, exp.Sum | exp.Avg | exp.Count) else None
-    if _name_of(inner) in SPREADS and len(inner.expressions) == 1:
-        argument = inner.expressions[0]
+    alone = inner.expressions[0] if len(inner.expressions) == 1 else inner.this
+    if _name_of(inner) in SPREADS or isinstance(alone, exp.Distinct):
+        argument = alone if isinstance(alone, exp.Expr) else argument
     if isinstance(argument, exp.Distinct):
         argument = argument.expressions[0] if len(argument.expressions) == 1 else None
     elif isinstance(inner, exp.Count):

@@ -1,0 +1,1 @@
+"""The command that has other query engines compute tallies."""

@@ -1,0 +1,1 @@
+"""A tally's SELECT in another query engine: DuckDB on this machine, or Spark."""

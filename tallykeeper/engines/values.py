@@ -1,0 +1,113 @@
+"""What is known of a translated expression: its text, its type, and what may be done with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from tallykeeper.engines import constants as types
+from tallykeeper.engines.dialects import Dialect
+from tallykeeper.engines.names import Names
+from tallykeeper.engines.refusal import Refused
+from tallykeeper.parquet.columns import MOST_DIGITS
+
+INTEGERS = (types.INT2, types.INT4, types.INT8)
+MOMENTS = (types.TIMESTAMP, types.TIMESTAMPTZ)
+TEXTS = (types.TEXT, types.VARCHAR)
+# Of these, equality is that of what crosses.
+_COMPARED = (
+    *INTEGERS,
+    *MOMENTS,
+    *TEXTS,
+    types.BOOL,
+    types.NUMERIC,
+    types.DATE,
+    types.UUID,
+    types.BPCHAR,
+)
+_CAST_TO = {
+    types.BOOL: "BOOLEAN",
+    types.INT2: "SMALLINT",
+    types.INT4: "INTEGER",
+    types.INT8: "BIGINT",
+    types.DATE: "INTEGER",
+    types.TIMESTAMP: "BIGINT",
+    types.TIMESTAMPTZ: "BIGINT",
+}
+
+
+@dataclass(frozen=True)
+class Value:
+    """An expression of the engine; `type` is PostgreSQL's number of its type.
+
+    `scale` is that of a decimal, where it is known: else none may round it.
+    """
+
+    sql: str
+    type: int
+    scale: int | None = None
+
+
+def is_compared(names: Names, type_: int) -> bool:
+    """Whether equality of what crosses is PostgreSQL's equality."""
+    return type_ in _COMPARED or names.type(type_).kind == "e"
+
+
+def is_list(names: Names, type_: int) -> bool:
+    """Whether an array of the type crosses as one, and not as text."""
+    element = names.type(type_).element
+    if not element:
+        return False
+    crosses = (*INTEGERS, *MOMENTS, *TEXTS, types.BOOL, types.DATE, types.UUID)
+    return element in crosses or names.type(element).kind == "e"
+
+
+def require_compared(names: Names, type_: int, what: str) -> None:
+    """Raise Refused where values of the type cannot be compared in the engine."""
+    if not is_compared(names, type_):
+        raise Refused(f"{what} compares values of {names.type(type_).name}")
+
+
+def require_ordered(names: Names, type_: int, collation: int, what: str) -> None:
+    """Raise Refused where the order of what crosses is not PostgreSQL's."""
+    require_compared(names, type_, what)
+    if type_ == types.BOOL:
+        return
+    if names.type(type_).kind == "e":
+        raise Refused(f"{what} orders values of the enum {names.type(type_).name}")
+    if type_ in (*TEXTS, types.BPCHAR) and not names.is_ordered_by_bytes(collation):
+        raise Refused(f'{what} depends on a collation; under COLLATE "C" it would not')
+
+
+def cast_to(names: Names, dialect: Dialect, type_: int) -> str:
+    """The engine's type for what crosses of a type, but for numeric."""
+    if type_ in _CAST_TO:
+        return _CAST_TO[type_]
+    element = names.type(type_).element
+    if element:
+        return dialect.list_type(cast_to(names, dialect, element))
+    return dialect.text_type
+
+
+def constant(names: Names, dialect: Dialect, value: object, type_: int) -> Value:
+    """A constant that `constants.value_of` read."""
+    if value is None:
+        if type_ == types.NUMERIC:
+            return Value(f"CAST(NULL AS DECIMAL({MOST_DIGITS}, 0))", type_, 0)
+        return Value(f"CAST(NULL AS {cast_to(names, dialect, type_)})", type_)
+    if isinstance(value, bool):
+        return Value("TRUE" if value else "FALSE", type_)
+    if isinstance(value, int):
+        written = f"'{value}'" if abs(value) >= 2**31 else str(value)
+        return Value(f"CAST({written} AS {cast_to(names, dialect, type_)})", type_)
+    if isinstance(value, Decimal):
+        digits = f"{abs(value):f}".replace(".", "").lstrip("0")
+        scale = max(0, -int(value.as_tuple().exponent))
+        width = max(len(digits), scale, 1)
+        if width > MOST_DIGITS:
+            raise Refused(f"a constant has {width} digits, and decimals have {MOST_DIGITS}")
+        return Value(f"CAST('{value:f}' AS DECIMAL({width}, {scale}))", type_, scale)
+    if isinstance(value, str):
+        text = value.rstrip(" ") if type_ == types.BPCHAR else value
+        return Value(dialect.literal(text), type_)
+    raise Refused(f"constants of {names.type(type_).name} are not written")
