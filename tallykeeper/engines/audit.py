@@ -22,8 +22,8 @@ from tallykeeper.database import sql
 from tallykeeper.declarations.tally import Everything, KeyFilter, Tally
 from tallykeeper.drift import dependencies
 from tallykeeper.engines.export import export
-from tallykeeper.engines.refusal import Refused
-from tallykeeper.engines.translation import Translation, translate
+from tallykeeper.engines.translation.refusal import Refused
+from tallykeeper.engines.translation.translate import Translation, translate
 from tallykeeper.engines.transport import returned
 from tallykeeper.engines.trust import record_equal
 from tallykeeper.maintain.verify import (

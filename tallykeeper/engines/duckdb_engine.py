@@ -10,7 +10,7 @@ from pathlib import Path
 
 import duckdb
 
-from tallykeeper.engines.refusal import Refused
+from tallykeeper.engines.translation.refusal import Refused
 
 _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,

@@ -13,8 +13,8 @@ from sqlalchemy import Connection, Engine
 
 from tallykeeper.catalog.transactions import SNAPSHOT
 from tallykeeper.database import sessions, sql
-from tallykeeper.engines.refusal import Refused
-from tallykeeper.engines.scopes import Export
+from tallykeeper.engines.translation.refusal import Refused
+from tallykeeper.engines.translation.scopes import Export
 from tallykeeper.engines.transport import crossing
 from tallykeeper.parquet import writing
 from tallykeeper.parquet.columns import columns_of

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from tallykeeper.engines.names import Type
+from tallykeeper.engines.translation.names import Type
 from tallykeeper.parquet.columns import DAY, LIST, MOMENT, PLAIN, Column
 
 _CROSSING = {MOMENT: pa.int64(), DAY: pa.int32()}

@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 from tallykeeper.catalog import state
 from tallykeeper.catalog.state import translations
 from tallykeeper.declarations.tally import Tally
-from tallykeeper.engines.translation import Translation
+from tallykeeper.engines.translation.translate import Translation
 
 
 def record_equal(

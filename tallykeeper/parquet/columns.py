@@ -136,7 +136,7 @@ def columns_of(connection: Connection, query: str, *, by_value: bool = False) ->
     """The columns of `query`, each of the type that holds what it returns in this snapshot.
 
     Reads the query once if some type has values that Arrow's lacks. `by_value`: 1.0 and 1.00 need
-    not be told apart, so that `numeric` without a scale may be a decimal. Raises SQLAlchemy's
+    not be distinguished, so that `numeric` without a scale may be a decimal. Raises SQLAlchemy's
     errors.
     """
     found = [_natural(row) for row in _described(connection, query)]

@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 from tallykeeper import Tally, refresh, verify
 from tallykeeper.cli.engines.commands import audit as command
 from tallykeeper.database.sql import CLAIM_WRITING
-from tallykeeper.engines import audit, duckdb_engine
+from tallykeeper.engines import duckdb_engine, export
 from tallykeeper.engines.audit import audit_with
 from tests.engines import books
 from tests.integration.support import execute, rows, scalar
@@ -109,14 +109,14 @@ def test_exported_rows_are_private_and_removed(
 
 def test_writers_make_no_difference(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     tally = tally_of(engine)
-    exported = audit.export
+    exported = export.export
 
     def beside(*arguments: object) -> object:
         # After the snapshot, before anything is read.
         execute(engine, "DELETE FROM books.orders WHERE id % 3 = 0")
         return exported(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(audit, "export", beside)
+    monkeypatch.setattr("tallykeeper.engines.audit.export", beside)
     assert audit_with(engine, tally, "duckdb").ok
     assert scalar(engine, "SELECT count(*) FROM books.orders") < 300
 

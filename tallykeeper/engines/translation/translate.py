@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from tallykeeper.database import sql
-from tallykeeper.engines import constants as types
-from tallykeeper.engines.dialects import DIALECTS
-from tallykeeper.engines.names import Names
-from tallykeeper.engines.queries import Queries
-from tallykeeper.engines.scopes import Export
-from tallykeeper.engines.values import cast_to
+from tallykeeper.engines.translation import constants as types
+from tallykeeper.engines.translation.dialects import DIALECTS
+from tallykeeper.engines.translation.names import Names
+from tallykeeper.engines.translation.queries import Queries
+from tallykeeper.engines.translation.scopes import Export
+from tallykeeper.engines.translation.values import cast_to
 
 # An engine may have computed these in another width.
 _WIDE = (

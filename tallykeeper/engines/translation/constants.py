@@ -7,7 +7,7 @@ import struct
 from decimal import Decimal
 from typing import Any
 
-from tallykeeper.engines.refusal import Refused
+from tallykeeper.engines.translation.refusal import Refused
 from tallykeeper.parquet.columns import INFINITE_DAY, INFINITE_MOMENT
 from tallykeeper.select.definition.rule_trees import Node
 

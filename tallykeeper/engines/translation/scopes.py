@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tallykeeper.engines.names import Names, Relation
-from tallykeeper.engines.values import Value
+from tallykeeper.engines.translation.names import Names, Relation
+from tallykeeper.engines.translation.values import Value
 from tallykeeper.select.definition.rule_trees import Node
 
 

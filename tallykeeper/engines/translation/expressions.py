@@ -11,15 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tallykeeper.database import sql
-from tallykeeper.engines import constants as types
-from tallykeeper.engines.aggregates import Aggregates
-from tallykeeper.engines.dialects import Dialect, Order
-from tallykeeper.engines.names import Names
-from tallykeeper.engines.postgres_text import BOOLEAN_TESTS, PostgresText
-from tallykeeper.engines.refusal import Refused
-from tallykeeper.engines.scopes import Exports, Item, Level
-from tallykeeper.engines.transport import shown
-from tallykeeper.engines.values import (
+from tallykeeper.engines.translation import constants as types
+from tallykeeper.engines.translation.aggregates import Aggregates
+from tallykeeper.engines.translation.dialects import Dialect, Order
+from tallykeeper.engines.translation.names import Names
+from tallykeeper.engines.translation.postgres_text import BOOLEAN_TESTS, PostgresText
+from tallykeeper.engines.translation.refusal import Refused
+from tallykeeper.engines.translation.scopes import Exports, Item, Level
+from tallykeeper.engines.translation.values import (
     INTEGERS,
     MOMENTS,
     TEXTS,
@@ -30,6 +29,7 @@ from tallykeeper.engines.values import (
     require_compared,
     require_ordered,
 )
+from tallykeeper.engines.transport import shown
 from tallykeeper.parquet.columns import INFINITE_MOMENT
 from tallykeeper.select.definition.rule_trees import Node
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tallykeeper.engines import constants as types
-from tallykeeper.engines.dialects import Dialect, Order
-from tallykeeper.engines.names import Names
-from tallykeeper.engines.refusal import Refused
-from tallykeeper.engines.values import INTEGERS, Value, require_compared, require_ordered
+from tallykeeper.engines.translation import constants as types
+from tallykeeper.engines.translation.dialects import Dialect, Order
+from tallykeeper.engines.translation.names import Names
+from tallykeeper.engines.translation.refusal import Refused
+from tallykeeper.engines.translation.values import (
+    INTEGERS,
+    Value,
+    require_compared,
+    require_ordered,
+)
 from tallykeeper.select.definition.rule_trees import Node
 
 _OF_BOOLEANS = {"bool_and": "bool_and", "every": "bool_and", "bool_or": "bool_or"}

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from decimal import Decimal
 
 from tallykeeper.database import sql
-from tallykeeper.engines import constants as types
-from tallykeeper.engines.names import Names
-from tallykeeper.engines.refusal import Refused
+from tallykeeper.engines.translation import constants as types
+from tallykeeper.engines.translation.names import Names
+from tallykeeper.engines.translation.refusal import Refused
 from tallykeeper.parquet.columns import INFINITE_DAY, INFINITE_MOMENT
 from tallykeeper.select.definition.rule_trees import Node
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
-from tallykeeper.engines import constants as types
-from tallykeeper.engines.dialects import Dialect
-from tallykeeper.engines.names import Names
-from tallykeeper.engines.refusal import Refused
+from tallykeeper.engines.translation import constants as types
+from tallykeeper.engines.translation.dialects import Dialect
+from tallykeeper.engines.translation.names import Names
+from tallykeeper.engines.translation.refusal import Refused
 from tallykeeper.parquet.columns import MOST_DIGITS
 
 INTEGERS = (types.INT2, types.INT4, types.INT8)

@@ -6,9 +6,9 @@ anything to the engine.
 
 from __future__ import annotations
 
-from tallykeeper.engines import constants as types
-from tallykeeper.engines.dialects import Dialect
-from tallykeeper.engines.expressions import (
+from tallykeeper.engines.translation import constants as types
+from tallykeeper.engines.translation.dialects import Dialect
+from tallykeeper.engines.translation.expressions import (
     CTE,
     FUNCTION,
     GROUP,
@@ -18,10 +18,10 @@ from tallykeeper.engines.expressions import (
     Context,
     Expressions,
 )
-from tallykeeper.engines.names import Names
-from tallykeeper.engines.refusal import Refused
-from tallykeeper.engines.scopes import Exports, Item, Level
-from tallykeeper.engines.values import TEXTS, Value, require_compared
+from tallykeeper.engines.translation.names import Names
+from tallykeeper.engines.translation.refusal import Refused
+from tallykeeper.engines.translation.scopes import Exports, Item, Level
+from tallykeeper.engines.translation.values import TEXTS, Value, require_compared
 from tallykeeper.select.definition.rule_trees import Node
 
 _JOINS = {"0": "INNER JOIN", "1": "LEFT JOIN", "2": "FULL JOIN", "3": "RIGHT JOIN"}
