@@ -10,6 +10,7 @@ from importlib.util import find_spec
 
 MODULES = {
     "alerts": ("apprise",),
+    "archive": ("fsspec", "pyarrow"),
     "charts": ("matplotlib", "PIL"),
     "dagster": ("dagster", "dagster_postgres", "dagster_webserver"),
     "duckdb": ("duckdb", "pyarrow"),

@@ -22,6 +22,7 @@ DEFAULT_KEEP_RUNS_DAYS = 90
 DEFAULT_KEEP_INCIDENTS_DAYS = 365
 DEFAULT_ALERT_REPEAT_HOURS = 6
 DEFAULT_UI_URL = "http://127.0.0.1:3000"
+NO_ARCHIVE = "none"
 DEFAULT_REPAIRS_PER_DAY = 3
 EVENT_TRIGGERS = ("auto", "off", "refuse")
 LOOPBACK = "127.0.0.1"
@@ -312,6 +313,32 @@ def repairs_per_day() -> int:
     Raises SettingError where it is no whole number from 0.
     """
     return count("TALLY_REPAIRS_PER_DAY", DEFAULT_REPAIRS_PER_DAY, "repairs", least=0)
+
+
+def archive_address() -> str | None:
+    """Where archived partitions are, TALLY_ARCHIVE: a folder or an address; None: nowhere.
+
+    None where it is unset or `none`. Raises SettingError where it is neither, or has credentials.
+    """
+    value = read("TALLY_ARCHIVE")
+    if value is None or value == NO_ARCHIVE:
+        return None
+    if "://" not in value:
+        return str(_expand_user("TALLY_ARCHIVE", value).absolute())
+    if re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s@?#]*", value) is None:
+        raise SettingError(
+            "TALLY_ARCHIVE",
+            "a folder, an address like s3://bucket/folder without user, password or query, or"
+            f" {NO_ARCHIVE}",
+            "something else",
+            "leave credentials to the environment, as the store's own tools read them",
+        )
+    return value
+
+
+def loses_unarchived() -> bool:
+    """Whether old partitions are dropped without being archived: TALLY_ARCHIVE is `none`."""
+    return read("TALLY_ARCHIVE") == NO_ARCHIVE
 
 
 def event_triggers() -> str:

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, MetaData, Table
 from tallykeeper.database.sql import name_of
 from tallykeeper.declarations.tally import Tally
 from tallykeeper.errors import DeclarationError
+from tallykeeper.partitions.sources import ArchivedSource
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class System:
     puts into a database what processing needs there beyond tables, idempotently; it returns what
     it did, a sentence each. `process` processes all that waits, and says what it did, or None
     where nothing waited; `waiting` counts that. `access` is what roles are granted besides.
+    `archived` are partitioned sources whose old partitions are written to files before they are
+    dropped.
     `advice` is what can be done, in a few words, where existing tables are not as they should be.
     `distribution` says by which column the rows of each source table, by its name with the schema,
     are divided among places; None: each place has all rows of that table.
@@ -77,6 +80,7 @@ class System:
         process: Callable[[Engine], str | None] | None = None,
         waiting: Callable[[Connection], Waiting] | None = None,
         access: Access | None = None,
+        archived: Sequence[ArchivedSource] = (),
         advice: str = "",
         package: str | None = None,
         distribution: Mapping[str, str | None] | None = None,
@@ -90,6 +94,7 @@ class System:
         self.process = process
         self.waiting = waiting
         self.access = access or Access()
+        self.archived = tuple(archived)
         self.advice = advice
         self.package = package
         self.distribution = dict(distribution or {})
@@ -132,6 +137,7 @@ class System:
             process=self.process,
             waiting=self.waiting,
             access=self.access,
+            archived=self.archived,
             advice=self.advice,
             package=self.package,
             distribution=self.distribution,

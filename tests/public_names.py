@@ -44,6 +44,13 @@ PARTS = {
         "tallykeeper.catalog.transactions",
         "tallykeeper.faults.quarantine",
     ),
+    "Archive": (
+        "tallykeeper.partitions.sources",
+        "tallykeeper.partitions.records",
+        "tallykeeper.archive.runs",
+        "tallykeeper.archive.store",
+        "tallykeeper.archive.verification",
+    ),
     "Read": (
         "tallykeeper.reads.live_reads",
         "tallykeeper.reads.rows",

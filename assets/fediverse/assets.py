@@ -8,7 +8,12 @@ from __future__ import annotations
 
 import dagster as dg
 
-from assets.fediverse.dagster.housekeeping import snapshot_thinning, stream_retention
+from assets.fediverse.dagster.housekeeping import (
+    due_days_archived,
+    snapshot_thinning,
+    stream_archive,
+    stream_retention,
+)
 from assets.fediverse.dagster.log_checks import events_processed, matches_log
 from assets.fediverse.dagster.processed import processed_tables
 from assets.fediverse.dagster.reports import trending
@@ -21,8 +26,8 @@ def build(partitions: dg.DailyPartitionsDefinition) -> SystemAssets:
     return build_assets(
         system,
         partitions,
-        checks=[events_processed, matches_log],
+        checks=[events_processed, matches_log, due_days_archived],
         more=[processed_tables, trending],
-        housekeeping=[snapshot_thinning, stream_retention],
-        daily_checks=[matches_log],
+        housekeeping=[snapshot_thinning, stream_archive, stream_retention],
+        daily_checks=[matches_log, due_days_archived],
     )

@@ -30,6 +30,7 @@ from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
 from assets.fediverse import tables
 from assets.fediverse.processing.functions import MORE_PENDING_THAN, PROGRESS
 from assets.fediverse.storage import partition_functions, redaction
+from assets.fediverse.storage.archive import EVENTS
 from assets.fediverse.storage.bootstrap import prepare
 from assets.fediverse.storage.log import process_log, waiting
 from tallykeeper import (
@@ -398,5 +399,6 @@ system = System(
             ]
         },
     ),
+    archived=[EVENTS],
     package=__package__,
 )

@@ -30,6 +30,7 @@ from tallykeeper.cli.keep import (
 from tallykeeper.cli.load import load
 from tallykeeper.cli.overview.commands import doctor, list_, show
 from tallykeeper.cli.project.commands import init, new
+from tallykeeper.cli.retention.archive import archive
 from tallykeeper.cli.retention.commands import prune
 from tallykeeper.cli.run import demo, env, metrics, roles, serve, stop, test_alert, up
 from tallykeeper.cli.select.commands import check, explain, resume, suspend
@@ -135,6 +136,7 @@ for command in (
     *_FIRST,
     *_KEEPING,
     prune,
+    archive,
     incidents,
     suspend,
     resume,

@@ -30,6 +30,7 @@ from tallykeeper.installation.schema_check import (
     processed_mismatches,
     require_fit,
 )
+from tallykeeper.partitions import drops
 from tallykeeper.settings import event_triggers as wanted_event_triggers
 from tallykeeper.system import System
 
@@ -125,13 +126,18 @@ def _migrate(
         _require_fit(connection, result.systems, kept)
     result.done += created
     for system in result.systems:
-        if system.prepare is not None:
-            result.done += system.prepare(connection)
+        result.done += _prepare(connection, system)
     result.done += install_all(connection, groups)
     suspension.end(connection, [tally.name for tally in kept])
     result.done += roles.keep(connection, kept, result.systems)
     result.done += event_triggers.keep(connection, wanted_event_triggers())
     return result
+
+
+def _prepare(connection: Connection, system: System) -> list[str]:
+    """What a system needs beyond tables: its own functions, and those of its archived sources."""
+    done = [] if system.prepare is None else system.prepare(connection)
+    return done + [said for source in system.archived for said in drops.install(connection, source)]
 
 
 def _create_read_sources(connection: Connection, systems: Sequence[System]) -> list[str]:

@@ -18,6 +18,7 @@ from tallykeeper.catalog import fk_locks, function_rights, state
 from tallykeeper.catalog.privileges import MAINTAIN_SINCE, server_version
 from tallykeeper.database import sql
 from tallykeeper.declarations.tally import LOGGED_AT, Tally
+from tallykeeper.partitions import drops
 from tallykeeper.strategies.pruned_rows import CHANGED_AT, FROZEN_AT
 from tallykeeper.system import Access, System
 
@@ -54,6 +55,9 @@ KEPT = {
     "schema_version": READ,
     "prunings": READ,
     "translations": ("SELECT", "INSERT", "UPDATE"),
+    "archive_files": WRITE,
+    "archive_redactions": WRITE,
+    "archive_replays": WRITE,
 }
 # What tells readers how things stand.
 SHOWN_TO_READERS = (
@@ -70,6 +74,7 @@ SHOWN_TO_READERS = (
     "incidents",
     "pruned_incidents",
     "prunings",
+    "archive_files",
 )
 
 
@@ -199,6 +204,8 @@ def _of_refresher(
         yield Grant(role, ("USAGE",), "sequence", sequence)
     for system in systems:
         yield from _of_processing(role, system.access)
+        for archived in system.archived:
+            yield Grant(role, ("EXECUTE",), "function", drops.signature(archived))
 
 
 def _of_own_relations(role: str, tally: Tally) -> Iterator[Grant]:

@@ -7,6 +7,7 @@ import io
 import json
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -385,7 +386,7 @@ def test_housekeeping_runs_once_a_day_and_not_every_hour(built: Location) -> Non
 
 
 def test_old_days_of_the_log_are_dropped_but_none_with_unprocessed_events(
-    built: Location, monkeypatch: pytest.MonkeyPatch
+    built: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TALLY_FEDIVERSE_KEEP_DAYS", "3")
     for n, days in enumerate((9, 8)):
@@ -394,6 +395,13 @@ def test_old_days_of_the_log_are_dropped_but_none_with_unprocessed_events(
         if days == 9:
             built.hourly(NAME)
     ran = built.run("fediverse_daily")
+    kept = shown(ran, "stream_retention")
+    assert (kept["partitions_dropped"], kept["partitions_kept_though_old"]) == (0, 2)
+    assert "is not archived" in kept["done"]
+    assert built.run("fediverse_daily").failures() == ["due_days_archived of stream_archive"]
+    monkeypatch.setenv("TALLY_ARCHIVE", str(tmp_path))
+    ran = built.run("fediverse_daily")
+    assert shown(ran, "stream_archive")["files_written"] == 1
     kept = shown(ran, "stream_retention")
     assert kept["partitions_dropped"] == 1
     assert kept["partitions_kept_though_old"] == 1

@@ -12,6 +12,7 @@ from sqlalchemy.schema import CreateSchema
 
 from tallykeeper import System, install, refresh, verify
 from tallykeeper.catalog import state
+from tallykeeper.partitions import drops
 from tests.library import system as media
 from tests.oracle import DAILY, HOURLY, Oracle, look
 from tests.templates import fill
@@ -45,6 +46,8 @@ def create_anew(engine: Engine, system: System) -> None:
         if system.prepare is not None:
             state.create(connection)
             system.prepare(connection)
+        for source in system.archived:
+            drops.install(connection, source)
         install(connection, system.tallies)
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from assets.fediverse.reads import record_sentiment, unanalyzed_posts, write_summary_text
 from assets.fediverse.storage import partitions
+from assets.fediverse.storage.archive import EVENTS
 from assets.fediverse.storage.log import process_log
 from assets.fediverse.storage.thinning import thin_snapshots
 from assets.fediverse.tallies import system as fediverse
@@ -17,6 +20,9 @@ from assets.gallery.tallies import system as gallery
 from assets.media.tallies import daily_contributions
 from assets.media.tallies import system as media
 from tallykeeper import System, backfill, capture_faults, rebuild, refresh, status, verify
+from tallykeeper.archive.runs import archive
+from tallykeeper.archive.store import open_store
+from tallykeeper.archive.verification import verify as verify_files
 from tallykeeper.catalog import state
 from tallykeeper.database.connections import open_engine
 from tallykeeper.database.sql import quote
@@ -147,7 +153,9 @@ def test_the_reader_reads_exact_figures_of_stale_tallies(divided: World) -> None
         require_exact(divided, tally)
 
 
-def test_the_refresher_rebuilds_backfills_and_keeps_house(divided: World) -> None:
+def test_the_refresher_rebuilds_backfills_and_keeps_house(
+    divided: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for tally in media.tallies:
         rebuild(divided.runs, tally)
     assert backfill(divided.runs, content_tags, restart=True).rows
@@ -160,6 +168,10 @@ def test_the_refresher_rebuilds_backfills_and_keeps_house(divided: World) -> Non
         today = partitions.today_of(connection)
         assert partitions.why_left_alone(connection) is None
         assert partitions.ensure_around(connection, today, 9)
+    monkeypatch.setenv("TALLY_ARCHIVE", str(tmp_path))
+    due = today - timedelta(days=1)
+    assert archive(divided.runs, EVENTS, open_store(), before=due).written
+    assert verify_files(divided.runs, EVENTS, open_store()).ok
     done = partitions.dropped(divided.runs, 1)
     assert done.left_alone is None
     assert done.dropped
@@ -220,7 +232,7 @@ FORBIDDEN = {
         "INSERT INTO tallykeeper.stale_marks VALUES ('media.daily_contributions', 'x')",
         "DELETE FROM tallykeeper.incidents",
         "SELECT tallykeeper.fediverse_make_partition('2020-01-01')",
-        "SELECT * FROM tallykeeper.fediverse_drop_partition('fediverse.stream_events_default')",
+        "SELECT * FROM tallykeeper.fediverse_drop_partition('fediverse.x', true)",
         "SELECT * FROM dagster.anything",
         "CREATE TABLE media.mine (x integer)",
         'SET ROLE "tally Owner"',

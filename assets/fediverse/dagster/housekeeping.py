@@ -1,8 +1,8 @@
 """What keeps the fediverse's tables from growing for ever, as assets of a daily run.
 
-Snapshots are thinned by their age (`thinning.py`); of the raw log whole days are dropped when they
-are old, and those to come are made (`partitions.py`). Neither ever touches what is still to be
-processed.
+Snapshots are thinned by their age (`thinning.py`); of the raw log whole days are archived
+(`archive.py`) and dropped when they are old, and those to come are made (`partitions.py`). Nothing
+of it ever touches what is still to be processed.
 """
 
 # No `from __future__ import annotations` here: Dagster judges an op's context by the annotation
@@ -13,15 +13,23 @@ from sqlalchemy import Engine
 
 from assets.fediverse.settings import keep_events_days
 from assets.fediverse.storage import partitions
+from assets.fediverse.storage.archive import EVENTS
 from assets.fediverse.storage.thinning import ALL_FOR, HOURLY_FOR, Thinned, thin_snapshots
 from assets.fediverse.tables import post_metric_snapshots, stream_events
 from assets.fediverse.tallies import system
+from tallykeeper.archive.runs import Archived, archive
+from tallykeeper.archive.store import open_store
+from tallykeeper.archive.verification import status
 from tallykeeper.catalog.transactions import retried
 from tallykeeper.dagster.database import Database
 from tallykeeper.dagster.materialization import retry_while_busy
+from tallykeeper.settings import archive_address, loses_unarchived
 
 THINNING = "snapshot_thinning"
+ARCHIVE = "stream_archive"
 RETENTION = "stream_retention"
+DUE_ARCHIVED = "due_days_archived"
+MOST_NAMED = 5
 _TAGS = {"tallykeeper/role": "housekeeping"}
 
 
@@ -51,15 +59,87 @@ def snapshot_thinning(tally_database: Database) -> dg.MaterializeResult[None]:
 
 
 @dg.asset(
-    key=[system.name, RETENTION],
+    key=[system.name, ARCHIVE],
     deps=[dg.AssetKey([system.name, stream_events.name])],
+    group_name=system.name,
+    kinds={"parquet"},
+    tags=_TAGS,
+    description=(
+        f"Writes partitions of {stream_events.name} that are to be dropped to files in"
+        " TALLY_ARCHIVE, and redacts files of posts that were deleted since."
+    ),
+)
+def stream_archive(
+    context: dg.AssetExecutionContext, tally_database: Database
+) -> dg.MaterializeResult[None]:
+    """Archive the days that are due."""
+    if archive_address() is None:
+        why = "TALLY_ARCHIVE does not name an archive"
+        return dg.MaterializeResult(metadata={"done": dg.MetadataValue.text(why)})
+    engine = tally_database.engine()
+    done: Archived = retry_while_busy(lambda: archive(engine, EVENTS, open_store()))
+    for name, why in done.kept.items():
+        context.log.warning("%s is due, but not archived: %s", name, why)
+    said = [f"wrote {address}" for address in done.written]
+    said += [f"{name} is not archived: {why}" for name, why in done.kept.items()]
+    said += [done.left_alone] if done.left_alone else []
+    return dg.MaterializeResult(
+        metadata={
+            "files_written": dg.MetadataValue.int(len(done.written)),
+            "rows": dg.MetadataValue.int(done.rows),
+            "bytes": dg.MetadataValue.int(done.bytes),
+            "files_redacted": dg.MetadataValue.int(done.redacted),
+            "files_deleted": dg.MetadataValue.int(done.removed),
+            "done": dg.MetadataValue.text("; ".join(said) or "nothing was due"),
+        }
+    )
+
+
+@dg.asset_check(
+    asset=[system.name, ARCHIVE],
+    name=DUE_ARCHIVED,
+    description=(
+        "Every day of the log that is due is archived, no redaction waits for its files, and no"
+        " file is left to be deleted. Passes where TALLY_ARCHIVE declares old days to be lost."
+    ),
+)
+def due_days_archived(tally_database: Database) -> dg.AssetCheckResult:
+    """Warn of what should be in the archive and is not."""
+    found = status(tally_database.engine(), EVENTS)
+    wrong = []
+    if found.due and not loses_unarchived():
+        more = "" if archive_address() else " TALLY_ARCHIVE does not name an archive."
+        wrong.append(
+            f"Due, but not archived: {', '.join(found.due[:MOST_NAMED])}, {len(found.due):,}"
+            f" altogether; they are not dropped until they are.{more}"
+        )
+    if found.redactions:
+        wrong.append(f"Still to be redacted in archived files: {found.redactions:,} posts.")
+    if found.unfinished:
+        wrong.append(f"Still to be deleted from the archive: {found.unfinished:,} files.")
+    return dg.AssetCheckResult(
+        passed=not wrong,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=" ".join(wrong) or None,
+        metadata={
+            "files": dg.MetadataValue.int(found.files),
+            "rows": dg.MetadataValue.int(found.rows),
+            "bytes": dg.MetadataValue.int(found.bytes),
+            "due": dg.MetadataValue.int(len(found.due)),
+        },
+    )
+
+
+@dg.asset(
+    key=[system.name, RETENTION],
+    deps=[dg.AssetKey([system.name, ARCHIVE])],
     group_name=system.name,
     kinds={"postgres"},
     tags=_TAGS,
     description=(
         f"Makes the partitions of {stream_events.name} for the days to come, and drops those of"
-        " days more than TALLY_FEDIVERSE_KEEP_DAYS ago, unless an event in them is still to"
-        " be processed."
+        " days more than TALLY_FEDIVERSE_KEEP_DAYS ago that are archived, or all where"
+        " TALLY_ARCHIVE is none; none with an event that is still to be processed."
     ),
 )
 def stream_retention(

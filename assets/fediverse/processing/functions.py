@@ -32,7 +32,10 @@ LAST_KEPT = in_engine_schema("fediverse_last_kept")
 MORE_PENDING_THAN = in_engine_schema("fediverse_more_pending_than")
 
 PROGRESS = in_engine_schema("fediverse_log")
-"""How far the log was processed, and before when events were dropped from it: one row."""
+"""How far the log was processed, and before when events were dropped from it: one row.
+
+`lost_before` is before when such were dropped that no archived file has.
+"""
 
 _HASHTAG_LOG = in_engine_schema(f"fediverse_{hashtag_hourly_stats.name}_log")
 
@@ -80,10 +83,12 @@ def create_functions(connection: Connection, more: Mapping[str, str] | None = No
     if connection.scalar(text("SELECT to_regclass(:name)"), {"name": PROGRESS}) is None:
         connection.exec_driver_sql(
             f"CREATE TABLE {PROGRESS} (only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),"
-            " processed_at timestamptz, processed_id bigint, dropped_before timestamptz)"
+            " processed_at timestamptz, processed_id bigint, dropped_before timestamptz,"
+            " lost_before timestamptz)"
         )
         connection.exec_driver_sql(f"INSERT INTO {PROGRESS} DEFAULT VALUES")
         done.append(f"created {PROGRESS}")
+    done += _note_losses(connection)
     for name, statement in {**_statements(), **(more or {})}.items():
         oid = connection.scalar(text("SELECT to_regproc(:name)::oid"), {"name": name})
         comment = f"Tallykeeper {_digest(statement)}"
@@ -99,6 +104,22 @@ def create_functions(connection: Connection, more: Mapping[str, str] | None = No
         connection.exec_driver_sql(f"COMMENT ON {kind} {signature} IS {literal(comment)}")
         done.append(f"created the function {name}")
     return done
+
+
+def _note_losses(connection: Connection) -> list[str]:
+    """Let a log of an earlier release, which archived nothing, say what it has lost."""
+    there = connection.scalar(
+        text(
+            "SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(:name)"
+            " AND attname = 'lost_before' AND NOT attisdropped)"
+        ),
+        {"name": PROGRESS},
+    )
+    if there:
+        return []
+    connection.exec_driver_sql(f"ALTER TABLE {PROGRESS} ADD COLUMN lost_before timestamptz")
+    connection.exec_driver_sql(f"UPDATE {PROGRESS} SET lost_before = dropped_before")
+    return [f"added to {PROGRESS} before when events are lost"]
 
 
 def tag_name(tag: str) -> str:

@@ -1,22 +1,20 @@
-"""The database's functions that make and drop the partitions of `stream_events`.
+"""The database's functions that make the partitions of `stream_events`.
 
 They have the rights of their owner, for the role that runs the housekeeping need not own the log,
-and nobody may call them who was not let. Invariants: they touch partitions of that one
-table only; a day that is not over, or has an event still to be processed, is never dropped; and the
-caller says nothing that becomes part of a statement.
+and nobody may call them who was not let. What drops partitions is of the library's archive. Invariants:
+they touch partitions of that one table only; and the caller says nothing that becomes part of a
+statement.
 """
 
 from __future__ import annotations
 
-from assets.fediverse.processing.functions import PROGRESS
 from assets.fediverse.tables import stream_events
 from tallykeeper.database.sql import in_engine_schema, literal, name_of, quote
 
 MAKE = in_engine_schema("fediverse_make_partition")
-DROP = in_engine_schema("fediverse_drop_partition")
 STRAYS = in_engine_schema("fediverse_stray_days")
 
-SIGNATURES = (f"{MAKE}(date)", f"{DROP}(text)", f"{STRAYS}(date)")
+SIGNATURES = (f"{MAKE}(date)", f"{STRAYS}(date)")
 
 _EVENTS = literal(name_of(stream_events))
 _SCHEMA, _NAME = literal(quote(stream_events.schema or "public")), literal(stream_events.name)
@@ -30,7 +28,6 @@ def statements() -> dict[str, str]:
     """CREATE FUNCTION by name, with who may not call it."""
     return {
         MAKE: _function(MAKE, "day date", "text", _MAKE),
-        DROP: _function(DROP, "name text", "TABLE (freed bigint, why text)", _DROP),
         STRAYS: _function(STRAYS, "until date", "SETOF date", _STRAYS),
     }
 
@@ -80,46 +77,6 @@ BEGIN
   EXECUTE format('ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)',
     {_EVENTS}, made, starts, ends);
   RETURN 'created the partition ' || made;
-END"""
-
-# Locked in the order in which DROP TABLE does; with both locks, nobody writes in between. Posts
-# that were seen before what is dropped cannot be derived again from what is left of the log.
-_DROP = f"""DECLARE
-  dropped regclass := name;
-  bound text;
-  waits boolean;
-BEGIN
-  freed := 0;
-  SELECT pg_get_expr(c.relpartbound, c.oid) INTO bound
-  FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
-  WHERE i.inhrelid = dropped AND i.inhparent = {_EVENTS}::regclass;
-  IF coalesce((regexp_match(bound, 'TO \\(''([^'']+)''\\)'))[1]::timestamptz > now(), true) THEN
-    why := 'is no partition of a day that is over';
-    RETURN NEXT;
-    RETURN;
-  END IF;
-  FOR attempt IN 1..2 LOOP
-    EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE processed_at IS NULL)', dropped)
-      INTO waits;
-    IF waits THEN
-      why := 'has events that are still to be processed';
-      RETURN NEXT;
-      RETURN;
-    ELSIF attempt = 1 THEN
-      EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE', {_EVENTS});
-      EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', dropped);
-    END IF;
-  END LOOP;
-  freed := pg_total_relation_size(dropped);
-  BEGIN
-    EXECUTE format('UPDATE {PROGRESS} SET dropped_before = greatest(dropped_before, (SELECT'
-      ' max(received_at)::timestamptz + interval ''1 microsecond'' FROM %s))', dropped);
-    EXECUTE format('DROP TABLE %s', dropped);
-  EXCEPTION WHEN dependent_objects_still_exist THEN
-    freed := 0;
-    why := 'something depends on it (' || SQLERRM || ')';
-  END;
-  RETURN NEXT;
 END"""
 
 _STRAYS = f"""DECLARE

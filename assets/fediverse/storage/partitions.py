@@ -2,7 +2,8 @@
 
 A day is one of receipt, in UTC: `stream_events_20251120`. What no day's partition takes stands in
 `stream_events_default`, and is moved when the day's partition is made. Invariants:
-- No event is lost: a partition that has an event still to be processed is never dropped.
+- No event is lost: a partition that has an event still to be processed is never dropped, nor one
+  whose events no file in the archive has, unless they are declared to be lost.
 - Writers and readers wait for moments only, here and there: a partition is made apart and then
   attached, and a lock that is not to be had soon is let go and tried again.
 - A table that is not partitioned like this is an application's own, and is left alone. So is a
@@ -13,20 +14,23 @@ What takes the rights of the log's owner is done by functions in the database
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import partial
 
 from sqlalchemy import Connection, Engine, text
 
-from assets.fediverse.storage.partition_functions import DROP, MAKE, STRAYS
+from assets.fediverse.storage.archive import EVENTS
+from assets.fediverse.storage.partition_functions import MAKE, STRAYS
 from assets.fediverse.tables import stream_events
-from tallykeeper import TallyBusy
+from tallykeeper.archive.runs import drop_due
+from tallykeeper.archive.store import open_store
 from tallykeeper.catalog.transactions import retried
 from tallykeeper.database.lock_holders import WRITERS, Wanted
 from tallykeeper.database.sessions import PATIENCE
 from tallykeeper.database.sql import ENGINE_SCHEMA, name_of
+from tallykeeper.settings import archive_address, loses_unarchived
 
 AHEAD_DAYS = 7
 LOCK_TIMEOUT_SECONDS = 1
@@ -127,8 +131,10 @@ def why_left_alone(connection: Connection) -> str | None:
 def dropped(engine: Engine, keep_days: int, today: date | None = None) -> Dropped:
     """Drop the partitions of days more than `keep_days` before `today` (by default the server's).
 
-    One transaction each. Kept though old: what has events still to be processed, what a view or
-    the like depends on, and what others hold locked for long.
+    Those of which a file in the archive has the rows, and all where TALLY_ARCHIVE declares that
+    their rows may be lost. One transaction each. Kept though old: what has events still to be
+    processed, what a view or the like depends on, and what others hold locked for long.
+    Raises SettingError, ArchiveUnavailable.
     """
     result = Dropped()
     with _reading_committed(engine) as connection:
@@ -137,17 +143,10 @@ def dropped(engine: Engine, keep_days: int, today: date | None = None) -> Droppe
             result.left_alone = layout
             return result
         first_kept = (today or today_of(connection)) - timedelta(days=keep_days)
-        old = _ending_by(connection, layout, first_kept)
-    for name in old:
-        try:
-            size, why = retried(partial(_drop, engine, name), f"dropping {name}", engine, _LOG)
-        except TallyBusy as error:
-            size, why = 0, str(error)
-        if why is None:
-            result.dropped.append(name)
-            result.freed_bytes += size
-        else:
-            result.kept[name] = why
+    lost = loses_unarchived()
+    store = None if archive_address() is None else open_store()
+    done = drop_due(engine, EVENTS, store, before=first_kept, lost=lost)
+    result.dropped, result.kept, result.freed_bytes = done.dropped, done.kept, done.freed_bytes
     return result
 
 
@@ -218,21 +217,6 @@ def _days_without(
     return list(found.scalars())
 
 
-def _ending_by(connection: Connection, layout: _Layout, day: date) -> Sequence[str]:
-    """The partitions, the oldest first, whose last day is before `day`."""
-    return (
-        connection.execute(
-            text(
-                f"WITH bounds AS ({_BOUNDS.format(type=layout.type)}) SELECT name FROM bounds"
-                f" WHERE upper <= {_midnight(layout, 'CAST(:day AS date)')} ORDER BY upper"
-            ),
-            {"oid": layout.oid, "day": day},
-        )
-        .scalars()
-        .all()
-    )
-
-
 def _days_of_strays(connection: Connection, until: date) -> list[date]:
     if isinstance(_layout(connection), str):
         return []
@@ -244,14 +228,6 @@ def _make(connection: Connection, day: date | None) -> str:
     """Make a partition apart, with the day's strays in it, and attach it; None: the default's."""
     made = connection.scalar(text(f"SELECT {MAKE}(CAST(:day AS date))"), {"day": day})
     return str(made)
-
-
-def _drop(engine: Engine, name: str) -> tuple[int, str | None]:
-    """Drop the partition: its size in bytes, or why it is kept."""
-    with _reading_committed(engine) as connection, connection.begin():
-        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'")
-        found = connection.execute(text(f"SELECT * FROM {DROP}(:name)"), {"name": name}).one()
-    return int(found.freed), found.why
 
 
 def _ensure_day(engine: Engine, day: date) -> list[str]:

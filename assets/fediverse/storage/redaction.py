@@ -14,9 +14,12 @@ from assets.fediverse.processing.functions import ID, JSON_OF, REDACTED
 from assets.fediverse.processing.notes import STATUS_OF_NOTE, is_note
 from assets.fediverse.processing.parsing import HISTORY, STATUS_EVENTS
 from assets.fediverse.tables import post_deletions, stream_events
+from tallykeeper.partitions import records
 from tallykeeper.database.sql import execute, in_engine_schema, name_of
 
 REDACT = in_engine_schema("fediverse_redact")
+SOURCE = f"fediverse.{stream_events.name}"
+"""What the archive calls the log."""
 SIGNATURE = f"{REDACT}(bigint,text)"
 
 _EVENTS, _DELETIONS = name_of(stream_events), name_of(post_deletions)
@@ -48,17 +51,17 @@ _REDACTED: dict[str, tuple[str, str]] = {
     "payload_status_id": (
         f"{_STATUSES}, '{HISTORY}'",
         f"""CASE
-    WHEN e.event_type = '{HISTORY}' THEN jsonb_build_object('status_id', post)
+    WHEN e.event_type = '{HISTORY}' THEN jsonb_build_object('status_id', e.payload_status_id)
       || CASE WHEN e.process_error IS NULL THEN jsonb_build_object('history', {_VERSIONS})
         ELSE '{{}}' END
     WHEN e.process_error IS NULL THEN {REDACTED}({_OBJECT})
-    ELSE jsonb_build_object('id', post) END""",
+    ELSE jsonb_build_object('id', e.payload_status_id) END""",
     ),
     "payload_reblog_id": (
         _STATUSES,
         f"""jsonb_set({_OBJECT}, '{{reblog}}', CASE
     WHEN e.process_error IS NULL THEN {REDACTED}(({_OBJECT}) -> 'reblog')
-    ELSE jsonb_build_object('id', post) END, false)""",
+    ELSE jsonb_build_object('id', e.payload_reblog_id) END, false)""",
     ),
 }
 # What came is in the reason, too.
@@ -97,22 +100,38 @@ def redact_events(connection: Connection, posts: str) -> int:
     return int(changed)
 
 
+def redact_rows(connection: Connection, relation: str) -> None:
+    """Redact what events of the log in a relation of its columns show of deleted posts."""
+    for column in _REDACTED:
+        execute(
+            connection,
+            f"""{_update(relation, column)} AND EXISTS (SELECT FROM {_DELETIONS} AS d
+    WHERE d.instance_id = e.instance_id AND d.post_id = e.{column} COLLATE "C")""",
+        )
+
+
+def _update(relation: str, column: str) -> str:
+    """SQL: redact what processed events show of the post that the column names, where they do."""
+    events, redacted = _REDACTED[column]
+    return f"""
+  UPDATE {relation} AS e SET payload = {redacted},
+    process_error = {_REASON}
+  WHERE e.event_type IN ({events}) AND e.processed_at IS NOT NULL
+    AND {redacted} IS DISTINCT FROM {_CAME}"""
+
+
 def statements() -> dict[str, str]:
     """CREATE FUNCTION by name, with who may not call it.
 
     It has the rights of its owner: who processes may not change a payload otherwise.
     """
     updates = "\n".join(
-        f"""
-  UPDATE {_EVENTS} AS e SET payload = {redacted},
-    process_error = {_REASON}
-  WHERE e.instance_id = instance AND e.{column} = post AND e.event_type IN ({events})
-    AND e.processed_at IS NOT NULL
-    AND {redacted} IS DISTINCT FROM {_CAME};
+        f"""{_update(_EVENTS, column)} AND e.instance_id = instance AND e.{column} = post;
   GET DIAGNOSTICS found = ROW_COUNT;
   changed := changed + found;"""
-        for column, (events, redacted) in _REDACTED.items()
+        for column in _REDACTED
     )
+    archived = records.request_redaction(SOURCE, "jsonb_build_array(instance, post)")
     return {
         REDACT: f"""
 CREATE OR REPLACE FUNCTION {REDACT}(instance bigint, post text) RETURNS bigint
@@ -126,7 +145,7 @@ BEGIN
     SELECT FROM {_DELETIONS} AS d WHERE d.instance_id = instance AND d.post_id = post
   ) THEN
     RETURN 0;
-  END IF;{updates}
+  END IF;{updates}{archived}
   RETURN changed;
 END
 $body$;

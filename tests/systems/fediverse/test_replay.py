@@ -25,6 +25,12 @@ def fediverse(postgres_servers: Servers) -> Iterator[Engine]:
         yield engine
 
 
+@pytest.fixture(autouse=True)
+def _no_archive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is dropped is declared to be lost."""
+    monkeypatch.setenv("TALLY_ARCHIVE", "none")
+
+
 @pytest.fixture
 def log(fediverse: Engine) -> Log:
     """A log with a conversation, an edit, a reblog and a deletion in it, processed."""

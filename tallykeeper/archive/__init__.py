@@ -1,0 +1,1 @@
+"""Partitions of big sources as Parquet files: written, compared, dropped, read back, redacted."""

@@ -1,0 +1,1 @@
+"""Partitions that are archived: their declaration, the records of their files, how they drop."""
