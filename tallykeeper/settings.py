@@ -93,6 +93,20 @@ def names_file() -> Path | None:
     return path
 
 
+def places_file() -> Path | None:
+    """The file that declares places: TALLY_PLACES, absolute.
+
+    None where unset. Raises SettingError where it is no file.
+    """
+    value = read("TALLY_PLACES")
+    if value is None:
+        return None
+    path = _expand_user("TALLY_PLACES", value).resolve()
+    if not path.is_file():
+        raise SettingError("TALLY_PLACES", "a TOML file", value, "name the file, or unset it")
+    return path
+
+
 def home() -> Path:
     """The folder for all that Tallykeeper stores itself, absolute: TALLY_HOME, else `.tally`.
 

@@ -57,8 +57,8 @@ class System:
     `archived` are partitioned sources whose old partitions are written to files before they are
     dropped.
     `advice` is what can be done, in a few words, where existing tables are not as they should be.
-    `distribution` says by which column the rows of each source table, by its name with the schema,
-    are divided among places; None: each place has all rows of that table.
+    `distribution` says by which column the rows of each source table are divided among places;
+    None: each place has all rows of that table. A table may be named with its schema.
 
     `package` is the Python package that the system is declared in. Its modules `assets`, `routes`,
     `load`, `demo` and `commands`, as far as there are such, bring what Dagster, the HTTP service
@@ -83,7 +83,7 @@ class System:
         archived: Sequence[ArchivedSource] = (),
         advice: str = "",
         package: str | None = None,
-        distribution: Mapping[str, str | None] | None = None,
+        distribution: Mapping[Table, str | None] | Mapping[str, str | None] | None = None,
     ) -> None:
         self.name = name
         self.metadata = metadata
@@ -97,7 +97,10 @@ class System:
         self.archived = tuple(archived)
         self.advice = advice
         self.package = package
-        self.distribution = dict(distribution or {})
+        self.distribution: dict[str, str | None] = {
+            each if isinstance(each, str) else f"{each.schema or 'public'}.{each.name}": column
+            for each, column in (distribution or {}).items()
+        }
         for tally in self.tallies:
             tally.enter(metadata)
         names = [t.table.name for t in self.tallies]

@@ -316,4 +316,8 @@ system = System(
         ],
     ),
     package=__package__,
+    distribution={
+        **dict.fromkeys((log, submissions, roles, tables.assignments), "course_id"),
+        **dict.fromkeys((tables.users, tables.courses, tables.reports, tables.login_events)),
+    },
 )

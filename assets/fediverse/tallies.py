@@ -401,4 +401,8 @@ system = System(
     ),
     archived=[EVENTS],
     package=__package__,
+    distribution={
+        **dict.fromkeys((posts, post_hashtags, tables.post_sentiments), "instance_id"),
+        **dict.fromkeys((tables.instances, tables.hashtags)),
+    },
 )

@@ -49,18 +49,39 @@ day = click.DateTime(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M%z"])
     help="Move derived tables that do not fit to a schema of their own, and make others.",
 )
 @click.option("--dry-run", is_flag=True, help="Only say what would be done; roll it back.")
+@click.option(
+    "--distribute",
+    is_flag=True,
+    help="Distribute tables and tallies over the workers of a Citus cluster.",
+)
+@click.option("--without", multiple=True, metavar="NAME", help="What --distribute leaves out.")
 @as_json
-def migrate(with_sources: bool, move_aside: bool, dry_run: bool, as_json: bool) -> None:
+def migrate(
+    with_sources: bool,
+    move_aside: bool,
+    dry_run: bool,
+    distribute: bool,
+    without: Sequence[str],
+    as_json: bool,
+) -> int:
     """Create or adopt the derived tables, and install capture.
 
     All of it happens, or nothing. An existing derived table is adopted where its columns fit or
     can be made to. A source table is never moved or dropped, and none but a raw log altered. A
     tally whose source tables are missing is left out. With --dry-run all of it is done, and rolled
     back: what would be refused is refused, and locks are held as long.
+
+    With --distribute it is first said what has to change in keys and constraints, and which tallies
+    are refused; with --dry-run no more is done.
     """
     from tallykeeper.cli.output.documents import emit
     from tallykeeper.cli.output.progress import meanwhile
     from tallykeeper.installation.migrate import migrate as run
+
+    if distribute:
+        from tallykeeper.cli.places.commands import distribute as distribute_all
+
+        return distribute_all(without, dry_run)
 
     engine = open_database()
     with meanwhile("migrate", telling(in_terminal=True)):
@@ -85,12 +106,13 @@ def migrate(with_sources: bool, move_aside: bool, dry_run: bool, as_json: bool) 
             skipped=result.skipped,
             left_out=result.left_out,
         )
-        return
+        return 0
     if not result.done:
         say("nothing to do")
     elif dry_run:
         say("rolled back: nothing was changed")
     _name_undeclared(engine)
+    return 0
 
 
 def _name_undeclared(engine: Engine) -> None:

@@ -29,6 +29,7 @@ from tallykeeper.cli.keep import (
 )
 from tallykeeper.cli.load import load
 from tallykeeper.cli.overview.commands import doctor, list_, show
+from tallykeeper.cli.places.commands import places
 from tallykeeper.cli.project.commands import init, new
 from tallykeeper.cli.retention.archive import archive
 from tallykeeper.cli.retention.commands import prune
@@ -141,6 +142,7 @@ for command in (
     suspend,
     resume,
     drop,
+    places,
     load,
     export,
     roles,

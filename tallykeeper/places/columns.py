@@ -37,6 +37,14 @@ def wanted_of(system: System) -> dict[Name, str | None]:
     return wanted
 
 
+def family_of(system: System) -> Name:
+    """A table that all divided ones of the system are colocated with: the first that it names.
+
+    Raises DoesNotFit where it names none.
+    """
+    return next(name for name, column in wanted_of(system).items() if column is not None)
+
+
 def name_in(tally: Tally) -> Name:
     """Schema and name of the derived table."""
     return tally.table.schema or "public", tally.table.name

@@ -24,7 +24,7 @@ from tallykeeper.installation.migrate import Migrated
 from tallykeeper.installation.schema_check import derived_mismatches
 from tallykeeper.places import live_reads
 from tallykeeper.places.citus import Divided, divided_tables, is_coordinator, places_of
-from tallykeeper.places.columns import columns_of, kept_of, name_in, wanted_of
+from tallykeeper.places.columns import columns_of, family_of, kept_of, name_in, wanted_of
 from tallykeeper.places.renaming import Name
 from tallykeeper.places.tallies import kept_at
 from tallykeeper.places.work import Done, install_everywhere
@@ -56,6 +56,11 @@ SELECT quote_ident(c.conname) AS name, n.nspname AS schema, t.relname AS table,
 FROM pg_constraint AS c JOIN pg_class AS t ON t.oid = c.confrelid
 JOIN pg_namespace AS n ON n.oid = t.relnamespace
 WHERE c.conrelid = to_regclass(:table) AND c.contype = 'f' AND c.conparentid = 0 ORDER BY 1""")
+_REFERRED = text("""
+SELECT quote_ident(c.conname) AS name, n.nspname AS schema, t.relname AS table
+FROM pg_constraint AS c JOIN pg_class AS t ON t.oid = c.conrelid
+JOIN pg_namespace AS n ON n.oid = t.relnamespace
+WHERE c.confrelid = to_regclass(:table) AND c.contype = 'f' AND c.conparentid = 0 ORDER BY 1""")
 _TRIGGERS = text("""
 SELECT quote_ident(tgname) FROM pg_trigger
 WHERE tgrelid = to_regclass(:table) AND NOT tgisinternal ORDER BY 1""")
@@ -120,14 +125,6 @@ def distribute(
     return done
 
 
-def family_of(system: System) -> Name:
-    """A table that all divided ones of the system are colocated with: the first that it names.
-
-    Raises DoesNotFit where it names none.
-    """
-    return next(name for name, column in wanted_of(system).items() if column is not None)
-
-
 class _Examined:
     """One system on a coordinator, its SELECTs compiled over the tables there."""
 
@@ -143,6 +140,7 @@ class _Examined:
         self.column = self._wanted[self._family] or ""
         self._there = divided_tables(connection)
         self._report = Report()
+        self._lacking: set[Name] = set()
         self.tallies: list[SelectTally] = []
         for tally in kept_of(system, without):
             if isinstance(tally, SelectTally):
@@ -156,12 +154,15 @@ class _Examined:
     def report(self) -> Report:
         """What it takes."""
         report = self._report
+        # What refers to a key stands before the key, which cannot be dropped before it.
+        for of_table in (self._of_table, self._of_references, self._of_keys):
+            for name, column in self._wanted.items():
+                report.first.extend(of_table(name, column))
         for name, column in self._wanted.items():
-            report.first.extend(self._of_source(name, column))
             if name not in self._there:
                 report.planned.append(f"distribute {_shown(name)} {_by(column)}")
-        if report.first:
-            # What is missing from tables would be found again, as errors of the SELECTs.
+        if self._lacking:
+            # The SELECTs could not be compiled.
             return report
         columns, refused = columns_of(self._connection, self.tallies, self._wanted)
         report.columns.update(columns)
@@ -213,10 +214,10 @@ class _Examined:
 
     # What has to be otherwise in a source table.
 
-    def _of_source(self, name: Name, column: str | None) -> Iterator[str]:
+    def _of_table(self, name: Name, column: str | None) -> Iterator[str]:
         table = {"table": _qualified(name)}
-        is_there = self._connection.scalar(text("SELECT to_regclass(:table) IS NOT NULL"), table)
-        if not is_there:
+        if not self._connection.scalar(text("SELECT to_regclass(:table) IS NOT NULL"), table):
+            self._lacking.add(name)
             yield f"the table {_shown(name)} does not exist: create it"
             return
         there = self._there.get(name)
@@ -228,9 +229,18 @@ class _Examined:
                 f"{_shown(name)} has the trigger {trigger}, which a distributed table cannot have;"
                 " drop it, or remove the tally that it captures for with `tally drop`"
             )
-        if column is not None:
-            yield from self._of_keys(name, column)
-        yield from self._of_references(name, column)
+        if column is None:
+            return
+        found = self._connection.execute(_COLUMN, table | {"column": column}).one_or_none()
+        if found is None:
+            self._lacking.add(name)
+            yield (
+                f"{_shown(name)} has no column {column}: add it, fill it, and make it NOT NULL; or"
+                f" declare {_shown(name)} as a table of which each place has all rows (None)"
+            )
+        elif not found.is_filled:
+            quoted = sql.quote(column)
+            yield f"ALTER TABLE {_qualified(name)} ALTER COLUMN {quoted} SET NOT NULL"
 
     def _of_distributed(self, name: Name, column: str | None, there: Divided) -> Iterator[str]:
         if there.column != column:
@@ -246,23 +256,25 @@ class _Examined:
                 f" colocate_with => {_literal(self._family)})"
             )
 
-    def _of_keys(self, name: Name, column: str) -> Iterator[str]:
-        table = {"table": _qualified(name), "column": column}
-        found = self._connection.execute(_COLUMN, table).one_or_none()
-        if found is None:
-            yield (
-                f"{_shown(name)} has no column {column}: add it, fill it, and make it NOT NULL; or"
-                f" declare {_shown(name)} as a table of which each place has all rows (None)"
-            )
+    def _of_keys(self, name: Name, column: str | None) -> Iterator[str]:
+        if column is None or name in self._lacking or name in self._there:
             return
-        quoted = sql.quote(column)
-        if not found.is_filled:
-            yield f"ALTER TABLE {_qualified(name)} ALTER COLUMN {quoted} SET NOT NULL"
+        table = {"table": _qualified(name), "column": column}
         for key in self._connection.execute(_KEYS, table):
-            yield _without(name, quoted, key)
+            yield _without(name, sql.quote(column), key)
 
     def _of_references(self, name: Name, column: str | None) -> Iterator[str]:
-        for key in self._connection.execute(_REFERENCES, {"table": _qualified(name)}):
+        if name in self._lacking or name in self._there:
+            return
+        table = {"table": _qualified(name)}
+        for key in self._connection.execute(_REFERRED, table):
+            other = (key.schema, key.table)
+            if other not in self._wanted:
+                yield (
+                    f"ALTER TABLE {_qualified(other)} DROP CONSTRAINT {key.name}: it refers to"
+                    f" {_shown(name)}, but `distribution` says nothing of {_shown(other)}"
+                )
+        for key in self._connection.execute(_REFERENCES, table):
             to = (key.schema, key.table)
             drop = f"ALTER TABLE {_qualified(name)} DROP CONSTRAINT {key.name}"
             if to not in self._wanted:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import ProgrammingError
 
 from tallykeeper.database import sql
 from tallykeeper.database.sessions import begin_work
@@ -61,24 +62,41 @@ def install(
     `tallies` are bound to the tables of the coordinator, `kept` are these at the places. `column`
     is the one by which the table `family` is divided; beside it there is the directory.
     """
-    functions = [_create_function(tally) for tally in tallies]
     for url in dict.fromkeys(each.place.url for each in kept):
         place = next(each.place for each in kept if each.place.url == url)
         with place.connected() as engine, engine.begin() as connection:
-            _create_functions(connection, functions)
+            _replace_functions(connection, tallies)
     with coordinator.begin() as connection:
         begin_work(connection)
         _store_places(connection, family, column, kept)
-        _create_functions(connection, functions)
+        _replace_functions(connection, tallies)
         for tally in tallies:
-            sql.execute(connection, f"DROP VIEW IF EXISTS {tally.live_name}")
-            sql.execute(connection, _create_view(tally, _directory(family)))
+            _replace(
+                connection,
+                _create_view(tally, _directory(family)),
+                f"DROP VIEW {tally.live_name}",
+            )
 
 
-def _create_functions(connection: Connection, functions: Sequence[str]) -> None:
+def _replace_functions(connection: Connection, tallies: Sequence[SelectTally]) -> None:
     sql.execute(connection, _NO_PROPAGATION)
-    for statement in functions:
-        sql.execute(connection, statement)
+    for tally in tallies:
+        # At the coordinator the live view calls it.
+        drop = f"DROP VIEW IF EXISTS {tally.live_name}; DROP FUNCTION {_function(tally)}(text)"
+        _replace(connection, _create_function(tally), drop)
+
+
+def _replace(connection: Connection, create: str, drop: str) -> None:
+    """Create or replace, which keeps grants; where the columns are others, drop it before."""
+    savepoint = connection.begin_nested()
+    try:
+        sql.execute(connection, create)
+    except ProgrammingError:
+        savepoint.rollback()
+        sql.execute(connection, drop)
+        sql.execute(connection, create)
+    else:
+        savepoint.commit()
 
 
 def _function(tally: SelectTally) -> str:
@@ -106,7 +124,7 @@ $body$"""
 def _create_view(tally: SelectTally, directory: str) -> str:
     columns = sql.columns(tally.columns, "r")
     return (
-        f"CREATE VIEW {tally.live_name} AS SELECT {columns} FROM {directory} AS p"
+        f"CREATE OR REPLACE VIEW {tally.live_name} AS SELECT {columns} FROM {directory} AS p"
         f" CROSS JOIN LATERAL {_function(tally)}(p.live) AS r"
         f" WHERE p.tally = {sql.literal(tally.name)}"
     )

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import (
     DDL,
     Column,
-    Identity,
+    Computed,
     Index,
     Integer,
     MetaData,
@@ -73,26 +73,28 @@ def add_indexes(table: Table, indexes: Iterable[Sequence[str]]) -> None:
 def renamed(table: Table, schema: str, name: str) -> Table:
     """The table with its columns and its unique keys under another name, in metadata of its own.
 
-    Foreign keys and other indexes are left out: what they are of has other names, too.
+    Foreign keys and other indexes are left out, for what they are of has other names, too; and an
+    identity, whose numbers would be the same in several such tables.
     """
     columns = [
         Column(
             c.name,
             c.type,
-            *([Identity(always=c.identity.always)] if c.identity is not None else []),
+            *([Computed(c.computed.sqltext, c.computed.persisted)] if c.computed else []),
             key=c.key,
             primary_key=c.primary_key,
             nullable=c.nullable,
-            autoincrement=False if c.primary_key and c.identity is None else "auto",
-            server_default=None if c.identity is not None else c.server_default,
+            autoincrement=False,
+            server_default=None if c.computed else c.server_default,
             info=c.info,
             comment=c.comment,
         )
         for c in table.c
+        if c.identity is None
     ]
     made = Table(name, MetaData(schema=schema), *columns, schema=schema, comment=table.comment)
     for index in table.indexes:
-        if index.unique:
+        if index.unique and {c.key for c in index.columns} <= {*made.c.keys()}:
             Index(
                 sql.shortened(f"{name}_{index.name}"),
                 *(made.c[c.key] for c in index.columns),
@@ -103,7 +105,9 @@ def renamed(table: Table, schema: str, name: str) -> Table:
                 ),
             )
     for constraint in table.constraints:
-        if isinstance(constraint, UniqueConstraint):
+        if isinstance(constraint, UniqueConstraint) and set(constraint.columns.keys()) <= {
+            *made.c.keys()
+        }:
             made.append_constraint(UniqueConstraint(*(made.c[c.key] for c in constraint.columns)))
     return made
 

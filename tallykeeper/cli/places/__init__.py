@@ -1,0 +1,1 @@
+"""Commands over tallies at several places."""
