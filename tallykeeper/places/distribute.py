@@ -61,6 +61,9 @@ SELECT quote_ident(c.conname) AS name, n.nspname AS schema, t.relname AS table
 FROM pg_constraint AS c JOIN pg_class AS t ON t.oid = c.conrelid
 JOIN pg_namespace AS n ON n.oid = t.relnamespace
 WHERE c.confrelid = to_regclass(:table) AND c.contype = 'f' AND c.conparentid = 0 ORDER BY 1""")
+_HAS_IDENTITY = text("""
+SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(:table)
+    AND attidentity <> '' AND NOT attisdropped)""")
 _TRIGGERS = text("""
 SELECT quote_ident(tgname) FROM pg_trigger
 WHERE tgrelid = to_regclass(:table) AND NOT tgisinternal ORDER BY 1""")
@@ -282,6 +285,11 @@ class _Examined:
                 continue
             theirs = self._wanted[to]
             if theirs is None:
+                if to not in self._there and self._connection.scalar(_HAS_IDENTITY, table):
+                    yield (
+                        f"{drop}: Citus cannot distribute a table with an identity column that"
+                        f" refers to {_shown(to)}; add it again afterwards"
+                    )
                 continue
             pairs = list(zip(key.own, key.theirs, strict=True))
             if column is None or (column, theirs) not in pairs:
