@@ -21,7 +21,7 @@ from pydantic import Field
 from sqlalchemy import Engine, Table
 
 from tallykeeper import System, Tally, settings
-from tallykeeper.dagster import lanes, lineage_events, materialization
+from tallykeeper.dagster import lanes, lineage_events, materialization, places
 from tallykeeper.dagster.checks import checks_of
 from tallykeeper.dagster.database import Database
 from tallykeeper.dagster.metadata import code_references, columns, incident_summary
@@ -242,12 +242,16 @@ def _windowed(
 
     def materialize(context: dg.AssetExecutionContext, tally_database: Database) -> Materialized:
         engine = tally_database.engine()
+        span = span_of(partitions, windows)
+        if (at := places.places_of(engine, system)) is not None:
+            more = _shape(tally)
+            yield places.materialize(context, tally, at, span=span, more=more)
+            return
         if _is_left_out(context, engine, system, tally):
             return
         # What Materialize means in the UI, on the asset's page as on a job's, follows from the run.
         rebuilds = bool(materialization.own_partitions(context))
         act = materialization.rebuild_windowed if rebuilds else materialization.refresh_windowed
-        span = span_of(partitions, windows)
         with lineage_events.reported(context, engine, tally) as written:
             done = act(context, engine, tally, span, lambda: _more(tally, extra, engine))
             yield _counted(done, written)
@@ -281,6 +285,10 @@ def _whole(system: System, tally: Tally, extra: Extra | None) -> Callable[..., M
         context: dg.AssetExecutionContext, config: WholeConfig, tally_database: Database
     ) -> Materialized:
         engine = tally_database.engine()
+        if (at := places.places_of(engine, system)) is not None:
+            more = _shape(tally)
+            yield places.materialize(context, tally, at, rebuild=config.rebuild, more=more)
+            return
         if _is_left_out(context, engine, system, tally):
             return
         with lineage_events.reported(context, engine, tally) as written:
@@ -316,15 +324,21 @@ def span_of(partitions: dg.TimeWindowPartitionsDefinition, windows: Windows) -> 
     return Span(first, last, windows)
 
 
-def _more(tally: Tally, extra: Extra | None, engine: Engine) -> Mapping[str, dg.MetadataValue]:
+def _shape(tally: Tally) -> dict[str, dg.MetadataValue]:
     # Dagster reads the lineage of columns from materializations, not from definitions.
     lineage = dg.MetadataValue.column_lineage(columns.lineage(tally))
     # The types of a SELECT's columns are known from the database alone.
     schema = dg.MetadataValue.table_schema(columns.schema_of_table(tally.table))
-    found = {"dagster/column_schema": schema}
+    found: dict[str, dg.MetadataValue] = {"dagster/column_schema": schema}
     return {
         "dagster/column_lineage": lineage,
         **(found if tally.kind == "select" else {}),
+    }
+
+
+def _more(tally: Tally, extra: Extra | None, engine: Engine) -> Mapping[str, dg.MetadataValue]:
+    return {
+        **_shape(tally),
         **incident_summary.of_tally(engine, tally),
         **(extra(engine) if extra else {}),
     }

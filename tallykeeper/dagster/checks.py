@@ -18,6 +18,7 @@ from sqlalchemy import Engine
 
 import tallykeeper
 from tallykeeper import Audited, Difference, Quarantined, System, Tally, Verification
+from tallykeeper.dagster import places
 from tallykeeper.dagster.database import Database
 from tallykeeper.dagster.metadata.audit_progress import audit_metadata
 from tallykeeper.discovery import why_left_out
@@ -78,10 +79,13 @@ def _matches_source(system: System, tally: Tally, key: dg.AssetKey) -> dg.AssetC
         context: dg.AssetCheckExecutionContext, tally_database: Database
     ) -> dg.AssetCheckResult:
         engine = tally_database.engine()
+        alone = key not in context.job_def.asset_layer.selected_asset_keys
+        if (at := places.places_of(engine, system)) is not None:
+            return places.matches_source(tally, at, compare_all if alone else _found)
         if (nothing := passed_over(engine, system, tally)) is not None:
             return nothing
-        if key not in context.job_def.asset_layer.selected_asset_keys:
-            found, turn = compare(engine, tally, touched_only=False), None
+        if alone:
+            found, turn = compare_all(engine, tally), None
         else:
             found, turn = compare_and_audit(engine, tally)
         audited = turn is not None and turn.found is not None
@@ -102,6 +106,8 @@ def _capture_intact(system: System, tally: Tally, key: dg.AssetKey) -> dg.AssetC
     )
     def capture_intact(tally_database: Database) -> dg.AssetCheckResult:
         engine = tally_database.engine()
+        if (at := places.places_of(engine, system)) is not None:
+            return places.capture_intact(tally, at)
         if (nothing := passed_over(engine, system, tally)) is not None:
             return nothing
         with engine.connect() as connection:
@@ -138,6 +144,8 @@ def _fresh(system: System, tally: Tally, key: dg.AssetKey) -> dg.AssetChecksDefi
     )
     def fresh(tally_database: Database) -> dg.AssetCheckResult:
         engine = tally_database.engine()
+        if (at := places.places_of(engine, system)) is not None:
+            return places.fresh(tally, at)
         if (nothing := passed_over(engine, system, tally)) is not None:
             return nothing
         status = tallykeeper.status(engine, tally)
@@ -181,6 +189,15 @@ def compare_and_audit(engine: Engine, tally: Tally) -> tuple[Verification, Audit
     if found.stale or turn.found is None:
         return found, turn
     return combined([found, turn.found], _most(tally)), turn
+
+
+def compare_all(engine: Engine, tally: Tally) -> Verification:
+    """Verify all keys."""
+    return compare(engine, tally, touched_only=False)
+
+
+def _found(engine: Engine, tally: Tally) -> Verification:
+    return compare_and_audit(engine, tally)[0]
 
 
 def _most(tally: Tally) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Engine
 
-from tallykeeper.places.citus import is_coordinator, places_of
+from tallykeeper.places.citus import divided_tables, is_coordinator, places_of
 from tallykeeper.places.columns import columns_at, family_of
 from tallykeeper.places.place import read_places
 from tallykeeper.places.work import Places
@@ -13,7 +13,7 @@ from tallykeeper.system import System
 
 
 def is_divided(engine: Engine, system: System) -> bool:
-    """Whether the system is kept at places: it says how, and there are such.
+    """Whether the system is kept at places: it says how, and its tables are divided so.
 
     Raises SettingError, or SQLAlchemy's errors.
     """
@@ -22,7 +22,7 @@ def is_divided(engine: Engine, system: System) -> bool:
     if places_file() is not None:
         return True
     with engine.connect() as connection:
-        return is_coordinator(connection)
+        return is_coordinator(connection) and family_of(system) in divided_tables(connection)
 
 
 def places_for(engine: Engine, system: System) -> Places:
