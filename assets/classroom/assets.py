@@ -17,7 +17,10 @@ from assets.classroom.activity_chart import (
 )
 from assets.classroom.tallies import submission_daily_activity, system
 from tallykeeper.dagster.assets import SystemAssets, build_assets
+from tallykeeper.dagster.metadata.pictures import drawn
 from tallykeeper.reads.live_reads import read
+
+PICTURES = ("last_weeks", "activity_per_day")
 
 
 def build(partitions: dg.DailyPartitionsDefinition) -> SystemAssets:
@@ -25,7 +28,9 @@ def build(partitions: dg.DailyPartitionsDefinition) -> SystemAssets:
     return build_assets(system, partitions, extras={submission_daily_activity: activity})
 
 
-def activity(engine: Engine) -> Mapping[str, dg.MetadataValue]:
+def activity(
+    engine: Engine, before: Mapping[str, dg.MetadataValue]
+) -> Mapping[str, dg.MetadataValue]:
     """Eight weeks of what happened per day in all courses together, from the live view.
 
     The weeks up to today; where nothing happened in them, those up to the latest day that has
@@ -37,11 +42,13 @@ def activity(engine: Engine) -> Mapping[str, dg.MetadataValue]:
         if not days:
             last_day = _latest_day(connection, today) or today
             days = _days(connection, last_day)
-    return {
+
+    def draw() -> Mapping[str, dg.MetadataValue]:
         # The UI shows short Markdown in place, and long Markdown behind a link.
-        "last_weeks": dg.MetadataValue.md(strip_markdown(days, last_day)),
-        "activity_per_day": dg.MetadataValue.md(activity_chart_markdown(days, last_day)),
-    }
+        pictures = strip_markdown(days, last_day), activity_chart_markdown(days, last_day)
+        return dict(zip(PICTURES, map(dg.MetadataValue.md, pictures), strict=True))
+
+    return drawn(before, PICTURES, (last_day, sorted(days.items())), draw)
 
 
 _LIVE = f"the live view {submission_daily_activity.live_name}"

@@ -72,7 +72,9 @@ def left_out(connection: Connection, most: int = MOST_SHOWN) -> LeftOut:
     )
 
 
-def left_out_metadata(engine: Engine) -> Mapping[str, dg.MetadataValue]:
+def left_out_metadata(
+    engine: Engine, _: Mapping[str, dg.MetadataValue]
+) -> Mapping[str, dg.MetadataValue]:
     """How much the junction lacks, and a sample of it as a table."""
     with engine.connect() as connection:
         return _as_metadata(left_out(connection))

@@ -12,6 +12,9 @@ from assets.media.heatmap import first_day_of, heatmap_markdown, strip_markdown
 from assets.media.reads import daily_counts
 from assets.media.tallies import daily_contributions, system
 from tallykeeper.dagster.assets import SystemAssets, build_assets
+from tallykeeper.dagster.metadata.pictures import drawn
+
+PICTURES = ("last_year", "contribution_graph")
 
 
 def build(partitions: dg.DailyPartitionsDefinition) -> SystemAssets:
@@ -19,7 +22,9 @@ def build(partitions: dg.DailyPartitionsDefinition) -> SystemAssets:
     return build_assets(system, partitions, extras={daily_contributions: contribution_graph})
 
 
-def contribution_graph(engine: Engine) -> Mapping[str, dg.MetadataValue]:
+def contribution_graph(
+    engine: Engine, before: Mapping[str, dg.MetadataValue]
+) -> Mapping[str, dg.MetadataValue]:
     """A year of files per day as a calendar heat map, from the live view.
 
     The year up to today; for a library without files in it, the year up to the newest one.
@@ -33,8 +38,12 @@ def contribution_graph(engine: Engine) -> Mapping[str, dg.MetadataValue]:
     }
     newest = max(by_day, default=today)
     last_day = today if newest >= first_day_of(today) else newest
-    return {
+
+    def draw() -> Mapping[str, dg.MetadataValue]:
         # The UI shows short Markdown in place, and long Markdown behind a link.
-        "last_year": dg.MetadataValue.md(strip_markdown(by_day, last_day)),
-        "contribution_graph": dg.MetadataValue.md(heatmap_markdown(by_day, last_day)),
-    }
+        pictures = strip_markdown(by_day, last_day), heatmap_markdown(by_day, last_day)
+        return dict(zip(PICTURES, map(dg.MetadataValue.md, pictures), strict=True))
+
+    first_day = first_day_of(last_day)
+    shown = sorted((day, n) for day, n in by_day.items() if first_day <= day <= last_day)
+    return drawn(before, PICTURES, (last_day, shown), draw)

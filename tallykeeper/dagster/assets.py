@@ -24,7 +24,7 @@ from tallykeeper import System, Tally, settings
 from tallykeeper.dagster import lanes, lineage_events, materialization, places
 from tallykeeper.dagster.checks import checks_of
 from tallykeeper.dagster.database import Database
-from tallykeeper.dagster.metadata import code_references, columns, incident_summary
+from tallykeeper.dagster.metadata import code_references, columns, incident_summary, pictures
 from tallykeeper.dagster.metadata.sql_layout import laid_out
 from tallykeeper.dagster.partitions import of_windows
 from tallykeeper.dagster_names import asset_path, pool
@@ -34,8 +34,11 @@ from tallykeeper.operations.partition_windows import Span
 from tallykeeper.settings import fresh_seconds
 
 Materialized = Iterator[dg.MaterializeResult[None]]
-Extra = Callable[[Engine], Mapping[str, dg.MetadataValue]]
-"""Metadata of a tally's own for its materializations, read from the database after the refresh."""
+Extra = Callable[[Engine, pictures.Metadata], Mapping[str, dg.MetadataValue]]
+"""Metadata of a tally's own for its materializations, read from the database after the refresh.
+
+The second argument is the metadata of the latest materialization, for `pictures.drawn`.
+"""
 
 
 class LanesConfig(dg.Config):
@@ -73,9 +76,11 @@ class SystemAssets:
     daily_checks: list[dg.AssetChecksDefinition] = field(default_factory=list)
     extras: Mapping[Tally, Extra] = field(default_factory=dict)
 
-    def more(self, engine: Engine, tally: Tally) -> Mapping[str, dg.MetadataValue]:
+    def more(
+        self, instance: dg.DagsterInstance, engine: Engine, tally: Tally
+    ) -> Mapping[str, dg.MetadataValue]:
         """What a materialization of `tally` says of it besides what was done, as it is now."""
-        return _more(tally, self.extras.get(tally), engine)
+        return _more(instance, tally, self.extras.get(tally), engine)
 
     def checks_of(self, tally: Tally) -> list[dg.AssetChecksDefinition]:
         """The checks of the asset of `tally`, its system's own among them."""
@@ -253,7 +258,9 @@ def _windowed(
         rebuilds = bool(materialization.own_partitions(context))
         act = materialization.rebuild_windowed if rebuilds else materialization.refresh_windowed
         with lineage_events.reported(context, engine, tally) as written:
-            done = act(context, engine, tally, span, lambda: _more(tally, extra, engine))
+            done = act(
+                context, engine, tally, span, lambda: _more(context.instance, tally, extra, engine)
+            )
             yield _counted(done, written)
 
     return materialize
@@ -268,7 +275,7 @@ def _batched(system: System, tally: Tally, extra: Extra | None) -> Callable[...,
             return
 
         def more() -> Mapping[str, dg.MetadataValue]:
-            return _more(tally, extra, engine)
+            return _more(context.instance, tally, extra, engine)
 
         with lineage_events.reported(context, engine, tally) as written:
             if materialization.own_partitions(context):
@@ -293,7 +300,11 @@ def _whole(system: System, tally: Tally, extra: Extra | None) -> Callable[..., M
             return
         with lineage_events.reported(context, engine, tally) as written:
             done = materialization.keep_whole(
-                context, engine, tally, config.rebuild, lambda: _more(tally, extra, engine)
+                context,
+                engine,
+                tally,
+                config.rebuild,
+                lambda: _more(context.instance, tally, extra, engine),
             )
             yield _counted(done, written)
 
@@ -336,11 +347,13 @@ def _shape(tally: Tally) -> dict[str, dg.MetadataValue]:
     }
 
 
-def _more(tally: Tally, extra: Extra | None, engine: Engine) -> Mapping[str, dg.MetadataValue]:
+def _more(
+    instance: dg.DagsterInstance, tally: Tally, extra: Extra | None, engine: Engine
+) -> Mapping[str, dg.MetadataValue]:
     return {
         **_shape(tally),
         **incident_summary.of_tally(engine, tally),
-        **(extra(engine) if extra else {}),
+        **(extra(engine, pictures.before(instance, key_of(tally))) if extra else {}),
     }
 
 

@@ -86,7 +86,7 @@ def records(evaluation: dg.AssetCheckEvaluation) -> list[dict[str, object]]:
 
 def shown(location: Location) -> str:
     """The chart as it is now, in Markdown."""
-    return str(activity(location.engine)["activity_per_day"].value)
+    return str(activity(location.engine, {})["activity_per_day"].value)
 
 
 def drawn(metadata: Metadata, name: str) -> Image.Image:

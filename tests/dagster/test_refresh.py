@@ -13,6 +13,7 @@ import dagster as dg
 import pytest
 from dagster._daemon.monitoring import concurrency
 
+from assets.media import heatmap
 from assets.media.assets import contribution_graph
 from tallykeeper.dagster.partitions import daily, today
 from tests.dagster.location import FIRST, Location, days_ago
@@ -159,14 +160,42 @@ def test_the_year_is_drawn_on_the_last_event_of_the_daily_tally_alone(location: 
     assert not any("last_year" in m for m in ran.materialized("hourly_contributions").values())
 
 
+def test_a_quiet_hour_draws_nothing_and_shows_the_picture_there_was(
+    location: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    location.add(f"{days_ago(30)} 12:00Z")
+    first = location.hourly().materialized("daily_contributions")[None]
+    drawn = []
+    draw = heatmap.calendar_heatmap_png
+
+    def counted(*arguments: Any) -> bytes:
+        drawn.append(arguments)
+        return draw(*arguments)
+
+    monkeypatch.setattr(heatmap, "calendar_heatmap_png", counted)
+    # Files of a year that is not shown change nothing in the picture.
+    for moments in ((), ("2020-01-01 12:00Z",), ()):
+        location.add(*moments)
+        quiet = location.hourly().materialized("daily_contributions")[None]
+        if moments:
+            drawn.clear()
+        assert drawn == []
+        for picture in ("last_year", "contribution_graph"):
+            assert quiet[picture] == first[picture]
+    location.add(f"{days_ago(31)} 12:00Z")
+    changed = location.hourly().materialized("daily_contributions")[None]
+    assert len(drawn) == 1
+    assert changed["last_year"].startswith("![2 files in the last year]")
+
+
 def test_an_old_library_is_drawn_up_to_its_newest_file(location: Location) -> None:
     location.add("2025-04-02 12:00Z", "0044-03-15 12:00Z BC")
-    drawn = contribution_graph(location.engine)["last_year"].value
+    drawn = contribution_graph(location.engine, {})["last_year"].value
     assert str(drawn).startswith("![1 file in the last year]")
 
 
 def test_an_empty_library_is_drawn_too(location: Location) -> None:
-    drawn = contribution_graph(location.engine)["last_year"].value
+    drawn = contribution_graph(location.engine, {})["last_year"].value
     assert str(drawn).startswith("![No files in the last year]")
 
 

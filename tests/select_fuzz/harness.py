@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -24,6 +25,15 @@ MOST_ROWS = 3000
 # What equal values of it may look different.
 _BY_VALUE = {"numeric", "numeric[]", "interval", "double precision", "real", "bpchar"}
 _TIMEOUT = "4s"
+# Settings of applications, under which capture has to log the same: each transaction has others.
+_SESSIONS = (
+    "SET LOCAL datestyle = 'German'; SET LOCAL intervalstyle = 'sql_standard'",
+    "SET LOCAL standard_conforming_strings = off; SET LOCAL escape_string_warning = off",
+    "SET LOCAL transform_null_equals = on",
+    "SET LOCAL timezone = 'America/St_Johns'; SET LOCAL search_path = ''",
+    "SET LOCAL extra_float_digits = -5; SET LOCAL bytea_output = 'escape'",
+    "SET LOCAL quote_all_identifiers = on; SET LOCAL plan_cache_mode = 'force_generic_plan'",
+)
 
 
 @dataclass(frozen=True)
@@ -250,9 +260,12 @@ class Run:
 
 def write(connection: Connection, transaction: Iterable[str]) -> str | None:
     """Run the transaction; what failed, where no constraint did."""
+    statements = tuple(transaction)
+    session = _SESSIONS[zlib.crc32("".join(statements).encode()) % len(_SESSIONS)]
     try:
         connection.execute("BEGIN")
-        for statement in transaction:
+        connection.execute(session)
+        for statement in statements:
             connection.execute(statement)
             if statement == "ROLLBACK":
                 return None

@@ -85,7 +85,9 @@ def trending(tally_database: Database) -> dg.MaterializeResult[None]:
     }
     for each in everywhere:
         metadata[each.instance] = dg.MetadataValue.text(each.in_words)
-        metadata[f"chart of {each.instance}"] = dg.MetadataValue.md(
-            trend_chart_markdown(each.trends, each.title)
-        )
+        # The words say it where there is nothing to draw.
+        if each.trends:
+            metadata[f"chart of {each.instance}"] = dg.MetadataValue.md(
+                trend_chart_markdown(each.trends, each.title)
+            )
     return dg.MaterializeResult(metadata=metadata)

@@ -78,7 +78,8 @@ def repair_job(built: Sequence[SystemAssets]) -> dg.JobDefinition:
                 incidents.resolve(
                     connection, tally.name, incidents.DIFFERS, f"the check {MATCHES_SOURCE}"
                 )
-        _report(context, assets, tally, done, _reason(config), assets.more(engine, tally))
+        more = assets.more(context.instance, engine, tally)
+        _report(context, assets, tally, done, _reason(config), more)
         _evaluate(context, tally, MATCHES_SOURCE, result)
         for check in assets.checks_of(tally):
             (key,) = check.check_keys
