@@ -80,6 +80,7 @@ PARTS = {
         "tallykeeper.dagster.component.tallies",
         "tallykeeper.dagster.database",
         "tallykeeper.dagster.materialization",
+        "tallykeeper.dagster.metadata.pictures",
         "tallykeeper.dagster.project_database",
     ),
     "HTTP": (
