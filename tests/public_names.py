@@ -48,6 +48,7 @@ PARTS = {
         "tallykeeper.partitions.sources",
         "tallykeeper.partitions.records",
         "tallykeeper.archive.runs",
+        "tallykeeper.archive.loading",
         "tallykeeper.archive.store",
         "tallykeeper.archive.verification",
     ),
@@ -94,7 +95,11 @@ PARTS = {
         "tallykeeper.http.problems",
         "tallykeeper.http.routing",
     ),
-    "Command line": ("tallykeeper.cli.common", "tallykeeper.cli.load"),
+    "Command line": (
+        "tallykeeper.cli.common",
+        "tallykeeper.cli.load",
+        "tallykeeper.cli.output.documents",
+    ),
 }
 MODULES = frozenset(name for names in PARTS.values() for name in names)
 

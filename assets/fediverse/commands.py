@@ -7,10 +7,17 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import click
 
-from tallykeeper.cli.common import FAILED, example, open_database
+from tallykeeper.cli.common import FAILED, as_json, example, open_database, telling
+from tallykeeper.cli.output.documents import emit
+
+if TYPE_CHECKING:
+    from assets.fediverse.replay import LogVerification
 
 
 @click.command(
@@ -91,6 +98,69 @@ def partition(system: str, ahead: int) -> None:
     done = partition_posts(open_database(), fediverse.tallies, ahead)
     for sentence in done or [f"{system}: the posts are partitioned by month already"]:
         click.echo(sentence)
+
+
+_moment = click.DateTime(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
+
+
+@click.command(
+    epilog=example(
+        "tally replay fediverse",
+        "tally replay fediverse --from 2025-11-20 --to 2025-11-21",
+        "tally replay fediverse --check",
+    )
+)
+@click.argument("system", type=click.Choice(["fediverse"]))
+@click.option("--from", "start", type=_moment, metavar="T", help="Events received from here on.")
+@click.option("--to", "end", type=_moment, metavar="T", help="Events received before this, UTC.")
+@click.option("--check", is_flag=True, help="Only compare, and say what differs.")
+@click.option("--stored", is_flag=True, help="Leave the archive out.")
+@as_json
+def replay(
+    system: str,
+    start: datetime | None,
+    end: datetime | None,
+    check: bool,
+    stored: bool,
+    as_json: bool,
+) -> int:
+    """Derive what follows from raw events again, and write rows that differ.
+
+    fediverse: posts that have an event received in the window, without bounds all; from the log,
+    and from the archive where days of it are there alone. Interrupted, it goes on where it was
+    when it is run again with the same window. Exit code 1 where --check finds a difference.
+    """
+    from assets.fediverse.replay import Replayed, verify_log
+    from assets.fediverse.replay import replay as replay_stored
+    from assets.fediverse.storage import archive_replay
+    from tallykeeper.archive.store import open_store
+
+    engine = open_database()
+    window = [None if each is None else each.replace(tzinfo=UTC) for each in (start, end)]
+    done: Replayed | LogVerification
+    if stored or not archive_replay.has_archived_days(engine):
+        done = verify_log(engine, *window) if check else replay_stored(engine, *window)
+    elif check:
+        done = archive_replay.verify(engine, open_store(), *window, say=telling())
+    else:
+        done = archive_replay.replay(engine, open_store(), *window, say=telling())
+    if as_json:
+        emit(**asdict(done))
+    elif isinstance(done, Replayed):
+        written = ", ".join(f"{name} {number:,}" for name, number in sorted(done.rows.items()))
+        click.echo(
+            f"{system}: {done.posts:,} posts derived again in {done.seconds:.1f} s,"
+            f" {done.skipped:,} skipped, whose first events are lost; rows written:"
+            f" {written or 'none, for none differed'}"
+        )
+    else:
+        click.echo(
+            f"{system}: {done.posts:,} posts compared in {done.seconds:.1f} s, {done.skipped:,}"
+            f" skipped, whose first events are lost; rows that differ: {done.differing:,}"
+        )
+        for each in done.differences:
+            click.echo(f"{each.table} {each.key}: {each.problem}")
+    return FAILED if check and not isinstance(done, Replayed) and not done.ok else 0
 
 
 @click.command(
@@ -176,4 +246,4 @@ def _stopped_by_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-COMMANDS = (listen, adopt, partition)
+COMMANDS = (listen, adopt, partition, replay)

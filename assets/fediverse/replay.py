@@ -12,12 +12,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 from sqlalchemy import Connection, Engine
 
 from assets.fediverse.processing import rederive, write_posts
 from assets.fediverse.processing.batches import process
 from assets.fediverse.processing.reconcile import LogDifference, compare, settle
+from assets.fediverse.processing.rederive import Log
 from assets.fediverse.settings import redact_deleted
 from assets.fediverse.storage import redaction
 from tallykeeper.catalog.transactions import retried
@@ -27,6 +29,8 @@ __all__ = ["LogDifference", "LogVerification", "Replayed", "replay", "verify_log
 
 Place = tuple[int, str]
 """An instance and a post of it."""
+Position = tuple[str, int, str]
+"""Up to where posts are derived: the column that names them in events, and a place."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +63,49 @@ class LogVerification:
 
 
 @dataclass
-class _Found:
+class Found:
+    """What was found or done so far: posts, those skipped, rows written by table, differences."""
+
     posts: int = 0
     skipped: int = 0
     differing: int = 0
     rows: dict[str, int] = field(default_factory=dict)
     differences: list[LogDifference] = field(default_factory=list)
+
+    def plus(self, other: Found) -> Found:
+        """Both together."""
+        tables = (*self.rows, *other.rows)
+        return Found(
+            self.posts + other.posts,
+            self.skipped + other.skipped,
+            self.differing + other.differing,
+            {name: self.rows.get(name, 0) + other.rows.get(name, 0) for name in tables},
+            self.differences + other.differences,
+        )
+
+
+def _as_before(*_: object) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """How posts are derived again, some thousands in a transaction.
+
+    Those of events in `log` that meet the SQL condition `window`, and of these those for which
+    `part`, of the column that names the post, is true. `work` is done with each chunk's derived
+    rows, and returns what it found; what it writes stays if `commit`. In the same transaction
+    `begin` is called before a chunk is chosen, and `note` afterwards, with its place and all found.
+    """
+
+    schema: str
+    log: Log
+    window: str
+    work: Callable[[Connection, Found], Found]
+    commit: bool
+    part: Callable[[str], str] = lambda _: "true"
+    begin: Callable[[Connection], None] = _as_before
+    note: Callable[[Connection, Position, Found], None] = _as_before
 
 
 def replay(engine: Engine, start: datetime | None = None, end: datetime | None = None) -> Replayed:
@@ -74,25 +115,11 @@ def replay(engine: Engine, start: datetime | None = None, end: datetime | None =
     bounds everything that is kept is replayed. Raises TallyBusy, and SQLAlchemy's errors.
     """
     started = time.monotonic()
-    schema, window = write_posts.raw_schema(), _window(start, end)
-    failed = retried(
-        lambda: _retry_failed(engine, schema, window),
-        "the replay",
-        engine,
-        (),
-        write_posts.LOCK_KEY,
-    )
-    if failed:
-        process(engine)
-    found = _Found()
-
-    def repair(connection: Connection) -> None:
-        if redact_deleted():
-            redaction.redact_events(connection, _DELETED.format(schema=schema))
-        for name, number in settle(connection, schema, thinned=True).items():
-            found.rows[name] = found.rows.get(name, 0) + number
-
-    _each_chunk(engine, schema, window, found, repair, commit=True)
+    schema, window = write_posts.raw_schema(), window_of(start, end)
+    failed = retry_failed(engine, start, end)
+    chunks = Chunks(schema, rederive.stored_log(schema), window, repair, commit=True)
+    with write_posts.session(engine) as connection:
+        found = each_chunk(connection, chunks, Found())
     return Replayed(found.posts, found.skipped, failed, found.rows, time.monotonic() - started)
 
 
@@ -109,15 +136,11 @@ def verify_log(
     are named; all are counted.
     """
     started = time.monotonic()
-    schema = write_posts.raw_schema()
-    found = _Found()
-
-    def look(connection: Connection) -> None:
-        differing, differences = compare(connection, schema, limit - len(found.differences))
-        found.differing += differing
-        found.differences += differences
-
-    _each_chunk(engine, schema, _window(start, end), found, look, commit=False)
+    schema, window = write_posts.raw_schema(), window_of(start, end)
+    work = partial(look, limit)
+    chunks = Chunks(schema, rederive.stored_log(schema), window, work, commit=False)
+    with write_posts.session(engine) as connection:
+        found = each_chunk(connection, chunks, Found())
     return LogVerification(
         found.posts,
         found.skipped,
@@ -127,12 +150,28 @@ def verify_log(
     )
 
 
+def repair(connection: Connection, _found: Found) -> Found:
+    """Write the rows of a chunk that differ from the derived ones, and redact deleted posts."""
+    schema = write_posts.raw_schema()
+    if redact_deleted():
+        redaction.redact_events(connection, _DELETED.format(schema=schema))
+    return Found(rows=settle(connection, schema, thinned=True))
+
+
+def look(limit: int, connection: Connection, found: Found) -> Found:
+    """Count the rows of a chunk that differ, and name them, at most `limit` with those found."""
+    schema = write_posts.raw_schema()
+    differing, differences = compare(connection, schema, limit - len(found.differences))
+    return Found(differing=differing, differences=differences)
+
+
 _DELETED = """
 SELECT o.instance_id, o.post_id FROM pg_temp.scope_posts AS o JOIN {schema}.post_deletions AS d
   ON d.instance_id = o.instance_id AND d.post_id = o.post_id"""
 
 
-def _window(start: datetime | None, end: datetime | None) -> str:
+def window_of(start: datetime | None, end: datetime | None) -> str:
+    """SQL: whether an event was received from `start` to before `end`."""
     bounds = []
     if start is not None:
         bounds.append(f"received_at >= {literal(start.isoformat())}::timestamptz")
@@ -141,61 +180,62 @@ def _window(start: datetime | None, end: datetime | None) -> str:
     return " AND ".join(bounds) or "true"
 
 
-def _retry_failed(engine: Engine, schema: str, window: str) -> int:
-    """Let the events of the window that failed be processed again; how many."""
-    with engine.begin() as connection:
-        execute(connection, write_posts.LOCK)
-        return execute(
-            connection,
-            f"UPDATE {schema}.stream_events SET processed_at = NULL, process_error = NULL"
-            f" WHERE process_error IS NOT NULL AND {window}",
-        ).rowcount
+def retry_failed(engine: Engine, start: datetime | None, end: datetime | None) -> int:
+    """Process the events of the window that failed once more; how many."""
+    schema, window = write_posts.raw_schema(), window_of(start, end)
+
+    def attempt() -> int:
+        with engine.begin() as connection:
+            execute(connection, write_posts.LOCK)
+            return execute(
+                connection,
+                f"UPDATE {schema}.stream_events SET processed_at = NULL, process_error = NULL"
+                f" WHERE process_error IS NOT NULL AND {window}",
+            ).rowcount
+
+    failed = retried(attempt, "the replay", engine, (), write_posts.LOCK_KEY)
+    if failed:
+        process(engine)
+    return failed
 
 
-def _each_chunk(
-    engine: Engine,
-    schema: str,
-    window: str,
-    found: _Found,
-    work: Callable[[Connection], None],
-    *,
-    commit: bool,
-) -> None:
-    """Derive the window's posts into the copies, a transaction for each chunk, and do `work`."""
-    with write_posts.session(engine) as connection:
-        for column in ("payload_status_id", "payload_reblog_id"):
-            last: Place | None = (0, "")
-            while last is not None:
-                last = _one_chunk(connection, schema, window, column, last, found, work, commit)
+def each_chunk(
+    connection: Connection, chunks: Chunks, found: Found, resumed: Position | None = None
+) -> Found:
+    """Derive the posts of the window into the copies, chunk by chunk; all that is found then.
+
+    `resumed` is where an earlier derivation of the same posts was, which had `found` so much.
+    """
+    columns = ("payload_status_id", "payload_reblog_id")
+    begun = columns.index(resumed[0]) if resumed is not None else 0
+    for column in columns[begun:]:
+        last: Place | None = (0, "")
+        if resumed is not None and column == resumed[0]:
+            last = (resumed[1], resumed[2])
+        while last is not None:
+            last, found = _one_chunk(connection, chunks, column, last, found)
+    return found
 
 
 def _one_chunk(
-    connection: Connection,
-    schema: str,
-    window: str,
-    column: str,
-    last: Place,
-    found: _Found,
-    work: Callable[[Connection], None],
-    commit: bool,
-) -> Place | None:
-    """Do the posts after `last`; the last of them, or None where there are no more."""
+    connection: Connection, chunks: Chunks, column: str, last: Place, found: Found
+) -> tuple[Place | None, Found]:
+    """Do the posts after `last`: the last of them, None where there are no more; what is found."""
 
-    def attempt() -> tuple[Place, int, int] | None:
+    def attempt() -> tuple[Place | None, Found]:
         with connection.begin() as transaction:
             write_posts.prepare(connection)
-            chosen = rederive.choose(connection, schema, window, column, last)
-            if chosen is not None:
-                rederive.derive(connection, schema, redact=redact_deleted())
-                work(connection)
-            if not commit:
+            chunks.begin(connection)
+            window = f"{chunks.window} AND {chunks.part(column)}"
+            chosen = rederive.choose(connection, chunks.schema, chunks.log, window, column, last)
+            if chosen is None:
+                return None, found
+            place, skipped, posts = chosen
+            rederive.derive(connection, chunks.schema, chunks.log, redact=redact_deleted())
+            done = found.plus(Found(posts, skipped)).plus(chunks.work(connection, found))
+            chunks.note(connection, (column, *place), done)
+            if not chunks.commit:
                 transaction.rollback()
-            return chosen
+            return place, done
 
-    chosen = retried(attempt, "the replay", connection.engine, (), write_posts.LOCK_KEY)
-    if chosen is None:
-        return None
-    place, skipped, posts = chosen
-    found.skipped += skipped
-    found.posts += posts
-    return place
+    return retried(attempt, "the replay", connection.engine, (), write_posts.LOCK_KEY)

@@ -79,6 +79,9 @@ def _redact_one(
     still_alone()
     with engine.begin() as connection:
         records.finish(connection, written, file)
+        if source.staged is not None:
+            # What a replay has loaded of the file; it loads the new one in its place.
+            sql.execute(connection, f"DELETE FROM {source.staged} WHERE archived_file = {file.id}")
     store.remove(file.address)
     with engine.begin() as connection:
         records.forget(connection, file.id)

@@ -184,23 +184,24 @@ def clean(engine: Engine, source: ArchivedSource, store: Store) -> int:
 
 
 @contextmanager
-def alone(engine: Engine, source: ArchivedSource) -> Iterator[Callable[[], None]]:
-    """Keep other runs of the source away; passes a function that fails if that has ended.
+def alone(
+    engine: Engine, source: ArchivedSource, what: str = "archive"
+) -> Iterator[Callable[[], None]]:
+    """Keep other runs of that kind away; passes a function that fails if that has ended.
 
     The lock is one of a transaction, which a pooler keeps too. Raises TallyBusy.
     """
     with engine.connect() as connection, connection.begin():
         # It waits while files are written, and holds no snapshot meanwhile.
         sql.execute(connection, "SET LOCAL idle_in_transaction_session_timeout = 0")
+        keys = (f"hashtext({sql.literal(key)})" for key in (f"tallykeeper.{what}", source.name))
         got = sql.execute(
-            connection,
-            "SELECT pg_try_advisory_xact_lock(hashtext('tallykeeper.archive'),"
-            f" hashtext({sql.literal(source.name)}))",
+            connection, f"SELECT pg_try_advisory_xact_lock({', '.join(keys)})"
         ).scalar_one()
         if not got:
             raise TallyBusy(
-                f"{source.name}: another process is archiving or redacting it; nothing was done,"
-                " run the command again when that has ended"
+                f"{source.name}: another process runs its {what}; nothing was done, run the"
+                " command again when that has ended"
             )
         yield lambda: _require_alive(connection)
 

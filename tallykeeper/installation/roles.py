@@ -204,8 +204,7 @@ def _of_refresher(
         yield Grant(role, ("USAGE",), "sequence", sequence)
     for system in systems:
         yield from _of_processing(role, system.access)
-        for archived in system.archived:
-            yield Grant(role, ("EXECUTE",), "function", drops.signature(archived))
+        yield from _of_archiving(role, system)
 
 
 def _of_own_relations(role: str, tally: Tally) -> Iterator[Grant]:
@@ -222,6 +221,13 @@ def _of_processing(role: str, access: Access) -> Iterator[Grant]:
         yield Grant(role, ("UPDATE",), "table", sql.name_of(table), tuple(columns))
     for function in (*access.asked, *access.called):
         yield Grant(role, ("EXECUTE",), "function", function)
+
+
+def _of_archiving(role: str, system: System) -> Iterator[Grant]:
+    for source in system.archived:
+        yield Grant(role, ("EXECUTE",), "function", drops.signature(source))
+        if source.staged is not None:
+            yield Grant(role, (*WRITE, "TRUNCATE"), "table", source.staged)
 
 
 def _of_reader(

@@ -229,6 +229,59 @@ def is_current(connection: Connection, number: int) -> bool:
     return connection.scalar(query) == CURRENT
 
 
+@dataclass(frozen=True)
+class Replay:
+    """How far a replay that reads the archive is.
+
+    The window of rows that it is about, in how many passes it is done and which of them, from 0, is
+    under way; the files of which rows are loaded; up to where the pass is done (JSON; None: at its
+    start), and what was done so far (JSON).
+    """
+
+    starts_at: datetime | None
+    ends_at: datetime | None
+    passes: int
+    number: int
+    staged: list[int]
+    position: Any
+    done: dict[str, Any]
+
+
+def replay_of(connection: Connection, source: ArchivedSource) -> Replay | None:
+    """The replay of the source that is under way; None where none is."""
+    columns = archive_replays.c
+    row = connection.execute(
+        select(
+            columns.starts_at,
+            columns.ends_at,
+            columns.passes,
+            columns["pass"].label("number"),
+            columns.staged,
+            columns.position,
+            columns.done,
+        ).where(columns.source == source.name)
+    )
+    found = row.mappings().one_or_none()
+    return None if found is None else Replay(**found)
+
+
+def note_replay(connection: Connection, source: ArchivedSource, state: Replay | None) -> None:
+    """Record how far the replay is; None: that none is under way any more."""
+    connection.execute(delete(archive_replays).where(archive_replays.c.source == source.name))
+    if state is not None:
+        values = {
+            "source": source.name,
+            "starts_at": state.starts_at,
+            "ends_at": state.ends_at,
+            "passes": state.passes,
+            "pass": state.number,
+            "staged": state.staged,
+            "position": state.position,
+            "done": state.done,
+        }
+        connection.execute(archive_replays.insert().values(values))
+
+
 def redactions(connection: Connection, source: ArchivedSource) -> list[list[Any]]:
     """The subjects of which archived files may hold more than they should."""
     query = select(_REDACTIONS.subject).where(_REDACTIONS.source == source.name)

@@ -30,7 +30,8 @@ class ArchivedSource:
 
     Each of `subjects` names columns that say, together, of what a row is. Where rows of a subject
     have to be redacted, `redact(connection, relation)` changes them in `relation`, a temporary
-    table with the columns of the source, which holds the rows of archived files.
+    table with the columns of the source, which holds the rows of archived files. `staged` is a
+    table that rows of files are loaded into for a while, with the file's number in `archived_file`.
     """
 
     system: str
@@ -44,6 +45,7 @@ class ArchivedSource:
     subjects: tuple[tuple[str, ...], ...] = ()
     redact: Callable[[Connection, str], None] | None = None
     drop_function: str = ""
+    staged: str | None = None
 
     def __post_init__(self) -> None:
         if self.column not in self.table.c:

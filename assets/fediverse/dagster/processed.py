@@ -21,6 +21,7 @@ from assets.fediverse.processing.batches import Processed, process
 from assets.fediverse.replay import Replayed, replay
 from assets.fediverse.tables import instances, mastodon_posts, stream_events
 from assets.fediverse.tallies import system
+from tallykeeper.archive.store import open_store
 from tallykeeper.dagster.assets import processed_specs
 from tallykeeper.dagster.database import Database
 from tallykeeper.dagster.materialization import retry_while_busy
@@ -50,6 +51,10 @@ class ProcessingConfig(dg.Config):
     replay_all: bool = Field(
         default=False, description="Replay everything that is kept of the log."
     )
+    replay_archive: bool = Field(
+        default=False,
+        description="Let a replay read the archive as well: days that are dropped from the log.",
+    )
 
 
 @dg.multi_asset(
@@ -67,7 +72,7 @@ def processed_tables(
     telling.finish()
     metadata: Metadata = {**of_processing(done), **last_errors(engine)}
     if window is not None:
-        again = retry_while_busy(lambda: replay(engine, *window))
+        again = retry_while_busy(lambda: _replay(engine, window, config.replay_archive))
         metadata = {**metadata, **of_replay(again)}
     estimates = _estimates(engine)
     for key in sorted(context.selected_asset_keys):
@@ -76,6 +81,16 @@ def processed_tables(
         reason = {"reason": dg.MetadataValue.text(why_processed(done, window))}
         more = metadata if key == POSTS else {}
         yield dg.MaterializeResult(asset_key=key, metadata={**reason, **known, **more})
+
+
+def _replay(
+    engine: Engine, window: tuple[datetime | None, datetime | None], archive: bool
+) -> Replayed:
+    if not archive:
+        return replay(engine, *window)
+    from assets.fediverse.storage import archive_replay
+
+    return archive_replay.replay(engine, open_store(), *window)
 
 
 @dataclass

@@ -7,6 +7,8 @@ be derived again, and never gets there.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from sqlalchemy import Connection
 
 from assets.fediverse.processing import parsing, posts, write_posts
@@ -15,6 +17,22 @@ from assets.fediverse.processing.reconcile import COPIED, settle
 from tallykeeper.database.sql import execute, literal, quote
 
 CHUNK_POSTS = 2_000
+
+
+@dataclass(frozen=True)
+class Log:
+    """What posts are derived from: a relation of events, in SQL, that has all that are kept.
+
+    `incomplete_before` is the column of the log's progress that says before when some are missing.
+    """
+
+    relation: str
+    incomplete_before: str = "dropped_before"
+
+
+def stored_log(schema: str) -> Log:
+    """The events in the database. `schema` is the quoted schema of the raw tables."""
+    return Log(f"{schema}.stream_events")
 
 
 def set_aside_late(connection: Connection, schema: str) -> int:
@@ -52,7 +70,7 @@ def derive_late(connection: Connection, schema: str, *, redact: bool) -> None:
 
     With all their snapshots, as if the events had been processed in order of their receipt.
     """
-    derive(connection, schema, redact=redact)
+    derive(connection, schema, stored_log(schema), redact=redact)
     settle(connection, schema, thinned=False)
 
 
@@ -66,7 +84,7 @@ def _create_scope(connection: Connection) -> None:
 
 
 def choose(
-    connection: Connection, schema: str, window: str, column: str, last: tuple[int, str]
+    connection: Connection, schema: str, log: Log, window: str, column: str, last: tuple[int, str]
 ) -> tuple[tuple[int, str], int, int] | None:
     """Put the next posts of some events into `scope_posts`; None where there are no more.
 
@@ -80,8 +98,8 @@ def choose(
         connection,
         f"""
 INSERT INTO pg_temp.scope_posts
-SELECT c.instance_id, c.post_id, {_complete(schema, "c")} FROM (
-  SELECT DISTINCT instance_id, {column} COLLATE "C" AS post_id FROM {schema}.stream_events
+SELECT c.instance_id, c.post_id, {_complete(schema, "c", log)} FROM (
+  SELECT DISTINCT instance_id, {column} COLLATE "C" AS post_id FROM {log.relation} AS e
   WHERE {window} AND processed_at IS NOT NULL AND process_error IS NULL
     AND {column} IS NOT NULL AND {place}
   ORDER BY 1, 2 LIMIT {CHUNK_POSTS}
@@ -99,17 +117,18 @@ SELECT c.instance_id, c.post_id, {_complete(schema, "c")} FROM (
     return (end.instance_id, end.post_id), skipped, int(kept)
 
 
-def _complete(schema: str, alias: str) -> str:
+def _complete(schema: str, alias: str, log: Log) -> str:
     """SQL: whether all events of a post are still in the log."""
+    before = f"l.{log.incomplete_before}"
     known = " AND ".join(
         f"NOT EXISTS (SELECT FROM {schema}.{table} AS k WHERE k.instance_id = {alias}.instance_id"
-        f" AND k.{post} = {alias}.post_id AND k.{at} < l.dropped_before)"
+        f" AND k.{post} = {alias}.post_id AND k.{at} < {before})"
         for table, post, at in (
             ("mastodon_posts", "id", "first_seen_at"),
             ("post_deletions", "post_id", "deleted_at"),
         )
     )
-    return f"(SELECT l.dropped_before IS NULL OR ({known}) FROM {PROGRESS} AS l)"
+    return f"(SELECT {before} IS NULL OR ({known}) FROM {PROGRESS} AS l)"
 
 
 def _late_posts(schema: str) -> str:
@@ -128,14 +147,14 @@ def _late_posts(schema: str) -> str:
     )
     return f"""
 INSERT INTO pg_temp.scope_posts
-SELECT c.instance_id, c.post_id, {_complete(schema, "c")} FROM (
+SELECT c.instance_id, c.post_id, {_complete(schema, "c", stored_log(schema))} FROM (
   SELECT DISTINCT ON (instance_id, post_id) * FROM ({stages}) AS s
   ORDER BY instance_id, post_id, received_at, event_id
 ) AS c
 WHERE {later("payload_status_id")} OR {later("payload_reblog_id")}"""
 
 
-def derive(connection: Connection, schema: str, *, redact: bool) -> None:
+def derive(connection: Connection, schema: str, log: Log, *, redact: bool) -> None:
     """Derive the posts in `scope_posts` from their events into temporary copies of the tables."""
     for stage in parsing.STAGES + posts.STAGES + ("versions",):
         execute(connection, f"DELETE FROM pg_temp.{stage}")
@@ -146,7 +165,7 @@ def derive(connection: Connection, schema: str, *, redact: bool) -> None:
             f" (LIKE {schema}.{quote(table.name)} INCLUDING ALL) ON COMMIT DROP",
         )
     execute(connection, "ANALYZE pg_temp.scope_posts")
-    parsing.parse(connection, schema, _events(schema))
+    parsing.parse(connection, schema, _events(log))
     posts.write_accounts(connection, schema, again=True)
     for stage in ("seen", "listed", "deletes"):
         execute(
@@ -157,15 +176,15 @@ def derive(connection: Connection, schema: str, *, redact: bool) -> None:
     write_posts.apply(connection, "pg_temp", schema, redact=redact)
 
 
-def _events(schema: str) -> str:
+def _events(log: Log) -> str:
     """All processed events of the posts in scope, also those that show them within a reblog."""
     chosen = "SELECT e.id, e.received_at, e.instance_id, e.event_type, e.payload::jsonb AS payload"
     done = "e.processed_at IS NOT NULL AND e.process_error IS NULL"
     return f"""
-{chosen} FROM pg_temp.scope_posts AS o JOIN {schema}.stream_events AS e
+{chosen} FROM pg_temp.scope_posts AS o JOIN {log.relation} AS e
   ON e.instance_id = o.instance_id AND e.payload_status_id COLLATE "C" = o.post_id WHERE {done}
 UNION ALL
-{chosen} FROM pg_temp.scope_posts AS o JOIN {schema}.stream_events AS e
+{chosen} FROM pg_temp.scope_posts AS o JOIN {log.relation} AS e
   ON e.instance_id = o.instance_id AND e.payload_reblog_id COLLATE "C" = o.post_id
 WHERE {done} AND NOT EXISTS (SELECT FROM pg_temp.scope_posts AS own
   WHERE own.instance_id = e.instance_id AND own.post_id = e.payload_status_id COLLATE "C")"""

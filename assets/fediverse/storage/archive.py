@@ -10,6 +10,7 @@ from assets.fediverse.processing.functions import PROGRESS
 from assets.fediverse.processing.write_posts import LOCK_KEY
 from assets.fediverse.settings import keep_events_days
 from assets.fediverse.storage.redaction import redact_rows
+from assets.fediverse.storage.staged_events import STAGED
 from assets.fediverse.tables import stream_events
 from tallykeeper.partitions.sources import ArchivedSource
 
@@ -34,4 +35,5 @@ EVENTS = ArchivedSource(
     subjects=(("instance_id", "payload_status_id"), ("instance_id", "payload_reblog_id")),
     redact=redact_rows,
     drop_function="fediverse_drop_partition",
+    staged=STAGED,
 )

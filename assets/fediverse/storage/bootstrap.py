@@ -8,8 +8,8 @@ from __future__ import annotations
 from sqlalchemy import Connection, text
 from sqlalchemy.schema import CreateColumn
 
-from assets.fediverse.storage import partition_functions, redaction
 from assets.fediverse.processing.functions import PROGRESS, create_functions
+from assets.fediverse.storage import partition_functions, redaction, staged_events
 from assets.fediverse.storage.partitions import ensure_around, today_of
 from assets.fediverse.storage.post_months import ensure_months
 from assets.fediverse.tables import (
@@ -36,6 +36,7 @@ def prepare(connection: Connection) -> list[str]:
     )
     if f"created {PROGRESS}" in done:
         done += _forget_marks(connection)
+    done += staged_events.create(connection)
     today = today_of(connection)
     done += ensure_around(connection, today)
     return done + ensure_months(connection, today)

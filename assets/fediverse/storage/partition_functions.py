@@ -1,8 +1,8 @@
 """The database's functions that make the partitions of `stream_events`.
 
 They have the rights of their owner, for the role that runs the housekeeping need not own the log,
-and nobody may call them who was not let. What drops partitions is of the library's archive. Invariants:
-they touch partitions of that one table only; and the caller says nothing that becomes part of a
+and nobody may call them who was not let. What drops partitions is of the library. Invariants: they
+touch partitions of that one table only; and the caller says nothing that becomes part of a
 statement.
 """
 

@@ -14,8 +14,8 @@ from assets.fediverse.processing.functions import ID, JSON_OF, REDACTED
 from assets.fediverse.processing.notes import STATUS_OF_NOTE, is_note
 from assets.fediverse.processing.parsing import HISTORY, STATUS_EVENTS
 from assets.fediverse.tables import post_deletions, stream_events
-from tallykeeper.partitions import records
 from tallykeeper.database.sql import execute, in_engine_schema, name_of
+from tallykeeper.partitions import records
 
 REDACT = in_engine_schema("fediverse_redact")
 SOURCE = f"fediverse.{stream_events.name}"
