@@ -63,6 +63,13 @@ PARTS = {
         "tallykeeper.maintain.fingerprint",
         "tallykeeper.charts",
     ),
+    "Several places": (
+        "tallykeeper.places.finding",
+        "tallykeeper.places.place",
+        "tallykeeper.places.work",
+        "tallykeeper.places.roll_ups",
+        "tallykeeper.places.distribute",
+    ),
     "Load": (
         "tallykeeper.input.loader",
         "tallykeeper.input.loading",

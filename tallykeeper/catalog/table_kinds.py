@@ -47,8 +47,8 @@ def require_keepable(connection: Connection, tally: str, table: Table, role: str
         )
     elif row.citus and connection.execute(text(_DISTRIBUTED), name).first() is not None:
         refused = (
-            "is distributed by Citus, which is not supported: on its shards there would be no"
-            " change log, and every write would fail. Use a table that is not distributed"
+            "is distributed by Citus: on its shards there would be no change log, and every write"
+            " would fail. Use `tally migrate --distribute`, or a table that is not distributed"
         )
     elif row.timescale and connection.execute(text(_HYPERTABLE), name).first() is not None:
         refused = (

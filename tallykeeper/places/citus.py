@@ -63,7 +63,7 @@ class Divided:
 
 def is_coordinator(connection: Connection) -> bool:
     """Whether the database is the coordinator of a Citus cluster with workers."""
-    if connection.scalar(text("SELECT to_regclass('pg_dist_partition') IS NULL")):
+    if connection.scalar(text("SELECT to_regproc('citus_is_coordinator') IS NULL")):
         return False
     workers = text(
         "SELECT count(*) FROM pg_dist_node WHERE shouldhaveshards AND noderole = 'primary'"

@@ -41,6 +41,7 @@ def change(connection: psycopg.Connection[tuple[object, ...]], rng: random.Rando
         network.change(connection, Place("all", ""), rng, rng.randint(1, 12))
 
 
+@pytest.mark.timeout(3_600)
 def test_exact_under_writers_at_each_place_and_at_the_coordinator(url: str) -> None:
     system, engine = network.system(), open_engine(url)
     done = distribute(engine, system)
@@ -54,6 +55,7 @@ def test_exact_under_writers_at_each_place_and_at_the_coordinator(url: str) -> N
     engine.dispose()
 
 
+@pytest.mark.timeout(3_600)
 def test_a_worker_that_crashes_leaves_nothing_wrong(url: str) -> None:
     system, engine = network.system(), open_engine(url)
     distribute(engine, system)
@@ -77,6 +79,7 @@ def test_a_worker_that_crashes_leaves_nothing_wrong(url: str) -> None:
     engine.dispose()
 
 
+@pytest.mark.timeout(3_600)
 def test_a_shard_that_moves_under_load_is_refused_until_it_is_installed(url: str) -> None:
     system, engine = network.system(), open_engine(url)
     distribute(engine, system)

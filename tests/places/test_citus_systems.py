@@ -22,7 +22,7 @@ from tests.places.race import Race
 from tests.places.test_citus import require_right
 from tests.places.test_distribute import do_first
 
-SHARDS = 4
+SHARDS = 2
 SNAPSHOTS = 2_000 if os.environ.get("TALLY_TEST_LONG") else 20
 POSTS, LOG = "fediverse.mastodon_posts", "classroom.submission_log"
 # The day of a tag, and who used it: a join, and a distinct count.
@@ -115,6 +115,7 @@ def engine() -> Iterator[Engine]:
         made.dispose()
 
 
+@pytest.mark.timeout(3_600)
 @pytest.mark.parametrize(
     ("system", "change", "left_out"),
     [
