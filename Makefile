@@ -17,17 +17,23 @@ PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
 PYTEST := $(BIN)/pytest $(PARALLEL)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+    --generate-hashes --no-strip-extras --no-emit-index-url --no-emit-find-links --no-header
+
 # Tests start hundreds of processes, and each would compile the project's modules for itself.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-unit test-engine test-systems test-slow coverage golden lint format bench docs screenshots lock clean
+.PHONY: help setup spark demo up down test test-unit test-engine test-systems test-slow coverage golden lint format bench docs screenshots lock clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
 setup: $(READY) ## virtual environment .venv with the locked dependencies
 	@echo "Ready: .venv"
+
+spark: $(READY) ## PySpark too, for the tests that need it: half a gigabyte; they need Java 17 as well
+	@$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements-spark.lock
 
 demo: $(READY) ## demo data for every system, all tallies built and checked; ends by itself
 	@$(BIN)/tally demo $(ARGS)
@@ -82,14 +88,17 @@ screenshots: $(READY) ## take the pictures of the documentation anew from the ru
 	@$(BIN)/python -m tests.browser.screenshots $(ARGS)
 
 # Not after $(READY): a dependency that pyproject.toml names and the lock does not would stop that first.
-lock: ## write requirements.lock from pyproject.toml; ARGS=--upgrade for the latest versions
+lock: ## write the locks from pyproject.toml; ARGS=--upgrade for the latest versions
 	@test -x $(BIN)/uv || $(MAKE) --no-print-directory setup
-	@$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --all-extras \
-	    --group reference --group dev --group docs --generate-hashes --no-strip-extras \
-	    --no-emit-index-url --no-emit-find-links --no-header --output-file requirements.lock $(ARGS)
+	@$(COMPILE) --extra all --group reference --group dev --group docs \
+	    --output-file requirements.lock $(ARGS)
 	@{ echo '# Every package that Tallykeeper is run and tested with, by version and hash.'; \
 	   echo '# Written by `make lock`; not for editing.'; cat requirements.lock; } > requirements.lock.part
 	@mv requirements.lock.part requirements.lock
+	@$(COMPILE) --extra spark --constraints requirements.lock --output-file requirements-spark.lock $(ARGS)
+	@{ echo '# What `make spark` installs besides, by version and hash: half a gigabyte.'; \
+	   echo '# Written by `make lock`; not for editing.'; cat requirements-spark.lock; } > requirements.lock.part
+	@mv requirements.lock.part requirements-spark.lock
 
 clean: ## remove .venv and what tests and builds left; the data in .tally stays
 	@rm -rf .venv .coverage* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -19,6 +19,7 @@ MODULES = {
     "http": ("fastapi", "httpx", "orjson", "prometheus_client", "uvicorn"),
     "metrics": ("prometheus_client",),
     "openlineage": ("openlineage",),
+    "spark": ("pyspark", "py4j", "pyarrow"),
     "xlsx": ("pandas", "pyarrow", "xlsxwriter"),
 }
 """The modules that each extra of pyproject.toml is for, without what these need themselves."""

@@ -431,6 +431,31 @@ def shown_ui_url() -> str | None:
     return None if read("TALLY_UI_URL") is None else ui_url()
 
 
+def spark_address() -> str | None:
+    """Where Spark runs: TALLY_SPARK_ADDRESS, of Spark Connect or of a cluster's master; None: here.
+
+    Raises SettingError where it is no such address.
+    """
+    value = read("TALLY_SPARK_ADDRESS")
+    if value is not None and re.fullmatch(r"(sc|spark)://[^\s@]+", value) is None:
+        raise SettingError(
+            "TALLY_SPARK_ADDRESS",
+            "an address like spark://host:7077 or sc://host:15002",
+            "something else",
+            "name a cluster, or leave it unset to run Spark on this machine",
+        )
+    return value
+
+
+def engine_folder() -> Path | None:
+    """Where rows are put for other query engines: TALLY_ENGINE_FOLDER; None: any.
+
+    A cluster has to see it under the same name.
+    """
+    value = read("TALLY_ENGINE_FOLDER")
+    return None if value is None else _expand_user("TALLY_ENGINE_FOLDER", value)
+
+
 def serve_database_url() -> str | None:
     """The address by which `tally serve` reads, TALLY_SERVE_DATABASE_URL; None: as all others.
 

@@ -292,12 +292,19 @@ def refresh(names: Sequence[str], changed: bool, as_json: bool) -> int:
     metavar="KEY",
     help="Only this key: 7, or column=value with commas between; may be repeated.",
 )
+@click.option(
+    "--engine",
+    "by",
+    type=click.Choice(("duckdb", "spark")),
+    help="Have this query engine compute all of it; `tally audit` has to have found it equal.",
+)
 @as_json
 def rebuild(
     name: str,
     start: datetime | None,
     end: datetime | None,
     keys: Sequence[str],
+    by: str | None,
     as_json: bool,
 ) -> None:
     """Compute a tally, or some days or keys of it, anew.
@@ -325,9 +332,19 @@ def rebuild(
             "days and keys were both named; name one or the other",
             ctx=click.get_current_context(),
         )
+    if by is not None and (keys or start is not None or end is not None):
+        raise click.UsageError(
+            "another engine computes all of a tally; leave out days and keys, or --engine",
+            ctx=click.get_current_context(),
+        )
     engine = open_database()
     (each,) = named(engine, [name])
-    if keys:
+    if by is not None:
+        from tallykeeper.engines.audit import rebuild_with
+
+        with meanwhile(f"{each.name}: computing it anew by {by}", telling(in_terminal=True)):
+            result = rebuild_with(engine, each, by)
+    elif keys:
         try:
             wanted = [key_of(each, key) for key in keys]
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""Comparing a derived table with its SELECT as another query engine runs it.
+"""Comparing a derived table with its SELECT as another query engine runs it, and rebuilding it so.
 
 The sources are exported in the snapshot in which the derived table is read, so that nothing that
 writers do meanwhile can make the two differ. Invariants: nothing of the tally is written but what
@@ -18,14 +18,17 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
+from tallykeeper import settings
 from tallykeeper.database import sql
 from tallykeeper.declarations.tally import Everything, KeyFilter, Tally
 from tallykeeper.drift import dependencies
 from tallykeeper.engines.export import export
-from tallykeeper.engines.translation.refusal import Refused
+from tallykeeper.engines.translation.refusal import NotExported, Refused
 from tallykeeper.engines.translation.translate import Translation, translate
 from tallykeeper.engines.transport import returned
-from tallykeeper.engines.trust import record_equal
+from tallykeeper.engines.trust import equal_at, record_equal
+from tallykeeper.maintain.derived_rows import Refreshed
+from tallykeeper.maintain.refresh import rebuild_from
 from tallykeeper.maintain.verify import (
     SHOWN_DIFFERENCES,
     Seen,
@@ -72,7 +75,7 @@ def audit_with(
     """Compare all rows of a tally with what the engine of that name makes of its sources.
 
     At most `limit` differences are returned with their values. What differs is compared again by
-    the next verify. Raises NotInstalled, MissingExtra, OSError, or SQLAlchemy's errors.
+    the next verify. Raises NotInstalled, NotExported, MissingExtra, or SQLAlchemy's errors.
     """
     started = time.perf_counter()
     module = engine_of(name)
@@ -113,6 +116,34 @@ def audit_with(
     )
 
 
+@dependencies.explained
+def rebuild_with(engine: Engine, tally: Tally, name: str) -> Refreshed:
+    """Rebuild all of a tally from what the engine of that name makes of its sources.
+
+    Its rows are written by differences in one transaction, in whose snapshot the sources are
+    exported, as those of any rebuild; refreshes of the tally wait for it. Raises Refused where the
+    SELECT has no translation, or one that was never equal here; else as `rebuild`.
+    """
+    module = engine_of(name)
+
+    def by_engine(connection: Connection) -> Tally:
+        if not isinstance(tally, SelectTally):
+            raise Refused("it is not declared by a SELECT")
+        translation = translate(connection, tally.definition_name, name)
+        if equal_at(connection, tally, translation, module.version()) is None:
+            raise Refused(
+                f"this SELECT was not yet equal by {name} {module.version()} here; run"
+                f" `tally audit {tally.name} --engine {name}` first"
+            )
+        compute(engine, connection, tally.definition_name, translation, module)
+        return tally.reading(f"pg_temp.{RESULT}")
+
+    try:
+        return rebuild_from(engine, tally, by_engine)
+    except Refused as refused:
+        raise Refused(f"{tally.name} cannot be rebuilt by {name}: {refused}") from refused
+
+
 def engine_of(name: str) -> Any:
     """The module that runs translations in the engine of that name."""
     return import_module(f"tallykeeper.engines.{_MODULES[name]}")
@@ -129,8 +160,22 @@ def compute(
 
     Its rows are those of the temporary view `RESULT` then, which goes with the transaction.
 
-    Raises Refused, OSError, or SQLAlchemy's errors.
+    Raises Refused, NotExported, or SQLAlchemy's errors.
     """
+    try:
+        query = _computed(engine, connection, view, translation, module)
+    except OSError as error:
+        raise NotExported(
+            f"rows could not be exported for {translation.engine} ({error.strerror or error}); make"
+            " room, or name another folder in TALLY_ENGINE_FOLDER"
+        ) from error
+    sql.execute(connection, f"CREATE TEMPORARY VIEW {RESULT} AS {query}")
+
+
+def _computed(
+    engine: Engine, connection: Connection, view: str, translation: Translation, module: Any
+) -> str:
+    """A SELECT of the rows that the engine returned, from a temporary table."""
     with _folder() as folder:
         files = export(engine, connection, translation.exports, folder)
         result = folder / "result"
@@ -139,12 +184,12 @@ def compute(
         described = f"SELECT * FROM {view} LIMIT 0"
         columns = [returned(each) for each in columns_of(connection, described)]
         batches = (batch for path in written for batch in reading.batches_of_file(path))
-        query = reading.load(connection, columns, batches, _LOADED)
-    sql.execute(connection, f"CREATE TEMPORARY VIEW {RESULT} AS {query}")
+        return reading.load(connection, columns, batches, _LOADED)
 
 
 @contextmanager
 def _folder() -> Iterator[Path]:
     """A folder for exported rows, of mode 0700; it is removed whatever happens."""
-    with tempfile.TemporaryDirectory(prefix="tally-engine-") as folder:
+    place = settings.engine_folder()
+    with tempfile.TemporaryDirectory(prefix="tally-engine-", dir=place) as folder:
         yield Path(folder)

@@ -112,12 +112,30 @@ def rebuild(
         scope = Between(tally.time_key, start, end)
     if tally.batches is not None:
         return _in_batches(engine, tally, True, on_progress)
+    return _rebuild_scope(engine, tally, scope, lambda _: tally)
+
+
+@dependencies.explained
+def rebuild_from(engine: Engine, tally: Tally, reading: Callable[[Connection], Tally]) -> Refreshed:
+    """Rebuild all of a tally, whose rows `reading` has computed elsewhere.
+
+    `reading` is called in the transaction of the rebuild, and computes them in its snapshot; it
+    returns the same tally, which reads them in the SELECT's place. Raises as `rebuild`, and what
+    `reading` raises; nothing is changed then.
+    """
+    return _rebuild_scope(engine, tally, Everything(), reading)
+
+
+def _rebuild_scope(
+    engine: Engine, tally: Tally, scope: KeyFilter, reading: Callable[[Connection], Tally]
+) -> Refreshed:
     started = time.perf_counter()
+    everything = isinstance(scope, Everything)
 
     def work(connection: Connection, _: Installed) -> Refreshed:
         faults = dependencies.noticed(connection, tally)
         pruned_rows.note_changes(connection, tally)
-        outcome = _rebuild(connection, tally, scope)
+        outcome = _rebuild(connection, reading(connection), scope)
         if everything:
             dependencies.stay_stale(connection, tally, faults)
         return _with(

@@ -16,6 +16,7 @@ from tallykeeper.cli.engines.commands import audit as command
 from tallykeeper.database.sql import CLAIM_WRITING
 from tallykeeper.engines import duckdb_engine, export
 from tallykeeper.engines.audit import audit_with
+from tallykeeper.engines.translation.refusal import NotExported
 from tests.engines import books
 from tests.integration.support import execute, rows, scalar
 
@@ -101,7 +102,7 @@ def test_exported_rows_are_private_and_removed(
         raise OSError("no space left")
 
     monkeypatch.setattr(duckdb_engine, "run", failing)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(NotExported, match="could not be exported for duckdb"):
         audit_with(engine, tally, "duckdb")
     assert seen
     assert not any(path.parent.exists() for path in seen)
