@@ -2,9 +2,9 @@
 """Of requirements.lock, what a deployment needs: nothing of what only develops and tests.
 
 Takes pyproject.toml and requirements.lock, and writes the part of the lock that the library with
-all of its extras, the reference project and the build system lead to, hashes included. What leads
-to what is read from the lock's own `# via` comments, so that nothing is looked up and nothing else
-can get in. Runs with a bare Python, before anything is installed.
+all of its extras but those of APART, the reference project and the build system lead to, hashes
+included. What leads to what is read from the lock's own `# via` comments, so that nothing is looked
+up and nothing else can get in. Runs with a bare Python, before anything is installed.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+# Half a gigabyte, with a lock of its own.
+APART = ("spark",)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -26,7 +28,12 @@ def runtime_lock(pyproject: str, lock: str) -> str:
     library = project["project"]
     needed = [
         *library["dependencies"],
-        *(each for extra in library["optional-dependencies"].values() for each in extra),
+        *(
+            each
+            for extra, requirements in library["optional-dependencies"].items()
+            if extra not in APART
+            for each in requirements
+        ),
         *project["dependency-groups"]["reference"],
         *project["build-system"]["requires"],
     ]

@@ -300,7 +300,7 @@ def _fitting(column: Column, measured: Row[Any] | None, number: int, by_value: b
     # As narrow as the values: products of decimals are as wide as both together.
     scale = getattr(measured, f"scale_{number}") or 0
     greatest = getattr(measured, f"greatest_{number}") or Decimal(0)
-    digits = max(len(f"{greatest:f}".lstrip("0")) + scale, 1)
+    digits = max(len(f"{greatest:f}".lstrip("0")), 1) + scale
     if digits > MOST_DIGITS:
         lacking = f"{column.type} with {digits} digits is text"
         return replace(column, arrow=pa.string(), lacking=lacking)

@@ -11,6 +11,7 @@ from tallykeeper.engines.translation.refusal import Refused
 from tallykeeper.engines.translation.values import (
     INTEGERS,
     Value,
+    is_list,
     require_compared,
     require_ordered,
 )
@@ -89,6 +90,8 @@ class Aggregates:
         collation = node.number("inputcollid")
         orders = node.nodes("aggorder")
         require_ordered(self._names, value.type, collation, "array_agg()")
+        if not is_list(self._names, type_):
+            raise Refused(f"array_agg() of {self._names.type(value.type).name}")
         by = {each.number("ressortgroupref"): each.node("expr") for each in node.nodes("args")}
         order = [self.order(each, by, collation) for each in orders]
         if is_distinct:

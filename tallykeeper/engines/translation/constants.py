@@ -11,8 +11,8 @@ from tallykeeper.engines.translation.refusal import Refused
 from tallykeeper.parquet.columns import INFINITE_DAY, INFINITE_MOMENT
 from tallykeeper.select.definition.rule_trees import Node
 
-BOOL, BYTEA, NAME, INT8, INT2, INT4, TEXT = 16, 17, 19, 20, 21, 23, 25
-JSON, FLOAT4, FLOAT8, UNKNOWN, BPCHAR, VARCHAR = 114, 700, 701, 705, 1042, 1043
+BOOL, INT8, INT2, INT4, TEXT = 16, 20, 21, 23, 25
+UNKNOWN, BPCHAR, VARCHAR = 705, 1042, 1043
 DATE, TIMESTAMP, TIMESTAMPTZ, INTERVAL, NUMERIC, UUID = 1082, 1114, 1184, 1186, 1700, 2950
 _TEXTS = (TEXT, VARCHAR, BPCHAR, UNKNOWN)
 _INTEGERS = {INT2: "<h", INT4: "<i", INT8: "<q"}
@@ -52,6 +52,11 @@ def value_of(node: Node) -> Any:
         text = data[:16].hex()
         return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
     raise Refused(f"constants of the type {type_} are not read")
+
+
+def number_of(node: Node) -> int:
+    """The number that stands for an enum's value."""
+    return int(struct.unpack("<I", _bytes(str(node.fields["constvalue"]))[:4])[0])
 
 
 def _bytes(written: str) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 from tallykeeper.database import sql
 from tallykeeper.engines.translation import constants as types
@@ -26,11 +27,12 @@ from tallykeeper.engines.translation.values import (
     cast_to,
     constant,
     is_list,
+    of_one_type,
     require_compared,
     require_ordered,
 )
 from tallykeeper.engines.transport import shown
-from tallykeeper.parquet.columns import INFINITE_MOMENT
+from tallykeeper.parquet.columns import INFINITE_DAY, INFINITE_MOMENT
 from tallykeeper.select.definition.rule_trees import Node
 
 RELATION, SUBQUERY, JOIN, FUNCTION, CTE, GROUP = 0, 1, 2, 3, 6, 9
@@ -217,6 +219,9 @@ class Expressions:
         type_ = node.number("consttype")
         if type_ == types.UNKNOWN:
             type_ = types.TEXT
+        if self._names.type(type_).kind == "e" and node.fields["constisnull"] == "false":
+            label = self._names.label(types.number_of(node))
+            return Value(self._dialect.literal(label), type_)
         return constant(self._names, self._dialect, types.value_of(node), type_)
 
     def _relabeltype(self, node: Node) -> Value:
@@ -348,7 +353,8 @@ class Expressions:
         left, right = (self.of(each) for each in node.nodes("args"))
         self._require_alike(left, right, "nullif")
         require_compared(self._names, left.type, "nullif")
-        return Value(f"nullif({left.sql}, {right.sql})", left.type, left.scale)
+        text = f"(CASE WHEN {left.sql} = {right.sql} THEN NULL ELSE {left.sql} END)"
+        return Value(text, left.type, left.scale)
 
     def _scalararrayopexpr(self, node: Node) -> Value:
         operator = self._names.operator(node.number("opno"))
@@ -372,16 +378,16 @@ class Expressions:
         argument = node.fields.get("arg")
         if isinstance(argument, Node):
             self._tested.append(self.of(argument))
-        whens, results = [], []
+        conditions, results = [], []
         for each in node.nodes("args"):
-            condition = self.of(each.node("expr"))
+            conditions.append(self.of(each.node("expr")).sql)
             results.append(self.of(each.node("result")))
-            whens.append(f"WHEN {condition.sql} THEN {results[-1].sql}")
         if isinstance(argument, Node):
             self._tested.pop()
-        results.append(self.of(node.node("defresult")))
-        text = f"CASE {' '.join(whens)} ELSE {results[-1].sql} END"
-        return self._chosen(f"({text})", results, node.number("casetype"), "CASE")
+        *results, otherwise = of_one_type([*results, self.of(node.node("defresult"))], "CASE")
+        whens = (f"WHEN {c} THEN {r.sql}" for c, r in zip(conditions, results, strict=True))
+        text = f"(CASE {' '.join(whens)} ELSE {otherwise.sql} END)"
+        return Value(text, node.number("casetype"), otherwise.scale)
 
     _case = _caseexpr
 
@@ -393,30 +399,22 @@ class Expressions:
     _casetest = _casetestexpr
 
     def _coalesceexpr(self, node: Node) -> Value:
-        values = [self.of(each) for each in node.nodes("args")]
-        listed = ", ".join(each.sql for each in values)
-        return self._chosen(f"coalesce({listed})", values, node.number("coalescetype"), "coalesce")
+        return self._chosen("coalesce", node, node.number("coalescetype"))
 
     _coalesce = _coalesceexpr
 
     def _minmaxexpr(self, node: Node) -> Value:
-        word = "greatest" if node.number("op") == 0 else "least"
-        values = [self.of(each) for each in node.nodes("args")]
-        type_ = node.number("minmaxtype")
+        word, type_ = ("greatest", "least")[node.number("op")], node.number("minmaxtype")
         require_ordered(self._names, type_, node.number("inputcollid"), word)
-        listed = ", ".join(each.sql for each in values)
-        return self._chosen(f"{word}({listed})", values, type_, word)
+        return self._chosen(word, node, type_)
 
     _minmax = _minmaxexpr
 
-    def _chosen(self, text: str, values: list[Value], type_: int, what: str) -> Value:
-        """One of several values, all of one type."""
-        for each in values:
-            if each.type != type_ and not {each.type, type_} <= {*TEXTS}:
-                raise Refused(f"{what} of different types")
-        scales = {each.scale for each in values}
-        scale = None if None in scales else max((s for s in scales if s is not None), default=None)
-        return Value(text, type_, scale)
+    def _chosen(self, word: str, node: Node, type_: int) -> Value:
+        """A function that returns one of its arguments."""
+        values = of_one_type([self.of(each) for each in node.nodes("args")], word)
+        listed = ", ".join(each.sql for each in values)
+        return Value(f"{word}({listed})", type_, values[0].scale)
 
     def _funcexpr(self, node: Node) -> Value:
         if node.fields["funcretset"] == "true":
@@ -438,7 +436,12 @@ class Expressions:
     _call_int2 = _call_int4 = _call_int8 = _number_cast
 
     def _call_numeric(self, node: Node, arguments: list[int]) -> Value:
-        value = self.of(node.nodes("args")[0])
+        given = node.nodes("args")[0]
+        value = self.of(given)
+        if len(arguments) == 1 and given.name == "CONST" and value.type in INTEGERS:
+            number = types.value_of(given)
+            exact = None if number is None else Decimal(int(number))
+            return constant(self._names, self._dialect, exact, types.NUMERIC)
         if len(arguments) == 1 and value.type in INTEGERS:
             text = f"CAST({value.sql} AS DECIMAL({_WIDTH[value.type]}, 0))"
             return Value(text, types.NUMERIC, 0)
@@ -480,6 +483,22 @@ class Expressions:
         start = f"({moment.sql} + {_MONDAY})" if word == "week" else moment.sql
         within = f"(({start} % {width} + {width}) % {width})"
         return Value(_finite(moment.sql, f"{moment.sql} - {within}"), moment.type)
+
+    def _call_isfinite(self, node: Node, arguments: list[int]) -> Value:
+        value = self.of(node.nodes("args")[0])
+        if value.type not in (*MOMENTS, types.DATE):
+            raise Refused(f"isfinite of {self._names.type(value.type).name}")
+        greatest = INFINITE_DAY if value.type == types.DATE else INFINITE_MOMENT
+        bound = f"CAST('{greatest}' AS BIGINT)"
+        return Value(f"({value.sql} <> {bound} AND {value.sql} <> -{bound})", types.BOOL)
+
+    def _call_cardinality(self, node: Node, arguments: list[int]) -> Value:
+        array = self.of(node.nodes("args")[0])
+        if not is_list(self._names, array.type):
+            raise Refused(f"cardinality of {self._names.type(array.type).name}")
+        # Spark's is -1 of null in old modes.
+        text = f"CASE WHEN {array.sql} IS NOT NULL THEN CAST(cardinality({array.sql}) AS INTEGER)"
+        return Value(f"({text} END)", types.INT4)
 
     def _call_array_remove(self, node: Node, arguments: list[int]) -> Value:
         array, removed = (self.of(each) for each in node.nodes("args"))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
 from tallykeeper.database import sql
+from tallykeeper.engines.translation.refusal import Refused
 from tallykeeper.select.definition.rule_trees import Node, parse
 
 _ROUTINES = text("""
@@ -30,11 +32,15 @@ WHERE d.datname = current_database() AND (
     c.collname IN ('C', 'POSIX') AND c.collnamespace = 'pg_catalog'::regnamespace
     OR c.collname = 'default' AND c.collnamespace = 'pg_catalog'::regnamespace
     AND d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX'))""")
+_NOT_DETERMINISTIC = text("""
+SELECT oid::regcollation::text AS name FROM pg_collation
+WHERE oid = ANY (:oids) AND NOT collisdeterministic""")
 _RELATIONS = text("""
 SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
        (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute AS a
         WHERE a.attrelid = c.oid AND a.attnum > 0) AS columns
 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace""")
+_COLLATION = re.compile(r":\w*coll\w* (\d+)")
 _RULE = text(
     "SELECT ev_action::text FROM pg_rewrite WHERE ev_class = :oid AND ev_type = '1' AND is_instead"
 )
@@ -142,6 +148,12 @@ class Names:
             self._labels = {row.oid: row.label for row in rows}
         return self._labels[oid]
 
+    def require_deterministic(self, collations: Collection[int]) -> None:
+        """Raise Refused where different texts are equal under one of the collations."""
+        found = self._connection.execute(_NOT_DETERMINISTIC, {"oids": list(collations)}).first()
+        if found is not None:
+            raise Refused(f"the collation {found.name}, under which different texts are equal")
+
     def is_ordered_by_bytes(self, collation: int) -> bool:
         """Whether texts under the collation are in the order of their bytes."""
         if self._by_bytes is None:
@@ -150,7 +162,8 @@ class Names:
 
     def rule(self, relid: int) -> Node:
         """The query of a view."""
-        tree = self._connection.execute(_RULE, {"oid": relid}).scalar_one()
+        tree = str(self._connection.execute(_RULE, {"oid": relid}).scalar_one())
+        self.require_deterministic({int(each) for each in _COLLATION.findall(tree)})
         return parse(tree)[0]
 
     def evaluated(self, expression: str) -> object:

@@ -49,13 +49,9 @@ class PostgresText:
         oid = node.number("consttype")
         name = self._names.type(oid).name
         name = "text" if oid == types.UNKNOWN else name
-        try:
-            value = types.value_of(node)
-        except Refused:
-            element = self._names.type(oid).element
-            if not element:
-                raise
-            raise Refused(f"constants of {name} are not read") from None
+        if self._names.type(oid).kind == "e" and node.fields["constisnull"] == "false":
+            return f"{sql.literal(self._names.label(types.number_of(node)))}::{name}"
+        value = types.value_of(node)
         if value is None:
             return f"NULL::{name}"
         if oid in (types.TIMESTAMP, types.TIMESTAMPTZ):

@@ -6,6 +6,8 @@ anything to the engine.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tallykeeper.engines.translation import constants as types
 from tallykeeper.engines.translation.dialects import Dialect
 from tallykeeper.engines.translation.expressions import (
@@ -21,7 +23,8 @@ from tallykeeper.engines.translation.expressions import (
 from tallykeeper.engines.translation.names import Names
 from tallykeeper.engines.translation.refusal import Refused
 from tallykeeper.engines.translation.scopes import Exports, Item, Level
-from tallykeeper.engines.translation.values import TEXTS, Value, require_compared
+from tallykeeper.engines.translation.values import Value, of_one_type, require_compared
+from tallykeeper.parquet.columns import MOST_DIGITS
 from tallykeeper.select.definition.rule_trees import Node
 
 _JOINS = {"0": "INNER JOIN", "1": "LEFT JOIN", "2": "FULL JOIN", "3": "RIGHT JOIN"}
@@ -163,6 +166,8 @@ class Queries:
             return f"({text}) AS {item.alias}"
         if isinstance(item.node.fields.get("tablesample"), Node):
             raise Refused("TABLESAMPLE")
+        if item.node.fields.get("inh") == "false":
+            raise Refused("ONLY")
         export = self.context.exports.export(relid)
         return f"{export.name} AS {item.alias}"
 
@@ -202,24 +207,47 @@ class Queries:
             raise Refused("LIMIT without an order")
         operation = query.node("setOperations")
         wanted = [int(each) for each in operation.fields["colTypes"][1:]]
-        text = self._set(operation, level, wanted)
-        return text, [Value(f"k{n}", type_) for n, type_ in enumerate(wanted, 1)]
+        leaves: dict[int, tuple[str, list[Value]]] = {}
+        for number in _leaves_of(operation):
+            text, columns = self.query(level.items[number].node.node("subquery"), level)
+            leaves[number] = text, columns
+        columns = [Value(f"k{n}", type_) for n, type_ in enumerate(wanted, 1)]
+        for place, type_ in enumerate(wanted):
+            of_column = [found[place] for _, found in leaves.values()]
+            like = [*of_column, Value("", type_, 0)] if type_ != types.NUMERIC else of_column
+            same = of_one_type(like, "a set operation")
+            columns[place] = replace(columns[place], scale=same[0].scale)
+        texts = {number: self._as_wide(text, columns) for number, (text, _) in leaves.items()}
+        return self._set(operation, texts, wanted), columns
 
-    def _set(self, node: Node, level: Level, wanted: list[int]) -> str:
+    def _as_wide(self, text: str, columns: list[Value]) -> str:
+        """A side of a set operation with decimals of one type."""
+        self._aliases += 1
+        shown = [
+            f"CAST({each.sql} AS DECIMAL({MOST_DIGITS}, {each.scale})) AS {each.sql}"
+            if each.scale is not None
+            else each.sql
+            for each in columns
+        ]
+        return f"SELECT {', '.join(shown)} FROM ({text}) AS s{self._aliases}"
+
+    def _set(self, node: Node, texts: dict[int, str], wanted: list[int]) -> str:
         if node.name == "RANGETBLREF":
-            item = level.items[node.number("rtindex")]
-            text, columns = self.query(item.node.node("subquery"), level)
-            for each, type_ in zip(columns, wanted, strict=True):
-                if each.type != type_ and not {each.type, type_} <= {*TEXTS}:
-                    raise Refused("a set operation of columns of different types")
-            return text if " LIMIT " not in text else f"SELECT * FROM ({text}) AS {item.alias}"
+            return texts[node.number("rtindex")]
         word = _SETS[node.number("op")]
         is_all = node.fields["all"] == "true"
         if not is_all or word != "UNION":
             for type_ in wanted:
                 require_compared(self.context.names, type_, word)
-        sides = (self._set(node.node(side), level, wanted) for side in ("larg", "rarg"))
-        return "({}) {} ({})".format(next(sides), f"{word} ALL" if is_all else word, next(sides))
+        left, right = (self._set(node.node(side), texts, wanted) for side in ("larg", "rarg"))
+        return f"({left}) {word}{' ALL' if is_all else ''} ({right})"
+
+
+def _leaves_of(node: Node) -> list[int]:
+    """The queries of a set operation, by their numbers in its range table."""
+    if node.name == "RANGETBLREF":
+        return [node.number("rtindex")]
+    return [*_leaves_of(node.node("larg")), *_leaves_of(node.node("rarg"))]
 
 
 def _by_reference(query: Node) -> dict[int, Node]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -40,12 +41,36 @@ _CAST_TO = {
 class Value:
     """An expression of the engine; `type` is PostgreSQL's number of its type.
 
-    `scale` is that of a decimal, where it is known: else none may round it.
+    `scale` is that of a decimal; None where only its values say it. `is_digit` is true of a decimal
+    of one digit, and of a null.
     """
 
     sql: str
     type: int
     scale: int | None = None
+    is_digit: bool = False
+
+
+def of_one_type(values: Sequence[Value], what: str) -> list[Value]:
+    """Values one of which is chosen, of one type. Raises Refused where they are not.
+
+    Decimals get one scale: where an engine has to find a type for several, it may drop digits. A
+    scale that is not known is that of all only where the others are digits.
+    """
+    if any(
+        each.type != values[0].type and {each.type, values[0].type} - {*TEXTS} for each in values
+    ):
+        raise Refused(f"{what} of different types")
+    if values[0].type != types.NUMERIC or len(values) == 1:
+        return list(values)
+    unknown = [each for each in values if each.scale is None]
+    if not unknown:
+        scale = max(each.scale or 0 for each in values)
+        wide = f"DECIMAL({MOST_DIGITS}, {scale})"
+        return [Value(f"CAST({each.sql} AS {wide})", each.type, scale) for each in values]
+    if len(unknown) > 1 or not all(each.is_digit for each in values if each is not unknown[0]):
+        raise Refused(f"{what} of decimals whose scale is not known")
+    return [Value(each.sql, each.type) for each in values]
 
 
 def is_compared(names: Names, type_: int) -> bool:
@@ -93,7 +118,7 @@ def constant(names: Names, dialect: Dialect, value: object, type_: int) -> Value
     """A constant that `constants.value_of` read."""
     if value is None:
         if type_ == types.NUMERIC:
-            return Value(f"CAST(NULL AS DECIMAL({MOST_DIGITS}, 0))", type_, 0)
+            return Value("CAST(NULL AS DECIMAL(1, 0))", type_, 0, is_digit=True)
         return Value(f"CAST(NULL AS {cast_to(names, dialect, type_)})", type_)
     if isinstance(value, bool):
         return Value("TRUE" if value else "FALSE", type_)
@@ -106,7 +131,8 @@ def constant(names: Names, dialect: Dialect, value: object, type_: int) -> Value
         width = max(len(digits), scale, 1)
         if width > MOST_DIGITS:
             raise Refused(f"a constant has {width} digits, and decimals have {MOST_DIGITS}")
-        return Value(f"CAST('{value:f}' AS DECIMAL({width}, {scale}))", type_, scale)
+        text = f"CAST('{value:f}' AS DECIMAL({width}, {scale}))"
+        return Value(text, type_, scale, is_digit=(width, scale) == (1, 0))
     if isinstance(value, str):
         text = value.rstrip(" ") if type_ == types.BPCHAR else value
         return Value(dialect.literal(text), type_)
