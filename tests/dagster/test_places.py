@@ -8,9 +8,11 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from sqlalchemy import Engine
 
 from tallykeeper.dagster import partitions
 from tallykeeper.dagster.assets import SystemAssets, build_assets
+from tallykeeper.dagster.automation.schedules import why_passed_over
 from tallykeeper.dagster.database import Database
 from tallykeeper.dagster_names import RESOURCE
 from tallykeeper.database.connections import open_engine
@@ -99,6 +101,15 @@ def test_places_are_in_the_metadata(
     judged = checks(result)
     assert len(judged) == 6
     assert all(each.passed for each in judged.values())
+
+
+def test_the_hourly_run_is_asked_for_where_the_tables_are_elsewhere(
+    world: World, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = world[2].system
+    assert why_passed_over(engine, system) is None
+    monkeypatch.delenv("TALLY_PLACES")
+    assert "network is not kept here" in str(why_passed_over(engine, system))
 
 
 def test_a_place_that_does_not_answer_fails_checks_and_names_itself(

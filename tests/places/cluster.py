@@ -105,18 +105,21 @@ def recover(url: str) -> None:
         connection.execute("SELECT recover_prepared_transactions()")
 
 
-def move(url: str, table: str) -> None:
-    """Move a shard of the table, and those colocated with it, to the other worker."""
+def move(url: str, table: str, shard: str = "", how: str = "block_writes") -> None:
+    """Move a shard of the table, and those colocated with it, to the other worker.
+
+    `shard` is its table's name, without its schema; any, where it is not given.
+    """
     with connected(url) as connection:
         found = connection.execute(
             "SELECT shardid, nodename, nodeport FROM citus_shards WHERE table_name = %s::regclass"
-            " ORDER BY random() LIMIT 1",
-            (table,),
+            " AND %s IN (shardid::text, '') ORDER BY random() LIMIT 1",
+            (table, shard.rpartition("_")[2]),
         ).fetchone()
         assert found is not None
-        shard, host, port = found
+        number, host, port = found
         (to,) = [each for each in workers(url) if each != (host, port)]
         connection.execute(
-            "SELECT citus_move_shard_placement(%s, %s, %s, %s, %s, 'block_writes')",
-            (shard, host, port, *to),
+            "SELECT citus_move_shard_placement(%s, %s, %s, %s, %s, %s::citus.shard_transfer_mode)",
+            (number, host, port, *to, how),
         )

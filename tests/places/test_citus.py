@@ -123,6 +123,41 @@ def test_a_place_that_moved_is_refused_with_what_to_do(url: str) -> None:
     engine.dispose()
 
 
+@pytest.mark.parametrize("how", ["block_writes", "force_logical"])
+def test_a_shard_that_comes_back_is_refused_and_built_anew(url: str, how: str) -> None:
+    system, engine = network.system(), open_engine(url)
+    distribute(engine, system)
+    places = places_of(engine, FAMILY)
+    rng = random.Random(3)
+    with cluster.connected(url) as connection:
+        for _ in range(40):
+            change(connection, rng)
+        require_right(system.tallies, places)
+        first = places()[0]
+        for _ in range(2):
+            cluster.move(url, "network.posts", first.table("network", "posts")[1], how)
+            # Not captured anywhere: as long as nothing is installed there, nothing is said.
+            for _ in range(40):
+                change(connection, rng)
+            compared = everywhere(system.tallies, places, verify)
+            assert [each.place for each in compared if each.error] == [first.name] * 3
+            refreshed = everywhere(system.tallies, places, refresh)
+            assert [each.place for each in refreshed if each.error] == [first.name] * 3
+            distribute(engine, system)
+            for _ in range(10):
+                change(connection, rng)
+            require_right(system.tallies, places)
+            for tally in system.tallies:
+                with engine.connect() as reading:
+                    columns = ", ".join(tally.columns)
+                    stored = set_of(reading, f"SELECT {columns} FROM {tally.table}")
+                    assert stored == set_of(
+                        reading, f"SELECT {columns} FROM ({tally.definition}) e"
+                    )
+    assert places()[0] == first
+    engine.dispose()
+
+
 def test_truncate_and_faults_are_noticed_at_their_places(url: str) -> None:
     system, engine = network.system(), open_engine(url)
     rng = random.Random(5)

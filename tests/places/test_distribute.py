@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import Engine, MetaData
 
 from assets.classroom import tallies as classroom
-from tallykeeper import DoesNotFit, SelectTally, System, migrate, open_engine, refresh, verify
+from tallykeeper import (
+    DoesNotFit,
+    SelectTally,
+    System,
+    discovery,
+    migrate,
+    open_engine,
+    refresh,
+    verify,
+)
+from tallykeeper.cli.main import tally
 from tallykeeper.installation import derived_tables
 from tallykeeper.places.citus import ClusterUnfit, places_of
 from tallykeeper.places.distribute import Report, distribute, examine
@@ -98,6 +109,45 @@ def test_what_has_to_change_is_said_before_anything_does(engine: Engine) -> None
     done = distribute(engine, shop("by_tenant", "by_number"), ["shop.by_number"])
     assert [each.error for each in done] == [None] * SHARDS
     assert examine(engine, shop("by_tenant")).planned == ["install 1 tallies at each shard group"]
+
+
+def test_the_command_says_what_is_to_be_done_and_does_it(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = shop("by_tenant", "by_number")
+    monkeypatch.setattr(discovery, "all_systems", lambda: (system,))
+    monkeypatch.setattr("tallykeeper.cli.selection.all_systems", lambda: (system,))
+    url = engine.url.render_as_string(hide_password=False)
+    monkeypatch.setenv("TALLY_DATABASE_URL", url)
+
+    def run(*arguments: str) -> tuple[int, str]:
+        done = CliRunner().invoke(tally, arguments, standalone_mode=False)
+        assert done.exception is None, done.exception
+        return done.return_value, done.output
+
+    execute(engine, SHOP)
+    code, said = run("migrate", "--distribute")
+    assert code == 1
+    assert f"shop: to be done first: {FIRST[0]}" in said
+    assert "shop.by_number: refused: GROUP BY does not contain tenant_id" in said
+    assert rows(engine, "SELECT count(*) FROM pg_dist_partition") == [(0,)]
+    do_first(engine, examine(engine, system))
+    chosen = ("--distribute", "--without", "shop.by_number")
+    code, said = run("migrate", *chosen, "--dry-run")
+    assert (code, said.splitlines()[-1]) == (0, "nothing was changed")
+    code, said = run("migrate", *chosen)
+    assert code == 0
+    assert "1: compiled shop.by_tenant_" in said
+    execute(engine, "INSERT INTO shop.orders VALUES (1, 1, 1, 10), (2, 2, 2, 20), (3, 3, 3, 30)")
+    code, said = run("places", "refresh", "by_tenant")
+    assert code == 0
+    assert said.count("shop.by_tenant at ") == SHARDS
+    assert run("places", "verify", "by_tenant")[0] == 0
+    assert sorted(rows(engine, "SELECT tenant_id, cents FROM shop.by_tenant_live")) == [
+        (1, 10),
+        (2, 20),
+        (3, 30),
+    ]
 
 
 def test_a_declaration_that_changed_gets_another_table(engine: Engine) -> None:

@@ -17,6 +17,7 @@ from tallykeeper.dagster.automation.jobs import INVENTORY, daily_name, hourly_na
 from tallykeeper.dagster.database import Database
 from tallykeeper.dagster_names import prefixed
 from tallykeeper.discovery import is_kept, missing_sources
+from tallykeeper.places.finding import is_divided
 from tallykeeper.settings import wanted_systems
 
 EVERY_HOUR = "0 * * * *"
@@ -102,9 +103,10 @@ def refresh_request(
 def why_passed_over(engine: Engine, system: System) -> str | None:
     """Why nothing is to be done for a system in this database; None where something is.
 
-    A system that TALLY_SYSTEMS names is never passed over: what it lacks is then an error.
+    A system that TALLY_SYSTEMS names is never passed over: what it lacks is then an error. The
+    tables of one that is kept at places are there.
     """
-    if wanted_systems() is not None:
+    if wanted_systems() is not None or is_divided(engine, system):
         return None
     with engine.connect() as connection:
         if is_kept(connection, system):
