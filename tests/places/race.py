@@ -111,7 +111,7 @@ class Race:
                 continue
             for place in places:
                 with place.connected() as engine:
-                    for _ in range(5):
+                    for _ in range(25):
                         for each in kept_at(self.tallies, [place]):
                             self._compare_place(engine, each)
 
