@@ -47,7 +47,9 @@ _UNITS = {
 }
 # From the Monday before 1 January 1970.
 _MONDAY = 3 * 86_400_000_000
-IN_POSTGRES = "computed in PostgreSQL: {}"
+IN_POSTGRES = "in PostgreSQL: {}"
+BEYOND_COLUMNS = "system columns and whole rows are not exported"
+CONSTANTS = "in PostgreSQL: constants"
 
 
 @dataclass
@@ -86,13 +88,14 @@ class Expressions:
         translate = getattr(self, f"_{node.name.lower()}", None)
         try:
             if translate is None:
-                raise Refused(f"{node.name.lower()} is not translated")
+                raise Refused(_KINDS.get(node.name, f"{node.name.lower()} is not translated"))
             found: Value = translate(node)
         except Refused as refused:
             computed = self._in_postgres(node)
             if computed is None:
                 raise
-            self._context.rule(IN_POSTGRES.format(refused))
+            is_constant = not any(each.name == "VAR" for each in node.walk())
+            self._context.rule(CONSTANTS if is_constant else IN_POSTGRES.format(refused))
             return computed
         return found
 
@@ -116,7 +119,10 @@ class Expressions:
         relation = export.relation
 
         def leaf(variable: Node) -> str:
-            return f"q.{sql.quote(relation.columns[self._resolved(variable)[1] - 1])}"
+            number = self._resolved(variable)[1]
+            if number < 1:
+                raise Refused(BEYOND_COLUMNS)
+            return f"q.{sql.quote(relation.columns[number - 1])}"
 
         try:
             text = PostgresText(self._names, leaf).of(node)
@@ -192,7 +198,7 @@ class Expressions:
         item = level.items[node.number("varno")]
         number = node.number("varattno")
         if number < 1:
-            raise Refused("system columns and whole rows are not exported")
+            raise Refused(BEYOND_COLUMNS)
         if item.kind in (JOIN, GROUP):
             key = "joinaliasvars" if item.kind == JOIN else "groupexprs"
             inner = item.node.nodes(key)[number - 1]
@@ -256,9 +262,11 @@ class Expressions:
 
     def _opexpr(self, node: Node) -> Value:
         operator = self._names.operator(node.number("opno"))
-        sides = [self.of(each) for each in node.nodes("args")]
         if not operator.is_own:
             raise Refused(f"the operator {operator.schema}.{operator.name}")
+        if operator.left in MOMENTS and operator.right == types.INTERVAL:
+            return self._moved(node, operator.name)
+        sides = [self.of(each) for each in node.nodes("args")]
         if len(sides) != 2:
             if operator.name == "-" and sides[0].type in (*INTEGERS, types.NUMERIC):
                 return Value(f"(- {sides[0].sql})", sides[0].type, sides[0].scale)
@@ -309,8 +317,6 @@ class Expressions:
             and type_ in (types.DATE, types.INT4)
         ):
             return self._of_dates(sign, left, right, type_)
-        if left.type in MOMENTS and sign != "*":
-            return self._moved(node, sign, left)
         raise Refused(
             f"the operator {sign} of {self._names.type(left.type).name} and"
             f" {self._names.type(right.type).name}"
@@ -329,9 +335,12 @@ class Expressions:
         kept = left.sql if left.type == types.DATE else right.sql
         return Value(f"(CASE WHEN {infinite} THEN {kept} ELSE CAST({moved} AS INTEGER) END)", type_)
 
-    def _moved(self, node: Node, sign: str, moment: Value) -> Value:
-        """A time so many microseconds later."""
-        interval = node.nodes("args")[1]
+    def _moved(self, node: Node, sign: str) -> Value:
+        """A time so many microseconds later or earlier."""
+        given, interval = node.nodes("args")
+        if sign not in ("+", "-"):
+            raise Refused(f"the operator {sign} of a time and an interval")
+        moment = self.of(given)
         if interval.name != "CONST" or interval.number("consttype") != types.INTERVAL:
             raise Refused("a time with an interval that is no constant")
         value = types.value_of(interval)
@@ -571,6 +580,16 @@ class Expressions:
         raise Refused("a subquery in ANY, ALL, ARRAY or a row")
 
 
+_KINDS = {
+    "COERCEVIAIO": "a cast that goes by text",
+    "ARRAYCOERCEEXPR": "a cast of arrays",
+    "SUBSCRIPTINGREF": "an element of an array",
+    "ARRAYEXPR": "an array of expressions",
+    "ROWEXPR": "a row of expressions",
+    "FIELDSELECT": "a field of a row",
+    "GROUPINGFUNC": "grouping()",
+    "SQLVALUEFUNCTION": "a value of the session",
+}
 _BEYOND_A_ROW = ("AGGREF", "SUBLINK", "WINDOWFUNC", "GROUPINGFUNC", "PARAM", "CASETESTEXPR")
 
 
