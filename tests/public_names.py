@@ -42,6 +42,7 @@ PARTS = {
         "tallykeeper.catalog.privileges",
         "tallykeeper.catalog.state",
         "tallykeeper.catalog.transactions",
+        "tallykeeper.faults.incidents",
         "tallykeeper.faults.quarantine",
     ),
     "Archive": (

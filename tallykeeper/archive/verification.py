@@ -18,9 +18,6 @@ from tallykeeper.partitions import records, sources
 from tallykeeper.partitions.records import CURRENT, ArchivedFile
 from tallykeeper.partitions.sources import ArchivedSource
 
-INCIDENT = "archive"
-"""The kind of an incident of a file that is missing or damaged."""
-
 
 @dataclass(frozen=True)
 class ArchiveStatus:
@@ -82,16 +79,20 @@ def verify(
     source: ArchivedSource,
     store: Store,
     *,
+    most: int | None = None,
     say: Callable[[str], object] = lambda _: None,
 ) -> ArchiveVerification:
     """Read every current file of the source, and compare it with its record, byte for byte.
 
-    What is missing or damaged is an incident, which the next verification without a fault resolves.
-    `say` is called with each fault. Raises ArchiveUnavailable where the archive itself fails.
+    Or at most so many: those that were not found right for the longest, which faulty ones are among
+    first. What is missing or damaged is an incident, which the next verification without a fault
+    resolves. `say` is called with each fault. Raises ArchiveUnavailable where the archive fails.
     """
     with engine.begin() as connection:
         records.require_installed(connection)
         current = records.files(connection, source, CURRENT)
+    current.sort(key=lambda file: (file.verified_at or file.created_at, file.id))
+    current = current[:most]
     faults = []
     for each in current:
         fault = _fault(engine, store, each)
@@ -103,13 +104,13 @@ def verify(
             incidents.report(
                 connection,
                 source.name,
-                INCIDENT,
+                incidents.ARCHIVE,
                 f"{len(faults)} of {len(current)} archived files are missing or damaged:"
                 f" {faults[0]}",
                 details={"files": faults, "to_resolve": "tally archive verify"},
             )
         else:
-            incidents.resolve(connection, source.name, INCIDENT, "verified")
+            incidents.resolve(connection, source.name, incidents.ARCHIVE, "verified")
     return ArchiveVerification(
         source.name, len(current), sum(each.bytes or 0 for each in current), faults
     )

@@ -46,6 +46,7 @@ STALE = "stale"
 EDITED = "edited"
 RUN = "run"
 SCHEDULE = "schedule"
+ARCHIVE = "archive"
 
 # In the details: what has to be rebuilt, as the check that found it says.
 REPAIR = "repair"

@@ -29,6 +29,7 @@ _IN_SHORT = {
     incidents.UNCOMPARED: "not every key was compared within a day",
     incidents.RUN: "a run failed",
     incidents.SCHEDULE: "does not run as it should",
+    incidents.ARCHIVE: "archived files are missing or damaged",
 }
 _MIDNIGHT = "T00:00:00+00:00"
 

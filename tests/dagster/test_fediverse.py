@@ -409,7 +409,12 @@ def test_old_days_of_the_log_are_dropped_but_none_with_unprocessed_events(
     assert "still to be processed" in ran.logged()
     assert scalar(built, "SELECT count(*) FROM fediverse.mastodon_posts WHERE id = '800'") == 1
     assert built.hourly(NAME).failures() == []
-    assert shown(built.run("fediverse_daily"), "stream_retention")["partitions_dropped"] == 1
+    (file,) = tmp_path.rglob("*.parquet")
+    file.write_bytes(b"PAR1")
+    ran = built.run("fediverse_daily")
+    assert shown(ran, "stream_archive")["files_faulty"] == 1
+    assert ran.failures() == ["due_days_archived of stream_archive"]
+    assert shown(ran, "stream_retention")["partitions_dropped"] == 1
     assert built.audit().failures() == []
 
 

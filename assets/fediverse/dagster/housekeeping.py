@@ -19,10 +19,11 @@ from assets.fediverse.tables import post_metric_snapshots, stream_events
 from assets.fediverse.tallies import system
 from tallykeeper.archive.runs import Archived, archive
 from tallykeeper.archive.store import open_store
-from tallykeeper.archive.verification import status
+from tallykeeper.archive.verification import status, verify
 from tallykeeper.catalog.transactions import retried
 from tallykeeper.dagster.database import Database
 from tallykeeper.dagster.materialization import retry_while_busy
+from tallykeeper.faults import incidents
 from tallykeeper.settings import archive_address, loses_unarchived
 
 THINNING = "snapshot_thinning"
@@ -30,6 +31,8 @@ ARCHIVE = "stream_archive"
 RETENTION = "stream_retention"
 DUE_ARCHIVED = "due_days_archived"
 MOST_NAMED = 5
+VERIFIED_WITHIN_DAYS = 30
+"""By when the daily runs have read every archived file once."""
 _TAGS = {"tallykeeper/role": "housekeeping"}
 
 
@@ -66,7 +69,8 @@ def snapshot_thinning(tally_database: Database) -> dg.MaterializeResult[None]:
     tags=_TAGS,
     description=(
         f"Writes partitions of {stream_events.name} that are to be dropped to files in"
-        " TALLY_ARCHIVE, and redacts files of posts that were deleted since."
+        " TALLY_ARCHIVE, redacts files of posts that were deleted since, and verifies some of the"
+        " files."
     ),
 )
 def stream_archive(
@@ -77,7 +81,10 @@ def stream_archive(
         why = "TALLY_ARCHIVE does not name an archive"
         return dg.MaterializeResult(metadata={"done": dg.MetadataValue.text(why)})
     engine = tally_database.engine()
-    done: Archived = retry_while_busy(lambda: archive(engine, EVENTS, open_store()))
+    store = open_store()
+    done: Archived = retry_while_busy(lambda: archive(engine, EVENTS, store))
+    some = 1 + status(engine, EVENTS).files // VERIFIED_WITHIN_DAYS
+    verified = verify(engine, EVENTS, store, most=some, say=context.log.error)
     for name, why in done.kept.items():
         context.log.warning("%s is due, but not archived: %s", name, why)
     said = [f"wrote {address}" for address in done.written]
@@ -90,6 +97,8 @@ def stream_archive(
             "bytes": dg.MetadataValue.int(done.bytes),
             "files_redacted": dg.MetadataValue.int(done.redacted),
             "files_deleted": dg.MetadataValue.int(done.removed),
+            "files_verified": dg.MetadataValue.int(verified.files),
+            "files_faulty": dg.MetadataValue.int(len(verified.faults)),
             "done": dg.MetadataValue.text("; ".join(said) or "nothing was due"),
         }
     )
@@ -99,14 +108,18 @@ def stream_archive(
     asset=[system.name, ARCHIVE],
     name=DUE_ARCHIVED,
     description=(
-        "Every day of the log that is due is archived, no redaction waits for its files, and no"
-        " file is left to be deleted. Passes where TALLY_ARCHIVE declares old days to be lost."
+        "Every day of the log that is due is archived, no redaction waits for its files, no file is"
+        " left to be deleted, and none is known to be missing or damaged. Days need not be archived"
+        " where TALLY_ARCHIVE declares them to be lost."
     ),
 )
 def due_days_archived(tally_database: Database) -> dg.AssetCheckResult:
     """Warn of what should be in the archive and is not."""
-    found = status(tally_database.engine(), EVENTS)
-    wrong = []
+    engine = tally_database.engine()
+    found = status(engine, EVENTS)
+    with engine.connect() as connection:
+        incident = incidents.open_of(connection, EVENTS.name, incidents.ARCHIVE)
+    wrong = [] if incident is None else [f"{incident.what}."]
     if found.due and not loses_unarchived():
         more = "" if archive_address() else " TALLY_ARCHIVE does not name an archive."
         wrong.append(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,6 +19,7 @@ from sqlalchemy import Engine
 from assets.fediverse.processing.batches import process
 from assets.fediverse.storage import archive_replay, partitions
 from assets.fediverse.storage.archive import EVENTS
+from assets.fediverse.storage.bootstrap import prepare
 from assets.fediverse.tables import PROCESSED
 from tallykeeper import TallyBusy
 from tallykeeper.archive import runs, verification
@@ -284,6 +288,50 @@ def test_a_redaction_while_a_day_is_being_archived_reaches_its_file(
     assert len(dropped(log.engine).dropped) == 1
 
 
+HALF_WRITTEN = """
+import sys, time
+from datetime import date
+from assets.fediverse.storage.archive import EVENTS
+from tallykeeper.archive import runs, store
+from tallykeeper.database.connections import open_engine
+
+def half(source, copy, _):
+    copy.write(source.read(100))
+    copy.flush()
+    print("half", flush=True)
+    time.sleep(600)
+
+store.shutil.copyfileobj = half
+runs.archive(open_engine(sys.argv[1]), EVENTS, store.open_store(), before=date(2026, 1, 12))
+"""
+
+
+def test_a_run_that_was_killed_leaves_a_part_that_never_counts(log: Log, tmp_path: Path) -> None:
+    address = log.engine.url.render_as_string(hide_password=False)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HALF_WRITTEN, address], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "half\n"
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    (part,) = in_folder(tmp_path)
+    assert part.endswith(".parquet.part")
+    assert [file.state for file in files(log.engine)] == [records.WRITING]
+    assert verification.verify(log.engine, EVENTS, store()).files == 0
+    assert set(dropped(log.engine).kept.values()) == {drops.NOT_ARCHIVED}
+    while True:
+        try:
+            done = archived(log.engine)
+            break
+        except TallyBusy:
+            # The server has not noticed yet that the other one is dead.
+            time.sleep(0.1)
+    assert (len(done.written), done.removed) == (2, 1)
+    assert in_folder(tmp_path) == sorted(file.address for file in files(log.engine))
+
+
 def test_two_runs_at_a_time_are_one(log: Log) -> None:
     with (
         runs.alone(log.engine, EVENTS),
@@ -356,6 +404,43 @@ def test_a_store_of_objects_works_like_a_folder(log: Log, monkeypatch: pytest.Mo
     forget_derived(log.engine)
     archive_replay.replay(log.engine, store())
     require_same(without_log(derived(log.engine)), before, "from an object store")
+
+
+def test_only_as_many_files_are_verified_as_asked_faulty_ones_first(
+    log: Log, tmp_path: Path
+) -> None:
+    archived(log.engine)
+    damaged = files(log.engine)[1]
+    path = tmp_path / "archive" / damaged.address
+    whole = path.read_bytes()
+    path.write_bytes(b"")
+    verification.verify(log.engine, EVENTS, store())
+    for _ in range(2):
+        (fault,) = verification.verify(log.engine, EVENTS, store(), most=1).faults
+        assert damaged.address in fault
+    path.write_bytes(whole)
+    assert verification.verify(log.engine, EVENTS, store(), most=1).ok
+
+
+def test_a_log_of_an_earlier_release_has_lost_what_it_dropped(log: Log) -> None:
+    execute(
+        log.engine,
+        "UPDATE tallykeeper.fediverse_log SET dropped_before = '2025-11-20Z'",
+        "ALTER TABLE tallykeeper.fediverse_log DROP COLUMN lost_before",
+        "DROP TABLE tallykeeper.fediverse_archived_events",
+        "CREATE FUNCTION tallykeeper.fediverse_drop_partition(name text)"
+        " RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    )
+    with log.engine.begin() as connection:
+        done = prepare(connection) + drops.install(connection, EVENTS)
+    assert done == [
+        "added to tallykeeper.fediverse_log before when events are lost",
+        "created tallykeeper.fediverse_archived_events",
+        "created the function tallykeeper.fediverse_drop_partition",
+    ]
+    assert scalar(log.engine, "SELECT lost_before = '2025-11-20Z' FROM tallykeeper.fediverse_log")
+    functions = "SELECT count(*) FROM pg_proc WHERE proname = 'fediverse_drop_partition'"
+    assert scalar(log.engine, functions) == 1
 
 
 def test_an_event_of_a_day_that_is_dropped_gets_a_file_of_its_own(log: Log) -> None:
