@@ -513,3 +513,60 @@ def test_nothing_is_lost_while_events_come_for_days_that_are_archived_and_droppe
     assert scalar(log.engine, "SELECT count(*) FROM fediverse.stream_events") + in_files == written
     archive_replay.replay(log.engine, store())
     assert archive_replay.verify(log.engine, store()).ok
+
+
+def test_a_day_that_is_dropped_while_a_replay_runs_is_read_from_its_file(log: Log) -> None:
+    before = without_log(derived(log.engine))
+    archived(log.engine)
+    assert len(dropped(log.engine, 1).dropped) == 1
+    forget_derived(log.engine)
+    said: list[str] = []
+
+    def drop_another(sentence: str) -> None:
+        said.append(sentence)
+        if sentence.startswith("1 of 1 files"):
+            dropped(log.engine)
+
+    archive_replay.replay(log.engine, store(), say=drop_another)
+    assert [each.split(":")[0] for each in said] == ["pass 1 of 1", *["1 of 1 files"] * 2]
+    require_same(without_log(derived(log.engine)), before, "a day dropped meanwhile")
+
+
+def test_what_an_interrupted_replay_has_loaded_is_redacted_too(secret: Log) -> None:
+    loaded = (
+        "SELECT count(*) FROM tallykeeper.fediverse_archived_events AS e WHERE e::text ~ 'secret'"
+    )
+
+    def interrupt(sentence: str) -> None:
+        if sentence.startswith("2 of 2 files"):
+            raise Killed
+
+    with pytest.raises(Killed):
+        archive_replay.replay(secret.engine, store(), say=interrupt)
+    assert scalar(secret.engine, loaded) == 3
+    assert archived(secret.engine).redacted == 2
+    assert scalar(secret.engine, loaded) == 0
+    said: list[str] = []
+    archive_replay.replay(secret.engine, store(), say=said.append)
+    assert said[0] == "going on where an interrupted replay was"
+    assert archive_replay.verify(secret.engine, store()).ok
+
+
+def test_a_replay_of_another_window_begins_anew(log: Log) -> None:
+    archived(log.engine)
+    dropped(log.engine)
+
+    def interrupt(sentence: str) -> None:
+        if sentence.startswith("2 of 2 files"):
+            raise Killed
+
+    with pytest.raises(Killed):
+        archive_replay.replay(log.engine, store(), say=interrupt)
+    said: list[str] = []
+    archive_replay.replay(log.engine, store(), log.start, say=said.append)
+    assert said[0] == "pass 1 of 1"
+    with (
+        runs.alone(log.engine, EVENTS, "replay"),
+        pytest.raises(TallyBusy, match="another process runs its replay"),
+    ):
+        archive_replay.verify(log.engine, store())

@@ -58,7 +58,7 @@ def written(engine: Engine, days: int, events: int, posts: int) -> date:
     for number in range(days):
         stream.of_day(first + timedelta(days=number), events)
         # New ones come every day, and old ones are seen again.
-        stream.most += max(1, posts // days)
+        stream.most += 1
     midnight = datetime.combine(today, datetime.min.time(), UTC)
     add_events(engine, [event for event in stream.events if event.received_at < midnight])
     for number, kind in enumerate(("follow", "unfollow", "follow")):
@@ -86,7 +86,7 @@ def archived_and_dropped(engine: Engine) -> None:
 
 @pytest.mark.parametrize(
     ("days", "events", "posts"),
-    [(45, 8, 40), pytest.param(365, 60, 3_000, marks=pytest.mark.slow)],
+    [(45, 8, 40), pytest.param(365, 60, 400, marks=pytest.mark.slow)],
 )
 def test_a_long_time_is_derived_again_from_both_after_a_kill(
     fediverse: Engine,
