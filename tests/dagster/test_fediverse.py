@@ -18,7 +18,10 @@ from sqlalchemy import Engine, text
 import tallykeeper
 from assets.fediverse.dagster.trend_chart import trend_chart_markdown
 from assets.fediverse.questions.trends import Trend
+from assets.fediverse.storage.archive import EVENTS
 from assets.fediverse.tallies import hashtag_hourly_stats, system
+from tallykeeper.archive import verification
+from tallykeeper.archive.store import open_store
 from tallykeeper.dagster.code_location import assets_of
 from tallykeeper.dagster.partitions import daily, today
 from tallykeeper.database.sql import CLAIM_WRITING
@@ -410,11 +413,14 @@ def test_old_days_of_the_log_are_dropped_but_none_with_unprocessed_events(
     assert scalar(built, "SELECT count(*) FROM fediverse.mastodon_posts WHERE id = '800'") == 1
     assert built.hourly(NAME).failures() == []
     (file,) = tmp_path.rglob("*.parquet")
+    whole = file.read_bytes()
     file.write_bytes(b"PAR1")
     ran = built.run("fediverse_daily")
     assert shown(ran, "stream_archive")["files_faulty"] == 1
     assert ran.failures() == ["due_days_archived of stream_archive"]
     assert shown(ran, "stream_retention")["partitions_dropped"] == 1
+    file.write_bytes(whole)
+    assert verification.verify(built.engine, EVENTS, open_store()).ok
     assert built.audit().failures() == []
 
 
