@@ -249,6 +249,9 @@ def _windowed(
         engine = tally_database.engine()
         span = span_of(partitions, windows)
         if (at := places.places_of(engine, system)) is not None:
+            if (nothing := places.left_out(system, tally, at)) is not None:
+                context.log.warning(str(nothing.description))
+                return
             more = _shape(tally)
             yield places.materialize(context, tally, at, span=span, more=more)
             return
@@ -293,6 +296,9 @@ def _whole(system: System, tally: Tally, extra: Extra | None) -> Callable[..., M
     ) -> Materialized:
         engine = tally_database.engine()
         if (at := places.places_of(engine, system)) is not None:
+            if (nothing := places.left_out(system, tally, at)) is not None:
+                context.log.warning(str(nothing.description))
+                return
             more = _shape(tally)
             yield places.materialize(context, tally, at, rebuild=config.rebuild, more=more)
             return

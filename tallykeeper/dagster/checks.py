@@ -81,7 +81,9 @@ def _matches_source(system: System, tally: Tally, key: dg.AssetKey) -> dg.AssetC
         engine = tally_database.engine()
         alone = key not in context.job_def.asset_layer.selected_asset_keys
         if (at := places.places_of(engine, system)) is not None:
-            return places.matches_source(tally, at, compare_all if alone else _found)
+            return places.left_out(system, tally, at) or places.matches_source(
+                tally, at, compare_all if alone else _found
+            )
         if (nothing := passed_over(engine, system, tally)) is not None:
             return nothing
         if alone:
@@ -107,7 +109,7 @@ def _capture_intact(system: System, tally: Tally, key: dg.AssetKey) -> dg.AssetC
     def capture_intact(tally_database: Database) -> dg.AssetCheckResult:
         engine = tally_database.engine()
         if (at := places.places_of(engine, system)) is not None:
-            return places.capture_intact(tally, at)
+            return places.left_out(system, tally, at) or places.capture_intact(tally, at)
         if (nothing := passed_over(engine, system, tally)) is not None:
             return nothing
         with engine.connect() as connection:
@@ -145,7 +147,7 @@ def _fresh(system: System, tally: Tally, key: dg.AssetKey) -> dg.AssetChecksDefi
     def fresh(tally_database: Database) -> dg.AssetCheckResult:
         engine = tally_database.engine()
         if (at := places.places_of(engine, system)) is not None:
-            return places.fresh(tally, at)
+            return places.left_out(system, tally, at) or places.fresh(tally, at)
         if (nothing := passed_over(engine, system, tally)) is not None:
             return nothing
         status = tallykeeper.status(engine, tally)

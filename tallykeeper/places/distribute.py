@@ -122,7 +122,8 @@ def distribute(
     tallies = kept_of(system, without)
     family = family_of(system)
     places = places_of(coordinator, family)
-    done = install_everywhere(tallies, places)
+    left_out = [tally for tally in system.tallies if tally not in tallies]
+    done = install_everywhere(tallies, places, without=left_out)
     kept = kept_at(tallies, places())
     live_reads.install(coordinator, family, examined.column, examined.tallies, kept)
     return done

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from sqlalchemy import Engine
 
+from tallykeeper.declarations.tally import Tally
 from tallykeeper.places.citus import divided_tables, is_coordinator, places_of
-from tallykeeper.places.columns import columns_at, family_of
+from tallykeeper.places.columns import columns_at, family_of, name_in
 from tallykeeper.places.place import read_places
 from tallykeeper.places.work import Places
+from tallykeeper.select.tally import SelectTally
 from tallykeeper.settings import places_file
 from tallykeeper.system import System
 
@@ -36,6 +38,18 @@ def places_for(engine: Engine, system: System) -> Places:
         return places_of(engine, family)
     places = read_places(path)
     return lambda: places
+
+
+def tallies_at(system: System, places: Places) -> list[Tally]:
+    """The tallies of the system that are kept at the places.
+
+    On a cluster those whose derived tables are distributed; others were left out.
+    """
+    found = [tally for tally in system.tallies if isinstance(tally, SelectTally)]
+    if places_file() is not None:
+        return list(found)
+    names = places()[0].tables
+    return [tally for tally in found if name_in(tally) in names]
 
 
 def column_for(engine: Engine, system: System, tally: str) -> str:

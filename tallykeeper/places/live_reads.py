@@ -144,7 +144,10 @@ def _store_places(connection: Connection, family: Name, column: str, kept: Seque
     type_ = _type_of(connection, directory, column)
     places = list(dict.fromkeys(each.place for each in kept))
     values = _values(connection, family, type_, places)
-    sql.execute(connection, f"DELETE FROM {directory}")
+    names = sorted({each.declared.name for each in kept})
+    connection.execute(
+        text(f"DELETE FROM {directory} WHERE tally = ANY (:names)"), {"names": names}
+    )
     for each in kept:
         connection.execute(
             text(

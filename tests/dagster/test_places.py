@@ -14,6 +14,7 @@ from tallykeeper.dagster import partitions
 from tallykeeper.dagster.assets import SystemAssets, build_assets
 from tallykeeper.dagster.automation.schedules import why_passed_over
 from tallykeeper.dagster.database import Database
+from tallykeeper.dagster.places import left_out
 from tallykeeper.dagster_names import RESOURCE
 from tallykeeper.database.connections import open_engine
 from tallykeeper.places.place import Place
@@ -101,6 +102,19 @@ def test_places_are_in_the_metadata(
     judged = checks(result)
     assert len(judged) == 6
     assert all(each.passed for each in judged.values())
+
+
+def test_a_tally_that_was_left_out_is_passed_over(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = world[2].system
+    hours, top = system.tallies
+    places = [network.place("a", "postgresql:///a", "1", ["hours"])]
+    monkeypatch.delenv("TALLY_PLACES")
+    assert left_out(system, hours, lambda: places) is None
+    outcome = left_out(system, top, lambda: places)
+    assert outcome is not None
+    assert "network.top was left out" in str(outcome.description)
 
 
 def test_the_hourly_run_is_asked_for_where_the_tables_are_elsewhere(

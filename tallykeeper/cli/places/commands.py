@@ -48,7 +48,9 @@ def migrate_(without: Sequence[str], dry_run: bool) -> int:
     for system, found in _divided(open_database()):
         # Refused before any place is changed.
         columns_at(system, found()[0], without)
-        done = install_everywhere(kept_of(system, without), found, dry_run=dry_run)
+        kept = kept_of(system, without)
+        left_out = [tally for tally in system.tallies if tally not in kept]
+        done = install_everywhere(kept, found, without=left_out, dry_run=dry_run)
         failed |= _show_installed(done)
     return FAILED if failed else 0
 
@@ -172,15 +174,13 @@ def _everywhere(
 ) -> int:
     """Do it at each place, and print a line for each; the exit code."""
     from tallykeeper.cli.selection import matching
+    from tallykeeper.places.finding import tallies_at
     from tallykeeper.places.work import everywhere
-    from tallykeeper.select.tally import SelectTally
 
     wanted = {tally for name in names for tally in matching(name)}
     failed = False
     for system, found in _divided(open_database()):
-        kept = [
-            t for t in system.tallies if isinstance(t, SelectTally) and (not names or t in wanted)
-        ]
+        kept = [t for t in system.tallies if t in wanted] if names else tallies_at(system, found)
         for done in everywhere(kept, found, work):
             right = done.error is None and is_right(done.result)
             failed |= not right

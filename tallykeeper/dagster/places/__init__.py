@@ -19,7 +19,7 @@ from tallykeeper import Refreshed, Status, System, Tally, Verification
 from tallykeeper.dagster.materialization import own_partitions, report
 from tallykeeper.dagster.metadata import materializations
 from tallykeeper.operations.partition_windows import Span
-from tallykeeper.places.finding import is_divided, places_for
+from tallykeeper.places.finding import is_divided, places_for, tallies_at
 from tallykeeper.places.work import Done, Places, everywhere
 from tallykeeper.settings import fresh_seconds
 
@@ -32,6 +32,14 @@ _Judge = Callable[[Any], str]
 def places_of(engine: Engine, system: System) -> Places | None:
     """What finds the places of the system; None where all of its rows are in the database."""
     return places_for(engine, system) if is_divided(engine, system) else None
+
+
+def left_out(system: System, tally: Tally, places: Places) -> dg.AssetCheckResult | None:
+    """The outcome of a check of a tally that is not kept at the places; None where it is."""
+    if tally in tallies_at(system, places):
+        return None
+    said = f"Nothing was compared: {tally.name} was left out when the others were distributed."
+    return dg.AssetCheckResult(passed=True, description=said)
 
 
 def materialize(
