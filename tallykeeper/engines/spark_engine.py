@@ -18,6 +18,8 @@ from tallykeeper.engines.translation.refusal import Refused
 from tallykeeper.extras import require
 
 LOCAL = "local[*]"
+# The modules of its errors.
+_OF_SPARK = ("pyspark", "py4j", "grpc")
 # What can be set in a session of anybody's.
 _OF_SESSIONS = {
     "spark.sql.session.timeZone": "UTC",
@@ -52,7 +54,7 @@ def run(statement: str, tables: Mapping[str, Path], result: Path) -> list[Path]:
                 session.read.parquet(path.as_uri()).createOrReplaceTempView(name)
             session.sql(statement).write.parquet(written.as_uri())
         except Exception as error:
-            if not type(error).__module__.startswith(("pyspark", "py4j")):
+            if not type(error).__module__.startswith(_OF_SPARK):
                 raise
             raise Refused(f"Spark could not run it: {str(error).splitlines()[0]}") from error
         finally:
@@ -79,15 +81,19 @@ def _session() -> Iterator[Any]:
             builder = builder.config("spark.ui.showConsoleProgress", "false")
             for name, value in ({} if address else _HERE).items():
                 builder = builder.config(name, value)
+            is_ours = SparkSession.getActiveSession() is None
             try:
                 session = builder.getOrCreate()
             except Exception as error:
-                if not type(error).__module__.startswith(("pyspark", "py4j")):
+                if not type(error).__module__.startswith(_OF_SPARK):
                     raise
                 raise Refused(
                     f"Spark could not be started ({str(error).splitlines()[0]}); it needs Java 17"
                 ) from error
-            session.sparkContext.setLogLevel("OFF")
+            if is_ours:
+                session.sparkContext.setLogLevel("OFF")
+            # With settings and views of its own, beside whatever else this process does in Spark.
+            session = session.newSession()
         for name, value in _OF_SESSIONS.items():
             session.conf.set(name, value)
         yield session

@@ -174,6 +174,10 @@ class Selects:
             lambda: f"cardinality({a}.{one('l', 'li')})",
             lambda: f"{one('lower', 'upper', 'length')}({a}.{t})",
             lambda: f"jsonb_typeof({a}.j)",
+            # Not null of nulls, as of a row that an outer join did not find.
+            lambda: f"concat({a}.t, 'x')",
+            lambda: f"num_nulls({a}.i, {a}.t, {a}.m)",
+            lambda: f"coalesce({a}.m, {a}.n, 0.125)",
         ]
         return one(*choices)()
 

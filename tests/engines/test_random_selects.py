@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import Counter
 from importlib.util import find_spec
@@ -20,6 +21,7 @@ from tests.engines.random_selects import TABLES, Selects, fill
 from tests.integration.support import execute
 
 pytest.importorskip("duckdb")
+LONG = bool(os.environ.get("TALLY_TEST_LONG"))
 needs_spark = pytest.mark.skipif(
     find_spec("pyspark") is None or shutil.which("java") is None,
     reason="PySpark (`make spark`) or Java is not installed",
@@ -75,19 +77,16 @@ def _compared(engine: Engine, connection: Connection, name: str) -> str:
     return "equal"
 
 
-def test_random_selects_are_equal_in_duckdb_or_refused(engine: Engine) -> None:
-    ended = fuzz(engine, "duckdb", 60)
-    assert ended["equal"] > 20, ended
-
-
 @pytest.mark.slow
-def test_many_random_selects_are_equal_in_duckdb_or_refused(engine: Engine) -> None:
-    ended = fuzz(engine, "duckdb", 1_500)
-    assert ended["equal"] > 600, ended
+def test_random_selects_are_equal_in_duckdb_or_refused(engine: Engine) -> None:
+    number = 1_500 if LONG else 60
+    ended = fuzz(engine, "duckdb", number)
+    assert ended["equal"] > number // 3, ended
 
 
 @pytest.mark.slow
 @needs_spark
 def test_random_selects_are_equal_in_spark_or_refused(engine: Engine) -> None:
-    ended = fuzz(engine, "spark", 100)
-    assert ended["equal"] > 35, ended
+    number = 150 if LONG else 10
+    ended = fuzz(engine, "spark", number)
+    assert ended["equal"] > number // 4, ended

@@ -13,7 +13,7 @@ from tallykeeper.engines.audit import RESULT, compute, engine_of
 from tallykeeper.engines.translation.refusal import Refused
 from tallykeeper.engines.translation.translate import translate
 from tallykeeper.settings import project_root
-from tests.engines.test_random_selects import DIFFERENT, needs_spark
+from tests.engines.test_random_selects import DIFFERENT, LONG, needs_spark
 from tests.engines.translations import PAGE, make_tables, page, selects, view_of
 
 pytest.importorskip("duckdb")
@@ -27,6 +27,7 @@ def test_the_page_is_what_the_translation_does(engine: Engine) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not LONG, reason="takes minutes: `make test-slow` runs it")
 @pytest.mark.parametrize("name", ["duckdb", pytest.param("spark", marks=needs_spark)])
 def test_what_is_translated_is_equal(engine: Engine, name: str) -> None:
     make_tables(engine)
