@@ -92,9 +92,8 @@ SUBMISSION_COUNTS = Oracle(
     ),
     derived="classroom.submission_counts",
     truth=SUBMISSIONS,
-    pending=f"SELECT submission_id FROM {LOG.format('submission_counts')}"
-    " WHERE submission_id IS NOT NULL",
-    engine_pending="tallykeeper.classroom_submission_counts_pending_keys",
+    pending=f"""SELECT coalesce("1.id", "2.submission_id") AS submission_id
+FROM {LOG.format("submission_counts")}""",
 )
 
 ASSIGNMENT_COUNTS = Oracle(
@@ -107,8 +106,8 @@ SELECT a.id AS assignment_id, count(s.id) AS total_submissions,
        max(s.date_created) AS date_last_submission
 FROM classroom.assignments AS a LEFT JOIN classroom.submissions AS s ON s.assignment_id = a.id
 GROUP BY 1""",
-    pending=f"SELECT assignment_id FROM {LOG.format('assignment_counts')}",
-    engine_pending="tallykeeper.classroom_assignment_counts_pending_keys",
+    pending=f"""SELECT coalesce("1.id", "2.assignment_id") AS assignment_id
+FROM {LOG.format("assignment_counts")}""",
 )
 
 # A group is pending if the log has it, or an assignment that is in it now.
@@ -124,11 +123,10 @@ FROM classroom.assignment_groups AS g
 LEFT JOIN classroom.assignment_group_memberships AS m ON m.assignment_group_id = g.id
 LEFT JOIN classroom.submissions AS s ON s.assignment_id = m.assignment_id GROUP BY 1""",
     pending=f"""
-SELECT assignment_group_id FROM {LOG.format("assignment_group_counts")}
-WHERE assignment_group_id IS NOT NULL
+SELECT coalesce("1.id", "2.assignment_group_id") AS assignment_group_id
+FROM {LOG.format("assignment_group_counts")}
 UNION SELECT m.assignment_group_id FROM classroom.assignment_group_memberships AS m
-JOIN {LOG.format("assignment_group_counts")} AS l ON l.assignment_id = m.assignment_id""",
-    engine_pending="tallykeeper.classroom_assignment_group_counts_pending_keys",
+JOIN {LOG.format("assignment_group_counts")} AS l ON l."3.assignment_id" = m.assignment_id""",
 )
 
 COURSE_COUNTS = Oracle(
@@ -158,8 +156,8 @@ CROSS JOIN LATERAL (SELECT count(*) AS n, max(date_created) AS last
                     FROM classroom.submissions WHERE course_id = c.id) AS s
 CROSS JOIN LATERAL (SELECT count(*) AS n, max(date_created) AS last
                     FROM classroom.assignments WHERE course_id = c.id) AS a""",
-    pending=f"SELECT course_id FROM {LOG.format('course_counts')}",
-    engine_pending="tallykeeper.classroom_course_counts_pending_keys",
+    pending=f"""SELECT coalesce("1.id", "2.course_id", "3.course_id", "4.course_id", "5.course_id")
+AS course_id FROM {LOG.format("course_counts")}""",
 )
 
 # A user is pending if the log has the user, or a course in which the user has a role now.
@@ -188,10 +186,10 @@ SELECT u.id AS user_id,
    AS e WHERE e.subject_id = u.id AND e.is_edit) AS last_edited
 FROM classroom.users AS u""",
     pending=f"""
-SELECT user_id FROM {LOG.format("user_counts")} WHERE user_id IS NOT NULL
-UNION SELECT r.user_id FROM classroom.roles AS r
-JOIN {LOG.format("user_counts")} AS l ON l.course_id = r.course_id""",
-    engine_pending="tallykeeper.classroom_user_counts_pending_keys",
+SELECT coalesce("1.id", "2.user_id", "5.user_id", "6.user_id", "7.user_id", "8.subject_id")
+AS user_id FROM {LOG.format("user_counts")}
+UNION SELECT r.user_id FROM classroom.roles AS r JOIN {LOG.format("user_counts")} AS l
+ON coalesce(l."3.course_id", l."4.course_id") = r.course_id""",
 )
 
 USER_TIME_SPENT = Oracle(

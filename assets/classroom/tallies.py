@@ -2,17 +2,15 @@
 
 Each table of counts has one row for each entity that there is, zeros included, so that nobody has
 to make a row first; what is deleted has none. What counts as a run, an edit, an attempt or an error
-stands in `events.py`, how long things took in `gaps.py`; all formulas, with examples, in
-`docs/reference/classroom-definitions.md`. Invariants: an entity's row is found and
-computed by indexes on that entity alone, so that a change costs what it concerns, however long the
-log.
+stands in `events.py`, how long things took in `gaps.py`, the SELECTs of the others in
+`aggregates.py`; all formulas, with examples, in `docs/reference/classroom-definitions.md`.
+Invariants: an entity's row is found and computed by indexes on that entity alone, so that a change
+costs what it concerns, however long the log.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -20,106 +18,56 @@ from sqlalchemy import (
     Connection,
     Integer,
     Label,
-    Select,
-    case,
     cast,
     func,
     select,
 )
 
 from assets.classroom import tables
-from assets.classroom.counting import events
-from assets.classroom.counting.aggregates import (
-    assignments_of,
-    courses_of,
-    groups_of,
-    groups_with,
-    users_in,
-    users_of,
-)
-from assets.classroom.counting.gaps import PERCENTILES, totals_of
+from assets.classroom.counting import aggregates, events
+from assets.classroom.counting.gaps import PERCENTILES, totals
 from assets.classroom.counting.lookups import USER_TIME, create_lookups, lookup_of
-from assets.classroom.settings import idle_seconds
-from tallykeeper import (
-    Capture,
-    KeyFilter,
-    RecomputedTally,
-    SelectTally,
-    System,
-)
+from assets.classroom.settings import DEFAULT_IDLE_SECONDS, idle_seconds
+from tallykeeper import SelectTally, System
 from tallykeeper.declarations.combining import ATTRIBUTE, MAX, SUM, Membership
 from tallykeeper.system import Access
 
 log, roles, submissions = tables.submission_log, tables.roles, tables.submissions
 
 
+# What was kept by hand with the threshold that is the default.
+_SUBMISSIONS_FORMERLY = {DEFAULT_IDLE_SECONDS: ["d4629b69847f83fd"]}
 _in_groups = {
     "assignment_group_id": Membership(tables.assignment_group_memberships, "assignment_id")
 }
 
 
-def _of(entity: str, column: str) -> Callable[[Any], dict[str, Any]]:
-    """The key of a row that carries it: its `column` is the derived table's `entity`."""
-    return lambda row: {entity: row[column]}
-
-
 # Submissions.
 
 
-def submission_counts_with(idle_seconds: int) -> RecomputedTally:
+def submission_counts_with(idle_seconds: int) -> SelectTally:
     """The tally of submissions where a gap counts as time spent for at most so many seconds."""
-
-    def aggregate(scope: KeyFilter) -> Select[Any]:
-        totals = totals_of(scope, 1000 * idle_seconds)
-        figures = (c for c in totals.c if c.key != "submission_id")
-        return (
-            select(
-                submissions.c.id.label("submission_id"),
-                submissions.c.assignment_id,
-                submissions.c.course_id,
-                submissions.c.user_id,
-                *(func.coalesce(c, 0).label(c.key) for c in figures),
-            )
-            .select_from(submissions.outerjoin(totals, totals.c.submission_id == submissions.c.id))
-            .where(*scope(submission_id=submissions.c.id))
-        )
-
-    return RecomputedTally(
-        system="classroom",
+    figures = totals(1000 * idle_seconds)
+    stored = tables.submission_counts.c
+    named = [c for c in figures.c if c.key != "submission_id"]
+    summed = [c.key for c in named if c.key not in PERCENTILES]
+    return SelectTally(
+        "classroom.submission_counts",
+        select=select(
+            submissions.c.id.label("submission_id"),
+            submissions.c.assignment_id,
+            submissions.c.course_id,
+            submissions.c.user_id,
+            *(cast(func.coalesce(c, 0), stored[c.key].type).label(c.key) for c in named),
+        ).select_from(submissions.outerjoin(figures, figures.c.submission_id == submissions.c.id)),
         table=tables.submission_counts,
         key=["submission_id"],
-        measures=[
-            "assignment_id",
-            "course_id",
-            "user_id",
-            *events.happened(log.c),
-            "edit_gaps",
-            "edit_ms",
-            "edit_ms_squared",
-            *PERCENTILES,
-            "attempt_gaps",
-            "attempt_ms",
-            "time_spent_ms",
-            # The last, so that views which are there already can be replaced in place.
-            "before_edit_gaps",
-            "before_edit_ms",
-            "before_attempt_gaps",
-            "before_attempt_ms",
-        ],
         combine={
             **dict.fromkeys(("assignment_id", "course_id", "user_id"), ATTRIBUTE),
-            **dict.fromkeys(events.happened(log.c), SUM),
-            **dict.fromkeys(("edit_gaps", "edit_ms", "edit_ms_squared"), SUM),
-            **dict.fromkeys(("attempt_gaps", "attempt_ms", "time_spent_ms"), SUM),
-            **dict.fromkeys(("before_edit_gaps", "before_edit_ms"), SUM),
-            **dict.fromkeys(("before_attempt_gaps", "before_attempt_ms"), SUM),
+            **dict.fromkeys(summed, SUM),
         },
         memberships=_in_groups,
-        captures=[
-            Capture(submissions, key=_of("submission_id", "id")),
-            Capture(log, key=_of("submission_id", "submission_id")),
-        ],
-        aggregate=aggregate,
+        formerly=_SUBMISSIONS_FORMERLY.get(idle_seconds, ()),
     )
 
 
@@ -129,110 +77,56 @@ submission_counts = submission_counts_with(idle_seconds())
 # Assignments and their groups.
 
 
-assignment_counts = RecomputedTally(
-    system="classroom",
+assignment_counts = SelectTally(
+    "classroom.assignment_counts",
+    select=aggregates.assignments(),
     table=tables.assignment_counts,
     key=["assignment_id"],
-    measures=["total_submissions", "date_last_submission"],
     combine={"total_submissions": SUM, "date_last_submission": MAX},
     memberships=_in_groups,
-    captures=[
-        Capture(tables.assignments, key=_of("assignment_id", "id")),
-        Capture(submissions, key=_of("assignment_id", "assignment_id")),
-    ],
-    aggregate=assignments_of,
+    formerly=["0c0591286dba7551"],
 )
 
-assignment_group_counts = RecomputedTally(
-    system="classroom",
+assignment_group_counts = SelectTally(
+    "classroom.assignment_group_counts",
+    select=aggregates.groups(),
     table=tables.assignment_group_counts,
     key=["assignment_group_id"],
-    measures=["total_assignments", "total_submissions"],
-    captures=[
-        Capture(tables.assignment_groups, key=_of("assignment_group_id", "id")),
-        Capture(
-            tables.assignment_group_memberships,
-            key=_of("assignment_group_id", "assignment_group_id"),
-        ),
-        Capture(submissions, entity=_of("assignment_id", "assignment_id"), keys=groups_with),
-    ],
-    aggregate=groups_of,
+    formerly=["322e889a349b8a3f"],
 )
 
 
 # Courses.
 
 
-course_counts = RecomputedTally(
-    system="classroom",
+course_counts = SelectTally(
+    "classroom.course_counts",
+    select=aggregates.courses(),
     table=tables.course_counts,
     key=["course_id"],
-    measures=[
-        "total_submissions",
-        "total_assignments",
-        "total_assignment_groups",
-        "total_users",
-        "total_students",
-        "total_instructors",
-        "date_last_user",
-        "date_last_submission",
-        "date_last_assignment",
-    ],
     # A user may be in several courses.
     combine={
         **dict.fromkeys(("total_submissions", "total_assignments", "total_assignment_groups"), SUM),
         **dict.fromkeys(("date_last_user", "date_last_submission", "date_last_assignment"), MAX),
     },
-    captures=[
-        Capture(tables.courses, key=_of("course_id", "id")),
-        *(
-            Capture(source, key=_of("course_id", "course_id"))
-            for source in (roles, tables.assignments, tables.assignment_groups, submissions)
-        ),
-    ],
-    aggregate=courses_of,
+    formerly=["097f3eabd39adce1"],
 )
 
 
 # Users.
 
 
-def _whoever_edited(event: Any) -> dict[str, Any]:
-    """The subject of an edit; nobody for other events, which tell nothing of when one edited."""
-    return {"user_id": case((events.is_edit(event), event.subject_id))}
-
-
-user_counts = RecomputedTally(
-    system="classroom",
+user_counts = SelectTally(
+    "classroom.user_counts",
+    select=aggregates.users(),
     table=tables.user_counts,
     key=["user_id"],
-    measures=[
-        "total_courses_in",
-        "total_assignments",
-        "total_assignment_groups",
-        "total_submissions",
-        "total_reports",
-        "last_logged_in",
-        "last_edited",
-    ],
     # Several users may be in one course.
     combine={
         **dict.fromkeys(("total_submissions", "total_reports"), SUM),
         **dict.fromkeys(("last_logged_in", "last_edited"), MAX),
     },
-    captures=[
-        Capture(tables.users, key=_of("user_id", "id")),
-        *(
-            Capture(source, key=_of("user_id", "user_id"))
-            for source in (roles, submissions, tables.reports, tables.login_events)
-        ),
-        Capture(log, key=_whoever_edited),
-        *(
-            Capture(source, entity=_of("course_id", "course_id"), keys=users_in)
-            for source in (tables.assignments, tables.assignment_groups)
-        ),
-    ],
-    aggregate=users_of,
+    formerly=["5869aa3e9d28dd36"],
 )
 
 # Apart from `user_counts`, because it is a sum over a derived table, which costs no more than the

@@ -440,6 +440,14 @@ def installed(connection: Connection, tally: Tally) -> Installed | None:
     return Installed(row.declaration_hash, row.capture_hash, tuple(row.stale), row.shows_record)
 
 
+def declared(connection: Connection, tally: Tally) -> str | None:
+    """The hash of the declaration that is installed; None where none is."""
+    columns = tally_state.c
+    read = select(columns.declaration_hash).where(columns.tally == tally.name)
+    found: str | None = connection.scalar(read)
+    return found
+
+
 def bound(connection: Connection, tallies: Sequence[Tally]) -> list[Tally]:
     """Those of the tallies of which all is known, which of a SELECT the database says."""
     if not is_there(connection, select_plans):

@@ -311,11 +311,15 @@ class Keys(KeyFilter):
 
 
 @dataclass(frozen=True)
-class PendingFunctions:
-    """The functions of a derived table's pending changes: its groups, and their rows as of now."""
+class PendingRows:
+    """Relations of a derived table's pending changes: its groups, and their rows as of now.
+
+    `shared` are common table expressions that both read.
+    """
 
     groups: str
     rows: str
+    shared: tuple[str, ...] = ()
 
 
 class Tally(ABC):
@@ -343,8 +347,8 @@ class Tally(ABC):
     """Whether the derived table is known to be no partitioned one."""
     may_count_derived = False
     """Whether its sources may be derived tables."""
-    pending_functions: PendingFunctions | None = None
-    """What a tally that counts its derived table reads of its pending changes; None: none may."""
+    may_be_counted = False
+    """Whether other tallies may count its derived table."""
 
     select_class: ClassVar[type[Tally] | None] = None
     """What `Tally("shop.revenue_daily", select=...)` makes; the class of it says so itself."""
@@ -564,6 +568,10 @@ class Tally(ABC):
         # By name: a SELECT is not given the tables, and may have found others of the same name.
         names = {sql.name_of(source) for source in self.sources}
         return tuple(t for t in self.siblings if t is not self and sql.name_of(t.table) in names)
+
+    def pending_rows(self) -> PendingRows:
+        """What a tally that counts its derived table reads of its pending changes."""
+        raise NotImplementedError
 
     def live_sources(self) -> Select[Any]:
         """What the derived table must hold as of the last commit, pending changes upstream too."""

@@ -191,6 +191,9 @@ def _run(connection: Connection, step: _Step, keeper: Tally | None) -> None:
     triggers.drop_calling(connection, sql.name_of(keeper.table), own)
     for statement in step.statements:
         sql.execute(connection, statement)
+    if not state.bound(connection, [keeper]):
+        # A SELECT in place of what was done by hand: it is installed once it is compiled.
+        return
     change_log.retype(connection, keeper, column.name)
     reading = [_live_view(connection, t) for t in keeper.siblings if keeper in t.upstream]
     wanted = _live_view(connection, keeper)
@@ -200,8 +203,8 @@ def _run(connection: Connection, step: _Step, keeper: Tally | None) -> None:
 
 def _require_rebuild(connection: Connection, keeper: Tally) -> None:
     """Mark the tally stale whose declaration had the column before: somebody dropped it."""
-    known = state.installed(connection, keeper)
-    if known is not None and known.declaration_hash == keeper.declaration_hash():
+    known = state.declared(connection, keeper)
+    if known is not None and keeper.continues(known):
         state.mark_stale(connection, keeper, COLUMN_MISSING)
 
 

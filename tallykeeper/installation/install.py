@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Table, select, text
 from tallykeeper.capture import (
     change_log,
     derived_triggers,
+    former_logs,
     trigger_bodies,
     trigger_names,
     triggers,
@@ -278,6 +279,7 @@ def _install_tally(
     )
     log_is_there = tally.log_name not in wanted.missing
     log_differs = not log_is_there or not change_log.fits(connection, tally)
+    former = former_logs.read(connection, tally) if log_is_there and log_differs else None
     if not log_is_there:
         change_log.create(connection, tally)
     if isinstance(tally, SelectTally):
@@ -290,26 +292,33 @@ def _install_tally(
         alter_log=log_is_there and log_differs,
         afterwards=afterwards,
     )
-    if wanted.present is None:
-        reason = NEVER_BUILT
-    elif fresh_declaration:
-        reason = state.DECLARATION_CHANGED
-    elif log_differs or wanted.log_replaced:
-        reason = state.LOG_DIFFERED
-    elif wanted.states_differ:
-        reason = state.STATE_MISSING
-    elif tally.live_name in wanted.missing:
-        # A derived table cannot be dropped without its view: it may be another table by now.
-        reason = state.VIEW_MISSING
-    elif wanted.misread:
-        reason = state.VIEW_MISREAD
-    else:
-        reason = ""
+    if log_is_there and log_differs:
+        is_carried = former is not None and former_logs.carry_over(connection, former)
+        log_differs = fresh_declaration or not is_carried
+    reason = _why_stale(wanted, fresh_declaration, log_differs)
     if reason:
         state.mark_stale(connection, tally, reason)
     identities.record(connection, [tally.log_name])
     state.record_installed(connection, tally, wanted.declaration_hash, wanted.capture_hash)
     return f"installed {tally.name}" + (f" ({reason})" if reason else "")
+
+
+def _why_stale(wanted: _Wanted, fresh_declaration: bool, log_differs: bool) -> str:
+    """Why the tally has to be built anew; empty where it has not."""
+    if wanted.present is None:
+        return NEVER_BUILT
+    if fresh_declaration:
+        return state.DECLARATION_CHANGED
+    if log_differs or wanted.log_replaced:
+        return state.LOG_DIFFERED
+    if wanted.states_differ:
+        return state.STATE_MISSING
+    if wanted.tally.live_name in wanted.missing:
+        # A derived table cannot be dropped without its view: it may be another table by now.
+        return state.VIEW_MISSING
+    # What was declared by hand had another view.
+    as_declared = wanted.present.declaration_hash == wanted.declaration_hash
+    return state.VIEW_MISREAD if wanted.misread and as_declared else ""
 
 
 def drop_trigger_function(connection: Connection, function: str) -> None:
@@ -334,6 +343,7 @@ def _drop_outgrown(connection: Connection, tally: Tally) -> None:
     It would write into a log that has other columns now. Where other tallies have the source, its
     functions are theirs, and are written anew for them.
     """
+    former_logs.drop_functions(connection, tally)
     for source, functions in trigger_names.of_former_sources(connection, tally).items():
         for function in functions:
             drop_trigger_function(connection, function)

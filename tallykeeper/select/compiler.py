@@ -26,6 +26,7 @@ from tallykeeper.select.algebra.relations import (
 )
 from tallykeeper.select.algebra.translation import Translation
 from tallykeeper.select.plan import (
+    AskedSource,
     CapturedColumn,
     CapturedSource,
     Column,
@@ -36,7 +37,7 @@ from tallykeeper.select.plan import (
 from tallykeeper.select.plan import Node as PlannedNode
 from tallykeeper.select.resolve import Resolved, Source
 from tallykeeper.select.statements import derived
-from tallykeeper.select.statements.asked import asked, logged_as, matters
+from tallykeeper.select.statements.asked import asked, logged_as
 from tallykeeper.select.statements.containment import column_of_elements
 from tallykeeper.select.statements.row_conditions import condition_of
 from tallykeeper.select.statements.steps import (
@@ -284,7 +285,11 @@ class _Compiler:
             lookups=self._lookups(bag, nodes, numbers, images),
             from_states=from_states,
             losses=derived.losses(bag, columns, images, key),
-            asked=matters(places) if _can_be_asked(key, columns) else "",
+            asked=tuple(
+                AskedSource(part, tuple(found), tuple(found.values()))
+                for part, found in places.items()
+                if _can_be_asked(key, columns)
+            ),
         )
         if len(statement(made_plan, numbers.values())) > LONGEST:
             return self._whole(columns, "its statements would be too long to be planned")

@@ -166,6 +166,19 @@ class Lookup:
 
 
 @dataclass(frozen=True)
+class AskedSource:
+    """What of a source's pending changes matters where single keys are asked for.
+
+    Where the change log has, in each of `columns`, a value of the column of the key in the same
+    place of `places`. Names are quoted as SQL wants them.
+    """
+
+    part: int
+    columns: tuple[str, ...]
+    places: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Windowed:
     """The SELECT, to be asked for the rows of some windows of `column` alone.
 
@@ -219,8 +232,8 @@ class Plan:
     `lookups` by which columns the statement finds rows of sources. `from_states` is a SELECT of the
     rows from the states alone, where they are enough. `windowed` is how the SELECT is asked for
     single windows. `losses` returns the keys of all groups that pending changes concern, even where
-    they alter nothing; it is empty where a row is not a group each. `asked` is a condition on rows
-    of the change log: they may matter to the keys that are asked for; empty where none can be.
+    they alter nothing; it is empty where a row is not a group each. `asked` are all captured
+    sources, with what of them matters to single keys; empty where these cannot be asked for.
     """
 
     columns: tuple[Column, ...]
@@ -237,7 +250,7 @@ class Plan:
     from_states: str = ""
     windowed: tuple[Windowed, ...] = ()
     losses: Text = ()
-    asked: str = ""
+    asked: tuple[AskedSource, ...] = ()
     version: int = VERSION
 
 

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tallykeeper.select.plan import (
+    AskedSource,
     CapturedColumn,
     CapturedSource,
     Column,
@@ -53,6 +54,7 @@ def from_json(document: Mapping[str, Any]) -> Plan:
             "summed": _summed(document["summed"]),
             "reasons": tuple(document["reasons"]),
             "lookups": tuple(_lookup(each) for each in document.get("lookups", ())),
+            "asked": tuple(_asked(each) for each in document.get("asked", ())),
             "windowed": tuple(Windowed(**each) for each in document.get("windowed", ())),
         }
     )
@@ -95,6 +97,10 @@ def _summed(found: Mapping[str, Any] | None) -> Summed | None:
 def _lookup(found: Mapping[str, Any]) -> Lookup:
     columns, parts = tuple(found["columns"]), frozenset(found["asked_by"])
     return Lookup(found["schema"], found["table"], columns, parts, found.get("is_held", False))
+
+
+def _asked(found: Mapping[str, Any]) -> AskedSource:
+    return AskedSource(found["part"], tuple(found["columns"]), tuple(found["places"]))
 
 
 def _steps(found: Sequence[Mapping[str, Any]]) -> tuple[Step, ...]:

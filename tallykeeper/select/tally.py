@@ -53,6 +53,7 @@ from tallykeeper.declarations.tally import (
     Everything,
     KeyFilter,
     Keys,
+    PendingRows,
     Tally,
     TimeKey,
 )
@@ -104,6 +105,7 @@ class SelectTally(Tally):
 
     kind = "select"
     may_count_derived = True
+    may_be_counted = True
 
     def __init__(
         self,
@@ -256,6 +258,8 @@ class SelectTally(Tally):
         )
 
     def bind(self, connection: Connection) -> None:
+        for upstream in self.upstream:
+            upstream.bind(connection)
         columns = select_plans.c
         read = select(columns.digest, columns.declaration_hash).where(columns.tally == self.name)
         try:
@@ -512,17 +516,29 @@ class SelectTally(Tally):
         assert self.summed is not None
         parts = []
         for upstream in self.upstream:
-            pending = upstream.pending_functions
-            assert pending is not None
-            keys = f"SELECT FROM {pending.groups}() AS k"
+            pending = upstream.pending_rows()
+            keys = f"SELECT FROM {pending.groups} AS k"
             going = (
                 f"(SELECT * FROM {sql.name_of(upstream.table)} AS d"
                 f" WHERE EXISTS ({keys} WHERE {upstream.matches('k', 'd', upstream.group)}))"
             )
+            shared = f"WITH {', '.join(pending.shared)} " if pending.shared else ""
             for each in self.summed.of(upstream.table):
-                parts.append(self.summed.added(each, f"{pending.rows}()", 1))
-                parts.append(self.summed.added(each, going, -1))
+                coming = self.summed.added(each, pending.rows, 1)
+                changes = f"{coming} UNION ALL {self.summed.added(each, going, -1)}"
+                parts.append(f"({shared}{changes})")
         return "".join(f"  UNION ALL {part}\n" for part in parts)
+
+    def pending_rows(self) -> PendingRows:
+        free = f"NOT {quarantine.is_held(self, 'c')}"
+        changes = (
+            f"tally_changes AS MATERIALIZED (SELECT * FROM {self.changes_function}() AS c"
+            f" WHERE {free})"
+        )
+        group = sql.columns(self.group)
+        groups = f"(SELECT {group} FROM tally_changes UNION {quarantine.keys(self)})"
+        rows = f"{self._changed_rows('tally_changes')}\nUNION ALL {self._held('true', 'true')}"
+        return PendingRows(groups, f"({rows})", (changes,))
 
     def consume_at_once(self) -> str | None:
         return self.summed.sums.consume_at_once() if self.summed is not None else None
@@ -574,7 +590,7 @@ class SelectTally(Tally):
         if self.has_lookup:
             functions += [
                 changes_function.create_raw(asked, self.log_name, self.plan, "asked"),
-                self._create_lookup(),
+                self.create_lookup(self.lookup_function),
             ]
         return functions
 
@@ -600,21 +616,32 @@ class SelectTally(Tally):
         )
         return f"{self.lookup_function}({', '.join(arrays)})"
 
-    def _create_lookup(self) -> str:
-        """CREATE FUNCTION for the live rows of single keys, at the cost of what concerns them."""
+    def create_lookup(self, name: str, arguments: Sequence[str] = ()) -> str:
+        """CREATE FUNCTION for the live rows of single keys, at the cost of what concerns them.
+
+        `arguments` are names of the arrays, one for each column of the key; by default none.
+        """
         types = changes_function.key_types(self.plan)
         arrays = [f"${place}" for place, _ in enumerate(types, 1)]
-        keys = " AND ".join(
-            f"{{0}}.{sql.quote(n)} = ANY ({a})" for n, a in zip(self.key, arrays, strict=True)
+        given = ", ".join(arrays)
+        asked = f"(SELECT DISTINCT * FROM unnest({given}) AS k ({sql.columns(self.key)}))"
+
+        def mine(alias: str) -> str:
+            """A condition: a row has one of the keys."""
+            each = [
+                f"{alias}.{sql.quote(n)} = ANY ({a})" for n, a in zip(self.key, arrays, strict=True)
+            ]
+            if len(each) > 1:
+                same = self.matches("k", alias, self.key)
+                each.append(f"EXISTS (SELECT FROM {asked} AS k WHERE {same})")
+            return " AND ".join(each)
+
+        stored, found = (
+            ", ".join(f"{alias}.{sql.quote(n)}::{self.type_of(n)}" for n in self.columns)
+            for alias in "df"
         )
-        pairs = f"unnest({', '.join(arrays)}) AS k ({sql.columns(self.key)})"
-        asked = f"(SELECT DISTINCT {sql.columns(self.key, 'k')} FROM {pairs})"
-        same = self.matches("c", "d", self.group)
-        stored = ", ".join(f"d.{sql.quote(n)}::{self.type_of(n)}" for n in self.columns)
-        found = ", ".join(f"f.{sql.quote(n)}::{self.type_of(n)}" for n in self.columns)
-        mine = f"EXISTS (SELECT FROM {asked} AS k WHERE {{0}})"
         changed = (
-            f"SELECT * FROM {self.asked_function}({', '.join(arrays)}) AS c"
+            f"SELECT * FROM {self.asked_function}({given}) AS c"
             f" WHERE {self._may_alter('c')} AND NOT {quarantine.is_held(self, 'c')}"
         )
         expected = self.rows(Keys(self, asked))
@@ -626,12 +653,11 @@ BEGIN
   ) THEN
     BEGIN
       RETURN QUERY WITH tally_changes AS MATERIALIZED ({changed})
-        SELECT {stored} FROM {sql.name_of(self.table)} AS d WHERE {keys.format("d")}
-          AND {mine.format(self.matches("k", "d", self.key))}
-          AND NOT EXISTS (SELECT FROM tally_changes AS c WHERE {same})
+        SELECT {stored} FROM {sql.name_of(self.table)} AS d WHERE {mine("d")}
+          AND NOT EXISTS (SELECT FROM tally_changes AS c WHERE {self.matches("c", "d", self.group)})
         UNION ALL SELECT {found} FROM (
 {self._changed_rows("tally_changes")}
-) AS f WHERE {mine.format(self.matches("k", "f", self.key))};
+) AS f WHERE {mine("f")};
       IF {quarantine.any_held(self)} THEN
         RETURN QUERY SELECT {found} FROM (
 {expected}
@@ -647,8 +673,17 @@ BEGIN
 ) AS f WHERE {sql.unbroken(self.sources)};
 END"""
         returns = ", ".join(f"{sql.quote(n)} {self.type_of(n)}" for n in self.columns)
-        arguments = ", ".join(f"{type_}[]" for type_ in types)
-        return sql.stable_function(self.lookup_function, returns, body, arguments, "plpgsql")
+        return sql.create_function(
+            name,
+            f"TABLE ({returns})",
+            body,
+            arguments=", ".join(
+                f"{argument} {type_}[]".strip()
+                for argument, type_ in itertools.zip_longest(arguments, types, fillvalue="")
+            ),
+            attributes="STABLE SECURITY DEFINER",
+            settings={"timezone": "'UTC'", "jit": "off", "row_security": "off"},
+        )
 
     def queries(self) -> list[str]:
         builds = [node.build for node in self.plan.nodes]
@@ -825,11 +860,21 @@ END"""
                 f"{self.name}: it is to have a window for each {self._windows}, but none of its key"
                 f" ({', '.join(self.key)}) is plainly a time; name the column by `window`"
             )
+        self._check_upstream()
+
+    def _check_upstream(self) -> None:
         if self.upstream and self.plan.summed is None:
             raise DeclarationError(
                 f"{self.name} counts {self.upstream[0].name}; a derived table can be counted only"
                 " by a SELECT of counts and sums over its single rows, grouped by its columns"
             )
+        for upstream in self.upstream:
+            if isinstance(upstream, SelectTally) and not upstream.has_lookup:
+                raise DeclarationError(
+                    f"{self.name} counts {upstream.name}; a derived table can be counted only where"
+                    " its rows have a key and are found by changes, and are no counts and sums of"
+                    " single rows of one table"
+                )
 
     def _check_time_key(self, time_key: TimeKey) -> None:
         named = f"{self.name}: the time key's column {time_key.column!r}"

@@ -231,11 +231,10 @@ class AdditiveTally(Tally):
         return "".join(f"  UNION ALL {part}\n" for part in parts)
 
     def _will_change(self, contribution: Contribution, upstream: Tally) -> list[str]:
-        pending = upstream.pending_functions
-        assert pending is not None
+        pending = upstream.pending_rows()
         columns = [upstream.table.c[n] for n in upstream.columns]
-        coming = sql.relation(f"{pending.rows}()", columns).alias("coming")
-        keys = f"SELECT FROM {pending.groups}() AS k"
+        coming = sql.relation(pending.rows, columns).alias("coming")
+        keys = f"SELECT FROM {pending.groups} AS k"
         going = sql.relation(
             f"(SELECT * FROM {sql.name_of(upstream.table)} AS d"
             f" WHERE EXISTS ({keys} WHERE {upstream.matches('k', 'd', upstream.group)}))",

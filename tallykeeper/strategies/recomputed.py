@@ -54,7 +54,7 @@ from tallykeeper.declarations.tally import (
     Event,
     Everything,
     KeyFilter,
-    PendingFunctions,
+    PendingRows,
     Tally,
     TimeKey,
 )
@@ -96,6 +96,7 @@ class RecomputedTally(Tally):
     """
 
     kind = "recomputed"
+    may_be_counted = True
 
     def __init__(
         self,
@@ -134,9 +135,6 @@ class RecomputedTally(Tally):
         )
         self.pending_keys_function = sql.in_engine_schema(f"{system}_{table.name}_pending_keys")
         self.pending_rows_function = sql.in_engine_schema(f"{system}_{table.name}_pending_rows")
-        self.pending_functions = PendingFunctions(
-            self.pending_keys_function, self.pending_rows_function
-        )
         self.rows_function = sql.in_engine_schema(f"{system}_{table.name}_rows_of_keys")
         self.stale_function = sql.in_engine_schema(f"{system}_{table.name}_live_sources")
         self.lenient_function = sql.in_engine_schema(f"{system}_{table.name}_lenient_rows")
@@ -206,6 +204,9 @@ class RecomputedTally(Tally):
         return [
             v for c in captures for v in (*c.entity(source.c).values(), *c.key(source.c).values())
         ]
+
+    def pending_rows(self) -> PendingRows:
+        return PendingRows(f"{self.pending_keys_function}()", f"{self.pending_rows_function}()")
 
     @property
     def freezes(self) -> bool:

@@ -23,6 +23,7 @@ from assets.media import tables as media_tables
 from assets.media import tallies as media
 from tallykeeper import System, install
 from tallykeeper.catalog import state
+from tallykeeper.installation import select_plans
 from tests import bank, club, crossing, shapes, tag_hours
 from tests.classroom import CLASSROOM
 from tests.concurrency import (
@@ -164,6 +165,7 @@ def create_from_metadata(system: System) -> Callable[[Connection], None]:
         system.metadata.create_all(connection)
         if system.prepare is not None:
             state.create(connection)
+            select_plans.prepare(connection, system.tallies)
             system.prepare(connection)
         install(connection, system.tallies)
 

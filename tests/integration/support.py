@@ -12,6 +12,7 @@ from sqlalchemy.schema import CreateSchema
 
 from tallykeeper import System, install, refresh, verify
 from tallykeeper.catalog import state
+from tallykeeper.installation import select_plans
 from tallykeeper.partitions import drops
 from tests.library import system as media
 from tests.oracle import DAILY, HOURLY, Oracle, look
@@ -45,6 +46,7 @@ def create_anew(engine: Engine, system: System) -> None:
         system.metadata.create_all(connection)
         if system.prepare is not None:
             state.create(connection)
+            select_plans.prepare(connection, system.tallies)
             system.prepare(connection)
         for source in system.archived:
             drops.install(connection, source)

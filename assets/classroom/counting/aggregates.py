@@ -1,8 +1,8 @@
 """What assignments, groups, courses and users have: the SELECTs that the declarations name.
 
-Of each entity that there is, a row. Counts and latest dates of one source are looked up by its
-index for each entity; what takes several rows of a source together is grouped. Invariants:
-every SELECT asks its sources for the entities in scope alone. Submissions are in `gaps.py`.
+Of each entity that there is, a row. What is counted of an entity is found by an index on it, in a
+subquery of its own or, where several figures come of the same rows, as groups that are joined.
+Submissions are in `gaps.py`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import (
     Boolean,
+    Column,
     ColumnElement,
     FromClause,
     Integer,
@@ -24,7 +25,6 @@ from sqlalchemy import (
 
 from assets.classroom import tables
 from assets.classroom.counting import events
-from tallykeeper import KeyFilter
 
 log, roles, submissions = tables.submission_log, tables.roles, tables.submissions
 memberships = tables.assignment_group_memberships
@@ -34,8 +34,10 @@ def _how_many(
     rows: Table, column: str, whose: ColumnElement[int], *conditions: ColumnElement[bool]
 ) -> ScalarSelect[int]:
     """How many rows name the entity `whose`, by an index on the column."""
-    counted = select(func.count()).select_from(rows).where(rows.c[column] == whose, *conditions)
-    return counted.correlate(whose.table).scalar_subquery()
+    counted = select(cast(func.count(), Integer)).select_from(rows)
+    return (
+        counted.where(rows.c[column] == whose, *conditions).correlate(whose.table).scalar_subquery()
+    )
 
 
 def _latest(
@@ -46,62 +48,62 @@ def _latest(
     return select(func.max(instant)).where(whose, *conditions).correlate(entity).scalar_subquery()
 
 
-def assignments_of(scope: KeyFilter) -> Select[Any]:
+def _zero(value: ColumnElement[Any]) -> ColumnElement[Any]:
+    """A count as the table holds it; none where there is nothing to count."""
+    return cast(func.coalesce(value, 0), Integer)
+
+
+def assignments() -> Select[Any]:
     """How many submissions each assignment has, and when the latest was made."""
+    made = (
+        select(
+            submissions.c.assignment_id,
+            func.count().label("submissions"),
+            func.max(submissions.c.date_created).label("latest"),
+        )
+        .group_by(submissions.c.assignment_id)
+        .subquery("made")
+    )
     assignment = tables.assignments.c.id
     return select(
         assignment.label("assignment_id"),
-        _how_many(submissions, "assignment_id", assignment).label("total_submissions"),
-        _latest(submissions.c.date_created, submissions.c.assignment_id == assignment).label(
-            "date_last_submission"
-        ),
-    ).where(*scope(assignment_id=assignment))
+        _zero(made.c.submissions).label("total_submissions"),
+        made.c.latest.label("date_last_submission"),
+    ).select_from(tables.assignments.outerjoin(made, made.c.assignment_id == assignment))
 
 
-def groups_of(scope: KeyFilter) -> Select[Any]:
+def groups() -> Select[Any]:
     """How many assignments each group has, each once, and how many submissions these have."""
-    group = tables.assignment_groups.c.id
     pairs = (
         select(memberships.c.assignment_group_id, memberships.c.assignment_id)
-        .where(
-            memberships.c.assignment_id.is_not(None),
-            *scope(assignment_group_id=memberships.c.assignment_group_id),
-        )
+        .where(memberships.c.assignment_id.is_not(None))
         .distinct()
         .subquery("pairs")
+    )
+    made = (
+        select(submissions.c.assignment_id, func.count().label("rows"))
+        .group_by(submissions.c.assignment_id)
+        .subquery("made")
     )
     totals = (
         select(
             pairs.c.assignment_group_id,
             func.count().label("assignments"),
-            func.sum(_how_many(submissions, "assignment_id", pairs.c.assignment_id)).label(
-                "submissions"
-            ),
+            func.sum(made.c.rows).label("submissions"),
         )
+        .select_from(pairs.outerjoin(made, made.c.assignment_id == pairs.c.assignment_id))
         .group_by(pairs.c.assignment_group_id)
         .subquery("totals")
     )
-    return (
-        select(
-            group.label("assignment_group_id"),
-            func.coalesce(totals.c.assignments, 0).label("total_assignments"),
-            cast(func.coalesce(totals.c.submissions, 0), Integer).label("total_submissions"),
-        )
-        .select_from(
-            tables.assignment_groups.outerjoin(totals, totals.c.assignment_group_id == group)
-        )
-        .where(*scope(assignment_group_id=group))
-    )
+    group = tables.assignment_groups.c.id
+    return select(
+        group.label("assignment_group_id"),
+        _zero(totals.c.assignments).label("total_assignments"),
+        _zero(totals.c.submissions).label("total_submissions"),
+    ).select_from(tables.assignment_groups.outerjoin(totals, totals.c.assignment_group_id == group))
 
 
-def groups_with(assignments: FromClause) -> Select[Any]:
-    """The groups that the assignments are in."""
-    return select(memberships.c.assignment_group_id).where(
-        memberships.c.assignment_id.in_(select(assignments.c.assignment_id))
-    )
-
-
-def _members(scope: KeyFilter) -> FromClause:
+def _members() -> FromClause:
     """Those who have a role in each course, each once, and what they are."""
     each = (
         select(
@@ -111,7 +113,7 @@ def _members(scope: KeyFilter) -> FromClause:
             func.bool_or(events.is_instructor(roles.c), type_=Boolean).label("is_instructor"),
             func.min(roles.c.date_created).label("joined"),
         )
-        .where(roles.c.user_id.is_not(None), *scope(course_id=roles.c.course_id))
+        .where(roles.c.user_id.is_not(None))
         .group_by(roles.c.course_id, roles.c.user_id)
         .subquery("each")
     )
@@ -128,91 +130,54 @@ def _members(scope: KeyFilter) -> FromClause:
     )
 
 
-def courses_of(scope: KeyFilter) -> Select[Any]:
+def courses() -> Select[Any]:
     """How much each course has, who takes part, and when the latest of each came."""
-    course, members = tables.courses.c.id, _members(scope)
+    course, members = tables.courses.c.id, _members()
     assignments = tables.assignments
-    return (
-        select(
-            course.label("course_id"),
-            _how_many(submissions, "course_id", course).label("total_submissions"),
-            _how_many(assignments, "course_id", course).label("total_assignments"),
-            _how_many(tables.assignment_groups, "course_id", course).label(
-                "total_assignment_groups"
-            ),
-            func.coalesce(members.c.users, 0).label("total_users"),
-            func.coalesce(members.c.students, 0).label("total_students"),
-            func.coalesce(members.c.instructors, 0).label("total_instructors"),
-            members.c.date_last_user,
-            _latest(submissions.c.date_created, submissions.c.course_id == course).label(
-                "date_last_submission"
-            ),
-            _latest(assignments.c.date_created, assignments.c.course_id == course).label(
-                "date_last_assignment"
-            ),
-        )
-        .select_from(tables.courses.outerjoin(members, members.c.course_id == course))
-        .where(*scope(course_id=course))
-    )
+    return select(
+        course.label("course_id"),
+        _how_many(submissions, "course_id", course).label("total_submissions"),
+        _how_many(assignments, "course_id", course).label("total_assignments"),
+        _how_many(tables.assignment_groups, "course_id", course).label("total_assignment_groups"),
+        _zero(members.c.users).label("total_users"),
+        _zero(members.c.students).label("total_students"),
+        _zero(members.c.instructors).label("total_instructors"),
+        members.c.date_last_user,
+        _latest(submissions.c.date_created, submissions.c.course_id == course).label(
+            "date_last_submission"
+        ),
+        _latest(assignments.c.date_created, assignments.c.course_id == course).label(
+            "date_last_assignment"
+        ),
+    ).select_from(tables.courses.outerjoin(members, members.c.course_id == course))
 
 
-def _in_courses(scope: KeyFilter) -> FromClause:
-    """The courses of each user, each once, and how much these have."""
-    whose = [roles.c.course_id.is_not(None), *scope(user_id=roles.c.user_id)]
-    pairs = select(roles.c.user_id, roles.c.course_id).where(*whose).distinct().subquery("pairs")
-
-    def have(rows: Table) -> FromClause:
-        """How much the courses at hand have, each counted once for all of its users."""
-        wanted = select(roles.c.course_id).where(*whose)
-        return (
-            select(rows.c.course_id, func.count().label("rows"))
-            .where(rows.c.course_id.in_(wanted))
-            .group_by(rows.c.course_id)
-            .subquery(f"{rows.name}_of_courses")
-        )
-
-    assignments, groups = have(tables.assignments), have(tables.assignment_groups)
-    return (
-        select(
-            pairs.c.user_id,
-            func.count().label("courses"),
-            cast(func.sum(assignments.c.rows), Integer).label("assignments"),
-            cast(func.sum(groups.c.rows), Integer).label("assignment_groups"),
-        )
-        .select_from(
-            pairs.outerjoin(assignments, assignments.c.course_id == pairs.c.course_id).outerjoin(
-                groups, groups.c.course_id == pairs.c.course_id
-            )
-        )
-        .group_by(pairs.c.user_id)
-        .subquery("in_courses")
-    )
+def _of_courses(user: Column[int], counted: Column[int], *joined: Table) -> ScalarSelect[int]:
+    """How many different values there are in the courses that a user has a role in."""
+    rows: FromClause = roles
+    for table in joined:
+        rows = rows.join(table, table.c.course_id == roles.c.course_id)
+    found = select(cast(func.count(counted.distinct()), Integer)).select_from(rows)
+    return found.where(roles.c.user_id == user).correlate(user.table).scalar_subquery()
 
 
-def users_of(scope: KeyFilter) -> Select[Any]:
+def users() -> Select[Any]:
     """The courses of each user and what these have, the user's own work, and when last seen."""
-    user, in_courses, logins = tables.users.c.id, _in_courses(scope), tables.login_events
-    return (
-        select(
-            user.label("user_id"),
-            func.coalesce(in_courses.c.courses, 0).label("total_courses_in"),
-            func.coalesce(in_courses.c.assignments, 0).label("total_assignments"),
-            func.coalesce(in_courses.c.assignment_groups, 0).label("total_assignment_groups"),
-            _how_many(submissions, "user_id", user).label("total_submissions"),
-            _how_many(tables.reports, "user_id", user).label("total_reports"),
-            _latest(logins.c.at, logins.c.user_id == user).label("last_logged_in"),
-            _latest(
-                log.c.date_created,
-                log.c.subject_id == user,
-                # As the index has it.
-                log.c.event_type.in_(events.EDITS),
-            ).label("last_edited"),
-        )
-        .select_from(tables.users.outerjoin(in_courses, in_courses.c.user_id == user))
-        .where(*scope(user_id=user))
+    user, logins = tables.users.c.id, tables.login_events
+    return select(
+        user.label("user_id"),
+        _of_courses(user, roles.c.course_id).label("total_courses_in"),
+        _of_courses(user, tables.assignments.c.id, tables.assignments).label("total_assignments"),
+        _of_courses(user, tables.assignment_groups.c.id, tables.assignment_groups).label(
+            "total_assignment_groups"
+        ),
+        _how_many(submissions, "user_id", user).label("total_submissions"),
+        _how_many(tables.reports, "user_id", user).label("total_reports"),
+        _latest(logins.c.at, logins.c.user_id == user).label("last_logged_in"),
+        _latest(
+            log.c.date_created,
+            log.c.subject_id == user,
+            # As the index has it.
+            log.c.event_type.in_(events.EDITS),
+        ).label("last_edited"),
     )
-
-
-def users_in(courses: FromClause) -> Select[Any]:
-    """Those who have a role in the courses."""
-    return select(roles.c.user_id).where(roles.c.course_id.in_(select(courses.c.course_id)))

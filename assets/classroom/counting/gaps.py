@@ -25,7 +25,6 @@ from sqlalchemy import (
 
 from assets.classroom import tables
 from assets.classroom.counting import events
-from tallykeeper import KeyFilter
 
 log = tables.submission_log
 
@@ -42,7 +41,7 @@ def _milliseconds(instant: ColumnElement[Any]) -> ColumnElement[int]:
     return case((func.isfinite(instant), elapsed))
 
 
-def _gaps(scope: KeyFilter) -> FromClause:
+def _gaps() -> FromClause:
     """Each event of the log, and how long it came after those before it of its submission.
 
     gap = ms(event) - ms(event before), by the server's time, of those at one instant by id;
@@ -62,22 +61,18 @@ def _gaps(scope: KeyFilter) -> FromClause:
         between = since(func.max(at).filter(happened[kind]), rows=(None, -1))
         return case((happened[kind], between))
 
-    return (
-        select(
-            log.c.submission_id,
-            *(what.label(name) for name, what in happened.items()),
-            since(func.lag(at)).label("gap"),
-            since_last("edits").label("since_edit"),
-            since_last("attempts").label("since_attempt"),
-        )
-        .where(*scope(submission_id=log.c.submission_id))
-        .subquery("gaps")
-    )
+    return select(
+        log.c.submission_id,
+        *(what.label(name) for name, what in happened.items()),
+        since(func.lag(at)).label("gap"),
+        since_last("edits").label("since_edit"),
+        since_last("attempts").label("since_attempt"),
+    ).subquery("gaps")
 
 
-def totals_of(scope: KeyFilter, idle_ms: int) -> FromClause:
+def totals(idle_ms: int) -> FromClause:
     """The figures of each submission that has events."""
-    gaps = _gaps(scope)
+    gaps = _gaps()
     gap, edit, attempt = gaps.c.gap, gaps.c.edits, gaps.c.attempts
     between_edits, between_attempts = gaps.c.since_edit, gaps.c.since_attempt
 

@@ -26,6 +26,9 @@ MOST_PRODUCTS = 12
 # Types that no column of a table may have.
 UNSTORED = ("record", "record[]")
 ONE = exp.Literal.number(1)
+# Marks of conditions on the groups that a row is computed with.
+WITHIN = "tally_within_"
+NOTHING: Mapping[str, Mapping[str, str]] = {}
 # The alias of a query that stands alone in FROM.
 WRAPPED = "tally_q"
 
@@ -65,7 +68,12 @@ class NodeMaker(ABC):
         """The rows of the products for which the condition is true."""
 
     @abstractmethod
-    def _reading_nodes(self, node: Node, query: exp.Query) -> exp.Query:
+    def _reading_nodes(
+        self,
+        node: Node,
+        query: exp.Query,
+        within: Mapping[str, Mapping[str, str]] = NOTHING,
+    ) -> exp.Query:
         """The query with derived tables replaced by the states of the nodes that they became."""
 
     def _alias(self) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from sqlglot import exp
 
-from tallykeeper.select.algebra.expressions import stripped, substituted
+from tallykeeper.select.algebra.expressions import key_of, stripped, substituted
 from tallykeeper.select.dialect import has_many
 from tallykeeper.select.plan import Column, Strategy
 from tallykeeper.select.resolve import Source
@@ -55,10 +55,25 @@ class Node:
     # By alias in `restricted`, the nodes that it reads; they are read as they will be.
     reads: Mapping[str, Node] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
+    # Whether each group is a row of FROM, found by a unique key.
+    is_of_rows: bool = False
+    # Marks in `restricted`: a condition that a column, given as SQL, has values of the key's column
+    # that touched groups have. Without it, rows are the same.
+    within: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def column(self, name: str) -> Column:
         """The state's column of that name."""
         return next(c for c in self.columns if c.name == name)
+
+    def same_as_key(self) -> dict[str, str]:
+        """The columns that are columns of the key, which are among them, by their own names."""
+        if self.build is None:
+            return {name: name for name in self.key}
+        selects = self.build.selects
+        keys = {key_of(s.unalias()): s.alias_or_name for s in selects[: len(self.key)]}
+        values = {s.alias_or_name: key_of(s.unalias()) for s in selects}
+        same = {name: keys[value] for name, value in values.items() if value in keys}
+        return same | {name: name for name in self.key}
 
 
 @dataclass(frozen=True)

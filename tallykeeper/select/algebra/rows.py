@@ -8,7 +8,7 @@ sums of products do not, or only with so many products that their statements wou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sqlglot import exp
@@ -23,6 +23,7 @@ from tallykeeper.select.algebra.expressions import (
     own_nodes,
     selected,
     stripped,
+    substituted,
     tables_of,
 )
 from tallykeeper.select.algebra.groups import Groups
@@ -33,6 +34,7 @@ from tallykeeper.select.algebra.relations import (
     Bag,
     Input,
     Leaf,
+    Node,
     NotLinear,
     Product,
     is_impossible,
@@ -97,6 +99,63 @@ class Rows(Groups):
     def _by_row(self, query: exp.Select, reason: str) -> Bag:
         """The rows of a SELECT without groups. Raises NotLinear where no key leads to them."""
         base, lookups, more = self._base_and_lookups(query, reason)
+        return self._by_row_of(query, base, lookups, more, reason)
+
+    def _by_own_groups(self, query: exp.Select) -> Bag | None:
+        """Rows that are outer joined with groups by their own keys, as totals of them are.
+
+        Such a group is computed anew for each change, and belongs to one row: so it is computed
+        with the row, from the sources, and nothing of it is stored. None where there is none.
+        """
+        before = len(self.nodes)
+        reason = "each with the group that belongs to it"
+        try:
+            base, lookups, more = self._base_and_lookups(query, reason)
+            if lookups and self._own_groups(base, lookups, self._row_key(query, base, reason)):
+                return self._by_row_of(query, base, lookups, more, reason)
+        except NotLinear:
+            pass
+        del self.nodes[before:]
+        return None
+
+    def _own_groups(
+        self, base: Product, lookups: Mapping[str, Lookup], key: Sequence[exp.Expr]
+    ) -> dict[str, dict[str, int]]:
+        """The outer joined groups that belong to one row each, which are computed anew.
+
+        By alias: the columns that are equal to columns of the row's key, with their places there.
+        """
+        places = {key_of(column): place for place, column in enumerate(key)}
+        visible = base.aliases() | {alias for alias, _ in base.names}
+        found = {}
+        for name, lookup in lookups.items():
+            node = _group_of(lookup)
+            if node is None or any(isinstance(leaf.relation, Node) for leaf in base.leaves):
+                continue
+            (product,) = lookup.products
+            same = node.same_as_key()
+            equal, covered = {}, set()
+            for condition in lookup.conditions:
+                sides = equal_sides(condition, visible, {name})
+                if sides is None or not isinstance(column := stripped(sides[1]), exp.Column):
+                    continue
+                own = stripped(product.resolve(column))
+                place = places.get(key_of(sides[0]))
+                if place is not None and isinstance(own, exp.Column) and own.name in same:
+                    equal[column.name] = place
+                    covered.add(same[own.name])
+            if covered == set(node.key):
+                found[name] = equal
+        return found
+
+    def _by_row_of(
+        self,
+        query: exp.Select,
+        base: Product,
+        lookups: dict[str, Lookup],
+        more: Sequence[exp.Expr],
+        reason: str,
+    ) -> Bag:
         where = query.args.get("where")
         conditions = [*more, *conjuncts(where.this if where else None)]
         plain = [c for c in conditions if not c.find(exp.Query) and self._is_of(base, c)]
@@ -105,8 +164,11 @@ class Rows(Groups):
         found_by = tuple(base.resolve(k) for k in key)
         outputs = [o.unalias() for o in query.selects]
         inputs = [Input(base, found_by, {COUNT: ONE})]
+        own = self._own_groups(base, lookups, key)
         for name in lookups:
             reached = self._reached(base, lookups, {name}, reason)
+            if name in own:
+                reached = [f for p in reached for f in self._of_sources(p)]
             inputs += [Input(p, found_by, {COUNT: ONE}) for p in reached]
         joined = [c for lookup in lookups.values() for c in lookup.conditions]
         for expression in (*outputs, *conditions, *joined):
@@ -114,7 +176,44 @@ class Rows(Groups):
                 if isinstance(found, exp.Query):
                     asked = self._asked(base, lookups, found, reason)
                     inputs += [Input(p, found_by, {COUNT: ONE}) for p in asked]
-        return self._row_node(query, inputs, key, base, lookups, reason)
+        return self._row_node(query, inputs, key, base, lookups, own, reason)
+
+    def _of_sources(self, product: Product) -> list[Product]:
+        """The product with its nodes replaced by the rows that they are grouped from.
+
+        It has the rows of all groups that were in it, by their keys. Conditions on other columns of
+        nodes are left out: groups that do not meet them are there as well.
+        """
+        leaf = next((each for each in product.leaves if isinstance(each.relation, Node)), None)
+        if leaf is None:
+            return [product]
+        assert isinstance(leaf.relation, Node)
+        node = leaf.relation
+        if node.strategy == "whole" or not node.key or product.expansions:
+            raise NotLinear("a group of what is computed as a whole")
+        found = []
+        for each in node.inputs:
+            inner, keys = self._renamed(each.product, each.key)
+            by_name = dict(zip(node.key, keys, strict=True))
+            names = {(leaf.alias, c): by_name[k] for c, k in node.same_as_key().items()}
+            kept = [
+                substituted(condition, names)
+                for condition in product.conditions
+                if all(
+                    (c.table, c.name) in names
+                    for c in condition.find_all(exp.Column)
+                    if c.table == leaf.alias
+                )
+            ]
+            joined = Product(
+                leaves=(*(other for other in product.leaves if other is not leaf), *inner.leaves),
+                expansions=inner.expansions,
+                conditions=(*kept, *inner.conditions),
+            )
+            if not is_impossible(joined):
+                found += self._of_sources(joined)
+        self._check_number(found)
+        return found
 
     def _row_node(
         self,
@@ -123,6 +222,7 @@ class Rows(Groups):
         key: Sequence[exp.Expr],
         base: Product,
         lookups: dict[str, Lookup],
+        own: Mapping[str, Mapping[str, int]],
         reason: str,
     ) -> Bag:
         names = tuple(f"g{i}" for i in range(len(key)))
@@ -136,8 +236,10 @@ class Rows(Groups):
             if not all(tables_of(c) <= each.product.aliases() for c in each.product.conditions):
                 raise NotLinear(reason)
         node = self._node(build, inputs, names, f"each row by its key: {reason}", "group")
-        node.restricted = self._reading_nodes(node, build)
+        within = {name: {c: names[i] for c, i in columns.items()} for name, columns in own.items()}
+        node.restricted = self._reading_nodes(node, build, within)
         node.is_global = False
+        node.is_of_rows = True
         is_unique = all(
             uniqueness.is_determined(p, inputs[0].key)
             for name in lookups
@@ -271,6 +373,16 @@ def _correlated(query: exp.Select, reason: str) -> tuple[list[exp.Expr], list[ex
             pairs.append(condition)
             outer |= used - inside
     return kept, pairs, outer
+
+
+def _group_of(lookup: Lookup) -> Node | None:
+    """The group that an outer joined item is, where it is one that is computed anew."""
+    if len(lookup.products) != 1 or len(lookup.products[0].leaves) != 1:
+        return None
+    relation = lookup.products[0].leaves[0].relation
+    if lookup.products[0].expansions or not isinstance(relation, Node):
+        return None
+    return relation if relation.strategy == "group" and relation.unique and relation.key else None
 
 
 def row_keys(

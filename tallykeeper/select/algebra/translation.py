@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sqlglot import exp
@@ -16,10 +16,11 @@ from tallykeeper.select.algebra.expressions import (
     own_aliases,
     own_nodes,
     selected,
+    sql_of,
     stripped,
     template,
 )
-from tallykeeper.select.algebra.nodes import MOST_PRODUCTS, ONE, WRAPPED
+from tallykeeper.select.algebra.nodes import MOST_PRODUCTS, NOTHING, ONE, WITHIN, WRAPPED
 from tallykeeper.select.algebra.relations import (
     COUNT,
     Arm,
@@ -82,7 +83,8 @@ class Translation(Rows):
             return self._by_sets(query)
         before = len(self.nodes)
         try:
-            return self._as_products(query)
+            own = None if self.is_grouped(query) else self._by_own_groups(query)
+            return own or self._as_products(query)
         except NotLinear as error:
             if self._outer_aliases(query):
                 raise
@@ -353,8 +355,17 @@ class Translation(Rows):
             (Arm(product, tuple(exp.column(f"c{i}", own) for i in range(len(names)))),),
         )
 
-    def _reading_nodes(self, node: Node, query: exp.Query) -> exp.Query:
-        """The query with derived tables replaced by the states of the nodes that they became."""
+    def _reading_nodes(
+        self,
+        node: Node,
+        query: exp.Query,
+        within: Mapping[str, Mapping[str, str]] = NOTHING,
+    ) -> exp.Query:
+        """The query with derived tables replaced by the states of the nodes that they became.
+
+        Those of the aliases in `within` are read from the sources, for values of the node's key in
+        the columns that are given.
+        """
         changed = query.copy()
         if not isinstance(changed, exp.Select) or changed.args.get("from_") is None:
             return changed
@@ -363,6 +374,12 @@ class Translation(Rows):
         for holder in items:
             item = holder.this
             if not isinstance(item, exp.Subquery):
+                continue
+            if item.alias_or_name in within:
+                for column, key in within[item.alias_or_name].items():
+                    mark = f"{WITHIN}{len(node.within)}"
+                    node.within[mark] = (sql_of(exp.column(column, item.alias_or_name)), key)
+                    holder.set("on", exp.and_(holder.args.get("on"), exp.column(mark)))
                 continue
             bag = self._again(item)
             if bag is None or not any(

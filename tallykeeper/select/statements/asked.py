@@ -16,7 +16,7 @@ from tallykeeper.database import sql
 from tallykeeper.select.algebra.expressions import stripped
 from tallykeeper.select.algebra.relations import Bag, Leaf, Node, Product
 from tallykeeper.select.dialect import is_equality
-from tallykeeper.select.plan import PART, CapturedSource, Column, Text
+from tallykeeper.select.plan import PART, AskedSource, CapturedSource, Column, Text
 from tallykeeper.select.statements.text import only_for, text
 
 Places = dict[str, int]
@@ -66,7 +66,8 @@ class _Found:
             places = {name: place for (alias, name), place in equal.items() if alias == leaf.alias}
             relation = leaf.relation
             if isinstance(relation, Node):
-                own = {n: p for n, p in places.items() if n in relation.key}
+                same = relation.same_as_key()
+                own = {same[n]: p for n, p in places.items() if n in same}
                 self.nodes[relation.name] = _both(self.nodes.get(relation.name), own)
             else:
                 number = self.numbers[relation.oid]
@@ -104,12 +105,19 @@ def logged_as(source: CapturedSource, found: Asked) -> Places:
     }
 
 
-def matters(places: Mapping[int, Mapping[str, int]]) -> str:
-    """A condition on rows of the log, by the columns of each part: they may matter to the keys."""
-    cases = [
-        f" WHEN {part} THEN {_conditions(columns)}" for part, columns in places.items() if columns
-    ]
-    return f"CASE {PART}{''.join(cases)} ELSE true END" if cases else "true"
+def matters(asked: Sequence[AskedSource], width: int) -> str:
+    """A condition on rows of the log: they may matter to the keys, which have so many columns.
+
+    The columns of other sources are null in a row.
+    """
+    conditions = []
+    for place in range(width):
+        columns = [c for a in asked for c, p in zip(a.columns, a.places, strict=True) if p == place]
+        others = [str(a.part) for a in asked if place not in a.places]
+        either = [f"{PART} IN ({', '.join(others)})"] if others else []
+        either += [f"coalesce({', '.join(columns)}) = ANY (${place + 1})"] if columns else []
+        conditions.append(f"({' OR '.join(either)})")
+    return " AND ".join(conditions)
 
 
 def where(places: Mapping[str, int], before: str) -> Text:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from tallykeeper.database import sql
 from tallykeeper.faults import quarantine
 from tallykeeper.select.plan import PART, TOTAL, Plan, Purpose, Step, Text
+from tallykeeper.select.statements.asked import matters
 
 _FIXED = {"timezone": "'UTC'", "row_security": "off"}
 # The order of joins is the compiler's.
@@ -83,7 +84,7 @@ def _returns(plan: Plan) -> str:
 
 def _of_pending(log: str, plan: Plan, purpose: Purpose) -> str:
     is_asked = purpose == "asked"
-    matter = f" WHERE {plan.asked}" if is_asked else ""
+    matter = f" WHERE {matters(plan.asked, len(plan.key))}" if is_asked else ""
     given = ", ".join(f"${place}" for place, _ in enumerate(plan.key, 1)) if is_asked else ""
     using = f" USING {given}" if given else ""
     typed = "".join(f"c.{sql.quote(c.name)}::{c.type}, " for c in plan.columns)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlglot import exp
@@ -16,6 +16,7 @@ from tallykeeper.select.statements.steps import NodeSteps, by_value, is_identica
 from tallykeeper.select.statements.terms import Images, M, quoted, terms
 from tallykeeper.select.statements.text import only_if, text
 
+_SAME: Mapping[str, str] = {}
 _INTEGERS = ("smallint", "integer", "bigint")
 
 
@@ -120,10 +121,12 @@ def losses(bag: Bag, columns: Sequence[Column], images: Images, key: Sequence[st
             for output, column in zip(arm.outputs, columns, strict=True)
             if column.name in (key or ())
         ]
-        used = {c.name for output, _ in keyed for c in output.find_all(exp.Column)}
+        if not isinstance(leaf, Node):
+            return ()
+        same = leaf.same_as_key()
+        used = {same.get(c.name) for output, _ in keyed for c in output.find_all(exp.Column)}
         if (
-            not isinstance(leaf, Node)
-            or leaf.strategy == "whole"
+            leaf.strategy == "whole"
             or leaf.is_global
             or arm.product.expansions
             or not keyed
@@ -131,7 +134,8 @@ def losses(bag: Bag, columns: Sequence[Column], images: Images, key: Sequence[st
         ):
             return ()
         listed = ", ".join(
-            f"CAST({sql_of(_of(o, 'x'))} AS {c.type}) AS {sql.quote(c.name)}" for o, c in keyed
+            f"CAST({sql_of(_of(o, 'x', same))} AS {c.type}) AS {sql.quote(c.name)}"
+            for o, c in keyed
         )
         chosen = text(f"\nUNION SELECT {listed} FROM tally_x_{leaf.name} AS x")
         selects.append(only_if(images.node_parts[leaf.name], chosen))
@@ -160,10 +164,11 @@ def from_states(bag: Bag, columns: Sequence[Column]) -> str:
     return f"SELECT {listed} FROM {leaf.relation.state} AS {quoted(leaf.alias)} WHERE {where}"
 
 
-def _of(expression: exp.Expr, alias: str) -> exp.Expr:
+def _of(expression: exp.Expr, alias: str, names: Mapping[str, str] = _SAME) -> exp.Expr:
     def renamed(node: exp.Expr) -> exp.Expr:
         if isinstance(node, exp.Column):
             node.set("table", exp.to_identifier(alias))
+            node.set("this", exp.to_identifier(names.get(node.name, node.name)))
         return node
 
     return expression.copy().transform(renamed, copy=False)

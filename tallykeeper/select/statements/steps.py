@@ -6,6 +6,7 @@ what is stored of them; and `tally_d_n1`, its old rows with the sign -1 and its 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from sqlglot import exp
@@ -331,8 +332,11 @@ class NodeSteps:
         names = ", ".join(f"{KEYS}.{k}" for k in node.key)
         chosen = f" WHERE {none_null}" if nullable else ""
         condition = f"({plain}) IN (SELECT {names} FROM {self.x} AS {KEYS}{chosen})"
+        if node.is_of_rows and len(node.key) == 1 and not nullable:
+            # By the unique key, whatever the planner thinks of how many there are.
+            condition = f"{plain} = ANY (ARRAY(SELECT {names} FROM {self.x} AS {KEYS}))"
         condition += self._holding(keyed, chosen)
-        body = self._reading(_restricted(query, condition))
+        body = self._reading(self._within(_restricted(query, condition), plain=False))
         if not nullable:
             return body
         with_null = " OR ".join(f"{KEYS}.{k} IS NULL" for k in nullable)
@@ -351,7 +355,7 @@ class NodeSteps:
             "SELECT * FROM (\n",
             body,
             "\n) AS q\nUNION ALL\nSELECT * FROM (\n",
-            self._reading(_restricted(query, unknown)),
+            self._reading(self._within(_restricted(query, unknown), plain=True)),
             "\n) AS q",
         )
 
@@ -397,7 +401,16 @@ class NodeSteps:
 
     def _anew(self) -> Text:
         assert self.node.restricted is not None
-        return self._reading(sql_of(self.node.restricted))
+        return self._reading(self._within(sql_of(self.node.restricted), plain=True))
+
+    def _within(self, query: str, *, plain: bool) -> str:
+        """The query with its marks as conditions on touched groups, or without them."""
+        for mark, (column, key) in self.node.within.items():
+            touched = f"ARRAY(SELECT {KEYS}.{key} FROM {self.x} AS {KEYS})"
+            query = re.sub(
+                rf"\b{mark}\b", "true" if plain else f"{column} = ANY ({touched})", query
+            )
+        return query
 
     def _all_stored(self) -> Text:
         listed = ", ".join(f"s.{c.name}" for c in self.node.columns)

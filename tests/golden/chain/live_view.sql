@@ -117,7 +117,7 @@ AS $body$
 #variable_conflict use_column
 DECLARE
   counts jsonb := (SELECT jsonb_object_agg(g.part, g.rows) FROM (
-    SELECT l.tally_part AS part, count(*) AS rows FROM tallykeeper.chain_words_by_sales_log AS l WHERE true GROUP BY l.tally_part) AS g);
+    SELECT l.tally_part AS part, count(*) AS rows FROM tallykeeper.chain_words_by_sales_log AS l WHERE (tally_part IN (1, 2)) GROUP BY l.tally_part) AS g);
   pending smallint[] := ARRAY(SELECT k::smallint FROM jsonb_object_keys(counts) AS k);
   steps text;
 BEGIN
@@ -169,7 +169,7 @@ END
 $body$;
 
 CREATE OR REPLACE FUNCTION tallykeeper.chain_words_by_sales_live_of(bigint[]) RETURNS TABLE (lines BIGINT, products BIGINT, cents NUMERIC)
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path TO pg_catalog, pg_temp SET timezone TO 'UTC' SET jit TO off SET row_security TO off SET plan_cache_mode TO force_custom_plan
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path TO pg_catalog, pg_temp SET timezone TO 'UTC' SET jit TO off SET row_security TO off
 AS $body$
 
 #variable_conflict use_column
@@ -180,17 +180,16 @@ BEGIN
     BEGIN
       RETURN QUERY WITH tally_changes AS MATERIALIZED (SELECT * FROM tallykeeper.chain_words_by_sales_changes_of($1) AS c WHERE NOT EXISTS (SELECT FROM tallykeeper.chain_words_by_sales_pruned AS z WHERE z.lines = c.lines) AND NOT EXISTS (SELECT FROM (SELECT k.lines FROM tallykeeper.quarantine AS q, jsonb_to_record(q.key) AS k (lines BIGINT) WHERE q.tally = 'chain.words_by_sales') AS held_key WHERE held_key.lines = c.lines))
         SELECT d.lines::BIGINT, d.products::BIGINT, d.cents::NUMERIC FROM chain.words_by_sales AS d WHERE d.lines = ANY ($1)
-          AND EXISTS (SELECT FROM (SELECT DISTINCT k.lines FROM unnest($1) AS k (lines)) AS k WHERE k.lines = d.lines)
           AND NOT EXISTS (SELECT FROM tally_changes AS c WHERE c.lines = d.lines)
         UNION ALL SELECT f.lines::BIGINT, f.products::BIGINT, f.cents::NUMERIC FROM (
 SELECT c.lines, c.products, c.cents FROM tally_changes AS c WHERE c.tally_total > 0 AND true
-) AS f WHERE EXISTS (SELECT FROM (SELECT DISTINCT k.lines FROM unnest($1) AS k (lines)) AS k WHERE k.lines = f.lines);
+) AS f WHERE f.lines = ANY ($1);
       IF EXISTS (SELECT FROM tallykeeper.quarantine AS q WHERE q.tally = 'chain.words_by_sales') THEN
         RETURN QUERY SELECT f.lines::BIGINT, f.products::BIGINT, f.cents::NUMERIC FROM (
 SELECT r.lines, r.products, r.cents FROM (
-SELECT s.lines, s.products, s.cents FROM tallykeeper.chain_words_by_sales_definition AS s WHERE s.lines = ANY (ARRAY(SELECT k.lines FROM (SELECT DISTINCT k.lines FROM unnest($1) AS k (lines)) AS k)) AND EXISTS (SELECT FROM (SELECT DISTINCT k.lines FROM unnest($1) AS k (lines)) AS k WHERE k.lines = s.lines)
+SELECT s.lines, s.products, s.cents FROM tallykeeper.chain_words_by_sales_definition AS s WHERE s.lines = ANY (ARRAY(SELECT k.lines FROM (SELECT DISTINCT * FROM unnest($1) AS k (lines)) AS k)) AND EXISTS (SELECT FROM (SELECT DISTINCT * FROM unnest($1) AS k (lines)) AS k WHERE k.lines = s.lines)
 ) AS r WHERE NOT EXISTS (SELECT FROM tallykeeper.chain_words_by_sales_pruned AS z WHERE z.lines = r.lines)
-UNION ALL SELECT z.lines, z.products, z.cents FROM tallykeeper.chain_words_by_sales_pruned AS z WHERE EXISTS (SELECT FROM (SELECT DISTINCT k.lines FROM unnest($1) AS k (lines)) AS k WHERE k.lines = z.lines)
+UNION ALL SELECT z.lines, z.products, z.cents FROM tallykeeper.chain_words_by_sales_pruned AS z WHERE EXISTS (SELECT FROM (SELECT DISTINCT * FROM unnest($1) AS k (lines)) AS k WHERE k.lines = z.lines)
 ) AS f WHERE EXISTS (SELECT FROM (SELECT k.lines FROM tallykeeper.quarantine AS q, jsonb_to_record(q.key) AS k (lines BIGINT) WHERE q.tally = 'chain.words_by_sales') AS held_key WHERE held_key.lines = f.lines);
       END IF;
       PERFORM ((SELECT count(*) = 1 AND bool_and(f.relkind = 'r' AND NOT f.relhassubclass AND f.relfilenode IS NOT DISTINCT FROM pg_catalog.pg_relation_filenode(f.oid)) FROM pg_catalog.pg_class AS f WHERE f.oid IN ('chain.words_by_sales'::regclass)) OR tallykeeper.require_unbroken('chain.words_by_sales'::regclass));
@@ -200,9 +199,9 @@ UNION ALL SELECT z.lines, z.products, z.cents FROM tallykeeper.chain_words_by_sa
   END IF;
   RETURN QUERY SELECT f.lines::BIGINT, f.products::BIGINT, f.cents::NUMERIC FROM (
 SELECT r.lines, r.products, r.cents FROM (
-SELECT s.lines, s.products, s.cents FROM tallykeeper.chain_words_by_sales_definition AS s WHERE s.lines = ANY (ARRAY(SELECT k.lines FROM (SELECT DISTINCT k.lines FROM unnest($1) AS k (lines)) AS k)) AND EXISTS (SELECT FROM (SELECT DISTINCT k.lines FROM unnest($1) AS k (lines)) AS k WHERE k.lines = s.lines)
+SELECT s.lines, s.products, s.cents FROM tallykeeper.chain_words_by_sales_definition AS s WHERE s.lines = ANY (ARRAY(SELECT k.lines FROM (SELECT DISTINCT * FROM unnest($1) AS k (lines)) AS k)) AND EXISTS (SELECT FROM (SELECT DISTINCT * FROM unnest($1) AS k (lines)) AS k WHERE k.lines = s.lines)
 ) AS r WHERE NOT EXISTS (SELECT FROM tallykeeper.chain_words_by_sales_pruned AS z WHERE z.lines = r.lines)
-UNION ALL SELECT z.lines, z.products, z.cents FROM tallykeeper.chain_words_by_sales_pruned AS z WHERE EXISTS (SELECT FROM (SELECT DISTINCT k.lines FROM unnest($1) AS k (lines)) AS k WHERE k.lines = z.lines)
+UNION ALL SELECT z.lines, z.products, z.cents FROM tallykeeper.chain_words_by_sales_pruned AS z WHERE EXISTS (SELECT FROM (SELECT DISTINCT * FROM unnest($1) AS k (lines)) AS k WHERE k.lines = z.lines)
 ) AS f WHERE ((SELECT count(*) = 2 AND bool_and(f.relkind = 'r' AND NOT f.relhassubclass AND f.relfilenode IS NOT DISTINCT FROM pg_catalog.pg_relation_filenode(f.oid)) FROM pg_catalog.pg_class AS f WHERE f.oid IN ('golden.sales'::regclass, 'golden.products'::regclass)) OR tallykeeper.require_unbroken('golden.sales'::regclass, 'golden.products'::regclass));
 END
 $body$;

@@ -89,7 +89,7 @@ AS $body$
 #variable_conflict use_column
 DECLARE
   counts jsonb := (SELECT jsonb_object_agg(g.part, g.rows) FROM (
-    SELECT l.tally_part AS part, count(*) AS rows FROM tallykeeper.grouped_sale_extremes_log AS l WHERE CASE tally_part WHEN 1 THEN "1.product" = ANY ($1) ELSE true END GROUP BY l.tally_part) AS g);
+    SELECT l.tally_part AS part, count(*) AS rows FROM tallykeeper.grouped_sale_extremes_log AS l WHERE (coalesce("1.product") = ANY ($1)) GROUP BY l.tally_part) AS g);
   pending smallint[] := ARRAY(SELECT k::smallint FROM jsonb_object_keys(counts) AS k);
   steps text;
 BEGIN
@@ -118,7 +118,7 @@ END
 $body$;
 
 CREATE OR REPLACE FUNCTION tallykeeper.grouped_sale_extremes_live_of(integer[]) RETURNS TABLE (product INTEGER, "least" INTEGER, most INTEGER)
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path TO pg_catalog, pg_temp SET timezone TO 'UTC' SET jit TO off SET row_security TO off SET plan_cache_mode TO force_custom_plan
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path TO pg_catalog, pg_temp SET timezone TO 'UTC' SET jit TO off SET row_security TO off
 AS $body$
 
 #variable_conflict use_column
@@ -129,17 +129,16 @@ BEGIN
     BEGIN
       RETURN QUERY WITH tally_changes AS MATERIALIZED (SELECT * FROM tallykeeper.grouped_sale_extremes_changes_of($1) AS c WHERE NOT EXISTS (SELECT FROM tallykeeper.grouped_sale_extremes_pruned AS z WHERE z.product = c.product) AND NOT EXISTS (SELECT FROM (SELECT k.product FROM tallykeeper.quarantine AS q, jsonb_to_record(q.key) AS k (product INTEGER) WHERE q.tally = 'grouped.sale_extremes') AS held_key WHERE held_key.product = c.product))
         SELECT d.product::INTEGER, d."least"::INTEGER, d.most::INTEGER FROM grouped.sale_extremes AS d WHERE d.product = ANY ($1)
-          AND EXISTS (SELECT FROM (SELECT DISTINCT k.product FROM unnest($1) AS k (product)) AS k WHERE k.product = d.product)
           AND NOT EXISTS (SELECT FROM tally_changes AS c WHERE c.product = d.product)
         UNION ALL SELECT f.product::INTEGER, f."least"::INTEGER, f.most::INTEGER FROM (
 SELECT c.product, c."least", c.most FROM tally_changes AS c WHERE c.tally_total > 0 AND true
-) AS f WHERE EXISTS (SELECT FROM (SELECT DISTINCT k.product FROM unnest($1) AS k (product)) AS k WHERE k.product = f.product);
+) AS f WHERE f.product = ANY ($1);
       IF EXISTS (SELECT FROM tallykeeper.quarantine AS q WHERE q.tally = 'grouped.sale_extremes') THEN
         RETURN QUERY SELECT f.product::INTEGER, f."least"::INTEGER, f.most::INTEGER FROM (
 SELECT r.product, r."least", r.most FROM (
-SELECT s.product, s."least", s.most FROM tallykeeper.grouped_sale_extremes_definition AS s WHERE s.product = ANY (ARRAY(SELECT k.product FROM (SELECT DISTINCT k.product FROM unnest($1) AS k (product)) AS k)) AND EXISTS (SELECT FROM (SELECT DISTINCT k.product FROM unnest($1) AS k (product)) AS k WHERE k.product = s.product)
+SELECT s.product, s."least", s.most FROM tallykeeper.grouped_sale_extremes_definition AS s WHERE s.product = ANY (ARRAY(SELECT k.product FROM (SELECT DISTINCT * FROM unnest($1) AS k (product)) AS k)) AND EXISTS (SELECT FROM (SELECT DISTINCT * FROM unnest($1) AS k (product)) AS k WHERE k.product = s.product)
 ) AS r WHERE NOT EXISTS (SELECT FROM tallykeeper.grouped_sale_extremes_pruned AS z WHERE z.product = r.product)
-UNION ALL SELECT z.product, z."least", z.most FROM tallykeeper.grouped_sale_extremes_pruned AS z WHERE EXISTS (SELECT FROM (SELECT DISTINCT k.product FROM unnest($1) AS k (product)) AS k WHERE k.product = z.product)
+UNION ALL SELECT z.product, z."least", z.most FROM tallykeeper.grouped_sale_extremes_pruned AS z WHERE EXISTS (SELECT FROM (SELECT DISTINCT * FROM unnest($1) AS k (product)) AS k WHERE k.product = z.product)
 ) AS f WHERE EXISTS (SELECT FROM (SELECT k.product FROM tallykeeper.quarantine AS q, jsonb_to_record(q.key) AS k (product INTEGER) WHERE q.tally = 'grouped.sale_extremes') AS held_key WHERE held_key.product = f.product);
       END IF;
       PERFORM ((SELECT count(*) = 1 AND bool_and(f.relkind = 'r' AND NOT f.relhassubclass AND f.relfilenode IS NOT DISTINCT FROM pg_catalog.pg_relation_filenode(f.oid)) FROM pg_catalog.pg_class AS f WHERE f.oid IN ('grouped.sale_extremes'::regclass)) OR tallykeeper.require_unbroken('grouped.sale_extremes'::regclass));
@@ -149,9 +148,9 @@ UNION ALL SELECT z.product, z."least", z.most FROM tallykeeper.grouped_sale_extr
   END IF;
   RETURN QUERY SELECT f.product::INTEGER, f."least"::INTEGER, f.most::INTEGER FROM (
 SELECT r.product, r."least", r.most FROM (
-SELECT s.product, s."least", s.most FROM tallykeeper.grouped_sale_extremes_definition AS s WHERE s.product = ANY (ARRAY(SELECT k.product FROM (SELECT DISTINCT k.product FROM unnest($1) AS k (product)) AS k)) AND EXISTS (SELECT FROM (SELECT DISTINCT k.product FROM unnest($1) AS k (product)) AS k WHERE k.product = s.product)
+SELECT s.product, s."least", s.most FROM tallykeeper.grouped_sale_extremes_definition AS s WHERE s.product = ANY (ARRAY(SELECT k.product FROM (SELECT DISTINCT * FROM unnest($1) AS k (product)) AS k)) AND EXISTS (SELECT FROM (SELECT DISTINCT * FROM unnest($1) AS k (product)) AS k WHERE k.product = s.product)
 ) AS r WHERE NOT EXISTS (SELECT FROM tallykeeper.grouped_sale_extremes_pruned AS z WHERE z.product = r.product)
-UNION ALL SELECT z.product, z."least", z.most FROM tallykeeper.grouped_sale_extremes_pruned AS z WHERE EXISTS (SELECT FROM (SELECT DISTINCT k.product FROM unnest($1) AS k (product)) AS k WHERE k.product = z.product)
+UNION ALL SELECT z.product, z."least", z.most FROM tallykeeper.grouped_sale_extremes_pruned AS z WHERE EXISTS (SELECT FROM (SELECT DISTINCT * FROM unnest($1) AS k (product)) AS k WHERE k.product = z.product)
 ) AS f WHERE ((SELECT count(*) = 1 AND bool_and(f.relkind = 'r' AND NOT f.relhassubclass AND f.relfilenode IS NOT DISTINCT FROM pg_catalog.pg_relation_filenode(f.oid)) FROM pg_catalog.pg_class AS f WHERE f.oid IN ('golden.sales'::regclass)) OR tallykeeper.require_unbroken('golden.sales'::regclass));
 END
 $body$;

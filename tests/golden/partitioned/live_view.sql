@@ -89,7 +89,7 @@ AS $body$
 #variable_conflict use_column
 DECLARE
   counts jsonb := (SELECT jsonb_object_agg(g.part, g.rows) FROM (
-    SELECT l.tally_part AS part, count(*) AS rows FROM tallykeeper.partitioned_visit_pages_log AS l WHERE CASE tally_part WHEN 1 THEN "1.page" = ANY ($1) ELSE true END GROUP BY l.tally_part) AS g);
+    SELECT l.tally_part AS part, count(*) AS rows FROM tallykeeper.partitioned_visit_pages_log AS l WHERE (coalesce("1.page") = ANY ($1)) GROUP BY l.tally_part) AS g);
   pending smallint[] := ARRAY(SELECT k::smallint FROM jsonb_object_keys(counts) AS k);
   steps text;
 BEGIN
@@ -118,7 +118,7 @@ END
 $body$;
 
 CREATE OR REPLACE FUNCTION tallykeeper.partitioned_visit_pages_live_of(text[]) RETURNS TABLE (page TEXT, visits BIGINT, latest DATE)
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path TO pg_catalog, pg_temp SET timezone TO 'UTC' SET jit TO off SET row_security TO off SET plan_cache_mode TO force_custom_plan
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path TO pg_catalog, pg_temp SET timezone TO 'UTC' SET jit TO off SET row_security TO off
 AS $body$
 
 #variable_conflict use_column
@@ -129,17 +129,16 @@ BEGIN
     BEGIN
       RETURN QUERY WITH tally_changes AS MATERIALIZED (SELECT * FROM tallykeeper.partitioned_visit_pages_changes_of($1) AS c WHERE NOT EXISTS (SELECT FROM tallykeeper.partitioned_visit_pages_pruned AS z WHERE z.page = c.page) AND NOT EXISTS (SELECT FROM (SELECT k.page FROM tallykeeper.quarantine AS q, jsonb_to_record(q.key) AS k (page TEXT) WHERE q.tally = 'partitioned.visit_pages') AS held_key WHERE held_key.page = c.page))
         SELECT d.page::TEXT, d.visits::BIGINT, d.latest::DATE FROM partitioned.visit_pages AS d WHERE d.page = ANY ($1)
-          AND EXISTS (SELECT FROM (SELECT DISTINCT k.page FROM unnest($1) AS k (page)) AS k WHERE k.page = d.page)
           AND NOT EXISTS (SELECT FROM tally_changes AS c WHERE c.page = d.page)
         UNION ALL SELECT f.page::TEXT, f.visits::BIGINT, f.latest::DATE FROM (
 SELECT c.page, c.visits, c.latest FROM tally_changes AS c WHERE c.tally_total > 0 AND true
-) AS f WHERE EXISTS (SELECT FROM (SELECT DISTINCT k.page FROM unnest($1) AS k (page)) AS k WHERE k.page = f.page);
+) AS f WHERE f.page = ANY ($1);
       IF EXISTS (SELECT FROM tallykeeper.quarantine AS q WHERE q.tally = 'partitioned.visit_pages') THEN
         RETURN QUERY SELECT f.page::TEXT, f.visits::BIGINT, f.latest::DATE FROM (
 SELECT r.page, r.visits, r.latest FROM (
-SELECT s.page, s.visits, s.latest FROM tallykeeper.partitioned_visit_pages_definition AS s WHERE s.page = ANY (ARRAY(SELECT k.page FROM (SELECT DISTINCT k.page FROM unnest($1) AS k (page)) AS k)) AND EXISTS (SELECT FROM (SELECT DISTINCT k.page FROM unnest($1) AS k (page)) AS k WHERE k.page = s.page)
+SELECT s.page, s.visits, s.latest FROM tallykeeper.partitioned_visit_pages_definition AS s WHERE s.page = ANY (ARRAY(SELECT k.page FROM (SELECT DISTINCT * FROM unnest($1) AS k (page)) AS k)) AND EXISTS (SELECT FROM (SELECT DISTINCT * FROM unnest($1) AS k (page)) AS k WHERE k.page = s.page)
 ) AS r WHERE NOT EXISTS (SELECT FROM tallykeeper.partitioned_visit_pages_pruned AS z WHERE z.page = r.page)
-UNION ALL SELECT z.page, z.visits, z.latest FROM tallykeeper.partitioned_visit_pages_pruned AS z WHERE EXISTS (SELECT FROM (SELECT DISTINCT k.page FROM unnest($1) AS k (page)) AS k WHERE k.page = z.page)
+UNION ALL SELECT z.page, z.visits, z.latest FROM tallykeeper.partitioned_visit_pages_pruned AS z WHERE EXISTS (SELECT FROM (SELECT DISTINCT * FROM unnest($1) AS k (page)) AS k WHERE k.page = z.page)
 ) AS f WHERE EXISTS (SELECT FROM (SELECT k.page FROM tallykeeper.quarantine AS q, jsonb_to_record(q.key) AS k (page TEXT) WHERE q.tally = 'partitioned.visit_pages') AS held_key WHERE held_key.page = f.page);
       END IF;
       PERFORM ((SELECT count(*) = 1 AND bool_and(f.relkind = 'r' AND NOT f.relhassubclass AND f.relfilenode IS NOT DISTINCT FROM pg_catalog.pg_relation_filenode(f.oid)) FROM pg_catalog.pg_class AS f WHERE f.oid IN ('partitioned.visit_pages'::regclass)) OR tallykeeper.require_unbroken('partitioned.visit_pages'::regclass));
@@ -149,9 +148,9 @@ UNION ALL SELECT z.page, z.visits, z.latest FROM tallykeeper.partitioned_visit_p
   END IF;
   RETURN QUERY SELECT f.page::TEXT, f.visits::BIGINT, f.latest::DATE FROM (
 SELECT r.page, r.visits, r.latest FROM (
-SELECT s.page, s.visits, s.latest FROM tallykeeper.partitioned_visit_pages_definition AS s WHERE s.page = ANY (ARRAY(SELECT k.page FROM (SELECT DISTINCT k.page FROM unnest($1) AS k (page)) AS k)) AND EXISTS (SELECT FROM (SELECT DISTINCT k.page FROM unnest($1) AS k (page)) AS k WHERE k.page = s.page)
+SELECT s.page, s.visits, s.latest FROM tallykeeper.partitioned_visit_pages_definition AS s WHERE s.page = ANY (ARRAY(SELECT k.page FROM (SELECT DISTINCT * FROM unnest($1) AS k (page)) AS k)) AND EXISTS (SELECT FROM (SELECT DISTINCT * FROM unnest($1) AS k (page)) AS k WHERE k.page = s.page)
 ) AS r WHERE NOT EXISTS (SELECT FROM tallykeeper.partitioned_visit_pages_pruned AS z WHERE z.page = r.page)
-UNION ALL SELECT z.page, z.visits, z.latest FROM tallykeeper.partitioned_visit_pages_pruned AS z WHERE EXISTS (SELECT FROM (SELECT DISTINCT k.page FROM unnest($1) AS k (page)) AS k WHERE k.page = z.page)
+UNION ALL SELECT z.page, z.visits, z.latest FROM tallykeeper.partitioned_visit_pages_pruned AS z WHERE EXISTS (SELECT FROM (SELECT DISTINCT * FROM unnest($1) AS k (page)) AS k WHERE k.page = z.page)
 ) AS f WHERE ((SELECT count(*) = 1 AND bool_and(f.relkind = 'r' AND NOT f.relhassubclass AND f.relfilenode IS NOT DISTINCT FROM pg_catalog.pg_relation_filenode(f.oid)) FROM pg_catalog.pg_class AS f WHERE f.oid IN ('golden.visits'::regclass)) OR tallykeeper.require_unbroken('golden.visits'::regclass));
 END
 $body$;

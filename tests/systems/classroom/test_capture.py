@@ -22,7 +22,7 @@ from assets.classroom.tallies import (
     user_counts,
     user_time_spent,
 )
-from tallykeeper import Tally, rebuild, refresh, verify
+from tallykeeper import SelectTally, Tally, rebuild, refresh, verify
 from tallykeeper.database.sql import CLAIM_WRITING
 from tests.classroom import CLASSROOM
 from tests.integration.support import create, execute, judge, rows, scalar, scans_of
@@ -66,11 +66,12 @@ def keep(engine: Engine) -> None:
 
 
 def concerned(connection: Connection) -> dict[str, list[Any]]:
-    """The first column of the keys that are pending, by table; an additive tally's by its log."""
+    """The first column of the keys that are pending, by table; of counts and sums by the log."""
     found = {}
     for tally in system.tallies:
-        pending = getattr(tally, "pending_keys_function", None)
-        relation = f"{pending}()" if pending else tally.log_name
+        assert isinstance(tally, SelectTally)
+        tally.bind(connection)
+        relation = f"{tally.changes_function}()" if tally.has_lookup else tally.log_name
         keys = connection.exec_driver_sql(
             f"SELECT DISTINCT {tally.key[0]} FROM {relation} ORDER BY 1"
         ).scalars()

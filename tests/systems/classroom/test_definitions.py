@@ -14,6 +14,7 @@ from assets.classroom import reads, tables
 from assets.classroom.counting import events
 from assets.classroom.tallies import submission_counts_with, system
 from tallykeeper import install, refresh, verify
+from tallykeeper.installation import select_plans
 from tests.classroom import CLASSROOM
 from tests.integration.support import create, execute, judge, rows
 
@@ -231,6 +232,7 @@ def test_another_idle_threshold_is_another_declaration_and_makes_the_tally_stale
         tally.siblings = (stricter, *others)
     try:
         with classroom.begin() as connection:
+            select_plans.prepare(connection, [stricter, *others])
             done = install(connection, [stricter, *others])
         assert any("declaration changed" in sentence for sentence in done)
         refreshed = refresh(classroom, stricter)
