@@ -112,7 +112,9 @@ def _create_function(tally: SelectTally) -> str:
 RETURNS TABLE ({returned}) LANGUAGE plpgsql STABLE AS $body$
 #variable_conflict use_column
 BEGIN
-    IF to_regclass(live) IS NULL THEN
+    -- In the snapshot that reads: to an older one a view that was made since would show the rows
+    -- that the moved derived table had, and not that they are stale.
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid = to_regclass(live)) THEN
         RAISE EXCEPTION '% is not at this place; run `tally migrate --distribute`', live
             USING ERRCODE = 'undefined_table';
     END IF;

@@ -138,6 +138,7 @@ class Race:
         while not self.ended.is_set():
             for tally in self.tallies:
                 try:
+                    before = tuple(self.places())
                     with engine.connect() as connection, connection.begin():
                         sql.execute(
                             connection, "SET LOCAL citus.max_adaptive_executor_pool_size = 1"
@@ -147,9 +148,14 @@ class Race:
                         expected = set_of(
                             connection, f"SELECT {columns} FROM ({tally.definition}) AS e"
                         )
+                    moved = tuple(self.places()) != before
                 except (SQLAlchemyError, TallyError, DatabaseUnavailable) as error:
                     self.refused[f"read coordinator: {type(error).__name__}"] += 1
                     time.sleep(PAUSE_SECONDS)
+                    continue
+                if moved:
+                    # The second statement may have had the snapshot of another worker.
+                    self.refused["read coordinator: moved"] += 1
                     continue
                 self.done["coordinator"] += 1
                 if live != expected:
