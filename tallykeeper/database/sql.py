@@ -54,6 +54,9 @@ NOT_BY_ENGINE = (
     f"current_setting('tallykeeper.transaction', true) IS DISTINCT FROM {_OWN_TRANSACTION}"
 )
 MAX_IDENTIFIER_BYTES = 63
+# Of tables whose rows are updated where they are: what stays free in a page takes the next version
+# of a row, so that no index has to be written.
+WITH_ROOM = "fillfactor = 80"
 
 # The plain PostgreSQL dialect: the drivers' own would double every % for their parameters.
 _dialect = PGDialect(paramstyle="named")  # type: ignore[no-untyped-call]

@@ -21,7 +21,9 @@ from sqlalchemy import (
     Float,
     Integer,
     Numeric,
+    PrimaryKeyConstraint,
     Table,
+    UniqueConstraint,
     cast,
     func,
     inspect,
@@ -88,7 +90,23 @@ def create(connection: Connection, wanted: Sequence[Table], kind: str) -> list[s
         own = [table for table in missing if table.metadata is metadata]
         # Types that they share with tables which are there are there, too.
         metadata.create_all(connection, tables=own, checkfirst=True)
+    if kind == "derived":
+        for table in filter(_is_updated, missing):
+            sql.execute(connection, f"ALTER TABLE {sql.name_of(table)} SET ({sql.WITH_ROOM})")
     return done + [f"created the {kind} table {sql.name_of(table)}" for table in missing]
+
+
+def _is_updated(table: Table) -> bool:
+    """Whether a refresh updates rows of the table where they are, and it says nothing of that."""
+    options = table.dialect_options["postgresql"]
+    keys = [
+        c.columns
+        for c in table.constraints
+        if isinstance(c, UniqueConstraint | PrimaryKeyConstraint)
+    ]
+    keys += [i.columns for i in table.indexes if i.unique]
+    is_all_key = any(set(table.columns) <= set(columns) for columns in keys)
+    return not (is_all_key or options["with"] or options["partition_by"])
 
 
 def complete(

@@ -23,7 +23,9 @@ ANALYZED_SHARE = 0.1
 def ddl(tally: SelectTally, node: Node) -> list[str]:
     """The statements that create the state of one node."""
     columns = ", ".join(_column(column) for column in node.columns)
-    statements = [f"CREATE TABLE {node.state} ({columns})"]
+    is_updated = node.strategy == "delta" and len(node.columns) > len(node.key)
+    room = f" WITH ({sql.WITH_ROOM})" if is_updated else ""
+    statements = [f"CREATE TABLE {node.state} ({columns}){room}"]
     if node.key:
         unique = "UNIQUE " if node.unique else ""
         equal = " NULLS NOT DISTINCT" if node.unique else ""

@@ -246,41 +246,44 @@ class CountsAndSums:
         return ", ".join(f"{sql.quote(n)} {self.tally.type_of(n)}" for n in self.tally.columns)
 
     def consume_at_once(self) -> str:
-        """One statement that consumes all pending changes and applies them."""
+        """One statement that consumes all pending changes and applies them.
+
+        The row of each changed key is looked up once, and found by its place after that.
+        """
         tally = self.tally
         derived = sql.name_of(tally.table)
-        key = sql.columns(tally.key)
+        key, counter = sql.columns(tally.key), sql.quote(self.counter)
         sums = ", ".join(f"sum({sql.quote(n)}) AS {sql.quote(n)}" for n in tally.measures)
         changed = " OR ".join(f"sum({sql.quote(n)}) <> 0" for n in tally.measures)
-        added = ", ".join(
-            f"{sql.quote(n)} = d.{sql.quote(n)} + c.{sql.quote(n)}" for n in tally.measures
+        totals = ", ".join(
+            f"coalesce(d.{sql.quote(n)}, 0) + c.{sql.quote(n)} AS {sql.quote(n)}"
+            for n in tally.measures
         )
-        total = f"d.{sql.quote(self.counter)} + c.{sql.quote(self.counter)}"
+        assigned = ", ".join(f"{sql.quote(n)} = c.{sql.quote(n)}" for n in tally.measures)
         touch = ", updated_at = now()" if tally.has_updated_at else ""
         into = f", {sql.quote('updated_at')}" if tally.has_updated_at else ""
         value = ", now()" if tally.has_updated_at else ""
-        if any(tally.table.c[n].nullable for n in tally.key):
-            placed, at = self._places(derived), "_at"
-            same = "d.ctid = c.tally_place AND d.tableoid = c.tally_relation"
-            absent = "c.tally_place IS NULL"
-        else:
-            placed, at, same = "", "", tally.matches("d", "c")
-            absent = f"NOT EXISTS (SELECT FROM {derived} AS d WHERE {same})"
+        same = "d.ctid = c.tally_place AND d.tableoid = c.tally_relation"
         return f"""
 WITH consumed AS (
   DELETE FROM {tally.log_name} RETURNING {sql.columns(tally.columns)}, {LOGGED_AT}
 ), changed AS MATERIALIZED (
   SELECT {key}, {sums} FROM consumed GROUP BY {key} HAVING {changed}
-){placed}, deleted AS (
-  DELETE FROM {derived} AS d USING changed{at} AS c WHERE {same} AND {total} = 0
+), changed_at AS MATERIALIZED (
+  SELECT {sql.columns(tally.key, "c")}, {totals},
+         d.ctid AS tally_place, d.tableoid AS tally_relation
+  FROM changed AS c LEFT JOIN {self._found_by_key(derived)}
+), deleted AS (
+  DELETE FROM {derived} AS d USING changed_at AS c WHERE {same} AND c.{counter} = 0
   RETURNING {tally.day_of("d")} AS day
 ), updated AS (
-  UPDATE {derived} AS d SET {added}{touch} FROM changed{at} AS c WHERE {same} AND {total} <> 0
+  UPDATE {derived} AS d SET {assigned}{touch} FROM changed_at AS c
+  WHERE {same} AND c.{counter} <> 0
   RETURNING {tally.day_of("d")} AS day
 ), inserted AS (
   INSERT INTO {derived} AS d ({sql.columns(tally.columns)}{into})
-  SELECT {sql.columns(tally.columns, "c")}{value} FROM changed{at} AS c
-  WHERE c.{sql.quote(self.counter)} <> 0 AND {absent}
+  SELECT {sql.columns(tally.columns, "c")}{value} FROM changed_at AS c
+  WHERE c.{counter} <> 0 AND c.tally_place IS NULL
   RETURNING {tally.day_of("d")} AS day
 )
 SELECT NULL AS day, count(*) AS consumed, 0 AS inserted, 0 AS updated, 0 AS deleted,
@@ -292,14 +295,17 @@ SELECT day, NULL, sum(i), sum(u), sum(r), NULL FROM (
   UNION ALL SELECT day, 0, 0, 1 FROM deleted
 ) AS written GROUP BY day ORDER BY 1"""
 
-    def _places(self, derived: str) -> str:
-        """A CTE of the changed keys with the place of each one's row, found by index.
+    def _found_by_key(self, derived: str) -> str:
+        """The derived table as `d`, with the condition that a row has the key of `c`.
 
         Nulls compare equal by no operator that an index knows, so there is a search for each way
         in which the key may have nulls in it.
         """
         tally = self.tally
         nullable = [n for n in tally.key if tally.table.c[n].nullable]
+        if not nullable:
+            return f"{derived} AS d ON {tally.matches('d', 'c')}"
+        listed = ", ".join(["ctid", "tableoid", *(f"d.{sql.quote(n)}" for n in tally.measures)])
         searches = []
         for nulls in product((False, True), repeat=len(nullable)):
             absent = {n for n, is_null in zip(nullable, nulls, strict=True) if is_null}
@@ -309,12 +315,8 @@ SELECT day, NULL, sum(i), sum(u), sum(r), NULL FROM (
                 else f"d.{sql.quote(n)} = c.{sql.quote(n)}"
                 for n in tally.key
             )
-            searches.append(f"SELECT ctid, tableoid FROM {derived} AS d WHERE {same}")
-        return (
-            ", changed_at AS MATERIALIZED (\n"
-            "  SELECT c.*, d.ctid AS tally_place, d.tableoid AS tally_relation FROM changed AS c"
-            f" LEFT JOIN LATERAL (\n  {' UNION ALL '.join(searches)}\n  ) AS d ON true\n)"
-        )
+            searches.append(f"SELECT {listed} FROM {derived} AS d WHERE {same}")
+        return f"LATERAL (\n  {' UNION ALL '.join(searches)}\n  ) AS d ON true"
 
     def _listed(self, alias: str, typed: Callable[[str, TypeEngine[Any]], str]) -> str:
         """The tally's columns, in its order, from rows that are grouped by key."""

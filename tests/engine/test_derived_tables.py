@@ -19,7 +19,16 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-from tallykeeper import AdditiveTally, Contribution, DoesNotFit, System, refresh, status, verify
+from tallykeeper import (
+    AdditiveTally,
+    Contribution,
+    DoesNotFit,
+    SelectTally,
+    System,
+    refresh,
+    status,
+    verify,
+)
 from tallykeeper.catalog import state
 from tallykeeper.discovery import all_systems
 from tallykeeper.installation.migrate import migrate
@@ -230,3 +239,39 @@ def test_a_column_that_somebody_dropped_comes_back_and_is_filled_by_a_rebuild(
     assert refresh(opened, tally).how == "rebuild"
     assert rows(opened, LIVE) == [("r0", 4), ("r1", 4)]
     assert verify(opened, tally).ok
+
+
+def test_pages_keep_room_where_refreshes_update_rows(engine: Engine) -> None:
+    execute(
+        engine, "CREATE SCHEMA shelf", "CREATE TABLE shelf.books (id int PRIMARY KEY, kind text)"
+    )
+    own = MetaData(schema="shelf")
+    declared = Table(
+        "declared",
+        own,
+        Column("kind", Text, nullable=False, unique=True),
+        Column("n", BigInteger, nullable=False),
+        postgresql_with={"fillfactor": 55},
+    )
+    counted = "SELECT kind, count(*) AS n FROM shelf.books GROUP BY kind"
+    system = System(
+        "shelf",
+        own,
+        [
+            SelectTally("shelf.counted", select=counted),
+            SelectTally("shelf.kinds", select="SELECT DISTINCT kind FROM shelf.books"),
+            SelectTally("shelf.declared", select=f"{counted} HAVING count(*) > 1", table=declared),
+        ],
+    )
+    migrate(engine, [system])
+    options = "SELECT relname::text, reloptions::text FROM pg_class WHERE relname = ANY ('{0}')"
+    assert sorted(rows(engine, options.format("{counted,kinds,declared}"))) == [
+        ("counted", "{fillfactor=80}"),
+        ("declared", "{fillfactor=55}"),
+        ("kinds", None),
+    ]
+    states = (
+        "SELECT reloptions::text FROM pg_class WHERE relkind = 'r'"
+        " AND obj_description(oid, 'pg_class') LIKE 'intermediate result of shelf.kinds%'"
+    )
+    assert rows(engine, states) == [("{fillfactor=80}",)]

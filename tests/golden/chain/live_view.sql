@@ -14,7 +14,7 @@ CREATE TABLE tallykeeper.chain_words_by_sales_log (
 	logged_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL
 );
 
-CREATE TABLE tallykeeper.chain_words_by_sales_n1 (g0 integer NOT NULL, n bigint NOT NULL, a0 numeric NOT NULL);
+CREATE TABLE tallykeeper.chain_words_by_sales_n1 (g0 integer NOT NULL, n bigint NOT NULL, a0 numeric NOT NULL) WITH (fillfactor = 80);
 
 CREATE UNIQUE INDEX ON tallykeeper.chain_words_by_sales_n1 (g0) NULLS NOT DISTINCT;
 
