@@ -27,6 +27,7 @@ def test_the_page_is_what_the_translation_does(engine: Engine) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.skipif(not LONG, reason="takes minutes: `make test-slow` runs it")
 @pytest.mark.parametrize("name", ["duckdb", pytest.param("spark", marks=needs_spark)])
 def test_what_is_translated_is_equal(engine: Engine, name: str) -> None:
