@@ -84,6 +84,7 @@ def archived_and_dropped(engine: Engine) -> None:
     assert partitions.dropped(engine, KEPT_DAYS).kept == {}
 
 
+@pytest.mark.timeout(3_600)
 @pytest.mark.parametrize(
     ("days", "events", "posts"),
     [(45, 8, 40), pytest.param(365, 60, 400, marks=pytest.mark.slow)],
@@ -108,11 +109,12 @@ def test_a_long_time_is_derived_again_from_both_after_a_kill(
     assert 0 < kept < everything
     assert archive_replay.verify(engine, open_store()).differing == 0
     execute(engine, f"TRUNCATE {', '.join(f'fediverse.{t.name}' for t in PROCESSED)}")
-    killed_half_way(engine, tmp_path)
+    rows_per_pass = everything // 3
+    killed_half_way(engine, tmp_path, rows_per_pass)
     half = compared(engine)
     assert len(half["mastodon_posts"]) < len(before["mastodon_posts"])
     said: list[str] = []
-    done = archive_replay.replay(engine, open_store(), rows_per_pass=60, say=said.append)
+    done = archive_replay.replay(engine, open_store(), rows_per_pass=rows_per_pass, say=said.append)
     assert said[0] == "going on where an interrupted replay was"
     assert done.skipped == 0
     require_same(compared(engine), before, "from the log and the archive")
@@ -129,20 +131,24 @@ from assets.fediverse.storage import archive_replay
 from tallykeeper.archive.store import open_store
 from tallykeeper.database.connections import open_engine
 rederive.CHUNK_POSTS = 5
-archive_replay.replay(open_engine(sys.argv[1]), open_store(), rows_per_pass=60, say=print)
+rows = int(sys.argv[2])
+archive_replay.replay(open_engine(sys.argv[1]), open_store(), rows_per_pass=rows, say=print)
 """
 
 
-def killed_half_way(engine: Engine, folder: Path) -> None:
+def killed_half_way(engine: Engine, folder: Path, rows_per_pass: int) -> None:
     """Begin a replay in a process of its own, and kill it in its second pass."""
     url = engine.url.render_as_string(hide_password=False)
     output = folder / "killed.txt"
     with output.open("w") as said:
         process = subprocess.Popen(
-            [sys.executable, "-c", KILLED, url], stdout=said, stderr=said, env=os.environ.copy()
+            [sys.executable, "-c", KILLED, url, str(rows_per_pass)],
+            stdout=said,
+            stderr=said,
+            env=os.environ.copy(),
         )
         state = "SELECT pass, position IS NOT NULL FROM tallykeeper.archive_replays"
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 1_200
         while rows(engine, state)[:1] not in ([(1, True)], [(2, True)]):
             assert process.poll() is None, output.read_text()
             assert time.monotonic() < deadline
