@@ -2,7 +2,7 @@
 
 The sources are exported in the snapshot in which the derived table is read, so that nothing that
 writers do meanwhile can make the two differ. Invariants: nothing of the tally is written but what
-is known of it; exported rows are in a folder that only this user may read, and that is removed.
+is known of it; exported rows are in a folder that only this user may read, removed at the end.
 """
 
 from __future__ import annotations
