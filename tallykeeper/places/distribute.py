@@ -12,11 +12,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, Engine, MetaData, cast, func, select, text
-from sqlalchemy.dialects.postgresql import OID
+from sqlalchemy import Connection, Engine, MetaData, text
 from sqlalchemy.engine import Row
 
-from tallykeeper.catalog import dependents
 from tallykeeper.database import sql
 from tallykeeper.database.sessions import begin_work
 from tallykeeper.database.sql import CLAIM_WRITING
@@ -198,18 +196,11 @@ class _Examined:
             if name_in(tally) in self._there and not self._is_other(tally):
                 continue
             if name_in(tally) in self._there:
-                self._drop(tally)
+                # PostgreSQL names what depends on it.
+                sql.execute(self._connection, f"DROP TABLE {sql.name_of(tally.table)}")
             derived_tables.create(self._connection, [tally.table], "derived")
             self._create_distributed(name_in(tally), report.columns[tally.name])
         live_reads.create_directory(self._connection, self._family, self.column)
-
-    def _drop(self, tally: SelectTally) -> None:
-        """Drop a derived table of other columns. Raises HasDependents."""
-        name = sql.name_of(tally.table)
-        oid: int = self._connection.scalars(select(cast(func.to_regclass(name), OID))).one()
-        found = dependents.on_relation(self._connection, oid)
-        dependents.require_none(found, f"{tally.name}: the columns of {name} change")
-        sql.execute(self._connection, f"DROP TABLE {name}")
 
     def _create_distributed(self, name: Name, column: str) -> None:
         beside = "'none'" if name == self._family else _literal(self._family)
