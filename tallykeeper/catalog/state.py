@@ -54,6 +54,7 @@ MOST_KEYS = 20_000
 # Why a tally is stale, where that is a fault and not how things go.
 DECLARATION_CHANGED = "its declaration changed"
 CAPTURE_REPAIRED = "its capture was found broken and repaired"
+NOT_CAPTURED = "it was not declared when the capture of its sources was installed"
 LOG_DIFFERED = "its change log was missing, another table, or had other columns"
 VIEW_MISSING = "its live view was missing"
 VIEW_MISREAD = "its live view read another table than its own"

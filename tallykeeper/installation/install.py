@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import cache
 
-from sqlalchemy import Connection, Table, select, text
+from sqlalchemy import Connection, Table, or_, select, text
 
 from tallykeeper.capture import (
     change_log,
@@ -23,6 +23,7 @@ from tallykeeper.capture import (
     triggers,
 )
 from tallykeeper.catalog import function_rights, identities, presence, schema_version, state
+from tallykeeper.catalog.state import stale_marks
 from tallykeeper.catalog.table_kinds import require_keepable
 from tallykeeper.database import sessions, sql
 from tallykeeper.declarations.tally import Tally
@@ -233,6 +234,7 @@ def _bring_up(
             broken.update(known)
             done += [f"repaired {fault}" for fault in unexplained]
         install_capture(connection, source, over)
+    done += leave_out(connection, list(before), beside)
     for tally, found in own.items():
         if tally.name in known_before:
             upgraded = any(w.tally is tally for w in changed)
@@ -245,6 +247,34 @@ def _bring_up(
             state.mark_stale(connection, tally, state.CAPTURE_REPAIRED)
             done.append(f"{tally.name} is stale: changes may have been missed")
     return done + function_rights.close(connection)
+
+
+def leave_out(
+    connection: Connection, sources: Sequence[Table], tallies: Sequence[Tally]
+) -> list[str]:
+    """Mark those stale that are installed over the sources, but were not captured along.
+
+    They are declared nowhere any more, or elsewhere, and would be wrong without a word. Returns
+    what was done, a sentence each.
+    """
+    if not tallies:
+        return []
+    installed, named = state.tally_state.c.tally, state.stands_on.c
+    of_system = [installed.startswith(f"{t.system}.", autoescape=True) for t in tallies]
+    names = [sql.name_of(source) for source in sources]
+    over = select(named.tally).where(named.kind == "relation", named.name.in_(names))
+    marked = select(stale_marks.c.tally).where(stale_marks.c.reason == state.NOT_CAPTURED)
+    left = connection.scalars(
+        select(installed).where(
+            or_(*of_system),
+            installed.not_in([t.name for t in tallies]),
+            installed.in_(over),
+            installed.not_in(marked),
+        )
+    ).all()
+    for name in left:
+        connection.execute(stale_marks.insert().values(tally=name, reason=state.NOT_CAPTURED))
+    return [f"{name} is stale: {state.NOT_CAPTURED}" for name in left]
 
 
 def _judge_own(

@@ -122,8 +122,7 @@ def distribute(
     tallies = kept_of(system, without)
     family = family_of(system)
     places = places_of(coordinator, family)
-    left_out = [tally for tally in system.tallies if tally not in tallies]
-    done = install_everywhere(tallies, places, without=left_out)
+    done = install_everywhere(tallies, places)
     kept = kept_at(tallies, places())
     live_reads.install(coordinator, family, examined.column, examined.tallies, kept)
     return done

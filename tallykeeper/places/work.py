@@ -17,22 +17,18 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from tallykeeper.catalog import state
 from tallykeeper.database.connections import DatabaseUnavailable
 from tallykeeper.declarations.tally import Tally
 from tallykeeper.errors import TallyError
 from tallykeeper.installation.migrate import Migrated, migrate
 from tallykeeper.places.place import Place
-from tallykeeper.places.tallies import Kept, kept_at, tally_at
-from tallykeeper.select.tally import SelectTally
+from tallykeeper.places.tallies import Kept, kept_at
 from tallykeeper.system import System
 
 T = TypeVar("T")
 
 AT_ONCE = 8
 """At how many places is worked at the same time."""
-
-LEFT_OUT = "it was left out when the others of its system were installed"
 
 Places = Callable[[], Sequence[Place]]
 """Where the places are asked for, each time that something is done."""
@@ -87,19 +83,17 @@ def install_everywhere(
     tallies: Sequence[Tally],
     places: Places,
     *,
-    without: Sequence[Tally] = (),
     dry_run: bool = False,
     at_once: int = AT_ONCE,
 ) -> list[Done[Migrated]]:
     """Install the tallies at each place, database by database; a result for each place.
 
-    Others of their systems, `without`, are not captured from then on: where they were installed
-    they become stale, so that their live views read the sources. What is said of a database is said
+    Others of their systems that were installed there become stale, so that their live views read
+    the sources. What is said of a database is said
     of the first of the places in it. Idempotent. Raises DeclarationError where a tally cannot be
     kept at places.
     """
     found = tuple(places())
-    others = [tally for tally in without if isinstance(tally, SelectTally)]
     by_url: dict[str, list[Kept]] = defaultdict(list)
     for each in kept_at(tallies, found):
         by_url[each.place.url].append(each)
@@ -112,10 +106,6 @@ def install_everywhere(
         result: Migrated | None = None
         with kept[0].place.connected() as engine:
             try:
-                if not dry_run:
-                    _leave_out(
-                        engine, [tally_at(o, p) for p in found if p.name in there for o in others]
-                    )
                 result = migrate(engine, systems, dry_run=dry_run)
             except (TallyError, DatabaseUnavailable, SQLAlchemyError) as failed:
                 error = failed
@@ -126,18 +116,6 @@ def install_everywhere(
         ]
 
     return [each for done in _parallel(at, list(by_url.values()), at_once) for each in done]
-
-
-def _leave_out(engine: Engine, tallies: Sequence[Tally]) -> None:
-    """Mark those of the tallies stale that are installed."""
-    if not tallies:
-        return
-    with engine.begin() as connection:
-        if not state.is_there(connection, state.tally_state):
-            return
-        for tally in tallies:
-            if state.installed(connection, tally) is not None:
-                state.mark_stale(connection, tally, LEFT_OUT)
 
 
 def _one(kept: Kept, engine: Engine, work: Callable[[Engine, Tally], T]) -> Done[T]:

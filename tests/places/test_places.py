@@ -12,12 +12,13 @@ from typing import Any, cast
 import pytest
 
 from tallykeeper import NotInstalled, Tally, refresh, status, verify
+from tallykeeper.catalog.state import NOT_CAPTURED
 from tallykeeper.database import sql
 from tallykeeper.database.connections import DatabaseUnavailable, open_engine
 from tallykeeper.errors import DeclarationError
 from tallykeeper.places.place import Place
 from tallykeeper.places.tallies import kept_at, tally_at
-from tallykeeper.places.work import LEFT_OUT, PlaceMoved, everywhere, install_everywhere
+from tallykeeper.places.work import PlaceMoved, everywhere, install_everywhere
 from tests.places import network
 from tests.servers import Servers
 
@@ -179,13 +180,13 @@ def test_a_tally_that_is_left_out_is_stale_and_reads_its_sources(places: list[Pl
     hours, top = network.system("hours", "top").tallies
     install_everywhere([hours, top], lambda: places)
     everywhere([hours, top], lambda: places, refresh)
-    install_everywhere([hours], lambda: places, without=[top])
+    install_everywhere([hours], lambda: places)
     with network.connect(places[0].url) as connection:
         connection.execute("INSERT INTO network.posts_1 VALUES (1, 1, 'x', now(), 1, true)")
     for each in kept_at([hours, top], places):
         assert differences(each.place, each.tally) == []
     states = everywhere([top], lambda: places, status)
-    assert all(done.result and LEFT_OUT in done.result.stale for done in states)
+    assert all(done.result and NOT_CAPTURED in done.result.stale for done in states)
     install_everywhere([hours, top], lambda: places)
     everywhere([hours, top], lambda: places, refresh)
     assert all(d.result and d.result.ok for d in everywhere([top], lambda: places, verify))

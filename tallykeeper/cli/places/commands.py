@@ -49,8 +49,7 @@ def migrate_(without: Sequence[str], dry_run: bool) -> int:
         # Refused before any place is changed.
         columns_at(system, found()[0], without)
         kept = kept_of(system, without)
-        left_out = [tally for tally in system.tallies if tally not in kept]
-        done = install_everywhere(kept, found, without=left_out, dry_run=dry_run)
+        done = install_everywhere(kept, found, dry_run=dry_run)
         failed |= _show_installed(done)
     return FAILED if failed else 0
 
