@@ -31,6 +31,7 @@ from tallykeeper.select.algebra.relations import (
     NotLinear,
     Product,
     is_impossible,
+    reads_tables,
 )
 
 
@@ -75,6 +76,17 @@ class FromItems(Laterals):
             return products
         return Expansion(alias, item)
 
+    def _item_of_rows(self, item: exp.Expr) -> list[Product] | Expansion:
+        """The same of an item that may be LATERAL: a subquery without a table is a function."""
+        before = len(self.nodes)
+        try:
+            return self._item(item)
+        except NotLinear:
+            if not isinstance(item, exp.Lateral) or reads_tables(item):
+                raise
+            del self.nodes[before:]
+            return Expansion(item.alias_or_name, item)
+
     def _join(
         self,
         products: list[Product],
@@ -91,7 +103,7 @@ class FromItems(Laterals):
         if values is not None:
             rows = [replace(p, names={**p.names, **resolved(p, values)}) for p in products]
             return [f for r in rows for f in self._all_filtered([r], on)]
-        right = self._item(join.this)
+        right = self._item_of_rows(join.this)
         if isinstance(right, Expansion):
             return [self._expanded(p, right, side, on) for p in products]
         if isinstance(join.this, exp.Lateral):

@@ -48,12 +48,18 @@ class NodeMaker(ABC):
         state_of: Callable[[str], str],
     ) -> None:
         self.sources = sources
-        self.describe = describe
+        self._describe = describe
         self.is_aggregate = is_aggregate
         self.state_of = state_of
         self.nodes: list[Node] = []
         self.reasons: list[str] = []
         self._aliases = 0
+
+    def describe(self, query: exp.Query) -> list[str]:
+        """The types of a query's columns. Raises NotLinear where it reads rows around it."""
+        if self._outer_aliases(query) - {""}:
+            raise NotLinear("a subquery that depends on the outer row by more than equalities")
+        return self._describe(query)
 
     @abstractmethod
     def query(self, query: exp.Expr) -> Bag:

@@ -164,8 +164,17 @@ class Bag:
 
 def require_followed(expressions: Iterable[exp.Expr]) -> None:
     """Raise NotLinear where a subquery is left: no change of its tables would be looked up."""
-    if any(expression.find(exp.Query) for expression in expressions):
+    if any(reads_tables(expression) for expression in expressions):
         raise NotLinear("a subquery in an expression")
+
+
+def reads_tables(expression: exp.Expr) -> bool:
+    """Whether a subquery in the expression reads a table, and not functions of other rows alone."""
+    return any(
+        isinstance(table.this, exp.Identifier)
+        for query in expression.find_all(exp.Query)
+        for table in query.find_all(exp.Table)
+    )
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from sqlglot import exp
 
 from tallykeeper.database import sql
-from tallykeeper.select.algebra.expressions import sql_of, stripped, tables_of
+from tallykeeper.select.algebra.expressions import defined, sql_of, stripped, tables_of
 from tallykeeper.select.algebra.relations import Leaf, Node, Product
 from tallykeeper.select.algebra.uniqueness import unique_keys
 from tallykeeper.select.dialect import is_equality
@@ -193,7 +193,7 @@ def from_clause(
 
     def expand() -> None:
         for expansion in list(expansions):
-            needs = tables_of(expansion.item) - {expansion.alias}
+            needs = tables_of(expansion.item) - defined(expansion.item) - {expansion.alias}
             if needs <= done and parts != ["FROM ", ()]:
                 done.add(expansion.alias)
                 expansions.remove(expansion)
