@@ -60,8 +60,10 @@ def test_a_small_change_is_looked_up_by_indexes(world: tuple[Engine, System]) ->
     with engine.begin() as connection:
         for tally in system.tallies:
             assert isinstance(tally, SelectTally)
-            if tally.plan.changes:
+            # Of some no change meets the conditions.
+            if tally.plan.changes and pending_parts(connection, tally):
                 found[tally.table.name] = scans(connection, tally)
+    assert len(found) > len(system.tallies) / 2
     assert {name: each for name, each in found.items() if each} == {}
 
 
