@@ -29,6 +29,7 @@ from tallykeeper.database.sql import quote
 from tallykeeper.discovery import all_systems
 from tallykeeper.http.app import create_app
 from tallykeeper.installation import roles
+from tallykeeper.select.tally import SelectTally
 from tallykeeper.settings import project_root
 from tests.integration.serving_client import Client
 from tests.integration.support import execute, rows, scalar
@@ -284,8 +285,18 @@ def test_the_refresher_writes_derived_tables_and_the_engines_and_no_others(divid
     written = may(divided, "runs", "INSERT", "UPDATE")
     assert {name for name in written if not name.startswith("tallykeeper.")} == derived
     kept = {f"tallykeeper.{name}" for name, allowed in roles.KEPT.items() if "UPDATE" in allowed}
+    states = {
+        node.state
+        for system in all_systems()
+        for tally in system.tallies
+        if isinstance(tally, SelectTally)
+        for node in tally.plan.nodes
+    }
+    assert states
     assert may(divided, "runs", "UPDATE") - derived == {
         *kept,
+        *states,
+        "tallykeeper.fediverse_archived_events",
         "tallykeeper.fediverse_log",
     }
     assert may(divided, "runs", "TRUNCATE", "TRIGGER", "REFERENCES") == set()
