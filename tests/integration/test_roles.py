@@ -299,7 +299,9 @@ def test_the_refresher_writes_derived_tables_and_the_engines_and_no_others(divid
         "tallykeeper.fediverse_archived_events",
         "tallykeeper.fediverse_log",
     }
-    assert may(divided, "runs", "TRUNCATE", "TRIGGER", "REFERENCES") == set()
+    # What a replay loads is emptied at its end.
+    assert may(divided, "runs", "TRUNCATE") == {"tallykeeper.fediverse_archived_events"}
+    assert may(divided, "runs", "TRIGGER", "REFERENCES") == set()
 
 
 def test_the_reader_writes_nothing(divided: World) -> None:
