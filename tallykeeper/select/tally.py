@@ -616,13 +616,21 @@ class SelectTally(Tally):
         )
         return f"{self.lookup_function}({', '.join(arrays)})"
 
-    def create_lookup(self, name: str, arguments: Sequence[str] = ()) -> str:
+    def create_lookup(
+        self, name: str, arguments: Sequence[str] = (), types: Sequence[str] = ()
+    ) -> str:
         """CREATE FUNCTION for the live rows of single keys, at the cost of what concerns them.
 
         `arguments` are names of the arrays, one for each column of the key; by default none.
+        `types` are those of their elements, by default those of the key. They may be wider: no row
+        has an integer that the key cannot hold.
         """
-        types = changes_function.key_types(self.plan)
-        arrays = [f"${place}" for place, _ in enumerate(types, 1)]
+        own = changes_function.key_types(self.plan)
+        types = types or own
+        arrays = [
+            f"${place}" if given == key else _held_by(f"${place}", key)
+            for place, (given, key) in enumerate(zip(types, own, strict=True), 1)
+        ]
         given = ", ".join(arrays)
         asked = f"(SELECT DISTINCT * FROM unnest({given}) AS k ({sql.columns(self.key)}))"
 
@@ -963,3 +971,11 @@ def _of_source(instant: str, source: Table) -> str | None:
 
 
 Tally.select_class = SelectTally
+
+
+def _held_by(array: str, type_: str) -> str:
+    """Those of an array of integers that a narrower type of integers holds, as an array of it."""
+    most = 2 ** {"smallint": 15, "integer": 31}[type_]
+    return (
+        f"ARRAY(SELECT i::{type_} FROM unnest({array}) AS i WHERE i BETWEEN {-most} AND {most - 1})"
+    )

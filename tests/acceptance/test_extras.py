@@ -16,6 +16,8 @@ from tests.stranger import build_wheel, install, make_project
 CORE = {"click", "psycopg", "rich", "sqlalchemy", "sqlglot"}
 # The modules that need an extra; all others are imported with the core alone.
 NEED = {
+    "archive": ("tallykeeper.archive.", "tallykeeper.parquet."),
+    "duckdb": ("tallykeeper.engines.", "tallykeeper.parquet."),
     "dagster": ("tallykeeper.dagster.",),
     "embedded": ("tallykeeper.embedded.postmaster", "tallykeeper.embedded.server_settings"),
     "frames": ("tallykeeper.input.parquet_input", "tallykeeper.reads.frames"),

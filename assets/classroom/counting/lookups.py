@@ -30,7 +30,11 @@ USER_TIME = lookup_of(tables.user_time_spent)
 
 def create_lookups(connection: Connection, tallies: Sequence[SelectTally]) -> list[str]:
     """Create the functions for these tallies, or replace them where they are others; says which."""
-    statements = {lookup_of(t.table): t.create_lookup(lookup_of(t.table), ["ids"]) for t in tallies}
+    statements = {
+        name: tally.create_lookup(name, ["ids"], ["bigint"])
+        for tally in tallies
+        for name in (lookup_of(tally.table),)
+    }
     statements[USER_TIME] = _user_time()
     done = []
     for name, create in statements.items():
@@ -53,7 +57,7 @@ def _user_time() -> str:
     counts = lookup_of(tables.submission_counts)
     body = f"""#variable_conflict use_column
 BEGIN
-  RETURN QUERY SELECT c.user_id, sum(c.time_spent_ms)::bigint FROM {counts}(
+  RETURN QUERY SELECT c.user_id::bigint, sum(c.time_spent_ms)::bigint FROM {counts}(
     ARRAY(SELECT s.id FROM {submissions} WHERE s.user_id = ANY (ids))
   ) AS c GROUP BY c.user_id;
   PERFORM {sql.unbroken([tables.submissions])};

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from tallykeeper.cli.output.tallies import show_verification
-from tallykeeper.engines.audit import EngineAudit
+
+if TYPE_CHECKING:
+    from tallykeeper.engines.audit import EngineAudit
 
 
 def show_audit(result: EngineAudit, console: Console) -> None:
