@@ -53,6 +53,8 @@ def read(connection: Connection, tally: Tally) -> SelectTally | None:
 
 def carry_over(connection: Connection, tally: SelectTally) -> bool:
     """Log the keys that were noted; whether the live view finds them pending again."""
+    if sql.execute(connection, f"SELECT EXISTS (SELECT FROM {FORMER})").scalar_one():
+        return False
     places = list(range(len(tally.key)))
     carrying = next((a for a in tally.plan.asked if sorted(a.places) == places), None)
     if carrying is None:

@@ -163,7 +163,9 @@ def test_a_dump_taken_under_writers_is_exact_where_it_is_restored(
         backup.dump(database_url)
     assert backup.restore(elsewhere) == []
     # Events of a past day were written meanwhile, and every day with events gets its partition.
-    assert {line.rpartition(" ")[0] for line in migrate(restored).done} <= {"created the partition"}
+    # Without statistics tables may be joined in another order.
+    done = [n for n in migrate(restored).done if not n.startswith(("compiled ", "installed "))]
+    assert {line.rpartition(" ")[0] for line in done} <= {"created the partition"}
     assert stale(restored) == rebuilt
     come_to_rest(restored, elsewhere, rebuilt)
 
