@@ -55,9 +55,15 @@ def submission_counts_with(idle_seconds: int) -> SelectTally:
         "classroom.submission_counts",
         select=select(
             submissions.c.id.label("submission_id"),
-            submissions.c.assignment_id,
-            submissions.c.course_id,
-            submissions.c.user_id,
+            *(
+                # A column that has another name in the database keeps the declared one here.
+                c if c.name == c.key else c.label(c.key)
+                for c in (
+                    submissions.c.assignment_id,
+                    submissions.c.course_id,
+                    submissions.c.user_id,
+                )
+            ),
             *(cast(func.coalesce(c, 0), stored[c.key].type).label(c.key) for c in named),
         ).select_from(submissions.outerjoin(figures, figures.c.submission_id == submissions.c.id)),
         table=tables.submission_counts,

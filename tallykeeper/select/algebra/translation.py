@@ -378,7 +378,8 @@ class Translation(Rows):
             if item.alias_or_name in within:
                 for column, key in within[item.alias_or_name].items():
                     mark = f"{WITHIN}{len(node.within)}"
-                    node.within[mark] = (sql_of(exp.column(column, item.alias_or_name)), key)
+                    own = exp.column(column, item.alias_or_name, quoted=True)
+                    node.within[mark] = (sql_of(own), key)
                     holder.set("on", exp.and_(holder.args.get("on"), exp.column(mark)))
                 continue
             bag = self._again(item)

@@ -407,9 +407,8 @@ class NodeSteps:
         """The query with its marks as conditions on touched groups, or without them."""
         for mark, (column, key) in self.node.within.items():
             touched = f"ARRAY(SELECT {KEYS}.{key} FROM {self.x} AS {KEYS})"
-            query = re.sub(
-                rf"\b{mark}\b", "true" if plain else f"{column} = ANY ({touched})", query
-            )
+            condition = "true" if plain else f"{column} = ANY ({touched})"
+            query = re.sub(rf"\b{mark}\b", condition.replace("\\", r"\\"), query)
         return query
 
     def _all_stored(self) -> Text:

@@ -307,5 +307,5 @@ def lookup_columns(leaf: Leaf, done: set[str], conditions: Sequence[exp.Expr]) -
 
 
 def quoted(alias: str) -> str:
-    """An alias as sqlglot prints it in columns: both have to be the same."""
-    return sql_of(exp.to_identifier(alias))
+    """An alias in quotes, for it may be a word of SQL."""
+    return sql_of(exp.to_identifier(alias, quoted=True))

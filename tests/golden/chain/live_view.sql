@@ -54,15 +54,15 @@ BEGIN
     CASE WHEN pending && '{1, 2}' THEN 'tally_x_n1 AS MATERIALIZED (
 ' || 'SELECT CAST(g0 AS integer) AS g0, CAST(coalesce(sum(n), 0) AS bigint) AS n, CAST(coalesce(sum(a0), 0) AS numeric) AS a0 FROM (
 SELECT CAST(NULL AS integer) AS g0, CAST(NULL AS bigint) AS n, CAST(NULL AS numeric) AS a0 WHERE false' || CASE WHEN pending && '{1}' THEN '
-UNION ALL SELECT "s"."product" AS g0, s.tally_m AS n, CAST("s"."cents" AS BIGINT) * s.tally_m AS a0
-FROM tally_p1 AS s
-  JOIN golden.products AS p ON ("p"."id" = "s"."product")' ELSE '' END || CASE WHEN pending && '{2}' AND pending && '{1}' THEN '
-UNION ALL SELECT "s"."product" AS g0, -(s.tally_m * p.tally_m) AS n, CAST("s"."cents" AS BIGINT) * -(s.tally_m * p.tally_m) AS a0
-FROM tally_p1 AS s
-  JOIN tally_p2 AS p ON ("p"."id" = "s"."product")' ELSE '' END || CASE WHEN pending && '{2}' THEN '
-UNION ALL SELECT "s"."product" AS g0, p.tally_m AS n, CAST("s"."cents" AS BIGINT) * p.tally_m AS a0
-FROM tally_p2 AS p
-  JOIN golden.sales AS s ON ("p"."id" = "s"."product")' ELSE '' END || '
+UNION ALL SELECT "s"."product" AS g0, "s".tally_m AS n, CAST("s"."cents" AS BIGINT) * "s".tally_m AS a0
+FROM tally_p1 AS "s"
+  JOIN golden.products AS "p" ON ("p"."id" = "s"."product")' ELSE '' END || CASE WHEN pending && '{2}' AND pending && '{1}' THEN '
+UNION ALL SELECT "s"."product" AS g0, -("s".tally_m * "p".tally_m) AS n, CAST("s"."cents" AS BIGINT) * -("s".tally_m * "p".tally_m) AS a0
+FROM tally_p1 AS "s"
+  JOIN tally_p2 AS "p" ON ("p"."id" = "s"."product")' ELSE '' END || CASE WHEN pending && '{2}' THEN '
+UNION ALL SELECT "s"."product" AS g0, "p".tally_m AS n, CAST("s"."cents" AS BIGINT) * "p".tally_m AS a0
+FROM tally_p2 AS "p"
+  JOIN golden.sales AS "s" ON ("p"."id" = "s"."product")' ELSE '' END || '
 ) AS q
 GROUP BY g0' || '
 HAVING sum(n) <> 0 OR sum(a0) <> 0' || ')' END,
@@ -74,8 +74,8 @@ UNION ALL SELECT n, a0, 1::bigint AS tally_m FROM tally_c_n1 WHERE n <> 0' || ' 
     CASE WHEN pending && '{1, 2}' THEN 'tally_x_n2 AS MATERIALIZED (
 ' || 'SELECT CAST(g0 AS bigint) AS g0, CAST(coalesce(sum(n), 0) AS bigint) AS n, CAST(coalesce(sum(a0), 0) AS numeric) AS a0 FROM (
 SELECT CAST(NULL AS bigint) AS g0, CAST(NULL AS bigint) AS n, CAST(NULL AS numeric) AS a0 WHERE false' || CASE WHEN pending && '{1, 2}' THEN '
-UNION ALL SELECT t1_.n AS g0, t1_.tally_m AS n, CAST(t1_.a0 AS DECIMAL) * t1_.tally_m AS a0
-FROM tally_d_n1 AS t1_' ELSE '' END || '
+UNION ALL SELECT t1_.n AS g0, "t1_".tally_m AS n, CAST(t1_.a0 AS DECIMAL) * "t1_".tally_m AS a0
+FROM tally_d_n1 AS "t1_"' ELSE '' END || '
 ) AS q' || '
 GROUP BY g0' || '
 HAVING sum(n) <> 0 OR sum(a0) <> 0' || ')' END,
@@ -130,15 +130,15 @@ BEGIN
     CASE WHEN pending && '{1, 2}' THEN 'tally_x_n1 AS MATERIALIZED (
 ' || 'SELECT CAST(g0 AS integer) AS g0, CAST(coalesce(sum(n), 0) AS bigint) AS n, CAST(coalesce(sum(a0), 0) AS numeric) AS a0 FROM (
 SELECT CAST(NULL AS integer) AS g0, CAST(NULL AS bigint) AS n, CAST(NULL AS numeric) AS a0 WHERE false' || CASE WHEN pending && '{1}' THEN '
-UNION ALL SELECT "s"."product" AS g0, s.tally_m AS n, CAST("s"."cents" AS BIGINT) * s.tally_m AS a0
-FROM tally_p1 AS s
-  JOIN golden.products AS p ON ("p"."id" = "s"."product")' ELSE '' END || CASE WHEN pending && '{2}' AND pending && '{1}' THEN '
-UNION ALL SELECT "s"."product" AS g0, -(s.tally_m * p.tally_m) AS n, CAST("s"."cents" AS BIGINT) * -(s.tally_m * p.tally_m) AS a0
-FROM tally_p1 AS s
-  JOIN tally_p2 AS p ON ("p"."id" = "s"."product")' ELSE '' END || CASE WHEN pending && '{2}' THEN '
-UNION ALL SELECT "s"."product" AS g0, p.tally_m AS n, CAST("s"."cents" AS BIGINT) * p.tally_m AS a0
-FROM tally_p2 AS p
-  JOIN golden.sales AS s ON ("p"."id" = "s"."product")' ELSE '' END || '
+UNION ALL SELECT "s"."product" AS g0, "s".tally_m AS n, CAST("s"."cents" AS BIGINT) * "s".tally_m AS a0
+FROM tally_p1 AS "s"
+  JOIN golden.products AS "p" ON ("p"."id" = "s"."product")' ELSE '' END || CASE WHEN pending && '{2}' AND pending && '{1}' THEN '
+UNION ALL SELECT "s"."product" AS g0, -("s".tally_m * "p".tally_m) AS n, CAST("s"."cents" AS BIGINT) * -("s".tally_m * "p".tally_m) AS a0
+FROM tally_p1 AS "s"
+  JOIN tally_p2 AS "p" ON ("p"."id" = "s"."product")' ELSE '' END || CASE WHEN pending && '{2}' THEN '
+UNION ALL SELECT "s"."product" AS g0, "p".tally_m AS n, CAST("s"."cents" AS BIGINT) * "p".tally_m AS a0
+FROM tally_p2 AS "p"
+  JOIN golden.sales AS "s" ON ("p"."id" = "s"."product")' ELSE '' END || '
 ) AS q
 GROUP BY g0' || '
 HAVING sum(n) <> 0 OR sum(a0) <> 0' || ')' END,
@@ -150,8 +150,8 @@ UNION ALL SELECT n, a0, 1::bigint AS tally_m FROM tally_c_n1 WHERE n <> 0' || ' 
     CASE WHEN pending && '{1, 2}' THEN 'tally_x_n2 AS MATERIALIZED (
 ' || 'SELECT CAST(g0 AS bigint) AS g0, CAST(coalesce(sum(n), 0) AS bigint) AS n, CAST(coalesce(sum(a0), 0) AS numeric) AS a0 FROM (
 SELECT CAST(NULL AS bigint) AS g0, CAST(NULL AS bigint) AS n, CAST(NULL AS numeric) AS a0 WHERE false' || CASE WHEN pending && '{1, 2}' THEN '
-UNION ALL SELECT t1_.n AS g0, t1_.tally_m AS n, CAST(t1_.a0 AS DECIMAL) * t1_.tally_m AS a0
-FROM tally_d_n1 AS t1_' ELSE '' END || '
+UNION ALL SELECT t1_.n AS g0, "t1_".tally_m AS n, CAST(t1_.a0 AS DECIMAL) * "t1_".tally_m AS a0
+FROM tally_d_n1 AS "t1_"' ELSE '' END || '
 ) AS q' || '
 WHERE g0 = ANY ($1)' || '
 GROUP BY g0' || '

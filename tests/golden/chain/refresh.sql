@@ -5,15 +5,15 @@ SELECT "2.id" AS id, sum(tally_sign)::bigint AS tally_m FROM tallykeeper.chain_w
 ), tally_x_n1 AS MATERIALIZED (
 SELECT CAST(g0 AS integer) AS g0, CAST(coalesce(sum(n), 0) AS bigint) AS n, CAST(coalesce(sum(a0), 0) AS numeric) AS a0 FROM (
 SELECT CAST(NULL AS integer) AS g0, CAST(NULL AS bigint) AS n, CAST(NULL AS numeric) AS a0 WHERE false
-UNION ALL SELECT "s"."product" AS g0, s.tally_m AS n, CAST("s"."cents" AS BIGINT) * s.tally_m AS a0
-FROM tally_p1 AS s
-  JOIN golden.products AS p ON ("p"."id" = "s"."product")
-UNION ALL SELECT "s"."product" AS g0, -(s.tally_m * p.tally_m) AS n, CAST("s"."cents" AS BIGINT) * -(s.tally_m * p.tally_m) AS a0
-FROM tally_p1 AS s
-  JOIN tally_p2 AS p ON ("p"."id" = "s"."product")
-UNION ALL SELECT "s"."product" AS g0, p.tally_m AS n, CAST("s"."cents" AS BIGINT) * p.tally_m AS a0
-FROM tally_p2 AS p
-  JOIN golden.sales AS s ON ("p"."id" = "s"."product")
+UNION ALL SELECT "s"."product" AS g0, "s".tally_m AS n, CAST("s"."cents" AS BIGINT) * "s".tally_m AS a0
+FROM tally_p1 AS "s"
+  JOIN golden.products AS "p" ON ("p"."id" = "s"."product")
+UNION ALL SELECT "s"."product" AS g0, -("s".tally_m * "p".tally_m) AS n, CAST("s"."cents" AS BIGINT) * -("s".tally_m * "p".tally_m) AS a0
+FROM tally_p1 AS "s"
+  JOIN tally_p2 AS "p" ON ("p"."id" = "s"."product")
+UNION ALL SELECT "s"."product" AS g0, "p".tally_m AS n, CAST("s"."cents" AS BIGINT) * "p".tally_m AS a0
+FROM tally_p2 AS "p"
+  JOIN golden.sales AS "s" ON ("p"."id" = "s"."product")
 ) AS q
 GROUP BY g0
 HAVING sum(n) <> 0 OR sum(a0) <> 0
@@ -25,8 +25,8 @@ UNION ALL SELECT n, a0, 1::bigint AS tally_m FROM tally_c_n1 WHERE n <> 0 AND (n
 ), tally_x_n2 AS MATERIALIZED (
 SELECT CAST(g0 AS bigint) AS g0, CAST(coalesce(sum(n), 0) AS bigint) AS n, CAST(coalesce(sum(a0), 0) AS numeric) AS a0 FROM (
 SELECT CAST(NULL AS bigint) AS g0, CAST(NULL AS bigint) AS n, CAST(NULL AS numeric) AS a0 WHERE false
-UNION ALL SELECT t1_.n AS g0, t1_.tally_m AS n, CAST(t1_.a0 AS DECIMAL) * t1_.tally_m AS a0
-FROM tally_d_n1 AS t1_
+UNION ALL SELECT t1_.n AS g0, "t1_".tally_m AS n, CAST(t1_.a0 AS DECIMAL) * "t1_".tally_m AS a0
+FROM tally_d_n1 AS "t1_"
 ) AS q
 GROUP BY g0
 HAVING sum(n) <> 0 OR sum(a0) <> 0

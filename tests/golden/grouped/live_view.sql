@@ -48,7 +48,7 @@ BEGIN
 ' || 'SELECT DISTINCT CAST(g0 AS integer) AS g0 FROM (
 SELECT CAST(NULL AS integer) AS g0 WHERE false' || CASE WHEN pending && '{1}' THEN '
 UNION ALL SELECT "s"."product" AS g0
-FROM tally_p1 AS s' ELSE '' END || '
+FROM tally_p1 AS "s"' ELSE '' END || '
 ) AS q' || ')' END,
     CASE WHEN pending && '{1}' THEN 'tally_new_n1 AS MATERIALIZED (
 ' || 'SELECT "s"."product" AS g0, COUNT(*) AS n, MIN("s"."cents") AS a0, MAX("s"."cents") AS a1 FROM "golden"."sales" AS "s" WHERE ("s"."product") IN (SELECT tally_k.g0 FROM tally_x_n1 AS tally_k) GROUP BY "s"."product"' || ')' END
@@ -101,7 +101,7 @@ BEGIN
 ' || 'SELECT DISTINCT CAST(g0 AS integer) AS g0 FROM (
 SELECT CAST(NULL AS integer) AS g0 WHERE false' || CASE WHEN pending && '{1}' THEN '
 UNION ALL SELECT "s"."product" AS g0
-FROM tally_p1 AS s' ELSE '' END || '
+FROM tally_p1 AS "s"' ELSE '' END || '
 ) AS q' || '
 WHERE g0 = ANY ($1)' || ')' END,
     CASE WHEN pending && '{1}' THEN 'tally_new_n1 AS MATERIALIZED (

@@ -4,7 +4,7 @@ SELECT "1.product" AS product, "1.cents" AS cents, sum(tally_sign)::bigint AS ta
 SELECT DISTINCT CAST(g0 AS integer) AS g0 FROM (
 SELECT CAST(NULL AS integer) AS g0 WHERE false
 UNION ALL SELECT "s"."product" AS g0
-FROM tally_p1 AS s
+FROM tally_p1 AS "s"
 ) AS q
 ), tally_new_n1 AS MATERIALIZED (
 SELECT "s"."product" AS g0, COUNT(*) AS n, MIN("s"."cents") AS a0, MAX("s"."cents") AS a1 FROM "golden"."sales" AS "s" WHERE ("s"."product") IN (SELECT tally_k.g0 FROM tally_x_n1 AS tally_k) GROUP BY "s"."product"

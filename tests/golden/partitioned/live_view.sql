@@ -48,7 +48,7 @@ BEGIN
 ' || 'SELECT DISTINCT CAST(g0 AS text) AS g0 FROM (
 SELECT CAST(NULL AS text) AS g0 WHERE false' || CASE WHEN pending && '{1}' THEN '
 UNION ALL SELECT "v"."page" AS g0
-FROM tally_p1 AS v' ELSE '' END || '
+FROM tally_p1 AS "v"' ELSE '' END || '
 ) AS q' || ')' END,
     CASE WHEN pending && '{1}' THEN 'tally_new_n1 AS MATERIALIZED (
 ' || 'SELECT "v"."page" AS g0, COUNT(*) AS n, COUNT(*) AS a0, MAX("v"."day") AS a1 FROM "golden"."visits" AS "v" WHERE ("v"."page") IN (SELECT tally_k.g0 FROM tally_x_n1 AS tally_k) GROUP BY "v"."page"' || ')' END
@@ -101,7 +101,7 @@ BEGIN
 ' || 'SELECT DISTINCT CAST(g0 AS text) AS g0 FROM (
 SELECT CAST(NULL AS text) AS g0 WHERE false' || CASE WHEN pending && '{1}' THEN '
 UNION ALL SELECT "v"."page" AS g0
-FROM tally_p1 AS v' ELSE '' END || '
+FROM tally_p1 AS "v"' ELSE '' END || '
 ) AS q' || '
 WHERE g0 = ANY ($1)' || ')' END,
     CASE WHEN pending && '{1}' THEN 'tally_new_n1 AS MATERIALIZED (

@@ -4,7 +4,7 @@ SELECT "1.day" AS day, "1.page" AS page, sum(tally_sign)::bigint AS tally_m FROM
 SELECT DISTINCT CAST(g0 AS text) AS g0 FROM (
 SELECT CAST(NULL AS text) AS g0 WHERE false
 UNION ALL SELECT "v"."page" AS g0
-FROM tally_p1 AS v
+FROM tally_p1 AS "v"
 ) AS q
 ), tally_new_n1 AS MATERIALIZED (
 SELECT "v"."page" AS g0, COUNT(*) AS n, COUNT(*) AS a0, MAX("v"."day") AS a1 FROM "golden"."visits" AS "v" WHERE ("v"."page") IN (SELECT tally_k.g0 FROM tally_x_n1 AS tally_k) GROUP BY "v"."page"
