@@ -134,7 +134,8 @@ def test_no_change_is_missed_while_a_release_is_brought_up(
         assert len([n for n in before if not own.search(n)]) > len(list(tallies()))
         said = {sentence.partition(" (")[0] for sentence in done}
         assert {f"installed {tally.name}" for tally in tallies()} <= said
-    assert stale(engine) == rebuilt
+    # What was pending by hand is built once more.
+    assert rebuilt <= stale(engine)
     come_to_rest(engine, database_url, rebuilt)
 
 
