@@ -14,6 +14,7 @@ from tallykeeper.select.compiler import compile_select
 from tallykeeper.select.plan import (
     COPY,
     PART,
+    ROW,
     SIGN,
     TOTAL,
     CapturedSource,
@@ -91,13 +92,13 @@ class Direct:
         function = f"kept.{name}_{source.part}"
         into = _names([PART, SIGN, *(c.log_name for c in source.columns)])
         values = "".join(
-            f", r.{_quoted(c.name)}{'::text' if c.as_text else ''}" for c in source.columns
+            f", {ROW}.{_quoted(c.name)}{'::text' if c.as_text else ''}" for c in source.columns
         )
         where = f" WHERE {source.condition}" if source.condition else ""
         for event, sides in _SIDES.items():
             inserts = "".join(
                 f"INSERT INTO {log_of(name)} ({into})"
-                f" SELECT {source.part}, {sign}{values} FROM {side} AS r{where};"
+                f" SELECT {source.part}, {sign}{values} FROM {side} AS {ROW}{where};"
                 for side, sign in sides.items()
             )
             self._run(
