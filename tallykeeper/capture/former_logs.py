@@ -13,11 +13,14 @@ from sqlalchemy.exc import DBAPIError
 
 from tallykeeper.catalog import dependents
 from tallykeeper.database import sql
-from tallykeeper.declarations.tally import Tally
+from tallykeeper.declarations.tally import Keys, Tally
 from tallykeeper.select.plan import PART, SIGN
 from tallykeeper.select.tally import SelectTally
 
 FORMER = "pg_temp.tally_former"
+# The sign of an image of a key. The image of a row that is deleted later has the sign -1; were this
+# 1, the two could cancel out, and nothing would say that the key changed.
+_UNCANCELLED = 2**30
 # What the live view of a tally declared by hand called.
 _FUNCTIONS = ("pending_keys", "pending_rows", "rows_of_keys", "lenient_rows", "live_sources")
 _OVERLOADS = text(
@@ -53,8 +56,6 @@ def read(connection: Connection, tally: Tally) -> SelectTally | None:
 
 def carry_over(connection: Connection, tally: SelectTally) -> bool:
     """Log the keys that were noted; whether the live view finds them pending again."""
-    if sql.execute(connection, f"SELECT EXISTS (SELECT FROM {FORMER})").scalar_one():
-        return False
     places = list(range(len(tally.key)))
     carrying = next((a for a in tally.plan.asked if sorted(a.places) == places), None)
     if carrying is None:
@@ -64,13 +65,15 @@ def carry_over(connection: Connection, tally: SelectTally) -> bool:
     sql.execute(
         connection,
         f"INSERT INTO {tally.log_name} ({columns})"
-        f" SELECT {carrying.part}, 1, {values} FROM {FORMER} AS f",
+        f" SELECT {carrying.part}, {_UNCANCELLED}, {values} FROM {FORMER} AS f",
     )
-    same = " AND ".join(f"{{}}.{n} = f.{n}" for n in map(sql.quote, tally.key))
+    here = f"EXISTS (SELECT FROM {sql.name_of(tally.table)} AS d WHERE {tally.matches('d', 'f')})"
+    known = f"EXISTS (SELECT FROM {tally.changes_function}() AS c WHERE {tally.matches('c', 'f')})"
     lost = (
-        f"SELECT FROM {FORMER} AS f JOIN {sql.name_of(tally.table)} AS d ON {same.format(*'d' * 9)}"
-        f" WHERE NOT EXISTS (SELECT FROM {tally.changes_function}() AS c"
-        f" WHERE {same.format(*'c' * 9)})"
+        f"SELECT FROM {FORMER} AS f WHERE {here} AND NOT {known}"
+        # A key without a derived row is lost where it ought to have one.
+        f" UNION ALL SELECT FROM ({tally.rows(Keys(tally, FORMER))}) AS f"
+        f" WHERE NOT {here} AND NOT {known}"
     )
     return not sql.execute(connection, f"SELECT EXISTS ({lost})").scalar_one()
 

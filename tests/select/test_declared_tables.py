@@ -6,6 +6,8 @@ import random
 import threading
 import time
 from collections import Counter
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from sqlalchemy import (
@@ -16,6 +18,7 @@ from sqlalchemy import (
     Identity,
     Integer,
     MetaData,
+    Select,
     Table,
     cast,
     func,
@@ -38,6 +41,7 @@ from tallykeeper import (
     status,
     verify,
 )
+from tallykeeper.declarations.tally import Everything
 from tallykeeper.installation.migrate import migrate
 from tests.integration.support import execute, rows, scalar
 
@@ -71,7 +75,7 @@ _day = func.date_trunc("day", readings.c.taken, "UTC").label("day")
 OF_DAYS = select(_day, cast(func.count(), Integer).label("n")).group_by(_day)
 
 
-def latest_of(scope: KeyFilter) -> object:
+def latest_of(scope: KeyFilter) -> Select[Any]:
     return (
         select(readings.c.sensor, (func.max(readings.c.id) % 3).label("latest"))
         .where(*scope(sensor=readings.c.sensor))
@@ -122,7 +126,7 @@ def counting(engine: Engine) -> tuple[RecomputedTally, SelectTally]:
         key=["sensor"],
         measures=["latest"],
         captures=[Capture(readings, key=lambda row: {"sensor": row.sensor})],
-        aggregate=latest_of,  # type: ignore[arg-type]
+        aggregate=latest_of,
     )
     counted = SelectTally(
         "shop.by_latest",
@@ -237,6 +241,36 @@ def test_what_another_declaration_kept_is_adopted_where_it_meant_the_same(
     assert (stale == ()) is is_known
     assert scalar(engine, "SELECT count(*) FROM shop.days_live") == 2
     assert refresh(engine, after).how == ("refresh" if is_known else "rebuild")
+    assert verify(engine, after).ok
+
+
+def test_a_new_key_that_was_pending_by_hand_is_not_lost(engine: Engine) -> None:
+    """The image of a key alone does not meet a condition on what is no key."""
+    since = datetime(2024, 3, 1, tzinfo=UTC)
+
+    def latest_since(scope: KeyFilter) -> Select[Any]:
+        return latest_of(scope).where(readings.c.taken >= since)
+
+    before = RecomputedTally(
+        system="shop",
+        table=largest,
+        key=["sensor"],
+        measures=["latest"],
+        captures=[Capture(readings, key=lambda row: {"sensor": row.sensor})],
+        aggregate=latest_since,
+    )
+    migrate(engine, [System("shop", metadata, [before])], with_sources=True)
+    refresh(engine, before)
+    add(engine, "2024-03-01 12:00Z", 1)
+    after = SelectTally(
+        "shop.largest",
+        select=latest_since(Everything()),
+        table=largest,
+        formerly=[before.declaration_hash()],
+    )
+    migrate(engine, [System("shop", metadata, [after])])
+    assert rows(engine, "SELECT sensor FROM shop.largest_live") == [(1,)]
+    assert refresh(engine, after).how == "rebuild"
     assert verify(engine, after).ok
 
 
