@@ -2,7 +2,7 @@
 
 Each table of counts has one row for each entity that there is, zeros included, so that nobody has
 to make a row first; what is deleted has none. What counts as a run, an edit, an attempt or an error
-stands in `events.py`, how long things took in `gaps.py`, the SELECTs of the others in
+is in `events.py`, how long things took in `gaps.py`, the SELECTs of the others in
 `aggregates.py`; all formulas, with examples, in `docs/reference/classroom-definitions.md`.
 Invariants: an entity's row is found and computed by indexes on that entity alone, so that a change
 costs what it concerns, however long the log.

@@ -570,8 +570,11 @@ class Tally(ABC):
         return tuple(t for t in self.siblings if t is not self and sql.name_of(t.table) in names)
 
     def pending_rows(self) -> PendingRows:
-        """What a tally that counts its derived table reads of its pending changes."""
-        raise NotImplementedError
+        """What a tally that counts its derived table reads of its pending changes.
+
+        Raises DeclarationError where no tally can: that of a kind without `may_be_counted`.
+        """
+        raise DeclarationError(f"{self.name}: no other tally can count its derived table")
 
     def live_sources(self) -> Select[Any]:
         """What the derived table must hold as of the last commit, pending changes upstream too."""

@@ -90,5 +90,5 @@ def _folded(identifier: exp.Identifier) -> str:
 
 
 def _span(identifier: exp.Identifier) -> tuple[int, int]:
-    """Where it stands in the text, quotes included."""
+    """Where it begins and ends in the text, quotes included."""
     return int(identifier.meta["start"]), int(identifier.meta["end"]) + 1

@@ -206,6 +206,7 @@ def test_a_dry_run_counts_the_groups(engine: Engine, store: System) -> None:
         ("SELECT kind, array_agg(id ORDER BY id) AS ids FROM store.sales GROUP BY kind", True),
         ("SELECT shop, kind, count(DISTINCT id) FROM store.sales GROUP BY ROLLUP (1, 2)", False),
         ("SELECT DISTINCT ON (shop) shop, id, at FROM store.sales ORDER BY shop, at, id", True),
+        ("SELECT DISTINCT ON (shop) id, at FROM store.sales ORDER BY shop, at, id", False),
         ("SELECT id, rank() OVER (PARTITION BY shop ORDER BY at, id) FROM store.sales", False),
         ("SELECT s.id, r.region FROM store.sales s JOIN store.shops r USING (shop)", False),
         ("SELECT max(at) AS at FROM store.sales", False),

@@ -100,10 +100,7 @@ class Aggregates:
             return Value(self._dialect.distinct_array(value.sql, kept), type_)
         if not order:
             raise Refused("array_agg() without ORDER BY")
-        try:
-            return Value(self._dialect.ordered_array(value.sql, order, kept), type_)
-        except NotImplementedError:
-            raise Refused("array_agg() in the order of other values") from None
+        return Value(self._dialect.ordered_array(value.sql, order, kept), type_)
 
     def order(self, clause: Node, entries: dict[int, Node], collation: int = 0) -> Order:
         """What rows are ordered by. Raises Refused where the engine's order is another."""

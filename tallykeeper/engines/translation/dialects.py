@@ -11,6 +11,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tallykeeper.engines.translation.refusal import Refused
+
+_OTHER_ORDER = "array_agg() in the order of other values"
+
 _PLAIN_TEXT = re.compile(r"[A-Za-z0-9 _.,:;/@#%+*()=<>!?|-]*")
 
 
@@ -127,10 +131,10 @@ class Spark(Dialect):
 
     def ordered_array(self, value: str, order: Sequence[Order], condition: str | None) -> str:
         if len(order) != 1 or order[0].sql != value:
-            raise NotImplementedError
+            raise Refused(_OTHER_ORDER)
         flags = (order[0].descending, order[0].nulls_first)
         if flags not in ((False, False), (True, True)):
-            raise NotImplementedError
+            raise Refused(_OTHER_ORDER)
         values = (
             f"sort_array(collect_list({value}){_filter(condition)}, {str(not flags[0]).lower()})"
         )
