@@ -397,10 +397,14 @@ class _Compiler:
                 if isinstance(relation, Node):
                     relation.used.add(column.name)
         for node in nodes:
-            if node.strategy == "whole":
+            if node.strategy in ("whole", "group"):
                 node.used |= {c.name for c in node.columns}
-            if node.strategy == "group":
-                node.used |= {c.name for c in node.columns}
+            if node.is_of_rows:
+                # Its inputs say which keys are concerned, not what is read of them.
+                for each in node.inputs:
+                    for leaf in each.product.leaves:
+                        if isinstance(leaf.relation, Node):
+                            leaf.relation.used |= {c.name for c in leaf.relation.columns}
 
     def _node_parts(
         self, nodes: Sequence[Node], numbers: dict[int, int]

@@ -12,6 +12,7 @@ _T1 = "CREATE TABLE src.t1 (id integer PRIMARY KEY, n integer, flag boolean, mar
 _T2 = "CREATE TABLE src.t2 (id integer PRIMARY KEY, t1_id integer, weight numeric, mood src.mood)"
 _INTO_T1 = "INSERT INTO src.t1 VALUES "
 _INTO_T2 = "INSERT INTO src.t2 VALUES "
+_SUMS = "SELECT b.{0} AS k, sum(b.{1}) AS v, count(*) AS n FROM src.t2 AS b GROUP BY b.{0}"
 FOUND = {
     "a group that is a comparison": (
         "SELECT max(a.n) AS c1 FROM src.t1 AS a GROUP BY a.id >= 3",
@@ -138,6 +139,14 @@ FOUND = {
         "SELECT a.n AS c1, a.flag AS c2, count(*) AS c3 FROM src.t1 AS a"
         " GROUP BY ROLLUP (a.n, a.flag) ORDER BY 1, 2, 3 LIMIT 3",
         "DELETE FROM src.t1 WHERE id = 1",
+    ),
+    "sums of many groups, of which one is outer joined with the others": (
+        "SELECT g.k AS c1, g.v AS c2, h.v AS c3, i.v AS c4, j.v AS c5"
+        f" FROM ({_SUMS.format('t1_id', 'weight')}) AS g"
+        f" LEFT JOIN ({_SUMS.format('id', 'id')}) AS h ON h.k = g.k"
+        f" LEFT JOIN ({_SUMS.format('id', 'weight')}) AS i ON i.k = g.k"
+        f" LEFT JOIN ({_SUMS.format('t1_id', 'id')}) AS j ON j.k = g.k",
+        "UPDATE src.t2 SET weight = weight + 5 WHERE id = 1",
     ),
 }
 
