@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -102,6 +102,13 @@ LONGEST = 200_000
 def _is_whole(node: Node) -> bool:
     """Whether the node is computed anew, from nothing but sources and such nodes."""
     return node.strategy == "whole" and all(map(_is_whole, node.reads.values()))
+
+
+def _nodes_in(products: Iterable[Product]) -> Iterator[Node]:
+    for product in products:
+        for leaf in product.leaves:
+            if isinstance(leaf.relation, Node):
+                yield leaf.relation
 
 
 class _Compiler:
@@ -401,10 +408,8 @@ class _Compiler:
                 node.used |= {c.name for c in node.columns}
             if node.is_of_rows:
                 # Its inputs say which keys are concerned, not what is read of them.
-                for each in node.inputs:
-                    for leaf in each.product.leaves:
-                        if isinstance(leaf.relation, Node):
-                            leaf.relation.used |= {c.name for c in leaf.relation.columns}
+                for read in _nodes_in([each.product for each in node.inputs]):
+                    read.used |= {c.name for c in read.columns}
 
     def _node_parts(
         self, nodes: Sequence[Node], numbers: dict[int, int]

@@ -74,6 +74,7 @@ class Queries:
             self.top: 4 if depth > 0 else 0,
             self.limited: 3,
             self.regrouped: 8 if depth > 0 else 0,
+            self.totals: 4 if depth > 0 else 0,
         }
         return self.rng.choices(list(makers), list(makers.values()))[0](depth)
 
@@ -529,6 +530,26 @@ class Queries:
         groups = self._group(source)
         by = ", ".join(text for text, _ in groups)
         return _written([*groups, *items], f"{tail} GROUP BY {by}{having}")
+
+    def totals(self, _depth: int) -> Query:
+        """Groups of several tables by values of one kind, outer joined with those of the first."""
+        kind = self.rng.choice([c.kind for t in self.tables.values() for c in t.columns])
+        having = [t for t in self.tables.values() if any(c.kind == kind for c in t.columns)]
+        froms, items = "", []
+        for number in range(self.rng.choice((2, 3, 4, 5))):
+            source = self._table(self.rng.choice(having), self._alias())
+            by = self.rng.choice(fields_of(source.fields, kind)).sql
+            made = [self.e.aggregate(source.fields) for _ in range(self.rng.choice((1, 2)))]
+            where = self.where(source, 0.3)
+            query = _written([(by, kind), *made], f" FROM {source.sql}{where} GROUP BY {by}")
+            alias = self._alias()
+            if number == 0:
+                froms, first = f" FROM ({query.sql}) AS {alias}", f"{alias}.c1"
+                items.append((first, kind))
+            else:
+                froms += f" LEFT JOIN ({query.sql}) AS {alias} ON {alias}.c1 = {first}"
+            items += [(f"{alias}.{name}", k) for name, k in query.columns[1:]]
+        return _written(items, froms)
 
     def combined(self, depth: int) -> Query:
         """Two or three SELECTs by UNION, EXCEPT or INTERSECT."""
