@@ -140,6 +140,12 @@ FOUND = {
         " GROUP BY ROLLUP (a.n, a.flag) ORDER BY 1, 2, 3 LIMIT 3",
         "DELETE FROM src.t1 WHERE id = 1",
     ),
+    "a join of groups by numbers that are equal, and not the same": (
+        "SELECT g.k AS c1, g.n AS c2, h.n AS c3"
+        f" FROM ({_SUMS.format('weight', 'id')}) AS g JOIN (SELECT b.weight AS k, count(*) AS n"
+        " FROM src.t2 AS b WHERE b.mood = 'sent' GROUP BY b.weight) AS h ON h.k = g.k",
+        f"{_INTO_T2} (5, 1, 1, 'sent'), (6, 2, 1.0, 'new'), (7, 2, 2.0, 'sent')",
+    ),
     "sums of many groups, of which one is outer joined with the others": (
         "SELECT g.k AS c1, g.v AS c2, h.v AS c3, i.v AS c4, j.v AS c5"
         f" FROM ({_SUMS.format('t1_id', 'weight')}) AS g"

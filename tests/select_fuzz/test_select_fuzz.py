@@ -159,6 +159,36 @@ GROUPING_SETS = replace(
 )
 
 
+_OF_MARKS = "(SELECT marks AS k, sum({}) AS v FROM src.t1 GROUP BY marks) AS {}"
+GROUPS_BY_ARRAYS = replace(
+    TWO_STATES,
+    ddl=(
+        "CREATE SCHEMA src",
+        "CREATE TABLE src.t1 (id integer PRIMARY KEY, n integer, m integer,"
+        " marks integer[] NOT NULL DEFAULT '{}')",
+    ),
+    selects={
+        "t1": "SELECT g.k AS c1, g.v AS c2, h.v AS c3, i.v AS c4, j.v AS c5 FROM "
+        + _OF_MARKS.format("n", "g")
+        + "".join(
+            f" LEFT JOIN {_OF_MARKS.format(value, alias)} ON {alias}.k = g.k"
+            for value, alias in (("m", "h"), ("id", "i"), ("n + m", "j"))
+        )
+    },
+    rounds=(
+        (("UPDATE src.t1 SET marks = '{1,2}' WHERE id < 3",),),
+        (("UPDATE src.t1 SET n = 4, m = 4 WHERE id < 3",),),
+        (("UPDATE src.t1 SET marks = '{2,1}' WHERE id = 1",),),
+    ),
+)
+
+
+def test_groups_by_arrays_that_are_outer_joined_are_right(databases: Databases) -> None:
+    with databases() as url:
+        results = Run(GROUPS_BY_ARRAYS, url, Direct).quick()
+    assert (results.wrong, results.strategies["group"]) == ([], 1)
+
+
 def test_two_states_that_change_at_once_are_right(databases: Databases) -> None:
     with databases() as url:
         results = Run(TWO_STATES, url, Direct).quick()

@@ -226,7 +226,7 @@ class NodeSteps:
 
     def _concerned(self) -> Text:
         node = self.node
-        listed = [f"x.{k}" for k in node.key]
+        listed = [self._stored_key(k) for k in node.key]
         listed += [f"s.ctid AS {PLACE}"]
         listed += [f"s.{c.name} AS old_{c.name}" for c in self.values]
         listed += [f"coalesce(s.{c.name}, 0) + x.{c.name} AS {c.name}" for c in self.values]
@@ -234,6 +234,12 @@ class NodeSteps:
         return text(
             f"SELECT {', '.join(listed)} FROM {self.x} AS x LEFT JOIN {self.stored} AS s ON {on}"
         )
+
+    def _stored_key(self, name: str) -> str:
+        """The key's column as the state has it, where it has the key: 2.5 and 2.50 are equal."""
+        if is_identical(self.node.column(name).type):
+            return f"x.{name}"
+        return f"CASE WHEN s.ctid IS NULL THEN x.{name} ELSE s.{name} END AS {name}"
 
     def _images(self) -> Text:
         node = self.node
@@ -334,7 +340,7 @@ class NodeSteps:
         condition = f"({plain}) IN (SELECT {names} FROM {self.x} AS {KEYS}{chosen})"
         if node.is_of_rows and len(node.key) == 1 and not nullable:
             # By the unique key, whatever the planner thinks of how many there are.
-            condition = f"{plain} = ANY (ARRAY(SELECT {names} FROM {self.x} AS {KEYS}))"
+            condition = f"{plain} {self._is_touched(node.key[0])}"
         condition += self._holding(keyed, chosen)
         body = self._reading(self._within(_restricted(query, condition), plain=False))
         if not nullable:
@@ -406,10 +412,16 @@ class NodeSteps:
     def _within(self, query: str, *, plain: bool) -> str:
         """The query with its marks as conditions on touched groups, or without them."""
         for mark, (column, key) in self.node.within.items():
-            touched = f"ARRAY(SELECT {KEYS}.{key} FROM {self.x} AS {KEYS})"
-            condition = "true" if plain else f"{column} = ANY ({touched})"
+            condition = "true" if plain else f"{column} {self._is_touched(key)}"
             query = re.sub(rf"\b{mark}\b", condition.replace("\\", r"\\"), query)
         return query
+
+    def _is_touched(self, key: str) -> str:
+        """The end of a condition: something is one of the touched groups' values of that column."""
+        touched = f"(SELECT {KEYS}.{key} FROM {self.x} AS {KEYS})"
+        # An array of arrays is one array of their elements.
+        is_array = self.node.column(key).type.endswith("[]")
+        return f"IN {touched}" if is_array else f"= ANY (ARRAY{touched})"
 
     def _all_stored(self) -> Text:
         listed = ", ".join(f"s.{c.name}" for c in self.node.columns)
