@@ -51,6 +51,9 @@ select x.region, x.id, x.t from (select c.region, o.id, sum(l.cents) t, row_numb
   (partition by c.region order by sum(l.cents) desc, o.id) rn from s.customers c join s.orders o
   on o.customer_id = c.id join s.lines l on l.order_id = o.id group by c.region, o.id) x where
   x.rn <= 3;
+select id, code from s.customers order by code collate "C" limit 2;
+select q.customer_id, jsonb_agg(q.n order by q.placed) from (select customer_id, placed, count(*) n
+  from s.orders group by customer_id, placed) q group by q.customer_id;
 select region, array_agg(id order by id) from s.customers group by region;
 select region, string_agg(code, ',' order by maybe, id) from s.customers group by region;
 select region, array_agg(distinct code) from s.customers group by region;
@@ -117,6 +120,14 @@ select region, string_agg(code, ',' order by maybe) from s.customers group by re
 select region, json_agg(customers.code) filter (where id > 2) from s.customers group by region;
 -- jsonb_object_agg()
 select region, jsonb_object_agg(maybe, code order by maybe) from s.customers group by region;
+-- LIMIT ordered by CAST((customers.maybe) AS TEXT) COLLATE C
+select id, code from s.customers order by maybe::text collate "C" limit 2;
+-- jsonb_agg() ordered by q.placed
+select jsonb_agg(q.n order by q.placed) from (select customer_id, placed, count(*) n
+  from s.orders group by customer_id, placed) q;
+-- jsonb_agg() ordered by q.placed
+select q.customer_id, jsonb_agg(q.n order by q.placed) from (select customer_id, placed, count(*) n
+  from s.orders group by customer_id, placed) q group by rollup (q.customer_id);
 -- LIMIT ordered by o.placed
 select id, (select o.id from s.orders o where o.customer_id = c.id order by o.placed desc limit
   1) l from s.customers c;

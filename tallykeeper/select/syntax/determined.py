@@ -112,9 +112,11 @@ class Rows:
     ) -> bool:
         """Whether rows that are equal in what is known are equal in what is wanted.
 
-        `of_group`: the rows are those after GROUP BY; otherwise those before.
+        `of_group`: the rows are those after GROUP BY; otherwise those of one group before it.
         """
-        known = [bare(k) for k in known]
+        if not of_group and not self._has_sets:
+            known = [*known, *self._group]
+        known = [*map(bare, known), *map(_uncollated, known)]
         texts = {_text(k) for k in known}
         columns = {(k.table, k.name) for k in known if isinstance(k, exp.Column)}
         columns = self._closed(columns, texts)
@@ -196,6 +198,16 @@ def is_aggregate(node: exp.Expr) -> bool:
 def bare(node: exp.Expr) -> exp.Expr:
     """The expression without parentheses around all of it."""
     while isinstance(node, exp.Paren):
+        node = node.this
+    return node
+
+
+def _uncollated(node: exp.Expr) -> exp.Expr:
+    """What a collation is given to: it is equal where that is, as collations tell all texts apart.
+
+    Those that do not are refused wherever they are.
+    """
+    while isinstance(node, exp.Paren | exp.Collate):
         node = node.this
     return node
 
