@@ -295,14 +295,15 @@ GALLERY_ITEMS = """(
   UNION ALL SELECT id, 'auto', creator_id, tags FROM gallery.content_items_auto
 ) AS i"""
 
-# An item is pending if the log has it, or a tag that its array names now.
+# An item is pending if the log marks it, or has a tag that its array names now.
 ITEMS_PENDING = (
     """
-SELECT content_id, content_source FROM {log} WHERE content_id IS NOT NULL
+SELECT "0.content_id" AS content_id, "0.content_source" AS content_source FROM {log}
+WHERE "0.content_id" IS NOT NULL
 UNION SELECT id, source FROM """
     + GALLERY_ITEMS
     + """
-WHERE EXISTS (SELECT FROM {log} AS l WHERE l.tag_id = ANY (i.tags))"""
+WHERE EXISTS (SELECT FROM {log} AS l WHERE l."3.id" = ANY (i.tags))"""
 )
 
 GEN_SOURCE_STATS = Oracle(
@@ -326,7 +327,6 @@ CONTENT_TAGS = Oracle(
 SELECT i.id AS content_id, source AS content_source, t.id AS tag_id
 FROM {GALLERY_ITEMS} JOIN gallery.tags AS t ON t.id = ANY (i.tags)""",
     pending=ITEMS_PENDING.format(log="tallykeeper.gallery_content_tags_log"),
-    engine_pending="tallykeeper.gallery_content_tags_pending_keys",
     group=("content_id", "content_source"),
 )
 
@@ -345,7 +345,6 @@ SELECT content_id, content_source, unknown_tags, null_elements FROM (
   FROM {GALLERY_ITEMS}
 ) AS i WHERE unknown_tags <> '{{}}' OR null_elements > 0""",
     pending=ITEMS_PENDING.format(log="tallykeeper.gallery_content_tags_left_out_log"),
-    engine_pending="tallykeeper.gallery_content_tags_left_out_pending_keys",
 )
 
 TAG_CARDINALITY_STATS = Oracle(

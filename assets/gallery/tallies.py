@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import (
     ARRAY,
-    FromClause,
     Integer,
     Select,
+    Subquery,
     Table,
-    Text,
     Uuid,
     cast,
+    column,
     exists,
     func,
     literal,
@@ -24,15 +23,7 @@ from sqlalchemy import (
 )
 
 from assets.gallery import tables
-from tallykeeper import (
-    Batches,
-    Capture,
-    KeyFilter,
-    Lane,
-    RecomputedTally,
-    SelectTally,
-    System,
-)
+from tallykeeper import Batches, Lane, SelectTally, System
 from tallykeeper.declarations.combining import SUM
 from tallykeeper.system import Access
 
@@ -67,31 +58,6 @@ gen_source_stats = SelectTally(
 )
 
 
-def _item_key(content_source: str) -> Callable[[Any], dict[str, Any]]:
-    return lambda item: {"content_id": item.id, "content_source": content_source}
-
-
-def _items_that_name(tag_ids: FromClause) -> Select[Any]:
-    """The items whose arrays hold any of the tags: those that a tag's coming or going concerns."""
-    named = select(func.array_agg(tag_ids.c.tag_id, type_=ARRAY(Uuid))).scalar_subquery()
-    found = (
-        select(
-            items.c.id.label("content_id"),
-            cast(literal(content_source), Text).label("content_source"),
-        ).where(items.c.tags.op("&&", is_comparison=True)(named))
-        for content_source, items in tables.ITEMS.items()
-    )
-    return select(union_all(*found).subquery("naming"))
-
-
-captures = [
-    *(
-        Capture(items, key=_item_key(content_source))
-        for content_source, items in tables.ITEMS.items()
-    ),
-    Capture(tables.tags, entity=lambda tag: {"tag_id": tag.id}, keys=_items_that_name),
-]
-
 batches = Batches(
     lane="content_source",
     along="content_id",
@@ -106,77 +72,70 @@ batches = Batches(
 )
 
 
-def _named(items: Table) -> Select[Any]:
-    """The elements of one item's array."""
-    return select(func.unnest(items.c.tags, type_=Uuid()).label("tag_id")).correlate(items)
-
-
-def _pairs(scope: KeyFilter) -> Select[Any]:
-    """Every item with each of its tags once; nulls and ids that no tag has are left out."""
-    parts = []
-    for content_source, items in tables.ITEMS.items():
-        named = _named(items).distinct().lateral(f"named_by_{content_source}")
-        source = cast(literal(content_source), Text)
-        parts.append(
-            select(
-                items.c.id.label("content_id"),
-                source.label("content_source"),
-                tables.tags.c.id.label("tag_id"),
-            )
-            .select_from(
-                items.join(named, true()).join(tables.tags, tables.tags.c.id == named.c.tag_id)
-            )
-            .where(*scope(content_id=items.c.id, content_source=source))
+def _tagged() -> Subquery:
+    """Every item with its tags as they are written, and of what source it is."""
+    source = tables.content_tags.c.content_source.type
+    parts = (
+        select(
+            items.c.id.label("content_id"),
+            cast(literal(content_source), source).label("content_source"),
+            items.c.tags,
         )
-    pairs = union_all(*parts).subquery("pairs")
-    return select(pairs.c.content_id, pairs.c.content_source, pairs.c.tag_id)
+        for content_source, items in tables.ITEMS.items()
+    )
+    return union_all(*parts).subquery("tagged")
 
 
-content_tags = RecomputedTally(
-    system="gallery",
+def _pairs() -> Select[Any]:
+    """Every item with each of its tags once; nulls and ids that no tag has are left out."""
+    items = _tagged()
+    each = select(func.unnest(items.c.tags, type_=Uuid()).label("tag_id")).correlate(items)
+    named = each.distinct().lateral("named")
+    return select(
+        items.c.content_id, items.c.content_source, tables.tags.c.id.label("tag_id")
+    ).select_from(items.join(named, true()).join(tables.tags, tables.tags.c.id == named.c.tag_id))
+
+
+content_tags = SelectTally(
+    "gallery.content_tags",
+    select=_pairs(),
     table=tables.content_tags,
     key=["content_id", "content_source", "tag_id"],
-    measures=[],
-    group=["content_id", "content_source"],
-    captures=captures,
-    aggregate=_pairs,
     batches=batches,
+    formerly=["2f2d9072c5272ad7"],
 )
 
 
-def _left_out(scope: KeyFilter) -> Select[Any]:
+def _left_out() -> Select[Any]:
     """Every item that names what is no tag: those ids once, in order, and how many nulls."""
-    parts = []
-    for content_source, items in tables.ITEMS.items():
-        named = _named(items).lateral(f"named_by_{content_source}")
-        source = cast(literal(content_source), Text)
-        known = exists().where(tables.tags.c.id == named.c.tag_id)
-        parts.append(
-            select(
-                items.c.id.label("content_id"),
-                source.label("content_source"),
-                # DISTINCT in an aggregate sorts, so that equal sets are equal arrays.
-                func.array_remove(
-                    func.array_agg(named.c.tag_id.distinct()), None, type_=ARRAY(Uuid)
-                ).label("unknown_tags"),
-                func.count().filter(named.c.tag_id.is_(None)).label("null_elements"),
-            )
-            .select_from(items.join(named, true()))
-            .where(~known, *scope(content_id=items.c.id, content_source=source))
-            .group_by(items.c.id)
+    items = _tagged()
+    tag_id = column("tag_id", Uuid)
+    elements = func.unnest(items.c.tags).table_valued(tag_id, joins_implicitly=True)
+    named = elements.render_derived("named").lateral()
+    known = exists(select(1).where(tables.tags.c.id == named.c.tag_id))
+    # DISTINCT in an aggregate sorts, so that equal sets are equal arrays.
+    unknown = func.array_agg(named.c.tag_id.distinct())
+    nulls = func.count().filter(named.c.tag_id.is_(None))
+    return (
+        select(
+            items.c.content_id,
+            items.c.content_source,
+            func.array_remove(unknown, None, type_=ARRAY(Uuid)).label("unknown_tags"),
+            cast(nulls, Integer).label("null_elements"),
         )
-    left_out = union_all(*parts).subquery("left_out")
-    return select(*left_out.c)
+        .select_from(items.join(named, true()))
+        .where(~known)
+        .group_by(items.c.content_id, items.c.content_source)
+    )
 
 
-content_tags_left_out = RecomputedTally(
-    system="gallery",
+content_tags_left_out = SelectTally(
+    "gallery.content_tags_left_out",
+    select=_left_out(),
     table=tables.content_tags_left_out,
     key=["content_id", "content_source"],
-    measures=["unknown_tags", "null_elements"],
     combine={"null_elements": SUM},
-    captures=captures,
-    aggregate=_left_out,
+    formerly=["aa5f40c7c328a3b2"],
 )
 
 _pair = tables.content_tags.c

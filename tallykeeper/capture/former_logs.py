@@ -1,9 +1,9 @@
 """Change logs of tallies that were declared by hand, taken over by the SELECT that does the same.
 
 Such a log had marks of what had changed, which a function of the database resolved to keys. Where
-the SELECT computes each of its keys anew, a mark of a key is an image of the source that has it: so
-what was pending stays pending, and nothing is built anew. Invariant: a key that was pending is so
-afterwards, or the tally is stale.
+the SELECT computes each of its keys anew, a mark of a key is an image of the source that has it; of
+other SELECTs the log has marks too. So what was pending stays pending, and nothing is built anew.
+Invariant: a key that was pending is so afterwards, or the tally is stale.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def read(connection: Connection, tally: Tally) -> SelectTally | None:
     if found is None or not tally.has_lookup or tally.plan.nodes:
         return None
     sql.execute(connection, f"DROP TABLE IF EXISTS {FORMER}")
-    keys = sql.columns(list(tally.key), "k")
+    keys = sql.columns(tally.group, "k")
     savepoint = connection.begin_nested()
     try:
         sql.execute(
@@ -56,6 +56,9 @@ def read(connection: Connection, tally: Tally) -> SelectTally | None:
 
 def carry_over(connection: Connection, tally: SelectTally) -> bool:
     """Log the keys that were noted; whether the live view finds them pending again."""
+    if tally.plan.marks:
+        sql.execute(connection, tally.mark(FORMER))
+        return True
     places = list(range(len(tally.key)))
     carrying = next((a for a in tally.plan.asked if sorted(a.places) == places), None)
     if carrying is None:

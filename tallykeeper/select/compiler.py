@@ -26,6 +26,7 @@ from tallykeeper.select.algebra.relations import (
 )
 from tallykeeper.select.algebra.translation import Translation
 from tallykeeper.select.plan import (
+    MARKED,
     AskedSource,
     CapturedColumn,
     CapturedSource,
@@ -36,8 +37,8 @@ from tallykeeper.select.plan import (
 )
 from tallykeeper.select.plan import Node as PlannedNode
 from tallykeeper.select.resolve import Resolved, Source
-from tallykeeper.select.statements import derived
-from tallykeeper.select.statements.asked import asked, logged_as
+from tallykeeper.select.statements import derived, marked_keys
+from tallykeeper.select.statements.asked import Places, asked, logged_as
 from tallykeeper.select.statements.containment import column_of_elements
 from tallykeeper.select.statements.row_conditions import condition_of
 from tallykeeper.select.statements.steps import (
@@ -64,6 +65,7 @@ def compile(  # noqa: A001
         state_of=lambda node: sql.in_engine_schema(f"{stem}_{node}"),
         key=tally.given_key,
         sums=True,
+        marks=tally.marks,
     )
 
 
@@ -76,17 +78,19 @@ def compile_select(
     state_of: Callable[[str], str],
     key: Sequence[str] | None = None,
     sums: bool = False,
+    marks: Sequence[str] | None = (),
 ) -> Plan:
     """Compile the SELECT of a definition view.
 
     `view`, `log` (the change log) and `derived` (the derived table) are names as SQL writes them;
     `state_of` makes the name of a node's state from the node's. `key` names columns that make a
     row unique where the SELECT does not show any. With `sums` a tally of counts and sums over
-    single rows is planned as such (`Plan.summed`).
+    single rows is planned as such (`Plan.summed`). `marks` are columns of the key by which the log
+    is to name keys; None: those of the key, where no image of a source names the whole of it.
     """
     resolved, obstacle = understood(connection, view)
     compiler = _Compiler(connection, resolved, log, derived, state_of, key)
-    compiler.sums = sums
+    compiler.sums, compiler.marks = sums, marks
     plan = compiler.plan(obstacle)
     return plan if obstacle is not None else replace(plan, windowed=windowed(resolved.parsed))
 
@@ -126,6 +130,7 @@ class _Compiler:
         self.log = log
         self.derived = derived
         self.sums = False
+        self.marks: Sequence[str] | None = ()
         self.wanted_key = tuple(key) if key is not None else None
         aggregates = set(
             connection.execute(
@@ -240,10 +245,15 @@ class _Compiler:
             for source in self.resolved.sources.values()
         ]
         places = {each.part: logged_as(each, images.asked) for each in captured}
-        steps = [pending_step(each, self.log, places[each.part]) for each in captured]
-        planned = []
         columns = self._with_nulls(columns, bag)
         last = derived.unstored(bag, columns, key, nodes)
+        marked = self._marked(columns, key or (), places)
+        if marked and nodes == ([] if last is None else [last.node]):
+            found = marked_keys.owned(bag, last, marked, columns)
+            if found:
+                return self._by_marks(found, marked, columns, key or (), captured, images)
+        steps = [pending_step(each, self.log, places[each.part]) for each in captured]
+        planned = []
         for node in nodes:
             if last is not None and node is last.node:
                 continue
@@ -302,22 +312,78 @@ class _Compiler:
             return self._whole(columns, "its statements would be too long to be planned")
         return made_plan
 
+    def _marked(
+        self, columns: Sequence[Column], key: Sequence[str], places: Mapping[int, Places]
+    ) -> tuple[str, ...]:
+        """The columns by which the log is to name keys; a null names none."""
+        wanted = self.marks
+        if wanted is None:
+            is_named = any(len(set(each.values())) == len(key) for each in places.values())
+            wanted = () if is_named else key
+        nullable = {column.name for column in columns if column.nullable}
+        if not _can_be_asked(key, columns) or not set(wanted) <= set(key) - nullable:
+            return ()
+        return tuple(wanted)
+
+    def _by_marks(
+        self,
+        found: Sequence[marked_keys.Owned],
+        marks: tuple[str, ...],
+        columns: tuple[Column, ...],
+        key: tuple[str, ...],
+        captured: Sequence[CapturedSource],
+        images: Images,
+    ) -> Plan:
+        """The plan of a SELECT whose rows are made of one row of a source each."""
+        owners = marked_keys.owner_sources(found, images)
+        others = [c for c in captured if c.part not in {owner.part for owner in owners}]
+        of_marks = [next(c for c in columns if c.name == name) for name in marks]
+        named = tuple(sql.quote(marked_keys.log_name(name)) for name in marks)
+        at = tuple(key.index(name) for name in marks)
+        query = sql_of(self.resolved.tree)
+        return Plan(
+            columns=columns,
+            key=key,
+            is_bag=False,
+            strategy="group",
+            captured=tuple(captured),
+            steps=(
+                *(marked_keys.images_step(each, self.log) for each in others),
+                *marked_keys.steps(found, images, of_marks, columns, key, self.log, query),
+            ),
+            changes=marked_keys.changes(marks, columns),
+            reasons=("each row with the row of a source that it is made of",),
+            lookups=self._lookups_by_marks(found, images),
+            losses=marked_keys.losses(marks, columns, key, marked_keys.all_parts(images)),
+            asked=(
+                *(AskedSource(part, named, at) for part in (MARKED, *(o.part for o in owners))),
+                *(AskedSource(each.part, (), ()) for each in others),
+            ),
+            marks=marks,
+            owners=owners,
+        )
+
+    def _lookups_by_marks(
+        self, found: Sequence[marked_keys.Owned], images: Images
+    ) -> tuple[Lookup, ...]:
+        lookups = _Lookups()
+        for each in found:
+            for driver in each.others():
+                for leaf, names, held in lookup_order(each.product, driver):
+                    lookups.add(leaf, names, held, images.parts(driver.relation))
+            given: dict[str, set[str]] = {}
+            for column in (c for k in each.keys for c in k.find_all(exp.Column)):
+                given.setdefault(column.table, set()).add(column.name)
+            for leaf, names, held in lookup_order(each.product, None, given):
+                lookups.add(leaf, names, held, images.numbers.values())
+        return lookups.all()
+
     def _lookups(
         self, bag: Bag, nodes: Sequence[Node], numbers: Mapping[int, int], images: Images
     ) -> tuple[Lookup, ...]:
         """By which columns rows of sources are found while changes are applied."""
-        found: dict[tuple[str, str, tuple[str, ...], bool], set[int]] = {}
-
-        def add(leaf: Leaf, names: set[str], held: set[str], parts: Collection[int]) -> None:
-            source = leaf.relation
-            if isinstance(source, Source):
-                is_held = bool(held) and not names
-                names = names or held
-                # Those that tell most rows apart first, as an index has them best.
-                columns = sorted(names, key=lambda n: (-source.distinct.get(n, 0), n))
-                key = source.schema, source.name, tuple(columns), is_held
-                found.setdefault(key, set()).update(parts)
-
+        lookups = _Lookups()
+        add = lookups.add
         joined = [arm.product for arm in bag.arms]
         joined += [i.product for node in nodes if node.strategy != "whole" for i in node.inputs]
         for product in joined:
@@ -334,10 +400,7 @@ class _Compiler:
                 for leaf, names, held in lookup_order(each.product, None, given):
                     more = holding.get(leaf.alias, set())
                     add(leaf, names, held | more, images.node_parts[node.name])
-        return tuple(
-            Lookup(schema, table, columns, frozenset(parts), is_held)
-            for (schema, table, columns, is_held), parts in found.items()
-        )
+        return lookups.all()
 
     def _with_nulls(self, columns: tuple[Column, ...], bag: Bag) -> tuple[Column, ...]:
         """The columns, with whether they may be null."""
@@ -446,6 +509,29 @@ class _Compiler:
         if places is None:
             return None
         return tuple(bag.names[i] for i in places)
+
+
+class _Lookups:
+    """By which columns rows of sources are found, and for whose changes."""
+
+    def __init__(self) -> None:
+        self.found: dict[tuple[str, str, tuple[str, ...], bool], set[int]] = {}
+
+    def add(self, leaf: Leaf, names: set[str], held: set[str], parts: Collection[int]) -> None:
+        source = leaf.relation
+        if isinstance(source, Source):
+            is_held = bool(held) and not names
+            names = names or held
+            # Those that tell most rows apart first, as an index has them best.
+            columns = sorted(names, key=lambda n: (-source.distinct.get(n, 0), n))
+            key = source.schema, source.name, tuple(columns), is_held
+            self.found.setdefault(key, set()).update(parts)
+
+    def all(self) -> tuple[Lookup, ...]:
+        return tuple(
+            Lookup(schema, table, columns, frozenset(parts), is_held)
+            for (schema, table, columns, is_held), parts in self.found.items()
+        )
 
 
 def _can_be_asked(key: Sequence[str] | None, columns: Sequence[Column]) -> bool:

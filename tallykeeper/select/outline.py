@@ -22,13 +22,15 @@ class Outline:
     """The names of the output columns, those of the tables (schema or None, table), key and time.
 
     `columns` is empty where the text does not name them all, `key` where no GROUP BY does. `times`
-    are the columns that are plainly the start of a unit in a time zone.
+    are the columns that are plainly the start of a unit in a time zone. `names` are those of all
+    columns in it; empty where it names not all that it reads.
     """
 
     columns: tuple[str, ...] = ()
     sources: tuple[tuple[str | None, str], ...] = ()
     key: tuple[str, ...] = ()
     times: tuple[TimeKey, ...] = ()
+    names: tuple[str, ...] = ()
 
     @property
     def time_key(self) -> TimeKey | None:
@@ -51,7 +53,16 @@ def outline(select: str) -> Outline:
         return Outline()
     columns = _columns(parsed)
     key = _key(parsed, columns) if columns and isinstance(parsed, exp.Select) else ()
-    return Outline(columns, tuple(dict.fromkeys(_sources(parsed))), key, tuple(_times(parsed)))
+    stars = (star for star in parsed.find_all(exp.Star) if not isinstance(star.parent, exp.Func))
+    names = () if any(stars) else _names(parsed)
+    sources = tuple(dict.fromkeys(_sources(parsed)))
+    return Outline(columns, sources, key, tuple(_times(parsed)), names)
+
+
+def _names(query: exp.Query) -> tuple[str, ...]:
+    from sqlglot import exp
+
+    return tuple(dict.fromkeys(column.name for column in query.find_all(exp.Column)))
 
 
 def _columns(query: exp.Query) -> tuple[str, ...]:

@@ -23,6 +23,8 @@ VERSION = 1
 # Columns of a change log beside those that are captured.
 PART = "tally_part"
 SIGN = "tally_sign"
+# The number of the log's rows that name keys to be computed anew: no source has it.
+MARKED = 0
 # What `changes` returns beside the tally's columns: how often the row is there now; 0 is deleted.
 TOTAL = "tally_total"
 # What expressions over one row of a source call it.
@@ -115,6 +117,17 @@ class CapturedSource:
     table: str
     columns: tuple[CapturedColumn, ...]
     condition: str | None = None
+
+
+@dataclass(frozen=True)
+class OwnerSource:
+    """A source of which changed rows leave marks, and no images, in the log.
+
+    Each of `marks` is SQL over one row, called ROW, for each column of the plan's marks.
+    """
+
+    part: int
+    marks: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -234,6 +247,8 @@ class Plan:
     single windows. `losses` returns the keys of all groups that pending changes concern, even where
     they alter nothing; it is empty where a row is not a group each. `asked` are all captured
     sources, with what of them matters to single keys; empty where these cannot be asked for.
+    `marks` are columns of the key by which rows of the change log name keys that are to be computed
+    anew, whatever became of them, as changed rows of `owners` do; without any, none can.
     """
 
     columns: tuple[Column, ...]
@@ -251,6 +266,8 @@ class Plan:
     windowed: tuple[Windowed, ...] = ()
     losses: Text = ()
     asked: tuple[AskedSource, ...] = ()
+    marks: tuple[str, ...] = ()
+    owners: tuple[OwnerSource, ...] = ()
     version: int = VERSION
 
 

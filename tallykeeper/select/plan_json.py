@@ -18,6 +18,7 @@ from tallykeeper.select.plan import (
     Column,
     Lookup,
     Node,
+    OwnerSource,
     Piece,
     Plan,
     Step,
@@ -55,6 +56,8 @@ def from_json(document: Mapping[str, Any]) -> Plan:
             "reasons": tuple(document["reasons"]),
             "lookups": tuple(_lookup(each) for each in document.get("lookups", ())),
             "asked": tuple(_asked(each) for each in document.get("asked", ())),
+            "marks": tuple(document.get("marks", ())),
+            "owners": tuple(_owner(each) for each in document.get("owners", ())),
             "windowed": tuple(Windowed(**each) for each in document.get("windowed", ())),
         }
     )
@@ -101,6 +104,10 @@ def _lookup(found: Mapping[str, Any]) -> Lookup:
 
 def _asked(found: Mapping[str, Any]) -> AskedSource:
     return AskedSource(found["part"], tuple(found["columns"]), tuple(found["places"]))
+
+
+def _owner(found: Mapping[str, Any]) -> OwnerSource:
+    return OwnerSource(found["part"], tuple(tuple(each) for each in found["marks"]))
 
 
 def _steps(found: Sequence[Mapping[str, Any]]) -> tuple[Step, ...]:

@@ -46,8 +46,10 @@ from tallykeeper.catalog.state import refresh_costs, select_plans, stale_marks
 from tallykeeper.database import sql
 from tallykeeper.database.sqlstates import MISSING_RELATION, sqlstate_of
 from tallykeeper.declarations import validation
+from tallykeeper.declarations.batches import Batches
 from tallykeeper.declarations.combining import SUM, Combine, Membership
 from tallykeeper.declarations.tally import (
+    SIDES,
     WHERE_FRESH,
     Event,
     Everything,
@@ -65,6 +67,7 @@ from tallykeeper.select.column_types import INCOMPARABLE, column_type
 from tallykeeper.select.outline import outline
 from tallykeeper.select.plan import (
     COPY,
+    MARKED,
     PART,
     SIGN,
     TOTAL,
@@ -74,7 +77,7 @@ from tallykeeper.select.plan import (
     Plan,
     lost_groups,
 )
-from tallykeeper.select.statements import captured_rows, changes_function
+from tallykeeper.select.statements import captured_rows, changes_function, marked_keys
 from tallykeeper.select.statements.changes_function import Compared
 from tallykeeper.select.statements.summed_rows import SummedRows
 from tallykeeper.strategies.counts_and_sums import CountsAndSums
@@ -96,10 +99,11 @@ class SelectTally(Tally):
     `time_key` the one that windows go by, where it is not plainly the start of a unit in a zone.
     `windows` are those of rebuilds and of Dagster's partitions, where they are others than the time
     column's own; False: there are none. `indexes` are columns that the derived table has an index
-    over. `totals` are key columns whose null stands for all values: those rows are the sum of the
-    others. `formerly` are hashes of declarations that meant the same: a derived table that was kept
-    by one of them is right, and is not built anew. By `tags` commands select it, and Dagster's
-    assets have them. `place` says where a character of the SELECT stands, by its number from 1.
+    over. `batches` say how it is built, where it is too big for one transaction. `totals` are key
+    columns whose null stands for all values: those rows are the sum of the others. `formerly` are
+    hashes of declarations that meant the same: a derived table that was kept by one of them is
+    right, and is not built anew. By `tags` commands select it, and Dagster's assets have them.
+    `place` says where a character of the SELECT stands, by its number from 1.
     The tables that the SELECT names are found in the metadata of the System, or made there.
     """
 
@@ -123,6 +127,7 @@ class SelectTally(Tally):
         formerly: Collection[str] = (),
         windows: bool | Windows = True,
         indexes: Sequence[Sequence[str]] = (),
+        batches: Batches | None = None,
         tags: Sequence[str] = (),
         place: Callable[[int], str] | None = None,
     ) -> None:
@@ -144,6 +149,7 @@ class SelectTally(Tally):
         self._formerly = frozenset(formerly)
         self._windows = windows
         self._indexes = tuple(tuple(each) for each in indexes)
+        self._given_batches = batches
         self.tags = tuple(tags)
         self.place = place
         self._own_table = table
@@ -175,6 +181,7 @@ class SelectTally(Tally):
             combine=combine,
             memberships=memberships,
         )
+        self._find_lanes()
 
     @property
     def plan(self) -> Plan:
@@ -199,6 +206,9 @@ class SelectTally(Tally):
 
     @property
     def group(self) -> tuple[str, ...]:
+        if self.batches is not None:
+            # They are computed together, and a key need not be known to be that of a row.
+            return self.batches.group
         # Equal rows are written together; of the only row there is, its number is the key.
         return self._output if self._plan is not None and self._plan.is_bag else self.key
 
@@ -231,13 +241,15 @@ class SelectTally(Tally):
             self.sources = tuple(
                 self._source(metadata, source.schema, source.name) for source in self.sources
             )
+            self._find_lanes()
             if self._plan is not None:
                 tables.complete_sources(self.sources, self._plan)
 
     def over(self, text: str, schema: str, table: str) -> SelectTally:
         """The same tally where its SELECT is `text` and its derived table `schema.table`.
 
-        Combinations by other tables (`memberships`) are left out, which are not known there.
+        Combinations by other tables (`memberships`) and batches are left out, whose tables are not
+        known there.
         """
         declared = None
         if self._own_table is not None:
@@ -324,6 +336,7 @@ class SelectTally(Tally):
         known = {(s.schema or "public", s.name): s for s in self.sources}
         self.sources = tuple(known[n] if n in known else self._source(metadata, *n) for n in names)
         tables.complete_sources(self.sources, plan)
+        self._find_lanes()
         self._check_bound()
         self._sum_up(plan)
 
@@ -376,7 +389,8 @@ class SelectTally(Tally):
 
     @property
     def freezes(self) -> bool:
-        return self._plan is not None and bool(self._plan.losses)
+        # What is built in batches is found by rows of its sources, which are not there any more.
+        return self._plan is not None and bool(self._plan.losses) and self.batches is None
 
     def lost_groups(self, connection: Connection) -> str:
         read = f"SELECT l.{PART}, count(*) AS rows FROM {self.log_name} AS l GROUP BY l.{PART}"
@@ -396,37 +410,74 @@ class SelectTally(Tally):
             Column(PART, SmallInteger, nullable=False),
             Column(SIGN, Integer, nullable=False),
         ]
+        owners = {owner.part for owner in self.plan.owners}
         for source in self.plan.captured:
-            for column in source.columns:
+            for column in source.columns if source.part not in owners else ():
                 type_ = TextType() if column.as_text else column_type(column.type)
                 columns.append(Column(column.log_name, type_))
+        types = {column.name: column_type(column.type) for column in self.plan.columns}
+        columns += [Column(marked_keys.log_name(n), types[n]) for n in self.plan.marks]
         return columns
 
     def capture_one(self, source: Table, event: Event) -> list[str]:
         if self.summed is not None:
             return self.summed.one(source, event)
-        parts = self._captured(source)
-        return [captured_rows.all_images(self.log_name, each, event) for each in parts]
+        return [self._logged(each, event, one=True) for each in self._captured(source)]
 
     def capture_update(self, source: Table) -> list[tuple[str, str]]:
         if self.summed is not None:
             return self.summed.update(source)
         return [
-            (captured_rows.differs(each), captured_rows.all_images(self.log_name, each, "update"))
+            (captured_rows.differs(each), self._logged(each, "update", one=True))
             for each in self._captured(source)
         ]
 
     def capture_many(self, source: Table, event: Event) -> list[str]:
         if self.summed is not None:
             return self.summed.many(source, event)
-        made = captured_rows.net_images if event == "update" else captured_rows.all_images
-        return [made(self.log_name, each, event) for each in self._captured(source)]
+        return [self._logged(each, event, one=False) for each in self._captured(source)]
+
+    def _logged(self, source: CapturedSource, event: Event, *, one: bool) -> str:
+        """An INSERT of what a statement leaves in the log."""
+        owner = next((each for each in self.plan.owners if each.part == source.part), None)
+        if owner is not None:
+            names = [marked_keys.log_name(name) for name in self.plan.marks]
+            return captured_rows.marks(self.log_name, source, owner, names, event, one=one)
+        images = captured_rows.all_images if one or event != "update" else captured_rows.net_images
+        return images(self.log_name, source, event)
 
     def _make_good(self, event: Event, of: set[Any]) -> list[str] | None:
         if self.summed is not None:
             return self.summed.sums.make_good(event)
-        # The change of what the rows refer to is logged itself.
-        return [] if event == "delete" and of <= set(self.sources) else None
+        if event == "delete" and of <= set(self.sources):
+            # The change of what the rows refer to is logged itself.
+            return []
+        marked = self.mark_keys(event)
+        return None if marked is None else [marked]
+
+    def mark_keys(self, event: Event) -> str | None:
+        if self._plan is None or not self._plan.marks:
+            return None
+        names = sql.columns(self._plan.marks)
+        rows = " UNION ".join(f"SELECT {names} FROM {relation}" for relation in SIDES[event])
+        return self.mark(f"({rows})")
+
+    def mark(self, relation: str) -> str:
+        """An INSERT of marks for the keys in a relation, where the plan has marks."""
+        names = self.plan.marks
+        logged = sql.columns([PART, SIGN, *(marked_keys.log_name(n) for n in names)])
+        return (
+            f"INSERT INTO {self.log_name} ({logged})\n"
+            f"  SELECT DISTINCT {MARKED}, 1, {sql.columns(names, 'k')} FROM {relation} AS k"
+        )
+
+    @property
+    def marks(self) -> tuple[str, ...] | None:
+        """The columns of the key that marks are to have; None: those of the key, if needed."""
+        if self.batches is not None:
+            return self.batches.group
+        # What was pending under another declaration is pending under this one.
+        return None if self._formerly else ()
 
     def captured_values(self, source: Table) -> list[Any]:
         names = {c.name for each in self._captured(source) for c in each.columns}
@@ -869,6 +920,45 @@ END"""
                 f" ({', '.join(self.key)}) is plainly a time; name the column by `window`"
             )
         self._check_upstream()
+        self._check_batches()
+
+    def _find_lanes(self) -> None:
+        """Take the tables of the lanes for the tally's own sources of the same names."""
+        if self._given_batches is not None:
+            self.batches = self._given_batches.over(self.sources)
+
+    def _check_batches(self) -> None:
+        """Raise DeclarationError where the tally is to be built in batches, and cannot be."""
+        if self.batches is None:
+            return
+        self.batches.require_fit(self.name, self.key, self.sources)
+        for lane in self.batches.lanes.values():
+            try:
+                lane.position(lane.source.c)
+            except KeyError as error:
+                (name,) = error.args
+                raise DeclarationError(
+                    f"{self.name}: batches go by {name!r} of {lane.source.name}, which is no column"
+                    f" that the SELECT reads{validation.nearest(name, lane.source.c.keys())}"
+                ) from None
+        why = self._why_no_batches(self.batches.group)
+        if why:
+            raise DeclarationError(f"{self.name} cannot be built in batches: {why}")
+
+    def _why_no_batches(self, group: Sequence[str]) -> str:
+        if self.plan.summed is not None:
+            return "it counts and sums single rows"
+        if self.plan.nodes:
+            return "it has stored intermediate results, which no batch would compute"
+        if not self.plan.changes:
+            return "any change computes all of it"
+        may_be_null = {column.name for column in self.plan.columns if column.nullable}
+        nullable = [name for name in group if name in may_be_null]
+        if nullable:
+            return f"a row whose {nullable[0]!r} is null, as it may be, would be in none"
+        if not self.plan.marks:
+            return "its rows are not known by a row of a source each, of which they are made"
+        return ""
 
     def _check_upstream(self) -> None:
         if self.upstream and self.plan.summed is None:

@@ -28,17 +28,21 @@ class Stretch(KeyFilter):
     upto: int | None = None
 
     def condition(self, tally: Tally, alias: str) -> str:
-        along = f"{alias}.{sql.quote(self.batches.along)}"
-        conditions = [f"{alias}.{sql.quote(self.batches.lane)} = {sql.literal(self.lane)}"]
+        along, lane = f"{alias}.{sql.quote(self.batches.along)}", self.batches.lane
+        conditions = []
+        if lane is not None:
+            conditions.append(f"{alias}.{sql.quote(lane)} = {sql.literal(self.lane)}")
         if self.after is not None:
             conditions.append(f"{along} > {self.after}")
         if self.upto is not None:
             conditions.append(f"{along} <= {self.upto}")
-        return " AND ".join(conditions)
+        return " AND ".join(conditions) or "true"
 
     def __call__(self, **expressions: ColumnElement[Any]) -> list[ColumnElement[bool]]:
-        # Of a constant the planner sees that other lanes have nothing to give.
-        conditions = [expressions[self.batches.lane] == bound(self.lane)]
+        conditions: list[ColumnElement[bool]] = []
+        if self.batches.lane is not None:
+            # Of a constant the planner sees that other lanes have nothing to give.
+            conditions.append(expressions[self.batches.lane] == bound(self.lane))
         along = expressions[self.batches.along]
         if self.after is not None:
             conditions.append(along > bound(self.after))

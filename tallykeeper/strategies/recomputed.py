@@ -523,22 +523,6 @@ END"""
                 f" it returns {tuple(computed)}"
             )
 
-    def _check_batches(self) -> None:
-        if self.batches is None:
-            return
-        for name in (self.batches.lane, self.batches.along):
-            if name not in self.group:
-                raise DeclarationError(
-                    f"{self.name}: batches go by {name!r}, which must be one of the group's columns"
-                    f" {self.group}"
-                )
-        unread = [n for n, lane in self.batches.lanes.items() if lane.source not in self.sources]
-        if unread or not self.batches.lanes:
-            raise DeclarationError(
-                f"{self.name}: each lane of its batches must be one of its sources; of"
-                f" {tuple(self.batches.lanes)} these are not: {tuple(unread)}"
-            )
-
     def _read_by_keys(self, capture: Capture) -> set[Table]:
         """The tables that the capture's `keys` reads. Raises DeclarationError where it is unfit."""
         assert capture.keys is not None
@@ -574,7 +558,8 @@ END"""
                 " a recomputed tally; let each element have a row, or leave it out of `group`"
             )
         self._check_aggregate()
-        self._check_batches()
+        if self.batches is not None:
+            self.batches.require_fit(self.name, self.group, self.sources)
         if self._keys_are_whole():
             return
         covered = [n for names, _ in self._by_key_columns() for n in names]

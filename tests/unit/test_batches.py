@@ -10,8 +10,8 @@ from rich.console import Console
 from sqlalchemy import Text, cast, column, literal
 
 from assets.gallery import tables
-from assets.gallery.tallies import batches, captures, content_tags
-from tallykeeper import Batches, DeclarationError, Lane, Progress, RecomputedTally
+from assets.gallery.tallies import batches, content_tags
+from tallykeeper import Batches, DeclarationError, Lane, Progress
 from tallykeeper.cli.output.backfills import progress_line, showing
 from tallykeeper.database import sql
 from tallykeeper.strategies.batches import Stretch
@@ -55,7 +55,10 @@ def test_a_stretch_is_open_where_it_has_no_end() -> None:
 @pytest.mark.parametrize(
     ("declared", "complaint"),
     [
-        (replace(batches, along="tag_id"), "'tag_id', which must be one of the group's columns"),
+        (
+            replace(batches, along="content"),
+            r"'content', which must be .*did you mean 'content_id'",
+        ),
         (replace(batches, lane="source"), "'source', which must be one of the group's columns"),
         (replace(batches, lanes={}), "each lane of its batches must be one of its sources"),
         (
@@ -65,20 +68,12 @@ def test_a_stretch_is_open_where_it_has_no_end() -> None:
             ),
             r"these are not: \('users',\)",
         ),
+        (replace(batches, lane=None), "of 2 lanes of its batches, a column of the group must say"),
     ],
 )
 def test_batches_that_cannot_be_are_refused(declared: Batches, complaint: str) -> None:
     with pytest.raises(DeclarationError, match=complaint):
-        RecomputedTally(
-            system="gallery",
-            table=tables.content_tags,
-            key=["content_id", "content_source", "tag_id"],
-            measures=[],
-            group=["content_id", "content_source"],
-            captures=captures,
-            aggregate=content_tags.aggregate,
-            batches=declared,
-        )
+        declared.require_fit(content_tags.name, content_tags.key, content_tags.sources)
 
 
 def test_progress_in_one_line_says_what_it_does_instead_of_going_on() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tallykeeper.errors import BadFile
 from tallykeeper.select import files
-from tallykeeper.select.files import Declared, parse, read_files
+from tallykeeper.select.files import Declared, parse, read_files, tally_of
 from tallykeeper.select.files.lexer import BadToken, tokens
 
 WHOLE = """\
@@ -31,6 +31,9 @@ SELECT date_trunc('day', o.placed_at, 'Europe/Berlin') AS day, -- key of the day
 FROM shop.orders AS o;
 -- The end; no header line.
 """
+
+
+LANE = "-- batches: a from b.c.d where e"
 
 
 def parsed(text: str, name: str | None = "shop.x") -> Declared:
@@ -149,7 +152,7 @@ def test_what_is_no_select_is_refused_with_its_place(text: str, message: str) ->
         (
             "-- kye: day",
             ":1:4: expected one of tally, description, key, window, partitions, index,"
-            " tags, found `kye:`; did you mean 'key'?",
+            " batches, tags, found `kye:`; did you mean 'key'?",
         ),
         ("--  windows: day", ":1:5: expected one of tally, description, key, window, partitions"),
         ("-- owner: me", "found `owner:`; begin a description with a capital letter."),
@@ -162,7 +165,6 @@ def test_what_is_no_select_is_refused_with_its_place(text: str, message: str) ->
         ("-- key: a, A", ":1:11: expected each column once, found `a` again; leave one out."),
         ("-- key: a\n-- key: b", ":2:4: expected one line `key`, found a second one (the first is"),
         ("-- window: a, b", ":1:12: expected one column, found 2 (a, b); name the one that counts"),
-        ("-- batches: a", ":1:4: expected one of tally, description, key, window, partitions"),
         (
             "-- partitions: none\n-- window: a",
             ":2:4: expected a window, or `partitions: none`, found both; leave one of them out.",
@@ -196,6 +198,57 @@ def test_a_malformed_header_line_is_refused_with_its_place(header: str, message:
     with pytest.raises(BadFile) as refused:
         parsed(f"{header}\nSELECT 1")
     assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("-- batch: a", "tags, found `batch:`; did you mean 'batches'?"),
+        ("-- batches: a", ":1:14: expected `from`, found nothing; write it as in `-- batches: con"),
+        ("-- batches: a form b.c.d", ":1:15: expected `from`, found `form b.c.d`; did you mean 'f"),
+        ("-- batches: a from b.c", ":1:23: expected `.`, found nothing; write it as in"),
+        ("-- batches: a from 1", ":1:20: expected a schema, found `1`; write it as in"),
+        ("-- batches: a from b.c.d wher e = f", ":1:26: expected `where`, found `wher e = f`; did"),
+        ("-- batches: a from b.c.d where e", ":1:33: expected `=`, found nothing"),
+        ("-- batches: a from b.c.d where e = f g", ":1:36: expected one value, in single quotes"),
+        (
+            "-- batches: a from b.c.d\n-- batches: a from b.e.d",
+            ":2:25: expected `where COLUMN = VALUE` in each of several lines `batches`, found not",
+        ),
+        (
+            f"{LANE} = 'x'\n{LANE.replace('a from', 'f from')} = y",
+            ":2:13: expected `a`, as in line 1, found `f`",
+        ),
+        (f"{LANE} = 'x'\n{LANE} = x", ":2:4: expected a value for each line `batches`, found `x`"),
+        (
+            "-- batches: ae from b.c.d",
+            ":1:13: expected a column that the SELECT returns, found `ae",
+        ),
+        ("-- batches: a from b.x.d", ":1:20: expected a table that the SELECT reads, found `b.x`;"),
+        ("-- batches: a from b.c.db", ":1:24: expected a column that the SELECT reads, found `db`"),
+        (
+            f"{LANE}e = x",
+            ":1:32: expected a column that the SELECT returns, found `ee`; did you mea",
+        ),
+    ],
+)
+def test_a_malformed_line_of_batches_is_refused_with_its_place(header: str, message: str) -> None:
+    with pytest.raises(BadFile) as refused:
+        parsed(f"{header}\nSELECT c.d AS a, c.e, count(*) FROM b.c AS c GROUP BY 1, 2")
+    assert message in str(refused.value)
+
+
+def test_lines_of_batches_are_its_lanes() -> None:
+    header = f"{LANE} = 'x y'\n{LANE}=z"
+    tally = tally_of(parsed(f"{header}\nSELECT c.d AS a, c.e, c.f FROM b.c AS c"))
+    assert tally.batches is not None
+    assert (tally.batches.along, tally.batches.lane) == ("a", "e")
+    assert list(tally.batches.lanes) == ["x y", "z"]
+    alone = tally_of(parsed('-- batches: "A" from b.c.d\nSELECT c.d AS "A", c.f FROM b.c AS c'))
+    assert alone.batches is not None
+    assert (alone.batches.along, alone.batches.lane) == ("A", None)
+    (lane,) = alone.batches.lanes.values()
+    assert lane.source is alone.sources[0]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from __future__ import annotations
 import codecs
 import re
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,15 +21,10 @@ from tallykeeper.declarations.tally import TimeKey
 from tallykeeper.declarations.validation import nearest
 from tallykeeper.declarations.windows import Windows
 from tallykeeper.errors import BadFile
-from tallykeeper.select.files.header import (
-    BadHeader,
-    Header,
-    Line,
-    is_header_line,
-    parse_header,
-    wrong_name,
-)
+from tallykeeper.select.files.batch_lines import batches_of, require_read
+from tallykeeper.select.files.header import Header, is_header_line, parse_header, wrong_name
 from tallykeeper.select.files.lexer import BadToken, Token, tokens
+from tallykeeper.select.files.lines import BadHeader, Line
 from tallykeeper.select.outline import outline
 from tallykeeper.select.tally import SelectTally
 
@@ -217,12 +213,22 @@ def parse(text: str, path: Path, name: str | None = None) -> Declared:
     _require_no_header_line(file, comments[len(above) :])
     line, column = _line_and_column(text[:first])
     select = text[first : statement[-1].end]
+    if header.batches:
+        with _in_file(file):
+            require_read(header.batches, outline(select))
     return Declared(_named(path, header, name), select, path, line, column, header)
 
 
 def _header(file: _Text, lines: Sequence[Line]) -> Header:
-    try:
+    with _in_file(file):
         return parse_header(lines)
+
+
+@contextmanager
+def _in_file(file: _Text) -> Iterator[None]:
+    """Raise BadFile for what is wrong with a header line."""
+    try:
+        yield
     except BadHeader as error:
         where = (file.path, error.line, error.column)
         raise BadFile(*where, error.expected, error.found, error.todo) from error
@@ -342,6 +348,7 @@ def tally_of(declared: Declared) -> SelectTally:
         description=header.description,
         windows=windows,
         indexes=header.indexes,
+        batches=batches_of(header.batches),
         tags=header.tags,
         place=declared.place,
     )

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 
 from tallykeeper.declarations.validation import nearest
 from tallykeeper.declarations.windows import Unit, require_zone
+from tallykeeper.select.files.batch_lines import EXAMPLE, BatchLine, batch_line, with_line
+from tallykeeper.select.files.lines import COLUMN, BadHeader, Line
 
 PARTITIONS: dict[str, Unit] = {
     "hourly": "hour",
@@ -23,32 +25,13 @@ PARTITIONS: dict[str, Unit] = {
     "yearly": "year",
 }
 NONE = "none"
-KEYS = ("tally", "description", "key", "window", "partitions", "index", "tags")
+KEYS = ("tally", "description", "key", "window", "partitions", "index", "batches", "tags")
 
 _LINE = re.compile(r"(?P<key>[A-Za-z][A-Za-z_-]*)[ \t]*(?P<sign>[:=])(?=\s|$)[ \t]*(?P<value>.*)")
-_COLUMN = re.compile(r'\s*(?:(?P<bare>[^\W\d][\w$]*)|"(?P<quoted>(?:[^"]|"")+)")\s*')
 TAG = re.compile(r"[A-Za-z0-9_.-]{1,63}")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _RESERVED = ("tallykeeper", "information_schema")
 _LONGEST = 63
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line of a comment without its dashes, and where its text begins, both from 1."""
-
-    text: str
-    line: int
-    column: int
-
-
-class BadHeader(ValueError):
-    """A header line is malformed: where, what was expected, what was found, what to do."""
-
-    def __init__(self, line: Line, offset: int, expected: str, found: str, todo: str) -> None:
-        super().__init__(found)
-        self.line, self.column = line.line, line.column + offset
-        self.expected, self.found, self.todo = expected, found, todo
 
 
 @dataclass(frozen=True)
@@ -58,7 +41,8 @@ class Header:
     `key` are the columns that make a row unique, `window` is the column of the time that a row
     belongs to; `partitions` are the unit of its windows, for each of which Dagster has a partition,
     and their zone, which may be missing; without `windows` there are none. `indexes` are columns
-    that the derived table has an index over; `tags` are what it is selected by.
+    that the derived table has an index over; `batches` say how it is built in parts; `tags` are
+    what it is selected by.
     """
 
     name: str | None = None
@@ -68,6 +52,7 @@ class Header:
     partitions: tuple[Unit, str | None] | None = None
     windows: bool = True
     indexes: tuple[tuple[str, ...], ...] = ()
+    batches: tuple[BatchLine, ...] = ()
     tags: tuple[str, ...] = ()
 
 
@@ -84,7 +69,7 @@ def parse_header(lines: Sequence[Line]) -> Header:
             continue
         is_prose = False
         key = match["key"]
-        if key in seen and key != "index":
+        if key in seen and key not in ("index", "batches"):
             found = f"a second one (the first is in line {seen[key]})"
             raise BadHeader(line, 0, f"one line `{key}`", found, "leave one of them out")
         seen[key] = line.line
@@ -134,6 +119,8 @@ def _with(header: Header, line: Line, key: str, at: int) -> Header:
         return _with_partitions(header, line, at, value)
     if key == "tags":
         return replace(header, tags=_tags(line, at, value))
+    if key == "batches":
+        return replace(header, batches=with_line(header.batches, batch_line(line, at)))
     columns = _columns(line, at, key)
     if key == "key":
         return replace(header, key=columns)
@@ -171,6 +158,7 @@ _EXAMPLES = {
     "window": "day",
     "partitions": "monthly Europe/Berlin",
     "index": "product_id, day",
+    "batches": EXAMPLE,
     "tags": "finance, daily",
 }
 
@@ -190,7 +178,7 @@ def _columns(line: Line, at: int, key: str) -> tuple[str, ...]:
     columns: list[str] = []
     position = at
     while True:
-        match = _COLUMN.match(line.text, position)
+        match = COLUMN.match(line.text, position)
         rest = line.text[position:].strip()
         if match is None:
             found = f"`{rest}`" if rest else "nothing"

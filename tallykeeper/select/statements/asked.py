@@ -112,7 +112,8 @@ def matters(asked: Sequence[AskedSource], width: int) -> str:
     """
     conditions = []
     for place in range(width):
-        columns = [c for a in asked for c, p in zip(a.columns, a.places, strict=True) if p == place]
+        found = [c for a in asked for c, p in zip(a.columns, a.places, strict=True) if p == place]
+        columns = list(dict.fromkeys(found))
         others = [str(a.part) for a in asked if place not in a.places]
         either = [f"{PART} IN ({', '.join(others)})"] if others else []
         either += [f"coalesce({', '.join(columns)}) = ANY (${place + 1})"] if columns else []

@@ -6,9 +6,11 @@ SELECT can tell them apart.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tallykeeper.database import sql
 from tallykeeper.declarations.tally import SIDES, Event
-from tallykeeper.select.plan import PART, ROW, SIGN, CapturedSource
+from tallykeeper.select.plan import PART, ROW, SIGN, CapturedSource, OwnerSource
 
 _SIGNS = {"old_rows": -1, "new_rows": 1}
 # Types of which equal values are the same values.
@@ -16,6 +18,55 @@ _EXACT = frozenset(
     {"smallint", "integer", "bigint", "boolean", "date", "uuid", "bytea", "oid"}
     | {"timestamp without time zone", "timestamp with time zone"}
 )
+
+
+def marks(
+    log: str,
+    source: CapturedSource,
+    owner: OwnerSource,
+    names: Sequence[str],
+    event: Event,
+    *,
+    one: bool,
+) -> str:
+    """An INSERT of marks for rows that were written, with the columns `names` of the log.
+
+    Of updated rows those that differ in a captured column; that of `one` row is known to.
+    """
+    logged = sql.columns([PART, SIGN, *names])
+    if event != "update":
+        rows = "\n  UNION ALL ".join(
+            f"SELECT {source.part}, 1, {', '.join(values)} FROM {_chosen(source, side)}"
+            for side in SIDES[event]
+            for values in owner.marks
+        )
+        return f"INSERT INTO {log} ({logged})\n  {rows}"
+    marked = [f"m{number}" for number, _ in enumerate(names)]
+    if one:
+        rows = "\n  UNION ".join(
+            f"SELECT {source.part}, 1, {', '.join(values)} FROM {_chosen(source, side)}"
+            for side in SIDES[event]
+            for values in owner.marks
+        )
+        return f"INSERT INTO {log} ({logged})\n  {rows}"
+    image, group = _images(source)
+    sides = "\n    UNION ALL ".join(
+        f"SELECT {_SIGNS[side]} AS sign, {_listed(values, marked)}{image}"
+        f" FROM {_chosen(source, side)}"
+        for side in SIDES[event]
+        for values in owner.marks
+    )
+    return (
+        f"INSERT INTO {log} ({logged})\n"
+        f"  SELECT DISTINCT {source.part}, 1, {', '.join(marked)} FROM (\n"
+        f"    SELECT {', '.join(marked)} FROM (\n    {sides}\n"
+        f"    ) AS images GROUP BY {', '.join([*marked, *group])} HAVING sum(sign) <> 0\n"
+        f"  ) AS net"
+    )
+
+
+def _listed(values: Sequence[str], names: Sequence[str]) -> str:
+    return ", ".join(f"{value} AS {name}" for value, name in zip(values, names, strict=True))
 
 
 def all_images(log: str, source: CapturedSource, event: Event) -> str:
@@ -30,18 +81,13 @@ def all_images(log: str, source: CapturedSource, event: Event) -> str:
 def net_images(log: str, source: CapturedSource, event: Event) -> str:
     """The same, but for rows that are there before and after."""
     numbered = [f"c{number}" for number, _ in enumerate(source.columns)]
-    values = "".join(
-        f", {_value(column.name, as_text=column.as_text)} AS {name}"
-        for name, column in zip(numbered, source.columns, strict=True)
-    )
-    alike = [c.name for c in source.columns if c.type not in _EXACT and not c.as_text]
-    image = f", record_send(ROW({sql.columns(alike, ROW)})::record) AS image" if alike else ""
+    values, names = _images(source)
     sides = "\n    UNION ALL ".join(
-        f"SELECT {_SIGNS[side]} AS sign{values}{image} FROM {_chosen(source, side)}"
+        f"SELECT {_SIGNS[side]} AS sign{values} FROM {_chosen(source, side)}"
         for side in SIDES[event]
     )
     columns = "".join(f", {name}" for name in numbered)
-    group = ", ".join([*numbered, *(["image"] if alike else [])]) or "()"
+    group = ", ".join(names) or "()"
     return (
         f"INSERT INTO {log} ({_names(source)})\n"
         f"  SELECT {source.part}, sign(total)::integer{columns} FROM (\n"
@@ -49,6 +95,23 @@ def net_images(log: str, source: CapturedSource, event: Event) -> str:
         f"    ) AS images GROUP BY {group} HAVING sum(sign) <> 0\n"
         f"  ) AS net CROSS JOIN generate_series(1, abs(total))"
     )
+
+
+def _images(source: CapturedSource) -> tuple[str, list[str]]:
+    """The captured columns `c0`, `c1`, ... of a row, and what distinguishes it from others."""
+    values = "".join(
+        f", {_value(column.name, as_text=column.as_text)} AS c{number}"
+        for number, column in enumerate(source.columns)
+    )
+    names = [f"c{number}" for number, _ in enumerate(source.columns)]
+    exact = [c for c in source.columns if c.as_text or c.type.removesuffix("[]") in _EXACT]
+    alike = [c.name for c in source.columns if c not in exact]
+    if not alike:
+        return values, names
+    return f"{values}, record_send(ROW({sql.columns(alike, ROW)})::record) AS image", [
+        *names,
+        "image",
+    ]
 
 
 def differs(source: CapturedSource) -> str:

@@ -43,7 +43,7 @@ class Compared:
 
 def settings_of(plan: Plan) -> dict[str, str]:
     """The settings with which the statement of a plan runs."""
-    anew = any(node.strategy != "delta" for node in plan.nodes)
+    anew = bool(plan.owners) or any(node.strategy != "delta" for node in plan.nodes)
     return _OWN_ORDER if anew else SETTINGS
 
 

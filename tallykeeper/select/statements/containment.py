@@ -128,12 +128,40 @@ def _expansion_of(product: Product, element: exp.Expr) -> Expansion | None:
 
 
 def _array_of(product: Product, element: exp.Expr) -> exp.Expr | None:
-    """The array that `element` is an element of, by unnest of it alone."""
+    """The array that `element` is an element of, by unnest of it alone; or null."""
     expansion = _expansion_of(product, element)
-    unnest = expansion.item.this if expansion is not None else None
-    if not isinstance(unnest, exp.Unnest) or len(unnest.expressions) != 1:
+    if expansion is not None:
+        return _unnested(expansion.item.this)
+    if not isinstance(element, exp.Column):
         return None
-    return stripped(unnest.expressions[0])
+    found = (e.item for e in product.expansions if e.alias == element.table)
+    return next((_within(item, element.name) for item in found), None)
+
+
+def _unnested(function: exp.Expr | None) -> exp.Expr | None:
+    """The only array that a function of FROM has the elements of."""
+    if not isinstance(function, exp.Unnest | exp.Anonymous) or len(function.expressions) != 1:
+        return None
+    if isinstance(function, exp.Anonymous) and str(function.this).lower() != "unnest":
+        return None
+    return stripped(function.expressions[0])
+
+
+def _within(item: exp.Expr, name: str) -> exp.Expr | None:
+    """The same where a subquery of the row has the elements as the column `name`."""
+    query = stripped(item.this) if isinstance(item, exp.Lateral) else None
+    query = query.this if isinstance(query, exp.Subquery) else query
+    if not isinstance(query, exp.Select) or query.args.get("from_") is None:
+        return None
+    column = next((stripped(o.unalias()) for o in query.selects if o.alias_or_name == name), None)
+    if not isinstance(column, exp.Column):
+        return None
+    for inner in (query.args["from_"].this, *(j.this for j in query.args.get("joins") or [])):
+        named = inner.args.get("alias")
+        names = [n.name for n in named.args.get("columns") or []] if named is not None else []
+        if isinstance(inner, exp.Lateral) and inner.alias == column.table:
+            return _unnested(inner.this) if names[:1] == [column.name] else None
+    return None
 
 
 def _source_column(

@@ -44,8 +44,9 @@ FEW_KEYS = 1000
 
 def is_identical(type_: str) -> bool:
     """Whether equal values of a type are one and the same."""
-    fixed = type_.startswith(("numeric(", "character varying"))
-    return fixed or type_ in IDENTICAL
+    # Arrays are equal where their elements are, and their bounds.
+    element = type_.removesuffix("[]")
+    return element.startswith(("numeric(", "character varying")) or element in IDENTICAL
 
 
 def by_value(columns: Sequence[tuple[str, str]], prefix: str = "") -> str:

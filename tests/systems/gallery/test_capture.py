@@ -35,6 +35,7 @@ RED = "00000000-0000-0000-0000-0000000000ed"
 BLUE = "00000000-0000-0000-0000-0000000000bb"
 LATER = "00000000-0000-0000-0000-0000000000aa"
 LOG = "tallykeeper.gallery_content_tags_log"
+CHANGES = "tallykeeper.gallery_content_tags_changes()"
 LINKS = (
     "SELECT content_source, content_id, right(tag_id::text, 2) FROM gallery.content_tags"
     " ORDER BY 1, 2, 3"
@@ -129,9 +130,7 @@ def test_a_tag_that_appears_later_brings_its_links(gallery: Engine) -> None:
 
 def test_a_tag_that_nothing_names_costs_nothing(gallery: Engine) -> None:
     execute(gallery, "INSERT INTO gallery.tags (name) SELECT 't' || n FROM generate_series(1, 9) n")
-    assert (
-        scalar(gallery, "SELECT count(*) FROM tallykeeper.gallery_content_tags_pending_keys()") == 0
-    )
+    assert scalar(gallery, f"SELECT count(*) FROM {CHANGES}") == 0
     judge(gallery, GALLERY)
     for tally in (content_tags, content_tags_left_out):
         done = refresh(gallery, tally)
@@ -231,10 +230,7 @@ def test_tags_are_resolved_without_reading_all_items(engine: Engine) -> None:
     with scans_of(engine, "content_items", "content_items_auto", "tags") as scans:
         assert refresh(engine, content_tags).keys_changed == 2
         assert refresh(engine, content_tags_left_out).keys_changed == 2 + 4 * 4
-        assert (
-            scalar(engine, "SELECT count(*) FROM tallykeeper.gallery_content_tags_pending_rows()")
-            == 0
-        )
+        assert scalar(engine, f"SELECT count(*) FROM {CHANGES}") == 0
     assert scans
     assert set(scans) == {0}
     for tally in (content_tags, content_tags_left_out):

@@ -11,7 +11,11 @@ from tallykeeper.installation.migrate import migrate
 from tests.integration.support import execute, rows, scalar
 
 CREATED = [f"created the derived table {tally.name}" for tally in system.tallies]
-COMPILED = [f"compiled {tally.name}: delta" for tally in system.tallies if tally.kind == "select"]
+STRATEGIES = ["delta", "delta", "group", "delta"]
+COMPILED = [
+    f"compiled {tally.name}: {strategy}"
+    for tally, strategy in zip(system.tallies, STRATEGIES, strict=True)
+]
 INSTALLED = [
     *COMPILED,
     *(f"installed {tally.name} (never built)" for tally in system.tallies),
