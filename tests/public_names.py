@@ -79,7 +79,6 @@ PARTS = {
         "tallykeeper.input.parquet_input",
         "tallykeeper.input.frame_input",
         "tallykeeper.input.text_input",
-        "tallykeeper.input.progress",
     ),
     "Dagster": (
         "tallykeeper.dagster",
@@ -107,6 +106,7 @@ PARTS = {
         "tallykeeper.cli.common",
         "tallykeeper.cli.load",
         "tallykeeper.cli.output.documents",
+        "tallykeeper.cli.output.progress",
     ),
 }
 MODULES = frozenset(name for names in PARTS.values() for name in names)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tallykeeper.cli.common import FAILED, as_json, example, open_database, telling
+from tallykeeper.cli.common import FAILED, as_json, example, open_database, say, tell
 from tallykeeper.cli.output.documents import emit
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     metavar="URL",
     help="The server that they are of, where they do not say it; else the one to bring over.",
 )
-def adopt(system: str, schema: str, instance: str | None) -> int | None:
+@as_json
+def adopt(system: str, schema: str, instance: str | None, as_json: bool) -> int | None:
     """Adopt posts, accounts, sentiments and raw events of a fediverse application.
 
     What is brought over is processed, refreshed and compared; the tables in the schema are only
@@ -44,8 +45,8 @@ def adopt(system: str, schema: str, instance: str | None) -> int | None:
     from assets.fediverse.adoption.transfer import adopt as bring
     from assets.fediverse.tallies import system as fediverse
     from tallykeeper import refresh, verify
+    from tallykeeper.cli.output.progress import loading, working
     from tallykeeper.discovery import left_out
-    from tallykeeper.input.progress import progress_bar
 
     if system != "fediverse":
         raise click.UsageError(
@@ -54,23 +55,27 @@ def adopt(system: str, schema: str, instance: str | None) -> int | None:
             " `tally migrate`"
         )
     engine = open_database()
-    with progress_bar(f"{schema}.mastodon_posts", unit="posts") as progress:
-        done = bring(
-            engine, schema, instance, progress=lambda seen, total: progress(seen, seen, total)
-        )
+    with working(f"{schema}.mastodon_posts") as work:
+        show = loading(work, "posts")
+        done = bring(engine, schema, instance, progress=lambda seen, all_: show(seen, seen, all_))
     for sentence in done.sentences():
-        click.echo(sentence)
+        say(sentence)
     wrong = []
     with engine.connect() as connection:
         without = left_out(connection, fediverse)
     kept = [tally for tally in fediverse.tallies if tally not in without]
-    for tally in kept:
-        refresh(engine, tally)
-        if not verify(engine, tally).ok:
-            wrong.append(tally.name)
-    click.echo(f"refreshed and compared {len(kept) - len(wrong)} tallies: equal")
+    with working("refresh and verify") as work:
+        for number, tally in enumerate(kept):
+            work(number, len(kept), tally.name)
+            refresh(engine, tally)
+            if not verify(engine, tally).ok:
+                wrong.append(tally.name)
+    equal = [tally.name for tally in kept if tally.name not in wrong]
+    say(f"refreshed and compared {len(equal)} tallies: equal")
     if wrong:
-        click.echo(f"not equal to their sources: {', '.join(wrong)}; see `tally verify`")
+        say(f"not equal to their sources: {', '.join(wrong)}; see `tally verify`")
+    if as_json:
+        emit(ok=not wrong, **asdict(done), equal=equal, differing=wrong)
     return FAILED if wrong else None
 
 
@@ -84,7 +89,8 @@ def adopt(system: str, schema: str, instance: str | None) -> int | None:
     metavar="MONTHS",
     help="How many months to make in advance.",
 )
-def partition(system: str, ahead: int) -> None:
+@as_json
+def partition(system: str, ahead: int, as_json: bool) -> None:
     """Partition a system's big table by month.
 
     fediverse: mastodon_posts, by the month of creation. What is there becomes one partition, and
@@ -94,10 +100,15 @@ def partition(system: str, ahead: int) -> None:
     """
     from assets.fediverse.storage.post_months import partition_posts
     from assets.fediverse.tallies import system as fediverse
+    from tallykeeper.cli.output.progress import working
 
-    done = partition_posts(open_database(), fediverse.tallies, ahead)
+    engine = open_database()
+    with working("fediverse.mastodon_posts: partition"):
+        done = partition_posts(engine, fediverse.tallies, ahead)
     for sentence in done or [f"{system}: the posts are partitioned by month already"]:
-        click.echo(sentence)
+        say(sentence)
+    if as_json:
+        emit(done=done)
 
 
 _moment = click.DateTime(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
@@ -134,16 +145,18 @@ def replay(
     from assets.fediverse.replay import replay as replay_stored
     from assets.fediverse.storage import archive_replay
     from tallykeeper.archive.store import open_store
+    from tallykeeper.cli.output.progress import working
 
     engine = open_database()
     window = [None if each is None else each.replace(tzinfo=UTC) for each in (start, end)]
     done: Replayed | LogVerification
-    if stored or not archive_replay.has_archived_days(engine):
-        done = verify_log(engine, *window) if check else replay_stored(engine, *window)
-    elif check:
-        done = archive_replay.verify(engine, open_store(), *window, say=telling())
-    else:
-        done = archive_replay.replay(engine, open_store(), *window, say=telling())
+    with working("replay of fediverse") as work:
+        if stored or not archive_replay.has_archived_days(engine):
+            run = verify_log if check else replay_stored
+            done = run(engine, *window, on_progress=work)
+        else:
+            run_archived = archive_replay.verify if check else archive_replay.replay
+            done = run_archived(engine, open_store(), *window, say=tell, on_progress=work)
     if as_json:
         emit(**asdict(done))
     elif isinstance(done, Replayed):
@@ -183,7 +196,8 @@ def replay(
     metavar="HOST",
     help="Another host that may have the server's streams, and is sent the token.",
 )
-def listen(url: str, written: str, streaming_host: str | None) -> None:
+@as_json
+def listen(url: str, written: str, streaming_host: str | None, as_json: bool) -> None:
     """Listen to a live server of the fediverse, and record its events until interrupted.
 
     The access token is read from TALLY_MASTODON_TOKEN; most servers ask for one. A connection that
@@ -206,7 +220,7 @@ def listen(url: str, written: str, streaming_host: str | None) -> None:
         raise click.UsageError(f"--stream: {error}") from error
     engine = open_database()
     for sentence in prepare(engine, system):
-        click.echo(sentence)
+        say(sentence)
     try:
         with _stopped_by_signals() as stop:
             received = run(
@@ -216,11 +230,13 @@ def listen(url: str, written: str, streaming_host: str | None) -> None:
                 token=token,
                 streaming_host=streaming_host,
                 stop=stop,
-                say=click.echo,
+                say=(lambda _: None) if as_json else click.echo,
             )
     except ListenError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(received.summary())
+    say(received.summary())
+    if as_json:
+        emit(**asdict(received))
 
 
 @contextmanager

@@ -29,6 +29,7 @@ __all__ = ["LogDifference", "LogVerification", "Replayed", "replay", "verify_log
 
 Place = tuple[int, str]
 """An instance and a post of it."""
+OnProgress = Callable[[int, int | None, str], object]
 Position = tuple[str, int, str]
 """Up to where posts are derived: the column that names them in events, and a place."""
 
@@ -96,6 +97,7 @@ class Chunks:
     `part`, of the column that names the post, is true. `work` is done with each chunk's derived
     rows, and returns what it found; what it writes stays if `commit`. In the same transaction
     `begin` is called before a chunk is chosen, and `note` afterwards, with its place and all found.
+    `show` is called with all found when that has ended.
     """
 
     schema: str
@@ -106,10 +108,19 @@ class Chunks:
     part: Callable[[str], str] = lambda _: "true"
     begin: Callable[[Connection], None] = _as_before
     note: Callable[[Connection, Position, Found], None] = _as_before
+    show: Callable[[Found], object] = _as_before
 
 
-def replay(engine: Engine, start: datetime | None = None, end: datetime | None = None) -> Replayed:
+def replay(
+    engine: Engine,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    *,
+    on_progress: OnProgress = _as_before,
+) -> Replayed:
     """Derive again every post that has an event received from `start` to before `end`.
+
+    `on_progress` is called with how many posts are done, of about how many, if that is known.
 
     Events of that window that had failed are tried again. Writes only rows that differ. Without
     bounds everything that is kept is replayed. Raises TallyBusy, and SQLAlchemy's errors.
@@ -117,7 +128,8 @@ def replay(engine: Engine, start: datetime | None = None, end: datetime | None =
     started = time.monotonic()
     schema, window = write_posts.raw_schema(), window_of(start, end)
     failed = retry_failed(engine, start, end)
-    chunks = Chunks(schema, rederive.stored_log(schema), window, repair, commit=True)
+    show = showing(engine, start, end, on_progress)
+    chunks = Chunks(schema, rederive.stored_log(schema), window, repair, commit=True, show=show)
     with write_posts.session(engine) as connection:
         found = each_chunk(connection, chunks, Found())
     return Replayed(found.posts, found.skipped, failed, found.rows, time.monotonic() - started)
@@ -129,16 +141,18 @@ def verify_log(
     end: datetime | None = None,
     *,
     limit: int = 100,
+    on_progress: OnProgress = _as_before,
 ) -> LogVerification:
     """Compare what is stored of the posts in a window of receipt with what their events say.
 
     Changes nothing. Exact while events arrive and are processed. At most `limit` differing rows
-    are named; all are counted.
+    are named; all are counted. `on_progress` is called as by `replay`.
     """
     started = time.monotonic()
     schema, window = write_posts.raw_schema(), window_of(start, end)
     work = partial(look, limit)
-    chunks = Chunks(schema, rederive.stored_log(schema), window, work, commit=False)
+    show = showing(engine, start, end, on_progress)
+    chunks = Chunks(schema, rederive.stored_log(schema), window, work, commit=False, show=show)
     with write_posts.session(engine) as connection:
         found = each_chunk(connection, chunks, Found())
     return LogVerification(
@@ -180,6 +194,28 @@ def window_of(start: datetime | None, end: datetime | None) -> str:
     return " AND ".join(bounds) or "true"
 
 
+def showing(
+    engine: Engine, start: datetime | None, end: datetime | None, on_progress: OnProgress
+) -> Callable[[Found], object]:
+    """What is called with all found, and passes on how far that is; of a window, only how much."""
+    total = None
+    if start is None and end is None:
+        with engine.connect() as connection:
+            about = execute(
+                connection,
+                "SELECT sum(greatest(c.reltuples, 0))::bigint FROM pg_partition_tree("
+                f"'{write_posts.raw_schema()}.mastodon_posts') AS t JOIN pg_class AS c"
+                " ON c.oid = t.relid WHERE t.isleaf",
+            )
+            total = about.scalar_one() or None
+
+    def show(found: Found) -> None:
+        done = found.posts + found.skipped
+        on_progress(done, total, f"{done:,} posts")
+
+    return show
+
+
 def retry_failed(engine: Engine, start: datetime | None, end: datetime | None) -> int:
     """Process the events of the window that failed once more; how many."""
     schema, window = write_posts.raw_schema(), window_of(start, end)
@@ -214,6 +250,7 @@ def each_chunk(
             last = (resumed[1], resumed[2])
         while last is not None:
             last, found = _one_chunk(connection, chunks, column, last, found)
+            chunks.show(found)
     return found
 
 

@@ -47,6 +47,7 @@ class Archived:
 
 
 Say = Callable[[str], object]
+OnProgress = Callable[[int, int, str], object]
 
 
 def archive(
@@ -56,11 +57,13 @@ def archive(
     *,
     before: date | None = None,
     say: Say = lambda _: None,
+    on_progress: OnProgress = lambda _done, _total, _partition: None,
 ) -> Archived:
     """Archive the partitions that are due, or all that end before a day; redact what has to be.
 
     A partition that is archived already is archived anew where its rows have changed. `say` is
-    called with each file that was written. Raises TallyBusy where another run is under way,
+    called with each file that was written, `on_progress` with how many of how many partitions are
+    through, and the next one. Raises TallyBusy where another run is under way,
     ArchiveUnavailable, NotInstalled, and SQLAlchemy's errors; what was done until then stays.
     """
     from tallykeeper.archive import redaction
@@ -73,7 +76,9 @@ def archive(
         if result.left_alone is not None:
             return result
         result.removed += clean(engine, source, store)
-        for each in due(engine, source, before):
+        wanted = due(engine, source, before)
+        for number, each in enumerate(wanted):
+            on_progress(number, len(wanted), each.name)
             _archive_one(engine, source, store, each, result, still_alone, say)
         result.redacted = redaction.redact(engine, source, store, still_alone)
         result.removed += clean(engine, source, store)
@@ -96,15 +101,19 @@ def drop_due(
     *,
     before: date | None = None,
     lost: bool = False,
+    on_progress: OnProgress = lambda _done, _total, _partition: None,
 ) -> Dropped:
     """Drop the partitions that are due, each in a transaction of its own, if a file has its rows.
 
     The file is read once more before, the rows are compared once more by the drop. What has changed
     since is archived anew instead. `lost`: rows that no file has are declared to be lost.
-    Raises NotInstalled, TallyBusy where they are being archived, and SQLAlchemy's errors.
+    `on_progress` is called as by `archive`. Raises NotInstalled, TallyBusy where they are being
+    archived, and SQLAlchemy's errors.
     """
     result = Dropped()
-    for each in due(engine, source, before):
+    wanted = due(engine, source, before)
+    for number, each in enumerate(wanted):
+        on_progress(number, len(wanted), each.name)
         freed, why = _drop_one(engine, source, store, each, lost)
         if why is None:
             result.dropped.append(each.name)

@@ -81,12 +81,14 @@ def verify(
     *,
     most: int | None = None,
     say: Callable[[str], object] = lambda _: None,
+    on_progress: runs.OnProgress = lambda _done, _total, _partition: None,
 ) -> ArchiveVerification:
     """Read every current file of the source, and compare it with its record, byte for byte.
 
     Or at most so many: those that were not found right for the longest, which faulty ones are among
     first. What is missing or damaged is an incident, which the next verification without a fault
-    resolves. `say` is called with each fault. Raises ArchiveUnavailable where the archive fails.
+    resolves. `say` is called with each fault, `on_progress` with how many of how many bytes are
+    read, and the partition of the next file. Raises ArchiveUnavailable where the archive fails.
     """
     with engine.begin() as connection:
         records.require_installed(connection)
@@ -94,7 +96,10 @@ def verify(
     current.sort(key=lambda file: (file.verified_at or file.created_at, file.id))
     current = current[:most]
     faults = []
+    done, total = 0, sum(each.bytes or 0 for each in current)
     for each in current:
+        on_progress(done, total, each.partition)
+        done += each.bytes or 0
         fault = _fault(engine, store, each)
         if fault is not None:
             faults.append(fault)
@@ -111,9 +116,7 @@ def verify(
             )
         else:
             incidents.resolve(connection, source.name, incidents.ARCHIVE, "verified")
-    return ArchiveVerification(
-        source.name, len(current), sum(each.bytes or 0 for each in current), faults
-    )
+    return ArchiveVerification(source.name, len(current), total, faults)
 
 
 def _fault(engine: Engine, store: Store, file: ArchivedFile) -> str | None:

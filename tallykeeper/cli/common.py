@@ -58,14 +58,18 @@ def say(sentence: str) -> None:
         click.echo(sentence)
 
 
-def telling(*, in_terminal: bool = False) -> Callable[[str], object]:
-    """What says lines of progress, on standard error; nothing with -q. For any thread.
+def telling() -> Callable[[str], object] | None:
+    """What says lines of progress, on standard error, from any thread; None with -q and --json."""
+    context = click.get_current_context()
+    silent = context.meta.get(QUIET) or context.params.get("as_json")
+    return None if silent else partial(click.echo, err=True)
 
-    Those that are for who waits `in_terminal` stay out of logs.
-    """
-    quiet = click.get_current_context().meta.get(QUIET)
-    silent = quiet or (in_terminal and not sys.stderr.isatty())
-    return (lambda _: None) if silent else partial(click.echo, err=True)
+
+def tell(sentence: str) -> None:
+    """Say a line of progress, on standard error; nothing with -q and --json."""
+    said = telling()
+    if said is not None:
+        said(sentence)
 
 
 @contextmanager
@@ -86,7 +90,9 @@ def _be_verbose(ctx: click.Context, _param: click.Parameter, wanted: bool) -> No
 
 
 def with_verbosity(command: click.Command) -> click.Command:
-    """The command with the options -q and -v, which all have."""
+    """The command with the options -q and -v, which all have, once."""
+    if any(parameter.name == "quiet" for parameter in command.params):
+        return command
     quiet = click.Option(
         ["-q", "--quiet"],
         is_flag=True,

@@ -24,7 +24,10 @@ from sqlalchemy import Engine
 
 from tallykeeper import Status, System, Tally, settings, status
 from tallykeeper.cli.environment import dagster_environment
+from tallykeeper.cli.output.documents import emit_if_json
+from tallykeeper.cli.output.progress import Work, working
 from tallykeeper.database.connections import open_engine
+from tallykeeper.declarations.windows import DAYS
 from tallykeeper.discovery import chosen_systems
 from tallykeeper.embedded import shared_server
 from tallykeeper.installation.migrate import migrate
@@ -46,7 +49,7 @@ Where to look next
 """
 
 
-def run_demo(size: int | None = None) -> None:
+def run_demo(size: int | None = None, *, as_json: bool = False) -> None:
     """Make data up; build, change, refresh, rebuild and check it through Dagster; say how it went.
 
     `size` is what each system's demo counts itself in: media files, links of items and tags,
@@ -68,12 +71,15 @@ def run_demo(size: int | None = None) -> None:
     if not systems:
         raise click.ClickException("no system of this project has made-up data (a module `demo`)")
     with noting_interrupts() as interrupted, shared_server.serving():
-        demo = Demo(Console(highlight=False), systems, interrupted)
         os.environ.update(dagster_environment())
         engine = open_engine()
-        demo.make_up(engine, size)
-        demo.run(engine)
+        with working("demo") as work:
+            console = Console(highlight=False, quiet=as_json)
+            demo = Demo(console, systems, interrupted, work)
+            demo.make_up(engine, size)
+            demo.run(engine)
         demo.print_summary(engine)
+        emit_if_json(ok=not demo.failed, **demo.outcome(engine))
     if demo.failed:
         raise click.ClickException(
             f"failed: {'; '.join(demo.failed)}. `tally up`, and the checks tell what differs"
@@ -122,15 +128,22 @@ class Demo:
     systems: Sequence[System]
     # Whether an interrupt has come, which may have been lost.
     interrupted: Callable[[], bool]
+    work: Work
     failed: list[str] = field(default_factory=list)
     warned: list[AssetCheckEvaluation] = field(default_factory=list)
     seconds: dict[tuple[str, str], float] = field(default_factory=dict)
+
+    # Steps that ended, and how many there are, once that is known.
+    steps: int = 0
+    all_steps: int | None = None
 
     def make_up(self, engine: Engine, size: int | None) -> None:
         """Create the tables and the data in them."""
         with self._step("Tables, capture and live views") as outcome:
             done = migrate(engine, self.systems, with_sources=True).done
             outcome.append(f"{len(done)} things done" if done else "all there already")
+        # This one, Dagster's loading and the audit; four of each system, and its rebuilds.
+        self.all_steps = 3 + sum(4 + _rebuilds_of(system) for system in self.systems)
         for system in self.systems:
             with self._step(f"Made-up data for {system.name}") as outcome:
                 create_demo = _demo_of(system).create_demo
@@ -192,13 +205,23 @@ class Demo:
                 self.console.print(line, markup=False, soft_wrap=True)
         self.console.print(NEXT.strip(), markup=False, soft_wrap=True)
 
+    def outcome(self, engine: Engine) -> dict[str, Any]:
+        """What JSON has of it: checks that failed and that warned, and the tallies as they are."""
+        tallies = [tally for system in self.systems for tally in system.tallies]
+        return {
+            "failed": self.failed,
+            "warned": [_named(check) for check in self.warned],
+            "tallies": [status(engine, tally) for tally in tallies],
+        }
+
     @contextmanager
     def _step(self, what: str) -> Iterator[list[str]]:
         """Says what is being done while it is, and then the result and how long it took."""
         outcome: list[str] = []
         started = time.perf_counter()
-        with self.console.status(f"{what} ..."):
-            yield outcome
+        self.work(self.steps, self.all_steps, what)
+        yield outcome
+        self.steps += 1
         if self.interrupted():
             raise KeyboardInterrupt
         seconds = time.perf_counter() - started
@@ -234,6 +257,12 @@ class Demo:
 def _demo_of(system: System) -> Any:
     """The module that makes the system's data up; `run_demo` leaves systems out that have none."""
     return system.part("demo")
+
+
+def _rebuilds_of(system: System) -> int:
+    """How many rebuilds `Runs.rebuilds` makes: of the last days, and of each tally in batches."""
+    of_days = any(t.time_key is not None and t.windows == DAYS for t in system.tallies)
+    return of_days + sum(tally.batches is not None for tally in system.tallies)
 
 
 def _only_warns(check: AssetCheckEvaluation) -> bool:

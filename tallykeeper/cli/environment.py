@@ -73,11 +73,7 @@ def exports() -> list[str]:
 
     Raises SettingError, DatabaseUnavailable, or SQLAlchemy's errors.
     """
-    values = dagster_environment() | psql_environment()
-    secrets = set(values) & {"PGPASSWORD"}
-    storage = make_url(values["DAGSTER_PG_URL"])
-    if storage.password is not None or "sslpassword" in storage.query:
-        secrets.add("DAGSTER_PG_URL")
+    values, secrets = _values()
     lines = []
     for name, value in values.items():
         if name not in secrets:
@@ -85,6 +81,25 @@ def exports() -> list[str]:
         elif os.environ.get(name) != value:
             lines.append(f'export {name}="$({shlex.quote(str(_program()))} env {name})"')
     return [*lines, *_path_exports()]
+
+
+def shown_values() -> dict[str, str | None]:
+    """The variables by name, without those of `PATH`; None for a value that has a password in it.
+
+    Raises what `exports` raises.
+    """
+    values, secrets = _values()
+    return {name: None if name in secrets else value for name, value in values.items()}
+
+
+def _values() -> tuple[dict[str, str], set[str]]:
+    """All variables, and which of them have a password in them."""
+    values = dagster_environment() | psql_environment()
+    secrets = set(values) & {"PGPASSWORD"}
+    storage = make_url(values["DAGSTER_PG_URL"])
+    if storage.password is not None or "sslpassword" in storage.query:
+        secrets.add("DAGSTER_PG_URL")
+    return values, secrets
 
 
 def value_of(name: str) -> str:

@@ -34,6 +34,8 @@ def export(name: str, form: str, output: Path | None, as_json: bool) -> None:
     Times are UTC. Excel files need the extra `xlsx`.
     """
     extras.require("xlsx" if form == "xlsx" else "frames")
+    from tallykeeper.cli.output.progress import working
+    from tallykeeper.maintain.durations import rows_of
     from tallykeeper.reads.exports import ExportError
     from tallykeeper.reads.exports import export as write
 
@@ -41,7 +43,13 @@ def export(name: str, form: str, output: Path | None, as_json: bool) -> None:
     (tally,) = named(engine, [name])
     path = output or Path(f"{tally.table.name}.{form}")
     try:
-        done = write(engine, tally, form, path)
+        with working(f"{tally.name}: export") as work:
+            total = rows_of(engine, tally)
+
+            def show(rows: int) -> None:
+                work(rows, total, f"{rows:,} rows")
+
+            done = write(engine, tally, form, path, show)
     except ExportError as error:
         raise click.ClickException(str(error)) from error
     if as_json:

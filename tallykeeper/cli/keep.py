@@ -23,13 +23,13 @@ from tallykeeper.cli.common import (
     names_given,
     open_database,
     say,
-    telling,
 )
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from tallykeeper import Status, Tally
+    from tallykeeper.cli.output.progress import Work
     from tallykeeper.maintain.verify import Progress as VerifyProgress
 
 # An hour is named in UTC, as `tally verify` names it.
@@ -75,17 +75,23 @@ def migrate(
     are refused; with --dry-run no more is done.
     """
     from tallykeeper.cli.output.documents import emit
-    from tallykeeper.cli.output.progress import meanwhile
+    from tallykeeper.cli.output.progress import working
     from tallykeeper.installation.migrate import migrate as run
 
     if distribute:
         from tallykeeper.cli.places.commands import distribute as distribute_all
 
-        return distribute_all(without, dry_run)
+        return distribute_all(without, dry_run, as_json)
 
     engine = open_database()
-    with meanwhile("migrate", telling(in_terminal=True)):
-        result = run(engine, with_sources=with_sources, move_aside=move_aside, dry_run=dry_run)
+    with working("migrate") as work:
+        result = run(
+            engine,
+            with_sources=with_sources,
+            move_aside=move_aside,
+            dry_run=dry_run,
+            on_progress=work,
+        )
     for sentence in result.done:
         say(sentence)
     for system, missing in result.skipped.items():
@@ -134,19 +140,46 @@ def _name_undeclared(engine: Engine) -> None:
 @click.option("--with-table", is_flag=True, help="Drop the derived tables, too.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be dropped.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def drop(names: Sequence[str], with_table: bool, dry_run: bool, yes: bool) -> None:
+@as_json
+def drop(names: Sequence[str], with_table: bool, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Take tallies out of the database: triggers, change log, views, functions, records.
 
     The derived table stays as it was refreshed last, unless --with-table. Works without the
     declaration, too; a tally that is still declared is installed again by `tally migrate`. Refused
     while another tally reads the derived table, or something of others depends on what would go.
+    With --json nothing is asked, so that --yes or --dry-run is needed.
     """
     from tallykeeper import drop as run
-    from tallykeeper.cli.selection import UnknownTally, find_tally
+    from tallykeeper.cli.output.documents import emit_if_json
     from tallykeeper.database.connections import open_engine
 
+    if as_json and not (yes or dry_run):
+        raise click.UsageError(
+            "a program cannot be asked; add --yes, or --dry-run", ctx=click.get_current_context()
+        )
     check_settings(needs_tallies=False)
     engine = open_engine()
+    wanted, declared = _declared_or_not(names)
+    if not yes or dry_run:
+        found = run(engine, *wanted, with_table=with_table, dry_run=True)
+        for verb, items in (("drops", found.removed), ("keeps", found.kept)):
+            for item in items:
+                say(f"{verb} {item}")
+        if dry_run:
+            emit_if_json(dry_run=True, **asdict(found))
+            return
+        click.confirm("Go on?", abort=True)
+    done = run(engine, *wanted, with_table=with_table)
+    say(f"dropped {', '.join(done.tallies)}")
+    for name in declared:
+        say(f"{name} is still declared: the next `tally migrate` installs it again")
+    emit_if_json(dry_run=False, **asdict(done))
+
+
+def _declared_or_not(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The names of tallies as the database has them, and those of them that are declared."""
+    from tallykeeper.cli.selection import UnknownTally, find_tally
+
     wanted, declared = [], []
     for name in names:
         try:
@@ -154,18 +187,7 @@ def drop(names: Sequence[str], with_table: bool, dry_run: bool, yes: bool) -> No
             wanted.append(declared[-1])
         except UnknownTally:
             wanted.append(name.replace("/", ".", 1))
-    if not yes or dry_run:
-        found = run(engine, *wanted, with_table=with_table, dry_run=True)
-        for verb, items in (("drops", found.removed), ("keeps", found.kept)):
-            for item in items:
-                click.echo(f"{verb} {item}")
-        if dry_run:
-            return
-        click.confirm("Go on?", abort=True)
-    done = run(engine, *wanted, with_table=with_table)
-    click.echo(f"dropped {', '.join(done.tallies)}")
-    for name in dict.fromkeys(declared):
-        click.echo(f"{name} is still declared: the next `tally migrate` installs it again")
+    return wanted, list(dict.fromkeys(declared))
 
 
 @click.command(
@@ -234,11 +256,13 @@ def refresh(names: Sequence[str], changed: bool, as_json: bool) -> int:
     """
     from tallykeeper import refresh as run
     from tallykeeper.cli.failures import explain_one
+    from tallykeeper.cli.output.backfills import showing
     from tallykeeper.cli.output.documents import emit
-    from tallykeeper.cli.output.progress import meanwhile
+    from tallykeeper.cli.output.progress import working
     from tallykeeper.cli.output.tallies import fault_lines, quarantine_line, refreshed_line
     from tallykeeper.cli.selection import systems_of
     from tallykeeper.faults import quarantine
+    from tallykeeper.maintain import durations
 
     engine = open_database()
     wanted = named(engine, names, changed=changed)
@@ -246,7 +270,8 @@ def refresh(names: Sequence[str], changed: bool, as_json: bool) -> int:
     refreshed, errors = [], {}
     for system in systems_of(wanted):
         try:
-            done = system.process(engine) if system.process else None
+            with working(f"{system.name}: what waits in the raw log"):
+                done = system.process(engine) if system.process else None
         except Exception as error:  # noqa: BLE001 -- raised again where it is a bug
             errors[system.name] = explain_one(error, system.name)
             complain(errors[system.name])
@@ -254,10 +279,11 @@ def refresh(names: Sequence[str], changed: bool, as_json: bool) -> int:
             continue
         if done:
             say(f"{system.name}: {done}")
-    for each in wanted:
+    for number, each in enumerate(wanted, 1):
         try:
-            with meanwhile(f"{each.name}: refresh", telling(in_terminal=True)):
-                result = run(engine, each)
+            what = f"{each.name}: refresh, {number} of {len(wanted)}"
+            with working(what, durations.of_refresh(engine, each)) as work:
+                result = run(engine, each, on_progress=showing(work))
             with engine.connect() as connection:
                 held = quarantine.held(connection, each)
         except Exception as error:  # noqa: BLE001 -- raised again where it is a bug
@@ -316,9 +342,9 @@ def rebuild(
     from tallykeeper import rebuild as run
     from tallykeeper import rebuild_keys
     from tallykeeper.cli.output.documents import emit
-    from tallykeeper.cli.output.progress import meanwhile
+    from tallykeeper.cli.output.progress import working
     from tallykeeper.cli.output.tallies import refreshed_line
-    from tallykeeper.maintain.status import last_seconds
+    from tallykeeper.maintain import durations
     from tallykeeper.reads.keys import key_of
 
     if start and end and (start.tzinfo is None) == (end.tzinfo is None) and end <= start:
@@ -342,17 +368,18 @@ def rebuild(
     if by is not None:
         from tallykeeper.engines.audit import rebuild_with
 
-        with meanwhile(f"{each.name}: computing it anew by {by}", telling(in_terminal=True)):
-            result = rebuild_with(engine, each, by)
+        with working(f"{each.name}: computing it anew by {by}") as work:
+            result = rebuild_with(engine, each, by, on_step=work.on_step)
     elif keys:
         try:
             wanted = [key_of(each, key) for key in keys]
         except ValueError as error:
             raise click.UsageError(str(error), ctx=click.get_current_context()) from error
-        result = rebuild_keys(engine, each, wanted)
+        with working(f"{each.name}: computing {len(wanted):,} keys anew"):
+            result = rebuild_keys(engine, each, wanted)
     else:
-        whole = last_seconds(engine, each) if start is None and end is None else None
-        with meanwhile(f"{each.name}: computing it anew", telling(in_terminal=True), whole):
+        whole = durations.of_rebuild(engine, each) if start is None and end is None else None
+        with working(f"{each.name}: computing it anew", whole):
             result = run(engine, each, _moment(each, start), _moment(each, end))
     if as_json:
         emit(tallies=[result])
@@ -391,18 +418,19 @@ def backfill(
     from tallykeeper import status as status_of
     from tallykeeper.cli.output.backfills import backfilled_line, showing
     from tallykeeper.cli.output.documents import emit
+    from tallykeeper.cli.output.progress import working
 
     engine = open_database()
     (each,) = named(engine, [name])
     try:
-        with showing(say) as show:
+        with working(f"{each.name}: backfill") as work:
             done = run(
                 engine,
                 each,
                 lanes or None,
                 restart=restart,
                 target_seconds=target_seconds,
-                on_progress=show,
+                on_progress=showing(work),
             )
     except BadLane as error:
         raise click.UsageError(str(error), ctx=click.get_current_context()) from error
@@ -430,24 +458,23 @@ def verify(names: Sequence[str], changed: bool, as_json: bool) -> int:
     when it finds it right. Exits with 1 where anything differs, and where a tally was never built.
     """
     from tallykeeper import verify as run
-    from tallykeeper.cli.output.progress import Remaining
-    from tallykeeper.cli.output.tallies import (
-        show_verification,
-        verifications_as_json,
-        verifying_line,
-    )
+    from tallykeeper.cli.output.progress import working
+    from tallykeeper.cli.output.tallies import show_verification, verifications_as_json
+    from tallykeeper.maintain import durations
     from tallykeeper.operations.differences import record
 
     engine = open_database()
-    results, tell = [], telling()
+    results = []
+    wanted = named(engine, names, changed=changed)
+    for number, each in enumerate(wanted, 1):
+        what = f"{each.name}: verify, {number} of {len(wanted)}"
+        with working(what, durations.of_verify(engine, each)) as work:
 
-    for each in named(engine, names, changed=changed):
-        left = Remaining()
+            def show(progress: VerifyProgress, work: Work = work) -> None:
+                keys = f"{progress.keys:,} keys compared, {progress.stretch}"
+                work(progress.keys, progress.total, keys)
 
-        def show(progress: VerifyProgress, left: Remaining = left) -> None:
-            tell(verifying_line(progress, left))
-
-        results.append(run(engine, each, on_progress=show))
+            results.append(run(engine, each, on_progress=show))
         with engine.begin() as connection:
             record(connection, each, results[-1])
         if not as_json:

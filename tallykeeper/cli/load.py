@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from tallykeeper.cli.common import example, open_database
+from tallykeeper.cli.common import as_json, example, open_database, say, with_verbosity
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -33,12 +34,13 @@ class _Loaders(click.Group):
             )
         system, loader = loadable[cmd_name]
 
-        def run(path: Path, **options: object) -> None:
-            _load(system, loader, path, options)
+        def run(path: Path, as_json: bool, **options: object) -> None:
+            _load(system, loader, path, options, as_json)
 
         where = click.Argument(["path"], type=click.Path(exists=True, path_type=Path))
         parameters = [where, *loader.options]
-        return click.Command(cmd_name, params=parameters, callback=run, help=loader.help)
+        command = click.Command(cmd_name, params=parameters, callback=run, help=loader.help)
+        return with_verbosity(as_json(command))
 
 
 @click.command(
@@ -87,15 +89,22 @@ def prepare(engine: Engine, system: System) -> list[str]:
     return []
 
 
-def _load(system: System, loader: Loader, path: Path, options: dict[str, object]) -> None:
-    from tallykeeper.input.progress import progress_bar
+def _load(
+    system: System, loader: Loader, path: Path, options: dict[str, object], as_json: bool
+) -> None:
+    from tallykeeper.cli.output.documents import emit
+    from tallykeeper.cli.output.progress import loading, working
 
     engine = open_database()
-    for sentence in prepare(engine, system):
-        click.echo(sentence)
-    with progress_bar(f"{path.name or path}", unit=loader.unit) as progress:
+    made = prepare(engine, system)
+    for sentence in made:
+        say(sentence)
+    with working(f"{path.name or path}") as work:
+        progress = loading(work, loader.unit)
         loaded = loader.load(engine, path, progress=progress, **options)
-    click.echo(loaded.summary(loader.unit))
+    say(loaded.summary(loader.unit))
+    if as_json:
+        emit(system=system.name, unit=loader.unit, made=made, **asdict(loaded))
     if loaded.read and loaded.read == loaded.rejected + loaded.unreadable:
         raise click.ClickException(f"nothing of {path} could be read; see the reasons in the list")
 

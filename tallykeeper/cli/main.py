@@ -117,7 +117,7 @@ def _of_systems() -> dict[str, click.Command]:
 
     parts = [system.part("commands") for system in all_systems()]
     found = [command for part in parts if part for command in part.COMMANDS]
-    return {str(command.name): command for command in found}
+    return {str(command.name): with_verbosity(command) for command in found}
 
 
 @click.group(cls=_InOrder, context_settings={"help_option_names": ["-h", "--help"]})

@@ -9,7 +9,8 @@ from types import ModuleType
 import click
 
 from tallykeeper import extras
-from tallykeeper.cli.common import FAILED, check_settings, example, open_database
+from tallykeeper.cli.common import FAILED, as_json, check_settings, example, open_database, say
+from tallykeeper.cli.output.documents import emit
 
 # Its parts are given half a minute, then killed; the database has to write what it holds.
 _UP_ENDS_WITHIN_SECONDS = 90
@@ -19,7 +20,8 @@ _UP_ENDS_WITHIN_SECONDS = 90
 @click.option("--owner", default="tallykeeper_owner", show_default=True, metavar="ROLE")
 @click.option("--refresher", default="tallykeeper_refresher", show_default=True, metavar="ROLE")
 @click.option("--reader", default="tallykeeper_reader", show_default=True, metavar="ROLE")
-def roles(owner: str, refresher: str, reader: str) -> None:
+@as_json
+def roles(owner: str, refresher: str, reader: str, as_json: bool) -> None:
     """Print SQL that divides the work among roles: who owns, who refreshes, who reads.
 
     For an administrator, to pipe into psql; nothing is changed here. It makes the roles, hands over
@@ -29,11 +31,15 @@ def roles(owner: str, refresher: str, reader: str) -> None:
     from tallykeeper.installation.roles_script import Wanted, roles_sql
 
     script = roles_sql(open_database(), chosen_systems(), Wanted(owner, refresher, reader))
-    click.echo(script, nl=False)
+    if as_json:
+        emit(owner=owner, refresher=refresher, reader=reader, sql=script)
+    else:
+        click.echo(script, nl=False)
 
 
 @click.command("test-alert", epilog=example("TALLY_ALERT_URLS=mailto://... tally test-alert"))
-def test_alert() -> int:
+@as_json
+def test_alert(as_json: bool) -> int:
     """Send a test message to each address of TALLY_ALERT_URLS.
 
     Says of each whether it was accepted, by its kind and a digest. Exits with 1 where one was not.
@@ -46,7 +52,7 @@ def test_alert() -> int:
         raise click.ClickException(
             "there is nobody to tell; name at least one address in TALLY_ALERT_URLS"
         )
-    code = 0
+    targets_told = []
     for target in found:
         try:
             target.send(
@@ -54,37 +60,52 @@ def test_alert() -> int:
                 "Sent by `tally test-alert`. What is found to be wrong will arrive here.",
             )
         except NotSent as error:
-            click.echo(f"{target.name}: not sent: {error}")
-            code = FAILED
+            say(f"{target.name}: not sent: {error}")
+            targets_told.append({"target": target.name, "sent": False, "why": str(error)})
         else:
-            click.echo(f"{target.name}: sent")
-    return code
+            say(f"{target.name}: sent")
+            targets_told.append({"target": target.name, "sent": True, "why": None})
+    ok = all(each["sent"] for each in targets_told)
+    if as_json:
+        emit(ok=ok, targets=targets_told)
+    return 0 if ok else FAILED
 
 
 @click.command(epilog=example('eval "$(tally env)"', "psql"))
 @click.argument("name", required=False)
-def env(name: str | None) -> None:
+@as_json
+def env(name: str | None, as_json: bool) -> None:
     """Print shell exports for `dg dev`, `psql` and friends.
 
     Starts the embedded server where that is in use, and leaves it running (`tally stop`).
     Passwords are not printed: their exports ask for them with `tally env NAME`, which prints the
     value of one variable.
     """
-    from tallykeeper.cli.environment import exports, value_of
+    from tallykeeper.cli.environment import exports, shown_values
 
     check_settings(needs_tallies=False)
+    if as_json:
+        emit(variables=shown_values() if name is None else {name: _value(name)})
+        return
     if name is None:
         for line in exports():
             click.echo(line)
         return
+    click.echo(_value(name))
+
+
+def _value(name: str) -> str:
+    from tallykeeper.cli.environment import value_of
+
     try:
-        click.echo(value_of(name))
+        return value_of(name)
     except KeyError as error:
         raise click.UsageError(f"there is no variable {name!r} to export") from error
 
 
 @click.command(epilog=example("tally stop"))
-def stop() -> None:
+@as_json
+def stop(as_json: bool) -> None:
     """End `tally up`, and stop the embedded database; one's own is left alone.
 
     Both are those of TALLY_HOME. Other processes that use the embedded database lose it.
@@ -95,7 +116,9 @@ def stop() -> None:
 
     ended = end(settings.home(), _UP_ENDS_WITHIN_SECONDS)
     stopped = shared_server.stop()
-    click.echo("stopped" if ended or stopped else "nothing was running")
+    say("stopped" if ended or stopped else "nothing was running")
+    if as_json:
+        emit(up_ended=bool(ended), database_stopped=bool(stopped))
 
 
 @click.command(
@@ -197,17 +220,18 @@ def serve(host: str, port: int, workers: int, folder: Path | None) -> None:
     help="How much to make up of each system (media: files; gallery: links of items and tags;"
     " fediverse, classroom: events)  [default: 200000, of events 20000 and 100000]",
 )
-def demo(size: int | None) -> None:
+@as_json
+def demo(size: int | None, as_json: bool) -> None:
     """Run everything on generated data: build, check, summarize.
 
     Every tally is built through Dagster and checked; a summary says where to look next. It ends by
-    itself.
+    itself, and says of each step which it is of how many.
     """
     extras.require("dagster")
     from tallykeeper.cli.demo_run import run_demo
 
     check_settings()
-    run_demo(size)
+    run_demo(size, as_json=as_json)
 
 
 def _folder_app() -> ModuleType:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -44,6 +44,7 @@ RESULT = "engine_rows"
 _LOADED = "engine_rows_loaded"
 _MODULES = {"duckdb": "duckdb_engine", "spark": "spark_engine"}
 ENGINES = tuple(_MODULES)
+OnStep = Callable[[str], object]
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,17 @@ class EngineAudit:
 
 @dependencies.explained
 def audit_with(
-    engine: Engine, tally: Tally, name: str, limit: int = SHOWN_DIFFERENCES
+    engine: Engine,
+    tally: Tally,
+    name: str,
+    limit: int = SHOWN_DIFFERENCES,
+    on_step: OnStep = lambda _: None,
 ) -> EngineAudit:
     """Compare all rows of a tally with what the engine of that name makes of its sources.
 
-    At most `limit` differences are returned with their values. What differs is compared again by
-    the next verify. Raises NotInstalled, NotExported, MissingExtra, or SQLAlchemy's errors.
+    `on_step` is called with what is done next, in a few words. At most `limit` differences are
+    returned with their values. What differs is compared again by the next verify. Raises
+    NotInstalled, NotExported, MissingExtra, or SQLAlchemy's errors.
     """
     started = time.perf_counter()
     module = engine_of(name)
@@ -92,7 +98,8 @@ def audit_with(
         def choose(connection: Connection) -> list[KeyFilter]:
             translation = translate(connection, tally.definition_name, name)
             translations[:] = [translation]
-            compute(engine, connection, tally.definition_name, translation, module)
+            compute(engine, connection, tally.definition_name, translation, module, on_step)
+            on_step("comparing")
             return [Everything()]
 
         found = compared(engine, by_engine, choose, limit, everything=True)
@@ -117,7 +124,9 @@ def audit_with(
 
 
 @dependencies.explained
-def rebuild_with(engine: Engine, tally: Tally, name: str) -> Refreshed:
+def rebuild_with(
+    engine: Engine, tally: Tally, name: str, on_step: OnStep = lambda _: None
+) -> Refreshed:
     """Rebuild all of a tally from what the engine of that name makes of its sources.
 
     Its rows are written by differences in one transaction, in whose snapshot the sources are
@@ -135,7 +144,8 @@ def rebuild_with(engine: Engine, tally: Tally, name: str) -> Refreshed:
                 f"this SELECT was not yet equal by {name} {module.version()} here; run"
                 f" `tally audit {tally.name} --engine {name}` first"
             )
-        compute(engine, connection, tally.definition_name, translation, module)
+        compute(engine, connection, tally.definition_name, translation, module, on_step)
+        on_step("writing")
         return tally.reading(f"pg_temp.{RESULT}")
 
     try:
@@ -155,6 +165,7 @@ def compute(
     view: str,
     translation: Translation,
     module: Any,
+    on_step: OnStep = lambda _: None,
 ) -> None:
     """Have an engine run the translation of a view's SELECT in the connection's snapshot.
 
@@ -163,7 +174,7 @@ def compute(
     Raises Refused, NotExported, or SQLAlchemy's errors.
     """
     try:
-        query = _computed(engine, connection, view, translation, module)
+        query = _computed(engine, connection, view, translation, module, on_step)
     except OSError as error:
         raise NotExported(
             f"rows could not be exported for {translation.engine} ({error.strerror or error}); make"
@@ -173,16 +184,24 @@ def compute(
 
 
 def _computed(
-    engine: Engine, connection: Connection, view: str, translation: Translation, module: Any
+    engine: Engine,
+    connection: Connection,
+    view: str,
+    translation: Translation,
+    module: Any,
+    on_step: OnStep,
 ) -> str:
     """A SELECT of the rows that the engine returned, from a temporary table."""
     with _folder() as folder:
+        on_step(f"exporting {', '.join(each.relation.quoted for each in translation.exports)}")
         files = export(engine, connection, translation.exports, folder)
         result = folder / "result"
         result.mkdir(mode=0o700)
+        on_step(f"{translation.engine} computes")
         written = module.run(translation.statement, files, result)
         described = f"SELECT * FROM {view} LIMIT 0"
         columns = [returned(each) for each in columns_of(connection, described)]
+        on_step("reading the result")
         batches = (batch for path in written for batch in reading.batches_of_file(path))
         return reading.load(connection, columns, batches, _LOADED)
 

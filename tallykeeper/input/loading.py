@@ -1,7 +1,7 @@
 """What every system's loader shares: error, result, reject file, times, and COPY into a table.
 
 Nothing here knows a system or a file format (those are in `csv_input.py`, `jsonl_input.py` and
-`parquet_input.py`, the progress bar in `progress.py`). Invariants: no row vanishes
+`parquet_input.py`). Invariants: no row vanishes
 silently. It is loaded, or it is in the reject file with the reason; a failure that stops a load is
 a `LoadError` in one sentence.
 """

@@ -58,8 +58,14 @@ def install(connection: Connection, tallies: Sequence[Tally]) -> list[str]:
     return [*select_plans.prepare(connection, tallies), *install_all(connection, [tallies])]
 
 
-def install_all(connection: Connection, groups: Sequence[Sequence[Tally]]) -> list[str]:
+def install_all(
+    connection: Connection,
+    groups: Sequence[Sequence[Tally]],
+    on_progress: Callable[[int], object] = lambda _done: None,
+) -> list[str]:
     """The same for several systems, each a group of tallies that share no source with another.
+
+    `on_progress` is called with how many tallies are installed.
 
     What all of them need is found out first, so that the locks on sources, behind which writers
     wait until the transaction ends, are held for no longer than it takes to write it down.
@@ -70,7 +76,12 @@ def install_all(connection: Connection, groups: Sequence[Sequence[Tally]]) -> li
     schema_version.bring_up(connection)
     trigger_names.require_own_names(connection, [t for tallies in groups for t in tallies])
     found = [_Needed(connection, tallies) for tallies in groups]
-    done = [said for needed in found for said in needed.bring_up(connection)]
+    done = []
+    installed = 0
+    for needed in found:
+        done += needed.bring_up(connection)
+        installed += len(needed.tallies)
+        on_progress(installed)
     done += function_rights.close(connection)
     # Recorded last: what one system installs, another may depend on too.
     done += [said for needed in found for said in needed.record(connection)]

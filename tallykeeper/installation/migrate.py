@@ -8,7 +8,7 @@ moved or dropped, and created only on request; a raw log gets columns that proce
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, Engine, Table, select
@@ -60,13 +60,15 @@ def migrate(
     with_sources: bool = False,
     move_aside: bool = False,
     dry_run: bool = False,
+    on_progress: Callable[[int, int], object] = lambda _done, _total: None,
 ) -> Migrated:
     """Bring the database in line with the declarations of `systems`, by default the chosen ones.
 
     A tally whose source tables are missing is left out, a system of which none has its own is
     skipped; `with_sources` they are made. A derived table that does not fit is refused; with
     `move_aside` it is moved to a schema of its own, and another is made. Idempotent. A `dry_run` is
-    rolled back; what it says was done is what would be done.
+    rolled back; what it says was done is what would be done. `on_progress` is called with how many
+    of how many steps are done, each about as long as another.
 
     Raises SettingError, NotPermitted, DoesNotFit, TallyBusy, or SQLAlchemy's errors; nothing is
     changed then.
@@ -80,7 +82,7 @@ def migrate(
             connection.exec_driver_sql(CLAIM_WRITING)
             connection.exec_driver_sql(INSTALL_LOCK)
             act_as_owner(connection)
-            result = _migrate(connection, chosen, with_sources, move_aside)
+            result = _migrate(connection, chosen, with_sources, move_aside, on_progress)
             if dry_run:
                 connection.rollback()
             return result
@@ -92,7 +94,11 @@ def migrate(
 
 
 def _migrate(
-    connection: Connection, systems: Sequence[System], with_sources: bool, aside: bool
+    connection: Connection,
+    systems: Sequence[System],
+    with_sources: bool,
+    aside: bool,
+    on_progress: Callable[[int, int], object],
 ) -> Migrated:
     result = Migrated()
     without: dict[Tally, list[str]] = {}
@@ -117,7 +123,9 @@ def _migrate(
         result.done += each.upgrade() + each.adapt(aside) + each.create_counted()
     # Before the SELECTs are compiled, which says less of what is wrong with a table.
     _require_fit(connection, result.systems, [t for t in kept if not t.has_plain_table])
-    result.done += select_plans.prepare(connection, kept)
+    # Each tally is compiled, and then installed.
+    steps = 2 * len(kept)
+    result.done += select_plans.prepare(connection, kept, lambda n: on_progress(n, steps))
     for each in tables:
         result.done += each.adapt_plain(aside)
     _require_fit(connection, result.systems, kept)
@@ -127,7 +135,11 @@ def _migrate(
     result.done += created
     for system in result.systems:
         result.done += _prepare(connection, system)
-    result.done += install_all(connection, groups)
+
+    def installed(tallies: int) -> None:
+        on_progress(len(kept) + tallies, steps)
+
+    result.done += install_all(connection, groups, installed)
     suspension.end(connection, [tally.name for tally in kept])
     result.done += roles.keep(connection, kept, result.systems)
     result.done += event_triggers.keep(connection, wanted_event_triggers())

@@ -6,7 +6,7 @@ that it installs. Everything else binds its tallies from the stored plan.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Column, Connection, cast, func, select, true
@@ -45,13 +45,19 @@ _TRIED = "tally_tried"
 _OF_THE_VIEW = (INSUFFICIENT_PRIVILEGE,)
 
 
-def prepare(connection: Connection, tallies: Iterable[Tally]) -> list[str]:
+def prepare(
+    connection: Connection,
+    tallies: Iterable[Tally],
+    on_progress: Callable[[int], object] = lambda _done: None,
+) -> list[str]:
     """Compile those of the tallies that are SELECTs, and bind them; what was done.
 
-    A tally whose changes are captured or stored otherwise from now on becomes stale.
+    `on_progress` is called with how many are through. A tally whose changes are
+    captured or stored otherwise from now on becomes stale.
     """
     done = []
-    for tally in tallies:
+    for number, tally in enumerate(tallies):
+        on_progress(number)
         if not isinstance(tally, SelectTally):
             continue
         _create_view(connection, tally)

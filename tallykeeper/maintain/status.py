@@ -19,8 +19,6 @@ from tallykeeper.errors import NotInstalled
 from tallykeeper.faults import quarantine
 from tallykeeper.maintain.audit import Audit, audit_of
 from tallykeeper.maintain.backfill.lock import holder
-from tallykeeper.select import refresh_costs
-from tallykeeper.select.tally import SelectTally
 from tallykeeper.strategies import pruned_rows
 from tallykeeper.strategies.pruned_rows import Pruning
 
@@ -124,17 +122,6 @@ def status(engine: Engine, tally: Tally) -> Status:
             audit=audit_of(connection, tally),
             pruned=tuple(pruned_rows.pruned(connection, tally)),
         )
-
-
-def last_seconds(engine: Engine, tally: Tally) -> float | None:
-    """What the last computation of a whole SELECT took; None where that is not known."""
-    if not isinstance(tally, SelectTally):
-        return None
-    with engine.connect() as connection:
-        if state.installed(connection, tally) is None:
-            return None
-        tally.bind(connection)
-        return refresh_costs.read(connection, tally).all_seconds
 
 
 def _stale(installed: state.Installed, tally: Tally) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ forbids is named. Invariants: nothing is committed, and no sequence is asked for
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -84,8 +84,17 @@ class _Change:
     statement: str
 
 
-def trial(engine: Engine, tally: SelectTally, *, rows: int = 2, seconds: float = 60.0) -> Trial:
+def trial(
+    engine: Engine,
+    tally: SelectTally,
+    *,
+    rows: int = 2,
+    seconds: float = 60.0,
+    on_progress: Callable[[int, int, str], object] = lambda _done, _total, _source: None,
+) -> Trial:
     """Change `rows` rows of each source in every way, and compare after each change.
+
+    `on_progress` is called with how many of how many sources are through, and the next one.
 
     Raises NotInstalled; TallyError where the tally is stale, for then its live view is its SELECT;
     SQLAlchemy's errors where the connection is lost.
@@ -102,8 +111,11 @@ def trial(engine: Engine, tally: SelectTally, *, rows: int = 2, seconds: float =
                 f" sources; run `tally refresh {tally.name}` first"
             )
         done = _Trying(connection, tally, until)
-        for source in tally.plan.captured:
+        sources = tally.plan.captured
+        for number, source in enumerate(sources):
+            on_progress(number, len(sources) + 1, f"{source.schema}.{source.table}")
             done.try_source(source, rows)
+        on_progress(len(sources), len(sources) + 1, "all changes together")
         done.try_all()
         transaction.rollback()
     return Trial(tally.name, tuple(done.tries), tuple(done.left_out))

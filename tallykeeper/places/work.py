@@ -8,6 +8,7 @@ those concerned are errors.
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -62,17 +63,25 @@ def everywhere(
     work: Callable[[Engine, Tally], T],
     *,
     at_once: int = AT_ONCE,
+    on_progress: Callable[[int, int], object] = lambda _done, _total: None,
 ) -> list[Done[T]]:
     """Do `work` with each tally at each place; in the order of places, then of tallies.
 
-    Raises DeclarationError where a tally cannot be kept at places.
+    `on_progress` is called, by any thread, with how many are done, of all at all places. Raises
+    DeclarationError where a tally cannot be kept at places.
     """
     began = tuple(places())
     kept = kept_at(tallies, began)
 
     def at(place: Place) -> list[Done[T]]:
         with place.connected() as engine:
-            return [_one(each, engine, work) for each in kept if each.place is place]
+            return [counted(_one(each, engine, work)) for each in kept if each.place is place]
+
+    number = itertools.count(1)
+
+    def counted(result: Done[T]) -> Done[T]:
+        on_progress(next(number), len(kept))
+        return result
 
     done = [each for of_place in _parallel(at, began, at_once) for each in of_place]
     left = {place.name for place in _moved(began, tuple(places()))}

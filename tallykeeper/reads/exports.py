@@ -67,17 +67,24 @@ def tally_frame(connection: Connection, tally: Tally) -> pd.DataFrame:
     return frame(types, (row[:-1] for row in rows))
 
 
-def export(engine: Engine, tally: Tally, form: str, path: Path) -> Exported:
+def export(
+    engine: Engine,
+    tally: Tally,
+    form: str,
+    path: Path,
+    on_rows: Callable[[int], object] = lambda _rows: None,
+) -> Exported:
     """Write the tally's rows to `path` in a form of `FORMS`; what is there is replaced.
 
-    Raises ExportError, NotInstalled, and SQLAlchemy's errors.
+    `on_rows` is called with how many are written so far. Raises ExportError, NotInstalled, and
+    SQLAlchemy's errors.
     """
     with engine.connect() as connection:
         tally.bind(connection)
     part = path.with_name(f".{path.name}.part")
     try:
         with FORMS[form](part, _types(tally)) as write:
-            done = _write(engine, tally, write)
+            done = _write(engine, tally, write, on_rows)
         part.replace(path)
     except OSError as error:
         raise ExportError(
@@ -89,7 +96,9 @@ def export(engine: Engine, tally: Tally, form: str, path: Path) -> Exported:
     return done
 
 
-def _write(engine: Engine, tally: Tally, write: Write) -> Exported:
+def _write(
+    engine: Engine, tally: Tally, write: Write, on_rows: Callable[[int], object]
+) -> Exported:
     types = _types(tally)
     rows = outside = 0
     options: Any = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
@@ -101,6 +110,7 @@ def _write(engine: Engine, tally: Tally, write: Write) -> Exported:
             outside += sum(row[-1] for row in piece)
             rows += len(piece)
             write(frame(types, (row[:-1] for row in piece)))
+            on_rows(rows)
         if not rows:
             write(frame(types, ()))
     return Exported(rows, as_of, outside)

@@ -27,15 +27,11 @@ def items(tally: Command, engine: Engine) -> Command:
     return tally
 
 
-def test_a_backfill_tells_how_far_it_is_and_what_it_did(items: Command, engine: Engine) -> None:
-    lines = items.ok("backfill", NAME).out.splitlines()
-    assert lines[0].startswith(f"{NAME}: regular 50%, 50 of 100 items, ")
-    assert "rows/s" in lines[0]
-    assert lines[0].endswith(" left")
-    assert any(line.endswith("100 of 100 items, building content_tags_pkey") for line in lines)
+def test_a_backfill_tells_what_it_did(items: Command, engine: Engine) -> None:
+    line = items.ok("backfill", NAME).out.rstrip()
     total = scalar(engine, f"SELECT count(*) FROM {JUNCTION}")
-    assert lines[-1].startswith(f"{NAME}: backfilled regular, auto in ")
-    assert lines[-1].endswith(f" s; 2 batches, 100 items, {total} rows, {total} written")
+    assert line.startswith(f"{NAME}: backfilled regular, auto in ")
+    assert line.endswith(f" s; 2 batches, 100 items, {total} rows, {total} written")
     assert differing(engine) == 0
     again = items.ok("backfill", "content_tags", "--lane", "auto", "--target-seconds", "0.5")
     assert "backfilled auto in" in again.out

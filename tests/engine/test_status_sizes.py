@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Engine
 
-from tallykeeper import SelectTally, System, refresh, status
-from tallykeeper.installation.migrate import migrate
-from tallykeeper.maintain.status import last_seconds
+from tallykeeper import migrate, refresh, status
 from tests.integration.support import DAILY_LOG, create, execute, scalar
 from tests.library import system as media
 
@@ -70,17 +68,3 @@ def test_a_table_that_another_session_has_to_itself_is_not_waited_for(engine: En
         found = status(engine, DAILY)
         assert (found.table_bytes, found.log_bytes) == (None, None)
     assert status(engine, DAILY).table_bytes is not None
-
-
-def test_what_the_last_computation_of_a_select_took_is_known_after_it(engine: Engine) -> None:
-    create(engine, media)
-    counted = SelectTally(
-        "media.counted", select="SELECT count(*) AS files FROM media.media_files AS f"
-    )
-    assert last_seconds(engine, DAILY) is None, "of a tally by hand it is not measured"
-    migrate(engine, [System("media", counted.table.metadata, [counted])])
-    assert last_seconds(engine, counted) is None, "it was never built"
-    refresh(engine, counted)
-    seconds = last_seconds(engine, counted)
-    assert seconds is not None
-    assert 0 < seconds < 60

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,6 +72,15 @@ def test_tallies_are_installed_refreshed_and_compared_at_each_place(places: list
     assert run("places", "rebuild", "hours").return_value == 0
     incidents = run("places", "incidents")
     assert incidents.output.count(": none") == 6
+    shown = json.loads(run("places", "status", "hours", "--json").stdout)
+    assert (shown["version"], shown["command"], shown["ok"]) == (1, "places status", True)
+    assert {(each["tally"], each["place"]) for each in shown["places"]} == {
+        ("network.hours", "a"),
+        ("network.hours", "b"),
+    }
+    assert shown["places"][0]["result"]["pending"] == 0
+    again = json.loads(run("places", "migrate", "--json").stdout)
+    assert [each["error"] for each in again["places"]] == [None, None]
 
 
 def test_what_is_wrong_at_a_place_is_the_exit_code(places: list[Place]) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import replace
 
 import pytest
-from rich.console import Console
 from sqlalchemy import Text, cast, column, literal
 
 from assets.gallery import tables
 from assets.gallery.tallies import batches, content_tags
 from tallykeeper import Batches, DeclarationError, Lane, Progress
-from tallykeeper.cli.output.backfills import progress_line, showing
+from tallykeeper.cli.output.backfills import showing
+from tallykeeper.cli.output.progress import Work
 from tallykeeper.database import sql
 from tallykeeper.strategies.batches import Stretch
 
@@ -76,33 +75,18 @@ def test_batches_that_cannot_be_are_refused(declared: Batches, complaint: str) -
         declared.require_fit(content_tags.name, content_tags.key, content_tags.sources)
 
 
-def test_progress_in_one_line_says_what_it_does_instead_of_going_on() -> None:
-    far = "gallery.content_tags: auto 75%, 1,500 of 2,000 items, "
-    assert progress_line(PROGRESS) == f"{far}30,000 rows/s, 0:01:01 left"
-    assert progress_line(replace(PROGRESS, eta_seconds=None)) == f"{far}30,000 rows/s"
-    assert progress_line(replace(PROGRESS, building="content_tags_tag")) == (
-        f"{far}building content_tags_tag"
-    )
-    assert progress_line(replace(PROGRESS, paused="a replica is 14 s behind")) == (
-        f"{far}paused: a replica is 14 s behind"
-    )
-    assert "100%, 0 of 0" in progress_line(replace(PROGRESS, items_done=0, items_total=0))
-
-
-def test_a_terminal_sees_a_bar_and_others_lines_when_something_changes() -> None:
-    said: list[str] = []
-    shown = io.StringIO()
-    terminal = Console(file=shown, force_terminal=True, width=100)
-    with showing(said.append, terminal) as show:
-        show(PROGRESS)
-    assert said == []
-    assert "75%" in shown.getvalue()
-    assert "0:01:01 left" in shown.getvalue()
-    with showing(said.append, Console(file=io.StringIO())) as show:
-        for progress in (PROGRESS, PROGRESS, replace(PROGRESS, paused="so"), PROGRESS):
-            show(progress)
-    assert [line.rsplit(", ", 1)[1] for line in said] == [
-        "0:01:01 left",
-        "paused: so",
-        "0:01:01 left",
-    ]
+@pytest.mark.parametrize(
+    ("progress", "said"),
+    [
+        (PROGRESS, "30,000 rows/s, 0:00:00 so far, about 0:01:01 left"),
+        (replace(PROGRESS, eta_seconds=None, items_done=0), "30,000 rows/s, 0:00:00 so far"),
+        (replace(PROGRESS, building="content_tags_tag"), "building content_tags_tag, "),
+        (replace(PROGRESS, paused="a replica is 14 s behind"), "paused: a replica is 14 s behind"),
+    ],
+)
+def test_progress_says_what_it_does_instead_of_going_on(progress: Progress, said: str) -> None:
+    work = Work("gallery.content_tags: backfill")
+    showing(work)(progress)
+    done = progress.items_done
+    assert f"auto, {done:,} of 2,000 items, {said}" in work.words
+    assert work.share == done / 2_000

@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from tallykeeper.cli.demo_run import Demo, noting_interrupts
+from tallykeeper.cli.output.progress import Work
 
 
 @contextmanager
@@ -28,7 +29,7 @@ def lost_interrupts() -> Iterator[None]:
 def test_a_step_in_which_an_interrupt_was_lost_is_the_last() -> None:
     shown = io.StringIO()
     with lost_interrupts(), noting_interrupts() as interrupted:
-        demo = Demo(Console(file=shown), [], interrupted)
+        demo = Demo(Console(file=shown), [], interrupted, Work("demo"))
         with demo._step("first") as outcome:
             outcome.append("done")
         with pytest.raises(KeyboardInterrupt), demo._step("second"):

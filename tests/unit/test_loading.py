@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import io
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
@@ -14,14 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 
 from tallykeeper.input import csv_input
 from tallykeeper.input.csv_input import CsvFile
 from tallykeeper.input.jsonl_input import JsonLinesFile
 from tallykeeper.input.loading import Loaded, LoadError, RejectFile, indexed_text_fault, parse_time
 from tallykeeper.input.parquet_input import ParquetFile
-from tallykeeper.input.progress import progress_bar
 
 Rejected = list[tuple[int, str, str]]
 
@@ -441,18 +438,3 @@ def test_the_summary_is_one_line_with_what_happened() -> None:
     assert loud.summary("rows").endswith(
         "0 unchanged, 1 rejected, 1 unreadable (listed in in.csv.rejects.csv)"
     )
-
-
-def test_the_progress_bar_shows_count_and_rate_on_a_terminal_alone() -> None:
-    for terminal in (True, False):
-        out = io.StringIO()
-        console = Console(file=out, force_terminal=terminal, width=120)
-        with progress_bar("photos", console=console) as progress:
-            progress(rows=1234, done=10, total=None)
-            progress(rows=12345, done=50, total=100)
-        if terminal:
-            assert "photos" in out.getvalue()
-            assert "12,345 files" in out.getvalue()
-            assert "/s" in out.getvalue()
-        else:
-            assert out.getvalue() == ""

@@ -27,12 +27,14 @@ from assets.fediverse.replay import (
     Chunks,
     Found,
     LogVerification,
+    OnProgress,
     Position,
     Replayed,
     each_chunk,
     look,
     repair,
     retry_failed,
+    showing,
     window_of,
 )
 from assets.fediverse.storage import staged_events
@@ -73,6 +75,7 @@ def replay(
     *,
     rows_per_pass: int = ROWS_PER_PASS,
     say: Say = lambda _: None,
+    on_progress: OnProgress = lambda _done, _total, _doing: None,
 ) -> Replayed:
     """Derive again every post with an event received in the window, from the log and the archive.
 
@@ -84,7 +87,8 @@ def replay(
     started = time.monotonic()
     with alone(engine, EVENTS, "replay"):
         failed = retry_failed(engine, start, end)
-        passes = Passes(engine, store, start, end, rows_per_pass, say, repair, commit=True)
+        show = showing(engine, start, end, on_progress)
+        passes = Passes(engine, store, start, end, rows_per_pass, say, repair, show, commit=True)
         found = passes.run()
     return Replayed(found.posts, found.skipped, failed, found.rows, time.monotonic() - started)
 
@@ -98,6 +102,7 @@ def verify(
     limit: int = 100,
     rows_per_pass: int = ROWS_PER_PASS,
     say: Say = lambda _: None,
+    on_progress: OnProgress = lambda _done, _total, _doing: None,
 ) -> LogVerification:
     """Compare what is stored of these posts with what the log and the archive say; from the start.
 
@@ -106,7 +111,9 @@ def verify(
     started = time.monotonic()
     with alone(engine, EVENTS, "replay"):
         work = partial(look, limit)
-        found = Passes(engine, store, start, end, rows_per_pass, say, work, commit=False).run()
+        show = showing(engine, start, end, on_progress)
+        passes = Passes(engine, store, start, end, rows_per_pass, say, work, show, commit=False)
+        found = passes.run()
     return LogVerification(
         found.posts,
         found.skipped,
@@ -128,9 +135,11 @@ class Passes:
         rows_per_pass: int,
         say: Say,
         work: Callable[[Connection, Found], Found],
+        show: Callable[[Found], object],
         *,
         commit: bool,
     ) -> None:
+        self._show = show
         self._engine, self._store, self._say = engine, store, say
         self._start, self._end = start, end
         self._window = window_of(start, end)
@@ -207,6 +216,7 @@ class Passes:
             part=partial(staged_events.of_pass, state.passes, state.number),
             begin=self._require_loaded,
             note=self._note,
+            show=self._show,
         )
         with write_posts.session(self._engine) as connection:
             if state.number == 0 and self._commit:

@@ -16,7 +16,6 @@ from tallykeeper.cli.common import (
     named,
     names_given,
     open_database,
-    telling,
 )
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def audit(names: Sequence[str], name: str | None, as_json: bool) -> int:
     from tallykeeper.cli.failures import explain_one
     from tallykeeper.cli.output.documents import emit
     from tallykeeper.cli.output.engine_audits import audit_fields, show_audit
-    from tallykeeper.cli.output.progress import meanwhile
+    from tallykeeper.cli.output.progress import working
     from tallykeeper.engines.audit import audit_with
 
     if name is None:
@@ -61,10 +60,12 @@ def audit(names: Sequence[str], name: str | None, as_json: bool) -> int:
     engine = open_database()
     results: list[EngineAudit] = []
     errors: dict[str, str] = {}
-    for each in named(engine, names):
+    wanted = named(engine, names)
+    for number, each in enumerate(wanted, 1):
         try:
-            with meanwhile(f"{each.name}: audit with {name}", telling(in_terminal=True)):
-                results.append(audit_with(engine, each, name))
+            what = f"{each.name}: audit with {name}, {number} of {len(wanted)}"
+            with working(what) as work:
+                results.append(audit_with(engine, each, name, on_step=work.on_step))
         except ModuleNotFoundError:
             raise
         except Exception as error:  # noqa: BLE001 -- raised again where it is a bug

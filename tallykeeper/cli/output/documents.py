@@ -10,6 +10,7 @@ import json
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import click
@@ -24,8 +25,16 @@ def document(command: str, **fields: Any) -> str:
 
 
 def emit(**fields: Any) -> None:
-    """Print the document of the command that runs."""
-    click.echo(document(str(click.get_current_context().info_name), **fields))
+    """Print the document of the command that runs, as `places refresh`."""
+    context = click.get_current_context()
+    above = context.parent.info_name if context.parent and context.parent.parent else None
+    click.echo(document(" ".join(filter(None, (above, context.info_name))), **fields))
+
+
+def emit_if_json(**fields: Any) -> None:
+    """The same where --json was given; nothing else."""
+    if click.get_current_context().params.get("as_json"):
+        emit(**fields)
 
 
 def _plain(value: Any) -> Any:
@@ -33,6 +42,6 @@ def _plain(value: Any) -> Any:
         return (value.astimezone(UTC) if value.tzinfo else value).isoformat()
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
-    if isinstance(value, date | Decimal):
+    if isinstance(value, date | Decimal | Path):
         return str(value)
     raise TypeError(f"{type(value).__name__} has no place in JSON")

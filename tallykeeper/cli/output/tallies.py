@@ -13,9 +13,7 @@ from rich.table import Table
 
 from tallykeeper import Difference, Refreshed, Status, Tally, Verification, Waiting
 from tallykeeper.cli.output.documents import document
-from tallykeeper.cli.output.progress import Remaining
 from tallykeeper.maintain.audit import LATEST
-from tallykeeper.maintain.verify import Progress as VerifyProgress
 
 NEVER = "-"
 SPANS = (("s", 60), ("min", 60), ("h", 24), ("d", 365), ("y", None))
@@ -266,13 +264,6 @@ def _show_quarantine(result: Verification, console: Console) -> None:
 
 def _shortened(text: str) -> str:
     return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}..."
-
-
-def verifying_line(progress: VerifyProgress, left: Remaining) -> str:
-    """How far a comparison of all keys is that began when `left` was made, in one line."""
-    of_all = f" of about {progress.total:,}" if progress.total else ""
-    rest = left(progress.keys, progress.total)
-    return f"{progress.tally}: {progress.keys:,}{of_all} keys compared; {progress.stretch}{rest}"
 
 
 def verified_line(result: Verification) -> str:

@@ -9,10 +9,12 @@ import click
 
 from tallykeeper.cli.common import (
     FAILED,
+    as_json,
     complain,
     example,
     names_given,
     open_database,
+    say,
     some_names_given,
     with_verbosity,
 )
@@ -39,24 +41,33 @@ def places() -> None:
 @click.command("migrate", epilog=example("tally places migrate"))
 @click.option("--without", multiple=True, metavar="NAME", help="Leave this tally out.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done; roll it back.")
-def migrate_(without: Sequence[str], dry_run: bool) -> int:
+@as_json
+def migrate_(without: Sequence[str], dry_run: bool, as_json: bool) -> int:
     """Install the tallies at each place. For a cluster, `tally migrate --distribute` does it."""
+    from tallykeeper.cli.output.documents import emit
+    from tallykeeper.cli.output.progress import working
     from tallykeeper.places.columns import columns_at, kept_of
     from tallykeeper.places.work import install_everywhere
 
     failed = False
+    installed = []
     for system, found in _divided(open_database()):
         # Refused before any place is changed.
         columns_at(system, found()[0], without)
         kept = kept_of(system, without)
-        done = install_everywhere(kept, found, dry_run=dry_run)
+        with working(f"{system.name}: migrate"):
+            done = install_everywhere(kept, found, dry_run=dry_run)
         failed |= _show_installed(done)
+        installed += _fields_installed(done)
+    if as_json:
+        emit(ok=not failed, dry_run=dry_run, places=installed)
     return FAILED if failed else 0
 
 
 @click.command("status", epilog=example("tally places status"))
 @names_given
-def status_(names: Sequence[str]) -> int:
+@as_json
+def status_(names: Sequence[str], as_json: bool) -> int:
     """Show the state of each tally at each place: rows, pending changes, what is wrong."""
     from tallykeeper import status as run
 
@@ -66,30 +77,33 @@ def status_(names: Sequence[str]) -> int:
         said = f"; {'; '.join(wrong)}" if wrong else ""
         return f"{rows}, {result.pending:,} pending{said}"
 
-    return _everywhere(names, run, line, lambda result: not result.faults)
+    return _everywhere(names, run, line, lambda result: not result.faults, as_json)
 
 
 @click.command("refresh", epilog=example("tally places refresh", "tally places refresh 'shop.*'"))
 @names_given
-def refresh_(names: Sequence[str]) -> int:
+@as_json
+def refresh_(names: Sequence[str], as_json: bool) -> int:
     """Bring the named tallies, or all, up to date at each place, several places at a time."""
     from tallykeeper import refresh as run
 
-    return _everywhere(names, run, _refreshed, lambda result: not result.faults)
+    return _everywhere(names, run, _refreshed, lambda result: not result.faults, as_json)
 
 
 @click.command("rebuild", epilog=example("tally places rebuild shop.revenue_daily"))
 @some_names_given
-def rebuild_(names: Sequence[str]) -> int:
+@as_json
+def rebuild_(names: Sequence[str], as_json: bool) -> int:
     """Compute tallies anew at each place."""
     from tallykeeper import rebuild as run
 
-    return _everywhere(names, run, _refreshed, lambda result: not result.faults)
+    return _everywhere(names, run, _refreshed, lambda result: not result.faults, as_json)
 
 
 @click.command("verify", epilog=example("tally places verify"))
 @names_given
-def verify_(names: Sequence[str]) -> int:
+@as_json
+def verify_(names: Sequence[str], as_json: bool) -> int:
     """Compare the named tallies, or all, with their sources at each place."""
     from tallykeeper import verify as run
 
@@ -98,11 +112,12 @@ def verify_(names: Sequence[str]) -> int:
             return f"nothing to compare: {'; '.join(result.stale)}"
         return f"{result.compared:,} keys compared, {result.differing:,} differ"
 
-    return _everywhere(names, run, line, lambda result: result.ok)
+    return _everywhere(names, run, line, lambda result: result.ok, as_json)
 
 
 @click.command("incidents", epilog=example("tally places incidents"))
-def incidents_() -> int:
+@as_json
+def incidents_(as_json: bool) -> int:
     """List the open incidents of each place."""
     from tallykeeper.faults import incidents as written
 
@@ -113,35 +128,53 @@ def incidents_() -> int:
     def line(result: Any) -> str:
         return "; ".join(f"{each.kind}: {each.what}" for each in result) or "none"
 
-    return _everywhere((), found, line, lambda result: not result)
+    return _everywhere((), found, line, lambda result: not result, as_json)
 
 
 for _command in (status_, migrate_, refresh_, rebuild_, verify_, incidents_):
     places.add_command(with_verbosity(_command))
 
 
-def distribute(without: Sequence[str], dry_run: bool) -> int:
+def distribute(without: Sequence[str], dry_run: bool, as_json: bool) -> int:
     """What `tally migrate --distribute` does: say what it takes, then do it where it is ready."""
+    from tallykeeper.cli.output.documents import emit
+    from tallykeeper.cli.output.progress import working
     from tallykeeper.places.distribute import distribute as run
     from tallykeeper.places.distribute import examine
 
     engine = open_database()
     failed = False
+    systems = []
     for system in _systems():
         report = examine(engine, system, without)
         for sentence in report.first:
-            click.echo(f"{system.name}: to be done first: {sentence}")
+            say(f"{system.name}: to be done first: {sentence}")
         for tally, why in report.refused.items():
-            click.echo(f"{tally}: refused: {why}; leave it out by `--without {tally}`")
+            say(f"{tally}: refused: {why}; leave it out by `--without {tally}`")
         for sentence in report.planned:
-            click.echo(f"{system.name}: {sentence}")
+            say(f"{system.name}: {sentence}")
+        installed: list[dict[str, Any]] = []
         if not report.is_ready:
             complain(f"{system.name}: nothing was changed; see what is to be done first")
             failed = True
         elif not dry_run:
-            failed |= _show_installed(run(engine, system, without))
+            with working(f"{system.name}: distribute"):
+                done = run(engine, system, without)
+            failed |= _show_installed(done)
+            installed = _fields_installed(done)
+        systems.append(
+            {
+                "system": system.name,
+                "first": list(report.first),
+                "refused": dict(report.refused),
+                "planned": list(report.planned),
+                "places": installed,
+            }
+        )
     if dry_run:
-        click.echo("nothing was changed")
+        say("nothing was changed")
+    if as_json:
+        emit(ok=not failed, dry_run=dry_run, distributed=systems)
     return FAILED if failed else 0
 
 
@@ -170,21 +203,42 @@ def _everywhere(
     work: Callable[[Engine, Tally], Any],
     line: Callable[[Any], str],
     is_right: Callable[[Any], bool],
+    as_json: bool,
 ) -> int:
     """Do it at each place, and print a line for each; the exit code."""
+    from tallykeeper.cli.output.documents import emit
+    from tallykeeper.cli.output.progress import working
     from tallykeeper.cli.selection import matching
     from tallykeeper.places.finding import tallies_at
     from tallykeeper.places.work import everywhere
 
     wanted = {tally for name in names for tally in matching(name)}
     failed = False
+    found_at = []
     for system, found in _divided(open_database()):
         kept = [t for t in system.tallies if t in wanted] if names else tallies_at(system, found)
-        for done in everywhere(kept, found, work):
+        what = f"{system.name}: {click.get_current_context().info_name} at all places"
+        with working(what) as shown:
+            results = everywhere(kept, found, work, on_progress=shown)
+        for done in results:
             right = done.error is None and is_right(done.result)
             failed |= not right
             said = str(done.error).splitlines()[0] if done.error else line(done.result)
-            click.echo(f"{done.tally} at {done.place}: {said}", err=done.error is not None)
+            found_at.append(
+                {
+                    "tally": done.tally,
+                    "place": done.place,
+                    "ok": right,
+                    "error": said if done.error else None,
+                    "result": done.result,
+                }
+            )
+            if done.error:
+                click.echo(f"{done.tally} at {done.place}: {said}", err=True)
+            else:
+                say(f"{done.tally} at {done.place}: {said}")
+    if as_json:
+        emit(ok=not failed, places=found_at)
     return FAILED if failed else 0
 
 
@@ -201,5 +255,18 @@ def _show_installed(done: Sequence[Done[Migrated]]) -> bool:
         if each.error is not None:
             complain(f"{each.tally} at {each.place}: {str(each.error).splitlines()[0]}")
         for sentence in each.result.done if each.result else ():
-            click.echo(f"{each.place}: {sentence}")
+            say(f"{each.place}: {sentence}")
     return any(each.error is not None for each in done)
+
+
+def _fields_installed(done: Sequence[Done[Migrated]]) -> list[dict[str, Any]]:
+    """The same in JSON, an object for each place."""
+    return [
+        {
+            "systems": each.tally,
+            "place": each.place,
+            "done": each.result.done if each.result else [],
+            "error": None if each.error is None else str(each.error).splitlines()[0],
+        }
+        for each in done
+    ]

@@ -10,7 +10,8 @@ from pathlib import Path
 import click
 
 from tallykeeper import project_file
-from tallykeeper.cli.common import example
+from tallykeeper.cli.common import as_json, example, say
+from tallykeeper.cli.output.documents import emit
 from tallykeeper.settings import SettingError, project_table, read
 
 IGNORED = ".tally/"
@@ -31,7 +32,8 @@ TEMPLATES = ("count", "sum", "distinct", "top-n", "join")
     type=click.Choice(TEMPLATES),
     help="A SELECT to be changed.  [default: count, where no SQL comes in]",
 )
-def new(name: str, sql: str | None, template: str | None) -> None:
+@as_json
+def new(name: str, sql: str | None, template: str | None, as_json: bool) -> None:
     """Write a file that declares a tally.
 
     tallies/SCHEMA/TABLE.sql in the project's folder, with the SELECT and a header that describes
@@ -58,16 +60,19 @@ def new(name: str, sql: str | None, template: str | None) -> None:
     # Nothing is written where the project's file cannot be added to.
     named = _with_files(root, f"{folder}/**/*.sql")
     _write_new(path, content)
-    click.echo(f"wrote {_shown(path)}")
+    say(f"wrote {_shown(path)}")
     if named is not None:
         _store(root / "pyproject.toml", named)
-        click.echo(f"named {folder}/**/*.sql in {_shown(root / 'pyproject.toml')}")
+        say(f"named {folder}/**/*.sql in {_shown(root / 'pyproject.toml')}")
     change = "" if sql is not None else "change its SELECT, then "
-    click.echo(f"next: {change}`tally explain {name}`, and `tally migrate`")
+    say(f"next: {change}`tally explain {name}`, and `tally migrate`")
+    if as_json:
+        emit(tally=name, file=_shown(path))
 
 
 @click.command(epilog=example("tally init"))
-def init() -> None:
+@as_json
+def init(as_json: bool) -> None:
     """Make this folder a project, or add what Tallykeeper needs to the project in it.
 
     Names tallies/**/*.sql in pyproject.toml, writes a first example where there is no tally yet,
@@ -91,13 +96,15 @@ def init() -> None:
     done += _first_example(root, patterns)
     done += _ignore(root / ".gitignore")
     for sentence in done or [f"nothing to do: {_shown(file)} names {', '.join(patterns)}"]:
-        click.echo(sentence)
+        say(sentence)
     if of_dagster and done:
-        click.echo(
+        say(
             "your Dagster definitions take the tallies by"
             " `dg.Definitions.merge(yours, tallykeeper.dagster.definitions())`"
         )
-    click.echo("next: `tally new SCHEMA.TABLE`, and `tally migrate`")
+    say("next: `tally new SCHEMA.TABLE`, and `tally migrate`")
+    if as_json:
+        emit(done=done, project=_shown(file), patterns=patterns)
 
 
 def _wrong(sentence: str) -> click.UsageError:

@@ -14,7 +14,7 @@ from tallykeeper.cli.common import (
     example,
     open_database,
     say,
-    telling,
+    tell,
     with_verbosity,
 )
 from tallykeeper.cli.output.documents import document
@@ -113,12 +113,14 @@ def verify(names: tuple[str, ...], as_json: bool) -> int:
     """
     from tallykeeper.archive import verification
     from tallykeeper.archive.store import open_store
+    from tallykeeper.cli.output.progress import working
 
     engine = open_database()
     store = open_store()
     results = []
     for source in _chosen(engine, names):
-        found = verification.verify(engine, source, store, say=say)
+        with working(f"{source.name}: verify") as work:
+            found = verification.verify(engine, source, store, say=say, on_progress=work)
         results.append(found)
         wrong = f"{len(found.faults):,} of them missing or damaged" if found.faults else "all right"
         say(f"{source.name}: {found.files:,} files, {found.bytes:,} bytes read: {wrong}")
@@ -140,6 +142,7 @@ def drop(names: tuple[str, ...], before: datetime | None, as_json: bool) -> int:
     """
     from tallykeeper.archive import runs
     from tallykeeper.archive.store import open_store
+    from tallykeeper.cli.output.progress import working
     from tallykeeper.settings import archive_address, loses_unarchived
 
     engine = open_database()
@@ -147,7 +150,15 @@ def drop(names: tuple[str, ...], before: datetime | None, as_json: bool) -> int:
     results = {}
     for source in _chosen(engine, names):
         lost = loses_unarchived()
-        done = runs.drop_due(engine, source, store, before=before and before.date(), lost=lost)
+        with working(f"{source.name}: drop") as work:
+            done = runs.drop_due(
+                engine,
+                source,
+                store,
+                before=before and before.date(),
+                lost=lost,
+                on_progress=work,
+            )
         results[source.name] = done
         for name in done.dropped:
             say(f"{source.name}: dropped {name}")
@@ -162,12 +173,14 @@ def drop(names: tuple[str, ...], before: datetime | None, as_json: bool) -> int:
 def _run(names: Sequence[str], before: date | None, as_json: bool) -> int:
     from tallykeeper.archive import runs
     from tallykeeper.archive.store import open_store
+    from tallykeeper.cli.output.progress import working
 
     engine = open_database()
     store = open_store()
     results = []
     for source in _chosen(engine, names):
-        done = runs.archive(engine, source, store, before=before, say=telling())
+        with working(f"{source.name}: archive") as work:
+            done = runs.archive(engine, source, store, before=before, say=tell, on_progress=work)
         results.append(done)
         for name, why in done.kept.items():
             say(f"{source.name}: {name} is not archived: {why}")

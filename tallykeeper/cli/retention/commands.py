@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
-from tallykeeper.cli.common import INTERRUPTED, complain, example, named, open_database, telling
-from tallykeeper.cli.output.progress import Remaining
+from tallykeeper.cli.common import (
+    INTERRUPTED,
+    as_json,
+    complain,
+    example,
+    named,
+    open_database,
+    say,
+)
 
 if TYPE_CHECKING:
     from tallykeeper import Pruned, PruneProgress
@@ -43,6 +52,7 @@ day = click.DateTime(formats=["%Y-%m-%d"])
     metavar="NAME",
     help="Instead: give up what pruned rows count in this tally, which is then built anew.",
 )
+@as_json
 def prune(
     source: str | None,
     before: datetime | None,
@@ -52,6 +62,7 @@ def prune(
     batch_rows: int,
     due: bool,
     forget: str | None,
+    as_json: bool,
 ) -> int:
     """Delete old rows of a source table; what they count stays.
 
@@ -68,47 +79,54 @@ def prune(
             ctx=click.get_current_context(),
         )
     if forget:
-        return _forget(forget)
+        return _forget(forget, as_json)
     from tallykeeper import prune as run
+    from tallykeeper.cli.output.documents import emit
     from tallykeeper.discovery import all_systems
     from tallykeeper.maintain.pruning.retention import prune_due
 
     engine = open_database()
+    done = []
     try:
-        if source is None or before is None:
-            for result in prune_due(engine, dry_run=dry_run, on_progress=_showing()):
-                click.echo(_line(result))
-            return 0
-        result = run(
-            engine,
-            source,
-            before.replace(tzinfo=UTC),
-            tallies=[tally for system in all_systems() for tally in system.tallies],
-            by=by,
-            freeze=freeze,
-            dry_run=dry_run,
-            batch_rows=batch_rows,
-            on_progress=_showing(),
-        )
+        with _showing() as show:
+            if source is None or before is None:
+                for result in prune_due(engine, dry_run=dry_run, on_progress=show):
+                    done.append(result)
+                    say(_line(result))
+            else:
+                result = run(
+                    engine,
+                    source,
+                    before.replace(tzinfo=UTC),
+                    tallies=[tally for system in all_systems() for tally in system.tallies],
+                    by=by,
+                    freeze=freeze,
+                    dry_run=dry_run,
+                    batch_rows=batch_rows,
+                    on_progress=show,
+                )
+                done.append(result)
+                say(_line(result))
     except KeyboardInterrupt:
         complain("interrupted; the batches so far stay, and the same command goes on from there")
         return INTERRUPTED
-    click.echo(_line(result))
+    if as_json:
+        emit(sources=[asdict(result) for result in done])
     return 0
 
 
-def _showing() -> Callable[[PruneProgress], None]:
-    """Says how far it is, and how long the rest of a source takes, one source after another."""
-    left, tell = Remaining(), telling()
+@contextmanager
+def _showing() -> Iterator[Callable[[PruneProgress], None]]:
+    """What a pruning calls with its progress, one source after another."""
+    from tallykeeper.cli.output.progress import working
 
-    def show(done: PruneProgress) -> None:
-        nonlocal left
-        rest = left(done.rows, done.total)
-        tell(f"{done.source}: {done.rows:,} of {done.total:,} rows deleted{rest}")
-        if done.rows >= done.total:
-            left = Remaining()
+    with working("prune") as work:
 
-    return show
+        def show(done: PruneProgress) -> None:
+            said = f"{done.source}: {done.rows:,} of {done.total:,} rows deleted"
+            work(done.rows, done.total, said)
+
+        yield show
 
 
 def _line(result: Pruned) -> str:
@@ -124,12 +142,15 @@ def _line(result: Pruned) -> str:
     )
 
 
-def _forget(name: str) -> int:
+def _forget(name: str, as_json: bool) -> int:
+    from tallykeeper.cli.output.documents import emit
     from tallykeeper.strategies import pruned_rows
 
     engine = open_database()
     (tally,) = named(engine, [name])
     with engine.begin() as connection:
         rows = pruned_rows.forget(connection, tally)
-    click.echo(f"{tally.name} counts {rows:,} pruned rows no more; its next refresh builds it anew")
+    say(f"{tally.name} counts {rows:,} pruned rows no more; its next refresh builds it anew")
+    if as_json:
+        emit(tally=tally.name, forgotten=rows)
     return 0

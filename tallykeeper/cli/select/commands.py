@@ -39,9 +39,13 @@ def explain(name: str, analyze: bool, as_json: bool) -> None:
     """
     from tallykeeper.cli.output.explanations import as_json as to_json
     from tallykeeper.cli.output.explanations import in_words
+    from tallykeeper.cli.output.progress import working
+    from tallykeeper.maintain import durations
     from tallykeeper.maintain.explanation.explain import explain as find
 
-    found = find(open_database(), _select_tally(name), analyze=analyze)
+    engine, tally = open_database(), _select_tally(name)
+    with working(f"{tally.name}: explain", durations.of_refresh(engine, tally)):
+        found = find(engine, tally, analyze=analyze)
     if as_json:
         click.echo(to_json(found))
         return
@@ -74,11 +78,14 @@ def check(name: str, rows: int, seconds: float, as_json: bool) -> int:
     set to other values, and rows are deleted; after each change the live view is compared with the
     SELECT. Says what was tried, and what could not be. Exits with 1 where anything differs.
     """
+    from tallykeeper.cli.output.progress import working
     from tallykeeper.cli.output.trials import as_json as to_json
     from tallykeeper.cli.output.trials import in_words
     from tallykeeper.maintain.trial import trial
 
-    found = trial(open_database(), _select_tally(name), rows=rows, seconds=seconds)
+    engine, tally = open_database(), _select_tally(name)
+    with working(f"{tally.name}: check") as work:
+        found = trial(engine, tally, rows=rows, seconds=seconds, on_progress=work)
     if as_json:
         click.echo(to_json(found))
     else:
