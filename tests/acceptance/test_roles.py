@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,6 +67,7 @@ def test_the_script_goes_into_psql_and_each_login_does_its_work(
 
 def test_a_statement_that_fails_undoes_all_of_it(tally: Command, world: World) -> None:
     script = tally.ok("roles").out
+    assert json.loads(tally.ok("roles", "--json").out)["sql"] == script
     broken = psql(world, script.replace("COMMIT;", "SELECT 1 / 0;\nCOMMIT;"))
     assert broken.returncode == 3
     with world.admin.connect() as connection:
