@@ -48,7 +48,7 @@ def run(
         socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as channel,
     ):
         channel.settimeout(seconds)
-        channel.connect(_address())
+        channel.connect(address())
         asked = json.dumps([[*arguments], str(folder), dict(environment)]).encode()
         socket.send_fds(channel, [asked], [out.fileno(), err.fileno()])
         pid = int(channel.recv(LONGEST))
@@ -62,25 +62,25 @@ def run(
         return code, out.read(), err.read()
 
 
-def _address() -> str:
+def address() -> str:
     """Where the process listens; it is started when first needed, and ends with this one."""
     if not _addresses:
         folder = Path(tempfile.mkdtemp(prefix="tally-", dir=in_memory()))
         atexit.register(shutil.rmtree, folder)
-        address = folder / "forks"
+        place = folder / "forks"
         process = subprocess.Popen(
-            [sys.executable, "-m", __name__, str(address)],
+            [sys.executable, "-m", __name__, str(place)],
             cwd=project_root(),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
         )
         atexit.register(process.communicate)
         until = time.monotonic() + START_SECONDS
-        while not address.exists():
+        while not place.exists():
             assert process.poll() is None, "the process that forks has ended"
             assert time.monotonic() < until, "the process that forks does not listen"
             time.sleep(0.01)
-        _addresses.append(str(address))
+        _addresses.append(str(place))
     return _addresses[0]
 
 
@@ -104,7 +104,8 @@ def _serve(address: str) -> None:
             channel.close()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     with channel:
-        asked, files, _, _ = socket.recv_fds(channel, LONGEST, 2)
+        # Output, errors, and input if there is any.
+        asked, files, _, _ = socket.recv_fds(channel, LONGEST, 3)
         pid = os.fork()
         if pid:
             channel.send(str(pid).encode())
@@ -115,8 +116,9 @@ def _serve(address: str) -> None:
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    for number, file in enumerate((nothing, *files)):
+    if len(files) == 2:
+        files.append(os.open(os.devnull, os.O_RDONLY))
+    for number, file in zip((1, 2, 0), files, strict=True):
         os.dup2(file, number)
         os.close(file)
     sys.argv = [str(PROGRAM), *arguments]
