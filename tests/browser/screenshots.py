@@ -19,7 +19,10 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Literal
 
 import click
@@ -271,13 +274,16 @@ def _listing(size: tuple[int, int], scheme: Literal["light", "dark"]) -> Callabl
     return view
 
 
-def _documentation(size: tuple[int, int], scheme: Literal["light", "dark"]) -> Callable[..., Page]:
-    """The first page of the documentation, as `make docs` builds it."""
+def of_documentation(
+    size: tuple[int, int], scheme: Literal["light", "dark"], path: str = ""
+) -> Callable[..., Page]:
+    """A page of the documentation, the first one by default, as `make docs` builds it."""
 
     def view(browser: Browser, base: str) -> Page:
         page = browser.new_page(color_scheme=scheme, viewport={"width": size[0], "height": size[1]})
-        page.goto(f"{base}/index.html")
+        page.goto(f"{base}/{path}")
         page.get_by_role("heading", level=1).wait_for()
+        page.wait_for_load_state("networkidle")
         return page
 
     return view
@@ -285,13 +291,24 @@ def _documentation(size: tuple[int, int], scheme: Literal["light", "dark"]) -> C
 
 @contextmanager
 def documentation() -> Iterator[str]:
-    """Build the documentation; returns its address."""
+    """Build the documentation, and serve it: its search needs that; returns its address."""
     with tempfile.TemporaryDirectory() as folder:
         mkdocs = Path(sys.executable).with_name("mkdocs")
         command = [str(mkdocs), "build", "--quiet", "--strict", "--site-dir", folder]
         quiet = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
         subprocess.run(command, cwd=Path(__file__).parents[2], env=quiet, check=True)
-        yield f"file://{folder}"
+        handler = partial(_Quiet, directory=folder)
+        with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            Thread(target=server.serve_forever, daemon=True).start()
+            yield f"http://127.0.0.1:{server.server_port}"
+            server.shutdown()
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    """Serves files, and says nothing of it."""
+
+    def log_message(self, *_: object) -> None:
+        return
 
 
 PICTURES = {
@@ -318,10 +335,10 @@ OF_SERVICE = {
     "tallies-phone-dark.png": _listing((390, 844), "dark"),
 }
 OF_SITE = {
-    "site-desk-light.png": _documentation((1280, 800), "light"),
-    "site-desk-dark.png": _documentation((1280, 800), "dark"),
-    "site-phone-light.png": _documentation((390, 844), "light"),
-    "site-phone-dark.png": _documentation((390, 844), "dark"),
+    "site-desk-light.png": of_documentation((1280, 800), "light"),
+    "site-desk-dark.png": of_documentation((1280, 800), "dark"),
+    "site-phone-light.png": of_documentation((390, 844), "light"),
+    "site-phone-dark.png": of_documentation((390, 844), "dark"),
 }
 # The UI draws its plots and curves in after its texts.
 SETTLE_MILLISECONDS = 1_500

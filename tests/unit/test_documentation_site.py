@@ -14,6 +14,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from tallykeeper.settings import project_root
+from tests.browser import screenshots
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("material") is None or importlib.util.find_spec("mkdocs") is None,
@@ -107,6 +108,27 @@ def test_the_site_shows_what_the_repository_shows(site: Path) -> None:
         ]
         wrong += [(name, code) for code in re.findall(r"<code>[^<]*\\\|[^<]*</code>", text)]
     assert wrong == []
+
+
+def test_the_lists_of_pages_name_every_page() -> None:
+    docs = project_root() / "docs"
+    lists = (docs / "index.md", docs / "how-to" / "index.md", docs / "reference" / "documents.md")
+    named = {
+        (page.parent / link).resolve()
+        for page in lists
+        for link in re.findall(r"\]\(([^)#\s]+\.md)", page.read_text())
+    }
+    assert [str(path) for path in docs.rglob("*.md") if path not in {*named, lists[0]}] == []
+
+
+def test_every_picture_is_shown_and_made_by_a_program() -> None:
+    root = project_root()
+    pages = [*root.glob("*.md"), *(root / "docs").rglob("*.md")]
+    shown = {name for page in pages for name in re.findall(r"images/([\w.-]+)\)", page.read_text())}
+    pictures = {path.name for path in (root / "docs" / "images").iterdir()}
+    assert pictures == shown
+    taken = {*screenshots.PICTURES, *screenshots.OF_SERVICE, *screenshots.OF_SITE}
+    assert {name for name in pictures if name.endswith(".png")} == taken
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])

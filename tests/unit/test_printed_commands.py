@@ -1,8 +1,8 @@
 """Every command that a page prints is one that its program takes, with these options and values.
 
 They are parsed here, not run. Those of README and tutorials are run, word for word, in
-tests/browser/test_ui.py and tests/acceptance/test_ten_tallies.py, those of the other pages that can be
-in tests/acceptance/test_pages.py.
+tests/browser/test_ui.py and tests/acceptance/test_ten_tallies.py, those of the other pages that can
+be in tests/acceptance/test_pages.py.
 """
 
 from __future__ import annotations
