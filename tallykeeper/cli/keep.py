@@ -23,6 +23,7 @@ from tallykeeper.cli.common import (
     names_given,
     open_database,
     say,
+    some_names_given,
 )
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def _name_undeclared(engine: Engine) -> None:
 @click.command(
     epilog=example("tally drop shop.revenue_daily", "tally drop shop.revenue_daily --dry-run")
 )
-@click.argument("names", nargs=-1, required=True, metavar="NAME ...")
+@some_names_given
 @click.option("--with-table", is_flag=True, help="Drop the derived tables, too.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be dropped.")
 @click.option("--yes", is_flag=True, help="Do not ask.")

@@ -358,10 +358,15 @@ def main() -> None:
         environment = clean(TALLY_HOME=home)
         tally = Path(sys.executable).with_name("tally")
         subprocess.run([tally, "demo"], env=environment, check=True)
-        for running, views in ((running_ui, PICTURES), (running_service, OF_SERVICE)):
+        # The list has links to these.
+        linked = environment | {"TALLY_UI_URL": "http://127.0.0.1:3000", "TALLY_SERVE_DOCS": "1"}
+        for running, views, given in (
+            (running_ui, PICTURES, environment),
+            (running_service, OF_SERVICE, linked),
+        ):
             chosen = {name: view for name, view in views.items() if name in wanted}
             if chosen:
-                with running(environment) as base, chromium() as browser:
+                with running(given) as base, chromium() as browser:
                     _take(browser, base, chosen)
 
 
