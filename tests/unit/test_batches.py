@@ -78,9 +78,9 @@ def test_batches_that_cannot_be_are_refused(declared: Batches, complaint: str) -
 @pytest.mark.parametrize(
     ("progress", "said"),
     [
-        (PROGRESS, "30,000 rows/s, 0:00:00 so far, about 0:01:01 left"),
-        (replace(PROGRESS, eta_seconds=None, items_done=0), "30,000 rows/s, 0:00:00 so far"),
-        (replace(PROGRESS, building="content_tags_tag"), "building content_tags_tag, "),
+        (PROGRESS, "30,000 rows/s"),
+        (replace(PROGRESS, eta_seconds=None, items_done=0), "30,000 rows/s"),
+        (replace(PROGRESS, building="content_tags_tag"), "building content_tags_tag"),
         (replace(PROGRESS, paused="a replica is 14 s behind"), "paused: a replica is 14 s behind"),
     ],
 )
@@ -88,5 +88,6 @@ def test_progress_says_what_it_does_instead_of_going_on(progress: Progress, said
     work = Work("gallery.content_tags: backfill")
     showing(work)(progress)
     done = progress.items_done
-    assert f"auto, {done:,} of 2,000 items, {said}" in work.words
+    assert work.words.endswith(f"; auto, {done:,} of 2,000 items, {said}")
+    assert ("about 0:01:01 left" in work.words) == (progress.eta_seconds is not None)
     assert work.share == done / 2_000

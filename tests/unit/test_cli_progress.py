@@ -35,13 +35,13 @@ def test_the_rest_takes_as_long_as_what_is_done_and_is_counted_down(clock: list[
     assert (work.share, work.words) == (None, "0:00:00 so far")
     clock[0] = 10.0
     work(1, 4, "one")
-    assert (work.share, work.words) == (0.25, "one, 0:00:10 so far, about 0:00:30 left")
+    assert (work.share, work.words) == (0.25, "0:00:10 so far, about 0:00:30 left; one")
     clock[0] = 20.0
-    assert work.words == "one, 0:00:20 so far, about 0:00:20 left"
+    assert work.words == "0:00:20 so far, about 0:00:20 left; one"
     clock[0] = 50.0
-    assert work.words == "one, 0:00:50 so far", "it takes longer than was thought: unknown"
+    assert work.words == "0:00:50 so far; one", "it takes longer than was thought: unknown"
     work(3, 4, "three", left=7.0)
-    assert work.words == "three, 0:00:50 so far, about 0:00:07 left"
+    assert work.words == "0:00:50 so far, about 0:00:07 left; three"
 
 
 @pytest.mark.parametrize(("done", "total"), [(1, None), (1, 0), (5, 4), (0, 4)])
@@ -69,7 +69,7 @@ def test_work_that_tells_nothing_is_compared_with_the_last_time(
     clock[0] = 20.0
     assert (work.share, work.words) == (share, said)
     work.on_step("computing")
-    assert work.words == f"computing, {said}"
+    assert work.words == f"{said}; computing"
 
 
 def test_what_is_known_of_this_time_counts_more_than_the_last_time(clock: list[float]) -> None:
@@ -84,7 +84,7 @@ def test_a_load_says_how_much_and_how_quickly(clock: list[float]) -> None:
     show = loading(work, "files")
     clock[0] = 2.0
     show(1234, 10, 40)
-    assert work.words == "1,234 files, 617/s, 0:00:02 so far, about 0:00:06 left"
+    assert work.words == "0:00:02 so far, about 0:00:06 left; 1,234 files, 617/s"
 
 
 def shown(console: Console, until: Callable[[str], bool]) -> str:
@@ -103,7 +103,7 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "BAR_AFTER_SECONDS", 0.0)
     terminal = Console(file=io.StringIO(), force_terminal=True, width=100)
     said = shown(terminal, lambda text: "one of four" in text)
-    assert "25%, one of four, 0:00:00 so far" in said
+    assert "25%, 0:00:00 so far" in said
     assert said.endswith("\x1b[2K"), "it is wiped in the end"
 
 

@@ -71,15 +71,15 @@ class Work:
 
     @property
     def words(self) -> str:
-        """What is being done, for how long the work has run, and how long it takes yet."""
-        parts = [self._doing] if self._doing else []
-        parts.append(f"{_spelled(self._seconds)} so far")
+        """For how long the work has run, how long it takes yet, and what is being done."""
+        parts = [f"{_spelled(self._seconds)} so far"]
         whole = self._last_seconds if self._share is None else self._whole_seconds
         if whole is not None and self._seconds <= whole:
             parts.append(f"about {_spelled(whole - self._seconds)} left")
         elif whole is not None and self._share is None:
             parts.append(f"longer than the {_spelled(whole)} of the last time")
-        return ", ".join(parts)
+        # The end is cut off where a terminal is narrow.
+        return "; ".join([", ".join(parts), *([self._doing] if self._doing else [])])
 
     @property
     def _seconds(self) -> float:
