@@ -6,6 +6,7 @@ signal, is the installed program, and so is what shells and other programs call.
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,15 @@ from tests.environment import environment as clean
 PROGRAM = forking.PROGRAM
 SECONDS = 120
 # Variables of the one who runs the tests must not reach the command.
+
+
+# On a busy machine any command may take so long that it says how far it is.
+_PROGRESS = re.compile(r"^.*: \d+:\d\d:\d\d so far.*\n", re.MULTILINE)
+
+
+def without_progress(err: str) -> str:
+    """What a command wrote to standard error, but for how far it was."""
+    return _PROGRESS.sub("", err)
 
 
 @dataclass(frozen=True)
@@ -47,7 +57,8 @@ class Command:
 
     def run(self, *arguments: str) -> Result:
         """Run it to its end."""
-        return Result(*forking.run(arguments, self.folder, self._environment(), SECONDS))
+        code, out, err = forking.run(arguments, self.folder, self._environment(), SECONDS)
+        return Result(code, out, without_progress(err))
 
     def installed(self, *arguments: str) -> Result:
         """Run the installed program to its end, as a shell does."""
@@ -87,7 +98,7 @@ class Command:
             timeout=SECONDS,
             check=False,
         )
-        return Result(process.returncode, process.stdout, process.stderr)
+        return Result(process.returncode, process.stdout, without_progress(process.stderr))
 
     def _environment(self) -> dict[str, str]:
         home = {"TALLY_HOME": str(self.folder / "home"), "TALLY_DATABASE_URL": self.url}

@@ -15,7 +15,7 @@ from assets.media.load import load_media
 from assets.media.tallies import system
 from tallykeeper import refresh
 from tallykeeper.database.sql import CLAIM_WRITING
-from tests.acceptance.command import Command
+from tests.acceptance.command import Command, without_progress
 from tests.templates import migrated
 
 COMMANDS = [
@@ -420,7 +420,7 @@ def test_ctrl_c_ends_it_with_a_word_and_nothing_done(built: Command, engine: Eng
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err.strip() == "tally: interrupted; what was under way was undone"
+    assert without_progress(err).strip() == "tally: interrupted; what was under way was undone"
     assert json.loads(built.ok("status", "--json").out)["tallies"][0]["pending"] == 3
 
 

@@ -8,7 +8,7 @@ import time
 import pytest
 from sqlalchemy import Engine
 
-from tests.acceptance.command import Command
+from tests.acceptance.command import Command, without_progress
 from tests.integration.support import scalar
 
 INTERRUPTED = "tally: interrupted; what was under way was undone"
@@ -45,4 +45,4 @@ def test_the_demo_ends_in_the_middle_of_a_run(embedded: Command) -> None:
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
-    assert err.strip() == INTERRUPTED
+    assert without_progress(err).strip() == INTERRUPTED
