@@ -130,6 +130,12 @@ def own_hooks(tally: Tally) -> list[Hook]:
     return wanted
 
 
+def own_functions(tally: Tally) -> list[str]:
+    """What the triggers on the derived table may call, whether or not the tally is bound."""
+    names = ("cascade", "cascade_update", *(f"hand_{event}" for event in REWRITTEN), "hand")
+    return [own_function_name(tally.table, name) for name in names]
+
+
 def _marks_keys(tally: Tally) -> bool:
     return tally.batches is not None and all(tally.mark_keys(event) for event in REWRITTEN)
 

@@ -166,9 +166,7 @@ def remake(connection: Connection, tally: Tally) -> list[str]:
         return []
     surplus = [n for n, found in present.items() if wanted.get(n) != found]
     view_replacement.stand_on_nothing(connection, tally)
-    triggers.drop_calling(
-        connection, name, [hook.function for hook in derived_triggers.own_hooks(tally)]
-    )
+    triggers.drop_calling(connection, name, derived_triggers.own_functions(tally))
     dependents.require_none(
         [
             each
@@ -205,7 +203,7 @@ def _run(connection: Connection, step: _Step, keeper: Tally | None) -> None:
             sql.execute(connection, statement)
         return
     view_replacement.stand_on_nothing(connection, keeper)
-    own = [hook.function for hook in derived_triggers.own_hooks(keeper)]
+    own = derived_triggers.own_functions(keeper)
     triggers.drop_calling(connection, sql.name_of(keeper.table), own)
     for statement in step.statements:
         sql.execute(connection, statement)
