@@ -22,7 +22,7 @@ from sqlalchemy import (
     select,
 )
 
-from tallykeeper import AdditiveTally, Capture, Contribution, KeyFilter, RecomputedTally, System
+from tallykeeper import Capture, KeyFilter, RecomputedTally, SelectTally, System
 from tests.oracle import Oracle
 
 metadata = MetaData(schema="club")
@@ -69,16 +69,14 @@ system = System(
     "club",
     metadata,
     [
-        AdditiveTally(
-            system="club",
+        SelectTally(
+            "club.times",
+            select=select(
+                visits.c.member,
+                func.count().label("visits"),
+                func.sum(visits.c.minutes, type_=BigInteger).label("minutes"),
+            ).group_by(visits.c.member),
             table=times,
-            contributions=[
-                Contribution(
-                    visits,
-                    key=lambda visit: {"member": visit.member},
-                    measures=lambda visit: {"visits": 1, "minutes": visit.minutes},
-                )
-            ],
         ),
         RecomputedTally(
             system="club",

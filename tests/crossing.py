@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, Identity, Integer, MetaData, Select, Table, func, select
 
-from tallykeeper import AdditiveTally, Capture, Contribution, KeyFilter, RecomputedTally, System
+from tallykeeper import Capture, KeyFilter, RecomputedTally, SelectTally, System
 from tests.oracle import Oracle
 
 metadata = MetaData()
@@ -54,16 +54,10 @@ system = System(
     "crossing",
     metadata,
     [
-        AdditiveTally(
-            system="crossing",
+        SelectTally(
+            "crossing.added",
+            select=select(first.c.kind, func.count().label("rows")).group_by(first.c.kind),
             table=added,
-            contributions=[
-                Contribution(
-                    first,
-                    key=lambda row: {"kind": row.kind},
-                    measures=lambda row: {"rows": 1},
-                )
-            ],
         ),
         RecomputedTally(
             system="crossing",

@@ -235,7 +235,11 @@ SELECT shop_id, NULL, count(*)::integer, sum(amount) FROM (
   SELECT shop_id, coalesce(amount, 0) AS amount FROM desk.sales WHERE NOT is_void
   UNION ALL SELECT shop_id, -amount FROM desk.refunds WHERE shop_id IS NOT NULL
 ) AS m GROUP BY 1""",
-    pending="SELECT shop_id, person_id FROM tallykeeper.desk_person_sums_log",
+    # Each row counts for its person and for the whole shop.
+    pending="""
+SELECT coalesce("1.shop_id", "2.shop_id") AS shop_id, person_id
+FROM tallykeeper.desk_person_sums_log,
+  LATERAL (VALUES (coalesce("1.person_id", "2.clerk_id")), (NULL)) AS p (person_id)""",
 )
 
 BEST_SALES = Oracle(

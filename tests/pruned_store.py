@@ -12,13 +12,10 @@ from typing import Any
 from sqlalchemy import BigInteger, Column, DateTime, Engine, Index, Integer, MetaData, Table, Text
 
 from tallykeeper import (
-    AdditiveTally,
-    Contribution,
     Pruned,
     SelectTally,
     System,
     Tally,
-    TimeKey,
     migrate,
     prune,
     refresh,
@@ -109,10 +106,10 @@ def prune_sales(engine: Engine, tallies: Sequence[Tally], before: datetime, **gi
 
 
 def system() -> System:
-    """Three tallies that are SELECTs, and one that is declared by hand."""
+    """Four tallies, of which one has a table that is declared, too."""
     metadata = MetaData(schema="store")
     moment = DateTime(timezone=True)
-    sales = sales_in(metadata)
+    sales_in(metadata)
     hourly = Table(
         "hourly",
         metadata,
@@ -124,20 +121,9 @@ def system() -> System:
     Index(
         "hourly_key", hourly.c.hour, hourly.c.kind, unique=True, postgresql_nulls_not_distinct=True
     )
-    by_hand = AdditiveTally(
-        system="store",
-        table=hourly,
-        contributions=[
-            Contribution(
-                source=sales,
-                key=lambda sale: {"hour": sale.at, "kind": sale.kind},
-                measures=lambda sale: {"n": 1, "cents": sale.cents},
-            )
-        ],
-        time_key=TimeKey("hour", "hour"),
-    )
+    declared = SelectTally("store.hourly", select=HOURLY, table=hourly)
     selects = [SelectTally(f"store.{name}", select=text) for name, text in SELECTS.items()]
-    return System("store", metadata, [*selects, by_hand])
+    return System("store", metadata, [*selects, declared])
 
 
 def install(engine: Engine, execute: Callable[..., None]) -> System:

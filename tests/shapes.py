@@ -17,6 +17,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     DateTime,
     Identity,
     Index,
@@ -26,13 +27,15 @@ from sqlalchemy import (
     Select,
     Table,
     Text,
-    and_,
+    cast,
     false,
     func,
+    null,
     select,
+    union_all,
 )
 
-from tallykeeper import AdditiveTally, Capture, Contribution, KeyFilter, RecomputedTally, System
+from tallykeeper import Capture, KeyFilter, RecomputedTally, SelectTally, System
 
 shelf_metadata = MetaData(schema="shelf")
 
@@ -127,34 +130,32 @@ person_sums = by_person(
 
 best_sales = by_person("best_sales", Column("amount", Numeric), Column("sales", Integer))
 
+
+def _moves(of: Table, person: ColumnElement[Any] | None, amount: ColumnElement[Any]) -> Select[Any]:
+    """Each row's shop, its person or nobody, whom null stands for here, and its amount."""
+    found = cast(null() if person is None else person, BigInteger)
+    return select(of.c.shop_id, found.label("person_id"), amount.label("amount"))
+
+
+_sold = _moves(sales, sales.c.person_id, sales.c.amount).where(~sales.c.is_void)
+_refunded = refunds.c.shop_id.is_not(None)
 # A person's sales less refunds, and in the row without a person the shop's.
-person_sums_tally = AdditiveTally(
-    system="desk",
+_all_moves = union_all(
+    _sold.where(sales.c.person_id.is_not(None)),
+    _moves(sales, None, sales.c.amount).where(~sales.c.is_void),
+    _moves(refunds, refunds.c.clerk_id, -refunds.c.amount).where(_refunded),
+    _moves(refunds, None, -refunds.c.amount).where(_refunded),
+).subquery("moves")
+person_sums_tally = SelectTally(
+    "desk.person_sums",
+    select=select(
+        _all_moves.c.shop_id,
+        _all_moves.c.person_id,
+        cast(func.count(), Integer).label("moves"),
+        func.coalesce(func.sum(_all_moves.c.amount), 0).label("amount"),
+    ).group_by(_all_moves.c.shop_id, _all_moves.c.person_id),
     table=person_sums,
-    contributions=[
-        Contribution(
-            sales,
-            key=lambda sale: {"shop_id": sale.shop_id, "person_id": sale.person_id},
-            measures=lambda sale: {"moves": 1, "amount": sale.amount},
-            where=lambda sale: and_(sale.person_id.is_not(None), ~sale.is_void),
-        ),
-        Contribution(
-            sales,
-            key=lambda sale: {"shop_id": sale.shop_id, "person_id": None},
-            measures=lambda sale: {"moves": 1, "amount": sale.amount},
-            where=lambda sale: ~sale.is_void,
-        ),
-        Contribution(
-            refunds,
-            key=lambda refund: {"shop_id": refund.shop_id, "person_id": refund.clerk_id},
-            measures=lambda refund: {"moves": 1, "amount": -refund.amount},
-        ),
-        Contribution(
-            refunds,
-            key=lambda refund: {"shop_id": refund.shop_id, "person_id": None},
-            measures=lambda refund: {"moves": 1, "amount": -refund.amount},
-        ),
-    ],
+    totals=["person_id"],
 )
 
 
@@ -268,16 +269,14 @@ shop_items_tally = RecomputedTally(
     aggregate=pieces_of_listed,
 )
 
-shop_sums_tally = AdditiveTally(
-    system="mart",
+shop_sums_tally = SelectTally(
+    "mart.shop_sums",
+    select=select(
+        shop_items.c.shop_id,
+        cast(func.count(), Integer).label("items"),
+        cast(func.sum(shop_items.c.pieces), BigInteger).label("pieces"),
+    ).group_by(shop_items.c.shop_id),
     table=shop_sums,
-    contributions=[
-        Contribution(
-            shop_items,
-            key=lambda row: {"shop_id": row.shop_id},
-            measures=lambda row: {"items": 1, "pieces": row.pieces},
-        )
-    ],
 )
 
 mart = System("mart", mart_metadata, [shop_items_tally, shop_sums_tally])

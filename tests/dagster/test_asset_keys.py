@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import BigInteger, Column, Integer, MetaData, Table
+from sqlalchemy import BigInteger, Column, Integer, MetaData, Table, func, select, union_all
 
-from tallykeeper import AdditiveTally, Contribution, System
+from tallykeeper import SelectTally, System
 from tallykeeper.dagster.assets import build_assets
 from tallykeeper.dagster.code_location import assemble
 from tallykeeper.dagster.database import Database
@@ -25,7 +25,7 @@ def source(schema: str, name: str) -> Table:
     )
 
 
-def counted(name: str, *sources: Table) -> AdditiveTally:
+def counted(name: str, *sources: Table) -> SelectTally:
     table = Table(
         name,
         MetaData(),
@@ -33,14 +33,9 @@ def counted(name: str, *sources: Table) -> AdditiveTally:
         Column("rows", BigInteger, nullable=False),
         schema="counts",
     )
-    return AdditiveTally(
-        system="shops",
-        table=table,
-        contributions=[
-            Contribution(s, key=lambda row: {"kind": row.kind}, measures=lambda row: {"rows": 1})
-            for s in sources
-        ],
-    )
+    kinds = union_all(*(select(each.c.kind) for each in sources)).subquery("kinds")
+    of_kinds = select(kinds.c.kind, func.count().label("rows")).group_by(kinds.c.kind)
+    return SelectTally(f"shops.{name}", select=of_kinds, table=table)
 
 
 SALES = (source("north", "sales"), source("south", "sales"), source("north", "visits"))

@@ -25,13 +25,13 @@ import dagster as dg
 import pytest
 from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._daemon.monitoring.run_monitoring import monitor_started_run
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, Integer, cast, func, select, text
 
 import tallykeeper
 from assets.media import tables
 from assets.media.tallies import hourly_contributions
 from assets.media.tallies import system as media
-from tallykeeper import AdditiveTally, Contribution, Incident, System, TimeKey
+from tallykeeper import Incident, SelectTally, System
 from tallykeeper.dagster.assets import build_assets
 from tallykeeper.dagster.code_location import assets_of
 from tallykeeper.dagster.partitions import daily
@@ -218,17 +218,11 @@ def test_a_partition_attached_without_capture(
 
 
 def test_a_declaration_that_changed(library: Kept) -> None:
-    changed = AdditiveTally(
-        system="media",
+    day = func.date_trunc("day", tables.media_files.c.created_at, "UTC").label("date")
+    changed = SelectTally(
+        DAILY,
+        select=select(day, cast(func.count(), Integer).label("count")).group_by(day),
         table=tables.daily_contributions,
-        time_key=TimeKey("date", "day"),
-        contributions=[
-            Contribution(
-                tables.media_files,
-                key=lambda file: {"date": file.created_at},
-                measures=lambda _: {"count": 1},
-            )
-        ],
     )
     try:
         other = System("media", tables.metadata, [changed, hourly_contributions])

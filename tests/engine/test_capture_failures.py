@@ -19,15 +19,14 @@ from sqlalchemy import (
 )
 
 from tallykeeper import (
-    AdditiveTally,
     Capture,
-    Contribution,
     KeyFilter,
     RecomputedTally,
+    SelectTally,
     System,
-    TimeKey,
     install,
     refresh,
+    status,
     verify,
 )
 from tallykeeper.declarations.expression_risks import may_raise
@@ -74,17 +73,15 @@ def best_of(scope: KeyFilter) -> object:
     )
 
 
-by_day = AdditiveTally(
-    system="shop",
+_day = func.date_trunc("day", sales.c.at, "UTC").label("day")
+by_day = SelectTally(
+    "shop.days",
+    select=select(
+        _day,
+        func.count().label("sales"),
+        func.coalesce(func.sum(sales.c.amount, type_=BigInteger), 0).label("amount"),
+    ).group_by(_day),
     table=days,
-    time_key=TimeKey("day", "day"),
-    contributions=[
-        Contribution(
-            sales,
-            key=lambda sale: {"day": sale.at},
-            measures=lambda sale: {"sales": 1, "amount": sale.amount},
-        )
-    ],
 )
 best_sales = RecomputedTally(
     system="shop",
@@ -102,16 +99,15 @@ best_sales = RecomputedTally(
 )
 shop = System("shop", metadata, [by_day, best_sales])
 # Its key is a cast that fails for most texts, and its sums may be too large for the log.
-by_number = AdditiveTally(
-    system="shop",
+_number = cast(sales.c.customer, Integer).label("number")
+by_number = SelectTally(
+    "shop.sums",
+    select=select(
+        _number,
+        func.count().label("sales"),
+        cast(func.sum(sales.c.big), BigInteger).label("big"),
+    ).group_by(_number),
     table=sums,
-    contributions=[
-        Contribution(
-            sales,
-            key=lambda sale: {"number": cast(sale.customer, Integer)},
-            measures=lambda sale: {"sales": 1, "big": sale.big},
-        )
-    ],
 )
 TALLIES = (by_day, best_sales)
 INSERT = "INSERT INTO shop.sales (at, amount, customer) VALUES ('2024-05-01 12:00Z', 3, 'ann')"
@@ -165,12 +161,14 @@ def test_a_column_renamed_and_back_again_fails_no_write(built: Engine) -> None:
     assert found == {(t.name, "stale", False) for t in TALLIES}
 
 
+# PostgreSQL changes no type of a column that a view reads.
+UNREAD = "DROP VIEW tallykeeper.shop_days_definition CASCADE"
 ALTERATIONS = {
-    "dropped": "ALTER TABLE shop.sales DROP COLUMN amount",
-    "dropped and added with another type": "ALTER TABLE shop.sales DROP COLUMN amount,"
+    "dropped": "ALTER TABLE shop.sales DROP COLUMN amount CASCADE",
+    "dropped and added with another type": "ALTER TABLE shop.sales DROP COLUMN amount CASCADE,"
     " ADD COLUMN amount text",
-    "of another type": "ALTER TABLE shop.sales ALTER COLUMN amount TYPE text",
-    "of a type without a maximum": "ALTER TABLE shop.sales ALTER COLUMN amount TYPE json"
+    "of another type": f"{UNREAD}; ALTER TABLE shop.sales ALTER COLUMN amount TYPE text",
+    "of a type without a maximum": f"{UNREAD}; ALTER TABLE shop.sales ALTER COLUMN amount TYPE json"
     " USING to_json(amount)",
     "the table renamed": "ALTER TABLE shop.sales RENAME TO sold; CREATE VIEW shop.sales AS"
     " SELECT * FROM shop.sold",
@@ -210,6 +208,9 @@ def test_no_change_of_the_tables_fails_a_write(engine: Engine, how: str) -> None
         assert not marked, "its rows are known by their names in the statement"
     elif how == "a log renamed":
         assert marked == {best_sales}
+    elif "text" in ALTERATIONS[how]:
+        # The text of a number is cast to the number: it is the declaration that does not fit.
+        assert status(engine, by_day).faults
     else:
         assert by_day in marked
 
@@ -231,9 +232,11 @@ def test_a_transaction_with_an_older_snapshot_sees_the_change_too(engine: Engine
 def test_a_wider_column_overflows_no_log(engine: Engine) -> None:
     """Of a column that was an integer when it was declared, and is larger now."""
     _built(engine)
-    execute(engine, "ALTER TABLE shop.sales ALTER COLUMN amount TYPE bigint")
+    execute(engine, UNREAD, "ALTER TABLE shop.sales ALTER COLUMN amount TYPE bigint")
     execute(engine, INSERT, INSERT.replace("3,", "3000000000,"))
-    assert rows(engine, LIVE_DAYS) == [("05-01", 4, 10 + 3_000_000_000)]
+    assert stale_reasons(engine, by_day.name) == []
+    logged = "SELECT sum(sales), sum(amount) FROM tallykeeper.shop_days_log"
+    assert rows(engine, logged) == [(3, 7 + 3_000_000_000)]
 
 
 def test_a_value_that_no_expression_can_compute_fails_no_write(built: Engine) -> None:

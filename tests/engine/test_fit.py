@@ -19,6 +19,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    cast,
     func,
     select,
 )
@@ -26,13 +27,11 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import IntegrityError
 
 from tallykeeper import (
-    AdditiveTally,
     Capture,
-    Contribution,
     DoesNotFit,
     RecomputedTally,
+    SelectTally,
     System,
-    TimeKey,
 )
 from tallykeeper.installation.conversion import complete, convert, move_aside
 from tallykeeper.installation.schema_check import (
@@ -74,17 +73,16 @@ Index(
     postgresql_where=daily_sales.c.region.is_(None),
 )
 
-tally = AdditiveTally(
-    system="shop",
+_date = func.date_trunc("day", sales.c.at, "UTC").label("date")
+tally = SelectTally(
+    "shop.daily_sales",
+    select=select(
+        _date,
+        sales.c.region,
+        cast(func.count(), Integer).label("count"),
+        func.sum(sales.c.amount, type_=BigInteger).label("amount"),
+    ).group_by(_date, sales.c.region),
     table=daily_sales,
-    time_key=TimeKey("date", "day"),
-    contributions=[
-        Contribution(
-            sales,
-            key=lambda sale: {"date": sale.at, "region": sale.region},
-            measures=lambda sale: {"count": 1, "amount": sale.amount},
-        )
-    ],
 )
 system = System("shop", metadata, [tally])
 

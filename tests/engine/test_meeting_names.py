@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import BigInteger, Column, Engine, Integer, MetaData, Table
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Engine,
+    Integer,
+    MetaData,
+    Table,
+    func,
+    select,
+    union_all,
+)
 
 from tallykeeper import (
-    AdditiveTally,
-    Contribution,
     DeclarationError,
+    SelectTally,
     System,
     capture_faults,
     install,
@@ -28,7 +37,7 @@ def source(schema: str, name: str) -> Table:
     )
 
 
-def counted(system: str, name: str, *sources: Table, schema: str = "counts") -> AdditiveTally:
+def counted(system: str, name: str, *sources: Table, schema: str = "counts") -> SelectTally:
     table = Table(
         name,
         MetaData(),
@@ -36,14 +45,9 @@ def counted(system: str, name: str, *sources: Table, schema: str = "counts") -> 
         Column("rows", BigInteger, nullable=False),
         schema=schema,
     )
-    return AdditiveTally(
-        system=system,
-        table=table,
-        contributions=[
-            Contribution(s, key=lambda row: {"kind": row.kind}, measures=lambda row: {"rows": 1})
-            for s in sources
-        ],
-    )
+    kinds = union_all(*(select(each.c.kind) for each in sources)).subquery("kinds")
+    of_kinds = select(kinds.c.kind, func.count().label("rows")).group_by(kinds.c.kind)
+    return SelectTally(f"{system}.{name}", select=of_kinds, table=table)
 
 
 def put(engine: Engine, *systems: System) -> None:

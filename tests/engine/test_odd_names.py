@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import BigInteger, Column, Engine, Integer, MetaData, Table, text
+from sqlalchemy import BigInteger, Column, Engine, Integer, MetaData, Table, func, select, text
 
-from tallykeeper import AdditiveTally, Contribution, install, refresh, verify
+from tallykeeper import SelectTally, install, refresh, verify
 from tallykeeper.database import sql
 from tests.integration.support import execute, rows
 
 WORDS = ("least", "position", "between", "setof", "xmlforest", "timestamp", "{fresh}", "inner")
 
 
-def tally_of(words: tuple[str, ...]) -> AdditiveTally:
+def tally_of(words: tuple[str, ...]) -> SelectTally:
     metadata = MetaData(schema="odd")
     key = words[0]
     source = Table(
@@ -28,17 +28,12 @@ def tally_of(words: tuple[str, ...]) -> AdditiveTally:
         *(Column(word, BigInteger, nullable=False) for word in words[1:]),
         Column("count", BigInteger, nullable=False),
     )
-    return AdditiveTally(
-        system="odd",
-        table=table,
-        contributions=[
-            Contribution(
-                source,
-                key=lambda row: {key: getattr(row, key)},
-                measures=lambda row: {"count": 1, **{w: getattr(row, w) for w in words[1:]}},
-            )
-        ],
-    )
+    of_keys = select(
+        source.c[key],
+        *(func.sum(source.c[word], type_=BigInteger).label(word) for word in words[1:]),
+        func.count().label("count"),
+    ).group_by(source.c[key])
+    return SelectTally("odd.derived", select=of_keys, table=table)
 
 
 @pytest.mark.parametrize("words", [WORDS, WORDS[::-1]])

@@ -7,19 +7,18 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, Integer, cast, func, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateSchema
 
 from tallykeeper import (
-    AdditiveTally,
     BadWindow,
-    Contribution,
     NotInstalled,
+    SelectTally,
     System,
     TallyBusy,
-    TimeKey,
     install,
+    migrate,
     rebuild,
     refresh,
     status,
@@ -204,27 +203,29 @@ def test_marks_stay_pending_over_a_rebuilt_window_for_they_may_concern_others(
     judge(engine, [TAG_HOURS])
 
 
-def test_a_changed_declaration_is_adopted_by_the_next_refresh(library: Engine) -> None:
-    changed = AdditiveTally(
-        system="media",
+def test_a_changed_select_is_adopted_by_a_migration_and_the_next_refresh(library: Engine) -> None:
+    files = tables.media_files
+    day = func.date_trunc("day", files.c.original_created_at, "UTC").label("date")
+    is_known = files.c.original_created_at.is_not(None)
+    changed = SelectTally(
+        DAILY_TALLY.name,
+        select=select(day, cast(func.count(), Integer).label("count"))
+        .where(is_known, files.c.path != "a")
+        .group_by(day),
         table=tables.daily_contributions.table,
-        time_key=TimeKey("date", "day"),
-        contributions=[
-            Contribution(
-                tables.media_files,
-                key=lambda file: {"date": file.original_created_at},
-                measures=lambda _: {"count": 1},
-                where=lambda file: file.path != "a",
-            )
-        ],
     )
     others = [t for t in media.tallies if t is not DAILY_TALLY]
     try:
-        System("media", tables.metadata, [changed, *others])
+        system = System("media", tables.metadata, [changed, *others])
+        for act in (verify, refresh):
+            with pytest.raises(NotInstalled, match="its declaration changed; run `tally migrate`"):
+                act(library, changed)
+        migrate(library, [system])
         found = verify(library, changed)
-        assert (found.ok, found.stale) == (False, ("its declaration changed",))
+        missing = "its change log was missing, another table, or had other columns"
+        assert (found.ok, found.stale) == (False, (missing, "its declaration changed"))
         done = refresh(library, changed)
-        assert (done.how, done.reason) == ("rebuild", "its declaration changed")
+        assert (done.how, done.reason) == ("rebuild", f"{missing}; its declaration changed")
         assert rows(library, STORED.format("")) == [("03-01", 1), ("03-02", 1)]
         execute(library, "UPDATE media.media_files SET path = 'A' WHERE path = 'a'")
         assert rows(library, STORED.format("_live")) == [("03-01", 2), ("03-02", 1)]
