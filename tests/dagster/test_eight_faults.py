@@ -229,9 +229,18 @@ def test_a_declaration_that_changed(library: Kept) -> None:
         before = library.location
         released = Location(before.instance, before.engine, [build_assets(other, daily())])
         kept = Kept(released, library.hook)
-        assert kept.hour() == [f"{DAILY}: was rebuilt: its declaration changed"]
-        (incident,) = kept.incidents("stale").values()
-        assert (incident.what, incident.resolved_by) == ("its declaration changed", "rebuilt")
+        assert kept.hour() == ["media_hourly: a run failed"]
+        migrate(before.engine, [other])
+        why = "its change log was missing, another table, or had other columns"
+        assert kept.hour() == [
+            "media_hourly: recovered (a run failed)",
+            f"{DAILY}: was rebuilt: {why}",
+            f"{DAILY}: was rebuilt: its declaration changed",
+        ]
+        with before.engine.connect() as connection:
+            found = [i for i in incidents.listed(connection) if i.kind == "stale"]
+        assert {(i.subject, i.resolved_by) for i in found} == {(DAILY, "rebuilt")}
+        assert "its declaration changed" in {i.what for i in found}
         kept.all_is_well()
     finally:
         System("media", tables.metadata, list(media.tallies))

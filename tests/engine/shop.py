@@ -1,4 +1,4 @@
-"""A shop whose declarations change: sales, counted by adding and by recomputing."""
+"""A shop whose declarations change: sales, added up and recomputed."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from sqlalchemy import (
     Select,
     Table,
     Text,
+    cast,
     func,
     select,
 )
 
-from tallykeeper import AdditiveTally, Capture, Contribution, KeyFilter, RecomputedTally, System
+from tallykeeper import Capture, KeyFilter, RecomputedTally, SelectTally, System
 
 TYPES: dict[str, Any] = {
     "customer": Text(),
@@ -55,31 +56,27 @@ def stock(
     measures: Sequence[str] = ("lines", "units"),
     derived_types: dict[str, Any] | None = None,
 ) -> System:
-    """A system with an additive tally `shop.stock` of these columns."""
+    """A system with a tally of sums, `shop.stock`, of these columns."""
     metadata = MetaData(schema="shop")
     sales = sources(metadata)
     table = derived(metadata, "stock", key, measures)
     for name, type_ in (derived_types or {}).items():
         table.c[name].type = type_
-    values = {"lines": lambda row: 1, "units": lambda row: row.units, "cents": lambda row: row.id}
-    tally = AdditiveTally(
-        system="shop",
-        table=table,
-        contributions=[
-            Contribution(
-                sales,
-                key=lambda row: {n: row[n] for n in key},
-                measures=lambda row: {n: values[n](row) for n in measures},
-            )
-        ],
-    )
+    values = {
+        "lines": func.count(),
+        "units": func.sum(sales.c.units),
+        "cents": func.sum(sales.c.id),
+    }
+    keys = [sales.c[n] for n in key]
+    sums = [cast(values[n], table.c[n].type).label(n) for n in measures]
+    tally = SelectTally("shop.stock", select=select(*keys, *sums).group_by(*keys), table=table)
     return System("shop", metadata, [tally])
 
 
 def latest(
     key: Sequence[str] = ("customer",), measures: Sequence[str] = ("latest",), counted: bool = False
 ) -> System:
-    """A system with a recomputed tally `shop.latest`, and an additive one over it if `counted`."""
+    """A system with a recomputed tally `shop.latest`, and a count of its rows if `counted`."""
     metadata = MetaData(schema="shop")
     sales = sources(metadata)
     found = {
@@ -103,15 +100,11 @@ def latest(
     if not counted:
         return System("shop", metadata, [tally])
     customers = derived(metadata, "customers", ("customer",), ("lines",))
-    counting = AdditiveTally(
-        system="shop",
+    counting = SelectTally(
+        "shop.customers",
+        select=select(tally.table.c.customer, func.count().label("lines")).group_by(
+            tally.table.c.customer
+        ),
         table=customers,
-        contributions=[
-            Contribution(
-                tally.table,
-                key=lambda row: {"customer": row.customer},
-                measures=lambda row: {"lines": 1},
-            )
-        ],
     )
     return System("shop", metadata, [tally, counting])

@@ -1,6 +1,6 @@
 """A shop with a tally of each kind.
 
-By hand: added up, recomputed, and recomputed in batches. By a SELECT: added up in triggers, by
+By hand: recomputed, and recomputed in batches. By a SELECT: added up in triggers, by
 deltas through a chain, by groups, as a whole, and of a source with partitions.
 """
 
@@ -26,10 +26,8 @@ from sqlalchemy import (
 )
 
 from tallykeeper import (
-    AdditiveTally,
     Batches,
     Capture,
-    Contribution,
     KeyFilter,
     Lane,
     RecomputedTally,
@@ -66,15 +64,6 @@ CREATE_VISITS = (
     " FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')",
 )
 
-revenue_daily = Table(
-    "revenue_daily",
-    metadata,
-    Column("day", DateTime(timezone=True), primary_key=True),
-    Column("product", Integer, primary_key=True),
-    Column("lines", BigInteger, nullable=False),
-    Column("cents", BigInteger, nullable=False),
-)
-
 customers_daily = Table(
     "customers_daily",
     metadata,
@@ -88,19 +77,6 @@ product_words = Table(
     Column("shelf", Text, primary_key=True),
     Column("product", Integer, primary_key=True),
     Column("word", Text, primary_key=True),
-)
-
-additive = AdditiveTally(
-    system="additive",
-    table=revenue_daily,
-    time_key=TimeKey("day", "day"),
-    contributions=[
-        Contribution(
-            sales,
-            key=lambda sale: {"day": sale.sold_at, "product": sale.product},
-            measures=lambda sale: {"lines": 1, "cents": sale.cents},
-        )
-    ],
 )
 
 
@@ -182,5 +158,5 @@ selected = [
 ]
 
 # Each of its own, so that none of their capture functions serves two.
-systems = [System(tally.system, metadata, [tally]) for tally in (additive, recomputed, batched)]
+systems = [System(tally.system, metadata, [tally]) for tally in (recomputed, batched)]
 select_systems = [System(tally.system, MetaData(), [tally]) for tally in selected]

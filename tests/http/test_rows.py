@@ -32,12 +32,15 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    cast,
     event,
+    func,
+    select,
 )
 from sqlalchemy.schema import CreateSchema
 from sqlalchemy.types import TypeEngine
 
-from tallykeeper import AdditiveTally, Contribution, System, Tally, TimeKey, refresh
+from tallykeeper import SelectTally, System, Tally, refresh
 from tallykeeper.database import sql
 from tallykeeper.database.connections import open_engine
 from tallykeeper.errors import NotInstalled
@@ -106,39 +109,26 @@ labels = Table(
 )
 Index("labels_n", labels.c.n, labels.c.label, unique=True, postgresql_where=labels.c.n.is_not(None))
 Index("labels_none", labels.c.label, unique=True, postgresql_where=labels.c.n.is_(None))
-labels_tally = AdditiveTally(
-    system="well",
+labels_tally = SelectTally(
+    "well.labels",
+    select=select(marks.c.n, marks.c.label, cast(func.count(), Integer).label("marks")).group_by(
+        marks.c.n, marks.c.label
+    ),
     table=labels,
-    contributions=[
-        Contribution(
-            marks,
-            key=lambda mark: {"n": mark.n, "label": mark.label},
-            measures=lambda mark: {"marks": 1},
-        )
-    ],
 )
-odd_tally = AdditiveTally(
-    system="well",
+odd_key = [drops.c[name] for name in KEY]
+odd_tally = SelectTally(
+    "well.odd",
+    select=select(*odd_key, cast(func.count(), Integer).label("drops")).group_by(*odd_key),
     table=odd,
-    contributions=[
-        Contribution(
-            drops,
-            key=lambda drop: {name: drop[name] for name in KEY},
-            measures=lambda drop: {"drops": 1},
-        )
-    ],
 )
-hours_tally = AdditiveTally(
-    system="well",
+_hour = func.date_trunc("hour", visits.c.at, "UTC").label("hour")
+hours_tally = SelectTally(
+    "well.hours",
+    select=select(visits.c.place, _hour, cast(func.count(), Integer).label("visits")).group_by(
+        visits.c.place, _hour
+    ),
     table=hours,
-    time_key=TimeKey("hour", "hour"),
-    contributions=[
-        Contribution(
-            visits,
-            key=lambda visit: {"place": visit.place, "hour": visit.at},
-            measures=lambda visit: {"visits": 1},
-        )
-    ],
 )
 system = System("well", metadata, [odd_tally, hours_tally, labels_tally])
 

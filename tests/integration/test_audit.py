@@ -19,15 +19,17 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    cast,
     event,
+    func,
+    select,
 )
 
 from assets.gallery.tallies import system as gallery
 from assets.media.tallies import system as media
 from tallykeeper import (
-    AdditiveTally,
     Audited,
-    Contribution,
+    SelectTally,
     System,
     Tally,
     Verification,
@@ -463,12 +465,9 @@ def words() -> System:
         Column("count", Integer, nullable=False),
         Index("word_counts_word", "word", unique=True, postgresql_nulls_not_distinct=True),
     )
-    counted = Contribution(
-        said, key=lambda row: {"word": row.word}, measures=lambda _row: {"count": 1}
-    )
-    return System(
-        "words", metadata, [AdditiveTally(system="words", table=counts, contributions=[counted])]
-    )
+    of_words = select(said.c.word, cast(func.count(), Integer).label("count"))
+    counted = SelectTally("words.word_counts", select=of_words.group_by(said.c.word), table=counts)
+    return System("words", metadata, [counted])
 
 
 def test_any_words_and_no_word_are_compared(engine: Engine) -> None:

@@ -18,21 +18,22 @@ from sqlalchemy import (
     Integer,
     MetaData,
     Table,
+    cast,
     create_engine,
+    func,
     inspect,
+    select,
     text,
 )
 from sqlalchemy.exc import DBAPIError
 
 from assets.media.tallies import daily_contributions, hourly_contributions, system
 from tallykeeper import (
-    AdditiveTally,
-    Contribution,
     DoesNotFit,
     NotPermitted,
+    SelectTally,
     System,
     TallyBusy,
-    TimeKey,
     refresh,
     status,
     verify,
@@ -42,6 +43,7 @@ from tallykeeper.discovery import active_systems, all_systems, chosen_systems, m
 from tallykeeper.installation.install import INSTALL_LOCK
 from tallykeeper.installation.migrate import Migrated, migrate
 from tallykeeper.settings import SettingError
+from tests import tag_hours
 
 CREATED = [
     "created the derived table media.daily_contributions",
@@ -293,11 +295,11 @@ per_day = Table(
     Column("day", DateTime(timezone=True), primary_key=True),
     Column("count", Integer, nullable=False, server_default="0"),
 )
-notes_per_day = AdditiveTally(
-    system="notes",
+_day = func.date_trunc("day", notes.c.at, "UTC").label("day")
+notes_per_day = SelectTally(
+    "notes.per_day",
+    select=select(_day, cast(func.count(), Integer).label("count")).group_by(_day),
     table=per_day,
-    time_key=TimeKey("day", "day"),
-    contributions=[Contribution(notes, lambda n: {"day": n.at}, lambda _: {"count": 1})],
 )
 notes_system = System("notes", notes_metadata, [notes_per_day], package="notes_of_tests")
 
@@ -396,9 +398,8 @@ def test_systems_are_migrated_on_their_own(engine: Engine) -> None:
     assert migrate(engine, [system, notes_system]).done == []
 
 
-@pytest.mark.usefixtures("upgrades")
 def test_a_database_of_a_newer_version_is_refused(engine: Engine) -> None:
-    migrate(engine, [system, notes_system], with_sources=True)
+    migrate(engine, [system, tag_hours.system], with_sources=True)
     newest = max(schema_version.migrations())
     found = "SELECT version FROM tallykeeper.schema_version"
     with engine.connect() as connection:
@@ -413,7 +414,7 @@ def test_a_database_of_a_newer_version_is_refused(engine: Engine) -> None:
     # Nor does a process that goes on install what it declares.
     make(engine, "UPDATE tallykeeper.tally_state SET declaration_hash = ''")
     with pytest.raises(DoesNotFit, match=expected):
-        refresh(engine, notes_per_day)
+        refresh(engine, tag_hours.tally)
 
 
 def test_two_migrations_at_once_make_everything_once(engine: Engine) -> None:

@@ -22,11 +22,10 @@ from sqlalchemy import (
 from assets.gallery.tallies import content_tags
 from assets.gallery.tallies import system as gallery
 from tallykeeper import (
-    AdditiveTally,
     Capture,
-    Contribution,
     KeyFilter,
     RecomputedTally,
+    SelectTally,
     System,
     refresh,
     status,
@@ -76,16 +75,14 @@ def best_of(scope: KeyFilter) -> Select[Any]:
     )
 
 
-sums_tally = AdditiveTally(
-    system="shop",
+sums_tally = SelectTally(
+    "shop.sums",
+    select=select(
+        sales.c.customer,
+        func.count().label("sales"),
+        func.sum(sales.c.amount, type_=BigInteger).label("amount"),
+    ).group_by(sales.c.customer),
     table=sums,
-    contributions=[
-        Contribution(
-            sales,
-            key=lambda sale: {"customer": sale.customer},
-            measures=lambda sale: {"sales": 1, "amount": sale.amount},
-        )
-    ],
 )
 best_tally = RecomputedTally(
     system="shop",

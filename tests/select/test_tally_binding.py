@@ -7,15 +7,25 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import BigInteger, Column, Engine, Integer, MetaData, Numeric, Table
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Engine,
+    Integer,
+    MetaData,
+    Numeric,
+    Table,
+    func,
+    select,
+)
 from sqlalchemy.types import NullType
 
 from tallykeeper import (
-    AdditiveTally,
-    Contribution,
+    Capture,
     DeclarationError,
     HasDependents,
     NotInstalled,
+    RecomputedTally,
     SelectTally,
     System,
     TimeKey,
@@ -225,17 +235,18 @@ def test_another_tally_of_the_system_is_adopted_without_the_select(orders: Engin
             Column("n", BigInteger, nullable=False),
             Column("ids", BigInteger, nullable=False),
         )
-        amounts = {"n": 1, "ids": source.c.id}
-        counted = AdditiveTally(
+        amounts = {"n": func.count().label("n"), "ids": func.sum(source.c.id).label("ids")}
+        found = select(source.c.customer_id, *(amounts[name] for name in measures))
+        found = found.where(source.c.customer_id.is_not(None))
+        counted = RecomputedTally(
             system="shop",
             table=counts,
-            contributions=[
-                Contribution(
-                    source,
-                    key=lambda row: {"customer_id": row.customer_id},
-                    measures=lambda _: {name: amounts[name] for name in measures},
-                )
-            ],
+            key=["customer_id"],
+            measures=measures,
+            captures=[Capture(source, key=lambda row: {"customer_id": row.customer_id})],
+            aggregate=lambda scope: found.where(*scope(customer_id=source.c.customer_id)).group_by(
+                source.c.customer_id
+            ),
         )
         return System("shop", metadata, [counted, spent]), spent
 

@@ -13,19 +13,26 @@ from typing import Any
 import psycopg
 import pytest
 from rich.console import Console
-from sqlalchemy import Column, DateTime, Integer, MetaData, Table
+from sqlalchemy import (
+    Column,
+    DateTime,
+    Integer,
+    MetaData,
+    Table,
+    cast,
+    func,
+    select,
+)
 from sqlalchemy.exc import DBAPIError
 
 from assets.media.tallies import daily_contributions, hourly_contributions
 from tallykeeper import (
-    AdditiveTally,
-    Contribution,
     Difference,
     Refreshed,
+    SelectTally,
     Status,
     System,
     TallyBusy,
-    TimeKey,
     Verification,
     Waiting,
     Written,
@@ -94,11 +101,9 @@ def other_system(name: str) -> System:
         Column("date", DateTime(timezone=True), primary_key=True),
         Column("count", Integer, nullable=False),
     )
-    contribution = Contribution(source, lambda note: {"date": note.at}, lambda _: {"count": 1})
-    time_key = TimeKey("date", "day")
-    tally = AdditiveTally(
-        system=name, table=derived, contributions=[contribution], time_key=time_key
-    )
+    date = func.date_trunc("day", source.c.at, "UTC").label("date")
+    counted = select(date, cast(func.count(), Integer).label("count")).group_by(date)
+    tally = SelectTally(f"{name}.daily_contributions", select=counted, table=derived)
     return System(name, metadata, [tally])
 
 

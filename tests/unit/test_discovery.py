@@ -8,9 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Column, Integer, MetaData, Table
 
-from tallykeeper import AdditiveTally, Contribution, Tally, discovery
+from tallykeeper import (
+    SelectTally,
+    Tally,
+    discovery,
+)
 from tallykeeper.errors import BadFile
 from tallykeeper.select.files import Declared
 from tallykeeper.settings import SettingError, dagster_prefix, owners, project_root, project_table
@@ -65,21 +68,18 @@ def write_files(project: Path, **contents: str) -> None:
         path.with_suffix(".sql").write_text(content)
 
 
-def additive(declared: Declared) -> Tally:
-    """In place of a tally that is compiled: one that needs no database to be declared."""
-    source = Table("orders", MetaData(), Column("id", Integer, primary_key=True), schema="shop")
-    columns = Column("id", Integer, primary_key=True), Column("rows", Integer, nullable=False)
-    return AdditiveTally(
-        system=declared.system,
-        table=Table(declared.table, MetaData(), *columns, schema=declared.system),
-        contributions=[Contribution(source, lambda row: {"id": row.id}, lambda row: {"rows": 1})],
+def counted(declared: Declared) -> Tally:
+    """In place of the file's own SELECT, which is none."""
+    return SelectTally(
+        f"{declared.system}.{declared.table}",
+        select="SELECT id, count(*) AS rows FROM shop.orders GROUP BY id",
     )
 
 
 def test_files_are_grouped_by_the_schema_in_their_names(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(discovery, "tally_of", additive)
+    monkeypatch.setattr(discovery, "tally_of", counted)
     write(
         project,
         'systems = ["own_shop:system"]\ntallies = ["tallies/**/*.sql"]',
@@ -102,7 +102,7 @@ def test_files_are_grouped_by_the_schema_in_their_names(
 def test_files_and_modules_stand_in_one_list(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(discovery, "tally_of", additive)
+    monkeypatch.setattr(discovery, "tally_of", counted)
     write(
         project,
         'tallies = ["tallies/**/*.sql", "own_shop:revenue_daily"]',
