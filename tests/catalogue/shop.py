@@ -1,6 +1,6 @@
 """Three small systems, one in each database that the catalogue's changes are applied to.
 
-`SALES` has additive and recomputed tallies over one source, and a key that a function of the
+`SALES` has SELECTs and a recomputed tally over one source, and a key that a function of the
 application computes; `VISITS` a partitioned source; `LINES` a derived table with a foreign key that
 cascades, a measure from a generated column, a key that is split over two sources, and a condition
 on an enumeration. All bear the name `shop`: few tallies make a change quick to examine.
@@ -26,19 +26,18 @@ from sqlalchemy import (
     Select,
     Table,
     Text,
+    cast,
     event,
     func,
     select,
 )
 
 from tallykeeper import (
-    AdditiveTally,
     Capture,
-    Contribution,
     KeyFilter,
     RecomputedTally,
+    SelectTally,
     System,
-    TimeKey,
 )
 
 sales_metadata = MetaData(schema="shop")
@@ -192,21 +191,22 @@ def lines_of_names(scope: KeyFilter) -> Select[Any]:
     )
 
 
+_day_sold = func.date_trunc("day", sales.c.at, "UTC").label("day")
+_size = func.shop.size_of(sales.c.amount, type_=Text()).label("size")
+_day_visited = func.date_trunc("day", visits.c.at, "UTC").label("day")
+
 SALES = System(
     "shop",
     sales_metadata,
     [
-        AdditiveTally(
-            system="shop",
+        SelectTally(
+            "shop.daily_sales",
+            select=select(
+                _day_sold,
+                cast(func.count(), Integer).label("sales"),
+                func.coalesce(func.sum(sales.c.amount), 0).label("amount"),
+            ).group_by(_day_sold),
             table=daily_sales,
-            time_key=TimeKey("day", "day"),
-            contributions=[
-                Contribution(
-                    sales,
-                    key=lambda sale: {"day": sale.at},
-                    measures=lambda sale: {"sales": 1, "amount": sale.amount},
-                )
-            ],
         ),
         RecomputedTally(
             system="shop",
@@ -222,17 +222,12 @@ SALES = System(
             ],
             aggregate=best_of_customers,
         ),
-        AdditiveTally(
-            system="shop",
+        SelectTally(
+            "shop.sizes",
+            select=select(_size, cast(func.count(), Integer).label("sales"))
+            .where(sales.c.amount > 0)
+            .group_by(_size),
             table=sizes,
-            contributions=[
-                Contribution(
-                    sales,
-                    key=lambda sale: {"size": func.shop.size_of(sale.amount, type_=Text())},
-                    measures=lambda sale: {"sales": 1},
-                    where=lambda sale: sale.amount > 0,
-                )
-            ],
         ),
     ],
 )
@@ -241,17 +236,14 @@ VISITS = System(
     "shop",
     visits_metadata,
     [
-        AdditiveTally(
-            system="shop",
+        SelectTally(
+            "shop.daily_visits",
+            select=select(
+                _day_visited,
+                cast(func.count(), Integer).label("visits"),
+                func.sum(visits.c.pages, type_=BigInteger).label("pages"),
+            ).group_by(_day_visited),
             table=daily_visits,
-            time_key=TimeKey("day", "day"),
-            contributions=[
-                Contribution(
-                    visits,
-                    key=lambda visit: {"day": visit.at},
-                    measures=lambda visit: {"visits": 1, "pages": visit.pages},
-                )
-            ],
         ),
     ],
 )
@@ -260,20 +252,15 @@ LINES = System(
     "shop",
     lines_metadata,
     [
-        AdditiveTally(
-            system="shop",
+        SelectTally(
+            "shop.stock",
+            select=select(
+                lines.c.product_id,
+                cast(func.count(), Integer).label("lines"),
+                func.sum(lines.c.pieces, type_=BigInteger).label("pieces"),
+                func.coalesce(func.sum(lines.c.weight, type_=BigInteger), 0).label("weight"),
+            ).group_by(lines.c.product_id),
             table=stock,
-            contributions=[
-                Contribution(
-                    lines,
-                    key=lambda line: {"product_id": line.product_id},
-                    measures=lambda line: {
-                        "lines": 1,
-                        "pieces": line.pieces,
-                        "weight": line.weight,
-                    },
-                )
-            ],
         ),
         RecomputedTally(
             system="shop",

@@ -14,16 +14,13 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
-    exists,
     func,
     select,
     text,
 )
 
 from tallykeeper import (
-    AdditiveTally,
     Capture,
-    Contribution,
     DeclarationError,
     RecomputedTally,
     TimeKey,
@@ -49,19 +46,6 @@ stock = Table(
 )
 
 
-def additive(
-    key: Callable[[Any], Any] = lambda row: {"customer": row.customer},
-    units: Callable[[Any], Any] = lambda row: row.units,
-    measures: Callable[[Any], Any] | None = None,
-    where: Callable[[Any], Any] | None = None,
-    table: Table = stock,
-    **arguments: Any,
-) -> AdditiveTally:
-    both = measures or (lambda row: {"lines": 1, "units": units(row)})
-    contribution = Contribution(sales, key, both, where)
-    return AdditiveTally(system="shop", table=table, contributions=[contribution], **arguments)
-
-
 def recomputed(**arguments: Any) -> RecomputedTally:
     chosen = select(sales.c.customer, func.count().label("lines"), func.sum(sales.c.units))
     declared: dict[str, Any] = {
@@ -75,6 +59,11 @@ def recomputed(**arguments: Any) -> RecomputedTally:
     return RecomputedTally(**(declared | arguments))
 
 
+def captured(value: Callable[[Any], Any]) -> RecomputedTally:
+    """A tally whose capture has this for its key."""
+    return recomputed(captures=[Capture(sales, key=lambda row: {"customer": value(row)})])
+
+
 def named(*columns: str) -> Table:
     keys = [Column(n, Text, primary_key=True) for n in columns]
     measures = [Column(n, BigInteger, nullable=False) for n in ("lines", "units")]
@@ -82,71 +71,46 @@ def named(*columns: str) -> Table:
 
 
 SLIPS: dict[str, tuple[Callable[[], object], str]] = {
-    "a mistyped column in a key": (
-        lambda: additive(key=lambda row: {"customer": row.custmer}),
-        "shop.stock: the key of shop.sales: there is no column 'custmer'; did you mean 'customer'?",
-    ),
     "a mistyped column by its name": (
-        lambda: additive(units=lambda row: row["unit"]),
-        "shop.stock: the measures of shop.sales: there is no column 'unit'",
-    ),
-    "a mistyped column in a condition": (
-        lambda: additive(where=lambda row: row.unts > 0),
-        "did you mean 'units'?",
+        lambda: recomputed(captures=[Capture(sales, key=lambda row: {"customer": row["custom"]})]),
+        "shop.stock: the key of the capture of shop.sales: there is no column 'custom'",
     ),
     "a mistyped column in a capture": (
         lambda: recomputed(captures=[Capture(sales, key=lambda row: {"customer": row.custom})]),
         "shop.stock: the key of the capture of shop.sales: there is no column 'custom'",
     ),
     "a column like no other": (
-        lambda: additive(key=lambda row: {"customer": row.xyz}),
+        lambda: recomputed(captures=[Capture(sales, key=lambda row: {"customer": row.xyz})]),
         "; there are id, customer, units, at",
     ),
     "a mistyped column of the derived table": (
-        lambda: additive(key=lambda row: {"custome": row.customer}),
+        lambda: recomputed(key=["custome"]),
         "shop.stock: 'custome' is declared but is no column of the table; did you mean 'customer'?",
     ),
-    "a maximum": (
-        lambda: additive(units=lambda row: func.max(row.units)),
-        "shop.stock: 'units' in the measures of shop.sales is an aggregate (max), but it is asked"
-        " of one row",
-    ),
     "a sum within an expression": (
-        lambda: additive(units=lambda row: func.coalesce(func.sum(row.units), 0)),
-        "is an aggregate (sum)",
+        lambda: captured(lambda row: func.coalesce(func.sum(row.units), 0)),
+        "shop.stock: 'customer' in the key of the capture of shop.sales is an aggregate (sum), but"
+        " it is asked of one row",
     ),
     "a window function": (
-        lambda: additive(units=lambda row: func.row_number().over()),
+        lambda: captured(lambda row: func.row_number().over()),
         "is a window function",
     ),
     "a subquery": (
-        lambda: additive(where=lambda row: exists().where(prices.c.customer == row.customer)),
-        "shop.stock: the condition (where) on shop.sales reads another table",
+        lambda: captured(lambda row: select(prices.c.customer).scalar_subquery()),
+        "shop.stock: 'customer' in the key of the capture of shop.sales reads another table",
     ),
-    "a measure that is true": (
-        lambda: additive(units=lambda row: True),
-        "shop.stock: the measure 'units' of shop.sales is True; expected 1, which counts rows",
-    ),
-    "a measure that is text": (lambda: additive(units=lambda row: "1"), "is '1'; expected 1"),
     "a key that is no dict": (
-        lambda: additive(key=lambda row: row.customer),
+        lambda: recomputed(captures=[Capture(sales, key=lambda row: row.customer)]),
         "must be a dict from column names to values, as in {'customer': row.customer}",
     ),
     "a key of columns instead of names": (
-        lambda: additive(key=lambda row: {row.customer: row.customer}),
+        lambda: recomputed(captures=[Capture(sales, key=lambda row: {row.customer: row.customer})]),
         "must be a dict from column names",
     ),
-    "measures that are nothing": (
-        lambda: additive(measures=lambda row: None),
-        "the measures of shop.sales must be a dict from column names to values",
-    ),
     "a table for a value": (
-        lambda: additive(key=lambda row: {"customer": sales}),
+        lambda: captured(lambda row: sales),
         "must be a column, an expression or a plain value; it is the table shop.sales",
-    ),
-    "a condition that is none": (
-        lambda: additive(where=lambda row: True),
-        "the condition (where) on shop.sales must be a condition, as in row.units > 0; it is bool",
     ),
     "an aggregate that is text": (
         lambda: recomputed(aggregate=lambda scope: text("SELECT 1")),
@@ -169,25 +133,17 @@ SLIPS: dict[str, tuple[Callable[[], object], str]] = {
         "it returns None",
     ),
     "an argument that there is not": (
-        lambda: additive(time_kye=TimeKey("at", "day")),
-        "shop.stock: AdditiveTally has no argument 'time_kye'; did you mean 'time_key'?",
+        lambda: recomputed(time_kye=TimeKey("at", "day")),
+        "shop.stock: RecomputedTally has no argument 'time_kye'; did you mean 'time_key'?",
     ),
     "an argument of the other kind": (
-        lambda: recomputed(contributions=[]),
-        "shop.stock: RecomputedTally has no argument 'contributions'",
+        lambda: recomputed(formerly=["abc"]),
+        "shop.stock: RecomputedTally has no argument 'formerly'",
     ),
     "a month": (
         lambda: recomputed(time_key=TimeKey("customer", "month")),
         "shop.stock: the time key's unit is 'month'; expected one of day, hour in UTC; others need"
         " a SELECT, or `partitions`",
-    ),
-    "a name of the log's": (
-        lambda: additive(key=lambda row: {"logged_at": row.customer}, table=named("logged_at")),
-        "shop.odd: the engine has a column 'logged_at' of its own beside the tally's",
-    ),
-    "a name that comparing needs": (
-        lambda: additive(key=lambda row: {"tally_place": row.customer}, table=named("tally_place")),
-        "as in 'place_value'",
     ),
     "a name of the log's in a group": (
         lambda: recomputed(
@@ -232,7 +188,6 @@ def test_a_slip_is_named_in_a_sentence(slip: str) -> None:
 
 
 def test_a_right_declaration_is_accepted() -> None:
-    assert additive(where=lambda row: row.units > 0).name == "shop.stock"
     assert (
         recomputed(
             aggregate=lambda scope: select(
@@ -247,4 +202,4 @@ def test_a_right_declaration_is_accepted() -> None:
 
 def test_what_has_nothing_to_do_with_columns_is_not_mistaken_for_a_slip() -> None:
     with pytest.raises(AttributeError, match="nothing"):
-        additive(key=lambda row: {"customer": object().nothing})  # type: ignore[attr-defined]
+        captured(lambda row: object().nothing)  # type: ignore[attr-defined]

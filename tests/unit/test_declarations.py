@@ -18,17 +18,17 @@ from sqlalchemy import (
     Numeric,
     Select,
     Table,
+    UniqueConstraint,
     func,
     select,
 )
 
 from tallykeeper import (
-    AdditiveTally,
     Capture,
-    Contribution,
     DeclarationError,
     KeyFilter,
     RecomputedTally,
+    SelectTally,
     System,
     TimeKey,
 )
@@ -66,21 +66,15 @@ def derived(**measures: Any) -> Table:
     )
 
 
-def additive(table: Table | None = None, **options: Any) -> AdditiveTally:
-    settings: dict[str, Any] = {
-        "system": "shop",
-        "table": derived(count=Integer, amount=Numeric) if table is None else table,
-        "contributions": [contribution()],
-    }
-    return AdditiveTally(**settings | options)
+OF_SHOPS = select(
+    sales.c.shop_id, func.count().label("count"), func.sum(sales.c.amount).label("amount")
+).group_by(sales.c.shop_id)
 
 
-def contribution(**options: Any) -> Contribution:
-    settings: dict[str, Any] = {
-        "key": lambda sale: {"shop_id": sale.shop_id},
-        "measures": lambda sale: {"count": 1, "amount": sale.amount},
-    }
-    return Contribution(sales, **settings | options)
+def selected(table: Table | None = None, of: Select[Any] = OF_SHOPS) -> SelectTally:
+    if table is None:
+        table = derived(count=Integer, amount=Numeric)
+    return SelectTally(f"shop.{table.name}", select=of, table=table)
 
 
 def by_item(scope: KeyFilter) -> Select[Any]:
@@ -145,28 +139,16 @@ def recomputed(**options: Any) -> RecomputedTally:
     return RecomputedTally(**settings | options)
 
 
-def additive_over(source: Table, table: str = "sums") -> AdditiveTally:
+def counted(source: Table, table: str = "sums") -> SelectTally:
     """A tally that counts the rows of a derived table."""
-    counted = Table(
+    made = Table(
         table,
         MetaData(schema="shop"),
         Column("shop_id", BigInteger, primary_key=True),
         Column("count", Integer, nullable=False),
     )
-    return AdditiveTally(
-        system="shop",
-        table=counted,
-        contributions=[
-            Contribution(
-                source, key=lambda row: {"shop_id": row.shop_id}, measures=lambda _: {"count": 1}
-            )
-        ],
-    )
-
-
-def count_of_counts() -> list[AdditiveTally]:
-    first = additive()
-    return [first, additive_over(first.table, "again")]
+    of = select(source.c.shop_id, func.count().label("count")).group_by(source.c.shop_id)
+    return SelectTally(f"shop.{table}", select=of, table=made)
 
 
 def recomputed_over_items() -> RecomputedTally:
@@ -190,80 +172,26 @@ def recomputed_over_items() -> RecomputedTally:
 
 
 REFUSED: dict[str, tuple[Callable[[], object], str]] = {
-    "no contributions": (lambda: additive(contributions=[]), "needs contributions"),
+    "no key": (lambda: recomputed(key=[]), "needs a key"),
     "a measure that is no column": (
-        lambda: additive(derived(count=Integer)),
-        "'amount' is declared but is no column",
-    ),
-    "no key": (
-        lambda: additive(contributions=[contribution(key=lambda _: {})]),
-        "needs a key",
+        lambda: recomputed(measures=["number"]),
+        "'number' is declared but is no column",
     ),
     "a window outside the key": (
-        lambda: additive(time_key=TimeKey("date", "day")),
+        lambda: recomputed(time_key=TimeKey("date", "day")),
         "time key's column 'date' must be part of the key",
     ),
     "a key that is not unique": (
-        lambda: additive(
-            Table(
-                "sums",
-                MetaData(),
-                Column("shop_id", BigInteger),
-                Column("count", Integer),
-                Column("amount", Numeric),
-            )
-        ),
-        "nothing makes the key (shop_id) unique",
+        lambda: recomputed(table=_items()),
+        "nothing makes the key (shop_id, item_id) unique",
     ),
     "a key that is unique but for its nulls": (
-        lambda: additive(
-            Table(
-                "sums",
-                MetaData(),
-                Column("shop_id", BigInteger, unique=True),
-                Column("count", Integer),
-                Column("amount", Numeric),
-            )
-        ),
-        "nothing makes the key (shop_id) unique",
+        lambda: recomputed(table=_items(UniqueConstraint("shop_id", "item_id"))),
+        "nothing makes the key (shop_id, item_id) unique",
     ),
     "a key that is unique for some rows only": (
-        lambda: additive(_partly_unique()),
-        "nothing makes the key (shop_id) unique",
-    ),
-    "a measure that floats": (
-        lambda: additive(derived(count=Integer, amount=Double)),
-        "must be an integer or numeric",
-    ),
-    "a sum of floats": (
-        lambda: additive(
-            contributions=[contribution(measures=lambda sale: {"count": 1, "amount": sale.weight})]
-        ),
-        "cannot hold sums of",
-    ),
-    "a sum that is rounded": (
-        lambda: additive(derived(count=Integer, amount=Numeric(14, 2))),
-        "cannot hold sums of",
-    ),
-    "a sum that is rounded to integers": (
-        lambda: additive(derived(count=Integer, amount=BigInteger)),
-        "cannot hold sums of",
-    ),
-    "contributions to different columns": (
-        lambda: additive(
-            contributions=[
-                contribution(),
-                contribution(measures=lambda sale: {"amount": sale.amount, "count": 1}),
-            ]
-        ),
-        "every contribution must return the same columns in the same order",
-    ),
-    "nothing that counts rows": (
-        lambda: additive(
-            derived(amount=Numeric),
-            contributions=[contribution(measures=lambda sale: {"amount": sale.amount})],
-        ),
-        "one measure must be plainly 1",
+        lambda: recomputed(table=_partly_unique()),
+        "nothing makes the key (shop_id, item_id) unique",
     ),
     "an aggregate over a table that nothing watches": (
         lambda: recomputed(captures=[OF_SALES]),
@@ -323,37 +251,33 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         "must be given by exactly one set of captures",
     ),
     "a count of a table that comes later": (
-        lambda: System("shop", metadata, [additive_over(ITEMS), recomputed()]),
+        lambda: System("shop", metadata, [counted(ITEMS), recomputed()]),
         "shop.sums counts shop.items, which must come before it in the system",
-    ),
-    "a count of counts": (
-        lambda: System("shop", metadata, count_of_counts()),
-        "only counts and sums can be taken of a derived table",
     ),
     "a derived table recomputed from another": (
         lambda: System("shop", metadata, [recomputed(), recomputed_over_items()]),
         "only counts and sums can be taken of a derived table",
     ),
     "two tallies of one table": (
-        lambda: System("shop", metadata, [additive(), additive()]),
+        lambda: System("shop", metadata, [selected(), selected()]),
         "two tallies keep the same table (sums, sums)",
     ),
     "a tally of another system": (
-        lambda: System("store", metadata, [additive()]),
+        lambda: System("store", metadata, [selected()]),
         "shop.sums does not belong to the system 'store'",
     ),
 }
 
 
+def _items(*more: UniqueConstraint) -> Table:
+    columns = (Column(n, BigInteger) for n in ("shop_id", "item_id"))
+    return Table("items", MetaData(schema="shop"), *columns, Column("count", Integer), *more)
+
+
 def _partly_unique() -> Table:
-    table = Table(
-        "sums",
-        MetaData(),
-        Column("shop_id", BigInteger, nullable=False),
-        Column("count", Integer),
-        Column("amount", Numeric),
-    )
-    Index("some", table.c.shop_id, unique=True, postgresql_where=table.c.count > 5)
+    table = _items()
+    key = (table.c.shop_id, table.c.item_id)
+    Index("some", *key, unique=True, postgresql_where=table.c.count > 5)
     return table
 
 
@@ -366,20 +290,19 @@ def test_a_declaration_that_cannot_be_kept_is_refused(declaration: str) -> None:
 
 
 def test_the_same_declarations_are_accepted_when_whole() -> None:
-    assert additive().counter == "count"
-    assert additive(derived(count=Integer, amount=Numeric(14, 3))).measures == ("count", "amount")
+    assert selected().measures == ("count", "amount")
     assert recomputed().entity == ("sale_id",)
     assert recomputed(captures=[OF_BOTH, found()]).captures[1].keys is shops_of_lines
     items = recomputed()
-    assert System("shop", metadata, [items, additive_over(ITEMS)]).tallies[1].upstream == (items,)
-    assert System("shop", metadata, [recomputed(), additive_over(ITEMS)]).sources == (sales, lines)
+    assert System("shop", metadata, [items, counted(ITEMS)]).tallies[1].upstream == (items,)
+    assert System("shop", metadata, [recomputed(), counted(ITEMS)]).sources == (sales, lines)
 
 
 def test_names_too_long_for_postgresql_are_refused() -> None:
     table = derived(count=Integer, amount=Numeric)
     table.name = "s" * 60
     with pytest.raises(DeclarationError, match="longer than PostgreSQL's 63 bytes"):
-        additive(table)
+        selected(table)
 
 
 def test_a_source_s_columns_that_a_tally_does_not_read_are_known() -> None:
