@@ -1,7 +1,7 @@
 """Incremental view maintenance in PostgreSQL: derived tables that equal what their sources say.
 
 The names of this module are the library's interface: what declares tallies (`System`,
-`SelectTally`, `AdditiveTally`, `RecomputedTally`), installs and removes them (`migrate`, `drop`),
+`SelectTally`, `RecomputedTally`), installs and removes them (`migrate`, `drop`),
 maintains them (`refresh`, `rebuild`, `backfill`), proves them (`verify`, `audit`) and watches them
 (`status`, `Incident`). They need no extra; the packages `dagster`, `http` and others beside them
 do.
@@ -46,7 +46,6 @@ from tallykeeper.maintain.status import (
 from tallykeeper.maintain.verify import Difference, Verification, verify
 from tallykeeper.operations.likely_cause import likely_cause
 from tallykeeper.select.tally import SelectTally
-from tallykeeper.strategies.additive import AdditiveTally, Contribution
 from tallykeeper.strategies.recomputed import Capture, RecomputedTally
 from tallykeeper.system import System, Waiting
 
@@ -56,7 +55,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAY_BE_NULL",
-    "AdditiveTally",
     "Audit",
     "Audited",
     "BackfillRunning",
@@ -66,7 +64,6 @@ __all__ = [
     "Batches",
     "CannotPrune",
     "Capture",
-    "Contribution",
     "DeclarationError",
     "Difference",
     "DoesNotFit",

@@ -160,7 +160,7 @@ class System:
                 raise DeclarationError(
                     f"{tally.name} counts {upstream.name}, which must come before it in the system"
                 )
-            if not (upstream.may_be_counted and tally.may_count_derived):
+            if not tally.may_count_derived:
                 raise DeclarationError(
                     f"{tally.name} counts {upstream.name}; only counts and sums can be taken of a"
                     " derived table, and only where its rows are no counts and sums of single rows"

@@ -63,7 +63,7 @@ class CascadeHook(OwnHook):
     """A trigger on a derived table that makes good what a foreign key does to it.
 
     Where a referenced row is deleted or changed, its rows of the derived table go with it, in the
-    writer's transaction. The log of an additive tally, which says what became of the source rows,
+    writer's transaction. The log of counts and sums, which says what became of the source rows,
     goes by what they were: it gets back what was deducted, and less what came instead. The keys of
     a recomputed one are pending.
     """

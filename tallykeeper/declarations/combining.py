@@ -1,7 +1,7 @@
 """How the rows of a tally are put together to fewer: which measures add up over which keys.
 
-An additive tally's measures are sums over source rows, and so is any sum of them. Of a recomputed
-one that has to be declared: posts of an hour add up to those of a day, distinct authors do not.
+Measures that are counts and sums of single rows are known to add up. Of others that has to be
+declared: posts of an hour add up to those of a day, distinct authors do not.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A tally declares a derived table: which columns are its key, which its measures, and one plain
 SELECT over its sources that says what the table must hold. The ways of keeping it are
-`SelectTally`, `AdditiveTally` and `RecomputedTally`; all answer the questions that the abstract
+`SelectTally` and `RecomputedTally`; both answer the questions that the abstract
 methods here ask, and refresh, rebuild, verify and live views are written against those alone.
 """
 
@@ -38,7 +38,7 @@ from tallykeeper.declarations.batches import Batches
 from tallykeeper.declarations.combining import Combine, Membership
 from tallykeeper.declarations.expression_risks import may_raise
 from tallykeeper.declarations.windows import DAYS, Unit, Windows
-from tallykeeper.errors import BadWindow, CannotPrune, DeclarationError
+from tallykeeper.errors import BadWindow, DeclarationError
 
 Event = Literal["insert", "update", "delete"]
 
@@ -331,7 +331,7 @@ class Tally(ABC):
     `updated_at` is set to the time of each change.
     """
 
-    kind: Literal["additive", "recomputed", "select"]
+    kind: Literal["recomputed", "select"]
     tags: tuple[str, ...] = ()
     """Words by which commands select it, and which its asset in Dagster has."""
     batches: Batches | None = None
@@ -347,8 +347,6 @@ class Tally(ABC):
     """Whether the derived table is known to be no partitioned one."""
     may_count_derived = False
     """Whether its sources may be derived tables."""
-    may_be_counted = False
-    """Whether other tallies may count its derived table."""
 
     select_class: ClassVar[type[Tally] | None] = None
     """What `Tally("shop.revenue_daily", select=...)` makes; the class of it says so itself."""
@@ -569,12 +567,9 @@ class Tally(ABC):
         names = {sql.name_of(source) for source in self.sources}
         return tuple(t for t in self.siblings if t is not self and sql.name_of(t.table) in names)
 
+    @abstractmethod
     def pending_rows(self) -> PendingRows:
-        """What a tally that counts its derived table reads of its pending changes.
-
-        Raises DeclarationError where no tally can: that of a kind without `may_be_counted`.
-        """
-        raise DeclarationError(f"{self.name}: no other tally can count its derived table")
+        """What a tally that counts its derived table reads of its pending changes."""
 
     def live_sources(self) -> Select[Any]:
         """What the derived table must hold as of the last commit, pending changes upstream too."""
@@ -585,12 +580,9 @@ class Tally(ABC):
         """Whether groups that lose rows by pruning can be frozen: kept as they were then."""
         return False
 
+    @abstractmethod
     def lost_groups(self, connection: Connection) -> str:
-        """A SELECT of the distinct group columns that pending changes concern, altered or not.
-
-        Raises CannotPrune where no groups can be frozen.
-        """
-        raise CannotPrune(f"{self.name}: none of its groups can be frozen")
+        """A SELECT of the distinct group columns that pending changes concern, altered or not."""
 
     def is_frozen(self, alias: str) -> str:
         """A condition: the group of a row is frozen."""

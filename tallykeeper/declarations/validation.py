@@ -1,6 +1,6 @@
 """What a declaration's functions return, checked when it is made: one sentence names the fault.
 
-A contribution or capture is a few small functions of a row. What they return is SQLAlchemy's, or a
+A capture is a few small functions of a row. What they return is SQLAlchemy's, or a
 plain value; here it is asked for with the tally's name, the column and the nearest right name in
 hand, so that a slip of the pen is not an error of a library three levels down.
 """
@@ -108,7 +108,7 @@ def resolved(name: str, what: str, sources: Iterable[FromClause], function: Call
 def columns(
     name: str, what: str, source: Table, function: Callable[[Any], Mapping[str, Any]]
 ) -> Mapping[str, Any]:
-    """What a key, measures or entity of a row are, by column name. Raises DeclarationError."""
+    """What a key or entity of a row are, by column name. Raises DeclarationError."""
     what = f"{what} of {source}"
     found = call(name, what, source, function)
     if not isinstance(found, Mapping) or not all(isinstance(n, str) for n in found):
@@ -118,34 +118,6 @@ def columns(
         )
     for column, value in found.items():
         _require_of_one_row(name, f"{column!r} in {what}", value)
-    return found
-
-
-def measures(
-    name: str, source: Table, function: Callable[[Any], Mapping[str, Any]]
-) -> Mapping[str, Any]:
-    """What a row adds, by column name. Raises DeclarationError."""
-    found = columns(name, "the measures", source, function)
-    for column, value in found.items():
-        if isinstance(value, bool) or not isinstance(value, ColumnElement | int | Decimal | None):
-            raise DeclarationError(
-                f"{name}: the measure {column!r} of {source} is {value!r}; expected 1, which"
-                " counts rows, or a column or expression whose values are added up"
-            )
-    return found
-
-
-def condition(
-    name: str, source: Table, function: Callable[[Any], ColumnElement[bool]]
-) -> ColumnElement[bool]:
-    """The condition on a row. Raises DeclarationError."""
-    what = f"the condition (where) on {source}"
-    found = call(name, what, source, function)
-    if not isinstance(found, ColumnElement):
-        raise DeclarationError(
-            f"{name}: {what} must be a condition, as in row.units > 0; it is {_kind(found)}"
-        )
-    _require_of_one_row(name, what, found)
     return found
 
 
@@ -190,18 +162,17 @@ def _require_of_one_row(name: str, what: str, value: object) -> None:
         if function in AGGREGATES:
             raise DeclarationError(
                 f"{name}: {what} is an aggregate ({function}), but it is asked of one row; give"
-                " the plain value, whose sum is kept, or declare a RecomputedTally for minima,"
-                " maxima and the like"
+                " the plain value"
             )
         if isinstance(element, Over):
             raise DeclarationError(
-                f"{name}: {what} is a window function, but it is asked of one row; declare a"
-                " RecomputedTally for it"
+                f"{name}: {what} is a window function, but it is asked of one row; give"
+                " the plain value"
             )
         if isinstance(element, SelectBase):
             raise DeclarationError(
-                f"{name}: {what} reads another table, in which no change would be noticed; declare"
-                " a RecomputedTally that captures both"
+                f"{name}: {what} reads another table, in which no change would be noticed;"
+                " capture both"
             )
 
 

@@ -6,8 +6,8 @@ stands in `tallykeeper.quarantine`. Here is how single keys are found and put as
 caller's transaction. Every refresh tries them again.
 
 Invariants:
-- What is in quarantine is exact. Of an additive tally it is what the source rows add up to without
-  the pending changes, like a row of the derived table; of a recomputed one it is for people to
+- What is in quarantine is exact. Of counts and sums it is what the source rows add up to without
+  the pending changes, like a row of the derived table; of any other tally it is for people to
   read, and such a key counts as pending.
 - A set of rows is written by one statement. Only where that is refused, by an error of the data,
   is it done again in parts.

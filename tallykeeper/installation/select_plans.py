@@ -75,16 +75,28 @@ def compile_plan(connection: Connection, tally: SelectTally, view: str | None = 
     # The parser is loaded where something is compiled, and nowhere else.
     from tallykeeper.select.compiler import compile  # noqa: A004
 
-    return compile(connection, tally, view)
+    # PostgreSQL writes a name with its schema where another hides it.
+    with _servers_own_first(connection):
+        return compile(connection, tally, view)
 
 
 def try_plan(connection: Connection, tally: SelectTally) -> Plan:
     """The plan that `prepare` would make; nothing stays of it but a temporary view."""
     create = f"CREATE TEMPORARY VIEW {_TRIED} AS\n"
-    with _explained(connection, tally, create):
-        sql.execute(connection, f"{create}{_text(connection, tally)}")
+    text = _text(connection, tally)
+    with _explained(connection, tally, create), _servers_own_first(connection):
+        sql.execute(connection, f"{create}{text}")
     _require_maintainable(connection, tally, f"pg_temp.{_TRIED}")
     return compile_plan(connection, tally, f"pg_temp.{_TRIED}")
+
+
+@contextmanager
+def _servers_own_first(connection: Connection) -> Iterator[None]:
+    """Let no function of the application hide one of PostgreSQL's, as a search_path can do."""
+    path = connection.scalar(select(func.current_setting("search_path")))
+    connection.execute(select(func.set_config("search_path", f"pg_catalog, {path}", true())))
+    yield
+    connection.execute(select(func.set_config("search_path", path, true())))
 
 
 @contextmanager
@@ -157,7 +169,7 @@ def _create_view(connection: Connection, tally: SelectTally) -> None:
         return
     create = f"CREATE OR REPLACE VIEW {name} AS\n"
     text = _text(connection, tally)
-    with _explained(connection, tally, create):
+    with _explained(connection, tally, create), _servers_own_first(connection):
         if view_replacement.try_view(connection, name, f"{create}{text}"):
             return
         if oid is not None:

@@ -543,13 +543,10 @@ def _can_be_asked(key: Sequence[str] | None, columns: Sequence[Column]) -> bool:
 
 def describe(connection: Connection, query: str) -> list[str]:
     """The types of a query's columns, as SQL writes them; nothing is run."""
-    cursor = connection.connection.cursor()
-    try:
-        cursor.execute(f"SELECT * FROM ({query}) AS q LIMIT 0")
-        description = cursor.description or []
-        listed = [(c[1], getattr(c, "_fmod", -1)) for c in description]
-    finally:
-        cursor.close()
+    asked = sql.execute(connection, f"SELECT * FROM ({query}) AS q LIMIT 0")
+    description = asked.cursor.description if asked.cursor is not None else []
+    listed = [(c[1], getattr(c, "_fmod", -1)) for c in description or []]
+    asked.close()
     if not listed:
         return []
     found = connection.exec_driver_sql(

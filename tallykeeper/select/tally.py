@@ -109,7 +109,6 @@ class SelectTally(Tally):
 
     kind = "select"
     may_count_derived = True
-    may_be_counted = True
 
     def __init__(
         self,

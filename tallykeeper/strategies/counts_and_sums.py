@@ -56,8 +56,8 @@ class CountsAndSums:
         if isinstance(declared, Numeric) and declared.asdecimal:
             return Numeric()
         raise DeclarationError(
-            f"{self.tally.name}: the measure {measure!r} is {declared!r}; an additive measure must"
-            " be an integer or numeric (floats drift: store an integer sum)"
+            f"{self.tally.name}: the measure {measure!r} is {declared!r}; what is added up must be"
+            " an integer or numeric (floats drift: store an integer sum)"
         )
 
     def insert_into_log(self, rows: str) -> str:

@@ -96,7 +96,6 @@ class RecomputedTally(Tally):
     """
 
     kind = "recomputed"
-    may_be_counted = True
 
     def __init__(
         self,

@@ -48,7 +48,7 @@ SHOP = Bed(
     ),
     truths={
         "shop.daily_sales": f"SELECT {DAY_OF.format('at::timestamptz')}, count(*),"
-        " coalesce(sum(amount), 0) FROM shop.sales GROUP BY 1",
+        " coalesce(sum((amount * 100)::bigint), 0) FROM shop.sales GROUP BY 1",
         "shop.best_sales": "SELECT customer, max(amount), count(*) FROM shop.sales"
         " WHERE customer IS NOT NULL GROUP BY 1",
         "shop.sizes": "SELECT shop.size_of(amount), count(*) FROM shop.sales WHERE amount > 0"

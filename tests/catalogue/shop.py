@@ -31,6 +31,7 @@ from sqlalchemy import (
     func,
     select,
 )
+from sqlalchemy.sql.elements import Label
 
 from tallykeeper import (
     Capture,
@@ -115,7 +116,7 @@ daily_sales = Table(
     sales_metadata,
     Column("day", DateTime(timezone=True), primary_key=True),
     Column("sales", Integer, nullable=False),
-    Column("amount", Numeric, nullable=False),
+    Column("cents", Numeric, nullable=False),
     Column("updated_at", DateTime(timezone=True)),
 )
 
@@ -192,7 +193,7 @@ def lines_of_names(scope: KeyFilter) -> Select[Any]:
 
 
 _day_sold = func.date_trunc("day", sales.c.at, "UTC").label("day")
-_size = func.shop.size_of(sales.c.amount, type_=Text()).label("size")
+_size: Label[Any] = func.shop.size_of(sales.c.amount, type_=Text()).label("size")
 _day_visited = func.date_trunc("day", visits.c.at, "UTC").label("day")
 
 SALES = System(
@@ -204,8 +205,10 @@ SALES = System(
             select=select(
                 _day_sold,
                 cast(func.count(), Integer).label("sales"),
-                func.coalesce(func.sum(sales.c.amount), 0).label("amount"),
-            ).group_by(_day_sold),
+                func.coalesce(func.sum(cast(sales.c.amount * 100, BigInteger)), 0).label("cents"),
+            )
+            .where(sales.c.at.is_not(None))
+            .group_by(_day_sold),
             table=daily_sales,
         ),
         RecomputedTally(

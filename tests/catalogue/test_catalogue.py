@@ -82,7 +82,7 @@ BLINDED = (
     "all triggers of a source are disabled",
     "a trigger is dropped",
     "a capture function does nothing",
-    "values are rewritten by a cast to the same type",
+    "text is cut to a length",
     "a function that a key is computed by is replaced",
     "a table with rows becomes a source's heir, and ceases to be",
     "a source is dropped and made anew",

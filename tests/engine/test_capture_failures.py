@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from sqlalchemy import (
     BigInteger,
@@ -17,6 +19,7 @@ from sqlalchemy import (
     func,
     select,
 )
+from sqlalchemy.sql.elements import Label
 
 from tallykeeper import (
     Capture,
@@ -99,7 +102,7 @@ best_sales = RecomputedTally(
 )
 shop = System("shop", metadata, [by_day, best_sales])
 # Its key is a cast that fails for most texts, and its sums may be too large for the log.
-_number = cast(sales.c.customer, Integer).label("number")
+_number: Label[Any] = cast(sales.c.customer, Integer).label("number")
 by_number = SelectTally(
     "shop.sums",
     select=select(

@@ -28,6 +28,7 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.dialects.postgresql import CITEXT, ENUM, INET, INT4RANGE, JSONB
+from sqlalchemy.sql.elements import Label
 from sqlalchemy.types import TypeEngine, UserDefinedType
 
 from tallykeeper import (
@@ -282,7 +283,7 @@ def test_the_advice_for_a_type_of_an_extension_leads_through(debian: Engine) -> 
     execute(debian, "CREATE EXTENSION citext")
     metadata = MetaData(schema="odd")
     rows = source(metadata, "t", CITEXT(), nullable=False)
-    k = cast(rows.c.k, Text).label("k")
+    k: Label[Any] = cast(rows.c.k, Text).label("k")
     table = derived(metadata, "t", Text(), nullable=False)
     tally = SelectTally("odd.t", select=select(k, func.count().label("n")).group_by(k), table=table)
     create(debian, System("odd", metadata, [tally]))

@@ -347,9 +347,3 @@ def test_a_database_of_before_gets_what_it_needs(engine: Engine, store: System) 
     for tally in store.tallies:
         refresh(engine, tally)
     all_right(engine, store, rebuild)
-
-
-def test_sums_have_no_groups_that_could_be_frozen(engine: Engine) -> None:
-    sums = next(t for t in system().tallies if t.kind == "additive")
-    with engine.connect() as connection, pytest.raises(CannotPrune, match="none of its groups"):
-        sums.lost_groups(connection)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from sqlalchemy import (
@@ -76,17 +77,10 @@ def _derived(name: str) -> Table:
 
 def by_region(name: str, of: Table) -> SelectTally:
     region = func.shop.plain(of.c.region, type_=Text).label("region")
-    return SelectTally(
-        f"shop.{name}",
-        select=select(
-            region,
-            func.count().label("sales"),
-            func.coalesce(func.sum(cast(of.c.doubled, BigInteger)), 0).label("amount"),
-        )
-        .where(region.is_not(None))
-        .group_by(region),
-        table=_derived(name),
-    )
+    amount = func.coalesce(func.sum(cast(of.c.doubled, BigInteger)), 0).label("amount")
+    found = select(region, func.count().label("sales"), amount)
+    of_regions: Any = found.where(region.is_not(None)).group_by(region)
+    return SelectTally(f"shop.{name}", select=of_regions, table=_derived(name))
 
 
 def by_hand(name: str, of: Table) -> RecomputedTally:

@@ -308,9 +308,3 @@ def test_names_too_long_for_postgresql_are_refused() -> None:
 def test_a_source_s_columns_that_a_tally_does_not_read_are_known() -> None:
     sums_of_numbers = person_sums_tally.relevant(desk_sales)
     assert sums_of_numbers == ["shop_id", "person_id", "amount", "is_void"]
-
-
-def test_a_tally_that_no_other_can_count_says_so() -> None:
-    expected = f"{person_sums_tally.name}: no other tally can count its derived table"
-    with pytest.raises(DeclarationError, match=expected):
-        person_sums_tally.pending_rows()

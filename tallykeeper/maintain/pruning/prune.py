@@ -48,7 +48,6 @@ from tallykeeper.maintain.refresh import consume, refresh
 from tallykeeper.maintain.status import faults_of
 from tallykeeper.select.tally import SelectTally
 from tallykeeper.strategies import pruned_rows
-from tallykeeper.strategies.additive import AdditiveTally
 from tallykeeper.strategies.counts_and_sums import CountsAndSums
 
 T = TypeVar("T")
@@ -421,8 +420,6 @@ def _require_proven(connection: Connection, tally: Tally) -> None:
 def _amounts_of(
     tally: Tally,
 ) -> tuple[CountsAndSums, Callable[[Table, Event], list[str]]]:
-    if isinstance(tally, AdditiveTally):
-        return tally.sums, tally.amounts
     assert isinstance(tally, SelectTally)
     assert tally.summed is not None
     return tally.summed.sums, tally.summed.amounts

@@ -10,7 +10,7 @@ CHANGES = (
     Change(
         "a row of a derived table is edited by hand",
         "owner",
-        "UPDATE shop.daily_sales SET amount = amount + 1000 WHERE day < '2024-03-04Z'",
+        "UPDATE shop.daily_sales SET cents = cents + 1000 WHERE day < '2024-03-04Z'",
         "named",
         "by hand",
         everywhere=True,
@@ -61,7 +61,7 @@ CHANGES = (
         "BEGIN; SELECT set_config('tallykeeper.writing', 'on', true),"
         " set_config('tallykeeper.transaction', pg_backend_pid() || ' ' ||"
         " extract(epoch FROM transaction_timestamp()), true);"
-        "UPDATE shop.daily_sales SET amount = amount + 1000 WHERE day < '2024-03-04Z'; COMMIT",
+        "UPDATE shop.daily_sales SET cents = cents + 1000 WHERE day < '2024-03-04Z'; COMMIT",
         "audited",
         because=UNSEEN_EDIT,
         everywhere=True,
@@ -233,7 +233,7 @@ CHANGES = (
     Change(
         "a derived table has further indexes",
         "owner",
-        "CREATE INDEX ON shop.daily_sales (amount)",
+        "CREATE INDEX ON shop.daily_sales (cents)",
     ),
     Change(
         "a derived table has a constraint that its figures violate",

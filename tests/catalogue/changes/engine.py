@@ -27,7 +27,7 @@ CHANGES = (
     Change(
         "changes are put into a log by hand",
         "owner",
-        f"INSERT INTO {LOG} (day, sales, amount) VALUES ('2024-03-05Z', 7, 700)",
+        f"INSERT INTO {LOG} (day, sales, cents) VALUES ('2024-03-05Z', 7, 700)",
         "audited",
         because="only what the log says and what the sources say together show it",
     ),
