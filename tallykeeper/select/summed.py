@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from sqlglot import exp
 
+from tallykeeper.declarations.tally import LOGGED_AT
 from tallykeeper.select.algebra.expressions import sql_of, stripped
 from tallykeeper.select.algebra.relations import COUNT, Bag, Input, Node
 from tallykeeper.select.dialect import Dialect
@@ -46,6 +47,9 @@ def summed(bag: Bag, columns: Sequence[Column], numbers: Mapping[int, int]) -> S
     types = {c.name: c.type for c in columns}
     measures = [c.name for c in node.columns if c.name not in node.key]
     if any(types[names[m]] not in (*INTEGERS, "numeric") for m in measures):
+        return None
+    if LOGGED_AT in types:
+        # The log of amounts has the tally's own columns, and one of this name.
         return None
     return Summed(
         key=tuple(names[k] for k in node.key),

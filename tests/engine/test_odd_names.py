@@ -36,7 +36,11 @@ def tally_of(words: tuple[str, ...]) -> SelectTally:
     return SelectTally("odd.derived", select=of_keys, table=table)
 
 
-@pytest.mark.parametrize("words", [WORDS, WORDS[::-1]])
+# A column of the log of amounts.
+LOGGED = ("logged_at", *WORDS[1:])
+
+
+@pytest.mark.parametrize("words", [WORDS, WORDS[::-1], LOGGED, LOGGED[::-1]])
 def test_columns_named_by_words_of_sql_are_counted(
     any_postgres_engine: Engine, words: tuple[str, ...]
 ) -> None:
