@@ -1,10 +1,10 @@
 LOCK TABLE golden.products IN ACCESS SHARE MODE;
 
-SELECT e.value::text FROM (SELECT value FROM ((SELECT (product)::integer AS value FROM golden.product_words WHERE true AND (product) IS NOT NULL ORDER BY product OFFSET 81920 LIMIT 1)) AS ends ORDER BY value LIMIT 1) AS e;
+SELECT e.value::text FROM (SELECT value FROM ((SELECT (product)::integer AS value FROM golden.product_words WHERE true AND (product) IS NOT NULL ORDER BY product OFFSET 49152 LIMIT 1)) AS ends ORDER BY value LIMIT 1) AS e;
 
 (SELECT (golden.products.id)::integer AS value FROM golden.products WHERE true AND (golden.products.id) IS NOT NULL ORDER BY golden.products.id OFFSET 1000 LIMIT 1);
 
-SELECT e.value::text FROM (SELECT value FROM ((SELECT (product)::integer AS value FROM golden.product_words WHERE true AND (product) IS NOT NULL ORDER BY product OFFSET 81920 LIMIT 1) UNION ALL (SELECT (golden.products.id)::integer AS value FROM golden.products WHERE true AND (golden.products.id) IS NOT NULL ORDER BY golden.products.id OFFSET 1000 LIMIT 1)) AS ends ORDER BY value LIMIT 1) AS e;
+SELECT e.value::text FROM (SELECT value FROM ((SELECT (product)::integer AS value FROM golden.product_words WHERE true AND (product) IS NOT NULL ORDER BY product OFFSET 49152 LIMIT 1) UNION ALL (SELECT (golden.products.id)::integer AS value FROM golden.products WHERE true AND (golden.products.id) IS NOT NULL ORDER BY golden.products.id OFFSET 1000 LIMIT 1)) AS ends ORDER BY value LIMIT 1) AS e;
 
 WITH both_sides AS MATERIALIZED (
   SELECT shelf, product, word, sum(tally_side) AS tally_surplus FROM (

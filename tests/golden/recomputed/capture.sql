@@ -1,4 +1,4 @@
-CREATE OR REPLACE FUNCTION tallykeeper.capture_golden_sales_insert_4abb3913() RETURNS trigger
+CREATE OR REPLACE FUNCTION tallykeeper.capture_golden_sales_insert() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path TO pg_catalog, pg_temp SET timezone TO 'UTC'
 AS $body$
 #variable_conflict use_column
@@ -32,7 +32,7 @@ FROM new_rows;
 END
 $body$;
 
-CREATE OR REPLACE FUNCTION tallykeeper.capture_golden_sales_update_4abb3913() RETURNS trigger
+CREATE OR REPLACE FUNCTION tallykeeper.capture_golden_sales_update() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path TO pg_catalog, pg_temp SET timezone TO 'UTC'
 AS $body$
 #variable_conflict use_column
@@ -90,7 +90,7 @@ FROM old_rows) AS anon_2) AS changed_rows;
 END
 $body$;
 
-CREATE OR REPLACE FUNCTION tallykeeper.capture_golden_sales_delete_4abb3913() RETURNS trigger
+CREATE OR REPLACE FUNCTION tallykeeper.capture_golden_sales_delete() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path TO pg_catalog, pg_temp SET timezone TO 'UTC'
 AS $body$
 #variable_conflict use_column
@@ -124,7 +124,7 @@ FROM old_rows;
 END
 $body$;
 
-CREATE OR REPLACE FUNCTION tallykeeper.capture_golden_sales_truncate_4abb3913() RETURNS trigger
+CREATE OR REPLACE FUNCTION tallykeeper.capture_golden_sales_truncate() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path TO pg_catalog, pg_temp SET timezone TO 'UTC'
 AS $body$
 BEGIN

@@ -1,18 +1,18 @@
-CREATE OR REPLACE TRIGGER tallykeeper_insert_4abb3913 AFTER INSERT ON golden.sales REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION tallykeeper.capture_golden_sales_insert_4abb3913();
+CREATE OR REPLACE TRIGGER tallykeeper_insert AFTER INSERT ON golden.sales REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION tallykeeper.capture_golden_sales_insert();
 
-ALTER TABLE ONLY golden.sales ENABLE ALWAYS TRIGGER tallykeeper_insert_4abb3913;
+ALTER TABLE ONLY golden.sales ENABLE ALWAYS TRIGGER tallykeeper_insert;
 
-CREATE OR REPLACE TRIGGER tallykeeper_update_4abb3913 AFTER UPDATE ON golden.sales REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION tallykeeper.capture_golden_sales_update_4abb3913();
+CREATE OR REPLACE TRIGGER tallykeeper_update AFTER UPDATE ON golden.sales REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION tallykeeper.capture_golden_sales_update();
 
-ALTER TABLE ONLY golden.sales ENABLE ALWAYS TRIGGER tallykeeper_update_4abb3913;
+ALTER TABLE ONLY golden.sales ENABLE ALWAYS TRIGGER tallykeeper_update;
 
-CREATE OR REPLACE TRIGGER tallykeeper_delete_4abb3913 AFTER DELETE ON golden.sales REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION tallykeeper.capture_golden_sales_delete_4abb3913();
+CREATE OR REPLACE TRIGGER tallykeeper_delete AFTER DELETE ON golden.sales REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION tallykeeper.capture_golden_sales_delete();
 
-ALTER TABLE ONLY golden.sales ENABLE ALWAYS TRIGGER tallykeeper_delete_4abb3913;
+ALTER TABLE ONLY golden.sales ENABLE ALWAYS TRIGGER tallykeeper_delete;
 
-CREATE OR REPLACE TRIGGER tallykeeper_truncate_4abb3913 AFTER TRUNCATE ON golden.sales FOR EACH STATEMENT EXECUTE FUNCTION tallykeeper.capture_golden_sales_truncate_4abb3913();
+CREATE OR REPLACE TRIGGER tallykeeper_truncate AFTER TRUNCATE ON golden.sales FOR EACH STATEMENT EXECUTE FUNCTION tallykeeper.capture_golden_sales_truncate();
 
-ALTER TABLE ONLY golden.sales ENABLE ALWAYS TRIGGER tallykeeper_truncate_4abb3913;
+ALTER TABLE ONLY golden.sales ENABLE ALWAYS TRIGGER tallykeeper_truncate;
 
 CREATE OR REPLACE TRIGGER tallykeeper_hand AFTER INSERT OR TRUNCATE OR DELETE OR UPDATE OF day, customers ON golden.customers_daily FOR EACH STATEMENT WHEN (pg_trigger_depth() % 2 = 0 AND (pg_trigger_depth() > 0 OR current_setting('tallykeeper.transaction', true) IS DISTINCT FROM pg_backend_pid() || ' ' || extract(epoch FROM transaction_timestamp()))) EXECUTE FUNCTION tallykeeper.capture_golden_customers_daily_hand(0);
 
