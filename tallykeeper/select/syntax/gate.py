@@ -15,6 +15,13 @@ from sqlalchemy.exc import DBAPIError
 from sqlglot import exp
 
 from tallykeeper.database import sql
+from tallykeeper.database.sqlstates import (
+    DEADLOCK_DETECTED,
+    LOCK_NOT_AVAILABLE,
+    QUERY_CANCELED,
+    READ_ONLY_SQL_TRANSACTION,
+    sqlstate_of,
+)
 from tallykeeper.select.definition import sources
 from tallykeeper.select.definition.dependencies import columns_read
 from tallykeeper.select.definition.rule_trees import rules
@@ -30,6 +37,8 @@ from tallykeeper.select.resolve import (
 from tallykeeper.select.syntax.scopes import column
 
 _NAME = "tally_reprint"
+# What a session or the server cannot do just now says nothing of the SELECT.
+_OF_NO_SELECT = (READ_ONLY_SQL_TRANSACTION, LOCK_NOT_AVAILABLE, QUERY_CANCELED, DEADLOCK_DETECTED)
 _SCHEMA_OF = text(
     "SELECT n.nspname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
     " WHERE c.oid = to_regclass(:view)"
@@ -91,6 +100,8 @@ def gate(connection: Connection, resolved: Resolved) -> str | None:
             if not _same_calls(connection, view, resolved.view):
                 return "its normal form uses other functions, operators or constants"
     except DBAPIError as error:
+        if sqlstate_of(error).startswith(_OF_NO_SELECT):
+            raise
         return f"the compiler prints it wrongly: {str(error.orig).splitlines()[0]}"
     return None
 
