@@ -24,7 +24,7 @@ from tests.integration.test_dependencies import (
     build,
     has_icu,
     ordered,
-    per_region,
+    returned,
     shop,
 )
 from tests.role_world import world_of
@@ -91,24 +91,24 @@ LIVE = "SELECT region, amount FROM shop.{}_live ORDER BY 1"
 # What is done to the sources, what is done to its rows then, and what live reads have to show.
 UNSEEN = {
     "rows of another type": (
-        "ALTER TABLE shop.sales ALTER region TYPE text USING upper(region)",
+        "ALTER TABLE shop.returns ALTER region TYPE text USING upper(region)",
         "SELECT 1",
         [("NORTH", 3), ("SOUTH", 4)],
     ),
     "trigger disabled": (
-        "ALTER TABLE shop.sales DISABLE TRIGGER tallykeeper_delete",
-        "DELETE FROM shop.sales WHERE id = 1",
+        "ALTER TABLE shop.returns DISABLE TRIGGER tallykeeper_delete",
+        "DELETE FROM shop.returns WHERE id = 1",
         [("south", 4)],
     ),
     "all triggers disabled": (
-        "ALTER TABLE shop.sales DISABLE TRIGGER ALL",
-        "DELETE FROM shop.sales WHERE id = 1",
+        "ALTER TABLE shop.returns DISABLE TRIGGER ALL",
+        "DELETE FROM shop.returns WHERE id = 1",
         [("south", 4)],
     ),
     "swapped": (
-        "ALTER TABLE shop.sales RENAME TO sales_old; CREATE TABLE shop.sales"
-        " (LIKE shop.sales_old INCLUDING ALL)",
-        "INSERT INTO shop.sales (id, region, amount) VALUES (7, 'west', 1)",
+        "ALTER TABLE shop.returns RENAME TO returns_old; CREATE TABLE shop.returns"
+        " (LIKE shop.returns_old INCLUDING ALL)",
+        "INSERT INTO shop.returns (id, region, amount) VALUES (7, 'west', 1)",
         [("west", 2)],
     ),
     "function replaced": (
@@ -124,14 +124,14 @@ UNSEEN = {
 def test_live_reads_are_right_before_anything_compares(one_market: Engine, name: str) -> None:
     ddl, change, wanted = UNSEEN[name]
     execute(one_market, ddl, change)
-    assert rows(one_market, LIVE.format("per_region")) == [(r, Decimal(a)) for r, a in wanted]
+    assert rows(one_market, LIVE.format("returned")) == [(r, Decimal(a)) for r, a in wanted]
 
 
 def test_without_them_the_same_reads_are_wrong_until_something_compares(engine: Engine) -> None:
     build(engine)
     ddl, change, wanted = UNSEEN["trigger disabled"]
     execute(engine, ddl, change)
-    assert rows(engine, LIVE.format("per_region")) != [(r, Decimal(a)) for r, a in wanted]
+    assert rows(engine, LIVE.format("returned")) != [(r, Decimal(a)) for r, a in wanted]
 
 
 def test_a_partition_that_leaves_or_comes_with_rows_is_counted_at_once(market: Engine) -> None:
@@ -156,20 +156,20 @@ def test_types_of_columns_are_followed(one_market: Engine) -> None:
     execute(
         one_market,
         "CREATE TYPE shop.mood AS ENUM ('glad', 'sad')",
-        "ALTER TABLE shop.sales ADD felt shop.mood[]",
+        "ALTER TABLE shop.returns ADD felt shop.mood[]",
     )
     with one_market.begin() as connection:
         # As if the declaration read the new column.
         connection.exec_driver_sql(
             "UPDATE tallykeeper.stands_on SET columns = columns || '{felt}' WHERE role = 'source'"
-            " AND tally = 'shop.per_region'"
+            " AND tally = 'shop.returned'"
         )
-        facts.record(connection, [per_region.name])
+        facts.record(connection, [returned.name])
     execute(one_market, "ALTER TYPE shop.mood ADD VALUE 'calm'")
     assert rows(one_market, MARKS) == []
     execute(one_market, "ALTER TYPE shop.mood RENAME VALUE 'glad' TO 'happy'")
-    assert stale_reasons(one_market, per_region.name) == [
-        "ALTER TYPE by postgres: shop.sales: the column felt changed"
+    assert stale_reasons(one_market, returned.name) == [
+        "ALTER TYPE by postgres: shop.returns: the column felt changed"
     ]
 
 
@@ -190,26 +190,26 @@ def test_the_engines_own_work_leaves_no_mark(one_market: Engine) -> None:
         one_market,
         "CREATE TEMPORARY TABLE mine ON COMMIT DROP AS SELECT 1 AS i",
         "CREATE TABLE shop.orders_9 PARTITION OF shop.orders FOR VALUES FROM (9000) TO (9999)",
-        "ALTER TABLE shop.sales ADD note text, ADD CHECK (amount > -1)",
+        "ALTER TABLE shop.returns ADD note text, ADD CHECK (amount > -1)",
     )
     assert rows(one_market, MARKS) == []
 
 
 def test_the_next_refresh_rebuilds_and_the_mark_ends(one_market: Engine) -> None:
-    execute(one_market, "ALTER TABLE shop.sales ALTER region TYPE varchar(20)")
-    assert stale_reasons(one_market, per_region.name) == [
-        "ALTER TABLE by postgres: shop.sales: the column region changed"
+    execute(one_market, "ALTER TABLE shop.returns ALTER region TYPE varchar(20)")
+    assert stale_reasons(one_market, returned.name) == [
+        "ALTER TABLE by postgres: shop.returns: the column region changed"
     ]
     assert stale_reasons(one_market, ordered.name) == []
-    assert refresh(one_market, per_region).how == "rebuild"
+    assert refresh(one_market, returned).how == "rebuild"
     assert rows(one_market, MARKS) == []
-    assert refresh(one_market, per_region).how == "refresh"
-    assert status(one_market, per_region).faults == ()
+    assert refresh(one_market, returned).how == "refresh"
+    assert status(one_market, returned).faults == ()
 
 
 def test_nothing_that_breaks_them_blocks_a_command(one_market: Engine) -> None:
     execute(one_market, "ALTER TABLE tallykeeper.dependencies RENAME COLUMN facts TO fact")
-    execute(one_market, "ALTER TABLE shop.sales ALTER region TYPE varchar(20)")
+    execute(one_market, "ALTER TABLE shop.returns ALTER region TYPE varchar(20)")
     execute(one_market, "DROP TABLE tallykeeper.dependencies")
     execute(one_market, "CREATE TABLE shop.another ()", "DROP TABLE shop.another")
     execute(one_market, "DROP SCHEMA tallykeeper CASCADE")
@@ -228,7 +228,7 @@ def test_they_do_nothing_where_another_role_owns_what_they_write(one_market: Eng
     execute(one_market, "CREATE ROLE events_other")
     try:
         execute(one_market, "ALTER TABLE tallykeeper.stale_marks OWNER TO events_other")
-        execute(one_market, "ALTER TABLE shop.sales ALTER region TYPE varchar(20)")
+        execute(one_market, "ALTER TABLE shop.returns ALTER region TYPE varchar(20)")
         assert rows(one_market, MARKS) == []
         assert keep(one_market) == ["removed the event triggers"]
         assert keep(one_market) == []
@@ -274,23 +274,23 @@ def test_they_are_repaired_and_removed(one_market: Engine) -> None:
         assert event_triggers.faults(connection) == []
 
 
-@pytest.mark.parametrize("statement", ["DROP TABLE shop.per_region CASCADE", "DROP OWNED BY {}"])
+@pytest.mark.parametrize("statement", ["DROP TABLE shop.returned CASCADE", "DROP OWNED BY {}"])
 def test_a_cascade_over_a_live_view_is_refused_where_that_is_wanted(
     one_market: Engine, statement: str
 ) -> None:
     execute(one_market, "CREATE ROLE events_other")
     try:
-        execute(one_market, "ALTER TABLE shop.per_region OWNER TO events_other")
+        execute(one_market, "ALTER TABLE shop.returned OWNER TO events_other")
         statement = statement.format("events_other") + (" CASCADE" if "OWNED" in statement else "")
         with one_market.connect() as connection:
             connection.exec_driver_sql(statement)
             connection.rollback()
         assert keep(one_market, REFUSE) == ["replaced the function of the event triggers"]
-        with pytest.raises(DBAPIError, match=r"would drop .*shop\.per_region_live.* with it"):
+        with pytest.raises(DBAPIError, match=r"would drop .*shop\.returned_live.* with it"):
             execute(one_market, statement)
         # What is dropped by its own name is nobody's accident.
         with one_market.connect() as connection:
-            connection.exec_driver_sql("DROP VIEW shop.per_region_live")
+            connection.exec_driver_sql("DROP VIEW shop.returned_live")
             connection.rollback()
     finally:
         execute(
