@@ -448,8 +448,9 @@ class SelectTally(Tally):
     def _make_good(self, event: Event, of: set[Any]) -> list[str] | None:
         if self.summed is not None:
             return self.summed.sums.make_good(event)
-        if event == "delete" and of <= set(self.sources):
-            # The change of what the rows refer to is logged itself.
+        has_marks = self._plan is not None and bool(self._plan.marks)
+        if event == "delete" and has_marks and of <= set(self.sources):
+            # The change of what the rows refer to is logged itself, and nothing cancels it.
             return []
         marked = self.mark_keys(event)
         return None if marked is None else [marked]

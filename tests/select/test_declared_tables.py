@@ -15,6 +15,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Engine,
+    ForeignKey,
     Identity,
     Integer,
     MetaData,
@@ -268,6 +269,39 @@ def test_a_new_key_that_was_pending_by_hand_is_not_lost(engine: Engine) -> None:
     assert rows(engine, "SELECT sensor FROM shop.largest_live") == [(1,)]
     assert refresh(engine, after).how == "rebuild"
     assert verify(engine, after).ok
+
+
+def test_a_row_that_a_foreign_key_took_along_comes_back_with_what_it_refers_to(
+    engine: Engine,
+) -> None:
+    """What was logged of the row that went and of the row that came cancels out."""
+    ours = MetaData(schema="shop")
+    sensors = Table("sensors", ours, Column("id", Integer, primary_key=True, autoincrement=False))
+    taken = Table("taken", ours, Column("sensor", Integer), Column("at", Integer))
+    latest = Table(
+        "latest",
+        ours,
+        Column("id", ForeignKey(sensors.c.id, ondelete="CASCADE"), primary_key=True),
+        Column("at", Integer),
+    )
+    tally = SelectTally(
+        "shop.latest",
+        select=select(sensors.c.id, func.max(taken.c.at).label("at"))
+        .select_from(sensors.outerjoin(taken, taken.c.sensor == sensors.c.id))
+        .group_by(sensors.c.id),
+        table=latest,
+    )
+    migrate(engine, [System("shop", ours, [tally])], with_sources=True)
+    execute(
+        engine, "INSERT INTO shop.sensors VALUES (1), (2)", "INSERT INTO shop.taken VALUES (1, 5)"
+    )
+    refresh(engine, tally)
+    execute(engine, "DELETE FROM shop.sensors WHERE id = 1", "INSERT INTO shop.sensors VALUES (1)")
+    expected = [(1, 5), (2, None)]
+    assert rows(engine, "SELECT id, at FROM shop.latest_live ORDER BY 1") == expected
+    refresh(engine, tally)
+    assert rows(engine, "SELECT id, at FROM shop.latest ORDER BY 1") == expected
+    assert verify(engine, tally).ok
 
 
 def test_one_whose_source_is_missing_is_left_out_until_it_comes(engine: Engine) -> None:
