@@ -247,3 +247,30 @@ def test_what_cannot_be_built_in_batches_is_refused(engine: Engine, name: str) -
     file, message = REFUSED[name]
     with pytest.raises(DeclarationError, match=message):
         installed(engine, file)
+
+
+def test_rows_of_one_source_that_look_like_those_of_another_are_there_once(engine: Engine) -> None:
+    barrels = (
+        "CREATE TABLE loft.barrels (id integer PRIMARY KEY, kind text NOT NULL, tags integer[])"
+    )
+    some = "INSERT INTO loft.barrels SELECT n, n % 4, '{1,2,3}' FROM generate_series(1, 120) AS n"
+    execute(engine, *SOURCES, barrels, some)
+    tally = SelectTally(
+        "loft.kept",
+        select="SELECT a.id, a.kind, max(t.id) AS most FROM ("
+        "SELECT id, '1' AS kind, tags FROM loft.boxes"
+        " UNION ALL SELECT id + 1000, kind, tags FROM loft.barrels"
+        ") AS a JOIN loft.tags AS t ON t.id = ANY (a.tags) GROUP BY a.id, a.kind",
+        formerly=["0" * 16],
+    )
+    migrate(engine, [System("loft", MetaData(), [tally])])
+    refresh(engine, tally)
+    assert tally.plan.marks
+    execute(
+        engine,
+        "UPDATE loft.barrels SET tags = '{1}' WHERE id < 20",
+        "UPDATE loft.boxes SET tags = '{2}' WHERE id < 20",
+    )
+    assert differing(engine, tally, tally.live_name) == 0
+    assert refresh(engine, tally).how == "refresh"
+    assert differing(engine, tally, tally.table.fullname) == 0

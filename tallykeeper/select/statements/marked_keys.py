@@ -166,14 +166,21 @@ def _fixed(found: Sequence[Owned]) -> list[tuple[str | None, ...]]:
     """What columns of marks are in the rows of an owner whatever the row; None: its own values.
 
     Rows of the one and of the other owner are computed apart, so that of a constant PostgreSQL sees
-    what it need not read.
+    what it need not read. That holds where all have constants in the same columns, of which texts
+    show whether they are equal; else a row would be there twice.
     """
-    return list(
-        dict.fromkeys(
-            tuple(None if key.find(exp.Column) else sql_of(key) for key in each.keys)
-            for each in found
-        )
-    )
+    fixed = [tuple(_constant(key) for key in each.keys) for each in found]
+    if len({tuple(value is None for value in each) for each in fixed}) > 1:
+        return [tuple(None for _ in found[0].keys)]
+    return list(dict.fromkeys(fixed))
+
+
+def _constant(key: exp.Expr) -> str | None:
+    """The text of a constant that is text; None of everything else."""
+    value = stripped(key)
+    is_text = isinstance(value, exp.Cast) and value.to.sql("postgres") == "TEXT"
+    is_text = is_text and isinstance(value.this, exp.Literal) and value.this.is_string
+    return sql_of(value) if is_text else None
 
 
 def all_parts(images: Images) -> frozenset[int]:
