@@ -136,3 +136,13 @@ def test_nothing_is_left_behind(connection: Connection) -> None:
     views = sql.execute(connection, "SELECT count(*) FROM pg_views WHERE schemaname = 's'")
     assert views.scalar_one() == 1
     assert sql.execute(connection, "SHOW search_path").scalar_one() == '"$user", public'
+
+
+def test_what_the_session_cannot_do_just_now_says_nothing_of_the_select(
+    connection: Connection,
+) -> None:
+    sql.execute(connection, "CREATE VIEW s.definition AS SELECT i FROM s.e")
+    resolved = resolve(connection, "s.definition")
+    sql.execute(connection, "SET TRANSACTION READ ONLY")
+    with pytest.raises(DBAPIError, match="read-only transaction"):
+        gate(connection, resolved)

@@ -16,10 +16,10 @@ from sqlglot import exp
 
 from tallykeeper.database import sql
 from tallykeeper.database.sqlstates import (
-    DEADLOCK_DETECTED,
-    LOCK_NOT_AVAILABLE,
-    QUERY_CANCELED,
-    READ_ONLY_SQL_TRANSACTION,
+    DATA_EXCEPTION,
+    FEATURE_NOT_SUPPORTED,
+    PROGRAM_LIMIT_EXCEEDED,
+    SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION,
     sqlstate_of,
 )
 from tallykeeper.select.definition import sources
@@ -37,8 +37,14 @@ from tallykeeper.select.resolve import (
 from tallykeeper.select.syntax.scopes import column
 
 _NAME = "tally_reprint"
-# What a session or the server cannot do just now says nothing of the SELECT.
-_OF_NO_SELECT = (READ_ONLY_SQL_TRANSACTION, LOCK_NOT_AVAILABLE, QUERY_CANCELED, DEADLOCK_DETECTED)
+# What is wrong with a text itself. All other errors are of what the session or the server cannot do
+# just now, and say nothing of the SELECT.
+_OF_THE_SELECT = (
+    DATA_EXCEPTION,
+    FEATURE_NOT_SUPPORTED,
+    PROGRAM_LIMIT_EXCEEDED,
+    SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION,
+)
 _SCHEMA_OF = text(
     "SELECT n.nspname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
     " WHERE c.oid = to_regclass(:view)"
@@ -100,7 +106,7 @@ def gate(connection: Connection, resolved: Resolved) -> str | None:
             if not _same_calls(connection, view, resolved.view):
                 return "its normal form uses other functions, operators or constants"
     except DBAPIError as error:
-        if sqlstate_of(error).startswith(_OF_NO_SELECT):
+        if not sqlstate_of(error).startswith(_OF_THE_SELECT):
             raise
         return f"the compiler prints it wrongly: {str(error.orig).splitlines()[0]}"
     return None
