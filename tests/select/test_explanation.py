@@ -14,8 +14,8 @@ from tallykeeper.cli.output.explanations import as_json, in_words
 from tallykeeper.maintain.explanation.explain import Explanation, explain, require_select
 from tallykeeper.select.files import parse, tally_of
 from tallykeeper.select.tally import SelectTally
-from tests.engine.shop import stock
 from tests.integration.support import execute, rows, scalar
+from tests.shapes import best_sales_tally
 
 SOURCES = (
     "CREATE SCHEMA shop",
@@ -186,6 +186,5 @@ def test_it_is_printed_within_80_columns_but_for_statements(engine: Engine) -> N
 
 
 def test_a_tally_of_another_kind_is_refused() -> None:
-    (tally,) = stock().tallies
-    with pytest.raises(DeclarationError, match=r"shop\.stock is not declared by a SELECT"):
-        require_select(tally, "shop.stock")
+    with pytest.raises(DeclarationError, match=r"desk\.best_sales is not declared by a SELECT"):
+        require_select(best_sales_tally, "desk.best_sales")
