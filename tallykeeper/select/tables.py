@@ -42,6 +42,13 @@ def columns_of(plan: Plan, *, numbered: bool) -> list[Column[Any]]:
     return columns
 
 
+def remove_column(table: Table, name: str) -> None:
+    """Take a column out of a table's declaration, where it is there."""
+    if name in table.c:
+        # As SQLAlchemy does where a column is replaced; it has no public way.
+        table._columns.remove(table.c[name])  # noqa: SLF001
+
+
 def add_key(table: Table, key: Sequence[str], whole_row: str | None) -> None:
     """A primary key, or where nulls belong in it a unique index in which they are equal.
 

@@ -1025,6 +1025,9 @@ END"""
         return Table(name, metadata, *columns, schema=self._schema)
 
     def _fill_table(self, plan: Plan) -> None:
+        if not self.is_numbered:
+            # In another database its rows may have been numbered.
+            tables.remove_column(self.table, COPY)
         for column in tables.columns_of(plan, numbered=self.is_numbered):
             if column.name not in self.table.c:
                 self.table.append_column(column)

@@ -40,6 +40,7 @@ from tallykeeper.installation.migrate import migrate
 from tallykeeper.reads.exports import tally_frame
 from tallykeeper.reads.grouping import grouped
 from tallykeeper.reads.rows import tally_rows
+from tallykeeper.select import plan
 from tallykeeper.select.plan import Plan
 from tests.integration.support import execute, rows, scalar
 from tests.select.support import ORDERS, differences
@@ -281,3 +282,27 @@ def test_threads_bind_one_tally_at_once(orders: Engine, monkeypatch: pytest.Monk
     with ThreadPoolExecutor(4) as pool:
         found = [each.result() for each in [pool.submit(read) for _ in range(4)]]
     assert [len(each) for each in found] == [3] * 4
+
+
+def test_a_declared_table_numbers_equal_rows_only_where_the_plan_does() -> None:
+    """One process may work on two databases, of which one's PostgreSQL prints the SELECT badly."""
+    declared = Table(
+        "spent",
+        MetaData(schema="shop"),
+        Column("customer_id", Integer, primary_key=True, autoincrement=False),
+        Column("orders", BigInteger, nullable=False),
+    )
+    select = "SELECT customer_id, count(*) AS orders FROM shop.orders GROUP BY 1"
+    tally = SelectTally("shop.spent", select=select, table=declared)
+    columns = (plan.Column("customer_id", "integer"), plan.Column("orders", "bigint"))
+    source = plan.CapturedSource(
+        1,
+        "shop",
+        "orders",
+        (plan.CapturedColumn("customer_id", "integer", "1.customer_id", False),),
+    )
+    keyed = plan.Plan(columns, ("customer_id",), False, "whole", (source,))
+    numbered = plan.Plan(columns, ("customer_id", "orders"), True, "whole", (source,))
+    for bound, more in ((numbered, ["tally_copy"]), (keyed, []), (numbered, ["tally_copy"])):
+        tally.bind_to(bound, "")
+        assert list(declared.c.keys()) == ["customer_id", "orders", *more]
