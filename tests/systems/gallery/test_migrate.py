@@ -11,7 +11,7 @@ from tallykeeper.installation.migrate import migrate
 from tests.integration.support import execute, rows, scalar
 
 CREATED = [f"created the derived table {tally.name}" for tally in system.tallies]
-STRATEGIES = ["delta", "delta", "group", "delta"]
+STRATEGIES = ["delta", "group", "group", "delta"]
 COMPILED = [
     f"compiled {tally.name}: {strategy}"
     for tally, strategy in zip(system.tallies, STRATEGIES, strict=True)
