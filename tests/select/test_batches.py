@@ -21,6 +21,8 @@ from tallykeeper import (
 )
 from tallykeeper.database.sql import CLAIM_WRITING
 from tallykeeper.select.files import parse, tally_of
+from tallykeeper.select.plan import render
+from tallykeeper.select.statements.marked_keys import ROWS
 from tallykeeper.select.tally import SelectTally
 from tests.integration.support import execute, rows, scalar, stale_reasons
 
@@ -247,6 +249,37 @@ def test_what_cannot_be_built_in_batches_is_refused(engine: Engine, name: str) -
     file, message = REFUSED[name]
     with pytest.raises(DeclarationError, match=message):
         installed(engine, file)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "arms"),
+    [
+        ("'box'", "'crate'", 2),
+        ("'box'::varchar(5)", "'crate'::varchar(5)", 2),
+        # Both are cut to the same.
+        ("'crates'::varchar(5)", "'crate'::varchar(5)", 1),
+        ("'crate'::text", "'crate'::varchar(9)", 1),
+        ("'box'::char(9)", "'crate'::char(9)", 1),
+    ],
+)
+def test_sources_are_read_apart_where_a_text_tells_them_apart(
+    engine: Engine, first: str, second: str, arms: int
+) -> None:
+    execute(engine, *SOURCES)
+    tally = SelectTally(
+        "loft.kept",
+        select=f"SELECT a.id, a.kind, max(t.id) AS most FROM (SELECT id, {first} AS kind, tags"
+        f" FROM loft.boxes UNION ALL SELECT id + 1000, {second}, tags FROM loft.crates) AS a"
+        " JOIN loft.tags AS t ON t.id = ANY (a.tags) GROUP BY a.id, a.kind",
+        formerly=["0" * 16],
+    )
+    migrate(engine, [System("loft", MetaData(), [tally])])
+    assert tally.plan.marks
+    rows_of_marks = next(s for s in tally.plan.steps if s.name == ROWS)
+    assert render(rows_of_marks.text, {1, 2, 3}).count("UNION ALL SELECT CAST(e.") == arms - 1
+    refresh(engine, tally)
+    execute(engine, "UPDATE loft.crates SET tags = '{1}' WHERE id < 20")
+    assert differing(engine, tally, tally.live_name) == 0
 
 
 def test_rows_of_one_source_that_look_like_those_of_another_are_there_once(engine: Engine) -> None:

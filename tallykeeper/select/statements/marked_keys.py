@@ -169,18 +169,25 @@ def _fixed(found: Sequence[Owned]) -> list[tuple[str | None, ...]]:
     what it need not read. That holds where all have constants in the same columns, of which texts
     show whether they are equal; else a row would be there twice.
     """
-    fixed = [tuple(_constant(key) for key in each.keys) for each in found]
+    fixed = {tuple(map(_constant, one.keys)): one.keys for one in found}
     if len({tuple(value is None for value in each) for each in fixed}) > 1:
         return [tuple(None for _ in found[0].keys)]
-    return list(dict.fromkeys(fixed))
+    return [
+        tuple(None if v is None else sql_of(key) for v, key in zip(each, keys, strict=True))
+        for each, keys in fixed.items()
+    ]
 
 
 def _constant(key: exp.Expr) -> str | None:
-    """The text of a constant that is text; None of everything else."""
-    value = stripped(key)
-    is_text = isinstance(value, exp.Cast) and value.to.sql("postgres") == "TEXT"
-    is_text = is_text and isinstance(value.this, exp.Literal) and value.this.is_string
-    return sql_of(value) if is_text else None
+    """The value of a constant that is text; None of everything else."""
+    cast = stripped(key)
+    if not isinstance(cast, exp.Cast) or not isinstance(cast.this, exp.Literal):
+        return None
+    kind, _, size = cast.to.sql("postgres").rstrip(")").partition("(")
+    value = str(cast.this.this)
+    # A text that is too long is cut off.
+    is_whole = kind in ("TEXT", "VARCHAR") and len(value) <= int(size or len(value))
+    return value if cast.this.is_string and is_whole else None
 
 
 def all_parts(images: Images) -> frozenset[int]:
