@@ -9,6 +9,7 @@ from sqlalchemy import Engine, Table
 from sqlalchemy.schema import CreateSchema, CreateTable
 
 from assets.classroom import reads, tables
+from assets.classroom.demo import create_demo
 from assets.classroom.tallies import system
 from tallykeeper import DoesNotFit, refresh, verify
 from tallykeeper.database.sql import name_of
@@ -37,6 +38,24 @@ def test_a_new_installation_has_all_that_is_declared(engine: Engine) -> None:
     assert [d for d in done if d.startswith("created the derived")] == CREATED
     assert done[-len(INSTALLED) :] == INSTALLED
     assert migrate(engine, [system], with_sources=True).done == []
+
+
+def test_new_statistics_have_a_select_compiled_anew_and_nothing_built(engine: Engine) -> None:
+    migrate(engine, [system], with_sources=True)
+    create_demo(engine, 200)
+    for tally in system.tallies:
+        refresh(engine, tally)
+    execute(engine, "DELETE FROM classroom.submission_log WHERE id % 5 = 0", "ANALYZE")
+    done = migrate(engine, [system]).done
+    compiled = {said.split()[1].rstrip(":") for said in done if said.startswith("compiled ")}
+    assert compiled
+    assert {said for said in done if not said.startswith("compiled ")} == {
+        f"installed {name}" for name in compiled
+    }
+    assert migrate(engine, [system]).done == []
+    for tally in system.tallies:
+        assert refresh(engine, tally).how == "refresh"
+        assert verify(engine, tally).ok
 
 
 @pytest.mark.slow
